@@ -1,0 +1,333 @@
+"""`AsyncProducer`: the same calls for asyncio adapters (discord.py, Slack Bolt and the like).
+
+Calls that are made while another is on its way to the server travel together in the next round
+trip, in the order in which they were made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, Self
+
+import redis
+import redis.asyncio
+from redis.asyncio.retry import Retry
+
+from producer.answers import (
+    CleanupReport,
+    CompactReport,
+    answered_cleanup,
+    answered_compact,
+    answered_hits,
+    answered_messages,
+    answered_page,
+    answered_receipt,
+    answered_session,
+)
+from producer.connection import (
+    RETRYABLE,
+    SOCKET_TIMEOUT_SECONDS,
+    backoff,
+    connect_async,
+    explain,
+    is_retryable,
+    server_errors,
+)
+from producer.enqueue import (
+    ENQUEUE,
+    Ack,
+    JobWriter,
+    check_ack,
+    check_fsynced,
+    first_entry,
+    no_word,
+    parse_result,
+    result_key,
+)
+from producer.errors import BackscrollError
+from producer.messages import ChatMessage, SearchFilter, SearchHit, SessionInfo, SessionPage, State
+from producer.operations import Operation, Read, Write
+from producer.requests import UNSET, Receipt, Requests, Unset
+from producer.settings import ProducerSettings
+
+MAX_BATCH: Final = 500
+
+
+@dataclass(eq=False, slots=True)
+class _Pending:
+    """An operation on its way, and the future its caller waits on."""
+
+    operation: Operation
+    ack: Ack
+    done: asyncio.Future[None]
+
+
+class AsyncProducer:
+    """The asyncio twin of `Producer`: same arguments, same calls, awaited.
+
+    Use it on one event loop. `max_connections` bounds the connections its callers share; a call
+    that waits for the worker holds one while it waits.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        queue: str | None = None,
+        *,
+        ack: Ack = "queued",
+        timeout_seconds: float = 30.0,
+        retries: int = 5,
+        max_queue_depth: int | None = None,
+        max_message_bytes: int | None = None,
+        max_connections: int = 50,
+    ) -> None:
+        settings = ProducerSettings.resolve(
+            url, queue, max_queue_depth, max_message_bytes, os.environ
+        )
+        self.url = settings.url
+        self.queue = settings.queue
+        self._ack = check_ack(ack)
+        self._timeout_seconds = timeout_seconds
+        self._requests = Requests(settings.limits)
+        self._writer = JobWriter(settings.queue, settings.max_queue_depth)
+        self._retry = Retry(backoff(), retries, RETRYABLE)
+        self._redis = connect_async(settings.url, max_connections)
+        self._script_sha: str = self._redis.register_script(ENQUEUE).sha
+        self._waiting: list[_Pending] = []
+        self._sender: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Send what is still waiting, then give the connections back."""
+        if self._sender is not None:
+            await self._sender
+        await self._redis.aclose()
+
+    async def append(
+        self, key: str, *messages: ChatMessage, dedup_key: str | None = None, ack: Ack | None = None
+    ) -> Receipt:
+        """See `Producer.append`."""
+        operation = self._requests.append(key, messages, dedup_key)
+        ids = tuple(message.message_id or "" for message in operation.messages)
+        return await self._write(operation, ack, ids)
+
+    async def rollback(
+        self, key: str, message_id: str | None = None, *, ack: Ack | None = None
+    ) -> Receipt:
+        """See `Producer.rollback`."""
+        return await self._write(self._requests.rollback(key, message_id), ack)
+
+    async def replace(
+        self,
+        key: str,
+        message: ChatMessage,
+        message_id: str | None = None,
+        *,
+        ack: Ack | None = None,
+    ) -> Receipt:
+        """See `Producer.replace`."""
+        return await self._write(self._requests.replace(key, message, message_id), ack)
+
+    async def clear(self, key: str, *, ack: Ack | None = None) -> Receipt:
+        """See `Producer.clear`."""
+        return await self._write(self._requests.clear(key), ack)
+
+    async def delete(self, key: str, *, ack: Ack | None = None) -> Receipt:
+        """See `Producer.delete`."""
+        return await self._write(self._requests.delete(key), ack)
+
+    async def describe(
+        self,
+        key: str,
+        *,
+        name: str | Unset | None = UNSET,
+        agent: str | Unset | None = UNSET,
+        channel: str | Unset | None = UNSET,
+        room: str | Unset | None = UNSET,
+        sender: str | Unset | None = UNSET,
+        state: State | Unset = UNSET,
+        turn_id: str | Unset | None = UNSET,
+        pinned: bool | Unset = UNSET,
+        ack: Ack | None = None,
+    ) -> Receipt:
+        """See `Producer.describe`."""
+        attributes = {
+            "name": name, "agent": agent, "channel": channel, "room": room, "sender": sender,
+            "state": state, "turn_id": turn_id, "pinned": pinned,
+        }  # fmt: skip
+        return await self._write(self._requests.describe(key, attributes), ack)
+
+    async def rename_agent(self, old: str, new: str | None, *, ack: Ack | None = None) -> Receipt:
+        """See `Producer.rename_agent`."""
+        return await self._write(self._requests.rename_agent(old, new), ack)
+
+    async def load(
+        self, key: str, limit: int | None = None, before: str | None = None
+    ) -> list[ChatMessage]:
+        """See `Producer.load`."""
+        return answered_messages(await self._read(self._requests.load(key, limit, before)))
+
+    async def session(self, key: str) -> SessionInfo | None:
+        """See `Producer.session`."""
+        return answered_session(await self._read(self._requests.session(key)))
+
+    async def exists(self, key: str) -> bool:
+        """See `Producer.exists`."""
+        return await self.session(key) is not None
+
+    async def sessions(
+        self,
+        *,
+        agent: str | None = None,
+        channel: str | None = None,
+        room: str | None = None,
+        sender: str | None = None,
+        state: State | None = None,
+        pinned: bool | None = None,
+        stuck_seconds: float | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> SessionPage:
+        """See `Producer.sessions`."""
+        where = {
+            "agent": agent, "channel": channel, "room": room, "sender": sender, "state": state,
+            "pinned": pinned, "stuck_seconds": stuck_seconds,
+        }  # fmt: skip
+        return answered_page(await self._read(self._requests.sessions(where, limit, cursor)))
+
+    async def search(
+        self, query: str, where: SearchFilter | None = None, *, limit: int = 20
+    ) -> list[SearchHit]:
+        """See `Producer.search`."""
+        operation = self._requests.search(query, where or SearchFilter(), limit)
+        return answered_hits(await self._read(operation))
+
+    async def cleanup(
+        self, ttl_hours: float | None = None, *, dry_run: bool = False
+    ) -> CleanupReport:
+        """See `Producer.cleanup`."""
+        return answered_cleanup(await self._read(self._requests.cleanup(ttl_hours, dry_run)))
+
+    async def compact(self) -> CompactReport:
+        """See `Producer.compact`."""
+        return answered_compact(await self._read(self._requests.compact()))
+
+    async def send(self, operation: Operation, ack: Ack | None = None) -> Receipt:
+        """See `Producer.send`."""
+        return await self._write(operation, ack)
+
+    async def _write(
+        self, operation: Operation, ack: Ack | None, message_ids: tuple[str, ...] = ()
+    ) -> Receipt:
+        ack = self._ack if ack is None else check_ack(ack)
+        await self._enqueue(operation, ack)
+        if ack == "stored" and isinstance(operation, Write):
+            value = await self._await_result(operation)
+            return answered_receipt(value, operation.op_id, message_ids)
+        return Receipt(operation.op_id, message_ids)
+
+    async def _read(self, operation: Operation) -> Any:
+        await self._enqueue(operation, "queued")
+        value = await self._await_result(operation)
+        if isinstance(operation, Read):  # an answer may be large, and nobody will ask for it again
+            with server_errors(self.url):
+                await self._redis.unlink(result_key(operation))
+        return value
+
+    async def _enqueue(self, operation: Operation, ack: Ack) -> None:
+        pending = _Pending(operation, ack, asyncio.get_running_loop().create_future())
+        self._waiting.append(pending)
+        if self._sender is None:
+            self._sender = asyncio.create_task(self._send_waiting())
+        # A caller that gives up must not take the batch, or its neighbours' order, with it.
+        await asyncio.shield(pending.done)
+
+    async def _send_waiting(self) -> None:
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
+                await self._send_batch(batch)
+        finally:
+            self._sender = None
+
+    async def _send_batch(self, batch: list[_Pending]) -> None:
+        calls = [self._writer.script_call(item.operation, item.ack) for item in batch]
+        fsync = any(item.ack == "fsynced" for item in batch)
+
+        async def attempt() -> list[Any]:
+            return await self._pipeline(calls, fsync)
+
+        try:
+            replies = await self._retry.call_with_retry(attempt, _ignore, is_retryable)
+        except Exception as error:
+            for item in batch:
+                known = isinstance(error, redis.RedisError)
+                _fail(item, explain(error, self.url, item.operation) if known else error)
+            return
+        for item, reply in zip(batch, replies, strict=False):
+            try:
+                if isinstance(reply, Exception):
+                    raise explain(reply, self.url, item.operation)
+                self._writer.check_reply(reply)
+                if item.ack == "fsynced":
+                    check_fsynced(replies[-1], item.operation)
+            except BackscrollError as error:
+                _fail(item, error)
+            else:
+                if not item.done.done():
+                    item.done.set_result(None)
+
+    async def _pipeline(self, calls: list[list[Any]], fsync: bool) -> list[Any]:
+        """One round trip: the replies to `calls`, then WAITAOF's if `fsync`."""
+        while True:
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for call in calls:
+                    pipeline.evalsha(self._script_sha, *call)
+                if fsync:
+                    pipeline.execute_command("WAITAOF", 1, 0, int(SOCKET_TIMEOUT_SECONDS * 500))
+                replies: list[Any] = await pipeline.execute(raise_on_error=False)
+            if not any(isinstance(reply, redis.exceptions.NoScriptError) for reply in replies):
+                return replies
+            # The server was restarted. What it has taken it recognizes; the order stays.
+            await self._redis.script_load(ENQUEUE)
+
+    async def _await_result(self, operation: Operation) -> Any:
+        deadline = time.monotonic() + self._timeout_seconds
+        stream = result_key(operation)
+
+        async def attempt() -> Any:
+            while (left := deadline - time.monotonic()) > 0:
+                block_ms = max(1, int(min(left, SOCKET_TIMEOUT_SECONDS / 2) * 1000))
+                reply: Any = await self._redis.xread({stream: "0-0"}, count=1, block=block_ms)
+                if reply:
+                    return first_entry(reply)
+            return None
+
+        with server_errors(self.url, operation):
+            fields = await self._retry.call_with_retry(attempt, _ignore, is_retryable)
+        if fields is None:
+            raise no_word(operation, self._timeout_seconds, self.queue)
+        return parse_result(fields)
+
+
+async def _ignore(_error: Exception) -> None:
+    """`Retry` reports every failure to somebody; the last one is raised anyway."""
+
+
+def _fail(item: _Pending, error: Exception) -> None:
+    if not item.done.done():
+        item.done.set_exception(error)

@@ -1,0 +1,170 @@
+"""Reads an operation's arguments: from a job, which may hold anything, or from a caller."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from producer.errors import InvalidInputError
+from producer.messages import (
+    MAX_ATTRIBUTE_CHARS,
+    STATES,
+    SearchFilter,
+    SessionFilter,
+    check_key,
+    check_text,
+    from_micros,
+)
+
+Arguments = dict[str, Any]
+
+MAX_PAGE: Final = 1_000
+MAX_QUERY_CHARS: Final = 1_000
+TEXT_ATTRIBUTES: Final = ("name", "agent", "channel", "room", "sender", "turn_id")
+ATTRIBUTES: Final = (*TEXT_ATTRIBUTES, "state", "pinned")
+
+
+class ArgumentReader:
+    """Takes arguments one by one, checks their types, and knows which nobody took."""
+
+    __slots__ = ("_values",)
+    _LATEST = 253_402_300_800_000_000  # the year 10000, where datetime ends
+
+    def __init__(self, values: Arguments) -> None:
+        self._values = dict(values)
+
+    @property
+    def unread(self) -> list[str]:
+        return list(self._values)
+
+    def nothing_left(self, where: str) -> None:
+        if self._values:
+            raise InvalidInputError(where, f"unknown field {str(next(iter(self._values)))[:40]!r}")
+
+    def take(self, name: str, kind: type, *default: Any) -> Any:
+        value = self._values.pop(name, *default) if default else self._pop(name)
+        if default and value is default[0]:
+            return value
+        # In Python a bool is an int; in JSON it is not.
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise InvalidInputError(
+                name, f"must be of type {kind.__name__}, not {type(value).__name__}"
+            )
+        return value
+
+    def _pop(self, name: str) -> Any:
+        if name not in self._values:
+            raise InvalidInputError(name, "is missing")
+        return self._values.pop(name)
+
+    def key(self) -> str:
+        return check_key(self._pop("key"))
+
+    def at(self) -> int:
+        value = self.micros("at")
+        if value is None:
+            raise InvalidInputError("at", "is missing")
+        return value
+
+    def micros(self, name: str) -> int | None:
+        value: int | None = self.take(name, int, None)
+        if value is not None and not 0 <= value < self._LATEST:
+            raise InvalidInputError(name, "must be microseconds from 1970 to the year 9999")
+        return value
+
+    def text(self, name: str) -> str | None:
+        value = self._values.pop(name, None)
+        return None if value is None else check_text(name, value, MAX_ATTRIBUTE_CHARS)
+
+    def positive(self, name: str, most: int | None) -> int | None:
+        value = self._values.pop(name, None)
+        return None if value is None else check_limit(value, most)
+
+    def number(self, name: str) -> float | None:
+        value = self._values.pop(name, None)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
+            raise InvalidInputError(name, "must be a number from 0 to 1e9")
+        return float(value)
+
+    def flag(self, name: str, default: Any = False) -> Any:
+        return self.take(name, bool, default)
+
+
+def check_attributes(attributes: Mapping[str, object]) -> Mapping[str, str | bool | None]:
+    """`attributes` if each is one a session has and its value fits."""
+    if not attributes:
+        raise InvalidInputError("attributes", "give at least one")
+    checked: dict[str, str | bool | None] = {}
+    for name, value in attributes.items():
+        if name in TEXT_ATTRIBUTES:
+            checked[name] = None if value is None else check_text(name, value, MAX_ATTRIBUTE_CHARS)
+        elif (name == "state" and isinstance(value, str) and value in STATES) or (
+            name == "pinned" and isinstance(value, bool)
+        ):
+            checked[name] = value
+        elif name in ATTRIBUTES:
+            allowed = "one of " + ", ".join(STATES) if name == "state" else "true or false"
+            raise InvalidInputError(name, f"must be {allowed}, not {str(value)[:40]!r}")
+        else:
+            raise InvalidInputError("attributes", f"a session has no {name[:40]!r}")
+    return checked
+
+
+def check_query(query: object) -> str:
+    """`query` if it can be searched for; any text can, up to a length."""
+    if not isinstance(query, str):
+        raise InvalidInputError("query", f"must be text, not {type(query).__name__}")
+    if len(query) > MAX_QUERY_CHARS:
+        raise InvalidInputError(
+            "query",
+            f"has {len(query):,} characters; the limit is {MAX_QUERY_CHARS}",
+            MAX_QUERY_CHARS,
+        )
+    return query.encode(errors="replace").decode()
+
+
+def check_limit(limit: object, most: int | None) -> int:
+    """`limit` if it is a whole number from 1 to `most`."""
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+        raise InvalidInputError("limit", f"must be a whole number from 1, not {str(limit)[:40]!r}")
+    if most is not None and limit > most:
+        raise InvalidInputError("limit", f"must be at most {most:,}, not {limit:,}", most)
+    return limit
+
+
+def parse_session_filter(fields: Arguments) -> SessionFilter:
+    """A filter from its JSON form, or from keyword arguments."""
+    reader = ArgumentReader(fields)
+    state = reader.text("state")
+    if state is not None and state not in STATES:
+        raise InvalidInputError("state", f"must be one of {', '.join(STATES)}, not {state[:40]!r}")
+    where = SessionFilter(
+        agent=reader.text("agent"),
+        channel=reader.text("channel"),
+        room=reader.text("room"),
+        sender=reader.text("sender"),
+        state=state,  # checked above
+        pinned=reader.flag("pinned", None),
+        stuck_seconds=reader.number("stuck_seconds"),
+    )
+    reader.nothing_left("filter")
+    return where
+
+
+def parse_search_filter(fields: Arguments) -> SearchFilter:
+    """A filter from its JSON form, where times are microseconds."""
+    reader = ArgumentReader(fields)
+    key = reader.take("key", str, None)
+    since, until = reader.micros("since"), reader.micros("until")
+    where = SearchFilter(
+        key=None if key is None else check_key(key),
+        role=reader.text("role"),
+        channel=reader.text("channel"),
+        sender=reader.text("sender"),
+        since=None if since is None else from_micros(since),
+        until=None if until is None else from_micros(until),
+    )
+    reader.nothing_left("filter")
+    return where

@@ -1,0 +1,293 @@
+"""`Producer`: what an adapter calls to have a conversation remembered, and to read it back."""
+
+from __future__ import annotations
+
+import os
+import time
+from types import TracebackType
+from typing import Any, Self
+
+import redis
+from redis.retry import Retry
+
+from producer.answers import (
+    CleanupReport,
+    CompactReport,
+    answered_cleanup,
+    answered_compact,
+    answered_hits,
+    answered_messages,
+    answered_page,
+    answered_receipt,
+    answered_session,
+)
+from producer.connection import (
+    RETRYABLE,
+    SOCKET_TIMEOUT_SECONDS,
+    backoff,
+    connect,
+    is_retryable,
+    server_errors,
+)
+from producer.enqueue import (
+    ENQUEUE,
+    Ack,
+    JobWriter,
+    check_ack,
+    check_fsynced,
+    first_entry,
+    no_word,
+    parse_result,
+    result_key,
+)
+from producer.messages import ChatMessage, SearchFilter, SearchHit, SessionInfo, SessionPage, State
+from producer.operations import Operation, Read, Write
+from producer.requests import UNSET, Receipt, Requests, Unset
+from producer.settings import ProducerSettings
+
+
+class Producer:
+    """Enqueues what was said and reads what is stored; one for all of a process's threads.
+
+    `url` is redis://, rediss:// or unix://; without one, BACKSCROLL_REDIS_URL or REDIS_URL says.
+    `ack` is what a write waits for unless its call says otherwise: "queued" (the server has it),
+    "fsynced" (the server's disk has it), "stored" (the worker committed it).
+    `timeout_seconds` bounds how long a read or a "stored" waits for the worker.
+    `retries` is how often a call is sent again after a connection error; always with the same op
+    id, so that it is never applied twice.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        queue: str | None = None,
+        *,
+        ack: Ack = "queued",
+        timeout_seconds: float = 30.0,
+        retries: int = 5,
+        max_queue_depth: int | None = None,
+        max_message_bytes: int | None = None,
+    ) -> None:
+        settings = ProducerSettings.resolve(
+            url, queue, max_queue_depth, max_message_bytes, os.environ
+        )
+        self.url = settings.url
+        self.queue = settings.queue
+        self._ack = check_ack(ack)
+        self._timeout_seconds = timeout_seconds
+        self._requests = Requests(settings.limits)
+        self._writer = JobWriter(settings.queue, settings.max_queue_depth)
+        self._retry = Retry(backoff(), retries, RETRYABLE)
+        self._redis = connect(settings.url)
+        self._script = self._redis.register_script(ENQUEUE)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the connections back; the producer may not be used afterwards."""
+        self._redis.close()
+
+    def append(
+        self, key: str, *messages: ChatMessage, dedup_key: str | None = None, ack: Ack | None = None
+    ) -> Receipt:
+        """Add `messages` at the end of session `key`, in order, all or none.
+
+        `dedup_key` is the platform's own id of what is appended: two adapters that deliver the
+        same thing name the same key, and it is stored once.
+        """
+        operation = self._requests.append(key, messages, dedup_key)
+        ids = tuple(message.message_id or "" for message in operation.messages)
+        return self._write(operation, ack, ids)
+
+    def rollback(
+        self, key: str, message_id: str | None = None, *, ack: Ack | None = None
+    ) -> Receipt:
+        """Drop the last message, or exactly the one named; nothing if it is not there."""
+        return self._write(self._requests.rollback(key, message_id), ack)
+
+    def replace(
+        self,
+        key: str,
+        message: ChatMessage,
+        message_id: str | None = None,
+        *,
+        ack: Ack | None = None,
+    ) -> Receipt:
+        """Put `message` in the place of the last message, or of the one named; its id stays."""
+        return self._write(self._requests.replace(key, message, message_id), ack)
+
+    def clear(self, key: str, *, ack: Ack | None = None) -> Receipt:
+        """Drop the session's messages; the session and its attributes stay."""
+        return self._write(self._requests.clear(key), ack)
+
+    def delete(self, key: str, *, ack: Ack | None = None) -> Receipt:
+        """Drop the session with everything in it."""
+        return self._write(self._requests.delete(key), ack)
+
+    def describe(
+        self,
+        key: str,
+        *,
+        name: str | Unset | None = UNSET,
+        agent: str | Unset | None = UNSET,
+        channel: str | Unset | None = UNSET,
+        room: str | Unset | None = UNSET,
+        sender: str | Unset | None = UNSET,
+        state: State | Unset = UNSET,
+        turn_id: str | Unset | None = UNSET,
+        pinned: bool | Unset = UNSET,
+        ack: Ack | None = None,
+    ) -> Receipt:
+        """Set the attributes given; None clears one. `pinned` sessions are never cleaned up."""
+        attributes = {
+            "name": name, "agent": agent, "channel": channel, "room": room, "sender": sender,
+            "state": state, "turn_id": turn_id, "pinned": pinned,
+        }  # fmt: skip
+        return self._write(self._requests.describe(key, attributes), ack)
+
+    def rename_agent(self, old: str, new: str | None, *, ack: Ack | None = None) -> Receipt:
+        """Give every session of agent `old` the alias `new`, or none when `new` is None."""
+        return self._write(self._requests.rename_agent(old, new), ack)
+
+    def load(
+        self, key: str, limit: int | None = None, before: str | None = None
+    ) -> list[ChatMessage]:
+        """The newest `limit` messages (all without one), oldest first.
+
+        `before` is a message id: those just before it, to page back.
+        """
+        return answered_messages(self._read(self._requests.load(key, limit, before)))
+
+    def session(self, key: str) -> SessionInfo | None:
+        """What is known of the session, or None if there is none."""
+        return answered_session(self._read(self._requests.session(key)))
+
+    def exists(self, key: str) -> bool:
+        """Whether there is such a session."""
+        return self.session(key) is not None
+
+    def sessions(
+        self,
+        *,
+        agent: str | None = None,
+        channel: str | None = None,
+        room: str | None = None,
+        sender: str | None = None,
+        state: State | None = None,
+        pinned: bool | None = None,
+        stuck_seconds: float | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> SessionPage:
+        """The sessions that fit, newest activity first; `cursor` comes from the page before.
+
+        `stuck_seconds`: only those whose turn has been running for longer than that.
+        """
+        where = {
+            "agent": agent, "channel": channel, "room": room, "sender": sender, "state": state,
+            "pinned": pinned, "stuck_seconds": stuck_seconds,
+        }  # fmt: skip
+        return answered_page(self._read(self._requests.sessions(where, limit, cursor)))
+
+    def search(
+        self, query: str, where: SearchFilter | None = None, *, limit: int = 20
+    ) -> list[SearchHit]:
+        """Messages that match `query`, best first.
+
+        Every word must occur; `"…"` is a phrase, `word*` a prefix, `-word` must not occur.
+        """
+        return answered_hits(
+            self._read(self._requests.search(query, where or SearchFilter(), limit))
+        )
+
+    def cleanup(self, ttl_hours: float | None = None, *, dry_run: bool = False) -> CleanupReport:
+        """Have the worker delete sessions idle for longer than `ttl_hours`, and wait for it."""
+        return answered_cleanup(self._read(self._requests.cleanup(ttl_hours, dry_run)))
+
+    def compact(self) -> CompactReport:
+        """Have the worker compact the store, and wait for it."""
+        return answered_compact(self._read(self._requests.compact()))
+
+    def send(self, operation: Operation, ack: Ack | None = None) -> Receipt:
+        """Send an operation that an error carried, again and as it was."""
+        return self._write(operation, ack)
+
+    def _write(
+        self, operation: Operation, ack: Ack | None, message_ids: tuple[str, ...] = ()
+    ) -> Receipt:
+        ack = self._ack if ack is None else check_ack(ack)
+        self._enqueue(operation, ack)
+        if ack == "stored" and isinstance(operation, Write):
+            return answered_receipt(self._await_result(operation), operation.op_id, message_ids)
+        return Receipt(operation.op_id, message_ids)
+
+    def _read(self, operation: Operation) -> Any:
+        self._enqueue(operation, "queued")
+        value = self._await_result(operation)
+        if isinstance(operation, Read):  # an answer may be large, and nobody will ask for it again
+            with server_errors(self.url):
+                self._redis.unlink(result_key(operation))
+        return value
+
+    def _enqueue(self, operation: Operation, ack: Ack) -> None:
+        call = self._writer.script_call(operation, ack)
+
+        def attempt() -> None:
+            if ack == "fsynced":
+                self._enqueue_and_fsync(operation, call)
+            else:
+                self._writer.check_reply(self._evaluate(self._redis, call))
+
+        with server_errors(self.url, operation):
+            self._retry.call_with_retry(attempt, _ignore, is_retryable)
+
+    def _enqueue_and_fsync(self, operation: Operation, call: list[Any]) -> None:
+        # WAITAOF speaks of the writes of its own connection, so both must use the same one.
+        with redis.Redis(
+            connection_pool=self._redis.connection_pool, single_connection_client=True
+        ) as connection:
+            self._writer.check_reply(self._evaluate(connection, call))
+            wait_ms = int(SOCKET_TIMEOUT_SECONDS * 500)
+            try:
+                reply: Any = connection.execute_command("WAITAOF", 1, 0, wait_ms)
+            except redis.ResponseError as error:
+                reply = error
+            check_fsynced(reply, operation)
+
+    def _evaluate(self, connection: redis.Redis, call: list[Any]) -> Any:
+        try:
+            return connection.evalsha(self._script.sha, *call)
+        except redis.exceptions.NoScriptError:
+            connection.script_load(ENQUEUE)
+            return connection.evalsha(self._script.sha, *call)
+
+    def _await_result(self, operation: Operation) -> Any:
+        deadline = time.monotonic() + self._timeout_seconds
+        stream = result_key(operation)
+
+        def attempt() -> Any:
+            while (left := deadline - time.monotonic()) > 0:
+                block_ms = max(1, int(min(left, SOCKET_TIMEOUT_SECONDS / 2) * 1000))
+                reply: Any = self._redis.xread({stream: "0-0"}, count=1, block=block_ms)
+                if reply:
+                    return first_entry(reply)
+            return None
+
+        with server_errors(self.url, operation):
+            fields = self._retry.call_with_retry(attempt, _ignore, is_retryable)
+        if fields is None:
+            raise no_word(operation, self._timeout_seconds, self.queue)
+        return parse_result(fields)
+
+
+def _ignore(_error: Exception) -> None:
+    """`Retry` reports every failure to somebody; the last one is raised anyway."""

@@ -1,0 +1,93 @@
+"""How an operation becomes the payload of an RQ job, and back.
+
+A job's payload is RQ's own: `[function, null, [], arguments]`, in JSON. The function is
+`worker.jobs.<kind>`, the job's id is the operation's id, and `decode` trusts nothing: whatever is
+not exactly an operation raises `MalformedJobError` and never reaches a store.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Final
+
+import orjson
+
+from producer.arguments import ArgumentReader
+from producer.errors import InvalidInputError, MalformedJobError
+from producer.messages import MAX_OPERATION_BYTES
+from producer.operations import (
+    Append,
+    Cleanup,
+    Clear,
+    Compact,
+    Delete,
+    Describe,
+    GetSession,
+    ListSessions,
+    Load,
+    Operation,
+    RenameAgent,
+    Replace,
+    Rollback,
+    Search,
+)
+
+_FUNCTIONS: Final[dict[str, type[Operation]]] = {
+    f"worker.jobs.{operation.kind}": operation
+    for operation in (
+        Append, Rollback, Replace, Clear, Delete, Describe, RenameAgent,
+        Load, GetSession, ListSessions, Search, Cleanup, Compact,
+    )
+}  # fmt: skip
+
+
+def encode(operation: Operation) -> bytes:
+    """The job payload of `operation`."""
+    return orjson.dumps([f"worker.jobs.{operation.kind}", None, [], operation.arguments()])
+
+
+def decode(op_id: str, payload: bytes | None) -> Operation:
+    """The operation a job's payload stands for; `MalformedJobError` says what is wrong with it."""
+    if payload is None:
+        raise MalformedJobError("the job has no data")
+    if payload[:1] != b"[":
+        # RQ compresses what it saves itself, which is so after a requeue.
+        try:
+            payload = _inflate(payload)
+        except zlib.error:
+            raise MalformedJobError("the job's data is neither JSON nor compressed JSON") from None
+    try:
+        function, instance, positional, named = orjson.loads(payload)
+    except ValueError:  # not JSON, or not a list of four
+        raise MalformedJobError("the job's data is not [function, null, [], arguments]") from None
+    return parse_call(op_id, function, instance, positional, named)
+
+
+def parse_call(
+    op_id: str, function: object, instance: object, positional: object, named: object
+) -> Operation:
+    """The operation that a call of `function` with these arguments stands for."""
+    operation = _FUNCTIONS.get(function) if isinstance(function, str) else None
+    if operation is None:
+        raise MalformedJobError(f"{str(function)[:100]!r} is not a function a job may call")
+    if instance is not None or positional != [] or not isinstance(named, dict):
+        raise MalformedJobError(f"{function} takes named arguments only")
+    reader = ArgumentReader(named)
+    try:
+        parsed = operation.parse(op_id, reader)
+    except InvalidInputError as error:
+        raise MalformedJobError(f"{function}: {error}") from None
+    if reader.unread:
+        names = ", ".join(sorted(map(repr, reader.unread)))[:200]
+        raise MalformedJobError(
+            f"{function}: unknown argument {names}; a newer producer may have sent it"
+        )
+    return parsed
+
+
+def _inflate(payload: bytes) -> bytes:
+    inflater = zlib.decompressobj()
+    data = inflater.decompress(payload, 4 * MAX_OPERATION_BYTES)
+    if inflater.unconsumed_tail:
+        raise MalformedJobError(f"the job's data is larger than {4 * MAX_OPERATION_BYTES:,} bytes")
+    return data

@@ -1,0 +1,94 @@
+"""How a producer reaches the server, and what it says when it cannot.
+
+redis-py would repeat a command by itself after a lost reply, and so enqueue twice. Its retries
+are off here; the clients repeat a whole call instead, with the same op id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import redis
+import redis.asyncio
+from redis.backoff import ExponentialWithJitterBackoff
+
+from producer.errors import (
+    AuthenticationFailedError,
+    BackscrollError,
+    InvalidSettingError,
+    ServerRefusedError,
+    ServerUnavailableError,
+)
+from producer.operations import Operation
+from producer.settings import hide_password
+
+SOCKET_TIMEOUT_SECONDS: Final = 10.0
+RETRYABLE: Final = (redis.ConnectionError, redis.TimeoutError)
+
+_OPTIONS: Final[dict[str, Any]] = {
+    "retry": None,
+    "socket_timeout": SOCKET_TIMEOUT_SECONDS,
+    "socket_connect_timeout": 5.0,
+}
+
+
+def connect(url: str) -> redis.Redis:
+    """A client for `url`, not yet connected."""
+    with _usable_url(url):
+        return redis.Redis.from_url(url, **_OPTIONS)
+
+
+def connect_async(url: str, max_connections: int) -> redis.asyncio.Redis:
+    """An asyncio client for `url`, whose callers share at most `max_connections` connections."""
+    with _usable_url(url):
+        pool = redis.asyncio.BlockingConnectionPool.from_url(
+            url, max_connections=max_connections, timeout=None, **_OPTIONS
+        )
+        return redis.asyncio.Redis.from_pool(pool)
+
+
+def backoff() -> ExponentialWithJitterBackoff:
+    """How long to wait before each new try: from 50 ms up to a second, with jitter."""
+    return ExponentialWithJitterBackoff(cap=1.0, base=0.05)
+
+
+def is_retryable(error: Exception) -> bool:
+    """Whether the same call may succeed on a new connection."""
+    return isinstance(error, RETRYABLE) and not isinstance(error, redis.AuthenticationError)
+
+
+@contextmanager
+def server_errors(url: str, operation: Operation | None = None) -> Iterator[None]:
+    """Turn redis-py's errors into ours, with the URL in them but never its password."""
+    try:
+        yield
+    except redis.RedisError as error:
+        raise explain(error, url, operation) from error
+
+
+def explain(error: Exception, url: str, operation: Operation | None = None) -> BackscrollError:
+    """Our error for one of redis-py's."""
+    shown, said = hide_password(url), str(error).rstrip(".")
+    if isinstance(error, redis.AuthenticationError) or said.startswith(("NOAUTH", "WRONGPASS")):
+        return AuthenticationFailedError(
+            f"{shown} refused the login: {said}. Put user and password into the URL: "
+            "redis://user:password@host:port/0"
+        )
+    if isinstance(error, RETRYABLE):
+        unavailable = ServerUnavailableError(
+            f"no answer from {shown}: {said}. Is the server running there? "
+            "Set BACKSCROLL_REDIS_URL to where it is."
+        )
+        unavailable.operation = operation
+        return unavailable
+    return ServerRefusedError(f"{shown} refused: {said}")
+
+
+@contextmanager
+def _usable_url(url: str) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise InvalidSettingError(f"url: {hide_password(url)!r} cannot be used: {error}") from None

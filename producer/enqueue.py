@@ -1,0 +1,133 @@
+"""Puts an operation onto RQ's queue as an ordinary RQ job, and reads what became of it.
+
+This is RQ's own wire format, less the fields a data job does not need; rq-dashboard, `rq info`
+and a stock `rq worker` read it. Nothing here does I/O: both clients share it.
+"""
+
+from __future__ import annotations
+
+import zlib
+from base64 import b64decode
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+import orjson
+from rq.results import Result
+
+from producer.codec import encode
+from producer.errors import (
+    InvalidInputError,
+    NotConfirmedError,
+    OperationRefusedError,
+    QueueFullError,
+)
+from producer.messages import from_micros
+from producer.operations import Operation, Read, Upkeep
+
+Ack = Literal["queued", "fsynced", "stored"]
+ACKS: Final[tuple[Ack, ...]] = ("queued", "fsynced", "stored")
+
+ANSWER_TTL_SECONDS: Final = 60
+CONFIRMATION_TTL_SECONDS: Final = 600
+UPKEEP_TTL_SECONDS: Final = 86_400
+_QUEUES_KEY: Final = "rq:queues"
+
+# One call, so that the depth is checked and the job written with nothing in between. A job that
+# is still there was sent before and its reply lost: sending it again must not queue it twice.
+ENQUEUE: Final = """
+if redis.call('EXISTS', KEYS[3]) == 1 then return -1 end
+if redis.call('LLEN', KEYS[1]) >= tonumber(ARGV[1]) then return 0 end
+redis.call('HSET', KEYS[3], unpack(ARGV, 3))
+redis.call('SADD', KEYS[2], KEYS[1])
+return redis.call('RPUSH', KEYS[1], ARGV[2])
+"""
+
+
+class JobWriter:
+    """Writes operations for one queue that may hold at most `max_depth` of them."""
+
+    def __init__(self, queue: str, max_depth: int) -> None:
+        self.queue = queue
+        self.max_depth = max_depth
+        self._queue_key = f"rq:queue:{queue}"
+
+    def script_call(self, operation: Operation, ack: Ack) -> list[Any]:
+        """What EVALSHA takes after the script's hash: number of keys, keys, arguments."""
+        time = from_micros(operation.at).isoformat(timespec="microseconds")[:-6] + "Z"
+        op_id = operation.op_id
+        return [
+            3, self._queue_key, _QUEUES_KEY, f"rq:job:{op_id}",
+            self.max_depth, op_id,
+            "created_at", time,
+            "enqueued_at", time,
+            "origin", self.queue,
+            "description", operation.describe(),
+            "status", "queued",
+            "result_ttl", _result_ttl(operation, ack),
+            "data", encode(operation),
+        ]  # fmt: skip
+
+    def check_reply(self, reply: object) -> None:
+        """Raise `QueueFullError` if the script refused the operation."""
+        if reply == 0:
+            raise QueueFullError(self.queue, self.max_depth)
+
+
+def check_ack(ack: str) -> Ack:
+    """`ack` if it is one of the three."""
+    for known in ACKS:
+        if ack == known:
+            return known
+    raise InvalidInputError("ack", f"must be one of {', '.join(ACKS)}, not {str(ack)[:40]!r}")
+
+
+def check_fsynced(reply: Any, operation: Operation) -> None:
+    """Raise `NotConfirmedError` unless WAITAOF's reply says that the operation is on disk."""
+    if isinstance(reply, Exception):
+        raise NotConfirmedError(
+            f"ack='fsynced' needs Redis 7.2 or Valkey with appendonly on; the server says: {reply}",
+            operation,
+        )
+    if reply[0] < 1:
+        raise NotConfirmedError("the server did not fsync the operation in time", operation)
+
+
+def result_key(operation: Operation) -> str:
+    """Where the worker publishes what became of `operation`."""
+    return f"rq:results:{operation.op_id}"
+
+
+def parse_result(fields: Mapping[bytes, bytes]) -> Any:
+    """The value the worker returned, from RQ's result; raises what it raised."""
+    if int(fields[b"type"]) != Result.Type.SUCCESSFUL.value:
+        trace = zlib.decompress(b64decode(fields.get(b"exc_string", b""))).decode()
+        # The last line of a traceback: "module.ClassName: message".
+        raise OperationRefusedError(trace.strip().rpartition("\n")[2].partition(": ")[2] or trace)
+    value = fields.get(b"return_value")
+    return None if value is None else orjson.loads(b64decode(value))
+
+
+def first_entry(reply: Any) -> dict[bytes, bytes]:
+    """The first entry's fields in XREAD's reply for one stream, in RESP2's form or RESP3's."""
+    entries = next(iter(reply.values())) if isinstance(reply, dict) else reply[0][1]
+    while isinstance(entries[0], list):
+        entries = entries[0]
+    fields: dict[bytes, bytes] = entries[0][1]
+    return fields
+
+
+def no_word(operation: Operation, timeout_seconds: float, queue: str) -> NotConfirmedError:
+    """The error for an operation whose result did not come in time."""
+    return NotConfirmedError(
+        f"no word from the worker on this {operation.kind} for {timeout_seconds:g} s; it may still "
+        f"be carried out. Does a worker run on queue {queue!r}? `backscroll check` tells.",
+        operation,
+    )
+
+
+def _result_ttl(operation: Operation, ack: Ack) -> int:
+    if isinstance(operation, Read):
+        return ANSWER_TTL_SECONDS
+    if isinstance(operation, Upkeep):
+        return UPKEEP_TTL_SECONDS
+    return CONFIRMATION_TTL_SECONDS if ack == "stored" else 0

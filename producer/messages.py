@@ -1,0 +1,289 @@
+"""The nouns of the contract: messages, sessions, search hits, and the limits they keep.
+
+The checks here run twice, in the producer before anything is enqueued and in the worker before
+anything is stored, so that neither has to trust the other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Literal, Self, TypeGuard
+
+import orjson
+
+from producer.errors import InvalidInputError
+
+MAX_KEY_CHARS: Final = 512
+MAX_ROLE_CHARS: Final = 64
+MAX_ATTRIBUTE_CHARS: Final = 512
+MAX_MESSAGE_BYTES: Final = 1024 * 1024
+MAX_OPERATION_BYTES: Final = 16 * 1024 * 1024
+
+State = Literal["idle", "running", "error"]
+STATES: Final[tuple[State, ...]] = ("idle", "running", "error")
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+# Whatever is not plain JSON must raise instead of being turned into something else.
+_STRICT_JSON = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+
+
+def to_micros(moment: datetime) -> int:
+    """Microseconds since 1970 UTC; `moment` must carry a time zone."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def from_micros(micros: int) -> datetime:
+    """The UTC time `micros` microseconds after 1970, exact to the microsecond."""
+    return _EPOCH + timedelta(microseconds=micros)
+
+
+@dataclass(frozen=True, slots=True)
+class ChatMessage:
+    """One message of a conversation.
+
+    `role` says who speaks (any non-empty text), `content` what is said (may be empty), `extra` is
+    a JSON object given back unchanged: tool calls, attachments, the platform's own ids.
+    `message_id` is stamped by the producer; `created_at` too, unless it is given.
+    """
+
+    role: str
+    content: str
+    extra: Mapping[str, Any] | None = None
+    message_id: str | None = None
+    created_at: datetime | None = None
+
+    @classmethod
+    def user(cls, content: str, **extra: Any) -> Self:
+        """A user's message; keyword arguments become `extra`."""
+        return cls("user", content, extra or None)
+
+    @classmethod
+    def assistant(cls, content: str, **extra: Any) -> Self:
+        """An assistant's message; keyword arguments become `extra`."""
+        return cls("assistant", content, extra or None)
+
+    @classmethod
+    def system(cls, content: str, **extra: Any) -> Self:
+        """A system message; keyword arguments become `extra`."""
+        return cls("system", content, extra or None)
+
+    @classmethod
+    def tool(cls, content: str, **extra: Any) -> Self:
+        """A tool's result; keyword arguments become `extra`."""
+        return cls("tool", content, extra or None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it: `role` and `content` first, absent fields left out, time in micros."""
+        fields: dict[str, Any] = {"role": self.role, "content": self.content}
+        if self.extra is not None:
+            fields["extra"] = self.extra
+        if self.message_id is not None:
+            fields["message_id"] = self.message_id
+        if self.created_at is not None:
+            fields["created_at"] = to_micros(self.created_at)
+        return fields
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`, for data the worker has checked already."""
+        micros = fields.get("created_at")
+        return cls(
+            fields["role"],
+            fields["content"],
+            fields.get("extra"),
+            fields.get("message_id"),
+            None if micros is None else from_micros(micros),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SessionInfo:
+    """What is known of one session besides its messages. Times are UTC."""
+
+    key: str
+    created_at: datetime
+    last_activity: datetime
+    message_count: int
+    name: str | None = None
+    agent: str | None = None
+    channel: str | None = None
+    room: str | None = None
+    sender: str | None = None
+    state: State = "idle"
+    turn_id: str | None = None
+    turn_started_at: datetime | None = None
+    pinned: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it: every field, times in microseconds."""
+        fields = {name: getattr(self, name) for name in self.__slots__}
+        for name in ("created_at", "last_activity", "turn_started_at"):
+            if fields[name] is not None:
+                fields[name] = to_micros(fields[name])
+        return fields
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`."""
+        values = dict(fields)
+        for name in ("created_at", "last_activity", "turn_started_at"):
+            if values.get(name) is not None:
+                values[name] = from_micros(values[name])
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionPage:
+    """Sessions, newest activity first; `cursor` asks for the next page, None when there is none."""
+
+    sessions: tuple[SessionInfo, ...]
+    cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchHit:
+    """One message found.
+
+    `snippet` is the part of the content around the hit and `marks` the [start, end) character
+    ranges of the hits inside it. `score` is higher for a better hit; None where the backend does
+    not rank.
+    """
+
+    key: str
+    message: ChatMessage
+    snippet: str
+    marks: tuple[tuple[int, int], ...] = ()
+    score: float | None = None
+
+    def highlighted(self, before: str = "[", after: str = "]") -> str:
+        """The snippet with every hit between `before` and `after`."""
+        parts, end = [], 0
+        for start, stop in self.marks:
+            parts += [self.snippet[end:start], before, self.snippet[start:stop], after]
+            end = stop
+        return "".join([*parts, self.snippet[end:]])
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFilter:
+    """Which sessions to list; None means "do not look at this"."""
+
+    agent: str | None = None
+    channel: str | None = None
+    room: str | None = None
+    sender: str | None = None
+    state: State | None = None
+    pinned: bool | None = None
+    stuck_seconds: float | None = None
+    """Only sessions whose turn has been running for longer than this."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchFilter:
+    """Where to search; None means "everywhere". `since` is inclusive, `until` exclusive."""
+
+    key: str | None = None
+    role: str | None = None
+    channel: str | None = None
+    sender: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Sizes a message and an operation may have, in bytes of UTF-8 content plus JSON `extra`."""
+
+    message_bytes: int = MAX_MESSAGE_BYTES
+    operation_bytes: int = MAX_OPERATION_BYTES
+
+
+def check_text(name: str, value: object, max_chars: int, *, may_be_empty: bool = False) -> str:
+    """`value` if it is text of at most `max_chars` characters without control characters."""
+    if not isinstance(value, str):
+        raise InvalidInputError(name, f"must be text, not {type(value).__name__}")
+    if not value and not may_be_empty:
+        raise InvalidInputError(name, "must not be empty")
+    if len(value) > max_chars:
+        raise InvalidInputError(
+            name, f"has {len(value):,} characters; the limit is {max_chars}", max_chars
+        )
+    if found := _FORBIDDEN.search(value):
+        raise InvalidInputError(
+            name,
+            f"has the character U+{ord(found[0]):04X} at position {found.start()}; "
+            "control characters and lone surrogates are not allowed",
+        )
+    return value
+
+
+def check_key(value: object) -> str:
+    """`value` if it can be a session key: 1 to 512 characters, no control characters."""
+    return check_text("key", value, MAX_KEY_CHARS)
+
+
+def check_messages(messages: Iterable[object], limits: Limits) -> None:
+    """Raise `InvalidInputError` unless every item is a message that can be stored unchanged."""
+    total, count = 0, 0
+    for count, message in enumerate(messages, start=1):  # noqa: B007 - counted for the check below
+        if not isinstance(message, ChatMessage):
+            raise InvalidInputError(
+                "messages", f"must be ChatMessage objects, not {type(message).__name__}"
+            )
+        total += _message_size(message, limits.message_bytes)
+    if count == 0:
+        raise InvalidInputError("messages", "give at least one message")
+    if total > limits.operation_bytes:
+        raise InvalidInputError(
+            "messages",
+            f"have {total:,} bytes together; the limit for one call is {limits.operation_bytes:,}",
+            limits.operation_bytes,
+        )
+
+
+def _message_size(message: ChatMessage, limit: int) -> int:
+    check_text("role", message.role, MAX_ROLE_CHARS)
+    if not isinstance(message.content, str):
+        raise InvalidInputError("content", f"must be text, not {type(message.content).__name__}")
+    try:
+        size = len(message.content.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidInputError(
+            "content", f"has a lone surrogate at position {error.start}; it is not valid Unicode"
+        ) from None
+    if message.extra is not None:
+        size += _extra_size(message.extra)
+    if size > limit:
+        raise InvalidInputError(
+            "content", f"has {size:,} bytes with its extra; the limit is {limit:,}", limit
+        )
+    if message.created_at is not None and not _is_aware(message.created_at):
+        raise InvalidInputError("created_at", "must be a datetime with a time zone")
+    return size
+
+
+def _extra_size(extra: object) -> int:
+    if not isinstance(extra, dict):
+        raise InvalidInputError(
+            "extra", f"must be a JSON object (dict), not {type(extra).__name__}"
+        )
+    try:
+        encoded = orjson.dumps(extra, option=_STRICT_JSON)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidInputError("extra", f"is not JSON: {error}") from None
+    # NaN becomes null and a tuple a list; what would not come back equal is refused instead.
+    if orjson.loads(encoded) != extra:
+        raise InvalidInputError(
+            "extra", "would not come back unchanged: it holds NaN, infinity, or a type JSON lacks"
+        )
+    return len(encoded)
+
+
+def _is_aware(moment: object) -> TypeGuard[datetime]:
+    return isinstance(moment, datetime) and moment.utcoffset() is not None

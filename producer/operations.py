@@ -1,0 +1,339 @@
+"""The verbs of the contract: one class an operation, with its arguments in JSON and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import ClassVar, Self
+
+from producer.arguments import (
+    MAX_PAGE,
+    ArgumentReader,
+    Arguments,
+    check_attributes,
+    check_query,
+    parse_search_filter,
+    parse_session_filter,
+)
+from producer.errors import InvalidInputError
+from producer.ids import message_id
+from producer.messages import (
+    MAX_ATTRIBUTE_CHARS,
+    MAX_OPERATION_BYTES,
+    ChatMessage,
+    Limits,
+    SearchFilter,
+    SessionFilter,
+    check_messages,
+    check_text,
+    from_micros,
+    to_micros,
+)
+
+# The producer has already held its own, perhaps smaller, limit; the worker only bounds memory.
+_WORKER_LIMITS = Limits(message_bytes=MAX_OPERATION_BYTES, operation_bytes=MAX_OPERATION_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One thing asked of the store. `at` is when, in microseconds since 1970 UTC."""
+
+    kind: ClassVar[str]
+    op_id: str
+    at: int
+
+    def arguments(self) -> Arguments:
+        """What the job carries: the set fields besides the op id, in JSON types."""
+        return {
+            field.name: value
+            for field in fields(self)
+            if field.name != "op_id" and (value := getattr(self, field.name)) is not None
+        }
+
+    @classmethod
+    def parse(cls, op_id: str, arguments: ArgumentReader) -> Self:
+        """Build the operation from what a job carried; raises `InvalidInputError`."""
+        raise NotImplementedError(cls)
+
+    def describe(self) -> str:
+        """The job's description: never any user text, because dashboards show it unescaped."""
+        return self.kind.replace("_", " ")
+
+
+class Write(Operation):
+    """An operation that changes one session or more; applied once by its op id."""
+
+    __slots__ = ()
+
+
+class Read(Operation):
+    """An operation that answers from the store and changes nothing."""
+
+    __slots__ = ()
+
+
+class Upkeep(Operation):
+    """An operation that may take long and runs in slices between groups of others."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Append(Write):
+    """Add messages at the end of a session, all or none; creates the session."""
+
+    kind = "append"
+    key: str
+    messages: tuple[ChatMessage, ...]
+
+    def arguments(self) -> Arguments:
+        # Message ids follow from the op id, and most messages share its time: neither travels.
+        return {
+            "at": self.at,
+            "key": self.key,
+            "messages": [_message_fields(message, self.at) for message in self.messages],
+        }
+
+    @classmethod
+    def parse(cls, op_id: str, arguments: ArgumentReader) -> Self:
+        at, key = arguments.at(), arguments.key()
+        items = arguments.take("messages", list)
+        return cls(op_id, at, key, stamp(op_id, at, [_parse_message(item) for item in items]))
+
+    def describe(self) -> str:
+        count = len(self.messages)
+        return f"append {count} message{'s' if count != 1 else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class Rollback(Write):
+    """Drop the last message, or exactly the one named; nothing if it is not there."""
+
+    kind = "rollback"
+    key: str
+    message_id: str | None = None
+
+    @classmethod
+    def parse(cls, op_id: str, arguments: ArgumentReader) -> Self:
+        return cls(op_id, arguments.at(), arguments.key(), arguments.text("message_id"))
+
+
+@dataclass(frozen=True, slots=True)
+class Replace(Write):
+    """New role, content and extra for the last message or the one named, in its place."""
+
+    kind = "replace"
+    key: str
+    message: ChatMessage
+    message_id: str | None = None
+
+    def arguments(self) -> Arguments:
+        return {
+            **Operation.arguments(self),
+            "message": _message_fields(self.message, self.at),
+        }
+
+    @classmethod
+    def parse(cls, op_id: str, arguments: ArgumentReader) -> Self:
+        at, key = arguments.at(), arguments.key()
+        message = _parse_message(arguments.take("message", dict))
+        check_messages([message], _WORKER_LIMITS)
+        return cls(op_id, at, key, message, arguments.text("message_id"))
+
+
+@dataclass(frozen=True, slots=True)
+class Clear(Write):
+    """Drop a session's messages, keep the session and its attributes."""
+
+    kind = "clear"
+    key: str
+
+    @classmethod
+    def parse(cls, op_id: str, arguments: ArgumentReader) -> Self:
+        return cls(op_id, arguments.at(), arguments.key())
+
+
+@dataclass(frozen=True, slots=True)
+class Delete(Write):
+    """Drop a session with everything in it."""
+
+    kind = "delete"
+    key: str
+
+    @classmethod
+    def parse(cls, op_id: str, arguments: ArgumentReader) -> Self:
+        return cls(op_id, arguments.at(), arguments.key())
+
+
+@dataclass(frozen=True, slots=True)
+class Describe(Write):
+    """Set the given attributes of a session (None clears one); creates the session.
+
+    `state="running"` also stamps when the turn began; any other state ends the turn.
+    """
+
+    kind = "describe"
+    key: str
+    attributes: Mapping[str, str | bool | None]
+
+    @classmethod
+    def parse(cls, op_id: str, arguments: ArgumentReader) -> Self:
+        attributes = arguments.take("attributes", dict)
+        return cls(op_id, arguments.at(), arguments.key(), check_attributes(attributes))
+
+
+@dataclass(frozen=True, slots=True)
+class RenameAgent(Write):
+    """Give every session of one agent alias another alias, or none (`new` is None)."""
+
+    kind = "rename_agent"
+    old: str
+    new: str | None = None
+
+    @classmethod
+    def parse(cls, op_id: str, arguments: ArgumentReader) -> Self:
+        old = check_text("old", arguments.take("old", str), MAX_ATTRIBUTE_CHARS)
+        return cls(op_id, arguments.at(), old, arguments.text("new"))
+
+
+@dataclass(frozen=True, slots=True)
+class Load(Read):
+    """The newest `limit` messages in order, or those just before the message `before`."""
+
+    kind = "load"
+    key: str
+    limit: int | None = None
+    before: str | None = None
+
+    @classmethod
+    def parse(cls, op_id: str, arguments: ArgumentReader) -> Self:
+        limit = arguments.positive("limit", None)
+        return cls(op_id, arguments.at(), arguments.key(), limit, arguments.text("before"))
+
+
+@dataclass(frozen=True, slots=True)
+class GetSession(Read):
+    """What is known of one session; None if there is no such session."""
+
+    kind = "session"
+    key: str
+
+    @classmethod
+    def parse(cls, op_id: str, arguments: ArgumentReader) -> Self:
+        return cls(op_id, arguments.at(), arguments.key())
+
+
+@dataclass(frozen=True, slots=True)
+class ListSessions(Read):
+    """Sessions that pass the filter, newest activity first, a page at a time."""
+
+    kind = "sessions"
+    where: SessionFilter
+    limit: int
+    cursor: str | None = None
+
+    def arguments(self) -> Arguments:
+        return {**Operation.arguments(self), "where": _set_fields(self.where)}
+
+    @classmethod
+    def parse(cls, op_id: str, arguments: ArgumentReader) -> Self:
+        where = parse_session_filter(arguments.take("where", dict))
+        limit = arguments.positive("limit", MAX_PAGE) or MAX_PAGE
+        return cls(op_id, arguments.at(), where, limit, arguments.text("cursor"))
+
+
+@dataclass(frozen=True, slots=True)
+class Search(Read):
+    """Messages that match the query, best first."""
+
+    kind = "search"
+    query: str
+    where: SearchFilter
+    limit: int
+
+    def arguments(self) -> Arguments:
+        where = _set_fields(self.where)
+        for bound in ("since", "until"):
+            if bound in where:
+                where[bound] = to_micros(where[bound])
+        return {**Operation.arguments(self), "where": where}
+
+    @classmethod
+    def parse(cls, op_id: str, arguments: ArgumentReader) -> Self:
+        where = parse_search_filter(arguments.take("where", dict))
+        query = check_query(arguments.take("query", str))
+        return cls(op_id, arguments.at(), query, where, arguments.positive("limit", MAX_PAGE) or 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Cleanup(Upkeep):
+    """Delete sessions idle for longer than `ttl_hours` (None: the worker's setting)."""
+
+    kind = "cleanup"
+    ttl_hours: float | None = None
+    dry_run: bool = False
+
+    @classmethod
+    def parse(cls, op_id: str, arguments: ArgumentReader) -> Self:
+        ttl_hours = arguments.number("ttl_hours")
+        return cls(op_id, arguments.at(), ttl_hours, arguments.flag("dry_run"))
+
+
+@dataclass(frozen=True, slots=True)
+class Compact(Upkeep):
+    """Merge the index, give free space back, purge old op ids; drop corrupt JSONL lines."""
+
+    kind = "compact"
+
+    @classmethod
+    def parse(cls, op_id: str, arguments: ArgumentReader) -> Self:
+        return cls(op_id, arguments.at())
+
+
+def stamp(op_id: str, at: int, messages: list[ChatMessage]) -> tuple[ChatMessage, ...]:
+    """`messages` with the ids that follow from `op_id`, and with `at` where they have no time."""
+    check_messages(messages, _WORKER_LIMITS)
+    now = from_micros(at)
+    return tuple(
+        ChatMessage(
+            message.role,
+            message.content,
+            message.extra,
+            message_id(op_id, index),
+            message.created_at or now,
+        )
+        for index, message in enumerate(messages)
+    )
+
+
+def _set_fields(where: SessionFilter | SearchFilter) -> Arguments:
+    return {
+        field.name: value
+        for field in fields(where)
+        if (value := getattr(where, field.name)) is not None
+    }
+
+
+def _message_fields(message: ChatMessage, at: int) -> Arguments:
+    values: Arguments = {"role": message.role, "content": message.content}
+    if message.extra is not None:
+        values["extra"] = message.extra
+    if message.created_at is not None and (micros := to_micros(message.created_at)) != at:
+        values["created_at"] = micros
+    return values
+
+
+def _parse_message(fields: object) -> ChatMessage:
+    if not isinstance(fields, dict):
+        raise InvalidInputError("messages", "each must be an object with role and content")
+    reader = ArgumentReader(fields)
+    created_at = reader.micros("created_at")
+    message = ChatMessage(
+        reader.take("role", str),
+        reader.take("content", str),
+        reader.take("extra", dict, None),
+        None,
+        None if created_at is None else from_micros(created_at),
+    )
+    reader.nothing_left("messages")
+    return message

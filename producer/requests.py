@@ -1,0 +1,147 @@
+"""Builds checked operations from the arguments of a call; what both clients have in common."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Any, Final
+
+from producer.arguments import (
+    MAX_PAGE,
+    check_attributes,
+    check_limit,
+    check_query,
+    parse_session_filter,
+)
+from producer.errors import InvalidInputError
+from producer.ids import derived_op_id, new_op_id
+from producer.messages import (
+    MAX_ATTRIBUTE_CHARS,
+    ChatMessage,
+    Limits,
+    SearchFilter,
+    check_key,
+    check_messages,
+    check_text,
+)
+from producer.operations import (
+    Append,
+    Cleanup,
+    Clear,
+    Compact,
+    Delete,
+    Describe,
+    GetSession,
+    ListSessions,
+    Load,
+    RenameAgent,
+    Replace,
+    Rollback,
+    Search,
+    stamp,
+)
+
+
+class Unset(Enum):
+    """The type of `UNSET`: "leave this attribute as it is", where None means "clear it"."""
+
+    UNSET = "unset"
+
+
+UNSET: Final = Unset.UNSET
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a write left behind.
+
+    `op_id` is also the RQ job's id. With `ack="stored"`, `affected` says how many messages (or
+    sessions) the operation touched, 0 when there was nothing to do, and `duplicate` that its op
+    id had been applied before; both are None when the worker was not waited for.
+    """
+
+    op_id: str
+    message_ids: tuple[str, ...] = ()
+    affected: int | None = None
+    duplicate: bool | None = None
+
+
+class Requests:
+    """Turns arguments into operations; raises `InvalidInputError` before anything is enqueued."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+
+    def append(self, key: str, messages: tuple[ChatMessage, ...], dedup_key: str | None) -> Append:
+        check_messages(messages, self._limits)
+        op_id = new_op_id() if dedup_key is None else derived_op_id(check_key(key), dedup_key)
+        if dedup_key is not None:
+            check_text("dedup_key", dedup_key, MAX_ATTRIBUTE_CHARS)
+        at = _now()
+        return Append(op_id, at, check_key(key), stamp(op_id, at, list(messages)))
+
+    def rollback(self, key: str, message_id: str | None) -> Rollback:
+        return Rollback(new_op_id(), _now(), check_key(key), _optional("message_id", message_id))
+
+    def replace(self, key: str, message: ChatMessage, message_id: str | None) -> Replace:
+        check_messages([message], self._limits)
+        message_id = _optional("message_id", message_id)
+        return Replace(new_op_id(), _now(), check_key(key), message, message_id)
+
+    def clear(self, key: str) -> Clear:
+        return Clear(new_op_id(), _now(), check_key(key))
+
+    def delete(self, key: str) -> Delete:
+        return Delete(new_op_id(), _now(), check_key(key))
+
+    def describe(self, key: str, attributes: Mapping[str, object]) -> Describe:
+        given = {name: value for name, value in attributes.items() if value is not UNSET}
+        return Describe(new_op_id(), _now(), check_key(key), check_attributes(given))
+
+    def rename_agent(self, old: str, new: str | None) -> RenameAgent:
+        check_text("old", old, MAX_ATTRIBUTE_CHARS)
+        return RenameAgent(new_op_id(), _now(), old, _optional("new", new))
+
+    def load(self, key: str, limit: int | None, before: str | None) -> Load:
+        if limit is not None:
+            check_limit(limit, None)
+        return Load(new_op_id(), _now(), check_key(key), limit, _optional("before", before))
+
+    def session(self, key: str) -> GetSession:
+        return GetSession(new_op_id(), _now(), check_key(key))
+
+    def sessions(self, where: Mapping[str, Any], limit: int, cursor: str | None) -> ListSessions:
+        check_limit(limit, MAX_PAGE)
+        cursor = _optional("cursor", cursor)
+        return ListSessions(new_op_id(), _now(), parse_session_filter(dict(where)), limit, cursor)
+
+    def search(self, query: str, where: SearchFilter, limit: int) -> Search:
+        check_limit(limit, MAX_PAGE)
+        for name in ("key", "role", "channel", "sender"):
+            _optional(name, getattr(where, name))
+        for name in ("since", "until"):
+            moment = getattr(where, name)
+            if moment is not None and (
+                not isinstance(moment, datetime) or moment.utcoffset() is None
+            ):
+                raise InvalidInputError(name, "must be a datetime with a time zone")
+        return Search(new_op_id(), _now(), check_query(query), where, limit)
+
+    def cleanup(self, ttl_hours: float | None, dry_run: bool) -> Cleanup:
+        if ttl_hours is not None and not 0 <= ttl_hours < 1e9:
+            raise InvalidInputError("ttl_hours", "must be a number from 0 to 1e9")
+        return Cleanup(new_op_id(), _now(), ttl_hours, dry_run)
+
+    def compact(self) -> Compact:
+        return Compact(new_op_id(), _now())
+
+
+def _now() -> int:
+    return time.time_ns() // 1000
+
+
+def _optional(name: str, value: str | None) -> str | None:
+    return None if value is None else check_text(name, value, MAX_ATTRIBUTE_CHARS)

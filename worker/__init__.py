@@ -1,0 +1,1 @@
+"""What persists: the backends, the group-commit worker, upkeep and the command line."""

@@ -1,0 +1,47 @@
+"""Opens a store by its URL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from producer.errors import InvalidSettingError
+from worker.backends.base import SessionBackend, now_micros
+from worker.backends.jsonl import JsonlBackend
+from worker.backends.sqlite import SqliteBackend
+
+__all__ = ["SessionBackend", "open_backend", "store_path"]
+
+_BACKENDS: Final = {"sqlite": SqliteBackend, "jsonl": JsonlBackend}
+
+
+def open_backend(
+    url: str, *, read_only: bool = False, clock: Callable[[], int] = now_micros
+) -> SessionBackend:
+    """Open the store at `sqlite:///PATH` or `jsonl:///DIRECTORY`, creating it when it is missing.
+
+    `read_only` opens an existing one beside the process that writes to it. Three slashes lead to
+    an absolute path, two to a relative one: `sqlite://backscroll.db`. `clock` tells the time in
+    microseconds since 1970 UTC.
+
+    Raises `InvalidSettingError` for a URL of another form, `StoreUnusableError` for what is not a
+    store or from a newer version, `StoreUnavailableError` when it cannot be opened right now.
+    """
+    scheme, path = _split(url)
+    return _BACKENDS[scheme](path, read_only=read_only, clock=clock)
+
+
+def store_path(url: str) -> Path:
+    """Where the store at `url` lies on disk."""
+    return _split(url)[1]
+
+
+def _split(url: str) -> tuple[str, Path]:
+    scheme, separator, path = url.partition("://")
+    if scheme not in _BACKENDS or not separator or not path.strip("/"):
+        raise InvalidSettingError(
+            f"store: {url!r} is no store's URL; use sqlite:///path/to/backscroll.db "
+            "or jsonl:///path/to/directory"
+        )
+    return scheme, Path(path).expanduser()

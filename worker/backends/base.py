@@ -1,0 +1,203 @@
+"""The contract of a store, whatever it is made of.
+
+There is one write door, `apply`: a group of operations goes through it in order, and either all of
+the group is durable when it returns or none of it happened. A backend is usable on its own; only
+one process may have a store open for writing (see `worker.backends.lock`).
+"""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar, cast
+
+from producer.answers import Answer, CleanupReport, CompactReport, Outcome
+from producer.errors import OperationRefusedError
+from producer.messages import (
+    ChatMessage,
+    Limits,
+    SearchFilter,
+    SearchHit,
+    SessionInfo,
+    SessionPage,
+)
+from producer.operations import Operation, Write
+from producer.requests import Requests
+
+T = TypeVar("T")
+
+Slices = Generator[None, None, T]
+"""Long work that hands over after every slice of some milliseconds and returns a report."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing `verify` found wrong: where, what, and what to do about it."""
+
+    where: str
+    problem: str
+    advice: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImportSession(Write):
+    """Take over a whole session with its own times, in microseconds since 1970 UTC.
+
+    Refused when the store has messages of that session already. No job can name it: it is for
+    migration, which runs as the store's one writer.
+    """
+
+    kind = "import_session"
+    key: str
+    messages: tuple[ChatMessage, ...]
+    attributes: Mapping[str, str | bool | None]
+    created_at: int
+    last_activity: int
+
+
+def finish(slices: Slices[T]) -> T:
+    """Run all slices in one go and return the report."""
+    while True:
+        try:
+            next(slices)
+        except StopIteration as stop:
+            return cast(T, stop.value)
+
+
+def now_micros() -> int:
+    """The store's clock: microseconds since 1970 UTC."""
+    return time.time_ns() // 1000
+
+
+class SessionBackend(Protocol):
+    """A store of sessions.
+
+    Message times are the producer's; a session's `created_at` and `last_activity` are the store's
+    own clock, so that an adapter whose clock is wrong cannot have a session cleaned up early.
+    """
+
+    url: str
+
+    @abstractmethod
+    def apply(self, operations: Sequence[Operation]) -> list[Answer | OperationRefusedError]:
+        """Carry out `operations` in order and return what came of each, in the same order.
+
+        Writes whose op id was applied before change nothing and return their first outcome with
+        `duplicate` set. A read sees the writes before it. An operation that cannot be carried out
+        comes back as the error, and harms none of its neighbours. The effects and the record of
+        their op ids become durable together. Upkeep operations do not go through here.
+
+        Raises `StoreUnavailableError` when the store cannot be used right now; then nothing of
+        the group is applied, and calling again with the same group is safe.
+        """
+
+    @abstractmethod
+    def cleanup(self, ttl_hours: float, *, dry_run: bool = False) -> Slices[CleanupReport]:
+        """Delete the sessions idle for longer than `ttl_hours`, pinned ones excepted.
+
+        Idleness is looked at again in the slice that deletes, so a session written to meanwhile
+        stays. `dry_run` deletes nothing.
+        """
+
+    @abstractmethod
+    def compact(self, op_ids_hours: float) -> Slices[CompactReport]:
+        """Give free space back and forget op ids applied longer than `op_ids_hours` ago."""
+
+    @abstractmethod
+    def verify(self) -> list[Finding]:
+        """Look for damage; an empty list when there is none."""
+
+    @abstractmethod
+    def size_bytes(self) -> int:
+        """The store's size on disk."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the store; the backend may not be used afterwards."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # Everything below is a convenience over the two doors above.
+
+    def append(self, key: str, *messages: ChatMessage, dedup_key: str | None = None) -> list[str]:
+        """Add messages at the end of a session; returns their ids."""
+        operation = _requests.append(key, messages, dedup_key)
+        self._one(operation)
+        return [message.message_id or "" for message in operation.messages]
+
+    def remove_last(self, key: str) -> bool:
+        """Drop the last message; whether there was one."""
+        return self._write(_requests.rollback(key, None)).affected > 0
+
+    def remove(self, key: str, message_id: str) -> bool:
+        """Drop exactly that message; whether it was there."""
+        return self._write(_requests.rollback(key, message_id)).affected > 0
+
+    def replace(self, key: str, message: ChatMessage, message_id: str | None = None) -> bool:
+        """Replace the last message or the one named, in its place; whether it was there."""
+        return self._write(_requests.replace(key, message, message_id)).affected > 0
+
+    def clear(self, key: str) -> int:
+        """Drop a session's messages and keep the session; how many there were."""
+        return self._write(_requests.clear(key)).affected
+
+    def delete(self, key: str) -> bool:
+        """Drop a session with everything in it; whether there was one."""
+        return self._write(_requests.delete(key)).affected > 0
+
+    def describe(self, key: str, **attributes: str | bool | None) -> None:
+        """Set session attributes; see `Producer.describe`."""
+        self._write(_requests.describe(key, attributes))
+
+    def rename_agent(self, old: str, new: str | None) -> int:
+        """Give every session of agent `old` another alias, or none; how many there were."""
+        return self._write(_requests.rename_agent(old, new)).affected
+
+    def load(
+        self, key: str, limit: int | None = None, before: str | None = None
+    ) -> list[ChatMessage]:
+        """The newest `limit` messages in order, or those just before `before`."""
+        return cast(list[ChatMessage], self._one(_requests.load(key, limit, before)))
+
+    def session(self, key: str) -> SessionInfo | None:
+        """What is known of one session; None if there is none."""
+        return cast(SessionInfo | None, self._one(_requests.session(key)))
+
+    def exists(self, key: str) -> bool:
+        """Whether there is such a session."""
+        return self.session(key) is not None
+
+    def sessions(self, *, limit: int = 100, cursor: str | None = None, **where: Any) -> SessionPage:
+        """Sessions that pass the filter, newest activity first; see `Producer.sessions`."""
+        return cast(SessionPage, self._one(_requests.sessions(where, limit, cursor)))
+
+    def search(
+        self, query: str, where: SearchFilter | None = None, *, limit: int = 20
+    ) -> list[SearchHit]:
+        """Messages that match the query, best first; see `Producer.search`."""
+        operation = _requests.search(query, where or SearchFilter(), limit)
+        return cast(list[SearchHit], self._one(operation))
+
+    def _write(self, operation: Operation) -> Outcome:
+        return cast(Outcome, self._one(operation))
+
+    def _one(self, operation: Operation) -> Answer:
+        answer = self.apply([operation])[0]
+        if isinstance(answer, OperationRefusedError):
+            raise answer
+        return answer
+
+
+_requests = Requests(Limits())

@@ -1,0 +1,280 @@
+"""One transaction's worth of operations: the hot path.
+
+Rows, counts, index entries and op ids are collected while the operations are gone through and
+written in a few `executemany` at the end. Whatever has to look at the tables flushes first, so
+every operation sees all before it. FTS5 gets its rows last and together: it is fastest when
+nothing comes between two of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import apsw
+import orjson
+
+from producer.answers import Outcome
+from producer.errors import OperationRefusedError
+from producer.messages import ChatMessage, to_micros
+from producer.operations import (
+    Append,
+    Clear,
+    Delete,
+    Describe,
+    Operation,
+    RenameAgent,
+    Replace,
+    Rollback,
+    Write,
+)
+from worker.backends.base import ImportSession
+from worker.backends.sqlite.schema import pack_id
+from worker.backends.text import folded
+
+
+@dataclass(slots=True)
+class _Session:
+    id: int
+    message_count: int
+    is_touched: bool = False
+
+
+class Group:
+    """Collects the effects of writes on an open transaction; `flush` puts them all into it."""
+
+    def __init__(
+        self, connection: apsw.Connection, now: int, operations: Iterable[Operation]
+    ) -> None:
+        self._connection = connection
+        self._now = now
+        self._sessions: dict[str, _Session] = {}
+        self._rows: list[tuple[Any, ...]] = []
+        self._index: dict[int, str] = {}
+        self._unindex: list[tuple[int]] = []
+        self._new_op_ids: list[tuple[bytes | str, int, int]] = []
+        self._applied = self._already_applied(operations)
+        self._last_row: Any = connection.execute("SELECT ifnull(max(id), 0) FROM messages").get
+
+    def write(self, operation: Write) -> Outcome:
+        """Carry out one write, unless its op id has been applied before."""
+        op_id = pack_id(operation.op_id)
+        affected = self._applied.get(op_id)
+        if affected is not None:
+            return Outcome(affected, duplicate=True)
+        affected = _HANDLERS[type(operation)](self, operation)
+        self._applied[op_id] = affected
+        self._new_op_ids.append((op_id, self._now, affected))
+        return Outcome(affected)
+
+    def flush(self) -> None:
+        """Put everything collected into the transaction."""
+        many = self._connection.executemany
+        self._flush_rows()
+        touched = [
+            (session.message_count, self._now, session.id)
+            for session in self._sessions.values()
+            if session.is_touched
+        ]
+        if touched:
+            many("UPDATE sessions SET message_count = ?, last_activity = ? WHERE id = ?", touched)
+            for session in self._sessions.values():
+                session.is_touched = False
+        if self._unindex:
+            many("DELETE FROM message_index WHERE rowid = ?", self._unindex)
+            self._unindex = []
+        if self._index:
+            many("INSERT INTO message_index(rowid, text) VALUES (?, ?)", self._index.items())
+            self._index = {}
+        if self._new_op_ids:
+            many(
+                "INSERT INTO applied(op_id, applied_at, affected) VALUES (?, ?, ?)",
+                self._new_op_ids,
+            )
+            self._new_op_ids = []
+
+    def _already_applied(self, operations: Iterable[Operation]) -> dict[bytes | str, int]:
+        ids = [(pack_id(op.op_id),) for op in operations if isinstance(op, Write)]
+        found = self._connection.executemany(
+            "SELECT op_id, affected FROM applied WHERE op_id = ?", ids
+        )
+        return dict(cast(Iterable[tuple[bytes | str, int]], found))
+
+    def _flush_rows(self) -> None:
+        if self._rows:
+            self._connection.executemany(
+                "INSERT INTO messages(id, session_id, message_id, role, content, extra, created_at)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                self._rows,
+            )
+            self._rows = []
+
+    def _find(self, key: str) -> _Session | None:
+        session = self._sessions.get(key)
+        if session is None:
+            row = self._connection.execute(
+                "SELECT id, message_count FROM sessions WHERE key = ?", (key,)
+            ).fetchone()
+            if row is not None:
+                session = self._sessions[key] = _Session(*row)
+        return session
+
+    def _find_or_create(self, key: str) -> _Session:
+        session = self._find(key)
+        if session is None:
+            self._connection.execute(
+                "INSERT INTO sessions(key, state, pinned, created_at, last_activity, message_count)"
+                " VALUES (?, 'idle', 0, ?, ?, 0)",
+                (key, self._now, self._now),
+            )
+            session = self._sessions[key] = _Session(self._connection.last_insert_rowid(), 0)
+        return session
+
+    def _append(self, operation: Append) -> int:
+        session = self._find_or_create(operation.key)
+        for message in operation.messages:
+            self._last_row += 1
+            self._rows.append((self._last_row, session.id, *_columns(message)))
+            self._index[self._last_row] = folded(message.content)
+        session.message_count += len(operation.messages)
+        session.is_touched = True
+        return len(operation.messages)
+
+    def _rollback(self, operation: Rollback) -> int:
+        session, row = self._locate(operation.key, operation.message_id)
+        if session is None or row is None:
+            return 0
+        self._connection.execute("DELETE FROM messages WHERE id = ?", (row,))
+        self._forget(row)
+        session.message_count -= 1
+        session.is_touched = True
+        return 1
+
+    def _replace(self, operation: Replace) -> int:
+        session, row = self._locate(operation.key, operation.message_id)
+        if session is None or row is None:
+            return 0
+        message = operation.message
+        self._connection.execute(
+            "UPDATE messages SET role = ?, content = ?, extra = ? WHERE id = ?",
+            (message.role, message.content, _json(message), row),
+        )
+        self._forget(row)
+        self._index[row] = folded(message.content)
+        session.is_touched = True
+        return 1
+
+    def _clear(self, operation: Clear) -> int:
+        session = self._find(operation.key)
+        if session is None:
+            return 0
+        self._flush_rows()
+        rows: list[Any] = self._connection.execute(
+            "DELETE FROM messages WHERE session_id = ? RETURNING id", (session.id,)
+        ).fetchall()
+        for (row,) in rows:
+            self._forget(row)
+        session.message_count = 0
+        session.is_touched = True
+        return len(rows)
+
+    def _delete(self, operation: Delete) -> int:
+        session = self._find(operation.key)
+        if session is None:
+            return 0
+        self._clear(Clear(operation.op_id, operation.at, operation.key))
+        self._connection.execute("DELETE FROM sessions WHERE id = ?", (session.id,))
+        del self._sessions[operation.key]
+        return 1
+
+    def _describe(self, operation: Describe) -> int:
+        session = self._find_or_create(operation.key)
+        values: dict[str, Any] = dict(operation.attributes)
+        if "state" in values:
+            is_running = values["state"] == "running"
+            values["turn_started_at"] = self._now if is_running else None
+            values["turn_id"] = values.get("turn_id") if is_running else None
+        # The names are those `check_attributes` lets through, and none of the user's.
+        assignments = ", ".join(f"{name} = ?" for name in values)
+        self._connection.execute(
+            f"UPDATE sessions SET {assignments} WHERE id = ?",  # noqa: S608
+            (*values.values(), session.id),
+        )
+        return 1
+
+    def _import_session(self, operation: ImportSession) -> int:
+        session = self._find(operation.key)
+        if session is not None and session.message_count:
+            raise OperationRefusedError(
+                f"the store has a session {operation.key!r} with another history already"
+            )
+        session = self._find_or_create(operation.key)
+        if operation.attributes:
+            self._describe(
+                Describe(operation.op_id, operation.at, operation.key, operation.attributes)
+            )
+        affected = self._append(
+            Append(operation.op_id, operation.at, operation.key, operation.messages)
+        )
+        self.flush()  # or its touching the session would come after the times below
+        self._connection.execute(
+            "UPDATE sessions SET created_at = ?, last_activity = ? WHERE id = ?",
+            (operation.created_at, operation.last_activity, session.id),
+        )
+        return affected
+
+    def _rename_agent(self, operation: RenameAgent) -> int:
+        renamed = self._connection.execute(
+            "UPDATE sessions SET agent = ? WHERE agent = ? AND key IS NOT NULL RETURNING id",
+            (operation.new, operation.old),
+        )
+        return len(renamed.fetchall())
+
+    def _locate(self, key: str, message_id: str | None) -> tuple[_Session | None, int | None]:
+        """The session and the row of its last message, or of the one named."""
+        session = self._find(key)
+        if session is None:
+            return None, None
+        self._flush_rows()
+        row: Any
+        if message_id is None:
+            sql = "SELECT max(id) FROM messages WHERE session_id = ?"
+            row = self._connection.execute(sql, (session.id,)).get
+        else:
+            sql = "SELECT id FROM messages WHERE message_id = ? AND session_id = ?"
+            row = self._connection.execute(sql, (pack_id(message_id), session.id)).get
+        return session, row
+
+    def _forget(self, row: int) -> None:
+        """Take a row out of the index, wherever it is by now."""
+        if self._index.pop(row, None) is None:
+            self._unindex.append((row,))
+
+
+def _columns(message: ChatMessage) -> tuple[Any, ...]:
+    if message.message_id is None or message.created_at is None:
+        raise ValueError("the message was never stamped")
+    return (
+        pack_id(message.message_id),
+        message.role,
+        message.content,
+        _json(message),
+        to_micros(message.created_at),
+    )
+
+
+def _json(message: ChatMessage) -> str | None:
+    return None if message.extra is None else orjson.dumps(message.extra).decode()
+
+
+_HANDLERS: Final[dict[type[Operation], Callable[[Group, Any], int]]] = {
+    Append: Group._append,
+    Rollback: Group._rollback,
+    Replace: Group._replace,
+    Clear: Group._clear,
+    Delete: Group._delete,
+    Describe: Group._describe,
+    RenameAgent: Group._rename_agent,
+    ImportSession: Group._import_session,
+}
