@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -92,7 +93,13 @@ def _start(directory: Path, socket: Path) -> Any:
                 "loglevel": "warning",
             },
         )
-        server.start(timeout=60.0)  # a long append-only file takes a while to read back
+        # Ctrl-C reaches every process of the terminal, but this one has to outlive the others'
+        # warm stop. It inherits the blocked signal.
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            server.start(timeout=60.0)  # a long append-only file takes a while to read back
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     except (OSError, ValkeyServerError) as error:
         raise ServerUnavailableError(f"cannot start the embedded server: {error}") from error
     return server

@@ -1,0 +1,49 @@
+"""What the whole suite shares: real servers to talk to, each test with an empty one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from worker.server import running_server
+from worker.settings import Settings
+
+
+def in_ci() -> bool:
+    """Whether a missing program must fail the suite instead of skipping a test."""
+    return bool(os.environ.get("CI"))
+
+
+@pytest.fixture(autouse=True)
+def _no_outside_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("BACKSCROLL_") or name == "REDIS_URL":
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    data_dir = tmp_path_factory.mktemp("server")
+    settings = Settings(redis_url=None, data_dir=data_dir, store=f"sqlite://{data_dir}/x.db")
+    with running_server(settings) as url:
+        yield url
+
+
+@pytest.fixture
+def server_url(_server: str) -> str:
+    """The URL of a Valkey that is empty when the test starts."""
+    with redis.Redis.from_url(_server) as client:
+        client.flushall()
+    return _server
+
+
+@pytest.fixture
+def settings(server_url: str, tmp_path: Path) -> Settings:
+    """Settings for the empty server and a store that is not there yet."""
+    return Settings(
+        redis_url=server_url, data_dir=tmp_path, store=f"sqlite://{tmp_path / 'backscroll.db'}"
+    )
