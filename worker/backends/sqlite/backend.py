@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Final
 
 import apsw
-import peewee
 
 from producer.answers import Answer, CleanupReport, CompactReport
-from producer.errors import OperationRefusedError, StoreUnusableError
+from producer.errors import BackscrollError, OperationRefusedError, StoreUnusableError
 from producer.operations import Operation, Read, Write
 from worker.backends.base import Finding, SessionBackend, Slices
 from worker.backends.sqlite import upkeep
@@ -40,7 +39,9 @@ class SqliteBackend(SessionBackend):
     def apply(self, operations: Sequence[Operation]) -> Answers:
         try:
             return self._apply_together(operations)
-        except (apsw.Error, peewee.PeeweeException, ValueError):
+        except BackscrollError:
+            raise
+        except Exception:
             # One of them is bad in a way nobody foresaw. Find it, and keep the others.
             return self._apply_one_by_one(operations)
 
@@ -81,8 +82,8 @@ class SqliteBackend(SessionBackend):
                 try:
                     with connection:  # APSW makes it a savepoint
                         answers += self._carry_out(connection, [operation])
-                except (apsw.Error, peewee.PeeweeException, ValueError) as error:
-                    if is_store_failure(error):
+                except Exception as error:
+                    if isinstance(error, BackscrollError) or is_store_failure(error):
                         raise
                     answers.append(_refusal(error))
         return answers

@@ -1,0 +1,131 @@
+"""Tells Redis what became of a group of jobs: results, failures, counters, and their release.
+
+All of it is one MULTI/EXEC, sent only after the store has committed. If it is lost, the jobs are
+applied again, and their op ids keep that from having an effect.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+import redis
+from redis.client import Pipeline
+from rq.defaults import DEFAULT_FAILURE_TTL, DEFAULT_RESULT_TTL
+from rq.job import Job
+from rq.registry import FailedJobRegistry, FinishedJobRegistry
+from rq.results import Result
+from rq.utils import now, utcformat
+
+from producer.answers import Answer, to_json
+from producer.serializer import OrjsonSerializer
+from worker.reservation import ReservedJob
+
+# One by one and by name: the list may also hold jobs that are not of this group.
+_RELEASE: Final = """
+for _, id in ipairs(ARGV) do redis.call('LREM', KEYS[1], 1, id) end
+"""
+
+
+class Acknowledgement:
+    """Collects what became of the jobs of one round; `send` tells Redis all of it at once."""
+
+    def __init__(
+        self, connection: redis.Redis, queue: str, intermediate_key: str, worker: Any
+    ) -> None:
+        self._connection = connection
+        self._worker = worker
+        self._intermediate_key = intermediate_key
+        self._failed_key = FailedJobRegistry.key_template.format(queue)
+        self._finished_key = FinishedJobRegistry.key_template.format(queue)
+        self._pipeline: Pipeline = connection.pipeline(transaction=True)
+        self._started = time.monotonic()
+        self._released: list[str] = []
+        self._forgotten: list[str] = []
+        self.succeeded = 0
+        self.failed = 0
+
+    def drop(self, job: ReservedJob) -> None:
+        """There is nothing to do for this job: its hash is gone."""
+        self._released.append(job.id)
+
+    def succeed(self, job: ReservedJob, answer: Answer) -> None:
+        """The job is done; its answer is published if anybody may be waiting for it."""
+        self._released.append(job.id)
+        self._forgotten.append(Job.key_for(job.id))
+        self.succeeded += 1
+        ttl = DEFAULT_RESULT_TTL if job.result_ttl is None else job.result_ttl
+        if ttl != 0:
+            self._publish(job, Result.Type.SUCCESSFUL, ttl, return_value=to_json(answer))
+
+    def succeed_and_keep(self, job: ReservedJob, answer: Answer) -> None:
+        """As `succeed`, but the job stays visible in RQ's finished registry while its result does.
+
+        For upkeep, which operators look for there.
+        """
+        self._released.append(job.id)
+        self.succeeded += 1
+        ttl = job.result_ttl or DEFAULT_RESULT_TTL
+        self._publish(job, Result.Type.SUCCESSFUL, ttl, return_value=to_json(answer))
+        self._end(job, "finished")
+        self._pipeline.expire(Job.key_for(job.id), ttl)
+        self._pipeline.zadd(self._finished_key, {job.id: int(time.time()) + ttl})
+
+    def decline(self, job: ReservedJob, error: Exception) -> None:
+        """A read that cannot be answered: its caller is told, and nobody else needs to know."""
+        self._released.append(job.id)
+        self._forgotten.append(Job.key_for(job.id))
+        self.succeeded += 1
+        ttl = job.result_ttl or DEFAULT_RESULT_TTL
+        self._publish(job, Result.Type.FAILED, ttl, exc_string=_named(error))
+
+    def fail(self, job: ReservedJob, error: Exception) -> None:
+        """The job goes to RQ's failed registry, its payload untouched, to be looked at."""
+        self._released.append(job.id)
+        self.failed += 1
+        self._end(job, "failed")
+        self._pipeline.zadd(self._failed_key, {job.id: int(time.time()) + DEFAULT_FAILURE_TTL})
+        self._publish(job, Result.Type.FAILED, DEFAULT_FAILURE_TTL, exc_string=_named(error))
+
+    def release_only(self, job: ReservedJob) -> None:
+        """Let go of a job whose id or key is no RQ job's, so that nothing can be written to it."""
+        self._released.append(job.id)
+        self.failed += 1
+
+    def send(self) -> None:
+        """Everything above, the worker's counters, and the release of the jobs; in one go."""
+        pipeline, seconds = self._pipeline, time.monotonic() - self._started
+        if self._forgotten:
+            pipeline.delete(*self._forgotten)
+        if self._released:
+            pipeline.eval(_RELEASE, 1, self._intermediate_key, *self._released)
+        if self.succeeded:
+            pipeline.hincrby(self._worker.key, "successful_job_count", self.succeeded)
+        if self.failed:
+            pipeline.hincrby(self._worker.key, "failed_job_count", self.failed)
+        pipeline.hincrbyfloat(self._worker.key, "total_working_time", seconds)
+        pipeline.execute()
+
+    def _publish(self, job: ReservedJob, kind: Result.Type, ttl: int, **what: Any) -> None:
+        result = Result(
+            job.id,
+            kind,
+            self._connection,
+            worker_name=self._worker.name,
+            serializer=OrjsonSerializer,
+            **what,
+        )
+        result.save(ttl, pipeline=self._pipeline)  # type: ignore[no-untyped-call]
+
+    def _end(self, job: ReservedJob, status: str) -> None:
+        fields: dict[Any, Any] = {
+            "status": status,
+            "ended_at": utcformat(now()),
+            "worker_name": self._worker.name,
+        }
+        self._pipeline.hset(Job.key_for(job.id), mapping=fields)
+
+
+def _named(error: Exception) -> str:
+    """As the last line of a traceback has it."""
+    return f"{type(error).__module__}.{type(error).__qualname__}: {error}"

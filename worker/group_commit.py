@@ -1,0 +1,371 @@
+"""`GroupCommitWorker`: an RQ worker that commits jobs in groups.
+
+A round: take all that waits, up to a group; apply it in one transaction; acknowledge it in one
+pipeline. RQ's own loop keeps signals, suspension, burst mode and the worker's registration.
+
+It works from RQ's command line too, with the store and the rest from the environment:
+`rq worker -w worker.group_commit.GroupCommitWorker --url redis://… backscroll`
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable
+from contextlib import closing, suppress
+from datetime import timedelta
+from typing import Any, Final
+
+import redis
+from redis.backoff import NoBackoff
+from redis.client import Pipeline
+from redis.retry import Retry
+from rq import Queue, SimpleWorker
+from rq.exceptions import StopRequested
+from rq.timeouts import BaseDeathPenalty
+from rq.utils import now
+from rq.worker import WorkerStatus
+
+from producer.codec import decode
+from producer.connection import connect, server_errors
+from producer.errors import (
+    BackscrollError,
+    InvalidSettingError,
+    MalformedJobError,
+    OperationRefusedError,
+    StoreUnavailableError,
+    StoreUnusableError,
+)
+from producer.operations import Operation, Read, Upkeep
+from producer.serializer import OrjsonSerializer
+from worker.acknowledgement import Acknowledgement
+from worker.backends import SessionBackend, open_backend, store_path
+from worker.backends.base import Slices
+from worker.backends.lock import StoreLock
+from worker.jobs import upkeep_slices
+from worker.reservation import Reservations, ReservedJob
+from worker.settings import Settings
+
+log = logging.getLogger("backscroll.worker")
+
+_IDLE_WAIT_SECONDS: Final = 5
+_HEARTBEAT_SECONDS: Final = 2.0
+_LONGEST_PAUSE_SECONDS: Final = 3.0
+# A server that is out of memory or just a replica comes back as one that was away does.
+_SERVER_TROUBLE: Final = (
+    redis.ConnectionError,
+    redis.TimeoutError,
+    redis.exceptions.OutOfMemoryError,
+    redis.exceptions.ReadOnlyError,
+)
+
+Group = list[ReservedJob]
+
+
+class NoDeathPenalty(BaseDeathPenalty):
+    """No job timeout: RQ's alarm could fire inside a transaction, or just after its commit."""
+
+    def setup_death_penalty(self) -> None:
+        """Set nothing."""
+
+    def cancel_death_penalty(self) -> None:
+        """There is nothing to cancel."""
+
+
+class GroupCommitWorker(SimpleWorker):
+    """One worker on one queue, writing one store; see the module's docstring."""
+
+    death_penalty_class = NoDeathPenalty
+
+    def __init__(self, queues: Any, name: str | None = None, *args: Any, **options: Any) -> None:
+        self._settings: Settings = options.pop("settings", None) or Settings.from_environment()
+        self._on_wait: Callable[[str], None] | None = options.pop("on_wait", None)
+        if options.get("prepare_for_work", True):  # else RQ only looks at one that runs elsewhere
+            # A fixed name could not come back after kill -9 until its key expires.
+            name = f"{name or 'backscroll'}-{uuid.uuid4().hex[:12]}"
+        super().__init__(queues, name, *args, **{**options, "serializer": OrjsonSerializer})
+        self._upkeep: deque[tuple[ReservedJob, Slices[Any]]] = deque()
+        self._jobs_left: int | None = None
+        self._must_put_back = True
+        self._crash: Exception | None = None
+
+    def work(self, *args: Any, max_jobs: int | None = None, **options: Any) -> bool:
+        """RQ's loop, for as long as this process holds the store's lock."""
+        if len(self.queues) != 1:
+            raise InvalidSettingError("queue: a store has one queue; name exactly one")
+        self._queue: Queue = self.queues[0]
+        self._reservations = Reservations(self.connection, self._queue.key)
+        self._jobs_left = max_jobs
+        on_wait = None if options.get("burst") else self._announce_wait
+        with closing(StoreLock(store_path(self._settings.store))) as lock:
+            lock.acquire(on_wait)
+            with open_backend(self._settings.store) as backend:
+                self._backend: SessionBackend = backend
+                try:
+                    has_worked = super().work(*args, **options)
+                finally:
+                    with suppress(*_SERVER_TROUBLE):
+                        self._put_back()
+        if self._crash is not None:  # RQ's loop only logs it
+            raise self._crash
+        return has_worked
+
+    def dequeue_job_and_maintain_ttl(
+        self, timeout: int | None, max_idle_time: int | None = None
+    ) -> tuple[Any, Queue] | None:
+        """The next group; None when a burst is over or the worker has idled long enough.
+
+        RQ's loop hands whatever comes from here to `execute_job`. An empty group means that only
+        upkeep has work to do.
+        """
+        idle_since = time.monotonic()
+        while not self._stop_requested:
+            try:
+                self.heartbeat()
+                if self._must_put_back:
+                    self._put_back()
+                group = self._take()
+                if group or self._upkeep:
+                    return group, self._queue
+                if timeout is None or _is_over(idle_since, max_idle_time):
+                    return None
+                self.set_state(WorkerStatus.IDLE)
+                self._reservations.wait(_IDLE_WAIT_SECONDS)
+            except _SERVER_TROUBLE as error:
+                self._must_put_back = True
+                log.error("connection lost: %s; trying again", error)
+                time.sleep(1.0)
+        return [], self._queue
+
+    def execute_job(self, job: Any, queue: Queue) -> None:
+        """Apply and acknowledge one group, then do one slice of upkeep."""
+        group: Group = job
+        try:
+            if group:
+                self._work_through(group)
+            if self._upkeep and not self._stop_requested:
+                self._do_upkeep_slice()
+        except _SERVER_TROUBLE as error:
+            # What was committed is safe; what was not acknowledged comes again, and is known.
+            self._must_put_back = True
+            log.error("connection lost: %s; what is in flight is taken up again", error)
+        except Exception as error:
+            self._crash = error
+            raise
+        if self._jobs_left is not None and self._jobs_left <= 0:
+            self._stop_requested = True
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
+        """RQ's heartbeat, but not more often than is of use."""
+        last = self.last_heartbeat
+        if last is None or now() - last > timedelta(seconds=_HEARTBEAT_SECONDS):
+            super().heartbeat(timeout, pipeline)
+
+    def set_state(self, state: str, pipeline: Pipeline | None = None) -> None:
+        """Tell Redis when the state changes; RQ's loop sets the same one again and again."""
+        if state != self._state:
+            super().set_state(state, pipeline)
+
+    def check_for_suspension(self, burst: bool) -> None:
+        """As RQ's; a lost connection is dealt with where jobs are taken."""
+        with suppress(*_SERVER_TROUBLE):
+            super().check_for_suspension(burst)
+
+    def run_maintenance_tasks(self) -> None:
+        """As RQ's, but never its handling of the intermediate list, which declares jobs failed."""
+        self.last_cleaned_at = now()  # type: ignore[assignment]
+        with suppress(*_SERVER_TROUBLE):
+            self._queue.failed_job_registry.cleanup()
+            self._queue.finished_job_registry.cleanup()
+
+    def set_shutdown_requested_date(self) -> None:
+        """RQ writes this from its signal handler, also when the server is away."""
+        with suppress(*_SERVER_TROUBLE):
+            super().set_shutdown_requested_date()  # type: ignore[no-untyped-call]
+
+    def teardown(self) -> None:
+        """Sign off, if there is anybody to tell."""
+        with suppress(*_SERVER_TROUBLE):
+            super().teardown()  # type: ignore[no-untyped-call]
+
+    def _set_connection(self, connection: redis.Redis) -> redis.Redis:
+        """Short timeouts, so that a frozen server is noticed, and none of redis-py's retries.
+
+        They would repeat a command whose reply was lost: a second group would be taken while
+        nobody knows of the first.
+        """
+        connection.set_retry(Retry(NoBackoff(), 0))
+        options = connection.connection_pool.connection_kwargs
+        options["socket_timeout"] = options.get("socket_timeout") or 2.0 * _IDLE_WAIT_SECONDS
+        return connection
+
+    def _announce_wait(self, holder: str) -> None:
+        log.warning("process %s writes to %s; waiting as its standby", holder, self._settings.store)
+        if self._on_wait is not None:
+            self._on_wait(holder)
+
+    def _take(self) -> Group:
+        # From here on a signal must let the group be finished: BUSY says so to RQ's handler.
+        was, self._state = self._state, WorkerStatus.BUSY
+        most = self._settings.group_size
+        group = self._reservations.take(
+            most if self._jobs_left is None else min(most, self._jobs_left)
+        )
+        if not group:
+            self._state = was
+        elif was != WorkerStatus.BUSY:
+            self._state = was
+            self.set_state(WorkerStatus.BUSY)
+        return group
+
+    def _put_back(self) -> None:
+        """Start from what the queue says: nothing is in flight, no upkeep is under way."""
+        self._upkeep.clear()
+        count = self._reservations.put_back()
+        self._must_put_back = False
+        if count:
+            log.warning("put %d jobs that were in flight back to the head of the queue", count)
+
+    def _work_through(self, group: Group) -> None:
+        started = time.monotonic()
+        acknowledgement = self._acknowledgement()
+        jobs: Group = []
+        operations: list[Operation] = []
+        for job in group:
+            operation = self._decode(job, acknowledgement)
+            if isinstance(operation, Upkeep):
+                self._start_upkeep(job, operation, acknowledgement)
+            elif operation is not None:
+                jobs.append(job)
+                operations.append(operation)
+        answers = self._apply(operations)
+        for job, operation, answer in zip(jobs, operations, answers, strict=True):
+            if not isinstance(answer, OperationRefusedError):
+                acknowledgement.succeed(job, answer)
+            elif isinstance(operation, Read):
+                acknowledgement.decline(job, answer)
+            else:
+                _log_failure(job, answer)
+                acknowledgement.fail(job, answer)
+        self._send(acknowledgement)
+        log.debug("committed %d jobs in %.1f ms", len(jobs), 1e3 * (time.monotonic() - started))
+
+    def _decode(self, job: ReservedJob, acknowledgement: Acknowledgement) -> Operation | None:
+        if job.is_gone:
+            acknowledgement.drop(job)
+            return None
+        try:
+            if job.problem:
+                raise MalformedJobError(job.problem)
+            return decode(job.id, job.payload)
+        except MalformedJobError as error:
+            _log_failure(job, error)
+            if job.problem:
+                acknowledgement.release_only(job)
+            else:
+                acknowledgement.fail(job, error)
+            return None
+
+    def _apply(self, operations: list[Operation]) -> list[Any]:
+        """Apply the group; while the store fails, pause and try again: it is no job's fault."""
+        pause_seconds, error_told = 0.1, ""
+        while True:
+            try:
+                answers = self._backend.apply(operations) if operations else []
+            except (StoreUnavailableError, StoreUnusableError) as error:
+                if self._stop_requested:
+                    raise StopRequested from error
+                if str(error) != error_told:
+                    log.error("the store fails, jobs wait: %s", error)
+                    error_told = str(error)
+                    self._tell_store_error(error_told)
+                time.sleep(pause_seconds)
+                pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
+                with suppress(*_SERVER_TROUBLE):
+                    self.heartbeat()
+            else:
+                if error_told:
+                    log.warning("the store works again")
+                    self._tell_store_error(None)
+                return answers
+
+    def _tell_store_error(self, error: str | None) -> None:
+        """Into the worker's hash in Redis, where `backscroll check` and `stats` look."""
+        with suppress(*_SERVER_TROUBLE):
+            if error is None:
+                self.connection.hdel(self.key, "store_error")
+            else:
+                self.connection.hset(self.key, "store_error", error)
+
+    def _start_upkeep(
+        self, job: ReservedJob, operation: Upkeep, acknowledgement: Acknowledgement
+    ) -> None:
+        try:
+            slices = upkeep_slices(self._backend, self._settings, operation)
+        except OperationRefusedError as error:
+            _log_failure(job, error)
+            acknowledgement.fail(job, error)
+        else:
+            log.info("%s begins", operation.kind)
+            self._upkeep.append((job, slices))
+
+    def _do_upkeep_slice(self) -> None:
+        job, slices = self._upkeep[0]
+        acknowledgement = self._acknowledgement()
+        try:
+            next(slices)
+            return
+        except StopIteration as done:
+            log.info("upkeep done in %.1f s", done.value.seconds)
+            acknowledgement.succeed_and_keep(job, done.value)
+        except StoreUnavailableError as error:
+            log.error("upkeep waits: %s", error)
+            self._must_put_back = True  # it begins again, which is safe at any point
+            time.sleep(_LONGEST_PAUSE_SECONDS)
+            return
+        except BackscrollError as error:
+            _log_failure(job, error)
+            acknowledgement.fail(job, error)
+        self._upkeep.popleft()
+        self._send(acknowledgement)
+
+    def _acknowledgement(self) -> Acknowledgement:
+        return Acknowledgement(
+            self.connection, self._queue.name, self._reservations.intermediate_key, self
+        )
+
+    def _send(self, acknowledgement: Acknowledgement) -> None:
+        acknowledgement.send()
+        if self._jobs_left is not None:
+            self._jobs_left -= acknowledgement.succeeded + acknowledgement.failed
+
+
+def run_worker(
+    settings: Settings,
+    url: str,
+    *,
+    burst: bool = False,
+    max_jobs: int | None = None,
+    on_wait: Callable[[str], None] | None = None,
+) -> None:
+    """Work until told to stop; in a burst, until the queue is empty.
+
+    Raises `ServerUnavailableError`, `StoreUnavailableError` or `StoreUnusableError` when it cannot
+    begin. Once it works, it rides out what passes.
+    """
+    connection = connect(url)
+    with server_errors(url):
+        worker = GroupCommitWorker(
+            [settings.queue], connection=connection, settings=settings, on_wait=on_wait
+        )
+        worker.work(burst=burst, max_jobs=max_jobs, logging_level=None)
+
+
+def _log_failure(job: ReservedJob, error: Exception) -> None:
+    log.error("job %s failed: %s", job.id, error)
+
+
+def _is_over(since: float, max_idle_seconds: int | None) -> bool:
+    return max_idle_seconds is not None and time.monotonic() - since > max_idle_seconds
