@@ -34,24 +34,25 @@ class Acknowledgement:
         self, connection: redis.Redis, queue: str, intermediate_key: str, worker: Any
     ) -> None:
         self._connection = connection
+        self._queue = queue
         self._worker = worker
         self._intermediate_key = intermediate_key
         self._failed_key = FailedJobRegistry.key_template.format(queue)
         self._finished_key = FinishedJobRegistry.key_template.format(queue)
         self._pipeline: Pipeline = connection.pipeline(transaction=True)
         self._started = time.monotonic()
-        self._released: list[str] = []
+        self._released: list[bytes] = []
         self._forgotten: list[str] = []
         self.succeeded = 0
         self.failed = 0
 
     def drop(self, job: ReservedJob) -> None:
         """There is nothing to do for this job: its hash is gone."""
-        self._released.append(job.id)
+        self._released.append(job.raw_id)
 
     def succeed(self, job: ReservedJob, answer: Answer) -> None:
         """The job is done; its answer is published if anybody may be waiting for it."""
-        self._released.append(job.id)
+        self._released.append(job.raw_id)
         self._forgotten.append(Job.key_for(job.id))
         self.succeeded += 1
         ttl = DEFAULT_RESULT_TTL if job.result_ttl is None else job.result_ttl
@@ -63,7 +64,7 @@ class Acknowledgement:
 
         For upkeep, which operators look for there.
         """
-        self._released.append(job.id)
+        self._released.append(job.raw_id)
         self.succeeded += 1
         ttl = job.result_ttl or DEFAULT_RESULT_TTL
         self._publish(job, Result.Type.SUCCESSFUL, ttl, return_value=to_json(answer))
@@ -73,7 +74,7 @@ class Acknowledgement:
 
     def decline(self, job: ReservedJob, error: Exception) -> None:
         """A read that cannot be answered: its caller is told, and nobody else needs to know."""
-        self._released.append(job.id)
+        self._released.append(job.raw_id)
         self._forgotten.append(Job.key_for(job.id))
         self.succeeded += 1
         ttl = job.result_ttl or DEFAULT_RESULT_TTL
@@ -81,7 +82,7 @@ class Acknowledgement:
 
     def fail(self, job: ReservedJob, error: Exception) -> None:
         """The job goes to RQ's failed registry, its payload untouched, to be looked at."""
-        self._released.append(job.id)
+        self._released.append(job.raw_id)
         self.failed += 1
         self._end(job, "failed")
         self._pipeline.zadd(self._failed_key, {job.id: int(time.time()) + DEFAULT_FAILURE_TTL})
@@ -89,7 +90,7 @@ class Acknowledgement:
 
     def release_only(self, job: ReservedJob) -> None:
         """Let go of a job whose id or key is no RQ job's, so that nothing can be written to it."""
-        self._released.append(job.id)
+        self._released.append(job.raw_id)
         self.failed += 1
 
     def send(self) -> None:
@@ -122,6 +123,7 @@ class Acknowledgement:
             "status": status,
             "ended_at": utcformat(now()),
             "worker_name": self._worker.name,
+            "origin": self._queue,  # where RQ's requeue puts it, whoever wrote the job
         }
         self._pipeline.hset(Job.key_for(job.id), mapping=fields)
 

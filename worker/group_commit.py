@@ -88,6 +88,7 @@ class GroupCommitWorker(SimpleWorker):
         super().__init__(queues, name, *args, **{**options, "serializer": OrjsonSerializer})
         self._upkeep: deque[tuple[ReservedJob, Slices[Any]]] = deque()
         self._jobs_left: int | None = None
+        self._busy_at = time.monotonic()
         self._must_put_back = True
         self._crash: Exception | None = None
 
@@ -117,10 +118,9 @@ class GroupCommitWorker(SimpleWorker):
     ) -> tuple[Any, Queue] | None:
         """The next group; None when a burst is over or the worker has idled long enough.
 
-        RQ's loop hands whatever comes from here to `execute_job`. An empty group means that only
-        upkeep has work to do.
+        RQ's loop hands whatever comes from here to `execute_job`. An empty group goes once round
+        the loop, which looks for signals and suspension, and lets upkeep have its slice.
         """
-        idle_since = time.monotonic()
         while not self._stop_requested:
             try:
                 self.heartbeat()
@@ -128,11 +128,13 @@ class GroupCommitWorker(SimpleWorker):
                     self._put_back()
                 group = self._take()
                 if group or self._upkeep:
+                    self._busy_at = time.monotonic()
                     return group, self._queue
-                if timeout is None or _is_over(idle_since, max_idle_time):
+                if timeout is None or self._has_idled(max_idle_time):
                     return None
                 self.set_state(WorkerStatus.IDLE)
                 self._reservations.wait(_IDLE_WAIT_SECONDS)
+                return [], self._queue
             except _SERVER_TROUBLE as error:
                 self._must_put_back = True
                 log.error("connection lost: %s; trying again", error)
@@ -219,6 +221,10 @@ class GroupCommitWorker(SimpleWorker):
             self._state = was
             self.set_state(WorkerStatus.BUSY)
         return group
+
+    def _has_idled(self, max_idle_seconds: int | None) -> bool:
+        idle_seconds = time.monotonic() - self._busy_at
+        return max_idle_seconds is not None and idle_seconds > max_idle_seconds
 
     def _put_back(self) -> None:
         """Start from what the queue says: nothing is in flight, no upkeep is under way."""
@@ -365,7 +371,3 @@ def run_worker(
 
 def _log_failure(job: ReservedJob, error: Exception) -> None:
     log.error("job %s failed: %s", job.id, error)
-
-
-def _is_over(since: float, max_idle_seconds: int | None) -> bool:
-    return max_idle_seconds is not None and time.monotonic() - since > max_idle_seconds

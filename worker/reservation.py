@@ -49,8 +49,12 @@ return count
 
 @dataclass(frozen=True, slots=True)
 class ReservedJob:
-    """A job in the intermediate list; `problem` says why there is no payload to look at."""
+    """A job in the intermediate list, there as `raw_id`.
 
+    `problem` says why there is no payload to look at.
+    """
+
+    raw_id: bytes
     id: str
     payload: bytes | None
     result_ttl: int | None
@@ -101,6 +105,6 @@ def _reserved(
 ) -> ReservedJob:
     name = job_id.decode(errors="backslashreplace")
     if not _JOB_ID.fullmatch(name):
-        return ReservedJob(name, None, None, "its id holds characters RQ does not allow")
+        return ReservedJob(job_id, name, None, None, "its id holds characters RQ does not allow")
     ttl = int(result_ttl) if result_ttl and result_ttl.lstrip(b"-").isdigit() else None
-    return ReservedJob(name, payload, ttl, problem.decode())
+    return ReservedJob(job_id, name, payload, ttl, problem.decode())

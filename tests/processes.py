@@ -1,0 +1,77 @@
+"""Real processes for tests, and waiting for what they do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import redis
+
+from worker.settings import Settings
+from worker.up import environment
+
+T = TypeVar("T")
+
+
+def wait_for(condition: Callable[[], T | None], what: str, seconds: float = 20.0) -> T:
+    """The first true value of `condition`, or a failed test that says what never came."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.01)
+    raise AssertionError(f"waited {seconds:g} s in vain for {what}")
+
+
+def spawn(
+    settings: Settings, *arguments: str, log: Path, **variables: str
+) -> subprocess.Popen[bytes]:
+    """Start `backscroll ARGUMENTS` with these settings, both its outputs in `log`."""
+    assert settings.redis_url is not None
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "worker.cli", *arguments],
+            env={**environment(settings, settings.redis_url), **variables},
+            stdout=output,
+            stderr=output,
+        )
+
+
+def workers(client: redis.Redis, queue: str = "backscroll") -> set[bytes]:
+    """The keys of the workers registered for the queue."""
+    found: Any = client.smembers(f"rq:workers:{queue}")
+    return set(found)
+
+
+def in_flight(client: redis.Redis, queue: str = "backscroll") -> list[bytes]:
+    """The ids in the intermediate list."""
+    found: Any = client.lrange(f"rq:queue:{queue}:intermediate", 0, -1)
+    return list(found)
+
+
+@contextmanager
+def running_worker(
+    settings: Settings, client: redis.Redis, log: Path, **variables: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker process that has begun to work; it is killed at the end if it still runs."""
+    before = workers(client)
+    process = spawn(settings, "worker", log=log, **variables)
+    try:
+        wait_for(lambda: workers(client) - before or process.poll() is not None, "the worker")
+        assert process.poll() is None, log.read_text()
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+def stop(process: subprocess.Popen[bytes]) -> int:
+    """Ask the process to end as systemd would; its exit code."""
+    process.terminate()
+    return process.wait(timeout=20)

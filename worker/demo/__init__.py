@@ -1,0 +1,74 @@
+"""`backscroll demo`: the whole system on real conversations, and a proof that it kept them."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from producer import Producer
+from worker.demo import legacy, report
+from worker.demo.corpus import Session, load_sessions
+from worker.demo.replay import replay as replay_sessions
+from worker.demo.replay import running_command
+from worker.demo.verdict import compare
+from worker.migration import migrate
+from worker.server import running_server
+from worker.settings import Settings
+
+
+def run_demo(settings: Settings, console: Console) -> bool:
+    """Replay the corpus through adapters, queue, worker and store; whether the check held.
+
+    Everything happens in a fresh directory and on an embedded server of its own.
+    """
+    data_dir = Path(tempfile.mkdtemp(prefix="backscroll-demo-"))
+    settings = replace(
+        settings,
+        redis_url=None,
+        data_dir=data_dir,
+        store=f"sqlite://{data_dir / 'backscroll.db'}",
+    )
+    sessions = load_sessions()
+    exchanges = sum(session.exchanges for session in sessions)
+    languages = len({session.language for session in sessions})
+    console.print(
+        f"[bold]Backscroll demo[/bold]: {exchanges:,} real exchanges in {languages} languages, "
+        f"{len(sessions)} sessions, three adapters, one worker\n"
+    )
+    _migrate_old_sessions(settings, sessions, console)
+    with (
+        running_server(settings) as url,
+        running_command("worker", settings, url) as worker,
+        running_command("scheduler", settings, url),
+        running_command("dashboard", settings, url),
+    ):
+        console.print(
+            f"rq-dashboard shows it while it runs: http://127.0.0.1:{settings.dashboard_port}"
+        )
+        replayed = replay_sessions(sessions, settings, url, worker, console)
+        report.show_throughput(console, replayed)
+        with Producer(url, settings.queue, timeout_seconds=120) as producer:
+            busiest = report.show_busiest(console, producer)
+            report.show_transcript(console, producer, busiest)
+            report.show_searches(console, producer)
+            verdict = compare(producer, replayed.remembered)
+            report.show_verdict(console, replayed, verdict)
+            report.show_upkeep(console, producer, ttl_hours=30 * 24)
+    report.show_next_steps(console, data_dir, settings.store)
+    return verdict.holds
+
+
+def _migrate_old_sessions(settings: Settings, sessions: list[Session], console: Console) -> None:
+    directory = settings.data_dir / "old-sessions"
+    legacy.write_old_sessions(directory, sessions)
+    outcome = migrate(directory, settings.store)
+    console.print(
+        f"migrated {outcome.sessions} sessions with {outcome.messages:,} messages from JSONL files "
+        f"of the original, {legacy.AGE_DAYS} days old;"
+    )
+    for line in outcome.corrupt_lines:
+        console.print(Text(f"  a torn line was left out: {line}", style="yellow"), soft_wrap=True)

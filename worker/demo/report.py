@@ -1,0 +1,128 @@
+"""What the demo shows: sessions, a transcript, searches, the verdict, upkeep, what to try next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from producer import Producer, SearchFilter
+from producer.messages import SessionInfo
+from worker.demo.replay import Replayed
+from worker.demo.verdict import Verdict
+
+_SEARCHES: Final = (
+    ("artificial intelligence", SearchFilter()),
+    ("人工知能", SearchFilter()),
+    ('"favorite" col* -blue', SearchFilter(role="user")),
+    ("ปัญญาประดิษฐ์", SearchFilter()),
+)
+_TRANSCRIPT_MESSAGES: Final = 6
+
+
+def show_busiest(console: Console, producer: Producer) -> SessionInfo:
+    """The sessions with the most messages; returns the first."""
+    sessions = sorted(
+        producer.sessions(agent="demo-assistant", limit=1000).sessions,
+        key=lambda session: session.message_count,
+        reverse=True,
+    )
+    table = Table(box=box.SIMPLE_HEAD, title="The busiest sessions", title_justify="left")
+    table.add_column("session", no_wrap=True)
+    table.add_column("name")
+    table.add_column("messages", justify="right")
+    for session in sessions[:6]:
+        table.add_row(Text(session.key), Text(session.name or ""), f"{session.message_count:,}")
+    console.print(table)
+    return sessions[0]
+
+
+def show_transcript(console: Console, producer: Producer, session: SessionInfo) -> None:
+    """The newest messages of one session."""
+    console.print(Text(f"The end of {session.key}", style="italic"))
+    for message in producer.load(session.key, limit=_TRANSCRIPT_MESSAGES):
+        speaker = (message.extra or {}).get("sender", message.role)
+        line = Text(f"  {speaker:>10}  ", style="cyan" if message.role == "user" else "green")
+        console.print(line.append(message.content, style="default"), soft_wrap=True)
+    console.print()
+
+
+def show_searches(console: Console, producer: Producer) -> None:
+    """A few searches with their best hits, the matches highlighted."""
+    for query, where in _SEARCHES:
+        hits = producer.search(query, where, limit=2)
+        line = Text("search ", style="italic").append(query, style="bold")
+        if where.role:
+            line.append(f"  (role {where.role})")
+        console.print(line)
+        for hit in hits:
+            snippet = Text(hit.snippet.replace("\n", " "))
+            for start, end in hit.marks:
+                snippet.stylize("bold black on yellow", start, end)
+            console.print(Text(f"  {hit.key}  ", style="dim").append_text(snippet), soft_wrap=True)
+    console.print()
+
+
+def show_verdict(console: Console, replayed: Replayed, verdict: Verdict) -> None:
+    """The counts of the comparison, and whether it holds."""
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        title="Every stored history against what the adapters sent",
+        title_justify="left",
+    )
+    table.add_column("compared")
+    table.add_column("count", justify="right")
+    for name, count in (
+        ("sessions", verdict.sessions),
+        ("messages", verdict.messages),
+        ("rolled back, and gone", replayed.rollbacks),
+    ):
+        table.add_row(name, f"{count:,}")
+    for name in ("missing", "doubled", "unexpected", "misplaced", "altered"):
+        count = getattr(verdict, name)
+        table.add_row(name, Text(f"{count:,}", style="bold red" if count else "green"))
+    console.print(table)
+    if verdict.holds:
+        console.print(Text("  The check holds: all there, in order, once.\n", style="bold green"))
+    else:
+        console.print(Text("  THE CHECK FAILED.\n", style="bold red"))
+
+
+def show_upkeep(console: Console, producer: Producer, ttl_hours: float) -> None:
+    """A cleanup and a compaction by the worker, and what they removed."""
+    cleaned = producer.cleanup(ttl_hours)
+    console.print(
+        f"cleanup   sessions idle for over {ttl_hours / 24:.0f} days: removed "
+        f"{cleaned.sessions:,} with {cleaned.messages:,} messages in {cleaned.seconds:.2f} s"
+    )
+    compacted = producer.compact()
+    console.print(
+        f"compact   {_megabytes(compacted.bytes_before)} before, "
+        f"{_megabytes(compacted.bytes_after)} after, in {compacted.seconds:.2f} s\n"
+    )
+
+
+def show_throughput(console: Console, replayed: Replayed) -> None:
+    """How fast all of it went, from the first call to the last commit."""
+    console.print(
+        f"{replayed.operations:,} operations from three adapter processes were enqueued and "
+        f"committed in {replayed.seconds:.1f} s: "
+        f"[bold]{replayed.operations / replayed.seconds:,.0f} a second[/bold]\n"
+    )
+
+
+def show_next_steps(console: Console, data_dir: Path, store: str) -> None:
+    """Where everything lies and what to type now."""
+    command = f"backscroll --data-dir {data_dir}"
+    console.print(Text(f"The store: {store}"))
+    console.print("Look around in it:")
+    for rest in ("sessions --limit 10", "search '人工知能'", "up    # with rq-dashboard"):
+        console.print(Text(f"  {command} {rest}", style="cyan"), soft_wrap=True)
+
+
+def _megabytes(size_bytes: int) -> str:
+    return f"{size_bytes / 1e6:.1f} MB"

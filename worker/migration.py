@@ -1,0 +1,138 @@
+"""`backscroll migrate`: a folder of JSONL sessions into the store, a transaction a file.
+
+A file is renamed to `.jsonl.migrated` only after its commit. Killed in between, the next run finds
+the file again, and the store knows its op id, which follows from the file's content: nothing is
+stored twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+from rich.text import Text
+
+from producer.answers import Outcome
+from producer.errors import InvalidInputError, OperationRefusedError, StoreUnavailableError
+from producer.ids import derived_op_id, message_id
+from producer.messages import ChatMessage, from_micros
+from worker.backends import SessionBackend, open_backend, store_path
+from worker.backends.base import ImportSession, now_micros
+from worker.backends.jsonl.session_file import META_SUFFIX, SUFFIX, SessionFile, read_session_file
+from worker.backends.lock import StoreLock
+from worker.settings import Settings
+
+MIGRATED_SUFFIX = ".migrated"
+
+
+@dataclass(slots=True)
+class MigrationReport:
+    """What a migration did; `corrupt_lines` are `file:line`, `refused` are `file: reason`."""
+
+    sessions: int = 0
+    messages: int = 0
+    corrupt_lines: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+
+
+def migrate(
+    directory: Path,
+    store: str,
+    track_files: Callable[[list[Path]], Iterable[Path]] = list,
+) -> MigrationReport:
+    """Take over every session in `directory`; it runs as the store's one writer.
+
+    `track_files` may wrap the list of files to show progress. A file whose session has another
+    history in the store is refused and left where it is. Raises `StoreUnavailableError` when a
+    worker holds the store.
+    """
+    if not directory.is_dir():
+        raise InvalidInputError("directory", f"{directory} is not a directory")
+    report = MigrationReport()
+    with closing(StoreLock(store_path(store))) as lock:
+        try:
+            lock.acquire()
+        except StoreUnavailableError as error:
+            raise StoreUnavailableError(f"{error}: stop the worker, then migrate") from None
+        with open_backend(store) as backend:
+            for path in track_files(sorted(directory.glob(f"*{SUFFIX}"))):
+                _migrate_file(path, backend, report)
+    return report
+
+
+def run_migrate(directory: Path, settings: Settings, console: Console) -> bool:
+    """`migrate` with a progress bar and a summary; whether no file was refused."""
+
+    def with_bar(paths: list[Path]) -> Iterable[Path]:
+        return track(paths, "migrating", console=console, transient=True)
+
+    report = migrate(directory, settings.store, with_bar)
+    console.print(f"migrated {report.sessions:,} sessions with {report.messages:,} messages")
+    for line in report.corrupt_lines:
+        console.print(Text(f"left out, not a message: {line}", style="yellow"), soft_wrap=True)
+    for line in report.refused:
+        console.print(Text(f"refused: {line}", style="red"), soft_wrap=True)
+    return not report.refused
+
+
+def _migrate_file(path: Path, backend: SessionBackend, report: MigrationReport) -> None:
+    file = read_session_file(path)
+    operation = _import_operation(path, file)
+    answer = backend.apply([operation])[0]
+    if isinstance(answer, OperationRefusedError):
+        report.refused.append(f"{path}: {answer}")
+        return
+    _set_aside(path)
+    report.corrupt_lines += [f"{path}:{line}" for line in file.corrupt_lines]
+    report.sessions += 1
+    if isinstance(answer, Outcome):
+        report.messages += answer.affected
+
+
+def _import_operation(path: Path, file: SessionFile) -> ImportSession:
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    op_id = derived_op_id(file.key, f"migrate {digest}")
+    return ImportSession(
+        op_id,
+        now_micros(),
+        file.key,
+        tuple(_stamped(message, op_id, place, file) for place, message in enumerate(file.messages)),
+        file.attributes,
+        file.created_at,
+        file.last_activity,
+    )
+
+
+def _stamped(message: ChatMessage, op_id: str, place: int, file: SessionFile) -> ChatMessage:
+    """The original's messages have neither id nor time; the file's own time is all there is."""
+    return replace(
+        message,
+        message_id=message.message_id or message_id(op_id, place),
+        created_at=message.created_at or from_micros(file.last_activity),
+    )
+
+
+def _set_aside(path: Path) -> None:
+    """Rename the file and its sidecar, and make that durable; never over another file."""
+    for source in (path, path.with_name(path.name.removesuffix(SUFFIX) + META_SUFFIX)):
+        if source.exists():
+            source.rename(_free_name(source.with_name(source.name + MIGRATED_SUFFIX)))
+    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _free_name(path: Path) -> Path:
+    number, name = 1, path
+    while name.exists():
+        number += 1
+        name = path.with_name(f"{path.name}.{number}")
+    return name
