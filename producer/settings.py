@@ -91,7 +91,7 @@ def server_url(url: str | None = None, environ: Mapping[str, str] = os.environ) 
 
 def hide_password(url: str) -> str:
     """`url` as it may be shown to people: with *** for its password."""
-    url = re.sub(r"(?<=://)([^/@]*):([^/]*)@", r"\1:***@", url)
+    url = re.sub(r"(?<=://)([^:/@]*):([^/]*)@", r"\1:***@", url)
     return re.sub(r"([?&]password=)[^&]*", r"\1***", url)
 
 
