@@ -50,6 +50,8 @@ def test_our_variable_comes_before_redis_url() -> None:
         ("BACKSCROLL_OP_IDS_HOURS", "inf"),
         ("BACKSCROLL_CLEANUP_CRON", "every day"),
         ("BACKSCROLL_COMPACT_CRON", "61 * * * *"),
+        ("BACKSCROLL_COMPACT_CRON", "R * * * *"),
+        ("BACKSCROLL_COMPACT_CRON", "0 0 1 1 * 0 2030"),
         ("BACKSCROLL_DASHBOARD_PORT", "70000"),
         ("BACKSCROLL_LOG_LEVEL", "LOUD"),
     ],

@@ -112,6 +112,17 @@ def test_rq_sees_the_worker_and_its_counters(
         assert worker.get_state() in ("idle", "busy")
 
 
+def test_a_worker_whose_registration_is_lost_registers_again(
+    settings: Settings, client: redis.Redis, log: Path
+) -> None:
+    with running_worker(settings, client, log):
+        client.flushall()
+        wait_for(lambda: Worker.all(connection=client), "the worker to be seen again")
+        (worker,) = Worker.all(connection=client)
+        assert worker.queue_names() == ["backscroll"]
+        assert worker.pid is not None
+
+
 def test_suspension_holds_jobs_back_and_resume_lets_them_go(
     settings: Settings, producer: Producer, client: redis.Redis, log: Path
 ) -> None:

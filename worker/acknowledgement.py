@@ -86,6 +86,8 @@ class Acknowledgement:
         self.failed += 1
         self._end(job, "failed")
         self._pipeline.zadd(self._failed_key, {job.id: int(time.time()) + DEFAULT_FAILURE_TTL})
+        if job.payload is None:  # RQ takes a job without this field for no job at all
+            self._pipeline.hset(Job.key_for(job.id), "data", b"")
         self._publish(job, Result.Type.FAILED, DEFAULT_FAILURE_TTL, exc_string=_named(error))
 
     def release_only(self, job: ReservedJob) -> None:

@@ -160,9 +160,16 @@ class GroupCommitWorker(SimpleWorker):
             self._stop_requested = True
 
     def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
-        """RQ's heartbeat, but not more often than is of use."""
+        """RQ's heartbeat, but not more often than is of use.
+
+        A worker whose registration is gone (the server lost its data, or this process was frozen
+        for long) registers again, or it would work on unseen.
+        """
         last = self.last_heartbeat
         if last is None or now() - last > timedelta(seconds=_HEARTBEAT_SECONDS):
+            if not self.connection.exists(self.key):
+                self.register_birth()  # type: ignore[no-untyped-call]
+                super().set_state(self._state)
             super().heartbeat(timeout, pipeline)
 
     def set_state(self, state: str, pipeline: Pipeline | None = None) -> None:

@@ -11,7 +11,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
@@ -20,11 +20,11 @@ from rich.text import Text
 
 from producer.answers import Outcome
 from producer.errors import InvalidInputError, OperationRefusedError, StoreUnavailableError
-from producer.ids import derived_op_id, message_id
-from producer.messages import ChatMessage, from_micros
+from producer.ids import derived_op_id
 from worker.backends import SessionBackend, open_backend, store_path
 from worker.backends.base import ImportSession, now_micros
-from worker.backends.jsonl.session_file import META_SUFFIX, SUFFIX, SessionFile, read_session_file
+from worker.backends.jsonl.names import SessionNames
+from worker.backends.jsonl.reader import SessionFile, read_session_file
 from worker.backends.lock import StoreLock
 from worker.settings import Settings
 
@@ -61,7 +61,7 @@ def migrate(
         except StoreUnavailableError as error:
             raise StoreUnavailableError(f"{error}: stop the worker, then migrate") from None
         with open_backend(store) as backend:
-            for path in track_files(sorted(directory.glob(f"*{SUFFIX}"))):
+            for path in track_files(sorted(directory.glob("*.jsonl"))):
                 _migrate_file(path, backend, report)
     return report
 
@@ -82,13 +82,16 @@ def run_migrate(directory: Path, settings: Settings, console: Console) -> bool:
 
 
 def _migrate_file(path: Path, backend: SessionBackend, report: MigrationReport) -> None:
-    file = read_session_file(path)
-    operation = _import_operation(path, file)
-    answer = backend.apply([operation])[0]
+    try:
+        file = read_session_file(path)
+    except InvalidInputError as error:
+        report.refused.append(str(error))
+        return
+    answer = backend.apply([_import_operation(path, file)])[0]
     if isinstance(answer, OperationRefusedError):
         report.refused.append(f"{path}: {answer}")
         return
-    _set_aside(path)
+    _set_aside(path, SessionNames.of(file.key).sidecar)
     report.corrupt_lines += [f"{path}:{line}" for line in file.corrupt_lines]
     report.sessions += 1
     if isinstance(answer, Outcome):
@@ -97,30 +100,23 @@ def _migrate_file(path: Path, backend: SessionBackend, report: MigrationReport) 
 
 def _import_operation(path: Path, file: SessionFile) -> ImportSession:
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    op_id = derived_op_id(file.key, f"migrate {digest}")
     return ImportSession(
-        op_id,
+        derived_op_id(file.key, f"migrate {digest}"),
         now_micros(),
         file.key,
-        tuple(_stamped(message, op_id, place, file) for place, message in enumerate(file.messages)),
+        file.messages,
         file.attributes,
         file.created_at,
         file.last_activity,
     )
 
 
-def _stamped(message: ChatMessage, op_id: str, place: int, file: SessionFile) -> ChatMessage:
-    """The original's messages have neither id nor time; the file's own time is all there is."""
-    return replace(
-        message,
-        message_id=message.message_id or message_id(op_id, place),
-        created_at=message.created_at or from_micros(file.last_activity),
-    )
+def _set_aside(path: Path, sidecar: str) -> None:
+    """Rename the sidecar and then the file, and make that durable; never over another file.
 
-
-def _set_aside(path: Path) -> None:
-    """Rename the file and its sidecar, and make that durable; never over another file."""
-    for source in (path, path.with_name(path.name.removesuffix(SUFFIX) + META_SUFFIX)):
+    The file goes last: as long as it is there, a run that was killed is taken up again.
+    """
+    for source in (path.with_name(sidecar), path):
         if source.exists():
             source.rename(_free_name(source.with_name(source.name + MIGRATED_SUFFIX)))
     descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)

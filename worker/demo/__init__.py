@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import tempfile
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,10 +22,11 @@ from worker.server import running_server
 from worker.settings import Settings
 
 
-def run_demo(settings: Settings, console: Console) -> bool:
+def run_demo(settings: Settings, console: Console, *, stay: bool = False) -> bool:
     """Replay the corpus through adapters, queue, worker and store; whether the check held.
 
-    Everything happens in a fresh directory and on an embedded server of its own.
+    Everything happens in a fresh directory and on an embedded server of its own. With `stay` it
+    then keeps all of it running, and rq-dashboard with it, until Ctrl-C.
     """
     data_dir = Path(tempfile.mkdtemp(prefix="backscroll-demo-"))
     settings = replace(
@@ -37,18 +40,10 @@ def run_demo(settings: Settings, console: Console) -> bool:
     languages = len({session.language for session in sessions})
     console.print(
         f"[bold]Backscroll demo[/bold]: {exchanges:,} real exchanges in {languages} languages, "
-        f"{len(sessions)} sessions, three adapters, one worker\n"
+        f"{len(sessions)} sessions,\nthree adapter processes, one worker\n"
     )
     _migrate_old_sessions(settings, sessions, console)
-    with (
-        running_server(settings) as url,
-        running_command("worker", settings, url) as worker,
-        running_command("scheduler", settings, url),
-        running_command("dashboard", settings, url),
-    ):
-        console.print(
-            f"rq-dashboard shows it while it runs: http://127.0.0.1:{settings.dashboard_port}"
-        )
+    with running_server(settings) as url, running_command("worker", settings, url) as worker:
         replayed = replay_sessions(sessions, settings, url, worker, console)
         report.show_throughput(console, replayed)
         with Producer(url, settings.queue, timeout_seconds=120) as producer:
@@ -58,8 +53,18 @@ def run_demo(settings: Settings, console: Console) -> bool:
             verdict = compare(producer, replayed.remembered)
             report.show_verdict(console, replayed, verdict)
             report.show_upkeep(console, producer, ttl_hours=30 * 24)
-    report.show_next_steps(console, data_dir, settings.store)
+        report.show_next_steps(console, data_dir, settings.store)
+        if stay:
+            _stay(settings, url, console)
     return verdict.holds
+
+
+def _stay(settings: Settings, url: str, console: Console) -> None:
+    with running_command("scheduler", settings, url), running_command("dashboard", settings, url):
+        address = f"http://{settings.dashboard_host}:{settings.dashboard_port}"
+        console.print(f"\nrq-dashboard shows the queue at {address} until Ctrl-C")
+        with suppress(KeyboardInterrupt):
+            signal.pause()
 
 
 def _migrate_old_sessions(settings: Settings, sessions: list[Session], console: Console) -> None:
@@ -67,8 +72,9 @@ def _migrate_old_sessions(settings: Settings, sessions: list[Session], console: 
     legacy.write_old_sessions(directory, sessions)
     outcome = migrate(directory, settings.store)
     console.print(
-        f"migrated {outcome.sessions} sessions with {outcome.messages:,} messages from JSONL files "
-        f"of the original, {legacy.AGE_DAYS} days old;"
+        f"migrated {outcome.sessions} sessions with {outcome.messages:,} messages, "
+        f"{legacy.AGE_DAYS} days old, from the original's files"
     )
     for line in outcome.corrupt_lines:
-        console.print(Text(f"  a torn line was left out: {line}", style="yellow"), soft_wrap=True)
+        name = Path(line).name
+        console.print(Text(f"  a torn line was left out: {name}", style="yellow"), soft_wrap=True)

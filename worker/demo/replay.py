@@ -108,11 +108,11 @@ def _progress(console: Console) -> Progress:
 def _depth(client: redis.Redis, queue: str) -> int:
     """Operations that wait or are in flight."""
     key = f"rq:queue:{queue}"
-    waiting: int
-    in_flight: int
     with client.pipeline() as pipeline:
-        waiting, in_flight = pipeline.llen(key).llen(f"{key}:intermediate").execute()
-    return waiting + in_flight
+        pipeline.llen(key)
+        pipeline.llen(f"{key}:intermediate")
+        waiting, in_flight = pipeline.execute()
+    return int(waiting) + int(in_flight)
 
 
 def _must_live(process: subprocess.Popen[bytes], log: Path) -> None:

@@ -19,7 +19,7 @@ _SEARCHES: Final = (
     ("artificial intelligence", SearchFilter()),
     ("人工知能", SearchFilter()),
     ('"favorite" col* -blue', SearchFilter(role="user")),
-    ("ปัญญาประดิษฐ์", SearchFilter()),
+    ("สบาย", SearchFilter()),
 )
 _TRANSCRIPT_MESSAGES: Final = 6
 
@@ -71,7 +71,7 @@ def show_verdict(console: Console, replayed: Replayed, verdict: Verdict) -> None
     """The counts of the comparison, and whether it holds."""
     table = Table(
         box=box.SIMPLE_HEAD,
-        title="Every stored history against what the adapters sent",
+        title="Stored against sent, every message",
         title_justify="left",
     )
     table.add_column("compared")
@@ -96,8 +96,8 @@ def show_upkeep(console: Console, producer: Producer, ttl_hours: float) -> None:
     """A cleanup and a compaction by the worker, and what they removed."""
     cleaned = producer.cleanup(ttl_hours)
     console.print(
-        f"cleanup   sessions idle for over {ttl_hours / 24:.0f} days: removed "
-        f"{cleaned.sessions:,} with {cleaned.messages:,} messages in {cleaned.seconds:.2f} s"
+        f"cleanup   idle for over {ttl_hours / 24:.0f} days: {cleaned.sessions:,} sessions with "
+        f"{cleaned.messages:,} messages removed in {cleaned.seconds:.2f} s"
     )
     compacted = producer.compact()
     console.print(
@@ -109,9 +109,9 @@ def show_upkeep(console: Console, producer: Producer, ttl_hours: float) -> None:
 def show_throughput(console: Console, replayed: Replayed) -> None:
     """How fast all of it went, from the first call to the last commit."""
     console.print(
-        f"{replayed.operations:,} operations from three adapter processes were enqueued and "
-        f"committed in {replayed.seconds:.1f} s: "
-        f"[bold]{replayed.operations / replayed.seconds:,.0f} a second[/bold]\n"
+        f"{replayed.operations:,} operations enqueued and committed in "
+        f"{replayed.seconds:.1f} s: [bold]{replayed.operations / replayed.seconds:,.0f} a second"
+        "[/bold]\n"
     )
 
 
@@ -120,7 +120,7 @@ def show_next_steps(console: Console, data_dir: Path, store: str) -> None:
     command = f"backscroll --data-dir {data_dir}"
     console.print(Text(f"The store: {store}"))
     console.print("Look around in it:")
-    for rest in ("sessions --limit 10", "search '人工知能'", "up    # with rq-dashboard"):
+    for rest in ("sessions --limit 10", "search '人工知能'", "up    # and rq-dashboard"):
         console.print(Text(f"  {command} {rest}", style="cyan"), soft_wrap=True)
 
 

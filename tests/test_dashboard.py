@@ -1,0 +1,353 @@
+"""The dashboard as an operator sees it, and what it must not do for anybody else."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import time
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from rq import Queue, SimpleWorker
+from rq.job import Job
+from rq.registry import FailedJobRegistry
+from rq.suspension import resume, suspend
+from selenium.webdriver import Chrome
+from selenium.webdriver.common.by import By
+
+from producer import ChatMessage, InvalidSettingError, Producer
+from producer.serializer import OrjsonSerializer
+from tests.browser import chromium, wait_for_text
+from tests.processes import running_worker, wait_for
+from worker.dashboard import run_dashboard
+from worker.server import running_server
+from worker.settings import Settings
+
+HOSTILE = "<img src=x onerror='window.hacked=1'>"
+FROM_THE_PAGE = {"X-Requested-With": "XMLHttpRequest"}
+
+_DASHBOARD = """
+import sys
+from dataclasses import replace
+from worker.dashboard import run_dashboard
+from worker.settings import Settings
+run_dashboard(replace(Settings.from_environment(), dashboard_port=0), sys.argv[1])
+"""
+
+
+@pytest.fixture
+def client(server_url: str) -> redis.Redis:
+    return redis.Redis.from_url(server_url)
+
+
+@contextmanager
+def dashboard(url: str, password: str | None = None) -> Iterator[str]:
+    """A dashboard's address, while it runs; it has to end well on SIGTERM."""
+    environ = {**os.environ, "BACKSCROLL_DASHBOARD_PASSWORD": password or ""}
+    with subprocess.Popen(
+        [sys.executable, "-c", _DASHBOARD, url], env=environ, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            name, _, address = process.stdout.readline().strip().partition(": http://")
+            assert name == "dashboard"
+            yield address
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+
+
+def ask(
+    address: str,
+    path: str,
+    method: str = "GET",
+    headers: dict[str, str] | None = None,
+    login: str | None = None,
+) -> tuple[int, str]:
+    """Status and body of one request."""
+    sent = dict(headers or {})
+    if login is not None:
+        sent["Authorization"] = f"Basic {b64encode(login.encode()).decode()}"
+    connection = HTTPConnection(address, timeout=20)
+    try:
+        connection.request(method, path, headers=sent)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+    finally:
+        connection.close()
+
+
+def put_job(client: redis.Redis, job_id: str, payload: bytes, status: str = "queued") -> None:
+    """A job as anybody with access to the server can write it."""
+    fields: dict[Any, Any] = {
+        "data": payload,
+        "origin": "backscroll",
+        "status": status,
+        "description": HOSTILE,
+        "created_at": "2026-11-21T08:00:00.000000Z",
+    }
+    client.hset(Job.key_for(job_id), mapping=fields)
+    client.sadd("rq:queues", "rq:queue:backscroll")
+    if status == "failed":
+        client.zadd("rq:failed:backscroll", {job_id: time.time() + 1_000})
+    else:
+        client.rpush("rq:queue:backscroll", job_id)
+
+
+def failed_ids(client: redis.Redis) -> list[str]:
+    return FailedJobRegistry("backscroll", connection=client).get_job_ids(cleanup=False)
+
+
+def queued_ids(client: redis.Redis) -> list[str]:
+    return Queue("backscroll", connection=client).get_job_ids()
+
+
+def test_the_page_shows_queue_worker_and_failed_job_and_its_button_requeues_it(
+    settings: Settings, server_url: str, client: redis.Redis, tmp_path: Path
+) -> None:
+    with (
+        running_worker(settings, client, tmp_path / "log"),
+        dashboard(server_url, "opensesame") as address,
+        chromium(tmp_path / "profile") as chrome,
+    ):
+        put_job(client, "bad-job", json.dumps([HOSTILE, None, [], {}]).encode())
+        wait_for(lambda: failed_ids(client) == ["bad-job"], "the job to fail")
+        suspend(client)
+        wait_for(lambda: worker_state(client) == "suspended", "the worker to pause")
+        with Producer(server_url) as producer:
+            for number in range(3):
+                producer.append("web/1", ChatMessage.user(f"message {number}"))
+
+        chrome.get(f"http://backscroll:opensesame@{address}/")
+        row = wait_for_text(chrome, "tr[data-role=queue]", "backscroll")
+        assert row.split() == ["backscroll", "3", "0", "0", "0", "0", "1", "0"]
+        chrome.save_screenshot(str(tmp_path / "queues.png"))
+
+        chrome.find_element(By.LINK_TEXT, "Workers").click()
+        wait_for_text(chrome, "tr[data-role=worker]", "backscroll-", "idle")
+        chrome.save_screenshot(str(tmp_path / "workers.png"))
+
+        look_at_the_failed_job(chrome, address, tmp_path)
+        chrome.find_element(By.CSS_SELECTOR, "[data-role=requeue-job-btn]").click()
+        wait_for(lambda: len(queued_ids(client)) == 4, "the job to be back on the queue")
+        assert queued_ids(client)[-1] == "bad-job"
+        assert failed_ids(client) == []
+        wait_for_text(chrome, "table#jobs tbody", "No jobs.")
+
+        resume(client)
+        wait_for(lambda: failed_ids(client) == ["bad-job"], "the job to fail")
+        assert queued_ids(client) == [], "the worker went on"
+
+
+def worker_state(client: redis.Redis) -> str:
+    (name,) = client.smembers("rq:workers")
+    return (client.hget(name, "state") or b"").decode()  # type: ignore[union-attr]
+
+
+def look_at_the_failed_job(chrome: Chrome, address: str, tmp_path: Path) -> None:
+    chrome.get(f"http://{address}/0/view/job/bad-job")
+    wait_for_text(chrome, "#job-data", "failed", "is not a function a job may call", HOSTILE)
+    assert chrome.find_element(By.ID, "requeue-job-btn").is_displayed()
+    assert_harmless(chrome)
+    chrome.save_screenshot(str(tmp_path / "job.png"))
+
+    chrome.get(f"http://{address}/0/view/jobs/backscroll/failed/8/asc/1")
+    wait_for_text(
+        chrome, "tr[data-role=job]", "bad-job", "is not a function a job may call", HOSTILE
+    )
+    assert_harmless(chrome)
+    chrome.save_screenshot(str(tmp_path / "failed.png"))
+
+
+def assert_harmless(chrome: Chrome) -> None:
+    assert chrome.find_elements(By.CSS_SELECTOR, "img[src=x]") == []
+    assert chrome.execute_script("return window.hacked === undefined")
+
+
+def test_a_session_key_in_a_cleanups_result_is_shown_as_text(
+    settings: Settings, server_url: str, client: redis.Redis, tmp_path: Path
+) -> None:
+    with running_worker(settings, client, tmp_path / "log"), Producer(server_url) as producer:
+        producer.append(HOSTILE, ChatMessage.user("hello"), ack="stored")
+        assert producer.cleanup(ttl_hours=0).keys == (HOSTILE,)
+        (job_id,) = Queue("backscroll", connection=client).finished_job_registry.get_job_ids()
+    with dashboard(server_url) as address, chromium(tmp_path / "profile") as chrome:
+        chrome.get(f"http://{address}/0/view/job/{job_id}")
+        wait_for_text(chrome, "#job-data", "finished", HOSTILE)
+        assert_harmless(chrome)
+
+
+def test_it_asks_for_the_password(server_url: str) -> None:
+    with dashboard(server_url, "opensesame") as address:
+        assert ask(address, "/")[0] == 401
+        assert ask(address, "/0/data/queues.json", login="backscroll:wrong")[0] == 401
+        assert ask(address, "/0/data/queues.json", login="root:opensesame")[0] == 401
+        assert ask(address, "/static/css/main.css")[0] == 401
+        assert ask(address, "/0/data/queues.json", login="backscroll:opensesame")[0] == 200
+        assert ask(address, "/", "HEAD", login="backscroll:opensesame")[0] == 200
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])  # noqa: S104
+def test_without_a_password_it_listens_to_this_machine_only(
+    host: str, settings: Settings, server_url: str
+) -> None:
+    with pytest.raises(InvalidSettingError, match="BACKSCROLL_DASHBOARD_PASSWORD"):
+        run_dashboard(replace(settings, dashboard_host=host), server_url)
+
+
+def test_a_port_in_use_is_one_line_that_names_it(settings: Settings, server_url: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(
+            InvalidSettingError, match=f"port {port}: Address already in use"
+        ) as error:
+            run_dashboard(replace(settings, dashboard_port=port), server_url)
+    assert "\n" not in str(error.value)
+
+
+def test_a_web_site_that_the_operator_visits_cannot_press_buttons(
+    server_url: str, client: redis.Redis
+) -> None:
+    put_job(client, "bad-job", b"[]", "failed")
+    with dashboard(server_url) as address:
+        assert ask(address, "/job/bad-job/requeue", "POST")[0] == 403
+        assert ask(address, "/job/bad-job/delete", "POST")[0] == 403
+        assert ask(address, "/requeue/backscroll")[0] == 403
+        foreign = {"Host": "rebound.example", **FROM_THE_PAGE}
+        assert ask(address, "/job/bad-job/requeue", "POST", foreign)[0] == 403
+        assert failed_ids(client) == ["bad-job"]
+        assert ask(address, "/job/bad-job/requeue", "POST", FROM_THE_PAGE)[0] == 200
+        assert queued_ids(client) == ["bad-job"]
+
+
+def test_what_waits_to_be_stored_cannot_be_thrown_away_or_reordered(
+    server_url: str, client: redis.Redis
+) -> None:
+    with Producer(server_url) as producer:
+        kept = producer.append("web/1", ChatMessage.user("hello")).op_id
+    with dashboard(server_url) as address:
+        for path in (
+            "/queue/backscroll/queued/empty",
+            "/queue/backscroll/compact",
+            f"/job/{kept}/delete",
+        ):
+            assert ask(address, path, "POST", FROM_THE_PAGE)[0] == 403
+        assert queued_ids(client) == [kept]
+        page = ask(address, "/0/view/jobs")[1]
+        assert "jobs on queue <strong>backscroll</strong>" in page
+        assert 'id="empty-btn"' not in page
+        assert 'id="compact-btn"' not in page
+        assert 'data-role="delete-job-btn"' not in page
+
+
+def test_failed_jobs_can_be_requeued_and_deleted_one_by_one_and_all_at_once(
+    server_url: str, client: redis.Redis
+) -> None:
+    payload = b'["worker.jobs.nothing",null,[],{}]'
+    for number in range(4):
+        put_job(client, f"bad-{number}", payload, "failed")
+    with dashboard(server_url) as address:
+        assert 'id="empty-btn"' in ask(address, "/0/view/jobs/backscroll/failed/8/asc/1")[1]
+        assert ask(address, "/job/bad-0/delete", "POST", FROM_THE_PAGE)[0] == 200
+        assert failed_ids(client) == ["bad-1", "bad-2", "bad-3"]
+        assert ask(address, "/requeue/backscroll", "POST", FROM_THE_PAGE)[0] == 200
+        assert queued_ids(client) == ["bad-1", "bad-2", "bad-3"]
+        job = Job.fetch("bad-1", connection=client, serializer=OrjsonSerializer)
+        assert job.data == payload
+
+        put_job(client, "bad-4", payload, "failed")
+        assert ask(address, "/queue/backscroll/failed/empty", "POST", FROM_THE_PAGE)[0] == 200
+        assert failed_ids(client) == []
+        assert not client.exists(Job.key_for("bad-4"))
+
+
+def test_a_pickle_in_a_job_is_never_loaded(
+    server_url: str, client: redis.Redis, tmp_path: Path
+) -> None:
+    trap = tmp_path / "trap"
+    bomb = pickle.dumps(Bomb(trap))
+    paths = ("/0/view/job/bad-job", "/0/data/job/bad-job.json")
+    changes = ("/job/bad-job/requeue", "/requeue/backscroll", "/job/bad-job/delete")
+    with dashboard(server_url) as address:
+        for path, method in [*((p, "GET") for p in paths), *((p, "POST") for p in changes)]:
+            put_job(client, "bad-job", bomb, "failed")
+            client.hset(Job.key_for("bad-job"), mapping={"result": bomb, "meta": bomb})
+            ask(address, path, method, FROM_THE_PAGE)
+            assert not trap.exists(), path
+
+
+class Bomb:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, trap: Path) -> None:
+        self.trap = trap
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (self.trap,))
+
+
+def test_the_workers_page_holds_while_a_worker_shows_its_current_job(
+    server_url: str, client: redis.Redis
+) -> None:
+    with Producer(server_url) as producer:
+        op_id = producer.append("web/1", ChatMessage.user("hello")).op_id
+    worker = SimpleWorker(["backscroll"], connection=client, serializer=OrjsonSerializer)
+    worker.register_birth()  # type: ignore[no-untyped-call]
+    worker.set_current_job_id(op_id)
+    with dashboard(server_url) as address:
+        status, body = ask(address, "/0/data/workers.json")
+    assert status == 200
+    assert json.loads(body)["workers"][0]["current_job"]["job_id"] == op_id
+
+
+def test_the_password_of_the_server_is_not_on_the_page(
+    server_url: str, client: redis.Redis
+) -> None:
+    client.acl_setuser(
+        "operator", enabled=True, passwords=["+hushhush"], categories=["+@all"], keys=["*"]
+    )
+    try:
+        with dashboard(f"{server_url}?username=operator&password=hushhush") as address:
+            status, page = ask(address, "/")
+    finally:
+        client.acl_deluser("operator")
+    assert status == 200
+    assert "unix://" in page
+    assert "hushhush" not in page
+
+
+def test_it_works_over_tcp(server_url: str, client: redis.Redis) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    client.config_set("port", port)
+    try:
+        with dashboard(f"redis://127.0.0.1:{port}/3") as address:
+            assert ask(address, "/0/data/queues.json") == (200, '{"queues":[]}\n')
+    finally:
+        client.config_set("port", 0)
+
+
+def test_a_server_that_is_away_is_told_in_one_line_and_comes_back(tmp_path: Path) -> None:
+    own = Settings(None, tmp_path, "sqlite://x.db")
+    with running_server(own) as url:
+        pass
+    with dashboard(url) as address:
+        status, body = ask(address, "/0/data/workers.json")
+        assert status == 503
+        assert body.startswith("no answer from unix://")
+        assert body.count("\n") == 1
+        with running_server(own):
+            assert ask(address, "/0/data/workers.json")[0] == 200

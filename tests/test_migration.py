@@ -1,0 +1,175 @@
+"""Migration: every good line, once, whatever happens in between."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import orjson
+import pytest
+
+from producer import ChatMessage, InvalidInputError, StoreUnavailableError
+from worker.backends import SessionBackend, open_backend, store_path
+from worker.backends.lock import StoreLock
+from worker.migration import migrate
+
+OLD_SECONDS = 1_700_000_000
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> str:
+    return f"sqlite://{tmp_path / 'backscroll.db'}"
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    directory = tmp_path / "sessions"
+    directory.mkdir()
+    return directory
+
+
+def write(path: Path, *contents: str, extra_line: bytes | None = None) -> Path:
+    """A file as the original writes it."""
+    lines = [orjson.dumps({"role": "user", "content": content}) for content in contents]
+    if extra_line is not None:
+        lines.insert(1, extra_line)
+    path.write_bytes(b"".join(line + b"\n" for line in lines))
+    os.utime(path, (OLD_SECONDS, OLD_SECONDS))
+    return path
+
+
+def stored(store: str, look: Callable[[SessionBackend], object]) -> object:
+    with open_backend(store, read_only=True) as backend:
+        return look(backend)
+
+
+def contents(store: str, key: str) -> object:
+    return stored(store, lambda backend: [message.content for message in backend.load(key)])
+
+
+def test_the_originals_files_come_over_with_their_times(directory: Path, store: str) -> None:
+    path = write(directory / "telegram_user123.jsonl", "hello", "again")
+    report = migrate(directory, store)
+    assert (report.sessions, report.messages, report.refused) == (1, 2, [])
+    assert contents(store, "telegram_user123") == ["hello", "again"]
+    assert not path.exists()
+    assert path.with_name(path.name + ".migrated").exists()
+    with open_backend(store, read_only=True) as backend:
+        session = backend.session("telegram_user123")
+        assert session is not None
+        assert session.last_activity.timestamp() == OLD_SECONDS
+        assert session.message_count == 2
+        assert [hit.key for hit in backend.search("hello")] == ["telegram_user123"]
+        assert backend.verify() == []
+
+
+def test_our_own_files_come_over_whole(directory: Path, store: str) -> None:
+    key = "slack/thread:123/user"
+    with open_backend(f"jsonl://{directory}") as ours:
+        ids = ours.append(key, ChatMessage.user("a", ts="1"), ChatMessage.assistant("b"))
+        ours.append(key, ChatMessage.user("gone"))
+        ours.remove_last(key)
+        ours.describe(key, name="Thread", channel="slack", pinned=True)
+        before = ours.load(key)
+    assert migrate(directory, store).refused == []
+    with open_backend(store, read_only=True) as backend:
+        assert backend.load(key) == before
+        assert [message.message_id for message in before] == ids
+        session = backend.session(key)
+        assert session is not None
+        assert (session.name, session.channel, session.pinned) == ("Thread", "slack", True)
+    assert list(directory.glob("*.jsonl")) == []
+    assert list(directory.glob("*.meta.json")) == []
+
+
+def test_corrupt_lines_are_named_by_file_and_line(directory: Path, store: str) -> None:
+    path = write(directory / "a.jsonl", "one", "two", extra_line=b'{"role":"us')
+    report = migrate(directory, store)
+    assert report.corrupt_lines == [f"{path}:2"]
+    assert contents(store, "a") == ["one", "two"]
+
+
+def test_a_second_run_finds_nothing_to_do(directory: Path, store: str) -> None:
+    write(directory / "a.jsonl", "one")
+    migrate(directory, store)
+    again = migrate(directory, store)
+    assert (again.sessions, again.messages) == (0, 0)
+    assert contents(store, "a") == ["one"]
+
+
+def test_killed_between_commit_and_rename_nothing_is_stored_twice(
+    directory: Path, store: str
+) -> None:
+    path = write(directory / "a.jsonl", "one", "two")
+    migrate(directory, store)
+    path.with_name("a.jsonl.migrated").rename(path)  # as if the rename had never happened
+    report = migrate(directory, store)
+    assert (report.sessions, report.refused) == (1, [])
+    assert contents(store, "a") == ["one", "two"]
+    assert not path.exists()
+
+
+def test_killed_between_two_files_the_next_run_does_the_rest(directory: Path, store: str) -> None:
+    for name in "abc":
+        write(directory / f"{name}.jsonl", name)
+
+    class Killed(BaseException):
+        pass
+
+    def die_after_one(paths: list[Path]) -> Iterable[Path]:
+        yield paths[0]
+        raise Killed
+
+    with pytest.raises(Killed):
+        migrate(directory, store, die_after_one)
+    assert migrate(directory, store).sessions == 2
+    assert [contents(store, name) for name in "abc"] == [["a"], ["b"], ["c"]]
+
+
+def test_a_session_with_another_history_is_refused_and_its_file_stays(
+    directory: Path, store: str
+) -> None:
+    with open_backend(store) as backend:
+        backend.append("a", ChatMessage.user("said here already"))
+    path = write(directory / "a.jsonl", "one")
+    write(directory / "b.jsonl", "two")
+    report = migrate(directory, store)
+    assert report.sessions == 1
+    (refused,) = report.refused
+    assert refused.startswith(f"{path}: ")
+    assert "another history" in refused
+    assert path.exists()
+    assert contents(store, "a") == ["said here already"]
+
+
+def test_a_file_set_aside_before_is_never_overwritten(directory: Path, store: str) -> None:
+    kept = directory / "a.jsonl.migrated"
+    kept.write_text("precious")
+    write(directory / "a.jsonl", "one")
+    migrate(directory, store)
+    assert kept.read_text() == "precious"
+    assert (directory / "a.jsonl.migrated.2").exists()
+
+
+def test_empty_files_and_other_files_do_no_harm(directory: Path, store: str) -> None:
+    write(directory / "empty.jsonl")
+    (directory / "notes.txt").write_text("not ours")
+    report = migrate(directory, store)
+    assert (report.sessions, report.messages, report.refused) == (1, 0, [])
+    assert (directory / "notes.txt").exists()
+
+
+def test_while_a_worker_writes_it_refuses(directory: Path, store: str) -> None:
+    lock = StoreLock(store_path(store))
+    lock.acquire()
+    try:
+        with pytest.raises(StoreUnavailableError, match="stop the worker"):
+            migrate(directory, store)
+    finally:
+        lock.close()
+
+
+def test_a_directory_that_is_none_is_refused(tmp_path: Path, store: str) -> None:
+    with pytest.raises(InvalidInputError, match="is not a directory"):
+        migrate(tmp_path / "nowhere", store)

@@ -1,0 +1,349 @@
+"""The scheduler's promises: a tick happens once, is not lost, and does not pile up."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import redis
+from rq import Queue
+from rq.cron import CronScheduler
+from rq.job import Job, JobStatus
+from rq.utils import as_text
+
+from producer.codec import decode
+from producer.errors import AuthenticationFailedError, InvalidSettingError
+from producer.operations import Cleanup, Compact
+from producer.serializer import OrjsonSerializer
+from tests.processes import spawn, wait_for
+from worker.scheduler import UpkeepScheduler, run_scheduler
+from worker.server import running_server
+from worker.settings import Settings
+
+START = datetime(2026, 11, 21, 6, 30, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+class Clock:
+    """A clock that stands still until it is told to move."""
+
+    def __init__(self) -> None:
+        self.time = START
+
+    def __call__(self) -> datetime:
+        return self.time
+
+    def advance(self, by: timedelta) -> None:
+        self.time += by
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def client(server_url: str) -> redis.Redis:
+    return redis.Redis.from_url(server_url)
+
+
+@pytest.fixture
+def hourly(settings: Settings) -> Settings:
+    """Cleanup every hour, and a compaction that stays out of the way."""
+    return replace(settings, ttl_hours=24.0, compact_cron="0 0 1 1 *")
+
+
+def scheduler(settings: Settings, clock: Clock) -> UpkeepScheduler:
+    assert settings.redis_url is not None
+    return UpkeepScheduler(settings, settings.redis_url, now=clock)
+
+
+def queued(client: redis.Redis, queue: str = "backscroll") -> list[str]:
+    return Queue(queue, connection=client).get_job_ids()
+
+
+def test_the_very_first_start_runs_nothing(
+    hourly: Settings, clock: Clock, client: redis.Redis
+) -> None:
+    assert scheduler(hourly, clock).enqueue_jobs() == []
+    assert queued(client) == []
+
+
+def test_a_tick_enqueues_a_job_that_rq_reads_and_the_contract_understands(
+    hourly: Settings, clock: Clock, client: redis.Redis
+) -> None:
+    upkeep = scheduler(hourly, clock)
+    upkeep.enqueue_jobs()
+    clock.time = datetime(2026, 11, 21, 7, 0, tzinfo=UTC)
+    assert [job.name for job in upkeep.enqueue_jobs()] == ["cleanup"]
+
+    (job_id,) = queued(client)
+    assert job_id.startswith("cleanup-20261121T070000-")
+    job = Job.fetch(job_id, connection=client, serializer=OrjsonSerializer)
+    assert job.func_name == "worker.jobs.cleanup"
+    assert job.get_status() == JobStatus.QUEUED
+    assert job.origin == "backscroll"
+    assert job.result_ttl == 86_400
+    operation = decode(job_id, job.data)
+    assert isinstance(operation, Cleanup)
+    assert operation.op_id == job_id
+    assert operation.ttl_hours is None, "how long to keep is the worker's setting"
+    assert client.smembers("rq:queues") == {b"rq:queue:backscroll"}
+
+
+def test_cleanup_and_compaction_keep_their_own_times(
+    settings: Settings, clock: Clock, client: redis.Redis
+) -> None:
+    daily = replace(settings, ttl_hours=24.0, cleanup_cron="0 * * * *", compact_cron="30 3 * * *")
+    upkeep = scheduler(daily, clock)
+    kinds = []
+    for _ in range(24 * 4 + 1):
+        kinds += [job.name for job in upkeep.enqueue_jobs()]
+        client.delete("rq:queue:backscroll")
+        clock.advance(timedelta(minutes=15))
+    assert kinds.count("cleanup") == 24
+    assert kinds.count("compact") == 1
+
+
+def test_a_compaction_decodes_too(settings: Settings, clock: Clock, client: redis.Redis) -> None:
+    upkeep = scheduler(settings, clock)
+    upkeep.enqueue_jobs()
+    clock.advance(timedelta(days=1))
+    upkeep.enqueue_jobs()
+    (job_id,) = queued(client)
+    job = Job.fetch(job_id, connection=client, serializer=OrjsonSerializer)
+    assert isinstance(decode(job_id, job.data), Compact)
+
+
+def test_two_schedulers_at_once_never_double_a_tick(
+    hourly: Settings, clock: Clock, client: redis.Redis
+) -> None:
+    both = [scheduler(hourly, clock), scheduler(hourly, clock)]
+    both[0].enqueue_jobs()
+    barrier = threading.Barrier(2)
+
+    def tick(upkeep: UpkeepScheduler) -> int:
+        barrier.wait(10)
+        return len(upkeep.enqueue_jobs())
+
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(50):
+            clock.advance(HOUR)
+            assert sum(pool.map(tick, both)) == 1
+            assert client.llen("rq:queue:backscroll") == 1
+            client.delete("rq:queue:backscroll")
+
+
+def test_ticks_do_not_pile_up_while_no_worker_runs(
+    hourly: Settings, clock: Clock, client: redis.Redis
+) -> None:
+    upkeep = scheduler(hourly, clock)
+    for _ in range(11):
+        upkeep.enqueue_jobs()
+        clock.advance(HOUR)
+    assert len(queued(client)) == 1
+
+    client.delete("rq:queue:backscroll")  # the worker is back and has done it
+    upkeep.enqueue_jobs()
+    assert len(queued(client)) == 1, "the next tick counts again"
+
+
+@pytest.mark.parametrize("place", ["in flight", "started"])
+def test_a_tick_is_left_out_while_the_job_before_it_runs(
+    place: str, hourly: Settings, clock: Clock, client: redis.Redis
+) -> None:
+    upkeep = scheduler(hourly, clock)
+    upkeep.enqueue_jobs()
+    clock.advance(HOUR)
+    upkeep.enqueue_jobs()
+    (running,) = queued(client)
+    if place == "in flight":  # as the group-commit worker holds it
+        client.rename("rq:queue:backscroll", "rq:queue:backscroll:intermediate")
+    else:  # as a stock `rq worker` does
+        client.delete("rq:queue:backscroll")
+        client.zadd("rq:wip:backscroll", {f"{running}:execution": clock.time.timestamp() + 7_000})
+    clock.advance(HOUR)
+    assert upkeep.enqueue_jobs() == []
+    assert queued(client) == []
+
+    clock.advance(HOUR)
+    client.delete("rq:queue:backscroll:intermediate")  # the execution's entry expires by itself
+    assert len(upkeep.enqueue_jobs()) == 1
+
+
+def test_a_tick_that_passed_while_no_scheduler_ran_is_made_up_for_once(
+    hourly: Settings, clock: Clock, client: redis.Redis
+) -> None:
+    scheduler(hourly, clock).enqueue_jobs()
+    clock.advance(5 * HOUR)
+    successor = scheduler(hourly, clock)
+    successor.enqueue_jobs()
+    (job_id,) = queued(client)
+    assert job_id.startswith("cleanup-20261121T110000-"), "the last of the ticks that were missed"
+    client.delete("rq:queue:backscroll")
+    assert successor.enqueue_jobs() == []
+    assert scheduler(hourly, clock).enqueue_jobs() == []
+
+
+def test_a_queue_emptied_by_hand_does_not_end_upkeep(
+    hourly: Settings, clock: Clock, client: redis.Redis
+) -> None:
+    upkeep = scheduler(hourly, clock)
+    for _ in range(2):
+        upkeep.enqueue_jobs()
+        clock.advance(HOUR)
+    client.delete("rq:queue:backscroll")  # the job's hash still says that it is queued
+    assert len(upkeep.enqueue_jobs()) == 1
+
+
+def test_a_clock_that_goes_back_repeats_no_tick(
+    hourly: Settings, clock: Clock, client: redis.Redis
+) -> None:
+    upkeep = scheduler(hourly, clock)
+    upkeep.enqueue_jobs()
+    clock.advance(HOUR)
+    upkeep.enqueue_jobs()
+    client.delete("rq:queue:backscroll")
+    clock.advance(-HOUR)
+    assert upkeep.enqueue_jobs() == []
+    clock.advance(HOUR)
+    assert upkeep.enqueue_jobs() == []
+
+
+def test_two_queues_of_one_server_have_their_own_upkeep(
+    hourly: Settings, clock: Clock, client: redis.Redis
+) -> None:
+    one, other = scheduler(hourly, clock), scheduler(replace(hourly, queue="b.2"), clock)
+    for _ in range(2):
+        one.enqueue_jobs()
+        other.enqueue_jobs()
+        clock.advance(HOUR)
+    assert len(queued(client)) == 1
+    assert len(queued(client, "b.2")) == 1
+    assert queued(client) != queued(client, "b.2")
+
+
+def test_cleanup_is_not_scheduled_when_sessions_are_kept_for_ever(
+    settings: Settings, clock: Clock
+) -> None:
+    assert [job.name for job in scheduler(settings, clock).get_jobs()] == ["compact"]
+
+
+def test_it_sleeps_until_the_next_tick_but_never_longer_than_its_registration_lasts(
+    hourly: Settings, clock: Clock
+) -> None:
+    upkeep = scheduler(hourly, clock)
+    assert upkeep.calculate_sleep_interval() == 60.0
+    clock.time = datetime(2026, 11, 21, 6, 59, 50, 250_000, tzinfo=UTC)
+    assert upkeep.calculate_sleep_interval() == 9.75
+
+
+def test_a_cron_expression_that_never_comes_is_refused_by_name(
+    settings: Settings, clock: Clock
+) -> None:
+    with pytest.raises(InvalidSettingError, match=r"BACKSCROLL_COMPACT_CRON: '0 0 30 2 \*'"):
+        scheduler(replace(settings, compact_cron="0 0 30 2 *"), clock)
+
+
+def test_rq_shows_a_running_scheduler_with_its_jobs_and_forgets_a_stopped_one(
+    hourly: Settings, clock: Clock, client: redis.Redis
+) -> None:
+    upkeep = scheduler(hourly, clock)
+    seen: list[CronScheduler] = []
+
+    def look(_seconds: float) -> bool:
+        seen.extend(CronScheduler.all(client))
+        return True
+
+    upkeep.run(look)
+    assert [found.name for found in seen] == [upkeep.name]
+    assert {job.func_name for job in seen[0].get_jobs()} == {
+        "worker.jobs.cleanup",
+        "worker.jobs.compact",
+    }
+    assert CronScheduler.all(client) == []
+
+
+def test_a_server_that_goes_away_and_comes_back_costs_no_tick(
+    tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = Settings(None, tmp_path, "sqlite://x.db", ttl_hours=1.0, compact_cron="0 0 1 1 *")
+    stop = threading.Event()
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> bool:
+        pauses.append(seconds)
+        return stop.wait(min(seconds, 0.1))
+
+    with running_server(own) as url:
+        upkeep = UpkeepScheduler(own, url, now=clock)
+        thread = threading.Thread(target=upkeep.run, args=(pause,))
+        thread.start()
+        with redis.Redis.from_url(url) as client:
+            wait_for(lambda: client.exists("backscroll:backscroll:cron:cleanup"), "the first tick")
+    try:
+        wait_for(lambda: "no answer from unix://" in caplog.text, "the outage to be told")
+        tries = len(pauses)
+        wait_for(lambda: len(pauses) > tries + 10, "ten more tries")
+        assert caplog.text.count("no answer from") <= 2, "an outage is told once, not all the time"
+        clock.advance(HOUR)
+        with running_server(own) as url, redis.Redis.from_url(url) as client:
+            wait_for(lambda: len(queued(client)) == 1, "the tick to be made up for")
+            wait_for(lambda: "the server answers again" in caplog.text, "the recovery to be told")
+            stop.set()
+            thread.join(10)
+    finally:
+        stop.set()
+    assert not thread.is_alive()
+
+
+def test_a_wrong_password_ends_it_at_the_start(settings: Settings) -> None:
+    assert settings.redis_url is not None
+    url = f"{settings.redis_url}?username=nobody&password=wrong"
+    with pytest.raises(AuthenticationFailedError, match="refused the login"):
+        run_scheduler(settings, url)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_the_process_with_exit_code_0(
+    number: signal.Signals, settings: Settings, client: redis.Redis, tmp_path: Path
+) -> None:
+    process = spawn(settings, "scheduler", log=tmp_path / "log")
+    try:
+        wait_for(lambda: client.zcard("rq:cron_schedulers") == 1, "the scheduler")
+        process.send_signal(number)
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+    assert client.zcard("rq:cron_schedulers") == 0
+
+
+def test_two_processes_share_the_ticks_and_one_killed_loses_none(
+    settings: Settings, client: redis.Redis, tmp_path: Path
+) -> None:
+    processes = [
+        spawn(settings, "scheduler", log=tmp_path / "log", BACKSCROLL_COMPACT_CRON="* * * * * *")
+        for _ in range(2)
+    ]
+    try:
+        wait_for(lambda: client.zcard("rq:cron_schedulers") == 2, "both schedulers")
+        done = [take_one(client), take_one(client)]
+        processes[0].kill()
+        done += [take_one(client), take_one(client)]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    assert len(set(done)) == 4
+    assert done == sorted(done)
+
+
+def take_one(client: redis.Redis) -> str:
+    taken = client.blpop(["rq:queue:backscroll"], 20)
+    assert taken is not None
+    return as_text(taken[1])

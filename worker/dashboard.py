@@ -1,0 +1,175 @@
+"""The web page on which an operator sees queue, workers and failed jobs: rq-dashboard, made safe.
+
+rq-dashboard reads some jobs as pickles, writes what a job holds into its pages as HTML, and lets
+any web site that the operator visits press its buttons. Here it reads JSON only, escapes what it
+shows, and throws away nothing that still waits to be stored.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import re
+import signal
+import socket
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import redis
+import rq.serializers
+
+from producer.connection import connect, explain
+from producer.errors import InvalidSettingError
+from producer.serializer import OrjsonSerializer
+from producer.settings import hide_password
+from worker.settings import Settings
+
+try:
+    import waitress
+    from flask import Flask, Response, abort, request
+    from jinja2.ext import Extension
+    from rq.job import Job
+    from rq_dashboard import default_settings, web
+except ImportError as error:
+    raise InvalidSettingError(
+        f"the dashboard is not installed ({error}); pip install 'backscroll[ops]'"
+    ) from error
+
+_WAITING: Final = ("queued", "started")
+
+
+class SafeTemplates(Extension):
+    """rq-dashboard's templates, with what a job holds escaped and some buttons left away."""
+
+    # Underscore writes <%= as HTML and escapes <%-. Some places escape by jQuery's text() instead.
+    _raw_output = re.compile(r"<%=(?!\s*\$\()")
+
+    def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:
+        """The template's source as Jinja gets to see it."""
+        source = self._raw_output.sub("<%-", source)
+        source = source.replace(
+            "{% if enable_delete %}",
+            f"{{% if enable_delete and registry_name not in {_WAITING} %}}",
+        )
+        return source.replace("{% if registry_name == 'queued' %}", "{% if false %}")
+
+
+def run_dashboard(settings: Settings, url: str) -> None:
+    """Serve the dashboard of the server at `url` until SIGTERM or SIGINT.
+
+    Raises `InvalidSettingError` when it may not or cannot listen where it is told to.
+    """
+    host, port = settings.dashboard_host, settings.dashboard_port
+    if settings.dashboard_password is None and not _is_loopback(host):
+        raise InvalidSettingError(
+            f"dashboard: {host} can be reached from elsewhere, so it needs a password: "
+            "set BACKSCROLL_DASHBOARD_PASSWORD, or listen on 127.0.0.1"
+        )
+    app = make_app(settings, url)
+    try:
+        server = waitress.create_server(app, sockets=[_listen(host, port)])
+    except OSError as error:
+        raise InvalidSettingError(
+            f"dashboard: cannot listen on {host} port {port}: {error.strerror or error}; "
+            "set BACKSCROLL_DASHBOARD_PORT or BACKSCROLL_DASHBOARD_HOST"
+        ) from None
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    shown = f"[{host}]" if ":" in host else host
+    print(f"dashboard: http://{shown}:{server.effective_port}", flush=True)
+    server.run()  # returns on KeyboardInterrupt
+
+
+def make_app(settings: Settings, url: str) -> Flask:
+    """The WSGI application over the server at `url`."""
+    # rq-dashboard names its serializer in some calls only. The others fall back on RQ's default,
+    # which is pickle: whoever can write to Redis could then run code here.
+    rq.serializers.PickleSerializer = OrjsonSerializer  # type: ignore[assignment]
+    web.config.serializer = OrjsonSerializer
+    app = Flask("rq_dashboard")  # where its static files lie
+    app.config.from_object(default_settings)
+    app.config["RQ_DASHBOARD_REDIS_URL"] = (hide_password(url),)  # only shown
+    app.jinja_env.add_extension(SafeTemplates)
+    app.register_blueprint(web.blueprint, url_prefix="")
+    # It would open a new connection for every request, from the URL that is shown.
+    app.before_request_funcs[web.blueprint.name].remove(web.push_rq_connection)
+    connection = connect(url)
+    app.redis_conn = connection  # type: ignore[attr-defined]
+    _guard(app, settings, connection)
+
+    @app.url_value_preprocessor
+    def choose_queue(_endpoint: str | None, values: dict[str, Any] | None) -> None:
+        if values and values.get("queue_name", settings.queue) is None:
+            values["queue_name"] = settings.queue  # else it shows RQ's "default", which is empty
+
+    @app.errorhandler(redis.RedisError)
+    def no_server(error: redis.RedisError) -> tuple[str, int, dict[str, str]]:
+        return f"{explain(error, url)}\n", 503, {"Content-Type": "text/plain; charset=utf-8"}
+
+    return app
+
+
+def _guard(app: Flask, settings: Settings, connection: redis.Redis) -> None:
+    """Let in only who may come in, and only to do what may be done."""
+
+    @app.before_request
+    def admit() -> Response | None:
+        if settings.dashboard_password is not None:
+            if not _is_login(settings.dashboard_username, settings.dashboard_password):
+                challenge = {"WWW-Authenticate": 'Basic realm="Backscroll", charset="UTF-8"'}
+                return Response("Please log in.\n", 401, challenge)
+        elif not _is_loopback(urlsplit(f"//{request.host}").hostname or ""):
+            # A foreign name that points here belongs to a web site: DNS rebinding.
+            abort(403, "Without a password, the dashboard answers to 127.0.0.1 only.")
+        return None
+
+    @app.before_request
+    def protect() -> None:
+        called = (request.endpoint or "").removeprefix(f"{web.blueprint.name}.")
+        given: dict[str, Any] = request.view_args or {}
+        changes = request.method not in ("GET", "HEAD", "OPTIONS") or called == "requeue_all"
+        # The page's own script sends this header; a foreign page cannot without asking first.
+        if changes and request.headers.get("X-Requested-With") != "XMLHttpRequest":
+            abort(403, "Changes can only be made from the dashboard's own pages.")
+        if called == "compact_queue" or (
+            (called == "empty_queue" and given["registry_name"] in _WAITING)
+            or (called == "delete_job_view" and _waits(given["job_id"], connection))
+        ):
+            abort(403, "What waits to be stored is not thrown away, nor its order changed, here.")
+
+    @app.after_request
+    def harden(response: Response) -> Response:
+        response.headers["Content-Security-Policy"] = (
+            "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
+            "style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+            "form-action 'self'; base-uri 'none'; object-src 'none'; frame-ancestors 'none'"
+        )
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Referrer-Policy"] = "no-referrer"
+        return response
+
+
+def _is_login(username: str, password: str) -> bool:
+    given = request.authorization
+    if given is None:
+        return False
+    # In one piece and in full, so that the time it takes tells nothing.
+    return hmac.compare_digest(
+        f"{given.username}:{given.password}".encode(), f"{username}:{password}".encode()
+    )
+
+
+def _waits(job_id: str, connection: redis.Redis) -> bool:
+    status = connection.hget(Job.key_for(job_id), "status")
+    return status in (b"queued", b"started")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family, *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    return socket.create_server((host, port), family=family)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,254 @@
+"""`backscroll check`: looks at server, queue, workers, scheduler and store, and says what to do.
+
+It only looks. Nothing is enqueued, cleaned up or repaired, so it can run beside anything.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from producer.connection import connect, server_errors
+from producer.errors import BackscrollError
+from producer.settings import hide_password
+from worker.backends import open_backend, store_path
+from worker.backends.base import Finding
+from worker.settings import Settings
+from worker.stats import QueueStats, WorkerStats, read_queue
+
+Level = Literal["ok", "warning", "problem"]
+
+_OLDEST_SERVER: Final = (6, 2)
+_NEARLY_FULL: Final = 0.8
+_LONG_LAG_SECONDS: Final = 60.0
+_LEAST_FREE_BYTES: Final = 1 << 30
+_LEAST_FREE_SHARE: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at, how it is, and what to do unless it is well."""
+
+    area: str
+    name: str
+    level: Level
+    detail: str
+    advice: str = ""
+
+
+def check(settings: Settings, url: str, *, skip_verify: bool = False) -> list[Check]:
+    """Everything there is to look at, with the server at `url`; raises nothing.
+
+    `skip_verify` leaves out reading the whole store, which takes long for a large one.
+    """
+    return [
+        *_check_server_side(settings, url),
+        _check_disk(store_path(settings.store)),
+        *_check_store(settings, skip_verify),
+    ]
+
+
+def _check_server_side(settings: Settings, url: str) -> Iterator[Check]:
+    try:
+        with server_errors(url), connect(url) as connection:
+            info: Any = connection.info()
+            checks = [
+                _check_version(info, url),
+                _check_append_only_file(info),
+                *_check_memory(info),
+            ]
+            stats = read_queue(connection, settings.queue)
+    except BackscrollError as error:
+        if settings.redis_url is None:
+            detail, advice = "the embedded server is not running", "start it with 'backscroll up'"
+        else:
+            detail, advice = str(error), "start it, or correct BACKSCROLL_REDIS_URL"
+        yield Check("server", "reachable", "problem", detail, advice)
+    else:
+        yield from checks
+        yield from _check_queue(settings, stats)
+        yield from _check_workers(stats)
+        yield _check_scheduler(stats)
+
+
+def _graded(
+    area: str, name: str, detail: str, advice: str, *, problem: bool = False, warning: bool = False
+) -> Check:
+    """A check whose advice is given only when there is something to do."""
+    if problem or warning:
+        return Check(area, name, "problem" if problem else "warning", detail, advice)
+    return Check(area, name, "ok", detail)
+
+
+def _check_version(info: dict[str, Any], url: str) -> Check:
+    is_valkey = "valkey_version" in info
+    version = str(info["valkey_version"] if is_valkey else info.get("redis_version", "?"))
+    detail = f"{'Valkey' if is_valkey else 'Redis'} {version} at {hide_password(url)}"
+    if info.get("role") == "slave":
+        advice = "name its primary instead"
+        return Check("server", "reachable", "problem", f"{detail} is a replica", advice)
+    is_old = not is_valkey and _numbers(version) < _OLDEST_SERVER
+    advice = "use Redis 6.2 or newer, or Valkey"
+    return _graded("server", "reachable", detail, advice, problem=is_old)
+
+
+def _check_append_only_file(info: dict[str, Any]) -> Check:
+    if not info.get("aof_enabled"):
+        detail = "off: a restart loses what waits in the queue"
+        advice = "set appendonly yes in the server's configuration"
+        return Check("server", "append-only file", "problem", detail, advice)
+    fails = info.get("aof_last_write_status", "ok") != "ok"
+    detail = "its last write failed" if fails else "on"
+    advice = "look at the server's log and at the free space on its disk"
+    return _graded("server", "append-only file", detail, advice, problem=fails)
+
+
+def _check_memory(info: dict[str, Any]) -> Iterator[Check]:
+    used, limit = int(info["used_memory"]), int(info.get("maxmemory", 0))
+    policy = str(info.get("maxmemory_policy", "unknown"))
+    evicts = policy != "noeviction"
+    yield _graded(
+        "server",
+        "eviction",
+        f"{policy}: at the memory limit, jobs are thrown away" if evicts else "none",
+        "set maxmemory-policy noeviction",
+        problem=evicts and limit > 0,
+        warning=evicts,
+    )
+    yield _graded(
+        "server",
+        "memory",
+        f"{_mebibytes(used)} used " + (f"of {_mebibytes(limit)}" if limit else "and no limit set"),
+        "raise maxmemory, or find out why the queue grows: at the limit nobody gets through",
+        problem=0 < limit <= used,
+        warning=0 < limit * _NEARLY_FULL < used,
+    )
+
+
+def _check_queue(settings: Settings, stats: QueueStats) -> Iterator[Check]:
+    limit = settings.max_queue_depth
+    yield _graded(
+        "queue",
+        "depth",
+        f"{stats.depth:,} waiting in {stats.queue!r}, {limit:,} allowed",
+        "see that a worker runs and keeps up: a full queue takes no more",
+        problem=stats.depth >= limit,
+        warning=stats.depth > _NEARLY_FULL * limit,
+    )
+    lag = stats.oldest_job_seconds
+    yield _graded(
+        "queue",
+        "lag",
+        "nothing waits" if lag is None else f"the oldest job has waited for {lag:,.0f} s",
+        "see that a worker runs, and what its log says",
+        warning=lag is not None and lag > _LONG_LAG_SECONDS,
+    )
+    yield _graded(
+        "queue",
+        "failed jobs",
+        f"{stats.failed:,}",
+        "'backscroll failed list' shows them; requeue or discard them",
+        warning=stats.failed > 0,
+    )
+    is_stranded = stats.in_flight > 0 and not stats.is_served
+    yield _graded(
+        "queue",
+        "in flight",
+        f"{stats.in_flight:,}" + (", left behind by a worker that died" if is_stranded else ""),
+        "start a worker: it puts them back in their order and loses none",
+        problem=is_stranded,
+    )
+
+
+def _check_workers(stats: QueueStats) -> Iterator[Check]:
+    alive = [worker for worker in stats.workers if worker.is_alive]
+    yield from map(_check_worker, alive)
+    if not alive:
+        silent = [
+            f"; {worker.name} was heard of {worker.heartbeat_age_seconds:,.0f} s ago"
+            for worker in stats.workers
+        ]
+        detail = f"none serves queue {stats.queue!r}{''.join(silent)}"
+        yield Check("worker", "alive", "problem", detail, "start one with 'backscroll worker'")
+    if len(alive) > 1:
+        yield Check(
+            "worker",
+            "only one",
+            "warning",
+            f"{len(alive)} workers take jobs from queue {stats.queue!r}",
+            "unless one has just died: give each store a queue of its own with BACKSCROLL_QUEUE",
+        )
+
+
+def _check_worker(worker: WorkerStats) -> Check:
+    detail = f"{worker.name}, {worker.state}, heard of {worker.heartbeat_age_seconds:.0f} s ago"
+    if worker.store_error is not None:
+        return Check(
+            "worker",
+            "alive",
+            "problem",
+            f"{detail}; its store fails: {worker.store_error}",
+            "correct what the message names; the worker then goes on by itself, no job is lost",
+        )
+    advice = "'rq resume --url URL' lets it go on"
+    return _graded("worker", "alive", detail, advice, warning=worker.state == "suspended")
+
+
+def _check_scheduler(stats: QueueStats) -> Check:
+    return _graded(
+        "scheduler",
+        "alive",
+        ", ".join(scheduler.name for scheduler in stats.schedulers)
+        or "none: nothing is cleaned up or compacted by itself",
+        "start one with 'backscroll scheduler'",
+        warning=not stats.schedulers,
+    )
+
+
+def _check_disk(path: Path) -> Check:
+    place = next(parent for parent in path.absolute().parents if parent.exists())
+    usage = shutil.disk_usage(place)
+    share = usage.free / max(1, usage.total)
+    return _graded(
+        "store",
+        "disk",
+        f"{_mebibytes(usage.free)} free ({share:.0%})",
+        "free some space: on a full disk the worker pauses, and the queue grows",
+        warning=usage.free < _LEAST_FREE_BYTES or share < _LEAST_FREE_SHARE,
+    )
+
+
+def _check_store(settings: Settings, skip_verify: bool) -> Iterator[Check]:
+    url = settings.store
+    if not store_path(url).exists():
+        advice = "a worker creates it; if yours runs on another machine, check there"
+        yield Check("store", "there", "warning", f"no {url} on this machine", advice)
+        return
+    try:
+        with open_backend(url, read_only=True) as store:
+            yield Check("store", "there", "ok", f"{url}, {_mebibytes(store.size_bytes())}")
+            if not skip_verify:
+                yield from _check_findings(store.verify())
+    except BackscrollError as error:
+        advice = "correct what the message names"
+        yield Check("store", "readable", "problem", str(error), advice)
+
+
+def _check_findings(findings: list[Finding]) -> Iterator[Check]:
+    for finding in findings:
+        yield Check("store", finding.where, "problem", finding.problem, finding.advice)
+    if all(finding.where != "index" for finding in findings):
+        yield Check("store", "index", "ok", "in step with the messages")
+    if all(finding.where == "index" for finding in findings):
+        yield Check("store", "integrity", "ok", "nothing is damaged")
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+
+
+def _mebibytes(size_bytes: int) -> str:
+    return f"{size_bytes / (1 << 20):,.0f} MiB"
