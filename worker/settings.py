@@ -112,11 +112,12 @@ def _hours(environ: Mapping[str, str], name: str, default: float) -> float:
 
 def _cron(environ: Mapping[str, str], name: str, default: str) -> str:
     expression = environ.get(name, "").strip() or default
-    # croniter also knows seconds, years and a random R, which would not be the same everywhere.
-    if len(expression.split()) != 5 or "R" in expression or not croniter.is_valid(expression):
+    # croniter also knows years, and a random R, which would not be the same for two schedulers.
+    fields = len(expression.split())
+    if fields not in (5, 6) or "R" in expression or not croniter.is_valid(expression):
         raise InvalidSettingError(
             f"{name}: {expression[:40]!r} is not a cron expression; "
-            "five fields, for example '30 3 * * *' for 03:30 UTC every day"
+            "five fields, or six with the seconds last; '30 3 * * *' is 03:30 UTC every day"
         )
     return expression
 
