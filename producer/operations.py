@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
 from typing import ClassVar, Self
 
 from producer.arguments import (
@@ -97,8 +98,13 @@ class Append(Write):
     @classmethod
     def parse(cls, op_id: str, arguments: ArgumentReader) -> Self:
         at, key = arguments.at(), arguments.key()
-        items = arguments.take("messages", list)
-        return cls(op_id, at, key, stamp(op_id, at, [_parse_message(item) for item in items]))
+        now = from_micros(at)
+        messages = tuple(
+            _parse_message(item, message_id(op_id, index), now)
+            for index, item in enumerate(arguments.take("messages", list))
+        )
+        check_messages(messages, _WORKER_LIMITS)
+        return cls(op_id, at, key, messages)
 
     def describe(self) -> str:
         count = len(self.messages)
@@ -136,7 +142,7 @@ class Replace(Write):
     @classmethod
     def parse(cls, op_id: str, arguments: ArgumentReader) -> Self:
         at, key = arguments.at(), arguments.key()
-        message = _parse_message(arguments.take("message", dict))
+        message = _parse_message(arguments.take("message", dict), None, None)
         check_messages([message], _WORKER_LIMITS)
         return cls(op_id, at, key, message, arguments.text("message_id"))
 
@@ -290,17 +296,14 @@ class Compact(Upkeep):
         return cls(op_id, arguments.at())
 
 
-def stamp(op_id: str, at: int, messages: list[ChatMessage]) -> tuple[ChatMessage, ...]:
+def stamp(op_id: str, at: int, messages: Iterable[ChatMessage]) -> tuple[ChatMessage, ...]:
     """`messages` with the ids that follow from `op_id`, and with `at` where they have no time."""
-    check_messages(messages, _WORKER_LIMITS)
     now = from_micros(at)
     return tuple(
-        ChatMessage(
-            message.role,
-            message.content,
-            message.extra,
-            message_id(op_id, index),
-            message.created_at or now,
+        replace(
+            message,
+            message_id=message_id(op_id, index),
+            created_at=message.created_at or now,
         )
         for index, message in enumerate(messages)
     )
@@ -323,7 +326,7 @@ def _message_fields(message: ChatMessage, at: int) -> Arguments:
     return values
 
 
-def _parse_message(fields: object) -> ChatMessage:
+def _parse_message(fields: object, own_id: str | None, at: datetime | None) -> ChatMessage:
     if not isinstance(fields, dict):
         raise InvalidInputError("messages", "each must be an object with role and content")
     reader = ArgumentReader(fields)
@@ -332,8 +335,8 @@ def _parse_message(fields: object) -> ChatMessage:
         reader.take("role", str),
         reader.take("content", str),
         reader.take("extra", dict, None),
-        None,
-        None if created_at is None else from_micros(created_at),
+        own_id,
+        at if created_at is None else from_micros(created_at),
     )
     reader.nothing_left("messages")
     return message

@@ -81,7 +81,7 @@ class Requests:
         if dedup_key is not None:
             check_text("dedup_key", dedup_key, MAX_ATTRIBUTE_CHARS)
         at = _now()
-        return Append(op_id, at, check_key(key), stamp(op_id, at, list(messages)))
+        return Append(op_id, at, check_key(key), stamp(op_id, at, messages))
 
     def rollback(self, key: str, message_id: str | None) -> Rollback:
         return Rollback(new_op_id(), _now(), check_key(key), _optional("message_id", message_id))

@@ -39,6 +39,11 @@ _COMPACT_ID: Final = re.compile(r"([0-9a-f]{32})(?:-([1-9][0-9]{0,8}))?")
 
 def pack_id(text: str) -> bytes | str:
     """An op or message id as it is stored: ours in 16 to 20 bytes, any other as its text."""
+    if len(text) == 32 and text.isalnum() and text.islower():  # nearly all of them
+        try:
+            return bytes.fromhex(text)
+        except ValueError:
+            return text
     match = _COMPACT_ID.fullmatch(text)
     if match is None:
         return text
