@@ -38,12 +38,14 @@ from producer.connection import (
     server_errors,
 )
 from producer.enqueue import (
+    ASK_AGAIN_SECONDS,
     ENQUEUE,
     Ack,
     JobWriter,
     check_ack,
     check_fsynced,
     first_entry,
+    job_key,
     no_word,
     parse_result,
     result_key,
@@ -236,13 +238,13 @@ class AsyncProducer:
         ack = self._ack if ack is None else check_ack(ack)
         await self._enqueue(operation, ack)
         if ack == "stored" and isinstance(operation, Write):
-            value = await self._await_result(operation)
+            value = await self._await_result(operation, ack)
             return answered_receipt(value, operation.op_id, message_ids)
         return Receipt(operation.op_id, message_ids)
 
     async def _read(self, operation: Operation) -> Any:
         await self._enqueue(operation, "queued")
-        value = await self._await_result(operation)
+        value = await self._await_result(operation, "queued")
         if isinstance(operation, Read):  # an answer may be large, and nobody will ask for it again
             with server_errors(self.url):
                 await self._redis.unlink(result_key(operation))
@@ -305,16 +307,19 @@ class AsyncProducer:
             # The server was restarted. What it has taken it recognizes; the order stays.
             await self._redis.script_load(ENQUEUE)
 
-    async def _await_result(self, operation: Operation) -> Any:
+    async def _await_result(self, operation: Operation, ack: Ack) -> Any:
         deadline = time.monotonic() + self._timeout_seconds
         stream = result_key(operation)
 
         async def attempt() -> Any:
             while (left := deadline - time.monotonic()) > 0:
-                block_ms = max(1, int(min(left, SOCKET_TIMEOUT_SECONDS / 2) * 1000))
+                block_ms = max(1, int(min(left, ASK_AGAIN_SECONDS) * 1000))
                 reply: Any = await self._redis.xread({stream: "0-0"}, count=1, block=block_ms)
                 if reply:
                     return first_entry(reply)
+                if not await self._redis.exists(job_key(operation)):
+                    # Done before anybody wanted its result; the store knows what came of it.
+                    await self._pipeline([self._writer.script_call(operation, ack)], fsync=False)
             return None
 
         with server_errors(self.url, operation):

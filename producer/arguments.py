@@ -42,9 +42,9 @@ class ArgumentReader:
             raise InvalidInputError(where, f"unknown field {str(next(iter(self._values)))[:40]!r}")
 
     def take(self, name: str, kind: type, *default: Any) -> Any:
-        if default and name not in self._values:
-            return default[0]
-        value = self._pop(name)
+        value = self._values.pop(name, *default) if default else self._pop(name)
+        if default and value is default[0]:
+            return value
         # In Python a bool is an int; in JSON it is not.
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             raise InvalidInputError(

@@ -30,12 +30,14 @@ from producer.connection import (
     server_errors,
 )
 from producer.enqueue import (
+    ASK_AGAIN_SECONDS,
     ENQUEUE,
     Ack,
     JobWriter,
     check_ack,
     check_fsynced,
     first_entry,
+    job_key,
     no_word,
     parse_result,
     result_key,
@@ -227,12 +229,13 @@ class Producer:
         ack = self._ack if ack is None else check_ack(ack)
         self._enqueue(operation, ack)
         if ack == "stored" and isinstance(operation, Write):
-            return answered_receipt(self._await_result(operation), operation.op_id, message_ids)
+            value = self._await_result(operation, ack)
+            return answered_receipt(value, operation.op_id, message_ids)
         return Receipt(operation.op_id, message_ids)
 
     def _read(self, operation: Operation) -> Any:
         self._enqueue(operation, "queued")
-        value = self._await_result(operation)
+        value = self._await_result(operation, "queued")
         if isinstance(operation, Read):  # an answer may be large, and nobody will ask for it again
             with server_errors(self.url):
                 self._redis.unlink(result_key(operation))
@@ -270,16 +273,19 @@ class Producer:
             connection.script_load(ENQUEUE)
             return connection.evalsha(self._script.sha, *call)
 
-    def _await_result(self, operation: Operation) -> Any:
+    def _await_result(self, operation: Operation, ack: Ack) -> Any:
         deadline = time.monotonic() + self._timeout_seconds
         stream = result_key(operation)
 
         def attempt() -> Any:
             while (left := deadline - time.monotonic()) > 0:
-                block_ms = max(1, int(min(left, SOCKET_TIMEOUT_SECONDS / 2) * 1000))
+                block_ms = max(1, int(min(left, ASK_AGAIN_SECONDS) * 1000))
                 reply: Any = self._redis.xread({stream: "0-0"}, count=1, block=block_ms)
                 if reply:
                     return first_entry(reply)
+                if not self._redis.exists(job_key(operation)):
+                    # Done before anybody wanted its result; the store knows what came of it.
+                    self._evaluate(self._redis, self._writer.script_call(operation, ack))
             return None
 
         with server_errors(self.url, operation):

@@ -30,12 +30,20 @@ ACKS: Final[tuple[Ack, ...]] = ("queued", "fsynced", "stored")
 ANSWER_TTL_SECONDS: Final = 60
 CONFIRMATION_TTL_SECONDS: Final = 600
 UPKEEP_TTL_SECONDS: Final = 86_400
+ASK_AGAIN_SECONDS: Final = 1.0
 _QUEUES_KEY: Final = "rq:queues"
 
 # One call, so that the depth is checked and the job written with nothing in between. A job that
-# is still there was sent before and its reply lost: sending it again must not queue it twice.
+# is still there was sent before and its reply lost: sending it again must not queue it twice, but
+# whoever waits for its result now must get one.
 ENQUEUE: Final = """
-if redis.call('EXISTS', KEYS[3]) == 1 then return -1 end
+if redis.call('EXISTS', KEYS[3]) == 1 then
+  local ttl = redis.call('HGET', KEYS[3], 'result_ttl')
+  if tonumber(ARGV[4]) > (tonumber(ttl) or 0) then
+    redis.call('HSET', KEYS[3], 'result_ttl', ARGV[4])
+  end
+  return -1
+end
 if redis.call('LLEN', KEYS[1]) >= tonumber(ARGV[1]) then return 0 end
 redis.call('HSET', KEYS[3], unpack(ARGV, 3))
 redis.call('SADD', KEYS[2], KEYS[1])
@@ -56,14 +64,14 @@ class JobWriter:
         time = from_micros(operation.at).isoformat(timespec="microseconds")[:-6] + "Z"
         op_id = operation.op_id
         return [
-            3, self._queue_key, _QUEUES_KEY, f"rq:job:{op_id}",
+            3, self._queue_key, _QUEUES_KEY, job_key(operation),
             self.max_depth, op_id,
+            "result_ttl", _result_ttl(operation, ack),
             "created_at", time,
             "enqueued_at", time,
             "origin", self.queue,
             "description", operation.describe(),
             "status", "queued",
-            "result_ttl", _result_ttl(operation, ack),
             "data", encode(operation),
         ]  # fmt: skip
 
@@ -95,6 +103,11 @@ def check_fsynced(reply: Any, operation: Operation) -> None:
 def result_key(operation: Operation) -> str:
     """Where the worker publishes what became of `operation`."""
     return f"rq:results:{operation.op_id}"
+
+
+def job_key(operation: Operation) -> str:
+    """Where RQ keeps the job of `operation` until it is done."""
+    return f"rq:job:{operation.op_id}"
 
 
 def parse_result(fields: Mapping[bytes, bytes]) -> Any:

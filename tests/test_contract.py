@@ -17,6 +17,7 @@ from producer import (
     Producer,
     SearchFilter,
 )
+from producer.enqueue import ACKS
 from tests.processes import in_flight, running_worker
 from worker.settings import Settings
 
@@ -152,6 +153,18 @@ def test_a_dedup_key_stores_a_platform_message_once(producer: Producer) -> None:
     producer.rollback("k")
     producer.append("k", ChatMessage.user("hi"), dedup_key="update-1")
     assert contents(producer, "k") == []  # it was stored once, and taken back
+
+
+def test_a_repeat_that_waits_longer_than_the_first_call_gets_its_answer(
+    producer: Producer,
+) -> None:
+    calls = [
+        producer.append("k", ChatMessage.user("hi"), dedup_key=f"u{number}", ack=ack)
+        for number in range(20)
+        for ack in ACKS[::2]
+    ]
+    assert all(call.affected == 1 for call in calls[1::2])
+    assert len(producer.load("k")) == 20
 
 
 def test_cleanup_and_compact_report_what_they_did(producer: Producer) -> None:

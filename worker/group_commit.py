@@ -38,7 +38,7 @@ from producer.errors import (
     StoreUnavailableError,
     StoreUnusableError,
 )
-from producer.operations import Operation, Read, Upkeep
+from producer.operations import Operation, Read, Upkeep, Write
 from producer.serializer import OrjsonSerializer
 from worker.acknowledgement import Acknowledgement
 from worker.backends import SessionBackend, open_backend, store_path
@@ -244,17 +244,10 @@ class GroupCommitWorker(SimpleWorker):
     def _work_through(self, group: Group) -> None:
         started = time.monotonic()
         acknowledgement = self._acknowledgement()
-        jobs: Group = []
-        operations: list[Operation] = []
-        for job in group:
-            operation = self._decode(job, acknowledgement)
-            if isinstance(operation, Upkeep):
-                self._start_upkeep(job, operation, acknowledgement)
-            elif operation is not None:
-                jobs.append(job)
-                operations.append(operation)
-        answers = self._apply(operations)
-        for job, operation, answer in zip(jobs, operations, answers, strict=True):
+        decoded = [(job, self._decode(job, acknowledgement)) for job in group]
+        applied = [(job, op) for job, op in decoded if isinstance(op, Read | Write)]
+        answers = self._apply([operation for _, operation in applied])
+        for (job, operation), answer in zip(applied, answers, strict=True):
             if not isinstance(answer, OperationRefusedError):
                 acknowledgement.succeed(job, answer)
             elif isinstance(operation, Read):
@@ -262,8 +255,11 @@ class GroupCommitWorker(SimpleWorker):
             else:
                 _log_failure(job, answer)
                 acknowledgement.fail(job, answer)
+        for job, operation in decoded:  # only now, so that it sees the writes before it
+            if isinstance(operation, Upkeep):
+                self._start_upkeep(job, operation, acknowledgement)
         self._send(acknowledgement)
-        log.debug("committed %d jobs in %.1f ms", len(jobs), 1e3 * (time.monotonic() - started))
+        log.debug("committed %d jobs in %.1f ms", len(applied), 1e3 * (time.monotonic() - started))
 
     def _decode(self, job: ReservedJob, acknowledgement: Acknowledgement) -> Operation | None:
         if job.is_gone:

@@ -17,7 +17,14 @@ from typing import Final, NamedTuple
 from producer.messages import SearchHit
 
 _TOKEN: Final = re.compile(r"[0-9a-z\u0080-\U0010ffff]+")
+_TOKEN_OR_GAP: Final = re.compile(r"[0-9a-z\u0080-\U0010ffff]+|[^0-9a-z\u0080-\U0010ffff]+")
 _SNIPPET_CHARS: Final = 160
+
+# A character with what follows and belongs to it: marks, Hangul vowels and finals, kana's dots.
+_CLUSTER: Final = re.compile(
+    ".[\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0670\u1160-\u11ff\u3099\u309a\uff9e\uff9f]*",
+    re.DOTALL,
+)
 
 # Marks that writers leave out or put in at will: Latin accents, Hebrew points, Arabic vowels.
 _OPTIONAL_MARK: Final = re.compile("[\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0670\u0640]")
@@ -33,13 +40,13 @@ _UNSPACED: Final = re.compile(
 def folded(text: str) -> str:
     """`text` as it is indexed: tokens between spaces (ASCII punctuation may remain)."""
     if text.isascii():
-        return text  # the tokenizer folds and cuts ASCII by itself
+        return text.lower()  # the tokenizer cuts ASCII by itself
     return unicodedata.normalize("NFKC", text).casefold().translate(_table)
 
 
 def tokens(text: str) -> list[str]:
     """The tokens of `text`, in order."""
-    return _TOKEN.findall(folded(text).lower())
+    return _TOKEN.findall(folded(text))
 
 
 class Term(NamedTuple):
@@ -159,17 +166,14 @@ def _occurrences(term: Term, words: list[str]) -> Iterator[tuple[int, int]]:
 def _placed_tokens(text: str) -> Iterator[tuple[str, int, int]]:
     """The tokens of `text` with the [start, end) characters they come from."""
     word, start, end = "", 0, 0
-    for position, char in enumerate(text):
-        for piece in re.split(r"(\s+)", folded(char).lower()):
-            for part in re.split(r"([^0-9a-z\u0080-\U0010ffff]+)", piece):
-                if not part:
-                    continue
-                if _TOKEN.fullmatch(part):
-                    start = position if not word else start
-                    word, end = word + part, position + 1
-                elif word:
-                    yield word, start, end
-                    word = ""
+    for cluster in _CLUSTER.finditer(text):
+        for part in _TOKEN_OR_GAP.findall(folded(cluster[0])):
+            if _TOKEN.match(part):
+                start = start if word else cluster.start()
+                word, end = word + part, cluster.end()
+            elif word:
+                yield word, start, end
+                word = ""
     if word:
         yield word, start, end
 

@@ -1,5 +1,10 @@
-"""Sessions as JSONL files."""
+"""Sessions as JSONL files, one message a line, which the original can read too.
 
-from worker.backends.sqlite import SqliteBackend as JsonlBackend
+`read_session_file` and `key_of` read single files, ours and the original's, for migration.
+"""
 
-__all__ = ["JsonlBackend"]
+from worker.backends.jsonl.backend import JsonlBackend
+from worker.backends.jsonl.names import key_of
+from worker.backends.jsonl.reader import SessionFile, read_session_file
+
+__all__ = ["JsonlBackend", "SessionFile", "key_of", "read_session_file"]

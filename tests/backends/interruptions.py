@@ -1,0 +1,69 @@
+"""Kills and failing disks, at a chosen one of the calls that change files."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+_CALLS = ("open", "write", "utime", "fsync", "replace", "unlink", "ftruncate", "fchmod")
+
+
+def killed_at(step: int, act: Callable[[], object]) -> bool:
+    """Act in a process that is killed at its `step`th call; whether it came so far."""
+    child = os.fork()
+    if child == 0:
+        with interrupted(step, _die):
+            act()
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        return True
+    assert os.waitstatus_to_exitcode(status) == 0
+    return False
+
+
+@contextmanager
+def failing(step: int) -> Iterator[None]:
+    """From the `step`th call on, the disk is full."""
+    with interrupted(step, _fail):
+        yield
+
+
+@contextmanager
+def interrupted(step: int, interrupt: Callable[[], None]) -> Iterator[None]:
+    """Count the calls that change files, and interrupt the `step`th; a write gets half-way."""
+    calls = 0
+
+    def counted(name: str, real: Any) -> Any:
+        def call(*args: Any, **options: Any) -> Any:
+            nonlocal calls
+            if name == "open" and not args[1] & os.O_CREAT:
+                return real(*args, **options)
+            calls += 1
+            if calls - 1 == step:
+                if name == "write":
+                    real(args[0], args[1][: len(args[1]) // 2])
+                interrupt()
+            return real(*args, **options)
+
+        return call
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in _CALLS:
+            patch.setattr(os, name, counted(name, getattr(os, name)))
+        yield
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _fail() -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -1,0 +1,163 @@
+"""The contract in a few lines of plain Python: what any store must look like after operations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from producer.answers import Outcome
+from producer.messages import ChatMessage, SessionInfo, to_micros
+from producer.operations import (
+    Append,
+    Clear,
+    Delete,
+    Describe,
+    Operation,
+    RenameAgent,
+    Replace,
+    Rollback,
+)
+from worker.backends import SessionBackend
+from worker.backends.base import ImportSession
+from worker.backends.text import Query
+
+State = dict[str, tuple[list[ChatMessage], SessionInfo | None]]
+
+
+@dataclass(slots=True)
+class ModelSession:
+    created_at: int
+    last_activity: int
+    messages: list[ChatMessage] = field(default_factory=list)
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Model:
+    """A store that forgets nothing and never fails."""
+
+    sessions: dict[str, ModelSession] = field(default_factory=dict)
+    applied: dict[str, int] = field(default_factory=dict)
+
+    def apply(self, operations: Iterable[Operation], now: int) -> list[Outcome]:
+        return [self._once(operation, now) for operation in operations]
+
+    def search(self, text: str) -> set[tuple[str, str]]:
+        query = Query.parse(text)
+        return {
+            (key, message.content)
+            for key, session in self.sessions.items()
+            for message in session.messages
+            if query.matches(message.content)
+        }
+
+    def cleanup(self, idle_before: int) -> set[str]:
+        idle = {
+            key
+            for key, session in self.sessions.items()
+            if session.last_activity < idle_before and not session.attributes.get("pinned")
+        }
+        for key in idle:
+            del self.sessions[key]
+        return idle
+
+    def state(self, keys: Iterable[str]) -> State:
+        return {key: (self._load(key), self._info(key)) for key in keys}
+
+    def _load(self, key: str) -> list[ChatMessage]:
+        session = self.sessions.get(key)
+        return [] if session is None else list(session.messages)
+
+    def _info(self, key: str) -> SessionInfo | None:
+        session = self.sessions.get(key)
+        if session is None:
+            return None
+        return SessionInfo.from_dict(
+            {
+                "key": key,
+                "created_at": session.created_at,
+                "last_activity": session.last_activity,
+                "message_count": len(session.messages),
+                **session.attributes,
+            }
+        )
+
+    def _once(self, operation: Operation, now: int) -> Outcome:
+        if operation.op_id in self.applied:
+            return Outcome(self.applied[operation.op_id], duplicate=True)
+        affected = self.applied[operation.op_id] = self._carry_out(operation, now)
+        return Outcome(affected)
+
+    def _carry_out(self, operation: Operation, now: int) -> int:
+        match operation:
+            case Append(key=key, messages=messages):
+                session = self.sessions.setdefault(key, ModelSession(now, now))
+                session.messages += messages
+                session.last_activity = now
+                return len(messages)
+            case Rollback(key=key, message_id=message_id):
+                return self._change(key, message_id, None, now)
+            case Replace(key=key, message=message, message_id=message_id):
+                return self._change(key, message_id, message, now)
+            case Clear(key=key) if key in self.sessions:
+                session = self.sessions[key]
+                count, session.messages, session.last_activity = len(session.messages), [], now
+                return count
+            case Delete(key=key):
+                return int(self.sessions.pop(key, None) is not None)
+            case Describe(key=key, attributes=attributes):
+                self._describe(
+                    self.sessions.setdefault(key, ModelSession(now, now)), attributes, now
+                )
+                return 1
+            case RenameAgent(old=old, new=new):
+                return self._rename(old, new)
+            case ImportSession():
+                return self._import(operation, now)
+        return 0
+
+    def _change(self, key: str, message_id: str | None, new: ChatMessage | None, now: int) -> int:
+        session = self.sessions.get(key)
+        ids = [] if session is None else [message.message_id for message in session.messages]
+        if session is None or not ids or (message_id is not None and message_id not in ids):
+            return 0
+        index = len(ids) - 1 if message_id is None else ids.index(message_id)
+        old = session.messages.pop(index)
+        if new is not None:
+            session.messages.insert(
+                index,
+                ChatMessage(new.role, new.content, new.extra, old.message_id, old.created_at),
+            )
+        session.last_activity = now
+        return 1
+
+    def _describe(self, session: ModelSession, attributes: Any, now: int) -> None:
+        values = dict(attributes)
+        if "state" in values:
+            is_running = values["state"] == "running"
+            values["turn_id"] = values.get("turn_id") if is_running else None
+            values["turn_started_at"] = now if is_running else None
+        session.attributes.update(values)
+
+    def _rename(self, old: str, new: str | None) -> int:
+        named = [s for s in self.sessions.values() if s.attributes.get("agent") == old]
+        for session in named:
+            session.attributes["agent"] = new
+        return len(named)
+
+    def _import(self, operation: ImportSession, now: int) -> int:
+        session = self.sessions.setdefault(operation.key, ModelSession(now, now))
+        self._describe(session, operation.attributes, now)
+        session.messages = list(operation.messages)
+        session.created_at, session.last_activity = operation.created_at, operation.last_activity
+        return len(operation.messages)
+
+
+def state_of(store: SessionBackend, keys: Iterable[str]) -> State:
+    """What a store says of these sessions, to compare with a model's `state`."""
+    return {key: (store.load(key), store.session(key)) for key in keys}
+
+
+def activity(info: SessionInfo) -> int:
+    return to_micros(info.last_activity)

@@ -1,0 +1,163 @@
+"""Both stores side by side with the model, through arbitrary operations, groups and redelivery."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from producer.messages import ChatMessage
+from producer.operations import Operation
+from tests.backends.model import Model, activity, state_of
+from tests.backends.stores import HOUR, Clock, apply_all, requests
+from worker.backends import SessionBackend, open_backend
+from worker.backends.base import finish
+
+KEYS = ("s", "a/b", "🙂" * 200)
+WORDS = ("apple", "pear", "日本", "語学", "été", "ete", "", "x\ny\0z")
+AGENTS = ("ann", "bob")
+
+keys = st.sampled_from(KEYS)
+texts = st.lists(st.sampled_from(WORDS), max_size=3).map(" ".join)
+messages = st.builds(ChatMessage, st.sampled_from(["user", "tool"]), texts)
+attributes = st.fixed_dictionaries(
+    {},
+    optional={
+        "name": st.sampled_from(["one", None]),
+        "agent": st.sampled_from([*AGENTS, None]),
+        "state": st.sampled_from(["idle", "running", "error"]),
+        "turn_id": st.just("turn"),
+        "pinned": st.booleans(),
+    },
+).filter(bool)
+
+
+class Stores(RuleBasedStateMachine):
+    """Collects operations into groups and applies each group to all three."""
+
+    @initialize()
+    def open(self) -> None:
+        self.directory = Path(tempfile.mkdtemp())
+        self.clock = Clock()
+        self.model = Model()
+        self.group: list[Operation] = []
+        self.sent: list[Operation] = []
+        self.message_ids = ["no-such-id"]
+        self.stores: list[SessionBackend] = []
+        self.reopen()
+
+    def reopen(self) -> None:
+        for store in self.stores:
+            store.close()
+        self.stores = [
+            open_backend(f"{scheme}://{self.directory / scheme}", clock=self.clock)
+            for scheme in ("sqlite", "jsonl")
+        ]
+
+    def teardown(self) -> None:
+        self.commit(reopen=True)
+        for store in self.stores:
+            assert store.verify() == []
+            store.close()
+        shutil.rmtree(self.directory)
+
+    def send(self, operation: Operation) -> None:
+        self.sent.append(operation)
+        self.group.append(operation)
+
+    @rule(key=keys, said=st.lists(messages, min_size=1, max_size=4))
+    def append(self, key: str, said: list[ChatMessage]) -> None:
+        operation = requests.append(key, tuple(said), None)
+        self.message_ids += [message.message_id or "" for message in operation.messages]
+        self.send(operation)
+
+    @rule(key=keys, data=st.data())
+    def rollback(self, key: str, data: st.DataObject) -> None:
+        self.send(requests.rollback(key, self._some_message(data)))
+
+    @rule(key=keys, message=messages, data=st.data())
+    def replace(self, key: str, message: ChatMessage, data: st.DataObject) -> None:
+        self.send(requests.replace(key, message, self._some_message(data)))
+
+    @rule(key=keys, kind=st.sampled_from(["clear", "delete"]))
+    def empty(self, key: str, kind: str) -> None:
+        self.send(requests.clear(key) if kind == "clear" else requests.delete(key))
+
+    @rule(key=keys, given=attributes)
+    def describe(self, key: str, given: dict[str, Any]) -> None:
+        self.send(requests.describe(key, given))
+
+    @rule(old=st.sampled_from(AGENTS), new=st.sampled_from([*AGENTS, None]))
+    def rename_agent(self, old: str, new: str | None) -> None:
+        self.send(requests.rename_agent(old, new))
+
+    @precondition(lambda self: self.sent)
+    @rule(data=st.data())
+    def send_again(self, data: st.DataObject) -> None:
+        self.group.append(data.draw(st.sampled_from(self.sent)))
+
+    @precondition(lambda self: self.group)
+    @rule(reopen=st.booleans())
+    def commit(self, reopen: bool) -> None:
+        expected = self.model.apply(self.group, self.clock.now)
+        for store in self.stores:
+            assert apply_all(store, self.group) == expected
+        self.group = []
+        if reopen:
+            self.reopen()
+        self.compare()
+
+    @precondition(lambda self: self.sent and not self.group)
+    @rule(first=st.integers(0, 30))
+    def deliver_all_again(self, first: int) -> None:
+        self.group = self.sent[first:]
+        self.commit(reopen=False)
+
+    @rule(micros=st.sampled_from([1, HOUR]))
+    def time_passes(self, micros: int) -> None:
+        if not self.group:
+            self.clock.advance(micros=micros)
+
+    @precondition(lambda self: not self.group)
+    @rule()
+    def compact(self) -> None:
+        for store in self.stores:
+            finish(store.compact(1_000))
+        self.compare()
+
+    @precondition(lambda self: not self.group)
+    @rule(hours=st.sampled_from([1, 2]))
+    def cleanup(self, hours: int) -> None:
+        expected = self.model.cleanup(self.clock.now - hours * HOUR)
+        for store in self.stores:
+            assert set(finish(store.cleanup(hours)).keys) == expected
+        self.compare()
+
+    def compare(self) -> None:
+        for store in self.stores:
+            assert state_of(store, KEYS) == self.model.state(KEYS)
+            listed = store.sessions().sessions
+            assert {info.key for info in listed} == set(self.model.sessions)
+            assert [activity(info) for info in listed] == sorted(
+                map(activity, listed), reverse=True
+            )
+            for query in ("apple", "日", "ete -pear", '"apple pear"'):
+                hits = {(hit.key, hit.message.content) for hit in store.search(query, limit=999)}
+                assert hits == self.model.search(query)
+
+    def _some_message(self, data: st.DataObject) -> str | None:
+        return data.draw(st.none() | st.sampled_from(self.message_ids[-8:]))
+
+
+TestStores = Stores.TestCase
+TestStores.settings = settings(
+    max_examples=60,
+    stateful_step_count=30,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)

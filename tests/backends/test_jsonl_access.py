@@ -1,0 +1,113 @@
+"""Who may open a folder of JSONL sessions, and what a reader beside the writer sees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from producer.errors import StoreUnavailableError, StoreUnusableError
+from producer.messages import ChatMessage
+from producer.operations import Operation
+from tests.backends.conftest import Open
+from tests.backends.stores import (
+    contents,
+    found,
+    read_only_directory,
+    requests,
+    say,
+    unprivileged,
+)
+from worker.backends import SessionBackend, open_backend
+from worker.backends.base import finish
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"jsonl://{tmp_path / 'store'}"
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    path = tmp_path / "store"
+    path.mkdir()
+    return path
+
+
+def test_a_directory_that_is_not_there_is_made(tmp_path: Path) -> None:
+    with open_backend(f"jsonl://{tmp_path}/a/b/c") as store:
+        say(store, "s", "x")
+    assert (tmp_path / "a/b/c/s.jsonl").exists()
+
+
+def test_a_path_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for read_only in (False, True):
+        with pytest.raises(StoreUnusableError, match="is a file"):
+            open_backend(f"jsonl://{tmp_path}/file", read_only=read_only)
+    with pytest.raises(StoreUnavailableError, match="Not a directory"):
+        open_backend(f"jsonl://{tmp_path}/file/below")
+
+
+def test_a_reader_beside_the_writer_sees_what_is_committed(
+    directory: Path, store: SessionBackend
+) -> None:
+    say(store, "s", "a")
+    with open_backend(f"jsonl://{directory}", read_only=True) as reader:
+        assert contents(reader, "s") == ["a"]
+        store.append("s", ChatMessage.user("b"), ChatMessage.user("c"))
+        assert contents(reader, "s") == ["a", "b", "c"]
+        store.clear("s")
+        assert contents(reader, "s") == []
+        store.delete("s")
+        assert not reader.exists("s")
+
+
+def test_a_reader_does_not_see_half_an_append(directory: Path, store: SessionBackend) -> None:
+    store.append("s", ChatMessage.user("a"))
+    store.append("s", ChatMessage.user("b"), ChatMessage.user("c"))
+    path = directory / "s.jsonl"
+    content = path.read_bytes()
+    with open_backend(f"jsonl://{directory}", read_only=True) as reader:
+        for cut in range(content.index(b"\n") + 1, len(content) - 1):
+            path.write_bytes(content[:cut])
+            assert contents(reader, "s") == ["a"]
+
+
+def test_a_reader_changes_nothing(directory: Path, open_store: Open) -> None:
+    with open_store() as store:
+        say(store, "s", "a")
+    (directory / ".writing").write_text("the writer is at it")
+    before = {path: path.read_bytes() for path in directory.iterdir()}
+    with open_backend(f"jsonl://{directory}", read_only=True) as reader:
+        writes: list[Operation] = [
+            requests.append("s", (ChatMessage.user("b"),), None),
+            requests.delete("s"),
+            requests.rename_agent("a", "b"),
+        ]
+        for write in writes:
+            with pytest.raises(StoreUnusableError, match="open for reading only"):
+                reader.apply([write])
+        for upkeep in (reader.cleanup, reader.compact):
+            with pytest.raises(StoreUnusableError, match="open for reading only"):
+                finish(upkeep(0))
+        assert finish(reader.cleanup(0, dry_run=True)).sessions == 1
+        assert found(reader, "a") == {"a"}
+        assert reader.verify() == []
+    assert {path: path.read_bytes() for path in directory.iterdir()} == before
+
+
+def test_a_reader_makes_no_directory(tmp_path: Path) -> None:
+    with pytest.raises(
+        StoreUnavailableError, match=r"No such file or directory\. Is the path right"
+    ):
+        open_backend(f"jsonl://{tmp_path}/nowhere", read_only=True)
+    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("below", ["", "new"])
+def test_a_directory_that_cannot_be_written_is_named(below: str) -> None:
+    advice = pytest.raises(StoreUnavailableError, match="may this user write there")
+    with read_only_directory() as directory, unprivileged(), advice as caught:
+        open_backend(f"jsonl://{directory}/{below}")
+    assert str(directory) in str(caught.value)

@@ -1,0 +1,273 @@
+"""JSONL files that are damaged, torn, foreign, or cannot be written."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from producer.errors import StoreUnavailableError, StoreUnusableError
+from producer.messages import ChatMessage
+from tests.backends.conftest import Open
+from tests.backends.jsonl_files import as_the_original_reads, names, write_as_the_original
+from tests.backends.stores import (
+    apply_all,
+    contents,
+    keys,
+    requests,
+    say,
+)
+from worker.backends import SessionBackend
+from worker.backends.base import finish
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"jsonl://{tmp_path / 'store'}"
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    path = tmp_path / "store"
+    path.mkdir()
+    return path
+
+
+CORRUPT = (
+    b"this is not JSON",
+    b'{"role":"user"}',
+    b'{"content":"x"}',
+    b'{"role":1,"content":"x"}',
+    b'{"role":"user","content":null}',
+    b'{"role":"user","content":"cut of',
+    b'["role","content"]',
+    b"null",
+    b"\xff\xfe",
+    b"\x00\x00\x00\x00",
+    b'{"applied":1}',
+    b'{"applied":[["a"]]}',
+    b'{"role":"user","content":"x","message_id":"m-1","part":[1,3]}',
+    b'{"role":"user","content":"x","message_id":"m","part":[0,3]}',
+)
+
+
+@pytest.mark.parametrize("corrupt", CORRUPT, ids=str)
+def test_corrupt_lines_are_skipped_reported_and_dropped_by_compaction(
+    directory: Path, open_store: Open, corrupt: bytes
+) -> None:
+    good = [b'{"role":"user","content":"hello"}', b'{"role":"assistant","content":"world"}']
+    path = directory / "s.jsonl"
+    path.write_bytes(good[0] + b"\n" + corrupt + b"\n\n" + good[1] + b"\n")
+    with open_store() as store:
+        before = store.load("s")
+        assert [message.content for message in before] == ["hello", "world"]
+        (finding,) = store.verify()
+        assert finding.where == "s.jsonl:2"
+        assert finding.advice
+        report = finish(store.compact(168))
+        assert report.corrupt_lines == 1
+        assert store.load("s") == before
+        assert store.verify() == []
+        assert finish(store.compact(168)).corrupt_lines == 0
+    assert path.read_bytes().count(b"\n") == 2
+    assert as_the_original_reads(path) == [("user", "hello"), ("assistant", "world")]
+
+
+def test_reading_and_appending_leave_corrupt_lines_alone(directory: Path, open_store: Open) -> None:
+    path = directory / "s.jsonl"
+    path.write_bytes(b"corrupt\n")
+    with open_store() as store:
+        assert store.load("s") == []
+        say(store, "s", "a")
+    assert path.read_bytes().startswith(b"corrupt\n")
+
+
+def test_compaction_keeps_good_lines_byte_for_byte_and_the_files_time(
+    directory: Path, store: SessionBackend
+) -> None:
+    store.append("s", ChatMessage.user("a", n=1), ChatMessage.user("b"))
+    path = directory / "s.jsonl"
+    good, time = path.read_bytes(), path.stat().st_mtime_ns
+    with path.open("ab") as file:
+        file.write(b"corrupt\n")
+    os.utime(path, ns=(time, time))
+    assert finish(store.compact(168)).corrupt_lines == 1
+    assert (path.read_bytes(), path.stat().st_mtime_ns) == (good, time)
+
+
+def test_compaction_leaves_a_sound_file_alone(directory: Path, store: SessionBackend) -> None:
+    store.append("s", ChatMessage.user("a"), ChatMessage.user("b"))
+    before = (directory / "s.jsonl").stat()
+    finish(store.compact(168))
+    after = (directory / "s.jsonl").stat()
+    assert (after.st_ino, after.st_ctime_ns) == (before.st_ino, before.st_ctime_ns)
+
+
+def test_blank_lines_and_windows_line_ends_are_no_corruption(
+    directory: Path, open_store: Open
+) -> None:
+    (directory / "s.jsonl").write_bytes(
+        b'\n  \n{"role":"user","content":"a"}\r\n\r\n{"role":"user","content":"b"}'
+    )
+    store = open_store()
+    assert contents(store, "s") == ["a", "b"]
+    assert store.verify() == []
+
+
+def test_a_last_line_without_its_newline_counts_and_is_not_joined_to_the_next(
+    directory: Path, open_store: Open
+) -> None:
+    (directory / "s.jsonl").write_text('{"role":"user","content":"a"}')
+    with open_store() as store:
+        assert contents(store, "s") == ["a"]
+        say(store, "s", "b")
+    assert contents(open_store(), "s") == ["a", "b"]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_an_append_torn_at_any_byte_is_there_whole_or_not_at_all(
+    directory: Path, open_store: Open, count: int
+) -> None:
+    first = requests.append("s", (ChatMessage.user("first"),), None)
+    torn = requests.append("s", tuple(ChatMessage.user(f"t{n}é") for n in range(count)), None)
+    later = requests.append("s", (ChatMessage.user("later"), ChatMessage.user("latest")), None)
+    with open_store() as store:
+        apply_all(store, [first])
+        start = (directory / "s.jsonl").stat().st_size
+        apply_all(store, [torn])
+    content = (directory / "s.jsonl").read_bytes()
+    whole = [f"t{n}é" for n in range(count)]
+    for cut in range(start, len(content) + 1):
+        (directory / "s.jsonl").write_bytes(content[:cut])
+        with open_store() as store:
+            seen = contents(store, "s")
+            assert seen in (["first"], ["first", *whole])
+            info = store.session("s")
+            assert info is not None
+            assert info.message_count == len(seen)
+            apply_all(store, [later])
+            assert contents(store, "s") == [*seen, "later", "latest"]
+            apply_all(store, [torn, later, first])
+            assert sorted(contents(store, "s")) == sorted(["first", *whole, "later", "latest"])
+            finish(store.compact(168))
+            assert store.verify() == []
+            assert sorted(contents(store, "s")) == sorted(["first", *whole, "later", "latest"])
+
+
+@pytest.mark.parametrize("name", ["my notes.jsonl", "%zz.jsonl", "a%2f.jsonl", "x%~12.jsonl"])
+def test_a_file_no_session_can_have_is_reported_and_left_alone(
+    directory: Path, open_store: Open, name: str
+) -> None:
+    write_as_the_original(directory / name, "not ours")
+    store = open_store()
+    assert keys(store) == set()
+    assert [finding.where for finding in store.verify()] == [name]
+    finish(store.cleanup(0))
+    finish(store.compact(0))
+    assert names(directory) == {name}
+
+
+def test_other_files_in_the_folder_are_left_alone(directory: Path, open_store: Open) -> None:
+    for name in ("notes.txt", "old.jsonl.migrated", "x.json"):
+        (directory / name).write_text("x")
+    store = open_store()
+    assert keys(store) == set()
+    assert store.verify() == []
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"{}", b"\xff"])
+def test_a_damaged_sidecar_costs_the_attributes_and_not_the_messages(
+    directory: Path, open_store: Open, damage: bytes
+) -> None:
+    with open_store() as store:
+        say(store, "s", "a")
+        store.describe("s", name="Chat")
+    (directory / "s.meta.json").write_bytes(damage)
+    store = open_store()
+    assert contents(store, "s") == ["a"]
+    (finding,) = store.verify()
+    assert finding.where == "s.meta.json"
+    say(store, "s", "b")
+    store.describe("s", name="Again")
+    assert store.verify() == []
+    assert contents(store, "s") == ["a", "b"]
+
+
+def test_a_sidecar_of_a_newer_version_is_refused(directory: Path, open_store: Open) -> None:
+    with open_store() as store:
+        store.describe("s", name="Chat")
+    sidecar = directory / "s.meta.json"
+    sidecar.write_bytes(sidecar.read_bytes().replace(b'"version":1', b'"version":2'))
+    with pytest.raises(StoreUnusableError, match="newer"):
+        open_store().describe("s", name="x")
+
+
+def test_what_a_killed_process_was_writing_is_swept_up(directory: Path, open_store: Open) -> None:
+    (directory / ".writing").write_text("half a fi")
+    open_store()
+    assert names(directory) == set()
+
+
+def test_a_sidecar_without_a_session_means_nothing_and_is_swept_up(
+    directory: Path, open_store: Open
+) -> None:
+    with open_store() as store:
+        store.describe("s", name="Old")
+        store.describe("🙂" * 100, name="Old")
+    for path in directory.glob("*.jsonl"):
+        path.unlink()
+    with open_store() as store:
+        assert keys(store) == set()
+        say(store, "s", "a")
+        info = store.session("s")
+        assert info is not None
+        assert info.name is None
+        finish(store.compact(0))
+    assert names(directory) == {"s.jsonl", "s.meta.json"}
+
+
+def test_a_messages_file_that_cannot_be_written_is_named(
+    directory: Path, store: SessionBackend
+) -> None:
+    (directory / "s.jsonl").mkdir()
+    with pytest.raises(StoreUnavailableError, match=r"s\.jsonl"):
+        say(store, "s", "a")
+    say(store, "t", "still works")
+    assert contents(store, "t") == ["still works"]
+
+
+@pytest.mark.parametrize("room", [0, 1, 60, 200])
+def test_a_file_that_can_grow_no_more_stays_as_it_was_and_takes_the_group_later(
+    directory: Path, store: SessionBackend, room: int
+) -> None:
+    say(store, "s", "a" * 5_000)
+    path = directory / "s.jsonl"
+    before = path.read_bytes(), path.stat().st_mtime_ns
+    group = [
+        requests.append("s", (ChatMessage.user("b" * 50), ChatMessage.user("c" * 50)), None),
+        requests.append("s", (ChatMessage.user("d"),), None),
+    ]
+    for _ in range(3):
+        with file_size_limit(len(before[0]) + room), pytest.raises(StoreUnavailableError) as caught:
+            store.apply(group)
+        assert os.strerror(errno.EFBIG) in str(caught.value)
+        assert str(path) in str(caught.value)
+        assert (path.read_bytes(), path.stat().st_mtime_ns) == before
+    assert not any(outcome.duplicate for outcome in apply_all(store, group))
+    assert contents(store, "s") == ["a" * 5_000, "b" * 50, "c" * 50, "d"]
+
+
+@contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """No file may grow beyond `size`: a real failure, with a real partial write before it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -1,0 +1,165 @@
+"""In which order JSONL files become durable, so that a power cut leaves nothing half done."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from producer.answers import Outcome
+from producer.messages import ChatMessage
+from tests.backends.interruptions import killed_at
+from tests.backends.stores import Clock, apply_all, contents, keys, requests, say
+from worker.backends import SessionBackend, open_backend
+from worker.backends.base import finish
+
+
+@pytest.fixture
+def store(tmp_path: Path, clock: Clock) -> Iterator[SessionBackend]:
+    with open_backend(f"jsonl://{tmp_path}", clock=clock) as store:
+        store.apply([requests.append("known", (ChatMessage.user("a"),), None)])
+        yield store
+
+
+def test_a_new_session_has_its_sidecar_before_its_messages(store: SessionBackend) -> None:
+    with watched() as steps:
+        say(store, "s", "a")
+    assert steps == [
+        "sync .writing",
+        "replace s.meta.json",
+        "sync directory",
+        "sync .writing",
+        "replace s.jsonl",
+        "sync directory",
+    ]
+
+
+def test_an_append_is_synced_and_nothing_else(store: SessionBackend) -> None:
+    with watched() as steps:
+        store.append("known", ChatMessage.user("b"), ChatMessage.user("c"))
+    assert steps == ["sync known.jsonl"]
+
+
+def test_a_rewrite_is_synced_before_it_takes_the_files_place(store: SessionBackend) -> None:
+    with watched() as steps:
+        store.remove_last("known")
+    assert steps == ["sync .writing", "replace known.jsonl", "sync directory"]
+
+
+def test_a_deletion_leaves_the_op_ids_before_the_messages_go(store: SessionBackend) -> None:
+    with watched() as steps:
+        store.delete("known")
+    assert steps == [
+        "sync .writing",
+        "replace known.gone.json",
+        "sync directory",
+        "unlink known.jsonl",
+        "sync directory",
+        "unlink known.meta.json",
+        "sync directory",
+    ]
+
+
+def test_op_ids_of_a_session_that_was_gone_stay_until_it_is_there_again(
+    store: SessionBackend,
+) -> None:
+    store.delete("known")
+    with watched() as steps:
+        say(store, "known", "again")
+    assert steps[-3:] == ["replace known.jsonl", "sync directory", "unlink known.gone.json"]
+
+
+def test_what_a_killed_process_wrote_is_synced_before_anyone_is_told(
+    tmp_path: Path, store: SessionBackend, clock: Clock
+) -> None:
+    said = requests.append("known", (ChatMessage.user("b"),), None)
+    apply_all(store, [said])
+    with open_backend(f"jsonl://{tmp_path}", clock=clock) as successor:
+        with watched() as steps:
+            assert apply_all(successor, [said]) == [Outcome(1, duplicate=True)]
+        assert steps == ["sync known.jsonl", "sync directory"]
+        with watched() as steps:
+            assert apply_all(successor, [said]) == [Outcome(1, duplicate=True)]
+        assert steps == []
+
+
+def test_reading_syncs_nothing_once_the_store_is_open(store: SessionBackend) -> None:
+    with watched() as steps:
+        store.load("known")
+        store.search("a")
+        store.sessions()
+        assert store.verify() == []
+    assert steps == []
+
+
+@pytest.mark.parametrize("upkeep", ["cleanup", "compact"])
+def test_upkeep_killed_at_any_step_loses_nothing_it_should_keep(
+    tmp_path: Path, upkeep: str
+) -> None:
+    def act(store: SessionBackend) -> object:
+        return finish(store.cleanup(1) if upkeep == "cleanup" else store.compact(1))
+
+    step, was_killed = 0, True
+    while was_killed:
+        directory, clock = tmp_path / str(step), Clock()
+        with open_backend(f"jsonl://{directory}", clock=clock) as store:
+            said = requests.append("old", (ChatMessage.user("a"), ChatMessage.user("b")), None)
+            rolled_back = requests.rollback("old", None)
+            apply_all(store, [said, rolled_back])
+            say(store, "older", "c")
+            store.describe("older", name="Older")
+            store.delete("older")
+            (directory / "corrupt.jsonl").write_text("corrupt\n")
+            clock.advance(hours=1.5)
+            say(store, "fresh", "d", "e")
+            store.remove_last("fresh")
+            was_killed = killed_at(step, lambda: act(store))
+        with open_backend(f"jsonl://{directory}", clock=clock) as store:
+            assert contents(store, "fresh") == ["d"]
+            assert contents(store, "old") == (["a"] if store.exists("old") else [])
+            if upkeep == "cleanup":
+                assert apply_all(store, [said, rolled_back])[0].duplicate
+            act(store)
+            act(store)
+            expected = {"fresh"} if upkeep == "cleanup" else {"fresh", "old"}
+            assert keys(store) - {"corrupt"} == expected
+            assert contents(store, "fresh") == ["d"]
+            finish(store.compact(0))
+            assert store.verify() == []
+        step += 1
+    assert step > 5
+
+
+@contextmanager
+def watched() -> Iterator[list[str]]:
+    """Note in order what is synced, replaced and removed."""
+    steps: list[str] = []
+    opened: dict[int, str] = {}
+
+    def watch(name: str, note: Callable[[Any, Any], None]) -> Any:
+        real = getattr(os, name)
+
+        def call(*args: Any, **options: Any) -> Any:
+            result = real(*args, **options)
+            note(args, result)
+            return result
+
+        return call
+
+    def note_open(args: Any, descriptor: int) -> None:
+        path = Path(args[0])
+        opened[descriptor] = "directory" if path.is_dir() else path.name
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, note in (
+            ("open", note_open),
+            ("fsync", lambda args, _: steps.append(f"sync {opened[args[0]]}")),
+            ("replace", lambda args, _: steps.append(f"replace {Path(args[1]).name}")),
+            ("unlink", lambda args, _: steps.append(f"unlink {Path(args[0]).name}")),
+        ):
+            patch.setattr(os, name, watch(name, note))
+        yield steps

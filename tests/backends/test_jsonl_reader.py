@@ -1,0 +1,103 @@
+"""Single files read for migration, and which key a file belongs to."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from producer.errors import InvalidInputError, StoreUnavailableError
+from producer.messages import ChatMessage, from_micros
+from tests.backends.stores import Clock, say
+from worker.backends import open_backend
+from worker.backends.jsonl import key_of, read_session_file
+from worker.backends.jsonl.names import SessionNames
+
+
+def test_a_file_of_the_original_is_read_with_the_numbers_of_its_corrupt_lines(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "telegram_alice.jsonl"
+    path.write_text('{"role":"user","content":"hi"}\n\ncorrupt\n{"role":"a","content":""}\nworse')
+    os.utime(path, ns=(0, 7_000_000))
+    session = read_session_file(path)
+    assert session.key == "telegram_alice"
+    assert [(message.role, message.content) for message in session.messages] == [
+        ("user", "hi"),
+        ("a", ""),
+    ]
+    assert session.corrupt_lines == (3, 5)
+    assert (session.created_at, session.last_activity, session.attributes) == (7_000, 7_000, {})
+    assert {message.created_at for message in session.messages} == {from_micros(7_000)}
+
+
+def test_ids_made_for_lines_without_one_are_the_same_each_time_and_differ(tmp_path: Path) -> None:
+    for name in ("a.jsonl", "b.jsonl"):
+        (tmp_path / name).write_text('{"role":"user","content":"same"}\n' * 3)
+    ids = [
+        message.message_id
+        for name in ("a.jsonl", "b.jsonl")
+        for message in read_session_file(tmp_path / name).messages
+    ]
+    again = [message.message_id for message in read_session_file(tmp_path / "a.jsonl").messages]
+    assert len(set(ids)) == 6
+    assert again == ids[:3]
+
+
+def test_a_file_of_ours_is_read_with_everything(tmp_path: Path) -> None:
+    clock = Clock()
+    with open_backend(f"jsonl://{tmp_path}", clock=clock) as store:
+        store.append("a/b", ChatMessage.user("x", n=1), ChatMessage.assistant("y"))
+        clock.advance(seconds=9)
+        say(store, "a/b", "z")
+        store.describe("a/b", name="Chat", agent="helper", pinned=True)
+        messages, info = store.load("a/b"), store.session("a/b")
+    session = read_session_file(tmp_path / "a%2Fb.jsonl")
+    assert info is not None
+    assert (session.key, list(session.messages)) == ("a/b", messages)
+    assert session.attributes == {"name": "Chat", "agent": "helper", "pinned": True}
+    assert from_micros(session.created_at) == info.created_at
+    assert from_micros(session.last_activity) == info.last_activity
+
+
+def test_a_file_with_a_name_no_session_has_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "my notes.jsonl").write_text("")
+    with pytest.raises(InvalidInputError, match="my notes"):
+        read_session_file(tmp_path / "my notes.jsonl")
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailableError, match=r"gone\.jsonl"):
+        read_session_file(tmp_path / "gone.jsonl")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "x",
+        "x.json",
+        "x.jsonl.migrated",
+        ".jsonl",
+        "a b.jsonl",
+        "a\udcff.jsonl",
+        "%.jsonl",
+        "%2.jsonl",
+        "%2f.jsonl",
+        "%61.jsonl",
+        "%00.jsonl",
+        "%FF.jsonl",
+        "x%~0.jsonl",
+    ],
+)
+def test_no_key_has_such_a_file(name: str) -> None:
+    assert key_of(Path(name)) is None
+
+
+@given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=60))
+def test_a_name_leads_back_to_its_key(key: str) -> None:
+    names = SessionNames.of(key)
+    assert all("/" not in name and len(name.encode()) <= 255 for name in names)
+    assert "%~" in names.messages or key_of(Path(names.messages)) == key

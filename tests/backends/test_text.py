@@ -1,0 +1,161 @@
+"""What a word is, what a query asks for, and what is highlighted."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from producer.messages import ChatMessage, SearchHit
+from worker.backends.text import Query, Term, folded, highlight, highlighted_hit, tokens
+
+any_text = st.text(
+    st.sampled_from("ab-_.\"'*日本語が\u3099éÉßﬁİk\u0301\u05b8\u0e33가\u200d🙂🇯🇵 \n\0")
+    | st.characters(exclude_categories=["Cs"]),
+    max_size=40,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", []),
+        ("Hello, World!", ["hello", "world"]),
+        ("snake_case v2.10 don't", ["snake", "case", "v2", "10", "don", "t"]),
+        ("Crème BRÛLÉE", ["creme", "brulee"]),
+        ("Straße", ["strasse"]),
+        ("ﬁ Ⅷ ½", ["fi", "viii", "1", "2"]),
+        ("東京タワー", ["東", "京", "タ", "ワ", "ー"]),
+        ("go東京go", ["go", "東", "京", "go"]),
+        ("오늘", ["오", "늘"]),
+        ("กิน", ["ก", "ิ", "น"]),
+        ("мой", ["мой"]),
+        ("שָׁלוֹם", ["שלום"]),
+        ("مُحَمَّد", ["محمد"]),
+        ("हिन्दी", ["हिन्दी"]),
+        ("🎉🎉", ["🎉", "🎉"]),
+        ("a\0b", ["a", "b"]),
+        ("a\u2028b\u3000c…d", ["a", "b", "c", "d"]),
+    ],
+)
+def test_text_is_cut_into_tokens(text: str, expected: list[str]) -> None:
+    assert tokens(text) == expected
+
+
+@given(any_text)
+def test_composed_and_decomposed_text_have_the_same_tokens(text: str) -> None:
+    composed, decomposed = (unicodedata.normalize(form, text) for form in ("NFC", "NFD"))
+    assert tokens(composed) == tokens(decomposed)
+
+
+@given(any_text)
+@settings(max_examples=500)
+def test_folding_twice_changes_no_token(text: str) -> None:
+    assert tokens(" ".join(tokens(text))) == tokens(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "plain ASCII Text",
+        "Crème brûlée",
+        "İstanbul",
+        "ᎣᏏᏲ",
+    ],
+)
+def test_the_index_holds_the_tokens_that_a_query_asks_for(text: str) -> None:
+    # FTS5's ascii tokenizer: everything from U+0080 on is part of a token as it is.
+    indexed = re.findall(r"[0-9A-Za-z\u0080-\U0010ffff]+", folded(text))
+    assert [word.lower() if word.isascii() else word for word in indexed] == tokens(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted", "unwanted"),
+    [
+        ("", [], []),
+        ("a b", [Term(("a",)), Term(("b",))], []),
+        ('"a b" c', [Term(("a", "b")), Term(("c",))], []),
+        ('"a b', [Term(("a", "b"))], []),
+        ("wor*", [Term(("wor",), is_prefix=True)], []),
+        ("a.wor*", [Term(("a", "wor"), is_prefix=True)], []),
+        ("a -b", [Term(("a",))], [Term(("b",), is_excluded=True)]),
+        ('-"a b"', [], [Term(("a", "b"), is_excluded=True)]),
+        ("-b*", [], [Term(("b",), is_prefix=True, is_excluded=True)]),
+        ("a-b", [Term(("a", "b"))], []),
+        ("天気", [Term(("天", "気"))], []),
+        ("* - \"\" ''", [], []),
+    ],
+)
+def test_a_query_is_parsed(text: str, wanted: list[Term], unwanted: list[Term]) -> None:
+    query = Query.parse(text)
+    assert (list(query.wanted), list(query.unwanted)) == (wanted, unwanted)
+
+
+@pytest.mark.parametrize("text", ["", "-a", "?", '""'])
+def test_a_query_that_asks_for_nothing_matches_nothing(text: str) -> None:
+    query = Query.parse(text)
+    assert query.fts5 is None
+    assert not query.matches("anything a ?")
+
+
+@given(any_text)
+def test_no_query_can_leave_its_quotes(text: str) -> None:
+    expression = Query.parse(text).fts5
+    if expression is not None:
+        outside = re.sub(r'"[^"]*"', "", expression)
+        assert re.fullmatch(r"[() *]*(?:AND|NOT|[() *])*", outside)
+
+
+@given(any_text, any_text)
+@settings(max_examples=300)
+def test_marks_lie_in_the_snippet_in_order_and_apart(text: str, query: str) -> None:
+    snippet, marks = highlight(text, Query.parse(query))
+    places = [place for mark in marks for place in mark]
+    assert places == sorted(places)
+    assert all(0 <= start < end <= len(snippet) for start, end in marks)
+    assert all(end < start for (_, end), (start, _) in pairwise(marks))
+
+
+@given(st.text(st.sampled_from("ab é日本ßﬁ🙂-."), min_size=1, max_size=40), st.integers(0, 39))
+@settings(max_examples=300)
+def test_what_matches_is_marked(text: str, start: int) -> None:
+    query = Query.parse('"' + text[start : start + 5] + '"')
+    snippet, marks = highlight(text, query)
+    assert bool(marks) == query.matches(text)
+    for begin, end in marks:
+        assert query.matches(snippet[begin:end])
+
+
+@pytest.mark.parametrize(
+    ("text", "query", "highlighted"),
+    [
+        ("a b a", "a", "[a] b [a]"),
+        ("天気天気", "天気", "[天気天気]"),
+        ("ab abc", "ab*", "[ab] [abc]"),
+        ("fiance\u0301 here", "fiance", "[fiance\u0301] here"),
+        (unicodedata.normalize("NFD", "각 여기"), "각", unicodedata.normalize("NFD", "[각] 여기")),
+        ("ﾊﾞﾅﾅ ok", "バナナ", "[ﾊﾞﾅﾅ] ok"),
+    ],
+)
+def test_hits_are_highlighted(text: str, query: str, highlighted: str) -> None:
+    hit = highlighted_hit(SearchHit("s", ChatMessage.user(text), ""), Query.parse(query))
+    assert hit.highlighted() == highlighted
+
+
+@pytest.mark.parametrize("place", [0, 1, 20, 60, 199, 200])
+def test_a_snippet_is_cut_around_the_first_hit(place: int) -> None:
+    words = [f"w{number}" for number in range(200)]
+    words.insert(place, "needle")
+    snippet, marks = highlight(" ".join(words), Query.parse("needle"))
+    assert len(snippet) <= 162
+    assert snippet.startswith("…") == (place > 10)
+    assert snippet.endswith("…") == (place < 190)
+    assert [snippet[start:end] for start, end in marks] == ["needle"]
+
+
+def test_a_short_text_is_its_own_snippet() -> None:
+    assert highlight("nothing here", Query.parse("needle")) == ("nothing here", ())

@@ -1,0 +1,1 @@
+"""The command line, as a user and as a script know it."""

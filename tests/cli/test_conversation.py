@@ -1,0 +1,239 @@
+"""Conversations through the command line: written, read back, listed, searched, deleted."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import orjson
+import pytest
+import redis
+
+from producer import ChatMessage, Producer
+from tests.cli.command import document, done, run, work_off
+from tests.processes import running_worker
+from worker.cli.exit_codes import ExitCode
+from worker.settings import Settings
+
+HOSTILE = "a\x1b[31mred\x07\x9b2J\u202eb"
+
+
+@pytest.fixture
+def client(server_url: str) -> redis.Redis:
+    return redis.Redis.from_url(server_url)
+
+
+def queued(client: redis.Redis) -> int:
+    return int(client.llen("rq:queue:backscroll"))
+
+
+def test_what_is_appended_is_loaded_back_in_order(settings: Settings, tmp_path: Path) -> None:
+    done(settings, "append", "k", "user", "hello", "--extra", '{"id": 1}')
+    done(settings, "append", "k", "assistant", "-", given="two\nlines\n")
+    work_off(settings, tmp_path)
+    first, second = document(settings, "load", "k")
+    assert (first["role"], first["content"], first["extra"]) == ("user", "hello", {"id": 1})
+    assert (second["role"], second["content"]) == ("assistant", "two\nlines\n")
+    shown = done(settings, "load", "k")
+    assert shown.index("hello") < shown.index("  two\n  lines")
+    assert first["message_id"] in shown
+
+
+def test_times_in_json_are_iso_8601_in_utc(settings: Settings, tmp_path: Path) -> None:
+    before = datetime.now(UTC)
+    done(settings, "append", "k", "user", "hello")
+    work_off(settings, tmp_path)
+    for moment in (
+        document(settings, "load", "k")[0]["created_at"],
+        document(settings, "sessions")["sessions"][0]["last_activity"],
+        document(settings, "search", "hello")[0]["message"]["created_at"],
+    ):
+        assert moment.endswith("Z")
+        assert before <= datetime.fromisoformat(moment) <= datetime.now(UTC)
+
+
+def test_a_write_prints_the_op_id_of_what_it_enqueued(
+    settings: Settings, client: redis.Redis
+) -> None:
+    printed = done(settings, "append", "k", "user", "hello")
+    receipt = orjson.loads(done(settings, "rollback", "k", "--json"))
+    ids = [job_id.decode() for job_id in client.lrange("rq:queue:backscroll", 0, -1)]  # type: ignore[union-attr]
+    assert printed == f"append {ids[0]}: enqueued\n"
+    assert receipt["op_id"] == ids[1]
+
+
+def test_waiting_says_what_the_worker_did(
+    settings: Settings, client: redis.Redis, tmp_path: Path
+) -> None:
+    with running_worker(settings, client, tmp_path / "worker.log"):
+        assert "stored, 1 message" in done(settings, "append", "k", "user", "a", "--wait")
+        assert "stored, 1 message" in done(settings, "replace", "k", "user", "b", "--wait")
+        assert document(settings, "load", "k")[0]["content"] == "b"
+        once = ("append", "k", "user", "c", "--dedup-key", "m1")
+        done(settings, *once)
+        assert len(document(settings, "load", "k")) == 2
+        assert "was stored before" in done(settings, *once, "--wait")
+        assert "stored, 1 message" in done(settings, "rollback", "k", "--wait")
+        assert "stored, 1 message" in done(settings, "clear", "k", "--yes", "--wait")
+        assert "nothing to do" in done(settings, "rollback", "k", "--wait")
+        assert "stored, 1 session" in done(settings, "delete", "k", "--yes", "--wait")
+
+
+def test_attributes_are_set_cleared_and_filtered_by(settings: Settings, tmp_path: Path) -> None:
+    given = ("--name", "Trip", "--agent", "a1", "--channel", "slack", "--state", "running")
+    done(settings, "describe", "k", *given, "--turn-id", "t1", "--pinned")
+    done(settings, "describe", "other", "--agent", "a2")
+    done(settings, "rename-agent", "a2", "a3")
+    work_off(settings, tmp_path)
+    (info,) = document(settings, "sessions", "--channel", "slack", "--pinned")["sessions"]
+    assert (info["name"], info["state"], info["turn_id"]) == ("Trip", "running", "t1")
+    assert document(settings, "sessions", "--agent", "a3")["sessions"][0]["key"] == "other"
+    assert document(settings, "sessions", "--stuck-seconds", "1000")["sessions"] == []
+    done(settings, "describe", "k", "--clear", "name", "--clear", "turn-id", "--unpinned")
+    work_off(settings, tmp_path)
+    (info,) = document(settings, "sessions", "--unpinned", "--channel", "slack")["sessions"]
+    assert (info["name"], info["turn_id"], info["pinned"]) == (None, None, False)
+
+
+def test_an_attribute_cannot_be_set_and_cleared_at_once(settings: Settings) -> None:
+    result = run(settings, "describe", "k", "--agent", "a", "--clear", "agent")
+    assert result.exit_code == ExitCode.USAGE
+
+
+def test_sessions_are_listed_in_pages(settings: Settings, tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        done(settings, "append", name, "user", "hello")
+    work_off(settings, tmp_path)
+    page = document(settings, "sessions", "--limit", "2")
+    rest = document(settings, "sessions", "--limit", "2", "--cursor", page["cursor"])
+    keys = [info["key"] for info in (*page["sessions"], *rest["sessions"])]
+    assert sorted(keys) == ["a", "b", "c"]
+    assert rest["cursor"] is None
+    assert f"--cursor {page['cursor']}" in run(settings, "sessions", "--limit", "2").stderr
+
+
+def test_loading_pages_back_by_message_id(settings: Settings, tmp_path: Path) -> None:
+    for content in "abc":
+        done(settings, "append", "k", "user", content)
+    work_off(settings, tmp_path)
+    (newest,) = document(settings, "load", "k", "--limit", "1")
+    older = document(settings, "load", "k", "--limit", "1", "--before", newest["message_id"])
+    assert [message["content"] for message in older] == ["b"]
+
+
+def test_search_finds_by_words_and_filters(settings: Settings, tmp_path: Path) -> None:
+    done(settings, "append", "k1", "user", "a train to Berlin")
+    done(settings, "append", "k2", "assistant", "no train today")
+    done(settings, "append", "k2", "user", "東京は人工知能の都")
+    work_off(settings, tmp_path)
+    (hit,) = document(settings, "search", "train", "--role", "user")
+    start, end = hit["marks"][0]
+    assert (hit["key"], hit["snippet"][start:end]) == ("k1", "train")
+    assert [hit["key"] for hit in document(settings, "search", "人工知能")] == ["k2"]
+    assert document(settings, "search", "train", "--until", "2020-01-01") == []
+    assert len(document(settings, "search", "train", "--since", "2020-01-01T00:00Z")) == 2
+    result = run(settings, "search", "train")
+    assert "a train to Berlin" in result.stdout
+    assert "found 2 messages" in result.stderr
+    assert run(settings, "search", "x", "--since", "soon").exit_code == ExitCode.USAGE
+
+
+@pytest.mark.parametrize("arguments", [("load", "k"), ("search", "a"), ("sessions",)])
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_control_characters_of_users_do_not_reach_the_terminal(
+    settings: Settings, tmp_path: Path, arguments: tuple[str, ...], form: tuple[str, ...]
+) -> None:
+    with Producer(settings.redis_url) as producer:
+        producer.append("k", ChatMessage("user", HOSTILE, {"a": HOSTILE}))
+        producer.describe("k", name="safe\u202ename")
+    work_off(settings, tmp_path)
+    shown = done(settings, *arguments, *form)
+    assert not {"\x1b", "\x07", "\x9b", "\u202e"} & set(shown)
+    if form and arguments[0] == "load":
+        assert orjson.loads(shown)[0]["content"] == HOSTILE
+
+
+def test_markup_in_user_text_is_only_text(settings: Settings, tmp_path: Path) -> None:
+    done(settings, "append", "[red]k[/red]", "user", "[bold]hi[/bold] :smile:")
+    work_off(settings, tmp_path)
+    assert "[bold]hi[/bold] :smile:" in done(settings, "load", "[red]k[/red]")
+    assert "[red]k[/red]" in done(settings, "sessions")
+
+
+def test_piped_output_is_not_cut(settings: Settings, tmp_path: Path) -> None:
+    key, content = "k" * 500, "word " * 300
+    done(settings, "append", key, "user", content)
+    work_off(settings, tmp_path)
+    assert key in done(settings, "sessions")
+    assert content in done(settings, "load", key)
+
+
+def test_without_a_worker_the_store_is_read_and_that_is_said(
+    settings: Settings, tmp_path: Path
+) -> None:
+    done(settings, "append", "k", "user", "hello")
+    work_off(settings, tmp_path)
+    result = run(settings, "load", "k", "--json")
+    assert [message["content"] for message in orjson.loads(result.stdout)] == ["hello"]
+    assert (
+        result.stderr
+        == "backscroll: no worker serves queue 'backscroll': reading the store itself\n"
+    )
+
+
+def test_with_a_worker_one_reads_ones_own_writes(
+    settings: Settings, client: redis.Redis, tmp_path: Path
+) -> None:
+    with running_worker(settings, client, tmp_path / "worker.log"):
+        done(settings, "append", "k", "user", "hello")
+        result = run(settings, "load", "k", "--json")
+    assert [message["content"] for message in orjson.loads(result.stdout)] == ["hello"]
+    assert result.stderr == ""
+
+
+def test_without_worker_and_store_reading_says_what_to_start(settings: Settings) -> None:
+    result = run(settings, "load", "k")
+    assert result.exit_code == ExitCode.NOT_CONFIRMED
+    assert result.stderr == (
+        "backscroll: no worker serves queue 'backscroll': start one with 'backscroll worker'\n"
+    )
+    assert not Path(settings.store.removeprefix("sqlite://")).exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [("append", "k", "user", "a", "--wait"), ("compact",), ("cleanup",)]
+)
+def test_what_nobody_would_answer_is_not_even_enqueued(
+    settings: Settings, client: redis.Redis, arguments: tuple[str, ...]
+) -> None:
+    result = run(settings, *arguments)
+    assert result.exit_code == ExitCode.NOT_CONFIRMED
+    assert result.stderr.count("\n") == 1
+    assert queued(client) == 0
+
+
+@pytest.mark.parametrize("command", ["delete", "clear"])
+def test_nothing_is_dropped_unless_somebody_confirms_it(
+    settings: Settings, client: redis.Redis, command: str
+) -> None:
+    result = run(settings, command, "k", given="y\n")
+    assert result.exit_code == ExitCode.USAGE
+    assert "--yes" in result.stderr
+    assert queued(client) == 0
+    done(settings, command, "k", "--yes")
+    assert queued(client) == 1
+
+
+def test_cleanup_and_compact_say_what_they_did(
+    settings: Settings, client: redis.Redis, tmp_path: Path
+) -> None:
+    with running_worker(settings, client, tmp_path / "worker.log"):
+        done(settings, "append", "k", "user", "hello", "--wait")
+        assert "would delete 1 session with 1 message" in done(
+            settings, "cleanup", "--ttl-hours", "0", "--dry-run"
+        )
+        assert document(settings, "load", "k")
+        report = document(settings, "cleanup", "--ttl-hours", "0")
+        assert (report["sessions"], report["keys"]) == (1, ["k"])
+        assert "compacted in" in done(settings, "compact")
+        assert document(settings, "load", "k") == []

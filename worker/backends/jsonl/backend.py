@@ -1,0 +1,131 @@
+"""`JsonlBackend`: one write door over a directory, each session's files written once a group.
+
+A group is not one transaction here: each operation is applied whole or not at all, but when the
+disk fails half-way, some sessions may have theirs and others not. Their files record the op ids,
+so the same group again brings all to its end. `worker.backends.jsonl.group` has the order.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from producer.answers import Answer, CleanupReport, CompactReport
+from producer.errors import OperationRefusedError, StoreUnusableError
+from producer.operations import Operation, Read, Write
+from worker.backends.base import Finding, SessionBackend, Slices
+from worker.backends.jsonl import upkeep
+from worker.backends.jsonl.files import Directory, naming
+from worker.backends.jsonl.group import Group
+from worker.backends.jsonl.memory import Memories
+from worker.backends.jsonl.reads import read
+from worker.backends.jsonl.renames import Renames
+
+_HOUR: Final = 3_600_000_000  # microseconds
+
+Answers = list[Answer | OperationRefusedError]
+
+
+class JsonlBackend(SessionBackend):
+    """Sessions as files in one directory; see `open_backend`."""
+
+    def __init__(self, path: Path, *, read_only: bool, clock: Callable[[], int]) -> None:
+        self.url = f"jsonl://{path}"
+        self.path = path
+        self._read_only = read_only
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._directory = _open_directory(path, read_only=read_only)
+        self._memories = Memories()
+        self._renames = Renames(self._directory)
+        self._must_recover = not read_only
+        if self._must_recover:
+            self._recover()
+
+    def apply(self, operations: Sequence[Operation]) -> Answers:
+        with self._group() as group:
+            return [self._carry_out(group, operation) for operation in operations]
+
+    def cleanup(self, ttl_hours: float, *, dry_run: bool = False) -> Slices[CleanupReport]:
+        idle_before = self._clock() - int(ttl_hours * _HOUR)
+        if not dry_run:
+            self._refuse_if_read_only()
+        return upkeep.cleanup(self._group, idle_before, ttl_hours, dry_run=dry_run)
+
+    def compact(self, op_ids_hours: float) -> Slices[CompactReport]:
+        self._refuse_if_read_only()
+        op_ids_before = self._clock() - int(op_ids_hours * _HOUR)
+        return upkeep.compact(self._group, self._renames, op_ids_before)
+
+    def verify(self) -> list[Finding]:
+        with self._group() as group:
+            return upkeep.verify(group)
+
+    def size_bytes(self) -> int:
+        return self._directory.size_bytes()
+
+    def close(self) -> None:
+        """Nothing is held open between groups."""
+
+    def _carry_out(self, group: Group, operation: Operation) -> Answer | OperationRefusedError:
+        if isinstance(operation, Write):
+            self._refuse_if_read_only()
+        elif not isinstance(operation, Read):
+            raise TypeError(f"{operation.kind} does not go through apply")
+        try:
+            return (
+                group.write(operation) if isinstance(operation, Write) else read(group, operation)
+            )
+        except OperationRefusedError as refusal:  # raised before anything was changed
+            return refusal
+        except (TypeError, ValueError) as error:
+            return OperationRefusedError(f"the store cannot take this operation: {error}")
+
+    def _refuse_if_read_only(self) -> None:
+        if self._read_only:
+            raise StoreUnusableError(f"{self.path} is open for reading only")
+
+    @contextmanager
+    def _group(self) -> Iterator[Group]:
+        """A group that is written when it is left; a failure forgets all that was remembered."""
+        with self._lock:
+            try:
+                if self._must_recover:
+                    self._recover()
+                group = Group(self._directory, self._memories, self._renames, self._clock())
+                yield group
+                if not self._read_only:
+                    group.flush()
+            except BaseException:
+                self._must_recover = not self._read_only
+                raise
+
+    def _recover(self) -> None:
+        """Rely on nothing but the disk, after a crash or a failure."""
+        self._memories.clear()
+        self._directory.recover()
+        self._renames.recover()
+        self._must_recover = False
+
+
+def _open_directory(path: Path, *, read_only: bool) -> Directory:
+    with naming(path):
+        if path.exists() and not path.is_dir():
+            raise StoreUnusableError(
+                f"{path} is a file, and JSONL sessions lie in a directory; "
+                "name another one in BACKSCROLL_STORE"
+            )
+        if not read_only:
+            path.mkdir(parents=True, exist_ok=True)
+        mode = os.R_OK | os.X_OK | (0 if read_only else os.W_OK)
+        is_usable = os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
+        if not path.exists():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        if not is_usable:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    return Directory(path)

@@ -1,0 +1,133 @@
+"""The lines of a session's file as they are written; `transcript` reads them.
+
+A message is `{"role":…,"content":…,"extra":…,"message_id":…,"created_at":micros}`, where only
+`role` and `content` must be there, as in the original's files. A message of an operation with
+several also says which of them it is, `"part":[0,3]`, so that a torn append is none of it. Its
+message id tells the op id, and that is the record of an append.
+
+A line without a role, `{"applied":[[op_id,at,affected],…]}`, records the operations that no
+message tells of: those that removed or changed something, and appends whose messages are gone.
+Readers of messages skip it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from producer.messages import ChatMessage
+
+
+class Record(NamedTuple):
+    """That an operation was applied: when, in microseconds, and how much it touched."""
+
+    at: int
+    affected: int
+
+
+Records = dict[str, Record]
+
+
+class Part(NamedTuple):
+    """Which of its operation's messages one is."""
+
+    number: int
+    total: int
+
+
+WHOLE: Final = Part(0, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One message as it stands in the file, and the operation that brought it."""
+
+    message: ChatMessage
+    raw: bytes
+    op_id: str
+    part: Part = WHOLE
+    is_settled: bool = True
+    """Whether `raw` says all of `message`; the original's lines have neither id nor time."""
+
+    @classmethod
+    def of(cls, message: ChatMessage, op_id: str, part: Part = WHOLE) -> Line:
+        fields = message.to_dict()
+        if part != WHOLE:
+            fields["part"] = list(part)
+        return cls(message, orjson.dumps(fields), op_id, part)
+
+    def alone(self) -> Line:
+        """This line without the rest of its operation's."""
+        message_id = self.message.message_id or ""
+        if self.is_settled and self.part == WHOLE:
+            return self
+        fields = {**orjson.loads(self.raw), **_identity(self.message)}
+        fields.pop("part", None)
+        return Line(self.message, orjson.dumps(fields), message_id)
+
+    def with_message(self, message: ChatMessage) -> Line:
+        """Another message in this one's place, with its id and time."""
+        old = self.message
+        new = ChatMessage(
+            message.role, message.content, message.extra, old.message_id, old.created_at
+        )
+        return Line.of(new, self.op_id, self.part)
+
+
+def joined(lines: Iterable[bytes]) -> bytes:
+    """Lines as a file holds them."""
+    return b"".join([part for line in lines for part in (line, b"\n")])
+
+
+def control_line(records: Mapping[str, Record]) -> bytes:
+    """The line that records operations."""
+    return orjson.dumps({"applied": records_to_json(records)})
+
+
+def records_to_json(records: Mapping[str, Record]) -> list[list[Any]]:
+    return [[op_id, *record] for op_id, record in records.items()]
+
+
+def records_from_json(value: object) -> Records | None:
+    """The inverse of `records_to_json`; None when it is no such thing."""
+    if not isinstance(value, list):
+        return None
+    records: Records = {}
+    for item in value:
+        match item:
+            case [str(op_id), int(at), int(affected)]:
+                records[op_id] = Record(at, affected)
+            case _:
+                return None
+    return records
+
+
+def drop_old(records: Records, before: int) -> int:
+    """Forget the operations applied before; how many there were."""
+    old = [op_id for op_id, record in records.items() if record.at < before]
+    for op_id in old:
+        del records[op_id]
+    return len(old)
+
+
+def rewritten(lines: Sequence[Line]) -> list[Line]:
+    """The lines for a new file. Those of an operation that lost some stand alone from now on,
+    or the rest would be taken for a torn append."""
+    result: list[Line] = []
+    for _, run in groupby(lines, key=lambda line: line.op_id):
+        together = list(run)
+        is_complete = len(together) == together[0].part.total
+        if is_complete and all(line.is_settled for line in together):
+            result += together
+        else:
+            result += [line.alone() for line in together]
+    return result
+
+
+def _identity(message: ChatMessage) -> dict[str, Any]:
+    fields = message.to_dict()
+    return {name: fields[name] for name in ("message_id", "created_at")}

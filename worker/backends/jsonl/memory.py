@@ -1,0 +1,53 @@
+"""What is remembered of messages files, so that an append need not read one again."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Final
+
+from worker.backends.jsonl.files import Stamp
+
+_OP_IDS: Final = 500_000
+
+
+@dataclass(slots=True)
+class Memory:
+    """What one session's files tell: its op ids with how much each touched, and its count."""
+
+    stamp: Stamp | None
+    known: dict[str, int]
+    count: int
+    is_synced: bool = False
+    """Whether this process has made the file durable; a killed predecessor may not have."""
+
+
+class Memories:
+    """Those of the sessions used last, bounded by the op ids in them."""
+
+    def __init__(self) -> None:
+        self._by_key: OrderedDict[str, tuple[Memory, int]] = OrderedDict()
+        self._op_ids = 0
+
+    def get(self, key: str, stamp: Stamp | None) -> Memory | None:
+        """The session's, if its file is still as it was."""
+        memory, _ = self._by_key.get(key, (None, 0))
+        if memory is None or memory.stamp != stamp:
+            return None
+        self._by_key.move_to_end(key)
+        return memory
+
+    def put(self, key: str, memory: Memory) -> None:
+        self.drop(key)
+        self._by_key[key] = memory, len(memory.known)
+        self._op_ids += len(memory.known)
+        while self._op_ids > _OP_IDS and len(self._by_key) > 1:
+            self.drop(next(iter(self._by_key)))
+
+    def drop(self, key: str) -> None:
+        _, op_ids = self._by_key.pop(key, (None, 0))
+        self._op_ids -= op_ids
+
+    def clear(self) -> None:
+        self._by_key.clear()
+        self._op_ids = 0

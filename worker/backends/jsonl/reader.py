@@ -1,0 +1,58 @@
+"""Reads one session's files as they lie, without opening a store: for migration.
+
+It takes our files and the original's, which have only messages, with only role and content.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from producer.errors import InvalidInputError
+from producer.messages import ChatMessage
+from worker.backends.jsonl.files import naming
+from worker.backends.jsonl.names import SessionNames, key_of
+from worker.backends.jsonl.sidecar import Attributes, Sidecar
+from worker.backends.jsonl.transcript import parse
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFile:
+    """A session as `ImportSession` takes it, and the numbers of the lines that are corrupt.
+
+    Every message has an id and a time: the line's own, or an id that follows from the key and the
+    place in the file, and the session's `created_at`. Times are microseconds since 1970 UTC.
+    """
+
+    key: str
+    messages: tuple[ChatMessage, ...]
+    corrupt_lines: tuple[int, ...]
+    attributes: Attributes
+    created_at: int
+    last_activity: int
+
+
+def read_session_file(path: Path) -> SessionFile:
+    """The session whose messages are in `path`; lines that are no messages are left out.
+
+    Raises `InvalidInputError` when no session has a file of that name (`key_of` gives None), and
+    `StoreUnavailableError` when it cannot be read.
+    """
+    key = key_of(path)
+    if key is None:
+        raise InvalidInputError("path", f"{path} has no session's file name")
+    sidecar_path = path.with_name(SessionNames.of(key).sidecar)
+    with naming(path):
+        modified = path.stat().st_mtime_ns // 1000
+        content = path.read_bytes()
+        told = sidecar_path.read_bytes() if sidecar_path.exists() else b""
+    sidecar = Sidecar.loads(told, key, modified) or Sidecar(key, modified)
+    transcript = parse(content, key, sidecar.created_at)
+    return SessionFile(
+        key,
+        tuple(line.message for line in transcript.lines),
+        tuple(transcript.corrupt),
+        sidecar.attributes,
+        sidecar.created_at,
+        modified,
+    )

@@ -1,0 +1,97 @@
+"""How a command reaches the data: through the queue, or in the store itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import redis
+
+from producer import Producer
+from producer.connection import connect, server_errors
+from producer.errors import ServerUnavailableError
+from worker.backends import SessionBackend, open_backend, store_path
+from worker.cli.exit_codes import NoWorkerError
+from worker.cli.output import note
+from worker.server import running_server, socket_path
+from worker.settings import Settings
+from worker.stats import read_workers
+
+_EMBEDDED_IS_DOWN: Final = (
+    "the embedded server is not running: 'backscroll up' starts everything, "
+    "or name another one in BACKSCROLL_REDIS_URL"
+)
+
+
+@contextmanager
+def open_producer(
+    settings: Settings, *, needs_worker: bool = False, timeout_seconds: float = 30.0
+) -> Iterator[Producer]:
+    """A producer for the queue; `needs_worker` raises `NoWorkerError` before anything is sent."""
+    with running_server(settings) as url:
+        if needs_worker and not _is_served(settings, url):
+            raise NoWorkerError(settings.queue)
+        with Producer(
+            url,
+            settings.queue,
+            timeout_seconds=timeout_seconds,
+            max_queue_depth=settings.max_queue_depth,
+            max_message_bytes=settings.max_message_bytes,
+        ) as producer:
+            yield producer
+
+
+@contextmanager
+def open_reader(settings: Settings) -> Iterator[Producer | SessionBackend]:
+    """What answers `load`, `sessions` and `search`.
+
+    The worker, so that what was just enqueued is seen; without one the store, if it is on this
+    machine.
+    """
+    url = server_url(settings)
+    is_down = settings.redis_url is None and not _answers(url)
+    if not is_down and _is_served(settings, url):
+        with open_producer(settings) as producer:
+            yield producer
+    elif store_path(settings.store).exists():
+        note(f"no worker serves queue {settings.queue!r}: reading the store itself")
+        with open_backend(settings.store, read_only=True) as store:
+            yield store
+    else:
+        raise NoWorkerError(settings.queue)
+
+
+@contextmanager
+def open_connection(settings: Settings) -> Iterator[redis.Redis]:
+    """A connection to the server; redis-py's errors become ours."""
+    with running_server(settings) as url, server_errors(url), connect(url) as connection:
+        yield connection
+
+
+@contextmanager
+def open_running(settings: Settings) -> Iterator[redis.Redis]:
+    """As `open_connection`, but starts no server: others could come to depend on it meanwhile."""
+    url = server_url(settings)
+    if settings.redis_url is None and not _answers(url):
+        raise ServerUnavailableError(_EMBEDDED_IS_DOWN)
+    with server_errors(url), connect(url) as connection:
+        yield connection
+
+
+def server_url(settings: Settings) -> str:
+    """Where the server is or, when it is the embedded one, would be."""
+    return settings.redis_url or f"unix://{socket_path(settings.data_dir / 'server')}"
+
+
+def _answers(url: str) -> bool:
+    try:
+        with connect(url) as connection:
+            return bool(connection.ping())
+    except redis.RedisError:
+        return False
+
+
+def _is_served(settings: Settings, url: str) -> bool:
+    with server_errors(url), connect(url) as connection:
+        return any(worker.is_alive for worker in read_workers(connection, settings.queue))

@@ -1,0 +1,170 @@
+"""The commands an operator looks with: stats and check."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import Final
+
+import click
+import redis
+from rich.console import Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from worker.backends import store_path
+from worker.cli.access import open_running, server_url
+from worker.cli.exit_codes import ExitCode
+from worker.cli.output import (
+    cell,
+    console,
+    counted,
+    duration,
+    json_option,
+    local_time,
+    note,
+    one_line,
+    print_json,
+    size,
+    table,
+)
+from worker.health import Check
+from worker.health import check as check_health
+from worker.settings import Settings
+from worker.stats import QueueStats, StoreStats, read_queue, read_store
+
+_MARKS: Final = {
+    "ok": ("✓", "green"),
+    "warning": ("!", "bold yellow"),
+    "problem": ("✗", "bold red"),
+}
+
+
+@click.command()
+@click.option(
+    "--watch",
+    type=click.FloatRange(min=0.1),
+    is_flag=False,
+    flag_value=2.0,
+    metavar="[SECONDS]",
+    help="Show it anew every 2 or so many seconds, until Ctrl-C.",
+)
+@json_option
+@click.pass_obj
+def stats(settings: Settings, watch: float | None, as_json: bool) -> None:
+    """Show queue, workers, scheduler and store in numbers.
+
+    \b
+    Example:
+      backscroll stats
+      backscroll stats --watch 5
+    """
+    if watch is not None and as_json:
+        raise click.UsageError("--json prints one document; it cannot go with --watch")
+    with open_running(settings) as connection:
+        if watch is not None:
+            _watch(connection, settings, watch)
+            return
+        queue, store = read_queue(connection, settings.queue), _store_stats(settings)
+    if as_json:
+        print_json({**asdict(queue), "store": store})
+    else:
+        console().print(_rendered(queue, store))
+
+
+@click.command()
+@click.option("--skip-verify", is_flag=True, help="Do not read the whole store; for large ones.")
+@json_option
+@click.pass_obj
+def check(settings: Settings, skip_verify: bool, as_json: bool) -> None:
+    """Test every part, and say what to do about each finding.
+
+    It looks at server, queue, worker, scheduler and store, and changes nothing. The exit code is 1
+    when there is a problem; warnings do not count.
+
+    \b
+    Example:
+      backscroll check
+      backscroll check --skip-verify --json
+    """
+    checks = check_health(settings, server_url(settings), skip_verify=skip_verify)
+    problems = sum(check.level == "problem" for check in checks)
+    warnings = sum(check.level == "warning" for check in checks)
+    if as_json:
+        print_json(checks)
+    else:
+        for one in checks:
+            _show_check(one)
+        note(f"{counted(problems, 'problem')}, {counted(warnings, 'warning')}")
+    if problems:
+        raise click.exceptions.Exit(ExitCode.FAILED)
+
+
+COMMANDS = (stats, check)
+
+
+def _show_check(check: Check) -> None:
+    mark, style = _MARKS[check.level]
+    row = Table.grid(padding=(0, 1))
+    row.add_column(width=1)
+    row.add_column(width=9)
+    row.add_column(width=16)
+    row.add_column(overflow="fold")
+    row.add_row(Text(mark, style=style), check.area, check.name, one_line(check.detail))
+    if check.advice:
+        row.add_row("", "", "", Text(check.advice, style="italic"))
+    console().print(row)
+
+
+def _watch(connection: redis.Redis, settings: Settings, seconds: float) -> None:
+    try:
+        with Live(console=console(), auto_refresh=False) as live:
+            while True:
+                queue = read_queue(connection, settings.queue)
+                live.update(_rendered(queue, _store_stats(settings)), refresh=True)
+                time.sleep(seconds)
+    except KeyboardInterrupt:
+        return
+
+
+def _store_stats(settings: Settings) -> StoreStats | None:
+    return read_store(settings.store) if store_path(settings.store).exists() else None
+
+
+def _rendered(queue: QueueStats, store: StoreStats | None) -> Group:
+    facts = Table.grid(padding=(0, 2))
+    facts.add_row("queue", cell(queue.queue))
+    facts.add_row("waiting", f"{queue.depth:,}")
+    facts.add_row("in flight", f"{queue.in_flight:,}")
+    facts.add_row("failed", Text(f"{queue.failed:,}", style="bold red" if queue.failed else ""))
+    facts.add_row("oldest job", duration(queue.oldest_job_seconds) or "none")
+    for scheduler in queue.schedulers:
+        seen = f"{scheduler.name}, heard of {duration(scheduler.heartbeat_age_seconds)} ago"
+        facts.add_row("scheduler", cell(seen))
+    for kind, tick in queue.last_ticks.items():
+        facts.add_row(f"last {kind}", local_time(tick))
+    if store is None:
+        facts.add_row("store", "not on this machine")
+    else:
+        facts.add_row("store", cell(store.url))
+        facts.add_row("size", size(store.size_bytes))
+        facts.add_row("sessions", f"{store.sessions:,}")
+        facts.add_row("messages", f"{store.messages:,}")
+    return Group(facts, _workers_table(queue))
+
+
+def _workers_table(queue: QueueStats) -> Table | Text:
+    if not queue.workers:
+        return Text("no worker", style="bold red")
+    rows = table("worker", "state", "done", "failed", "heartbeat", right=("done", "failed"))
+    for worker in queue.workers:
+        state = "store fails" if worker.store_error else worker.state
+        rows.add_row(
+            cell(worker.name),
+            cell(state if worker.is_alive else "silent", "" if worker.is_alive else "red"),
+            f"{worker.jobs_done:,}",
+            f"{worker.jobs_failed:,}",
+            f"{duration(worker.heartbeat_age_seconds)} ago",
+        )
+    return rows

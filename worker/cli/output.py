@@ -1,0 +1,121 @@
+"""How things are shown: tables and lines for people, one JSON document for programs.
+
+What users wrote never reaches a terminal as it is: a control character could clear the screen or
+forge a line. Each becomes one visible character, so that marks inside a text stay where they are.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
+
+import click
+import orjson
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+C = TypeVar("C", bound=Callable[..., Any])
+
+# Wider than any row, so that nothing is cut where a program reads.
+_PIPED_WIDTH: Final = 20_000
+
+_C1_AND_BIDI: Final = (
+    *range(0x7F, 0xA0), 0x061C, 0x200E, 0x200F, 0x2028, 0x2029,
+    *range(0x202A, 0x202F), *range(0x2066, 0x206A),
+)  # fmt: skip
+_VISIBLE: Final = {
+    **{code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\n\t"},
+    **dict.fromkeys(_C1_AND_BIDI, "\ufffd"),
+}
+_ONE_LINE: Final = {**_VISIBLE, ord("\n"): " ", ord("\t"): " "}
+# JSON escapes what is below a space; a terminal obeys some of the others too.
+_JSON_ESCAPES: Final = {code: f"\\u{code:04x}" for code in _C1_AND_BIDI}
+
+json_option: Callable[[C], C] = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document."
+)
+
+
+def printable(text: str) -> str:
+    """`text` without characters a terminal would obey; line breaks and tabs stay."""
+    return text.translate(_VISIBLE)
+
+
+def one_line(text: str) -> str:
+    """`text` as `printable` has it, on a single line and of the same length."""
+    return text.translate(_ONE_LINE)
+
+
+def cell(text: str | None, style: str = "") -> Text:
+    """User text for a table, on one line; cut where a terminal is too narrow."""
+    return Text(one_line(text or ""), style=style, no_wrap=True, overflow="ellipsis")
+
+
+def print_json(document: Any) -> None:
+    """One document on standard output; times become ISO 8601 in UTC."""
+    data = orjson.dumps(document, option=orjson.OPT_UTC_Z | orjson.OPT_INDENT_2)
+    click.echo(data.decode().translate(_JSON_ESCAPES).encode())
+
+
+def console() -> Console:
+    """Standard output for people: as wide as the terminal, or as the text when it is piped."""
+    width = None if sys.stdout.isatty() else _PIPED_WIDTH
+    return Console(width=width, markup=False, highlight=False, emoji=False)
+
+
+def table(*columns: str, right: tuple[str, ...] = (), narrowed: tuple[str, ...] = ()) -> Table:
+    """An empty table. The first column names the rows and has up to a third of the width.
+
+    Where room is short after that, only the columns `narrowed` give way.
+    """
+    result = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for index, name in enumerate(columns):
+        result.add_column(
+            name,
+            justify="right" if name in right else "left",
+            no_wrap=name not in narrowed,
+            max_width=None if index else console().width // 3,
+        )
+    return result
+
+
+def note(text: str) -> None:
+    """A line on standard error, where it cannot get into a document."""
+    click.echo(f"backscroll: {one_line(text)}", err=True)
+
+
+def local_time(moment: datetime | None, *, seconds: bool = True) -> str:
+    """`moment` as the clock on the wall has it."""
+    if moment is None:
+        return ""
+    form = "%Y-%m-%d %H:%M:%S" if seconds else "%Y-%m-%d %H:%M"
+    try:
+        return moment.astimezone().strftime(form)
+    except OverflowError:  # the first and the last day a datetime can hold
+        return moment.astimezone(UTC).strftime(f"{form}Z")
+
+
+def duration(seconds: float | None) -> str:
+    """A length of time in the unit that suits it."""
+    if seconds is None:
+        return ""
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def size(size_bytes: float) -> str:
+    """A size in the unit that suits it."""
+    for unit, length in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if size_bytes >= length:
+            return f"{size_bytes / length:,.1f} {unit}"
+    return f"{size_bytes:,.0f} bytes"
+
+
+def counted(count: int, noun: str) -> str:
+    """ "1 message", "2 messages"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

