@@ -245,7 +245,7 @@ class GroupCommitWorker(SimpleWorker):
         started = time.monotonic()
         acknowledgement = self._acknowledgement()
         decoded = [(job, self._decode(job, acknowledgement)) for job in group]
-        applied = [(job, op) for job, op in decoded if isinstance(op, Read | Write)]
+        applied = [(job, known) for job, known in decoded if isinstance(known, Read | Write)]
         answers = self._apply([operation for _, operation in applied])
         for (job, operation), answer in zip(applied, answers, strict=True):
             if not isinstance(answer, OperationRefusedError):
@@ -255,9 +255,9 @@ class GroupCommitWorker(SimpleWorker):
             else:
                 _log_failure(job, answer)
                 acknowledgement.fail(job, answer)
-        for job, operation in decoded:  # only now, so that it sees the writes before it
-            if isinstance(operation, Upkeep):
-                self._start_upkeep(job, operation, acknowledgement)
+        for job, known in decoded:  # only now, so that it sees the writes before it
+            if isinstance(known, Upkeep):
+                self._start_upkeep(job, known, acknowledgement)
         self._send(acknowledgement)
         log.debug("committed %d jobs in %.1f ms", len(applied), 1e3 * (time.monotonic() - started))
 

@@ -138,14 +138,17 @@ def test_no_two_keys_share_a_session(open_store: Open) -> None:
         max_size=8,
     )
 )
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_arbitrary_keys_never_collide(store: SessionBackend, chosen: list[str]) -> None:
+    for key in keys(store):
+        store.delete(key)
     for key in chosen:
         say(store, key, f"only in {key}")
     assert keys(store) == set(chosen)
     for key in chosen:
         assert contents(store, key) == [f"only in {key}"]
-        store.delete(key)
 
 
 def test_a_key_is_not_searched_for(store: SessionBackend) -> None:

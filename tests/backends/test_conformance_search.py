@@ -136,7 +136,9 @@ def test_numbers_and_identifiers_are_found(store: SessionBackend) -> None:
 
 
 @given(st.text(max_size=80) | st.text(st.sampled_from("ab \"*-()^:{}+~\\'\0日é"), max_size=30))
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_any_text_is_a_query(store: SessionBackend, query: str) -> None:
     if not store.exists("s"):
         say(store, "s", "a b", "日本 é", "")
@@ -152,7 +154,9 @@ def test_any_text_is_a_query(store: SessionBackend, query: str) -> None:
         max_size=30,
     )
 )
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_any_text_with_a_word_in_it_finds_itself(store: SessionBackend, text: str) -> None:
     say(store, "s", text)
     quoted = '"' + text.replace('"', " ") + '"'

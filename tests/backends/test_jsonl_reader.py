@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from producer.errors import InvalidInputError, StoreUnavailableError
@@ -97,6 +97,7 @@ def test_no_key_has_such_a_file(name: str) -> None:
 
 
 @given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=60))
+@settings(deadline=None)
 def test_a_name_leads_back_to_its_key(key: str) -> None:
     names = SessionNames.of(key)
     assert all("/" not in name and len(name.encode()) <= 255 for name in names)

@@ -283,7 +283,8 @@ def test_a_directory_that_cannot_be_written_is_named() -> None:
 def test_a_store_that_another_program_holds_is_unavailable_and_unharmed(
     path: Path, store: SessionBackend
 ) -> None:
-    pragma(store, "busy_timeout=1")
+    assert isinstance(store, SqliteBackend)
+    store._connection.set_busy_timeout(1)
     said = requests.append("s", (ChatMessage.user("a"),), None)
     with closing(apsw.Connection(str(path))) as other:
         other.execute("BEGIN IMMEDIATE")

@@ -47,13 +47,14 @@ def test_text_is_cut_into_tokens(text: str, expected: list[str]) -> None:
 
 
 @given(any_text)
+@settings(deadline=None)
 def test_composed_and_decomposed_text_have_the_same_tokens(text: str) -> None:
     composed, decomposed = (unicodedata.normalize(form, text) for form in ("NFC", "NFD"))
     assert tokens(composed) == tokens(decomposed)
 
 
 @given(any_text)
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 def test_folding_twice_changes_no_token(text: str) -> None:
     assert tokens(" ".join(tokens(text))) == tokens(text)
 
@@ -103,6 +104,7 @@ def test_a_query_that_asks_for_nothing_matches_nothing(text: str) -> None:
 
 
 @given(any_text)
+@settings(deadline=None)
 def test_no_query_can_leave_its_quotes(text: str) -> None:
     expression = Query.parse(text).fts5
     if expression is not None:
@@ -111,7 +113,7 @@ def test_no_query_can_leave_its_quotes(text: str) -> None:
 
 
 @given(any_text, any_text)
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_marks_lie_in_the_snippet_in_order_and_apart(text: str, query: str) -> None:
     snippet, marks = highlight(text, Query.parse(query))
     places = [place for mark in marks for place in mark]
@@ -121,7 +123,7 @@ def test_marks_lie_in_the_snippet_in_order_and_apart(text: str, query: str) -> N
 
 
 @given(st.text(st.sampled_from("ab é日本ßﬁ🙂-."), min_size=1, max_size=40), st.integers(0, 39))
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_what_matches_is_marked(text: str, start: int) -> None:
     query = Query.parse('"' + text[start : start + 5] + '"')
     snippet, marks = highlight(text, query)
