@@ -167,7 +167,8 @@ class GroupCommitWorker(SimpleWorker):
         """
         last = self.last_heartbeat
         if last is None or now() - last > timedelta(seconds=_HEARTBEAT_SECONDS):
-            if not self.connection.exists(self.key):
+            if not self.connection.hexists(self.key, "birth"):
+                self.connection.delete(self.key)  # some field may have been written since
                 self.register_birth()  # type: ignore[no-untyped-call]
                 super().set_state(self._state)
             super().heartbeat(timeout, pipeline)
