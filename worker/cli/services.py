@@ -13,8 +13,9 @@ from worker.settings import Settings
 
 
 @click.command()
+@click.option("--stay", is_flag=True, help="Keep it running, with rq-dashboard, until Ctrl-C.")
 @click.pass_obj
-def demo(settings: Settings) -> None:
+def demo(settings: Settings, stay: bool) -> None:
     """Replay real conversations and check what was stored.
 
     They go through adapters, queue, worker and store in a fresh directory, on an embedded server of
@@ -23,10 +24,11 @@ def demo(settings: Settings) -> None:
     \b
     Example:
       backscroll demo
+      backscroll demo --stay
     """
     from worker.demo import run_demo
 
-    if not run_demo(settings, Console()):
+    if not run_demo(settings, Console(), stay=stay):
         raise click.exceptions.Exit(ExitCode.FAILED)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -10,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from producer import Producer, SearchFilter
+from producer import Producer, SearchFilter, SearchHit
 from producer.messages import SessionInfo
 from worker.demo.replay import Replayed
 from worker.demo.verdict import Verdict
@@ -60,11 +62,18 @@ def show_searches(console: Console, producer: Producer) -> None:
             line.append(f"  (role {where.role})")
         console.print(line)
         for hit in hits:
-            snippet = Text(hit.snippet.replace("\n", " "))
-            for start, end in hit.marks:
-                snippet.stylize("bold black on yellow", start, end)
+            snippet = _snippet(hit, in_color=console.is_terminal)
             console.print(Text(f"  {hit.key}  ", style="dim").append_text(snippet), soft_wrap=True)
     console.print()
+
+
+def _snippet(hit: SearchHit, *, in_color: bool) -> Text:
+    if not in_color:
+        return Text(hit.highlighted("[", "]"))
+    snippet = Text(hit.snippet)
+    for start, end in hit.marks:
+        snippet.stylize("bold black on yellow", start, end)
+    return snippet
 
 
 def show_verdict(console: Console, replayed: Replayed, verdict: Verdict) -> None:
@@ -96,13 +105,13 @@ def show_upkeep(console: Console, producer: Producer, ttl_hours: float) -> None:
     """A cleanup and a compaction by the worker, and what they removed."""
     cleaned = producer.cleanup(ttl_hours)
     console.print(
-        f"cleanup   idle for over {ttl_hours / 24:.0f} days: {cleaned.sessions:,} sessions with "
-        f"{cleaned.messages:,} messages removed in {cleaned.seconds:.2f} s"
+        f"cleanup   removed {cleaned.sessions:,} sessions with {cleaned.messages:,} messages, "
+        f"idle for over {ttl_hours / 24:.0f} days"
     )
     compacted = producer.compact()
     console.print(
         f"compact   {_megabytes(compacted.bytes_before)} before, "
-        f"{_megabytes(compacted.bytes_after)} after, in {compacted.seconds:.2f} s\n"
+        f"{_megabytes(compacted.bytes_after)} after\n"
     )
 
 
@@ -117,11 +126,19 @@ def show_throughput(console: Console, replayed: Replayed) -> None:
 
 def show_next_steps(console: Console, data_dir: Path, store: str) -> None:
     """Where everything lies and what to type now."""
-    command = f"backscroll --data-dir {data_dir}"
+    command = f"{_own_command()} --data-dir {data_dir}"
     console.print(Text(f"The store: {store}"))
     console.print("Look around in it:")
     for rest in ("sessions --limit 10", "search '人工知能'", "up    # and rq-dashboard"):
         console.print(Text(f"  {command} {rest}", style="cyan"), soft_wrap=True)
+
+
+def _own_command() -> str:
+    """`backscroll` as this user can type it: by its path when it is not on the PATH."""
+    if shutil.which("backscroll"):
+        return "backscroll"
+    script = Path(sys.executable).with_name("backscroll")
+    return str(script.relative_to(Path.cwd())) if script.is_relative_to(Path.cwd()) else str(script)
 
 
 def _megabytes(size_bytes: int) -> str:
