@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint bench clean
 
 help: ## Show what can be made.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -19,6 +19,9 @@ lint: $(VENV)/.installed-dev ## Check style, formatting and types.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: $(VENV)/.installed-bench ## Measure worker and producers beside RQ's own and other queues.
+	@$(BIN)/python -m bench
 
 clean: ## Remove what was installed and built here.
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,131 @@
+"""Where one measurement happens: an empty server, a fresh store, and processes that know both."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import redis
+
+from producer.errors import BackscrollError
+from worker.backends import store_path
+from worker.settings import Settings
+
+_DEADLINE_SECONDS: Final = 120.0
+_POLL_SECONDS: Final = 0.005
+
+
+class BenchmarkFailedError(BackscrollError):
+    """A measurement could not be made; the message says what happened instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arena:
+    """One server and one store, nothing in either."""
+
+    url: str
+    directory: Path
+    store: str
+
+    @property
+    def settings(self) -> Settings:
+        return Settings(redis_url=self.url, data_dir=self.directory, store=self.store)
+
+    @property
+    def store_path(self) -> Path:
+        return store_path(self.store)
+
+    def run(self, *arguments: str) -> None:
+        """Run `python -m arguments` to its end; raises when it fails."""
+        with self._log().open("ab") as log:
+            code = subprocess.call(
+                [sys.executable, "-m", *arguments], env=self._environment(), stdout=log, stderr=log
+            )
+        if code != 0:
+            raise self._failed(arguments, code)
+
+    @contextmanager
+    def running(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+        """`python -m arguments` beside this process, ended afterwards."""
+        with self._log().open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", *arguments], env=self._environment(), stdout=log, stderr=log
+            )
+        try:
+            yield process
+        finally:
+            code = process.poll()
+            if code is None:
+                process.terminate()
+                try:
+                    process.wait(timeout=15)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+        if code is not None:
+            raise self._failed(arguments, code)
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "BACKSCROLL_REDIS_URL": self.url,
+            "BACKSCROLL_STORE": self.store,
+            "BACKSCROLL_DATA_DIR": str(self.directory),
+            "BACKSCROLL_LOG_LEVEL": "WARNING",
+        }
+
+    def _log(self) -> Path:
+        return self.directory / "process.log"
+
+    def _failed(self, arguments: tuple[str, ...], code: int) -> BenchmarkFailedError:
+        said = self._log().read_text(errors="replace").strip()[-2_000:]
+        return BenchmarkFailedError(f"{' '.join(arguments)} ended with exit code {code}: {said}")
+
+
+@contextmanager
+def arena(url: str, parent: Path, store: str = "sqlite") -> Iterator[Arena]:
+    """An arena whose store is of the kind `store`; nothing is left of it afterwards."""
+    with redis.Redis.from_url(url) as client:
+        _empty(client)
+    directory = parent / "arena"
+    directory.mkdir()
+    name = "backscroll.db" if store == "sqlite" else "sessions"
+    try:
+        yield Arena(url, directory, f"{store}://{directory / name}")
+    finally:
+        shutil.rmtree(directory)
+
+
+def _empty(client: redis.Redis) -> None:
+    """Make the server forget everything, and wait until it has given the memory back."""
+    client.flushall()
+
+    def is_free() -> bool:
+        memory: dict[str, Any] = client.info("memory")
+        return int(memory["lazyfree_pending_objects"]) == 0
+
+    wait_until(is_free, "the server's release of memory")
+
+
+def wait_until(
+    condition: Callable[[], bool],
+    what: str,
+    *,
+    seconds: float = _DEADLINE_SECONDS,
+    poll_seconds: float = _POLL_SECONDS,
+) -> float:
+    """The time at which `condition` was first seen to hold, on the monotonic clock."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise BenchmarkFailedError(f"{what} did not happen within {seconds:g} s")
+        time.sleep(poll_seconds)
+    return time.monotonic()

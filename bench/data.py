@@ -1,0 +1,71 @@
+"""What is measured with: real messages, dealt out to sessions, the same for every contestant.
+
+The corpus holds short remarks. A message here is one remark, or as many that follow one another
+as fit into a length drawn evenly from 10 to 400 characters, as what people and assistants write
+in chats is of any length.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import random
+from collections.abc import Iterator
+from typing import Any, Final
+
+from producer import ChatMessage
+from producer.messages import Limits
+from producer.operations import Append
+from producer.requests import Requests
+from worker.demo.corpus import load_sessions
+
+SESSIONS: Final = 300
+SHORTEST_CHARS: Final = 10
+LONGEST_CHARS: Final = 400
+SEED: Final = 1
+
+_ROLES: Final = ("user", "assistant")
+
+
+@functools.cache
+def texts() -> tuple[str, ...]:
+    """The messages' texts, in the order of the corpus."""
+    lengths = random.Random(SEED)
+    return tuple(
+        text
+        for session in load_sessions()
+        for text in _joined(list(itertools.chain(*session.conversations)), lengths)
+        if SHORTEST_CHARS <= len(text) <= LONGEST_CHARS
+    )
+
+
+def _joined(remarks: list[str], lengths: random.Random) -> Iterator[str]:
+    """For each remark, it and those after it up to a length."""
+    for start, remark in enumerate(remarks):
+        room = lengths.randint(SHORTEST_CHARS, LONGEST_CHARS) - len(remark)
+        end = start + 1
+        while end < len(remarks) and len(remarks[end]) < room:
+            room -= len(remarks[end]) + 1
+            end += 1
+        yield " ".join(remarks[start:end])
+
+
+def messages(count: int) -> Iterator[tuple[str, ChatMessage]]:
+    """`count` session keys with a message each; the texts begin again when they run out."""
+    for index, text in zip(range(count), itertools.cycle(texts()), strict=False):
+        # As adapters write: neighbours in the queue belong to different sessions.
+        key = f"bench/session:{index % SESSIONS}"
+        yield key, ChatMessage(_ROLES[index // SESSIONS % 2], text)
+
+
+def appends(count: int) -> Iterator[Append]:
+    """The same as operations, stamped now."""
+    requests = Requests(Limits())
+    for key, message in messages(count):
+        yield requests.append(key, (message,), None)
+
+
+def calls(count: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The same as op ids and arguments in JSON types, which other queues are given."""
+    for operation in appends(count):
+        yield operation.op_id, operation.arguments()

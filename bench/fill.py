@@ -1,0 +1,35 @@
+"""Fills the queue with appends, quickly: with `AsyncProducer` and many calls at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Final
+
+from bench.arena import Arena
+from bench.data import messages
+from producer import AsyncProducer, ChatMessage
+
+CALLERS: Final = 100
+
+
+def fill_queue(arena: Arena, count: int) -> None:
+    """Enqueue `count` appends."""
+    asyncio.run(_fill(arena.url, count))
+
+
+async def enqueue_concurrently(
+    producer: AsyncProducer, sayings: Iterator[tuple[str, ChatMessage]], callers: int = CALLERS
+) -> None:
+    """`callers` callers, each making its next call when its last one is done."""
+
+    async def call_again_and_again() -> None:
+        for key, message in sayings:
+            await producer.append(key, message)
+
+    await asyncio.gather(*(call_again_and_again() for _ in range(callers)))
+
+
+async def _fill(url: str, count: int) -> None:
+    async with AsyncProducer(url) as producer:
+        await enqueue_concurrently(producer, messages(count), callers=500)

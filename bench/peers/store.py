@@ -1,0 +1,61 @@
+"""What every other queue's task does: one append through the store's one write door.
+
+A task carries the op id and the arguments that one of our own jobs carries, and does with them
+what our worker does with a group of one.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from bench.data import calls
+from producer.codec import parse_call
+from producer.errors import InvalidInputError
+from worker.backends import SessionBackend, open_backend, store_path
+from worker.backends.lock import StoreLock
+from worker.settings import Settings
+
+
+def append(op_id: str, arguments: dict[str, Any]) -> None:
+    """Append what one task carries; safe from several threads."""
+    _store().apply([parse_call(op_id, "worker.jobs.append", None, [], arguments)])
+
+
+@functools.cache
+def settings() -> Settings:
+    """The server and the store this process was told."""
+    return Settings.from_environment()
+
+
+def server_url() -> str:
+    """The server's URL, which must be set."""
+    if settings().redis_url is None:
+        raise InvalidInputError("BACKSCROLL_REDIS_URL", "must be set")
+    return str(settings().redis_url)
+
+
+def open_store() -> None:
+    """Open the store before the first task, while there is one thread."""
+    _store()
+
+
+def run_peer(send: Callable[[str, dict[str, Any]], object], work: Callable[[], None]) -> None:
+    """The program of a peer: `fill N`, or `work`."""
+    match sys.argv[1:]:
+        case ["fill", count]:
+            for op_id, arguments in calls(int(count)):
+                send(op_id, arguments)
+        case ["work"]:
+            open_store()
+            work()
+        case other:
+            raise InvalidInputError("arguments", f"must be `fill N` or `work`, not {other}")
+
+
+@functools.cache
+def _store() -> SessionBackend:
+    StoreLock(store_path(settings().store)).acquire()
+    return open_backend(settings().store)

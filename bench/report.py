@@ -1,0 +1,97 @@
+"""Shows what was measured: a table for people, Markdown for the documents, JSON for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bench.measure import Comparison, Series
+
+NARROWEST_TABLE: Final = 120
+COLUMNS: Final = (
+    "measured", "Backscroll", "compared with", "its figure", "ratio", "must reach", "reached"
+)  # fmt: skip
+
+
+def show_table(
+    console: Console, comparisons: Sequence[Comparison], environment: dict[str, Any]
+) -> None:
+    """One row a comparison: medians, and the least and the most of the runs."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for index, column in enumerate(COLUMNS):
+        table.add_column(column, no_wrap=True, justify="left" if index in (0, 2, 6) else "right")
+    for comparison in comparisons:
+        cells = [f"{text}\n[dim]{small}[/dim]" for text, small in _cells(comparison)]
+        style = "green" if comparison.is_met else "bold red"
+        table.add_row(*cells, Text("yes" if comparison.is_met else "NO", style=style))
+    console.width = max(console.width, NARROWEST_TABLE)
+    console.print(table)
+    for line in _environment_lines(environment):
+        console.print(Text(line, style="dim"), soft_wrap=True)
+
+
+def as_markdown(comparisons: Sequence[Comparison], environment: dict[str, Any]) -> str:
+    """The same as Markdown."""
+    lines = [f"| {' | '.join(COLUMNS)} |", "|---|--:|---|--:|--:|--:|---|"]
+    for comparison in comparisons:
+        cells = [f"{text} ({small})" if small else text for text, small in _cells(comparison)]
+        lines.append(f"| {' | '.join(cells)} | {'yes' if comparison.is_met else '**no**'} |")
+    lines += ["", *(f"- {line}" for line in _environment_lines(environment))]
+    return "\n".join(lines)
+
+
+def write_json(
+    path: Path, comparisons: Sequence[Comparison], environment: dict[str, Any], seconds: float
+) -> None:
+    """Everything: each run's figure, and what the figures depend on."""
+    document = {
+        "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(seconds, 1),
+        "environment": environment,
+        "comparisons": [comparison.to_dict() for comparison in comparisons],
+    }
+    path.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+
+
+def _cells(comparison: Comparison) -> list[tuple[str, str]]:
+    """Each cell's text, and what stands below it."""
+    ours, theirs = comparison.ours, comparison.theirs
+    return [
+        (comparison.measured, ours.unit),
+        (_figure(ours.median), _spread(ours)),
+        (theirs.name, ""),
+        (_figure(theirs.median), _spread(theirs)),
+        (_figure(comparison.ratio), ""),
+        (str(comparison.bound), ""),
+    ]
+
+
+def _spread(series: Series) -> str:
+    if len(series.runs) == 1:
+        return "one run"
+    return f"{_figure(min(series.runs))} … {_figure(max(series.runs))}"
+
+
+def _figure(value: float) -> str:
+    """Three digits at least, and no more than tell something."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _environment_lines(environment: dict[str, Any]) -> list[str]:
+    packages = " · ".join(f"{name} {found}" for name, found in environment["packages"].items())
+    return [
+        f"{environment['machine']} · {environment['system']} · {environment['file_system']}",
+        f"Python {environment['python']} · {environment['server']} "
+        f"(append-only {environment['appendonly']}) · SQLite {environment['sqlite']}",
+        packages,
+    ]

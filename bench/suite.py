@@ -1,0 +1,158 @@
+"""What is measured against what, with how many jobs, and what must be reached."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final, TypeVar
+
+from bench import enqueue, memory
+from bench.arena import Arena, arena
+from bench.drain import Contestant, drain, peer, worker
+from bench.latency import latency
+from bench.limit import straight_into_sqlite
+from bench.measure import Comparison, Series, at_least, at_most, interleaved
+
+T = TypeVar("T")
+
+PEERS: Final = {"huey": 6_000, "dramatiq": 6_000, "celery": 2_500, "taskiq": 4_000}
+_OURS: Final = "Backscroll"
+_QUICK_SHARE: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Where and how thoroughly to measure."""
+
+    url: str
+    directory: Path
+    runs: int
+    is_quick: bool
+    tell: Callable[[str], None]
+
+    def count(self, jobs: int) -> int:
+        """`jobs`, or few of them for a quick look."""
+        return max(100, jobs // _QUICK_SHARE) if self.is_quick else jobs
+
+    def once(self, measure: Callable[[Arena], T], store: str = "sqlite") -> Callable[[], T]:
+        """`measure` in an arena of its own."""
+
+        def run() -> T:
+            with arena(self.url, self.directory, store) as fresh:
+                return measure(fresh)
+
+        return run
+
+    def in_turns(self, **contestants: Callable[[], T]) -> dict[str, list[T]]:
+        return interleaved(contestants, self.runs, self.tell)
+
+
+def drain_sqlite(plan: Plan) -> Iterable[Comparison]:
+    """Our worker, RQ's two, four other queues, and the limit; all into SQLite."""
+    contestants = {
+        _OURS: worker("Backscroll", plan.count(60_000)),
+        "RQ SimpleWorker": worker("SimpleWorker", plan.count(1_200)),
+        "RQ Worker": worker("Worker", plan.count(200)),
+        **{name: peer(name, plan.count(jobs)) for name, jobs in PEERS.items()},
+    }
+    limit = "straight into SQLite"
+    measures = _drains(plan, contestants, "sqlite")
+    measures[limit] = plan.once(partial(straight_into_sqlite, count=plan.count(60_000)))
+    figures = _series(plan.in_turns(**measures), "jobs/s")
+    bounds = {"RQ SimpleWorker": at_least(100), "RQ Worker": at_least(400), limit: at_least(0.5)}
+    for name, theirs in figures.items():
+        if name != _OURS:
+            bound = bounds.get(name, at_least(8))
+            yield Comparison("drain into SQLite", figures[_OURS], theirs, bound)
+
+
+def drain_jsonl(plan: Plan) -> Iterable[Comparison]:
+    """Our worker and RQ's `SimpleWorker`, into JSONL files."""
+    contestants = {
+        _OURS: worker("Backscroll", plan.count(60_000)),
+        "RQ SimpleWorker": worker("SimpleWorker", plan.count(1_000)),
+    }
+    ours, theirs = _series(plan.in_turns(**_drains(plan, contestants, "jsonl")), "jobs/s").values()
+    yield Comparison("drain into JSONL", ours, theirs, at_least(100))
+
+
+def enqueueing(plan: Plan) -> Iterable[Comparison]:
+    """Both producers and `rq.Queue.enqueue`."""
+    one, many, rq = _series(
+        plan.in_turns(
+            Producer=plan.once(partial(enqueue.one_at_a_time, count=plan.count(20_000))),
+            AsyncProducer=plan.once(partial(enqueue.concurrently, count=plan.count(30_000))),
+            **{"rq.Queue": plan.once(partial(enqueue.with_rq, count=plan.count(6_000)))},
+        ),
+        "calls/s",
+    ).values()
+    yield Comparison("enqueue, one call at a time", one, rq, at_least(2.5))
+    yield Comparison("enqueue, 100 concurrent callers", many, rq, at_least(6))
+
+
+def latencies(plan: Plan) -> Iterable[Comparison]:
+    """From call to commit at 100 messages a second."""
+    count = plan.count(500)
+    measured = plan.in_turns(
+        **{
+            _OURS: plan.once(partial(latency, worker="Backscroll", count=count)),
+            "RQ SimpleWorker": plan.once(partial(latency, worker="SimpleWorker", count=count)),
+        }
+    )
+    for percentile in ("p50", "p99"):
+        ours, theirs = (
+            Series(name, "ms", tuple(getattr(run, percentile) for run in runs))
+            for name, runs in measured.items()
+        )
+        yield Comparison(f"call to commit, {percentile}", ours, theirs, at_most(0.5))
+
+
+def worker_memory(plan: Plan) -> Iterable[Comparison]:
+    """The worker's resident memory, late against early; one run, as it is long."""
+    early, late = plan.count(10_000), plan.count(1_000_000)
+    plan.tell(f"the worker's memory after {late:,} jobs")
+    grown = plan.once(partial(memory.worker_growth, early_jobs=early, late_jobs=late))()
+    yield Comparison(
+        f"worker memory after {late:,} jobs",
+        Series(_OURS, "MiB", (grown.late,)),
+        Series(f"after {early:,} jobs", "MiB", (grown.early,)),
+        at_most(1.1),
+    )
+
+
+def queued_bytes(plan: Plan) -> Iterable[Comparison]:
+    """The server's memory for each append that waits."""
+    count = plan.count(20_000)
+    ours, theirs = _series(
+        plan.in_turns(
+            Producer=plan.once(partial(memory.bytes_queued, count=count)),
+            **{"rq.Queue": plan.once(partial(memory.bytes_queued_by_rq, count=count))},
+        ),
+        "bytes",
+    ).values()
+    yield Comparison("server memory for a queued append", ours, theirs, at_most(0.7))
+
+
+BENCHMARKS: Final[dict[str, Callable[[Plan], Iterable[Comparison]]]] = {
+    "drain": drain_sqlite,
+    "jsonl": drain_jsonl,
+    "enqueue": enqueueing,
+    "latency": latencies,
+    "memory": worker_memory,
+    "bytes": queued_bytes,
+}
+
+
+def _drains(
+    plan: Plan, contestants: dict[str, Contestant], store: str
+) -> dict[str, Callable[[], float]]:
+    return {
+        name: plan.once(partial(drain, contestant=contestant), store)
+        for name, contestant in contestants.items()
+    }
+
+
+def _series(figures: dict[str, list[float]], unit: str) -> dict[str, Series]:
+    return {name: Series(name, unit, tuple(runs)) for name, runs in figures.items()}
