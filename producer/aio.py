@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections import deque
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
@@ -41,6 +42,7 @@ from producer.enqueue import (
     ASK_AGAIN_SECONDS,
     ENQUEUE,
     Ack,
+    Job,
     JobWriter,
     check_ack,
     check_fsynced,
@@ -56,7 +58,8 @@ from producer.operations import Operation, Read, Write
 from producer.requests import UNSET, Receipt, Requests, Unset
 from producer.settings import ProducerSettings
 
-MAX_BATCH: Final = 500
+MAX_BATCH_JOBS: Final = 500
+MAX_BATCH_BYTES: Final = 8 * 1024 * 1024
 
 
 @dataclass(eq=False, slots=True)
@@ -65,6 +68,7 @@ class _Pending:
 
     operation: Operation
     ack: Ack
+    job: Job
     done: asyncio.Future[None]
 
 
@@ -99,7 +103,7 @@ class AsyncProducer:
         self._retry = Retry(backoff(), retries, RETRYABLE)
         self._redis = connect_async(settings.url, max_connections)
         self._script_sha: str = self._redis.register_script(ENQUEUE).sha
-        self._waiting: list[_Pending] = []
+        self._waiting: deque[_Pending] = deque()
         self._sender: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -251,61 +255,68 @@ class AsyncProducer:
         return value
 
     async def _enqueue(self, operation: Operation, ack: Ack) -> None:
-        pending = _Pending(operation, ack, asyncio.get_running_loop().create_future())
-        self._waiting.append(pending)
+        job = self._writer.job(operation, ack)
+        done = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Pending(operation, ack, job, done))
         if self._sender is None:
             self._sender = asyncio.create_task(self._send_waiting())
-        # A caller that gives up must not take the batch, or its neighbours' order, with it.
-        await asyncio.shield(pending.done)
+        # Not the batch: a caller that gives up takes only its own future with it.
+        await done
 
     async def _send_waiting(self) -> None:
         try:
             while self._waiting:
-                batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
-                await self._send_batch(batch)
+                await self._send_batch(self._next_batch())
         finally:
             self._sender = None
 
+    def _next_batch(self) -> list[_Pending]:
+        batch: list[_Pending] = []
+        size_bytes = 0
+        while self._waiting and len(batch) < MAX_BATCH_JOBS and size_bytes < MAX_BATCH_BYTES:
+            batch.append(self._waiting.popleft())
+            size_bytes += len(batch[-1].job[-1])
+        return batch
+
     async def _send_batch(self, batch: list[_Pending]) -> None:
-        calls = [self._writer.script_call(item.operation, item.ack) for item in batch]
+        call = self._writer.script_call(item.job for item in batch)
         fsync = any(item.ack == "fsynced" for item in batch)
 
-        async def attempt() -> list[Any]:
-            return await self._pipeline(calls, fsync)
+        async def attempt() -> tuple[list[Any], Any]:
+            return await self._evaluate(call, fsync=fsync)
 
         try:
-            replies = await self._retry.call_with_retry(attempt, _ignore, is_retryable)
+            replies, fsynced = await self._retry.call_with_retry(attempt, _ignore, is_retryable)
         except Exception as error:
             for item in batch:
                 known = isinstance(error, redis.RedisError)
                 _fail(item, explain(error, self.url, item.operation) if known else error)
             return
-        for item, reply in zip(batch, replies, strict=False):
+        for item, reply in zip(batch, replies, strict=True):
             try:
-                if isinstance(reply, Exception):
-                    raise explain(reply, self.url, item.operation)
                 self._writer.check_reply(reply)
                 if item.ack == "fsynced":
-                    check_fsynced(replies[-1], item.operation)
+                    check_fsynced(fsynced, item.operation)
             except BackscrollError as error:
                 _fail(item, error)
             else:
                 if not item.done.done():
                     item.done.set_result(None)
 
-    async def _pipeline(self, calls: list[list[Any]], fsync: bool) -> list[Any]:
-        """One round trip: the replies to `calls`, then WAITAOF's if `fsync`."""
+    async def _evaluate(self, call: list[Any], *, fsync: bool) -> tuple[list[Any], Any]:
+        """One round trip: the script's reply, and WAITAOF's (or its error) if `fsync`."""
         while True:
             async with self._redis.pipeline(transaction=False) as pipeline:
-                for call in calls:
-                    pipeline.evalsha(self._script_sha, *call)
+                pipeline.evalsha(self._script_sha, *call)
                 if fsync:
                     pipeline.execute_command("WAITAOF", 1, 0, int(SOCKET_TIMEOUT_SECONDS * 500))
-                replies: list[Any] = await pipeline.execute(raise_on_error=False)
-            if not any(isinstance(reply, redis.exceptions.NoScriptError) for reply in replies):
-                return replies
-            # The server was restarted. What it has taken it recognizes; the order stays.
-            await self._redis.script_load(ENQUEUE)
+                enqueued, *fsynced = await pipeline.execute(raise_on_error=False)
+            if isinstance(enqueued, redis.exceptions.NoScriptError):
+                await self._redis.script_load(ENQUEUE)
+            elif isinstance(enqueued, Exception):
+                raise enqueued
+            else:
+                return enqueued, fsynced[0] if fsync else None
 
     async def _await_result(self, operation: Operation, ack: Ack) -> Any:
         deadline = time.monotonic() + self._timeout_seconds
@@ -319,7 +330,8 @@ class AsyncProducer:
                     return first_entry(reply)
                 if not await self._redis.exists(job_key(operation)):
                     # Done before anybody wanted its result; the store knows what came of it.
-                    await self._pipeline([self._writer.script_call(operation, ack)], fsync=False)
+                    job = self._writer.job(operation, ack)
+                    await self._evaluate(self._writer.script_call([job]), fsync=False)
             return None
 
         with server_errors(self.url, operation):

@@ -242,13 +242,13 @@ class Producer:
         return value
 
     def _enqueue(self, operation: Operation, ack: Ack) -> None:
-        call = self._writer.script_call(operation, ack)
+        call = self._writer.script_call([self._writer.job(operation, ack)])
 
         def attempt() -> None:
             if ack == "fsynced":
                 self._enqueue_and_fsync(operation, call)
             else:
-                self._writer.check_reply(self._evaluate(self._redis, call))
+                self._evaluate(self._redis, call)
 
         with server_errors(self.url, operation):
             self._retry.call_with_retry(attempt, _ignore, is_retryable)
@@ -258,7 +258,7 @@ class Producer:
         with redis.Redis(
             connection_pool=self._redis.connection_pool, single_connection_client=True
         ) as connection:
-            self._writer.check_reply(self._evaluate(connection, call))
+            self._evaluate(connection, call)
             wait_ms = int(SOCKET_TIMEOUT_SECONDS * 500)
             try:
                 reply: Any = connection.execute_command("WAITAOF", 1, 0, wait_ms)
@@ -266,12 +266,13 @@ class Producer:
                 reply = error
             check_fsynced(reply, operation)
 
-    def _evaluate(self, connection: redis.Redis, call: list[Any]) -> Any:
+    def _evaluate(self, connection: redis.Redis, call: list[Any]) -> None:
         try:
-            return connection.evalsha(self._script.sha, *call)
+            reply: Any = connection.evalsha(self._script.sha, *call)
         except redis.exceptions.NoScriptError:
             connection.script_load(ENQUEUE)
-            return connection.evalsha(self._script.sha, *call)
+            reply = connection.evalsha(self._script.sha, *call)
+        self._writer.check_reply(reply[0])
 
     def _await_result(self, operation: Operation, ack: Ack) -> Any:
         deadline = time.monotonic() + self._timeout_seconds
@@ -285,7 +286,8 @@ class Producer:
                     return first_entry(reply)
                 if not self._redis.exists(job_key(operation)):
                     # Done before anybody wanted its result; the store knows what came of it.
-                    self._evaluate(self._redis, self._writer.script_call(operation, ack))
+                    job = self._writer.job(operation, ack)
+                    self._evaluate(self._redis, self._writer.script_call([job]))
             return None
 
         with server_errors(self.url, operation):

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import zlib
 from base64 import b64decode
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import Any, Final, Literal
 
 import orjson
@@ -33,22 +34,33 @@ UPKEEP_TTL_SECONDS: Final = 86_400
 ASK_AGAIN_SECONDS: Final = 1.0
 _QUEUES_KEY: Final = "rq:queues"
 
-# One call, so that the depth is checked and the job written with nothing in between. A job that
+# One call, so that the depth is checked and the jobs written with nothing in between. A job that
 # is still there was sent before and its reply lost: sending it again must not queue it twice, but
-# whoever waits for its result now must get one.
+# whoever waits for its result now must get one. The reply has for each job the queue's depth, 0 if
+# the queue was full, or -1 if the job was known.
 ENQUEUE: Final = """
-if redis.call('EXISTS', KEYS[3]) == 1 then
-  local ttl = redis.call('HGET', KEYS[3], 'result_ttl')
-  if tonumber(ARGV[4]) > (tonumber(ttl) or 0) then
-    redis.call('HSET', KEYS[3], 'result_ttl', ARGV[4])
+local replies, depth = {}, redis.call('LLEN', KEYS[1])
+for i = 3, #ARGV, 5 do
+  local id, ttl, time = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  local key, reply = 'rq:job:' .. id, 0
+  if redis.call('EXISTS', key) == 1 then
+    local known = redis.call('HGET', key, 'result_ttl')
+    if tonumber(ttl) > (tonumber(known) or 0) then redis.call('HSET', key, 'result_ttl', ttl) end
+    reply = -1
+  elseif depth < tonumber(ARGV[1]) then
+    depth = redis.call('RPUSH', KEYS[1], id)
+    redis.call('HSET', key, 'created_at', time, 'enqueued_at', time, 'origin', ARGV[2],
+      'status', 'queued', 'result_ttl', ttl, 'description', ARGV[i + 3], 'data', ARGV[i + 4])
+    reply = depth
   end
-  return -1
+  replies[#replies + 1] = reply
 end
-if redis.call('LLEN', KEYS[1]) >= tonumber(ARGV[1]) then return 0 end
-redis.call('HSET', KEYS[3], unpack(ARGV, 3))
 redis.call('SADD', KEYS[2], KEYS[1])
-return redis.call('RPUSH', KEYS[1], ARGV[2])
+return replies
 """
+
+Job = tuple[str, int, str, str, bytes]
+"""What the script takes of a job: id, result_ttl, time, description, data."""
 
 
 class JobWriter:
@@ -57,23 +69,17 @@ class JobWriter:
     def __init__(self, queue: str, max_depth: int) -> None:
         self.queue = queue
         self.max_depth = max_depth
-        self._queue_key = f"rq:queue:{queue}"
+        self._head = (2, f"rq:queue:{queue}", _QUEUES_KEY, max_depth, queue)
 
-    def script_call(self, operation: Operation, ack: Ack) -> list[Any]:
-        """What EVALSHA takes after the script's hash: number of keys, keys, arguments."""
+    def job(self, operation: Operation, ack: Ack) -> Job:
+        """`operation` as a job."""
         time = from_micros(operation.at).isoformat(timespec="microseconds")[:-6] + "Z"
-        op_id = operation.op_id
-        return [
-            3, self._queue_key, _QUEUES_KEY, job_key(operation),
-            self.max_depth, op_id,
-            "result_ttl", _result_ttl(operation, ack),
-            "created_at", time,
-            "enqueued_at", time,
-            "origin", self.queue,
-            "description", operation.describe(),
-            "status", "queued",
-            "data", encode(operation),
-        ]  # fmt: skip
+        ttl = _result_ttl(operation, ack)
+        return operation.op_id, ttl, time, operation.describe(), encode(operation)
+
+    def script_call(self, jobs: Iterable[Job]) -> list[Any]:
+        """What EVALSHA takes after the script's hash: number of keys, keys, arguments."""
+        return [*self._head, *chain.from_iterable(jobs)]
 
     def check_reply(self, reply: object) -> None:
         """Raise `QueueFullError` if the script refused the operation."""

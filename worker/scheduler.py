@@ -19,9 +19,11 @@ from typing import Any, Final, cast
 
 import redis
 from croniter import CroniterError, croniter
+from rq import Queue
 from rq.cron import CronJob, CronScheduler
 from rq.exceptions import SchedulerNotFound
 from rq.intermediate_queue import IntermediateQueue
+from rq.job import Job
 from rq.registry import StartedJobRegistry
 
 from producer.connection import backoff, connect, explain
@@ -107,7 +109,13 @@ class UpkeepJob(CronJob):
         tick = self.tick_before(now)
         self.next_enqueue_time = self.tick_after(now)
         operation = self._operation(self.job_id(tick), to_micros(now))
-        _, queue, queues, job, _, op_id, *fields = self._writer.script_call(operation, "queued")
+        op_id, ttl, time, description, data = self._writer.job(operation, "queued")
+        fields: list[Any] = [
+            "created_at", time, "enqueued_at", time, "origin", self.queue_name, "status", "queued",
+            "result_ttl", ttl, "description", description, "data", data,
+        ]  # fmt: skip
+        queue = Queue.redis_queue_namespace_prefix + self.queue_name
+        queues, job = Queue.redis_queues_keys, Job.key_for(op_id)
         in_flight = IntermediateQueue.get_intermediate_queue_key(queue)
         started = StartedJobRegistry.key_template.format(self.queue_name)
         keys = [self.state_key, queue, in_flight, started, queues, job]
