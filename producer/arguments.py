@@ -31,7 +31,7 @@ class ArgumentReader:
     _LATEST = 253_402_300_800_000_000  # the year 10000, where datetime ends
 
     def __init__(self, values: Arguments) -> None:
-        self._values = dict(values)
+        self._values = values  # which it empties
 
     @property
     def unread(self) -> list[str]:
@@ -42,23 +42,22 @@ class ArgumentReader:
             raise InvalidInputError(where, f"unknown field {str(next(iter(self._values)))[:40]!r}")
 
     def take(self, name: str, kind: type, *default: Any) -> Any:
-        value = self._values.pop(name, *default) if default else self._pop(name)
-        if default and value is default[0]:
+        value = self._values.pop(name, None)
+        if type(value) is kind:  # exactly, as a bool is an int in Python but not in JSON
             return value
-        # In Python a bool is an int; in JSON it is not.
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        if value is not None:
             raise InvalidInputError(
                 name, f"must be of type {kind.__name__}, not {type(value).__name__}"
             )
-        return value
-
-    def _pop(self, name: str) -> Any:
-        if name not in self._values:
+        if not default:
             raise InvalidInputError(name, "is missing")
-        return self._values.pop(name)
+        return default[0]
 
     def key(self) -> str:
-        return check_key(self._pop("key"))
+        value = self._values.pop("key", None)
+        if value is None:
+            raise InvalidInputError("key", "is missing")
+        return check_key(value)
 
     def at(self) -> int:
         value = self.micros("at")
@@ -136,7 +135,7 @@ def check_limit(limit: object, most: int | None) -> int:
 
 def parse_session_filter(fields: Arguments) -> SessionFilter:
     """A filter from its JSON form, or from keyword arguments."""
-    reader = ArgumentReader(fields)
+    reader = ArgumentReader(dict(fields))
     state = reader.text("state")
     if state is not None and state not in STATES:
         raise InvalidInputError("state", f"must be one of {', '.join(STATES)}, not {state[:40]!r}")

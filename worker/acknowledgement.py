@@ -21,9 +21,16 @@ from producer.answers import Answer, to_json
 from producer.serializer import OrjsonSerializer
 from worker.reservation import ReservedJob
 
-# One by one and by name: the list may also hold jobs that are not of this group.
+# The group's ids are nearly always the head of the list, and go in one command. If others got
+# between them (a stock worker beside this one keeps its own there), each is taken out by itself.
 _RELEASE: Final = """
-for _, id in ipairs(ARGV) do redis.call('LREM', KEYS[1], 1, id) end
+local head, is_head = redis.call('LRANGE', KEYS[1], 0, #ARGV - 1), true
+for i, id in ipairs(ARGV) do is_head = is_head and head[i] == id end
+if is_head then
+  redis.call('LTRIM', KEYS[1], #ARGV, -1)
+else
+  for _, id in ipairs(ARGV) do redis.call('LREM', KEYS[1], 1, id) end
+end
 """
 
 

@@ -45,13 +45,14 @@ from worker.backends import SessionBackend, open_backend, store_path
 from worker.backends.base import Slices
 from worker.backends.lock import StoreLock
 from worker.jobs import upkeep_slices
-from worker.reservation import Reservations, ReservedJob
+from worker.reservation import Reservations, ReservedJob, SuspendedError
 from worker.settings import Settings
 
 log = logging.getLogger("backscroll.worker")
 
 _IDLE_WAIT_SECONDS: Final = 5
 _HEARTBEAT_SECONDS: Final = 2.0
+_PASSING_STATES: Final = (WorkerStatus.STARTED, WorkerStatus.IDLE, WorkerStatus.BUSY)
 _LONGEST_PAUSE_SECONDS: Final = 3.0
 # A server that is out of memory or just a replica comes back as one that was away does.
 _SERVER_TROUBLE: Final = (
@@ -90,6 +91,9 @@ class GroupCommitWorker(SimpleWorker):
         self._jobs_left: int | None = None
         self._busy_at = time.monotonic()
         self._must_put_back = True
+        self._is_suspended = True
+        self._has_worked = False
+        self._told_state = ""
         self._crash: Exception | None = None
 
     def work(self, *args: Any, max_jobs: int | None = None, **options: Any) -> bool:
@@ -97,7 +101,7 @@ class GroupCommitWorker(SimpleWorker):
         if len(self.queues) != 1:
             raise InvalidSettingError("queue: a store has one queue; name exactly one")
         self._queue: Queue = self.queues[0]
-        self._reservations = Reservations(self.connection, self._queue.key)
+        self._reservations = Reservations(self.connection, self._queue.name, self._queue.key)
         self._jobs_left = max_jobs
         on_wait = None if options.get("burst") else self._announce_wait
         with closing(StoreLock(store_path(self._settings.store))) as lock:
@@ -127,14 +131,20 @@ class GroupCommitWorker(SimpleWorker):
                 if self._must_put_back:
                     self._put_back()
                 group = self._take()
+                if not group and not self._upkeep and timeout is not None:
+                    if self._has_idled(max_idle_time):
+                        return None
+                    self.set_state(WorkerStatus.IDLE)
+                    self._reservations.wait(_IDLE_WAIT_SECONDS)
+                    group = self._take()
+                elif not group and not self._upkeep:
+                    return None
                 if group or self._upkeep:
                     self._busy_at = time.monotonic()
-                    return group, self._queue
-                if timeout is None or self._has_idled(max_idle_time):
-                    return None
-                self.set_state(WorkerStatus.IDLE)
-                self._reservations.wait(_IDLE_WAIT_SECONDS)
-                return [], self._queue
+                return group, self._queue
+            except SuspendedError:
+                self._is_suspended = True
+                break
             except _SERVER_TROUBLE as error:
                 self._must_put_back = True
                 log.error("connection lost: %s; trying again", error)
@@ -166,22 +176,32 @@ class GroupCommitWorker(SimpleWorker):
         for long) registers again, or it would work on unseen.
         """
         last = self.last_heartbeat
-        if last is None or now() - last > timedelta(seconds=_HEARTBEAT_SECONDS):
-            if not self.connection.hexists(self.key, "birth"):
-                self.connection.delete(self.key)  # some field may have been written since
-                self.register_birth()  # type: ignore[no-untyped-call]
-                super().set_state(self._state)
-            super().heartbeat(timeout, pipeline)
+        if last is not None and now() - last < timedelta(seconds=_HEARTBEAT_SECONDS):
+            return
+        if not self.connection.hexists(self.key, "birth"):
+            self.connection.delete(self.key)  # some field may have been written since
+            self.register_birth()  # type: ignore[no-untyped-call]
+        if self._told_state in _PASSING_STATES:
+            busy = self._has_worked or bool(self._upkeep)
+            self._told_state = WorkerStatus.BUSY if busy else WorkerStatus.IDLE
+            self._has_worked = False
+        self.connection.hset(self.key, "state", self._told_state)
+        super().heartbeat(timeout, pipeline)
 
     def set_state(self, state: str, pipeline: Pipeline | None = None) -> None:
-        """Tell Redis when the state changes; RQ's loop sets the same one again and again."""
-        if state != self._state:
+        """Between idle and busy Redis is told with the heartbeat, and not from job to job."""
+        if state in _PASSING_STATES and self._told_state in _PASSING_STATES:
+            self._state = state
+        else:
+            self._told_state = state
             super().set_state(state, pipeline)
 
     def check_for_suspension(self, burst: bool) -> None:
-        """As RQ's; a lost connection is dealt with where jobs are taken."""
-        with suppress(*_SERVER_TROUBLE):
-            super().check_for_suspension(burst)
+        """As RQ's, but only at the start and when taking jobs found the workers suspended."""
+        if self._is_suspended:
+            with suppress(*_SERVER_TROUBLE):
+                super().check_for_suspension(burst)
+            self._is_suspended = False
 
     def run_maintenance_tasks(self) -> None:
         """As RQ's, but never its handling of the intermediate list, which declares jobs failed."""
@@ -219,15 +239,18 @@ class GroupCommitWorker(SimpleWorker):
     def _take(self) -> Group:
         # From here on a signal must let the group be finished: BUSY says so to RQ's handler.
         was, self._state = self._state, WorkerStatus.BUSY
-        most = self._settings.group_size
-        group = self._reservations.take(
-            most if self._jobs_left is None else min(most, self._jobs_left)
-        )
-        if not group:
-            self._state = was
-        elif was != WorkerStatus.BUSY:
-            self._state = was
-            self.set_state(WorkerStatus.BUSY)
+        group: Group = []
+        try:
+            most = self._settings.group_size
+            if self._jobs_left is not None:
+                return (group := self._reservations.take(min(most, self._jobs_left)))
+            group = self._reservations.take(most)
+            if len(group) == most and not self._stop_requested:
+                # More is waiting. The server gets it ready while this group is committed.
+                self._reservations.ask(most)
+        finally:
+            if not group:
+                self._state = was
         return group
 
     def _has_idled(self, max_idle_seconds: int | None) -> bool:
@@ -235,7 +258,10 @@ class GroupCommitWorker(SimpleWorker):
         return max_idle_seconds is not None and idle_seconds > max_idle_seconds
 
     def _put_back(self) -> None:
-        """Start from what the queue says: nothing is in flight, no upkeep is under way."""
+        """Start from what the queue says: nothing is in flight, no upkeep is under way.
+
+        What was asked for and not looked at goes back with the rest.
+        """
         self._upkeep.clear()
         count = self._reservations.put_back()
         self._must_put_back = False
@@ -260,6 +286,7 @@ class GroupCommitWorker(SimpleWorker):
             if isinstance(known, Upkeep):
                 self._start_upkeep(job, known, acknowledgement)
         self._send(acknowledgement)
+        self._has_worked = True
         log.debug("committed %d jobs in %.1f ms", len(applied), 1e3 * (time.monotonic() - started))
 
     def _decode(self, job: ReservedJob, acknowledgement: Acknowledgement) -> Operation | None:

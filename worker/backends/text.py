@@ -19,6 +19,8 @@ from producer.messages import SearchHit
 _TOKEN: Final = re.compile(r"[0-9a-z\u0080-\U0010ffff]+")
 _TOKEN_OR_GAP: Final = re.compile(r"[0-9a-z\u0080-\U0010ffff]+|[^0-9a-z\u0080-\U0010ffff]+")
 _SNIPPET_CHARS: Final = 160
+_LONGEST_KEPT_WORD: Final = 24
+_MOST_KEPT_WORDS: Final = 20_000
 
 # A character with what follows and belongs to it: marks, Hangul vowels and finals, kana's dots.
 _CLUSTER: Final = re.compile(
@@ -41,7 +43,7 @@ def folded(text: str) -> str:
     """`text` as it is indexed: tokens between spaces (ASCII punctuation may remain)."""
     if text.isascii():
         return text.lower()  # the tokenizer cuts ASCII by itself
-    return unicodedata.normalize("NFKC", text).casefold().translate(_table)
+    return " ".join([_words[word] for word in text.split()])
 
 
 def tokens(text: str) -> list[str]:
@@ -133,7 +135,21 @@ class _FoldTable(dict[int, str]):
         return char
 
 
+class _WordTable(dict[str, str]):
+    """Maps a word to its folded form; words recur, and folding is the dearest step of a commit."""
+
+    def __missing__(self, word: str) -> str:
+        folded_word = unicodedata.normalize("NFKC", word).casefold().translate(_table)
+        if len(word) <= _LONGEST_KEPT_WORD:
+            if len(self) >= _MOST_KEPT_WORDS:
+                self.clear()
+            self[word] = folded_word
+        return folded_word
+
+
 _table: Final = _FoldTable({code: chr(code) for code in range(128)})
+
+_words: Final = _WordTable()
 
 _QUERY_PART: Final = re.compile(r'(?P<minus>(?<!\S)-)?(?:"(?P<phrase>[^"]*)"?|(?P<word>[^\s"]+))')
 

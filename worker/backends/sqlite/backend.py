@@ -15,11 +15,12 @@ from producer.errors import BackscrollError, OperationRefusedError, StoreUnusabl
 from producer.operations import Operation, Read, Write
 from worker.backends.base import Finding, SessionBackend, Slices
 from worker.backends.sqlite import upkeep
-from worker.backends.sqlite.group import Group
+from worker.backends.sqlite.group import Group, KnownSession
 from worker.backends.sqlite.reads import read
 from worker.backends.sqlite.schema import is_store_failure, open_database, store_errors
 
 _HOUR: Final = 3_600_000_000  # microseconds
+_MOST_KNOWN_SESSIONS: Final = 20_000
 
 Answers = list[Answer | OperationRefusedError]
 
@@ -35,6 +36,7 @@ class SqliteBackend(SessionBackend):
         self._lock = threading.RLock()  # one connection, and one transaction on it at a time
         self._database = open_database(path, read_only=read_only)
         self._connection: apsw.Connection = self._database.connection()
+        self._sessions: dict[str, KnownSession] = {}
 
     def apply(self, operations: Sequence[Operation]) -> Answers:
         try:
@@ -47,7 +49,7 @@ class SqliteBackend(SessionBackend):
 
     def cleanup(self, ttl_hours: float, *, dry_run: bool = False) -> Slices[CleanupReport]:
         idle_before = self._clock() - int(ttl_hours * _HOUR)
-        return upkeep.cleanup(self._transaction, idle_before, ttl_hours, dry_run=dry_run)
+        return upkeep.cleanup(self._upkeep_transaction, idle_before, ttl_hours, dry_run=dry_run)
 
     def compact(self, op_ids_hours: float) -> Slices[CompactReport]:
         op_ids_before = self._clock() - int(op_ids_hours * _HOUR)
@@ -72,7 +74,11 @@ class SqliteBackend(SessionBackend):
 
     def _apply_together(self, operations: Sequence[Operation]) -> Answers:
         with self._transaction() as connection:
-            return self._carry_out(connection, operations)
+            sessions, self._sessions = self._sessions, {}  # until it is committed
+            answers = self._carry_out(connection, operations, sessions)
+        if len(sessions) < _MOST_KNOWN_SESSIONS:
+            self._sessions = sessions
+        return answers
 
     def _apply_one_by_one(self, operations: Sequence[Operation]) -> Answers:
         """Still one transaction, but a savepoint around each operation."""
@@ -81,16 +87,21 @@ class SqliteBackend(SessionBackend):
             for operation in operations:
                 try:
                     with connection:  # APSW makes it a savepoint
-                        answers += self._carry_out(connection, [operation])
+                        answers += self._carry_out(connection, [operation], {})
                 except Exception as error:
                     if isinstance(error, BackscrollError) or is_store_failure(error):
                         raise
                     answers.append(_refusal(error))
         return answers
 
-    def _carry_out(self, connection: apsw.Connection, operations: Sequence[Operation]) -> Answers:
+    def _carry_out(
+        self,
+        connection: apsw.Connection,
+        operations: Sequence[Operation],
+        sessions: dict[str, KnownSession],
+    ) -> Answers:
         now = self._clock()
-        group = Group(connection, now, operations)
+        group = Group(connection, now, operations, sessions)
         answers: Answers = []
         for operation in operations:
             try:
@@ -109,6 +120,13 @@ class SqliteBackend(SessionBackend):
         if self._read_only:
             raise StoreUnusableError(f"{self.path} is open for reading only")
         return group.write(operation)
+
+    @contextmanager
+    def _upkeep_transaction(self) -> Iterator[apsw.Connection]:
+        """A transaction that may take sessions away."""
+        with self._transaction() as connection:
+            self._sessions = {}
+            yield connection
 
     @contextmanager
     def _transaction(self) -> Iterator[apsw.Connection]:

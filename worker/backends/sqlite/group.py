@@ -35,31 +35,38 @@ from worker.backends.text import folded
 
 
 @dataclass(slots=True)
-class _Session:
+class KnownSession:
+    """A session's row as the writer knows it; as long as it is the one writer, it is so."""
+
     id: int
     message_count: int
-    is_touched: bool = False
 
 
 class Group:
     """Collects the effects of writes on an open transaction; `flush` puts them all into it."""
 
     def __init__(
-        self, connection: apsw.Connection, now: int, operations: Iterable[Operation]
+        self,
+        connection: apsw.Connection,
+        now: int,
+        operations: Iterable[Operation],
+        sessions: dict[str, KnownSession],
     ) -> None:
         self._connection = connection
         self._now = now
-        self._sessions: dict[str, _Session] = {}
+        self._sessions = sessions
+        self._touched: dict[int, KnownSession] = {}
         self._rows: list[tuple[Any, ...]] = []
         self._index: dict[int, str] = {}
         self._unindex: list[tuple[int]] = []
         self._new_op_ids: list[tuple[bytes | str, int, int]] = []
-        self._applied = self._already_applied(operations)
+        self._packed = {op.op_id: pack_id(op.op_id) for op in operations if isinstance(op, Write)}
+        self._applied = self._already_applied()
         self._last_row: Any = connection.execute("SELECT ifnull(max(id), 0) FROM messages").get
 
     def write(self, operation: Write) -> Outcome:
         """Carry out one write, unless its op id has been applied before."""
-        op_id = pack_id(operation.op_id)
+        op_id = self._packed[operation.op_id]
         affected = self._applied.get(op_id)
         if affected is not None:
             return Outcome(affected, duplicate=True)
@@ -72,15 +79,12 @@ class Group:
         """Put everything collected into the transaction."""
         many = self._connection.executemany
         self._flush_rows()
-        touched = [
-            (session.message_count, self._now, session.id)
-            for session in self._sessions.values()
-            if session.is_touched
-        ]
-        if touched:
-            many("UPDATE sessions SET message_count = ?, last_activity = ? WHERE id = ?", touched)
-            for session in self._sessions.values():
-                session.is_touched = False
+        if self._touched:
+            many(
+                "UPDATE sessions SET message_count = ?, last_activity = ? WHERE id = ?",
+                [(known.message_count, self._now, known.id) for known in self._touched.values()],
+            )
+            self._touched = {}
         if self._unindex:
             many("DELETE FROM message_index WHERE rowid = ?", self._unindex)
             self._unindex = []
@@ -94,8 +98,8 @@ class Group:
             )
             self._new_op_ids = []
 
-    def _already_applied(self, operations: Iterable[Operation]) -> dict[bytes | str, int]:
-        ids = [(pack_id(op.op_id),) for op in operations if isinstance(op, Write)]
+    def _already_applied(self) -> dict[bytes | str, int]:
+        ids = [(op_id,) for op_id in self._packed.values()]
         found = self._connection.executemany(
             "SELECT op_id, affected FROM applied WHERE op_id = ?", ids
         )
@@ -110,17 +114,17 @@ class Group:
             )
             self._rows = []
 
-    def _find(self, key: str) -> _Session | None:
+    def _find(self, key: str) -> KnownSession | None:
         session = self._sessions.get(key)
         if session is None:
             row = self._connection.execute(
                 "SELECT id, message_count FROM sessions WHERE key = ?", (key,)
             ).fetchone()
             if row is not None:
-                session = self._sessions[key] = _Session(*row)
+                session = self._sessions[key] = KnownSession(*row)
         return session
 
-    def _find_or_create(self, key: str) -> _Session:
+    def _find_or_create(self, key: str) -> KnownSession:
         session = self._find(key)
         if session is None:
             self._connection.execute(
@@ -128,18 +132,32 @@ class Group:
                 " VALUES (?, 'idle', 0, ?, ?, 0)",
                 (key, self._now, self._now),
             )
-            session = self._sessions[key] = _Session(self._connection.last_insert_rowid(), 0)
+            session = self._sessions[key] = KnownSession(self._connection.last_insert_rowid(), 0)
         return session
 
     def _append(self, operation: Append) -> int:
         session = self._find_or_create(operation.key)
         for message in operation.messages:
             self._last_row += 1
-            self._rows.append((self._last_row, session.id, *_columns(message)))
+            self._rows.append(self._row(session, message))
             self._index[self._last_row] = folded(message.content)
         session.message_count += len(operation.messages)
-        session.is_touched = True
+        self._touched[session.id] = session
         return len(operation.messages)
+
+    def _row(self, session: KnownSession, message: ChatMessage) -> tuple[Any, ...]:
+        own_id, created_at = message.message_id, message.created_at
+        if own_id is None or created_at is None:
+            raise ValueError("the message was never stamped")
+        return (
+            self._last_row,
+            session.id,
+            self._packed.get(own_id) or pack_id(own_id),  # an op's first message has its id
+            message.role,
+            message.content,
+            _json(message),
+            to_micros(created_at),
+        )
 
     def _rollback(self, operation: Rollback) -> int:
         session, row = self._locate(operation.key, operation.message_id)
@@ -148,7 +166,7 @@ class Group:
         self._connection.execute("DELETE FROM messages WHERE id = ?", (row,))
         self._forget(row)
         session.message_count -= 1
-        session.is_touched = True
+        self._touched[session.id] = session
         return 1
 
     def _replace(self, operation: Replace) -> int:
@@ -162,7 +180,7 @@ class Group:
         )
         self._forget(row)
         self._index[row] = folded(message.content)
-        session.is_touched = True
+        self._touched[session.id] = session
         return 1
 
     def _clear(self, operation: Clear) -> int:
@@ -176,7 +194,7 @@ class Group:
         for (row,) in rows:
             self._forget(row)
         session.message_count = 0
-        session.is_touched = True
+        self._touched[session.id] = session
         return len(rows)
 
     def _delete(self, operation: Delete) -> int:
@@ -186,6 +204,7 @@ class Group:
         self._clear(Clear(operation.op_id, operation.at, operation.key))
         self._connection.execute("DELETE FROM sessions WHERE id = ?", (session.id,))
         del self._sessions[operation.key]
+        self._touched.pop(session.id)
         return 1
 
     def _describe(self, operation: Describe) -> int:
@@ -231,7 +250,7 @@ class Group:
         )
         return len(renamed.fetchall())
 
-    def _locate(self, key: str, message_id: str | None) -> tuple[_Session | None, int | None]:
+    def _locate(self, key: str, message_id: str | None) -> tuple[KnownSession | None, int | None]:
         """The session and the row of its last message, or of the one named."""
         session = self._find(key)
         if session is None:
@@ -250,18 +269,6 @@ class Group:
         """Take a row out of the index, wherever it is by now."""
         if self._index.pop(row, None) is None:
             self._unindex.append((row,))
-
-
-def _columns(message: ChatMessage) -> tuple[Any, ...]:
-    if message.message_id is None or message.created_at is None:
-        raise ValueError("the message was never stamped")
-    return (
-        pack_id(message.message_id),
-        message.role,
-        message.content,
-        _json(message),
-        to_micros(message.created_at),
-    )
 
 
 def _json(message: ChatMessage) -> str | None:
