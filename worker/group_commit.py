@@ -11,21 +11,13 @@ from __future__ import annotations
 
 import logging
 import time
-import uuid
 from collections import deque
 from collections.abc import Callable
 from contextlib import closing, suppress
-from datetime import timedelta
 from typing import Any, Final
 
-import redis
-from redis.backoff import NoBackoff
-from redis.client import Pipeline
-from redis.retry import Retry
-from rq import Queue, SimpleWorker
+from rq import Queue
 from rq.exceptions import StopRequested
-from rq.timeouts import BaseDeathPenalty
-from rq.utils import now
 from rq.worker import WorkerStatus
 
 from producer.codec import decode
@@ -39,61 +31,33 @@ from producer.errors import (
     StoreUnusableError,
 )
 from producer.operations import Operation, Read, Upkeep, Write
-from producer.serializer import OrjsonSerializer
 from worker.acknowledgement import Acknowledgement
 from worker.backends import SessionBackend, open_backend, store_path
 from worker.backends.base import Slices
 from worker.backends.lock import StoreLock
 from worker.jobs import upkeep_slices
 from worker.reservation import Reservations, ReservedJob, SuspendedError
+from worker.resilient import SERVER_TROUBLE, ResilientWorker
 from worker.settings import Settings
 
 log = logging.getLogger("backscroll.worker")
 
 _IDLE_WAIT_SECONDS: Final = 5
-_HEARTBEAT_SECONDS: Final = 2.0
-_PASSING_STATES: Final = (WorkerStatus.STARTED, WorkerStatus.IDLE, WorkerStatus.BUSY)
 _LONGEST_PAUSE_SECONDS: Final = 3.0
-# A server that is out of memory or just a replica comes back as one that was away does.
-_SERVER_TROUBLE: Final = (
-    redis.ConnectionError,
-    redis.TimeoutError,
-    redis.exceptions.OutOfMemoryError,
-    redis.exceptions.ReadOnlyError,
-)
-
 Group = list[ReservedJob]
 
 
-class NoDeathPenalty(BaseDeathPenalty):
-    """No job timeout: RQ's alarm could fire inside a transaction, or just after its commit."""
-
-    def setup_death_penalty(self) -> None:
-        """Set nothing."""
-
-    def cancel_death_penalty(self) -> None:
-        """There is nothing to cancel."""
-
-
-class GroupCommitWorker(SimpleWorker):
+class GroupCommitWorker(ResilientWorker):
     """One worker on one queue, writing one store; see the module's docstring."""
 
-    death_penalty_class = NoDeathPenalty
-
-    def __init__(self, queues: Any, name: str | None = None, *args: Any, **options: Any) -> None:
+    def __init__(self, *args: Any, **options: Any) -> None:
         self._settings: Settings = options.pop("settings", None) or Settings.from_environment()
         self._on_wait: Callable[[str], None] | None = options.pop("on_wait", None)
-        if options.get("prepare_for_work", True):  # else RQ only looks at one that runs elsewhere
-            # A fixed name could not come back after kill -9 until its key expires.
-            name = f"{name or 'backscroll'}-{uuid.uuid4().hex[:12]}"
-        super().__init__(queues, name, *args, **{**options, "serializer": OrjsonSerializer})
+        super().__init__(*args, **options)
         self._upkeep: deque[tuple[ReservedJob, Slices[Any]]] = deque()
         self._jobs_left: int | None = None
         self._busy_at = time.monotonic()
         self._must_put_back = True
-        self._is_suspended = True
-        self._has_worked = False
-        self._told_state = ""
         self._crash: Exception | None = None
 
     def work(self, *args: Any, max_jobs: int | None = None, **options: Any) -> bool:
@@ -111,7 +75,7 @@ class GroupCommitWorker(SimpleWorker):
                 try:
                     has_worked = super().work(*args, **options)
                 finally:
-                    with suppress(*_SERVER_TROUBLE):
+                    with suppress(*SERVER_TROUBLE):
                         self._put_back()
         if self._crash is not None:  # RQ's loop only logs it
             raise self._crash
@@ -143,9 +107,9 @@ class GroupCommitWorker(SimpleWorker):
                     self._busy_at = time.monotonic()
                 return group, self._queue
             except SuspendedError:
-                self._is_suspended = True
+                self.look_for_suspension = True
                 break
-            except _SERVER_TROUBLE as error:
+            except SERVER_TROUBLE as error:
                 self._must_put_back = True
                 log.error("connection lost: %s; trying again", error)
                 time.sleep(1.0)
@@ -159,7 +123,7 @@ class GroupCommitWorker(SimpleWorker):
                 self._work_through(group)
             if self._upkeep and not self._stop_requested:
                 self._do_upkeep_slice()
-        except _SERVER_TROUBLE as error:
+        except SERVER_TROUBLE as error:
             # What was committed is safe; what was not acknowledged comes again, and is known.
             self._must_put_back = True
             log.error("connection lost: %s; what is in flight is taken up again", error)
@@ -168,68 +132,6 @@ class GroupCommitWorker(SimpleWorker):
             raise
         if self._jobs_left is not None and self._jobs_left <= 0:
             self._stop_requested = True
-
-    def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
-        """RQ's heartbeat, but not more often than is of use.
-
-        A worker whose registration is gone (the server lost its data, or this process was frozen
-        for long) registers again, or it would work on unseen.
-        """
-        last = self.last_heartbeat
-        if last is not None and now() - last < timedelta(seconds=_HEARTBEAT_SECONDS):
-            return
-        if not self.connection.hexists(self.key, "birth"):
-            self.connection.delete(self.key)  # some field may have been written since
-            self.register_birth()  # type: ignore[no-untyped-call]
-        if self._told_state in _PASSING_STATES:
-            busy = self._has_worked or bool(self._upkeep)
-            self._told_state = WorkerStatus.BUSY if busy else WorkerStatus.IDLE
-            self._has_worked = False
-        self.connection.hset(self.key, "state", self._told_state)
-        super().heartbeat(timeout, pipeline)
-
-    def set_state(self, state: str, pipeline: Pipeline | None = None) -> None:
-        """Between idle and busy Redis is told with the heartbeat, and not from job to job."""
-        if state in _PASSING_STATES and self._told_state in _PASSING_STATES:
-            self._state = state
-        else:
-            self._told_state = state
-            super().set_state(state, pipeline)
-
-    def check_for_suspension(self, burst: bool) -> None:
-        """As RQ's, but only at the start and when taking jobs found the workers suspended."""
-        if self._is_suspended:
-            with suppress(*_SERVER_TROUBLE):
-                super().check_for_suspension(burst)
-            self._is_suspended = False
-
-    def run_maintenance_tasks(self) -> None:
-        """As RQ's, but never its handling of the intermediate list, which declares jobs failed."""
-        self.last_cleaned_at = now()  # type: ignore[assignment]
-        with suppress(*_SERVER_TROUBLE):
-            self._queue.failed_job_registry.cleanup()
-            self._queue.finished_job_registry.cleanup()
-
-    def set_shutdown_requested_date(self) -> None:
-        """RQ writes this from its signal handler, also when the server is away."""
-        with suppress(*_SERVER_TROUBLE):
-            super().set_shutdown_requested_date()  # type: ignore[no-untyped-call]
-
-    def teardown(self) -> None:
-        """Sign off, if there is anybody to tell."""
-        with suppress(*_SERVER_TROUBLE):
-            super().teardown()  # type: ignore[no-untyped-call]
-
-    def _set_connection(self, connection: redis.Redis) -> redis.Redis:
-        """Short timeouts, so that a frozen server is noticed, and none of redis-py's retries.
-
-        They would repeat a command whose reply was lost: a second group would be taken while
-        nobody knows of the first.
-        """
-        connection.set_retry(Retry(NoBackoff(), 0))
-        options = connection.connection_pool.connection_kwargs
-        options["socket_timeout"] = options.get("socket_timeout") or 2.0 * _IDLE_WAIT_SECONDS
-        return connection
 
     def _announce_wait(self, holder: str) -> None:
         log.warning("process %s writes to %s; waiting as its standby", holder, self._settings.store)
@@ -286,7 +188,7 @@ class GroupCommitWorker(SimpleWorker):
             if isinstance(known, Upkeep):
                 self._start_upkeep(job, known, acknowledgement)
         self._send(acknowledgement)
-        self._has_worked = True
+        self.has_worked = True
         log.debug("committed %d jobs in %.1f ms", len(applied), 1e3 * (time.monotonic() - started))
 
     def _decode(self, job: ReservedJob, acknowledgement: Acknowledgement) -> Operation | None:
@@ -320,7 +222,7 @@ class GroupCommitWorker(SimpleWorker):
                     self._tell_store_error(error_told)
                 time.sleep(pause_seconds)
                 pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
-                with suppress(*_SERVER_TROUBLE):
+                with suppress(*SERVER_TROUBLE):
                     self.heartbeat()
             else:
                 if error_told:
@@ -330,7 +232,7 @@ class GroupCommitWorker(SimpleWorker):
 
     def _tell_store_error(self, error: str | None) -> None:
         """Into the worker's hash in Redis, where `backscroll check` and `stats` look."""
-        with suppress(*_SERVER_TROUBLE):
+        with suppress(*SERVER_TROUBLE):
             if error is None:
                 self.connection.hdel(self.key, "store_error")
             else:
@@ -350,6 +252,7 @@ class GroupCommitWorker(SimpleWorker):
 
     def _do_upkeep_slice(self) -> None:
         job, slices = self._upkeep[0]
+        self.has_worked = True
         acknowledgement = self._acknowledgement()
         try:
             next(slices)

@@ -1,0 +1,121 @@
+"""`ResilientWorker`: RQ's worker, made to outlive its server's troubles and to tell it little.
+
+What jobs are and how they are done is not decided here; see `worker.group_commit`.
+"""
+
+from __future__ import annotations
+
+import uuid
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any, Final
+
+import redis
+from redis.backoff import NoBackoff
+from redis.client import Pipeline
+from redis.retry import Retry
+from rq import SimpleWorker
+from rq.timeouts import BaseDeathPenalty
+from rq.utils import now
+from rq.worker import WorkerStatus
+
+from producer.serializer import OrjsonSerializer
+
+_HEARTBEAT_SECONDS: Final = 2.0
+_SOCKET_TIMEOUT_SECONDS: Final = 10.0
+_PASSING_STATES: Final = (WorkerStatus.STARTED, WorkerStatus.IDLE, WorkerStatus.BUSY)
+
+# A server that is out of memory or just a replica comes back as one that was away does.
+SERVER_TROUBLE: Final = (
+    redis.ConnectionError,
+    redis.TimeoutError,
+    redis.exceptions.OutOfMemoryError,
+    redis.exceptions.ReadOnlyError,
+)
+
+
+class NoDeathPenalty(BaseDeathPenalty):
+    """No job timeout: RQ's alarm could fire inside a transaction, or just after its commit."""
+
+    def setup_death_penalty(self) -> None:
+        """Set nothing."""
+
+    def cancel_death_penalty(self) -> None:
+        """There is nothing to cancel."""
+
+
+class ResilientWorker(SimpleWorker):
+    """An RQ worker with a unique name, our serializer, no job timeouts and few words."""
+
+    death_penalty_class = NoDeathPenalty
+
+    def __init__(self, queues: Any, name: str | None = None, *args: Any, **options: Any) -> None:
+        if options.get("prepare_for_work", True):  # else RQ only looks at one that runs elsewhere
+            # A fixed name could not come back after kill -9 until its key expires.
+            name = f"{name or 'backscroll'}-{uuid.uuid4().hex[:12]}"
+        super().__init__(queues, name, *args, **{**options, "serializer": OrjsonSerializer})
+        self.has_worked = False
+        self.look_for_suspension = True
+        self._told_state = ""
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
+        """RQ's heartbeat, but not more often than is of use.
+
+        A worker whose registration is gone (the server lost its data, or this process was frozen
+        for long) registers again, or it would work on unseen.
+        """
+        last = self.last_heartbeat
+        if last is not None and now() - last < timedelta(seconds=_HEARTBEAT_SECONDS):
+            return
+        if not self.connection.hexists(self.key, "birth"):
+            self.connection.delete(self.key)  # some field may have been written since
+            self.register_birth()  # type: ignore[no-untyped-call]
+        if self._told_state in _PASSING_STATES:
+            self._told_state = WorkerStatus.BUSY if self.has_worked else WorkerStatus.IDLE
+            self.has_worked = False
+        self.connection.hset(self.key, "state", self._told_state)
+        super().heartbeat(timeout, pipeline)
+
+    def set_state(self, state: str, pipeline: Pipeline | None = None) -> None:
+        """Between idle and busy Redis is told with the heartbeat, and not from job to job."""
+        if state in _PASSING_STATES and self._told_state in _PASSING_STATES:
+            self._state = state
+        else:
+            self._told_state = state
+            super().set_state(state, pipeline)
+
+    def check_for_suspension(self, burst: bool) -> None:
+        """As RQ's, but only at the start and when taking jobs found the workers suspended."""
+        if self.look_for_suspension:
+            with suppress(*SERVER_TROUBLE):
+                super().check_for_suspension(burst)
+            self.look_for_suspension = False
+
+    def run_maintenance_tasks(self) -> None:
+        """As RQ's, but never its handling of the intermediate list, which declares jobs failed."""
+        self.last_cleaned_at = now()  # type: ignore[assignment]
+        with suppress(*SERVER_TROUBLE):
+            for queue in self.queues:
+                queue.failed_job_registry.cleanup()
+                queue.finished_job_registry.cleanup()
+
+    def set_shutdown_requested_date(self) -> None:
+        """RQ writes this from its signal handler, also when the server is away."""
+        with suppress(*SERVER_TROUBLE):
+            super().set_shutdown_requested_date()  # type: ignore[no-untyped-call]
+
+    def teardown(self) -> None:
+        """Sign off, if there is anybody to tell."""
+        with suppress(*SERVER_TROUBLE):
+            super().teardown()  # type: ignore[no-untyped-call]
+
+    def _set_connection(self, connection: redis.Redis) -> redis.Redis:
+        """Short timeouts, so that a frozen server is noticed, and none of redis-py's retries.
+
+        They would repeat a command whose reply was lost: a second group would be taken while
+        nobody knows of the first.
+        """
+        connection.set_retry(Retry(NoBackoff(), 0))
+        options = connection.connection_pool.connection_kwargs
+        options["socket_timeout"] = options.get("socket_timeout") or _SOCKET_TIMEOUT_SECONDS
+        return connection
