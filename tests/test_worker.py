@@ -85,6 +85,26 @@ def test_max_jobs_counts_jobs_not_groups(
     assert depth(client) == 6
 
 
+def test_a_group_of_several_waits_for_more_and_a_single_job_does_not(
+    settings: Settings, producer: Producer, client: redis.Redis, log: Path
+) -> None:
+    variables = {"BACKSCROLL_GROUP_WAIT_MS": "1000", "BACKSCROLL_LOG_LEVEL": "DEBUG"}
+    with running_worker(settings, client, log, **variables):
+        suspend(client)
+        wait_for(lambda: client.hget(workers(client).pop().decode(), "state") == b"suspended", "")
+        for number in range(3):
+            producer.append("k", ChatMessage.user(str(number)))
+        resume(client)
+        wait_for(lambda: len(in_flight(client)) == 3, "the group to begin")
+        for number in range(3, 6):
+            producer.append("k", ChatMessage.user(str(number)))
+        wait_for(lambda: depth(client) == 0, "the jobs")
+        producer.append("k", ChatMessage.user("6"))
+        wait_for(lambda: depth(client) == 0, "the last job")
+        committed = [line for line in log.read_text().splitlines() if "committed" in line]
+        assert [line.split("committed ")[1].split()[0] for line in committed] == ["6", "1"]
+
+
 def test_the_first_sigterm_finishes_what_is_in_flight(
     settings: Settings, producer: Producer, client: redis.Redis, log: Path
 ) -> None:

@@ -147,6 +147,10 @@ class GroupCommitWorker(ResilientWorker):
             if self._jobs_left is not None:
                 return (group := self._reservations.take(min(most, self._jobs_left)))
             group = self._reservations.take(most)
+            if 1 < len(group) < most and self._settings.group_wait_ms:
+                time.sleep(self._settings.group_wait_ms / 1e3)
+                with suppress(SuspendedError):  # what is taken is carried out
+                    group += self._reservations.take(most - len(group))
             if len(group) == most and not self._stop_requested:
                 # More is waiting. The server gets it ready while this group is committed.
                 self._reservations.ask(most)
