@@ -95,14 +95,12 @@ class GroupCommitWorker(ResilientWorker):
                 if self._must_put_back:
                     self._put_back()
                 group = self._take()
-                if not group and not self._upkeep and timeout is not None:
-                    if self._has_idled(max_idle_time):
+                if not group and not self._upkeep:
+                    if timeout is None or self._has_idled(max_idle_time):
                         return None
                     self.set_state(WorkerStatus.IDLE)
                     self._reservations.wait(_IDLE_WAIT_SECONDS)
                     group = self._take()
-                elif not group and not self._upkeep:
-                    return None
                 if group or self._upkeep:
                     self._busy_at = time.monotonic()
                 return group, self._queue
@@ -113,6 +111,9 @@ class GroupCommitWorker(ResilientWorker):
                 self._must_put_back = True
                 log.error("connection lost: %s; trying again", error)
                 time.sleep(1.0)
+            except Exception as error:
+                self._note_crash(error)
+                raise
         return [], self._queue
 
     def execute_job(self, job: Any, queue: Queue) -> None:
@@ -128,10 +129,14 @@ class GroupCommitWorker(ResilientWorker):
             self._must_put_back = True
             log.error("connection lost: %s; what is in flight is taken up again", error)
         except Exception as error:
-            self._crash = error
+            self._note_crash(error)
             raise
         if self._jobs_left is not None and self._jobs_left <= 0:
             self._stop_requested = True
+
+    def _note_crash(self, error: Exception) -> None:
+        if not isinstance(error, StopRequested):  # that is how RQ's signal handler ends the loop
+            self._crash = error
 
     def _announce_wait(self, holder: str) -> None:
         log.warning("process %s writes to %s; waiting as its standby", holder, self._settings.store)
