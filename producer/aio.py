@@ -41,7 +41,9 @@ from producer.connection import (
 from producer.enqueue import (
     ASK_AGAIN_SECONDS,
     ENQUEUE,
+    SENT_AGAIN,
     Ack,
+    Enqueued,
     Job,
     JobWriter,
     check_ack,
@@ -69,7 +71,7 @@ class _Pending:
     operation: Operation
     ack: Ack
     job: Job
-    done: asyncio.Future[None]
+    done: asyncio.Future[Enqueued]
 
 
 class AsyncProducer:
@@ -234,34 +236,41 @@ class AsyncProducer:
 
     async def send(self, operation: Operation, ack: Ack | None = None) -> Receipt:
         """See `Producer.send`."""
-        return await self._write(operation, ack)
+        return await self._write(operation, ack, is_again=True)
 
     async def _write(
-        self, operation: Operation, ack: Ack | None, message_ids: tuple[str, ...] = ()
+        self,
+        operation: Operation,
+        ack: Ack | None,
+        message_ids: tuple[str, ...] = (),
+        *,
+        is_again: bool = False,
     ) -> Receipt:
         ack = self._ack if ack is None else check_ack(ack)
-        await self._enqueue(operation, ack)
+        enqueued = await self._enqueue(operation, ack)
+        if is_again:
+            enqueued = SENT_AGAIN
         if ack == "stored" and isinstance(operation, Write):
-            value = await self._await_result(operation, ack)
-            return answered_receipt(value, operation.op_id, message_ids)
+            value = await self._await_result(operation, ack, enqueued.last_result)
+            return answered_receipt(value, operation.op_id, message_ids, enqueued.was_known)
         return Receipt(operation.op_id, message_ids)
 
     async def _read(self, operation: Operation) -> Any:
-        await self._enqueue(operation, "queued")
-        value = await self._await_result(operation, "queued")
+        enqueued = await self._enqueue(operation, "queued")
+        value = await self._await_result(operation, "queued", enqueued.last_result)
         if isinstance(operation, Read):  # an answer may be large, and nobody will ask for it again
             with server_errors(self.url):
                 await self._redis.unlink(result_key(operation))
         return value
 
-    async def _enqueue(self, operation: Operation, ack: Ack) -> None:
+    async def _enqueue(self, operation: Operation, ack: Ack) -> Enqueued:
         job = self._writer.job(operation, ack)
-        done = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[Enqueued] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Pending(operation, ack, job, done))
         if self._sender is None:
             self._sender = asyncio.create_task(self._send_waiting())
         # Not the batch: a caller that gives up takes only its own future with it.
-        await done
+        return await done
 
     async def _send_waiting(self) -> None:
         try:
@@ -282,11 +291,17 @@ class AsyncProducer:
         call = self._writer.script_call(item.job for item in batch)
         fsync = any(item.ack == "fsynced" for item in batch)
 
+        failures = 0
+
         async def attempt() -> tuple[list[Any], Any]:
             return await self._evaluate(call, fsync=fsync)
 
+        async def count(_error: Exception) -> None:
+            nonlocal failures
+            failures += 1
+
         try:
-            replies, fsynced = await self._retry.call_with_retry(attempt, _ignore, is_retryable)
+            replies, fsynced = await self._retry.call_with_retry(attempt, count, is_retryable)
         except Exception as error:
             for item in batch:
                 known = isinstance(error, redis.RedisError)
@@ -294,14 +309,14 @@ class AsyncProducer:
             return
         for item, reply in zip(batch, replies, strict=True):
             try:
-                self._writer.check_reply(reply)
+                enqueued = self._writer.parse_reply(reply)
                 if item.ack == "fsynced":
                     check_fsynced(fsynced, item.operation)
             except BackscrollError as error:
                 _fail(item, error)
             else:
                 if not item.done.done():
-                    item.done.set_result(None)
+                    item.done.set_result(SENT_AGAIN if failures else enqueued)
 
     async def _evaluate(self, call: list[Any], *, fsync: bool) -> tuple[list[Any], Any]:
         """One round trip: the script's reply, and WAITAOF's (or its error) if `fsync`."""
@@ -318,14 +333,14 @@ class AsyncProducer:
             else:
                 return enqueued, fsynced[0] if fsync else None
 
-    async def _await_result(self, operation: Operation, ack: Ack) -> Any:
+    async def _await_result(self, operation: Operation, ack: Ack, after: str) -> Any:
         deadline = time.monotonic() + self._timeout_seconds
         stream = result_key(operation)
 
         async def attempt() -> Any:
             while (left := deadline - time.monotonic()) > 0:
                 block_ms = max(1, int(min(left, ASK_AGAIN_SECONDS) * 1000))
-                reply: Any = await self._redis.xread({stream: "0-0"}, count=1, block=block_ms)
+                reply: Any = await self._redis.xread({stream: after}, count=1, block=block_ms)
                 if reply:
                     return first_entry(reply)
                 if not await self._redis.exists(job_key(operation)):

@@ -29,6 +29,14 @@ class CleanupReport:
     dry_run: bool
     seconds: float
 
+    def summary(self) -> str:
+        """What happened, in a line for the log; no session is named."""
+        verb = "would remove" if self.dry_run else "removed"
+        return (
+            f"cleanup {verb} {self.sessions:,} sessions with {self.messages:,} messages, "
+            f"idle for over {self.ttl_hours:g} h, in {self.seconds:.1f} s"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class CompactReport:
@@ -39,6 +47,14 @@ class CompactReport:
     op_ids_purged: int
     corrupt_lines: int
     seconds: float
+
+    def summary(self) -> str:
+        """What happened, in a line for the log."""
+        return (
+            f"compaction took {self.bytes_before:,} bytes to {self.bytes_after:,}, purged "
+            f"{self.op_ids_purged:,} op ids and dropped {self.corrupt_lines:,} corrupt lines, "
+            f"in {self.seconds:.1f} s"
+        )
 
 
 Answer = (
@@ -76,8 +92,10 @@ def _item_to_json(item: ChatMessage | SearchHit) -> dict[str, Any]:
     }
 
 
-def answered_receipt(value: Any, op_id: str, message_ids: tuple[str, ...]) -> Receipt:
-    return Receipt(op_id, message_ids, value["affected"], value["duplicate"])
+def answered_receipt(
+    value: Any, op_id: str, message_ids: tuple[str, ...], was_known: bool
+) -> Receipt:
+    return Receipt(op_id, message_ids, value["affected"], value["duplicate"] or was_known)
 
 
 def answered_messages(value: Any) -> list[ChatMessage]:

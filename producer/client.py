@@ -32,7 +32,9 @@ from producer.connection import (
 from producer.enqueue import (
     ASK_AGAIN_SECONDS,
     ENQUEUE,
+    SENT_AGAIN,
     Ack,
+    Enqueued,
     JobWriter,
     check_ack,
     check_fsynced,
@@ -103,8 +105,9 @@ class Producer:
     ) -> Receipt:
         """Add `messages` at the end of session `key`, in order, all or none.
 
-        `dedup_key` is the platform's own id of what is appended: two adapters that deliver the
-        same thing name the same key, and it is stored once.
+        `dedup_key` is the platform's own id of what is appended: whoever delivers the same thing
+        again names the same key, and it is stored once. It stays used when the message is rolled
+        back; with `ack="stored"` the receipt says whether it was a `duplicate`.
         """
         operation = self._requests.append(key, messages, dedup_key)
         ids = tuple(message.message_id or "" for message in operation.messages)
@@ -221,67 +224,78 @@ class Producer:
 
     def send(self, operation: Operation, ack: Ack | None = None) -> Receipt:
         """Send an operation that an error carried, again and as it was."""
-        return self._write(operation, ack)
+        return self._write(operation, ack, is_again=True)
 
     def _write(
-        self, operation: Operation, ack: Ack | None, message_ids: tuple[str, ...] = ()
+        self,
+        operation: Operation,
+        ack: Ack | None,
+        message_ids: tuple[str, ...] = (),
+        *,
+        is_again: bool = False,
     ) -> Receipt:
         ack = self._ack if ack is None else check_ack(ack)
-        self._enqueue(operation, ack)
+        enqueued = self._enqueue(operation, ack, is_again=is_again)
         if ack == "stored" and isinstance(operation, Write):
-            value = self._await_result(operation, ack)
-            return answered_receipt(value, operation.op_id, message_ids)
+            value = self._await_result(operation, ack, enqueued.last_result)
+            return answered_receipt(value, operation.op_id, message_ids, enqueued.was_known)
         return Receipt(operation.op_id, message_ids)
 
     def _read(self, operation: Operation) -> Any:
-        self._enqueue(operation, "queued")
-        value = self._await_result(operation, "queued")
+        enqueued = self._enqueue(operation, "queued")
+        value = self._await_result(operation, "queued", enqueued.last_result)
         if isinstance(operation, Read):  # an answer may be large, and nobody will ask for it again
             with server_errors(self.url):
                 self._redis.unlink(result_key(operation))
         return value
 
-    def _enqueue(self, operation: Operation, ack: Ack) -> None:
+    def _enqueue(self, operation: Operation, ack: Ack, *, is_again: bool = False) -> Enqueued:
         call = self._writer.script_call([self._writer.job(operation, ack)])
+        failures = 0
 
-        def attempt() -> None:
+        def attempt() -> Enqueued:
             if ack == "fsynced":
-                self._enqueue_and_fsync(operation, call)
-            else:
-                self._evaluate(self._redis, call)
+                return self._enqueue_and_fsync(operation, call)
+            return self._evaluate(self._redis, call)
+
+        def count(_error: Exception) -> None:
+            nonlocal failures
+            failures += 1
 
         with server_errors(self.url, operation):
-            self._retry.call_with_retry(attempt, _ignore, is_retryable)
+            enqueued = self._retry.call_with_retry(attempt, count, is_retryable)
+        return SENT_AGAIN if failures or is_again else enqueued
 
-    def _enqueue_and_fsync(self, operation: Operation, call: list[Any]) -> None:
+    def _enqueue_and_fsync(self, operation: Operation, call: list[Any]) -> Enqueued:
         # WAITAOF speaks of the writes of its own connection, so both must use the same one.
         with redis.Redis(
             connection_pool=self._redis.connection_pool, single_connection_client=True
         ) as connection:
-            self._evaluate(connection, call)
+            enqueued = self._evaluate(connection, call)
             wait_ms = int(SOCKET_TIMEOUT_SECONDS * 500)
             try:
                 reply: Any = connection.execute_command("WAITAOF", 1, 0, wait_ms)
             except redis.ResponseError as error:
                 reply = error
             check_fsynced(reply, operation)
+            return enqueued
 
-    def _evaluate(self, connection: redis.Redis, call: list[Any]) -> None:
+    def _evaluate(self, connection: redis.Redis, call: list[Any]) -> Enqueued:
         try:
             reply: Any = connection.evalsha(self._script.sha, *call)
         except redis.exceptions.NoScriptError:
             connection.script_load(ENQUEUE)
             reply = connection.evalsha(self._script.sha, *call)
-        self._writer.check_reply(reply[0])
+        return self._writer.parse_reply(reply[0])
 
-    def _await_result(self, operation: Operation, ack: Ack) -> Any:
+    def _await_result(self, operation: Operation, ack: Ack, after: str) -> Any:
         deadline = time.monotonic() + self._timeout_seconds
         stream = result_key(operation)
 
         def attempt() -> Any:
             while (left := deadline - time.monotonic()) > 0:
                 block_ms = max(1, int(min(left, ASK_AGAIN_SECONDS) * 1000))
-                reply: Any = self._redis.xread({stream: "0-0"}, count=1, block=block_ms)
+                reply: Any = self._redis.xread({stream: after}, count=1, block=block_ms)
                 if reply:
                     return first_entry(reply)
                 if not self._redis.exists(job_key(operation)):

@@ -79,7 +79,7 @@ def explain(error: Exception, url: str, operation: Operation | None = None) -> B
     if isinstance(error, RETRYABLE):
         unavailable = ServerUnavailableError(
             f"no answer from {shown}: {said}. Is the server running there? "
-            "Set BACKSCROLL_REDIS_URL to where it is."
+            "If it is elsewhere, say so with url= or BACKSCROLL_REDIS_URL."
         )
         unavailable.operation = operation
         return unavailable

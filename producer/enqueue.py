@@ -10,7 +10,7 @@ import zlib
 from base64 import b64decode
 from collections.abc import Iterable, Mapping
 from itertools import chain
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import orjson
 from rq.results import Result
@@ -37,7 +37,8 @@ _QUEUES_KEY: Final = "rq:queues"
 # One call, so that the depth is checked and the jobs written with nothing in between. A job that
 # is still there was sent before and its reply lost: sending it again must not queue it twice, but
 # whoever waits for its result now must get one. The reply has for each job the queue's depth, 0 if
-# the queue was full, or -1 if the job was known.
+# the queue was full, or -1 if the job was known; and the id of the last result there is, since who
+# waits wants the next.
 ENQUEUE: Final = """
 local replies, depth = {}, redis.call('LLEN', KEYS[1])
 for i = 3, #ARGV, 5 do
@@ -53,7 +54,12 @@ for i = 3, #ARGV, 5 do
       'status', 'queued', 'result_ttl', ttl, 'description', ARGV[i + 3], 'data', ARGV[i + 4])
     reply = depth
   end
-  replies[#replies + 1] = reply
+  local last = ''
+  if tonumber(ttl) > 0 then
+    local results = redis.call('XREVRANGE', 'rq:results:' .. id, '+', '-', 'COUNT', 1)
+    last = results[1] and results[1][1] or '0-0'
+  end
+  replies[#replies + 1] = {reply, last}
 end
 redis.call('SADD', KEYS[2], KEYS[1])
 return replies
@@ -61,6 +67,17 @@ return replies
 
 Job = tuple[str, int, str, str, bytes]
 """What the script takes of a job: id, result_ttl, time, description, data."""
+
+
+class Enqueued(NamedTuple):
+    """What the server says of a job: whether it had it already, and the last result it has."""
+
+    was_known: bool
+    last_result: str
+
+
+# After a lost reply nobody can tell whose job it is that the server knows: take any result.
+SENT_AGAIN: Final = Enqueued(was_known=False, last_result="0-0")
 
 
 class JobWriter:
@@ -81,10 +98,12 @@ class JobWriter:
         """What EVALSHA takes after the script's hash: number of keys, keys, arguments."""
         return [*self._head, *chain.from_iterable(jobs)]
 
-    def check_reply(self, reply: object) -> None:
-        """Raise `QueueFullError` if the script refused the operation."""
-        if reply == 0:
+    def parse_reply(self, reply: tuple[int, bytes]) -> Enqueued:
+        """The script's reply for one job; `QueueFullError` if it refused it."""
+        depth, last_result = reply
+        if depth == 0:
             raise QueueFullError(self.queue, self.max_depth)
+        return Enqueued(depth < 0, last_result.decode())
 
 
 def check_ack(ack: str) -> Ack:

@@ -148,6 +148,7 @@ def test_a_dedup_key_stores_a_platform_message_once(producer: Producer) -> None:
     first = producer.append("k", ChatMessage.user("hi"), dedup_key="update-1", ack="stored")
     again = producer.append("k", ChatMessage.user("hi"), dedup_key="update-1", ack="stored")
     assert (first.duplicate, first.affected) == (False, 1)
+    assert (again.duplicate, again.affected) == (True, 1)
     assert again.message_ids == first.message_ids
     assert contents(producer, "k") == ["hi"]
     producer.rollback("k")

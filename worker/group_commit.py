@@ -10,6 +10,7 @@ It works from RQ's command line too, with the store and the rest from the enviro
 from __future__ import annotations
 
 import logging
+import signal
 import time
 from collections import deque
 from collections.abc import Callable
@@ -44,6 +45,7 @@ log = logging.getLogger("backscroll.worker")
 
 _IDLE_WAIT_SECONDS: Final = 5
 _LONGEST_PAUSE_SECONDS: Final = 3.0
+_STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 Group = list[ReservedJob]
 
 
@@ -69,7 +71,9 @@ class GroupCommitWorker(ResilientWorker):
         self._jobs_left = max_jobs
         on_wait = None if options.get("burst") else self._announce_wait
         with closing(StoreLock(store_path(self._settings.store))) as lock:
-            lock.acquire(on_wait)
+            if not self._acquire(lock, on_wait):
+                return False
+            log.info("storing queue %r into %s", self._queue.name, self._settings.store)
             with open_backend(self._settings.store) as backend:
                 self._backend: SessionBackend = backend
                 try:
@@ -133,6 +137,18 @@ class GroupCommitWorker(ResilientWorker):
             raise
         if self._jobs_left is not None and self._jobs_left <= 0:
             self._stop_requested = True
+
+    def _acquire(self, lock: StoreLock, on_wait: Callable[[str], None] | None) -> bool:
+        """Take the lock, however long that is; False when a signal ended the wait."""
+        handlers = {number: signal.signal(number, _stop_waiting) for number in _STOP_SIGNALS}
+        try:
+            lock.acquire(on_wait)
+        except StopRequested:
+            return False
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        return True
 
     def _note_crash(self, error: Exception) -> None:
         if not isinstance(error, StopRequested):  # that is how RQ's signal handler ends the loop
@@ -254,7 +270,7 @@ class GroupCommitWorker(ResilientWorker):
             slices = upkeep_slices(self._backend, self._settings, operation)
         except OperationRefusedError as error:
             _log_failure(job, error)
-            acknowledgement.fail(job, error)
+            acknowledgement.decline(job, error)
         else:
             log.info("%s begins", operation.kind)
             self._upkeep.append((job, slices))
@@ -267,7 +283,7 @@ class GroupCommitWorker(ResilientWorker):
             next(slices)
             return
         except StopIteration as done:
-            log.info("upkeep done in %.1f s", done.value.seconds)
+            log.info("%s", done.value.summary())
             acknowledgement.succeed_and_keep(job, done.value)
         except StoreUnavailableError as error:
             log.error("upkeep waits: %s", error)
@@ -310,6 +326,10 @@ def run_worker(
             [settings.queue], connection=connection, settings=settings, on_wait=on_wait
         )
         worker.work(burst=burst, max_jobs=max_jobs, logging_level=None)
+
+
+def _stop_waiting(_number: int, _frame: object) -> None:
+    raise StopRequested
 
 
 def _log_failure(job: ReservedJob, error: Exception) -> None:

@@ -73,7 +73,12 @@ def run_migrate(directory: Path, settings: Settings, console: Console) -> bool:
         return track(paths, "migrating", console=console, transient=True)
 
     report = migrate(directory, settings.store, with_bar)
-    console.print(f"migrated {report.sessions:,} sessions with {report.messages:,} messages")
+    sessions = "session" if report.sessions == 1 else "sessions"
+    messages = "message" if report.messages == 1 else "messages"
+    console.print(
+        f"migrated {report.sessions:,} {sessions} with {report.messages:,} {messages}",
+        highlight=False,
+    )
     for line in report.corrupt_lines:
         console.print(Text(f"left out, not a message: {line}", style="yellow"), soft_wrap=True)
     for line in report.refused:
@@ -84,8 +89,11 @@ def run_migrate(directory: Path, settings: Settings, console: Console) -> bool:
 def _migrate_file(path: Path, backend: SessionBackend, report: MigrationReport) -> None:
     try:
         file = read_session_file(path)
-    except InvalidInputError as error:
+    except (InvalidInputError, StoreUnavailableError) as error:
         report.refused.append(str(error))
+        return
+    if file.corrupt_lines and not file.messages:
+        report.refused.append(f"{path}: no line of it is a message")
         return
     answer = backend.apply([_import_operation(path, file)])[0]
     if isinstance(answer, OperationRefusedError):

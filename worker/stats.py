@@ -18,7 +18,6 @@ from rq.intermediate_queue import IntermediateQueue
 from rq.job import Job
 from rq.registry import FailedJobRegistry
 
-from producer.messages import from_micros
 from worker.backends import open_backend
 
 # A worker says that it lives every few seconds; its key in Redis outlives it by minutes.
@@ -170,12 +169,13 @@ def _job_age(connection: redis.Redis, job_id: bytes | None) -> float | None:
 def _last_ticks(connection: redis.Redis, queue: str) -> dict[str, datetime]:
     with connection.pipeline(transaction=False) as pipeline:
         for kind in UPKEEP_KINDS:
-            pipeline.hget(f"backscroll:{queue}:cron:{kind}", "tick")
-        ticks = pipeline.execute()
+            pipeline.hget(f"backscroll:{queue}:cron:{kind}", "job")
+        jobs = pipeline.execute()
+    # The id of the last job that was enqueued says for which tick: compact-20261121T033000-…
     return {
-        kind: from_micros(int(tick) * 1_000_000)
-        for kind, tick in zip(UPKEEP_KINDS, ticks, strict=True)
-        if tick is not None
+        kind: datetime.strptime(_text(job).split("-")[1], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+        for kind, job in zip(UPKEEP_KINDS, jobs, strict=True)
+        if job is not None
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -26,11 +27,12 @@ _STOPPED_ON_PURPOSE: Final = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 def run_up(settings: Settings, console: Console) -> int:
     """Run the processes until one ends or Ctrl-C; returns the exit code of the one that failed."""
     with running_server(settings) as url:
-        manager = Manager(Printer(sys.stderr))
+        manager = Manager(Printer(_Output()))
         for name, command in PROCESSES.items():
             manager.add_process(name, command, env=environment(settings, url))
         console.print(
             f"server     {hide_password(url)}\n"
+            f"           adapters on this machine: BACKSCROLL_REDIS_URL={hide_password(url)}\n"
             f"store      {settings.store}\n"
             f"dashboard  http://{settings.dashboard_host}:{settings.dashboard_port}\n"
             "Ctrl-C stops everything; what is in flight is finished first.",
@@ -41,6 +43,24 @@ def run_up(settings: Settings, console: Console) -> int:
         manager.loop()
     code = int(manager.returncode or 0)
     return 0 if code in _STOPPED_ON_PURPOSE else code
+
+
+class _Output:
+    """Standard error for honcho; when nobody reads it any more, everything stops."""
+
+    def write(self, text: str) -> None:
+        try:
+            sys.stderr.write(text)
+        except BrokenPipeError:
+            sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+            os.kill(os.getpid(), signal.SIGTERM)  # honcho stops its processes on that
+
+    def flush(self) -> None:
+        with suppress(BrokenPipeError):
+            sys.stderr.flush()
+
+    def isatty(self) -> bool:
+        return sys.stderr.isatty()
 
 
 def environment(settings: Settings, url: str) -> dict[str, str]:

@@ -233,7 +233,7 @@ def test_cleanup_and_compact_say_what_they_did(
             settings, "cleanup", "--ttl-hours", "0", "--dry-run"
         )
         assert document(settings, "load", "k")
-        report = document(settings, "cleanup", "--ttl-hours", "0")
+        report = document(settings, "cleanup", "--ttl-hours", "0", "--yes")
         assert (report["sessions"], report["keys"]) == (1, ["k"])
         assert "compacted in" in done(settings, "compact")
         assert document(settings, "load", "k") == []

@@ -223,3 +223,9 @@ def test_a_forged_log_line_stays_inside_its_own(
     log = (tmp_path / "burst.log").read_text()
     assert "no-job 2026 INFO forged" in log
     assert "\x1b" not in log
+
+
+def test_a_cleanup_of_everything_is_asked_about_first(settings: Settings) -> None:
+    ended = run(settings, "cleanup", "--ttl-hours", "0")
+    assert ended.exit_code == ExitCode.USAGE
+    assert "--yes" in ended.stderr

@@ -6,6 +6,7 @@ import logging
 from typing import Final
 
 import click
+from rq.logutils import colorizer
 
 from worker.cli.output import one_line
 
@@ -33,3 +34,4 @@ def configure(level: str, *, dated: bool = False) -> None:
     handler.setFormatter(_OneLineFormatter(_DATED if dated else _SHORT, "%Y-%m-%dT%H:%M:%S%z"))
     logging.basicConfig(level=level if dated else "WARNING", handlers=[handler], force=True)
     logging.getLogger("backscroll").setLevel(level)
+    colorizer.notty = True  # RQ colours its own lines when it sees a terminal; ours are plain

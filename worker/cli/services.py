@@ -3,6 +3,9 @@
 # ruff: noqa: PLC0415 - each needs packages that the others can do without
 from __future__ import annotations
 
+import os
+import signal
+
 import click
 from rich.console import Console
 
@@ -10,6 +13,11 @@ from worker.cli import logs
 from worker.cli.exit_codes import ExitCode
 from worker.server import running_server
 from worker.settings import Settings
+
+
+def _stop_on_hangup() -> None:
+    """A terminal that is closed stops a service as SIGTERM does, and what it started with it."""
+    signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
 
 
 @click.command()
@@ -44,6 +52,7 @@ def up(settings: Settings) -> None:
     """
     from worker.up import run_up
 
+    _stop_on_hangup()
     raise click.exceptions.Exit(run_up(settings, Console()))
 
 
@@ -65,6 +74,7 @@ def worker(settings: Settings, burst: bool, max_jobs: int | None) -> None:
     from worker.group_commit import run_worker
 
     logs.configure(settings.log_level, dated=True)
+    _stop_on_hangup()
     with running_server(settings) as url:
         run_worker(settings, url, burst=burst, max_jobs=max_jobs)
 
@@ -81,6 +91,7 @@ def scheduler(settings: Settings) -> None:
     from worker.scheduler import run_scheduler
 
     logs.configure(settings.log_level, dated=True)
+    _stop_on_hangup()
     with running_server(settings) as url:
         run_scheduler(settings, url)
 
@@ -97,6 +108,7 @@ def dashboard(settings: Settings) -> None:
     from worker.dashboard import run_dashboard
 
     logs.configure(settings.log_level, dated=True)
+    _stop_on_hangup()
     with running_server(settings) as url:
         run_dashboard(settings, url)
 

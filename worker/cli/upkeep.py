@@ -13,6 +13,7 @@ from producer import Producer
 from worker.cli.access import open_producer
 from worker.cli.exit_codes import ExitCode
 from worker.cli.output import counted, json_option, one_line, print_json, size
+from worker.cli.sending import confirm, yes_option
 from worker.settings import Settings
 
 T = TypeVar("T")
@@ -26,6 +27,7 @@ _timeout_option = click.option(
 @click.command()
 @click.option("--ttl-hours", type=float, help="Idle for longer than this; else the worker's own.")
 @click.option("--dry-run", is_flag=True, help="Delete nothing, only say what would go.")
+@yes_option
 @_timeout_option
 @json_option
 @click.pass_obj
@@ -33,6 +35,7 @@ def cleanup(
     settings: Settings,
     ttl_hours: float | None,
     dry_run: bool,
+    yes: bool,
     timeout_seconds: float,
     as_json: bool,
 ) -> None:
@@ -44,6 +47,8 @@ def cleanup(
     Example:
       backscroll cleanup --ttl-hours 720 --dry-run
     """
+    if ttl_hours == 0 and not dry_run:  # elsewhere 0 means "for ever"
+        confirm("Delete every session that is not pinned?", yes)
     report = _ask(
         settings, timeout_seconds, "cleaning up", lambda p: p.cleanup(ttl_hours, dry_run=dry_run)
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import random
+import signal
 import zlib
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
@@ -108,6 +109,7 @@ def start(
 def _run(
     url: str, queue: str, sessions: list[Session], sent: Synchronized[int], report: Path
 ) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the demo, which ends this too
     adapter = asyncio.run(_replay_all(url, queue, sessions, sent))
     report.write_bytes(
         orjson.dumps(

@@ -127,7 +127,7 @@ def show_throughput(console: Console, replayed: Replayed) -> None:
 def show_next_steps(console: Console, data_dir: Path, store: str) -> None:
     """Where everything lies and what to type now."""
     command = f"{_own_command()} --data-dir {data_dir}"
-    console.print(Text(f"The store: {store}"))
+    console.print(Text(f"The store stays until you remove its folder: {store}"), soft_wrap=True)
     console.print("Look around in it:")
     for rest in ("sessions --limit 10", "search '人工知能'", "up    # and rq-dashboard"):
         console.print(Text(f"  {command} {rest}", style="cyan"), soft_wrap=True)
