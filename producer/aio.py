@@ -46,9 +46,9 @@ from producer.enqueue import (
     Enqueued,
     Job,
     JobWriter,
+    best_result,
     check_ack,
     check_fsynced,
-    first_entry,
     job_key,
     no_word,
     parse_result,
@@ -122,7 +122,7 @@ class AsyncProducer:
     async def close(self) -> None:
         """Send what is still waiting, then give the connections back."""
         if self._sender is not None:
-            await self._sender
+            await asyncio.shield(self._sender)  # who gives up waiting must not end it for all
         await self._redis.aclose()
 
     async def append(
@@ -273,9 +273,16 @@ class AsyncProducer:
         return await done
 
     async def _send_waiting(self) -> None:
+        batch: list[_Pending] = []
         try:
             while self._waiting:
-                await self._send_batch(self._next_batch())
+                batch = self._next_batch()
+                await self._send_batch(batch)
+        except BaseException:  # the loop is being closed: nobody may wait for ever
+            for item in (*batch, *self._waiting):
+                item.done.cancel()
+            self._waiting.clear()
+            raise
         finally:
             self._sender = None
 
@@ -340,9 +347,9 @@ class AsyncProducer:
         async def attempt() -> Any:
             while (left := deadline - time.monotonic()) > 0:
                 block_ms = max(1, int(min(left, ASK_AGAIN_SECONDS) * 1000))
-                reply: Any = await self._redis.xread({stream: after}, count=1, block=block_ms)
+                reply: Any = await self._redis.xread({stream: after}, block=block_ms)
                 if reply:
-                    return first_entry(reply)
+                    return best_result(reply)
                 if not await self._redis.exists(job_key(operation)):
                     # Done before anybody wanted its result; the store knows what came of it.
                     job = self._writer.job(operation, ack)

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from producer.errors import InvalidInputError
 from producer.messages import (
+    LATEST_MICROS,
     MAX_ATTRIBUTE_CHARS,
     STATES,
     SearchFilter,
@@ -24,11 +25,16 @@ TEXT_ATTRIBUTES: Final = ("name", "agent", "channel", "room", "sender", "turn_id
 ATTRIBUTES: Final = (*TEXT_ATTRIBUTES, "state", "pinned")
 
 
+def shown(value: object) -> str:
+    """`value` as an error may show it: short, and nothing that could be nested without end."""
+    simple = value is None or isinstance(value, str | int | float)
+    return repr(value)[:60] if simple else type(value).__name__
+
+
 class ArgumentReader:
     """Takes arguments one by one, checks their types, and knows which nobody took."""
 
     __slots__ = ("_values",)
-    _LATEST = 253_402_300_800_000_000  # the year 10000, where datetime ends
 
     def __init__(self, values: Arguments) -> None:
         self._values = values  # which it empties
@@ -67,7 +73,7 @@ class ArgumentReader:
 
     def micros(self, name: str) -> int | None:
         value: int | None = self.take(name, int, None)
-        if value is not None and not 0 <= value < self._LATEST:
+        if value is not None and not 0 <= value < LATEST_MICROS:
             raise InvalidInputError(name, "must be microseconds from 1970 to the year 9999")
         return value
 
@@ -105,7 +111,7 @@ def check_attributes(attributes: Mapping[str, object]) -> Mapping[str, str | boo
             checked[name] = value
         elif name in ATTRIBUTES:
             allowed = "one of " + ", ".join(STATES) if name == "state" else "true or false"
-            raise InvalidInputError(name, f"must be {allowed}, not {str(value)[:40]!r}")
+            raise InvalidInputError(name, f"must be {allowed}, not {shown(value)}")
         else:
             raise InvalidInputError("attributes", f"a session has no {name[:40]!r}")
     return checked
@@ -127,7 +133,7 @@ def check_query(query: object) -> str:
 def check_limit(limit: object, most: int | None) -> int:
     """`limit` if it is a whole number from 1 to `most`."""
     if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
-        raise InvalidInputError("limit", f"must be a whole number from 1, not {str(limit)[:40]!r}")
+        raise InvalidInputError("limit", f"must be a whole number from 1, not {shown(limit)}")
     if most is not None and limit > most:
         raise InvalidInputError("limit", f"must be at most {most:,}, not {limit:,}", most)
     return limit

@@ -36,9 +36,9 @@ from producer.enqueue import (
     Ack,
     Enqueued,
     JobWriter,
+    best_result,
     check_ack,
     check_fsynced,
-    first_entry,
     job_key,
     no_word,
     parse_result,
@@ -295,9 +295,9 @@ class Producer:
         def attempt() -> Any:
             while (left := deadline - time.monotonic()) > 0:
                 block_ms = max(1, int(min(left, ASK_AGAIN_SECONDS) * 1000))
-                reply: Any = self._redis.xread({stream: after}, count=1, block=block_ms)
+                reply: Any = self._redis.xread({stream: after}, block=block_ms)
                 if reply:
-                    return first_entry(reply)
+                    return best_result(reply)
                 if not self._redis.exists(job_key(operation)):
                     # Done before anybody wanted its result; the store knows what came of it.
                     job = self._writer.job(operation, ack)

@@ -12,7 +12,7 @@ from typing import Final
 
 import orjson
 
-from producer.arguments import ArgumentReader
+from producer.arguments import ArgumentReader, shown
 from producer.errors import InvalidInputError, MalformedJobError
 from producer.messages import MAX_OPERATION_BYTES
 from producer.operations import (
@@ -57,10 +57,12 @@ def decode(op_id: str, payload: bytes | None) -> Operation:
         except zlib.error:
             raise MalformedJobError("the job's data is neither JSON nor compressed JSON") from None
     try:
-        function, instance, positional, named = orjson.loads(payload)
-    except ValueError:  # not JSON, or not a list of four
-        raise MalformedJobError("the job's data is not [function, null, [], arguments]") from None
-    return parse_call(op_id, function, instance, positional, named)
+        call = orjson.loads(payload)
+    except ValueError:
+        raise MalformedJobError("the job's data is not JSON") from None
+    if not isinstance(call, list) or len(call) != 4:
+        raise MalformedJobError("the job's data is not [function, null, [], arguments]")
+    return parse_call(op_id, *call)
 
 
 def parse_call(
@@ -69,7 +71,7 @@ def parse_call(
     """The operation that a call of `function` with these arguments stands for."""
     operation = _FUNCTIONS.get(function) if isinstance(function, str) else None
     if operation is None:
-        raise MalformedJobError(f"{str(function)[:100]!r} is not a function a job may call")
+        raise MalformedJobError(f"{shown(function)} is not a function a job may call")
     if instance is not None or positional != [] or not isinstance(named, dict):
         raise MalformedJobError(f"{function} takes named arguments only")
     reader = ArgumentReader(named)
@@ -87,7 +89,7 @@ def parse_call(
 
 def _inflate(payload: bytes) -> bytes:
     inflater = zlib.decompressobj()
-    data = inflater.decompress(payload, 4 * MAX_OPERATION_BYTES)
+    data = inflater.decompress(payload, 8 * MAX_OPERATION_BYTES)
     if inflater.unconsumed_tail:
-        raise MalformedJobError(f"the job's data is larger than {4 * MAX_OPERATION_BYTES:,} bytes")
+        raise MalformedJobError(f"the job's data is larger than {8 * MAX_OPERATION_BYTES:,} bytes")
     return data

@@ -36,17 +36,18 @@ _QUEUES_KEY: Final = "rq:queues"
 
 # One call, so that the depth is checked and the jobs written with nothing in between. A job that
 # is still there was sent before and its reply lost: sending it again must not queue it twice, but
-# whoever waits for its result now must get one. The reply has for each job the queue's depth, 0 if
-# the queue was full, or -1 if the job was known; and the id of the last result there is, since who
-# waits wants the next.
+# whoever waits for its result now must get one. It is written to in any case, since WAITAOF looks
+# at the writes of its own connection. The reply has for each job the queue's depth, 0 if the queue
+# was full, or -1 if the job was known; and the id of the last result there is, since who waits
+# wants the next.
 ENQUEUE: Final = """
 local replies, depth = {}, redis.call('LLEN', KEYS[1])
 for i = 3, #ARGV, 5 do
   local id, ttl, time = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local key, reply = 'rq:job:' .. id, 0
   if redis.call('EXISTS', key) == 1 then
-    local known = redis.call('HGET', key, 'result_ttl')
-    if tonumber(ttl) > (tonumber(known) or 0) then redis.call('HSET', key, 'result_ttl', ttl) end
+    local known = tonumber(redis.call('HGET', key, 'result_ttl')) or 0
+    redis.call('HSET', key, 'result_ttl', math.max(known, tonumber(ttl)))
     reply = -1
   elseif depth < tonumber(ARGV[1]) then
     depth = redis.call('RPUSH', KEYS[1], id)
@@ -137,7 +138,7 @@ def job_key(operation: Operation) -> str:
 
 def parse_result(fields: Mapping[bytes, bytes]) -> Any:
     """The value the worker returned, from RQ's result; raises what it raised."""
-    if int(fields[b"type"]) != Result.Type.SUCCESSFUL.value:
+    if not _is_success(fields):
         trace = zlib.decompress(b64decode(fields.get(b"exc_string", b""))).decode()
         # The last line of a traceback: "module.ClassName: message".
         raise OperationRefusedError(trace.strip().rpartition("\n")[2].partition(": ")[2] or trace)
@@ -145,13 +146,17 @@ def parse_result(fields: Mapping[bytes, bytes]) -> Any:
     return None if value is None else orjson.loads(b64decode(value))
 
 
-def first_entry(reply: Any) -> dict[bytes, bytes]:
-    """The first entry's fields in XREAD's reply for one stream, in RESP2's form or RESP3's."""
+def best_result(reply: Any) -> dict[bytes, bytes]:
+    """The result in XREAD's reply for one stream, in RESP2's form or RESP3's.
+
+    The first success, which is what the operation did, as later ones say that it was done; else the
+    newest failure, as a failed job may have been requeued.
+    """
     entries = next(iter(reply.values())) if isinstance(reply, dict) else reply[0][1]
     while isinstance(entries[0], list):
         entries = entries[0]
-    fields: dict[bytes, bytes] = entries[0][1]
-    return fields
+    results: list[dict[bytes, bytes]] = [fields for _, fields in entries]
+    return next((result for result in results if _is_success(result)), results[-1])
 
 
 def no_word(operation: Operation, timeout_seconds: float, queue: str) -> NotConfirmedError:
@@ -161,6 +166,10 @@ def no_word(operation: Operation, timeout_seconds: float, queue: str) -> NotConf
         f"be carried out. Does a worker run on queue {queue!r}? `backscroll check` tells.",
         operation,
     )
+
+
+def _is_success(fields: Mapping[bytes, bytes]) -> bool:
+    return int(fields[b"type"]) == Result.Type.SUCCESSFUL.value
 
 
 def _result_ttl(operation: Operation, ack: Ack) -> int:

@@ -25,6 +25,7 @@ MAX_OPERATION_BYTES: Final = 16 * 1024 * 1024
 State = Literal["idle", "running", "error"]
 STATES: Final[tuple[State, ...]] = ("idle", "running", "error")
 
+LATEST_MICROS: Final = 253_402_300_800_000_000  # the year 10000, where datetime ends
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -263,8 +264,11 @@ def _message_size(message: ChatMessage, limit: int) -> int:
         raise InvalidInputError(
             "content", f"has {size:,} bytes with its extra; the limit is {limit:,}", limit
         )
-    if message.created_at is not None and not _is_aware(message.created_at):
-        raise InvalidInputError("created_at", "must be a datetime with a time zone")
+    if message.created_at is not None:
+        if not _is_aware(message.created_at):
+            raise InvalidInputError("created_at", "must be a datetime with a time zone")
+        if not 0 <= to_micros(message.created_at) < LATEST_MICROS:
+            raise InvalidInputError("created_at", "must be from 1970 to the year 9999")
     return size
 
 
@@ -274,11 +278,12 @@ def _extra_size(extra: object) -> int:
             "extra", f"must be a JSON object (dict), not {type(extra).__name__}"
         )
     try:
-        encoded = orjson.dumps(extra, option=_STRICT_JSON)
+        # Inside as many objects as will ever be around it: JSON may be 254 deep.
+        encoded = orjson.dumps([[[[[[[[extra]]]]]]]], option=_STRICT_JSON)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInputError("extra", f"is not JSON: {error}") from None
     # NaN becomes null and a tuple a list; what would not come back equal is refused instead.
-    if orjson.loads(encoded) != extra:
+    if orjson.loads(encoded) != [[[[[[[[extra]]]]]]]]:
         raise InvalidInputError(
             "extra", "would not come back unchanged: it holds NaN, infinity, or a type JSON lacks"
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from producer import Producer
 from worker.server import running_server
 from worker.settings import Settings
 
@@ -47,3 +48,21 @@ def settings(server_url: str, tmp_path: Path) -> Settings:
     return Settings(
         redis_url=server_url, data_dir=tmp_path, store=f"sqlite://{tmp_path / 'backscroll.db'}"
     )
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[redis.Redis]:
+    assert settings.redis_url is not None
+    with redis.Redis.from_url(settings.redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+def producer(settings: Settings) -> Iterator[Producer]:
+    with Producer(settings.redis_url, timeout_seconds=20) as producer:
+        yield producer
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "worker.log"

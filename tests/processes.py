@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import redis
 
+from worker.backends import open_backend
 from worker.settings import Settings
 from worker.up import environment
 
@@ -75,3 +76,17 @@ def stop(process: subprocess.Popen[bytes]) -> int:
     """Ask the process to end as systemd would; its exit code."""
     process.terminate()
     return process.wait(timeout=20)
+
+
+def depth(client: redis.Redis) -> int:
+    waiting: Any = client.llen("rq:queue:backscroll")
+    return int(waiting) + len(in_flight(client))
+
+
+def contents(settings: Settings, key: str) -> list[str]:
+    with open_backend(settings.store, read_only=True) as store:
+        return [message.content for message in store.load(key)]
+
+
+def burst(settings: Settings, log: Path, *options: str) -> int:
+    return spawn(settings, "worker", "--burst", *options, log=log).wait(timeout=60)

@@ -10,8 +10,7 @@ import orjson
 import pytest
 
 from producer import ChatMessage, InvalidInputError, StoreUnavailableError
-from worker.backends import SessionBackend, open_backend, store_path
-from worker.backends.lock import StoreLock
+from worker.backends import SessionBackend, open_backend, store_lock
 from worker.migration import migrate
 
 OLD_SECONDS = 1_700_000_000
@@ -161,7 +160,7 @@ def test_empty_files_and_other_files_do_no_harm(directory: Path, store: str) -> 
 
 
 def test_while_a_worker_writes_it_refuses(directory: Path, store: str) -> None:
-    lock = StoreLock(store_path(store))
+    lock = store_lock(store)
     lock.acquire()
     try:
         with pytest.raises(StoreUnavailableError, match="stop the worker"):

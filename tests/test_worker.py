@@ -1,4 +1,4 @@
-"""The worker as operators know it: signals, standby, crashes, bad jobs, a failing store."""
+"""The worker as operators know it: bursts, signals, standby, crashes, RQ's own commands."""
 
 from __future__ import annotations
 
@@ -6,62 +6,33 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import apsw
 import orjson
-import pytest
 import redis
 from rq import Queue, Worker
 from rq.job import Job
-from rq.results import Result
 from rq.suspension import resume, suspend
 
 from producer import ChatMessage, Producer
-from producer.codec import encode
-from producer.ids import new_op_id
-from producer.operations import Clear
 from producer.serializer import OrjsonSerializer
-from tests.processes import in_flight, running_worker, spawn, stop, wait_for, workers
+from tests.processes import (
+    burst,
+    contents,
+    depth,
+    in_flight,
+    running_worker,
+    spawn,
+    stop,
+    wait_for,
+    workers,
+)
 from worker.backends import open_backend
 from worker.server import running_server
 from worker.settings import Settings
 from worker.up import environment
-
-
-@pytest.fixture
-def client(settings: Settings) -> Iterator[redis.Redis]:
-    assert settings.redis_url is not None
-    with redis.Redis.from_url(settings.redis_url) as client:
-        yield client
-
-
-@pytest.fixture
-def producer(settings: Settings) -> Iterator[Producer]:
-    with Producer(settings.redis_url, timeout_seconds=20) as producer:
-        yield producer
-
-
-@pytest.fixture
-def log(tmp_path: Path) -> Path:
-    return tmp_path / "worker.log"
-
-
-def depth(client: redis.Redis) -> int:
-    waiting: Any = client.llen("rq:queue:backscroll")
-    return int(waiting) + len(in_flight(client))
-
-
-def contents(settings: Settings, key: str) -> list[str]:
-    with open_backend(settings.store, read_only=True) as store:
-        return [message.content for message in store.load(key)]
-
-
-def burst(settings: Settings, log: Path, *options: str) -> int:
-    return spawn(settings, "worker", "--burst", *options, log=log).wait(timeout=60)
 
 
 def test_a_burst_stores_what_waits_in_order_and_ends(
@@ -232,211 +203,6 @@ def test_a_worker_killed_again_and_again_loses_and_doubles_nothing(
         assert store.verify() == []
 
 
-BAD_PAYLOADS: list[tuple[str, Any, str]] = [
-    ("not JSON", b"\x80\x04pickle", "neither JSON nor compressed"),
-    ("no data", None, "the job has no data"),
-    ("not a call", b"[1,2]", "not [function"),
-    ("not a list", b'["a"', "not [function"),
-    ("other function", [b"os.system", None, [], {"command": "true"}], "not a function"),
-    ("import path", ["subprocess.run", None, [["true"]], {}], "not a function"),
-    ("own internals", ["worker.jobs._open_store", None, [], {}], "not a function"),
-    ("no function", [None, None, [], {}], "not a function"),
-    ("instance", ["worker.jobs.clear", {}, [], {"key": "k", "at": 1}], "named arguments"),
-    ("positional", ["worker.jobs.clear", None, ["k"], {}], "named arguments"),
-    ("no key", ["worker.jobs.clear", None, [], {"at": 1}], "key: is missing"),
-    ("key a number", ["worker.jobs.clear", None, [], {"key": 5, "at": 1}], "key: must be text"),
-    ("time a text", ["worker.jobs.clear", None, [], {"key": "k", "at": "1"}], "at: must be"),
-    ("time far off", ["worker.jobs.clear", None, [], {"key": "k", "at": 10**18}], "at: must be"),
-    ("extra field", ["worker.jobs.clear", None, [], {"key": "k", "at": 1, "z": 1}], "unknown"),
-    (
-        "messages a text",
-        ["worker.jobs.append", None, [], {"key": "k", "at": 1, "messages": "hi"}],
-        "messages: must be of type list",
-    ),
-    (
-        "message a number",
-        ["worker.jobs.append", None, [], {"key": "k", "at": 1, "messages": [1]}],
-        "must be an object",
-    ),
-    (
-        "state unknown",
-        ["worker.jobs.describe", None, [], {"key": "k", "at": 1, "attributes": {"state": "x"}}],
-        "state: must be one of",
-    ),
-]
-
-
-def push(client: redis.Redis, payload: Any) -> str:
-    """Put a job on the queue as anybody with access to the server could."""
-    job_id = new_op_id()
-    data = payload if isinstance(payload, bytes) or payload is None else _dumps(payload)
-    client.hset(f"rq:job:{job_id}", mapping={"created_at": "", "status": "queued"})
-    if data is not None:
-        client.hset(f"rq:job:{job_id}", "data", data)
-    client.rpush("rq:queue:backscroll", job_id)
-    return job_id
-
-
-def _dumps(payload: list[Any]) -> bytes:
-    return orjson.dumps([p.decode() if isinstance(p, bytes) else p for p in payload])
-
-
-def test_bad_jobs_fail_with_the_reason_and_harm_no_other(
-    settings: Settings, producer: Producer, client: redis.Redis, log: Path
-) -> None:
-    expected = {}
-    for _, payload, words in BAD_PAYLOADS:
-        producer.append("k", ChatMessage.user("good"))
-        expected[push(client, payload)] = words
-    producer.append("k", ChatMessage.user("good"))
-    assert burst(settings, log) == 0
-    assert contents(settings, "k") == ["good"] * (len(BAD_PAYLOADS) + 1)
-    failed: Any = client.zrange("rq:failed:backscroll", 0, -1)
-    assert {job_id.decode() for job_id in failed} == expected.keys()
-    for job_id, words in expected.items():
-        stream: Any = client.xrevrange(f"rq:results:{job_id}", count=1)
-        result = Result.restore(
-            job_id, "1-1", stream[0][1], connection=client, serializer=OrjsonSerializer
-        )
-        assert words in (result.exc_string or ""), job_id
-        assert client.hget(f"rq:job:{job_id}", "status") == b"failed"
-
-
-def test_ids_and_keys_that_are_no_jobs_are_let_go(
-    settings: Settings, producer: Producer, client: redis.Redis, log: Path
-) -> None:
-    client.rpush("rq:queue:backscroll", "gone", "a b\nc", b"\xff\xfe")
-    client.set("rq:job:text", "no hash")
-    client.rpush("rq:queue:backscroll", "text")
-    producer.append("k", ChatMessage.user("good"))
-    assert burst(settings, log) == 0
-    assert contents(settings, "k") == ["good"]
-    assert depth(client) == 0
-
-
-def test_an_id_that_was_pushed_twice_is_applied_once(
-    settings: Settings, producer: Producer, client: redis.Redis, log: Path
-) -> None:
-    receipt = producer.append("k", ChatMessage.user("once"))
-    client.rpush("rq:queue:backscroll", receipt.op_id)
-    assert burst(settings, log) == 0
-    assert contents(settings, "k") == ["once"]
-    assert depth(client) == 0
-
-
-def test_a_requeued_job_is_applied(
-    settings: Settings, client: redis.Redis, log: Path, producer: Producer
-) -> None:
-    producer.append("k", ChatMessage.user("a"), ChatMessage.user("b"))
-    job_id = push(client, b"[broken")
-    assert burst(settings, log) == 0
-    client.hset(f"rq:job:{job_id}", "data", encode(Clear(job_id, 1, "k")))
-    Queue("backscroll", connection=client).failed_job_registry.requeue(job_id)
-    assert burst(settings, log) == 0
-    assert contents(settings, "k") == []
-    assert client.zcard("rq:failed:backscroll") == 0
-
-
-def test_a_store_that_is_locked_pauses_the_worker_which_then_goes_on_by_itself(
-    settings: Settings, producer: Producer, client: redis.Redis, log: Path
-) -> None:
-    with running_worker(settings, client, log) as process:
-        producer.append("k", ChatMessage.user("a"), ack="stored")
-        other = apsw.Connection(settings.store.removeprefix("sqlite://"))
-        other.execute("BEGIN IMMEDIATE")
-        producer.append("k", ChatMessage.user("b"))
-        (key,) = workers(client)
-        error = wait_for(lambda: client.hget(key.decode(), "store_error"), "the pause")
-        assert b"one writer" in error
-        assert client.zcard("rq:failed:backscroll") == 0
-        other.execute("ROLLBACK")
-        wait_for(lambda: depth(client) == 0, "the job")
-        wait_for(lambda: not client.hexists(key.decode(), "store_error"), "the all-clear")
-        assert stop(process) == 0
-    assert contents(settings, "k") == ["a", "b"]
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of a megabyte."""
-    directory = tmp_path / "disk"
-    directory.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(directory)]
-    if subprocess.run(command, capture_output=True, check=False).returncode != 0:
-        pytest.skip("this user may not mount a small file system")
-    try:
-        yield directory
-    finally:
-        subprocess.run(["umount", "-l", str(directory)], check=True)
-
-
-def test_a_full_disk_pauses_the_worker_and_loses_nothing(
-    settings: Settings, producer: Producer, client: redis.Redis, log: Path, small_disk: Path
-) -> None:
-    settings = settings.with_options(store=f"sqlite://{small_disk / 'backscroll.db'}")
-    with running_worker(settings, client, log) as process:
-        producer.append("k", ChatMessage.user("first"), ack="stored")
-        ballast = small_disk / "ballast"
-        with pytest.raises(OSError, match="No space"):
-            ballast.write_bytes(b"x" * 2_000_000)
-        for number in range(20):
-            producer.append("k", ChatMessage.user(f"{number} " + "y" * 4000))
-        (key,) = workers(client)
-        error = wait_for(lambda: client.hget(key.decode(), "store_error"), "the pause")
-        assert b"Free some space" in error
-        ballast.unlink()
-        wait_for(lambda: depth(client) == 0, "the jobs")
-        assert stop(process) == 0
-    assert client.zcard("rq:failed:backscroll") == 0
-    assert [text.split()[0] for text in contents(settings, "k")] == [
-        "first",
-        *map(str, range(20)),
-    ]
-
-
-def test_stopping_while_the_store_fails_puts_the_jobs_back(
-    settings: Settings, producer: Producer, client: redis.Redis, log: Path
-) -> None:
-    with running_worker(settings, client, log) as process:
-        producer.append("k", ChatMessage.user("a"), ack="stored")
-        other = apsw.Connection(settings.store.removeprefix("sqlite://"))
-        other.execute("BEGIN IMMEDIATE")
-        receipt = producer.append("k", ChatMessage.user("b"))
-        (key,) = workers(client)
-        wait_for(lambda: client.hget(key.decode(), "store_error"), "the pause")
-        stop(process)
-        assert client.lrange("rq:queue:backscroll", 0, -1) == [receipt.op_id.encode()]
-        assert in_flight(client) == []
-        other.execute("ROLLBACK")
-
-
-@pytest.mark.parametrize(
-    ("prepare", "words"),
-    [
-        (lambda path: path.write_bytes(b"not a database" * 100), "not a database"),
-        (lambda path: path.mkdir(), "unable to open"),
-        (lambda path: apsw.Connection(str(path)).execute("CREATE TABLE t(x)"), "not one of"),
-        (
-            lambda path: apsw.Connection(str(path)).execute(
-                "PRAGMA application_id = 1114329955; PRAGMA user_version = 999; CREATE TABLE t(x)"
-            ),
-            "newer",
-        ),
-    ],
-    ids=["not a database", "a directory", "another program's", "from a newer version"],
-)
-def test_a_store_that_is_none_is_refused_and_no_job_is_touched(
-    prepare: Any, words: str, settings: Settings, producer: Producer, client: redis.Redis, log: Path
-) -> None:
-    prepare(Path(settings.store.removeprefix("sqlite://")))
-    receipt = producer.append("k", ChatMessage.user("a"))
-    assert burst(settings, log) != 0
-    said = log.read_text()
-    assert words in said
-    assert "Traceback" not in said
-    assert client.lrange("rq:queue:backscroll", 0, -1) == [receipt.op_id.encode()]
-
-
 def test_the_worker_rides_out_a_server_that_was_away(tmp_path: Path, log: Path) -> None:
     base = Settings(redis_url=None, data_dir=tmp_path, store=f"sqlite://{tmp_path}/b.db")
     with ExitStack() as worker_life:
@@ -508,12 +274,3 @@ def test_a_stock_worker_beside_ours_cannot_write(
         wait_for(lambda: depth(client) == 0, "the requeued job")
         assert stop(process) == 0
     assert contents(settings, "k") == ["a"]
-
-
-def test_logs_carry_no_message_and_no_password(
-    settings: Settings, producer: Producer, client: redis.Redis, log: Path
-) -> None:
-    producer.append("k", ChatMessage.user("a secret told in confidence"))
-    push(client, ["worker.jobs.append", None, [], {"key": "k", "messages": ["confidence"]}])
-    assert spawn(settings, "worker", "--burst", log=log, BACKSCROLL_LOG_LEVEL="DEBUG").wait(60) == 0
-    assert "confidence" not in log.read_text()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from typing import Any, Final
 
+import orjson
 import redis
 from redis.client import Pipeline
 from rq.defaults import DEFAULT_FAILURE_TTL, DEFAULT_RESULT_TTL
@@ -18,8 +19,11 @@ from rq.results import Result
 from rq.utils import now, utcformat
 
 from producer.answers import Answer, to_json
+from producer.errors import OperationRefusedError
 from producer.serializer import OrjsonSerializer
 from worker.reservation import ReservedJob
+
+MAX_ANSWER_BYTES: Final = 32 * 1024 * 1024
 
 # The group's ids are nearly always the head of the list, and go in one command. If others got
 # between them (a stock worker beside this one keeps its own there), each is taken out by itself.
@@ -50,6 +54,7 @@ class Acknowledgement:
         self._started = time.monotonic()
         self._released: list[bytes] = []
         self._forgotten: list[str] = []
+        self._answer_bytes = 0
         self.succeeded = 0
         self.failed = 0
 
@@ -63,8 +68,22 @@ class Acknowledgement:
         self._forgotten.append(Job.key_for(job.id))
         self.succeeded += 1
         ttl = DEFAULT_RESULT_TTL if job.result_ttl is None else job.result_ttl
-        if ttl != 0:
-            self._publish(job, Result.Type.SUCCESSFUL, ttl, return_value=to_json(answer))
+        if ttl == 0:
+            return
+        value = to_json(answer)
+        size_bytes = len(orjson.dumps(value)) if isinstance(value, list) else 0
+        if size_bytes > MAX_ANSWER_BYTES:
+            refusal = OperationRefusedError(
+                f"the answer has {size_bytes:,} bytes, more than the {MAX_ANSWER_BYTES:,} that "
+                "may travel; ask for less with limit="
+            )
+            self._publish(job, Result.Type.FAILED, ttl, exc_string=_named(refusal))
+            return
+        self._publish(job, Result.Type.SUCCESSFUL, ttl, return_value=value)
+        self._answer_bytes += size_bytes
+        if self._answer_bytes > MAX_ANSWER_BYTES:  # the commit is done, so some may go ahead
+            self._pipeline.execute()
+            self._answer_bytes = 0
 
     def succeed_and_keep(self, job: ReservedJob, answer: Answer) -> None:
         """As `succeed`, but the job stays visible in RQ's finished registry while its result does.

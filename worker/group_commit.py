@@ -33,7 +33,7 @@ from producer.errors import (
 )
 from producer.operations import Operation, Read, Upkeep, Write
 from worker.acknowledgement import Acknowledgement
-from worker.backends import SessionBackend, open_backend, store_path
+from worker.backends import SessionBackend, open_backend, store_lock
 from worker.backends.base import Slices
 from worker.backends.lock import StoreLock
 from worker.jobs import upkeep_slices
@@ -70,7 +70,7 @@ class GroupCommitWorker(ResilientWorker):
         self._reservations = Reservations(self.connection, self._queue.name, self._queue.key)
         self._jobs_left = max_jobs
         on_wait = None if options.get("burst") else self._announce_wait
-        with closing(StoreLock(store_path(self._settings.store))) as lock:
+        with closing(store_lock(self._settings.store)) as lock:
             if not self._acquire(lock, on_wait):
                 return False
             log.info("storing queue %r into %s", self._queue.name, self._settings.store)
@@ -132,6 +132,7 @@ class GroupCommitWorker(ResilientWorker):
             # What was committed is safe; what was not acknowledged comes again, and is known.
             self._must_put_back = True
             log.error("connection lost: %s; what is in flight is taken up again", error)
+            time.sleep(1.0)
         except Exception as error:
             self._note_crash(error)
             raise
@@ -224,7 +225,7 @@ class GroupCommitWorker(ResilientWorker):
             if job.problem:
                 raise MalformedJobError(job.problem)
             return decode(job.id, job.payload)
-        except MalformedJobError as error:
+        except Exception as error:  # whatever a job holds, it harms only itself
             _log_failure(job, error)
             if job.problem:
                 acknowledgement.release_only(job)

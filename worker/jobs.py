@@ -17,9 +17,8 @@ from producer.answers import Answer, to_json
 from producer.codec import parse_call
 from producer.errors import OperationRefusedError
 from producer.operations import Cleanup, Compact, Operation
-from worker.backends import SessionBackend, open_backend, store_path
+from worker.backends import SessionBackend, open_backend, store_lock
 from worker.backends.base import Slices, finish
-from worker.backends.lock import StoreLock
 from worker.settings import Settings
 
 
@@ -42,7 +41,7 @@ def upkeep_slices(backend: SessionBackend, settings: Settings, operation: Operat
 def _open_store() -> tuple[SessionBackend, Settings]:
     """This process's store, held until the process ends."""
     settings = Settings.from_environment()
-    StoreLock(store_path(settings.store)).acquire()
+    store_lock(settings.store).acquire()
     return open_backend(settings.store), settings
 
 

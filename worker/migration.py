@@ -21,11 +21,10 @@ from rich.text import Text
 from producer.answers import Outcome
 from producer.errors import InvalidInputError, OperationRefusedError, StoreUnavailableError
 from producer.ids import derived_op_id
-from worker.backends import SessionBackend, open_backend, store_path
+from worker.backends import SessionBackend, open_backend, store_lock
 from worker.backends.base import ImportSession, now_micros
 from worker.backends.jsonl.names import SessionNames
 from worker.backends.jsonl.reader import SessionFile, read_session_file
-from worker.backends.lock import StoreLock
 from worker.settings import Settings
 
 MIGRATED_SUFFIX = ".migrated"
@@ -55,7 +54,7 @@ def migrate(
     if not directory.is_dir():
         raise InvalidInputError("directory", f"{directory} is not a directory")
     report = MigrationReport()
-    with closing(StoreLock(store_path(store))) as lock:
+    with closing(store_lock(store)) as lock:
         try:
             lock.acquire()
         except StoreUnavailableError as error:

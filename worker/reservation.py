@@ -18,6 +18,7 @@ from rq.suspension import WORKERS_SUSPENDED
 
 MAX_GROUP_BYTES: Final = 8 * 1024 * 1024
 
+_TTL: Final = re.compile(rb"[0-9]{1,9}")
 _JOB_ID: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 # Everything is looked at before anything is moved. A hash of the wrong type must not stop the
@@ -175,5 +176,5 @@ def _reserved(
     name = raw_id.decode(errors="backslashreplace")
     if not _JOB_ID.fullmatch(name):
         return ReservedJob(raw_id, name, None, None, "its id holds characters RQ does not allow")
-    ttl = int(result_ttl) if result_ttl and result_ttl.isdigit() else None
+    ttl = int(result_ttl) if result_ttl and _TTL.fullmatch(result_ttl) else None
     return ReservedJob(raw_id, name, payload, ttl, problem.decode() if problem else "")

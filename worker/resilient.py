@@ -25,13 +25,8 @@ _HEARTBEAT_SECONDS: Final = 2.0
 _SOCKET_TIMEOUT_SECONDS: Final = 10.0
 _PASSING_STATES: Final = (WorkerStatus.STARTED, WorkerStatus.IDLE, WorkerStatus.BUSY)
 
-# A server that is out of memory or just a replica comes back as one that was away does.
-SERVER_TROUBLE: Final = (
-    redis.ConnectionError,
-    redis.TimeoutError,
-    redis.exceptions.OutOfMemoryError,
-    redis.exceptions.ReadOnlyError,
-)
+# A server that is out of memory, cannot save, or is just a replica may mend as one that was away.
+SERVER_TROUBLE: Final = (redis.RedisError,)
 
 
 class NoDeathPenalty(BaseDeathPenalty):
@@ -67,6 +62,10 @@ class ResilientWorker(SimpleWorker):
         last = self.last_heartbeat
         if last is not None and now() - last < timedelta(seconds=_HEARTBEAT_SECONDS):
             return
+        with suppress(*SERVER_TROUBLE):  # RQ's loop would end the worker; taking jobs will notice
+            self._tell(timeout, pipeline)
+
+    def _tell(self, timeout: int | None, pipeline: Pipeline | None) -> None:
         if not self.connection.hexists(self.key, "birth"):
             self.connection.delete(self.key)  # some field may have been written since
             self.register_birth()  # type: ignore[no-untyped-call]

@@ -39,11 +39,13 @@ _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 # Everything is read before anything is written: a script that fails half-way would lose the tick.
 # The previous job is looked for where RQ keeps jobs and not in its own status, because a queue
-# that was emptied by hand leaves a status of "queued" behind for ever.
+# that was emptied by hand leaves a status of "queued" behind for ever. A last tick that is more
+# than a day ahead is that of a scheduler whose clock was wrong.
 _TAKE_TICK: Final = """
 local state, queue, in_flight, started, queues, job = unpack(KEYS)
 local tick, now, id = ARGV[1], ARGV[2], ARGV[3]
 local last, previous = unpack(redis.call('HMGET', state, 'tick', 'job'))
+if last and tonumber(last) > tonumber(now) + 86400 then last = tick - 1 end
 if last and tonumber(last) >= tonumber(tick) then return 'known' end
 local outcome = last and 'enqueued' or 'first'
 if outcome == 'enqueued' and previous then

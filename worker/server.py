@@ -40,7 +40,7 @@ def running_server(settings: Settings) -> Iterator[str]:
     socket = socket_path(directory)
     url = f"unix://{socket}"
     # Held for as long as the server is ours, so that no two are started on one directory.
-    lock = StoreLock(directory / "server")
+    lock = StoreLock(directory / "server.lock")
     if _answers(url):
         yield url
         return

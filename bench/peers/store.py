@@ -14,8 +14,7 @@ from typing import Any
 from bench.data import calls
 from producer.codec import parse_call
 from producer.errors import InvalidInputError
-from worker.backends import SessionBackend, open_backend, store_path
-from worker.backends.lock import StoreLock
+from worker.backends import SessionBackend, open_backend, store_lock
 from worker.settings import Settings
 
 
@@ -57,5 +56,5 @@ def run_peer(send: Callable[[str, dict[str, Any]], object], work: Callable[[], N
 
 @functools.cache
 def _store() -> SessionBackend:
-    StoreLock(store_path(settings().store)).acquire()
+    store_lock(settings().store).acquire()
     return open_backend(settings().store)

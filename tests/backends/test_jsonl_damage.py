@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from producer.errors import StoreUnavailableError, StoreUnusableError
+from producer.errors import OperationRefusedError, StoreUnavailableError
 from producer.messages import ChatMessage
 from tests.backends.conftest import Open
 from tests.backends.jsonl_files import as_the_original_reads, names, write_as_the_original
@@ -203,7 +203,7 @@ def test_a_sidecar_of_a_newer_version_is_refused(directory: Path, open_store: Op
         store.describe("s", name="Chat")
     sidecar = directory / "s.meta.json"
     sidecar.write_bytes(sidecar.read_bytes().replace(b'"version":1', b'"version":2'))
-    with pytest.raises(StoreUnusableError, match="newer"):
+    with pytest.raises(OperationRefusedError, match="newer"):
         open_store().describe("s", name="x")
 
 

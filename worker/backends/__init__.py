@@ -9,9 +9,10 @@ from typing import Final
 from producer.errors import InvalidSettingError
 from worker.backends.base import SessionBackend, now_micros
 from worker.backends.jsonl import JsonlBackend
+from worker.backends.lock import StoreLock
 from worker.backends.sqlite import SqliteBackend
 
-__all__ = ["SessionBackend", "open_backend", "store_path"]
+__all__ = ["SessionBackend", "open_backend", "store_lock", "store_path"]
 
 _BACKENDS: Final = {"sqlite": SqliteBackend, "jsonl": JsonlBackend}
 
@@ -35,6 +36,15 @@ def open_backend(
 def store_path(url: str) -> Path:
     """Where the store at `url` lies on disk."""
     return _split(url)[1]
+
+
+def store_lock(url: str) -> StoreLock:
+    """The lock of the store at `url`; the same one by whatever links the store is reached."""
+    scheme, path = _split(url)
+    place = path.resolve()
+    return StoreLock(
+        place / ".lock" if scheme == "jsonl" else place.with_name(f"{place.name}.lock")
+    )
 
 
 def _split(url: str) -> tuple[str, Path]:

@@ -1,7 +1,8 @@
 """The store's own lock: whoever holds it is the one writer.
 
-It is a `flock` on a file beside the store, so the kernel drops it the moment its holder dies, and
-no clock or lease is involved. It says who writes on one machine; a store is a local file.
+It is a `flock` on a file beside the database, or in the directory of a JSONL store, so the kernel
+drops it the moment its holder dies, and no clock or lease is involved. It says who writes on one
+machine; a store is a local file.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from producer.errors import StoreUnavailableError
 
 
 class StoreLock:
-    """An exclusive lock on the store at `path`; hold it while writing."""
+    """An exclusive lock on the file at `path`; hold it while writing."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path.with_name(path.name + ".lock")
+        self.path = path
         self._descriptor: int | None = None
 
     def acquire(self, on_wait: Callable[[str], None] | None = None) -> None:

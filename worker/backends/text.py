@@ -81,7 +81,10 @@ class Query:
         if not self.wanted:
             return None
         wanted = " AND ".join(map(_fts5_term, self.wanted))
-        return f"({wanted})" + "".join(f" NOT {_fts5_term(term)}" for term in self.unwanted)
+        if not self.unwanted:
+            return wanted
+        unwanted = " OR ".join(map(_fts5_term, self.unwanted))
+        return f"({wanted}) NOT ({unwanted})"
 
     def matches(self, text: str) -> bool:
         """Whether `text` is a hit; the scan's counterpart of `fts5`."""

@@ -20,7 +20,7 @@ from typing import Any, Final
 import orjson
 
 from producer.arguments import ATTRIBUTES
-from producer.errors import StoreUnusableError
+from producer.errors import OperationRefusedError
 from producer.messages import SessionFilter, SessionInfo, from_micros
 from worker.backends.jsonl.lines import Records, records_from_json, records_to_json
 
@@ -49,7 +49,7 @@ class Sidecar:
         if not isinstance(fields, dict) or not isinstance(fields.get("version"), int):
             return None
         if fields["version"] > VERSION:
-            raise StoreUnusableError(
+            raise OperationRefusedError(
                 f"the sidecar of session {key!r} has version {fields['version']} and this "
                 f"Backscroll knows {VERSION}; it was written by a newer one, install that"
             )

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import apsw
 
 from producer.answers import Answer, CleanupReport, CompactReport
-from producer.errors import BackscrollError, OperationRefusedError, StoreUnusableError
+from producer.errors import (
+    BackscrollError,
+    OperationRefusedError,
+    StoreUnavailableError,
+    StoreUnusableError,
+)
 from producer.operations import Operation, Read, Write
 from worker.backends.base import Finding, SessionBackend, Slices
 from worker.backends.sqlite import upkeep
@@ -36,7 +42,11 @@ class SqliteBackend(SessionBackend):
         self._lock = threading.RLock()  # one connection, and one transaction on it at a time
         self._database = open_database(path, read_only=read_only)
         self._connection: apsw.Connection = self._database.connection()
+        self._file = path.stat()
         self._sessions: dict[str, KnownSession] = {}
+        # A clock that was set back must not make sessions look idle, or op ids old.
+        latest: Any = self._connection.execute("SELECT max(last_activity) FROM sessions").get
+        self._latest: int = latest or 0
 
     def apply(self, operations: Sequence[Operation]) -> Answers:
         try:
@@ -48,11 +58,11 @@ class SqliteBackend(SessionBackend):
             return self._apply_one_by_one(operations)
 
     def cleanup(self, ttl_hours: float, *, dry_run: bool = False) -> Slices[CleanupReport]:
-        idle_before = self._clock() - int(ttl_hours * _HOUR)
+        idle_before = self._now() - int(ttl_hours * _HOUR)
         return upkeep.cleanup(self._upkeep_transaction, idle_before, ttl_hours, dry_run=dry_run)
 
     def compact(self, op_ids_hours: float) -> Slices[CompactReport]:
-        op_ids_before = self._clock() - int(op_ids_hours * _HOUR)
+        op_ids_before = self._now() - int(op_ids_hours * _HOUR)
         slices = upkeep.compact(self._transaction, self._connection, self.size_bytes, op_ids_before)
         with store_errors(self.path):
             return (yield from slices)
@@ -100,7 +110,7 @@ class SqliteBackend(SessionBackend):
         operations: Sequence[Operation],
         sessions: dict[str, KnownSession],
     ) -> Answers:
-        now = self._clock()
+        now = self._now()
         group = Group(connection, now, operations, sessions)
         answers: Answers = []
         for operation in operations:
@@ -121,6 +131,20 @@ class SqliteBackend(SessionBackend):
             raise StoreUnusableError(f"{self.path} is open for reading only")
         return group.write(operation)
 
+    def _now(self) -> int:
+        self._latest = max(self._clock(), self._latest)
+        return self._latest
+
+    def _check_file(self) -> None:
+        """SQLite goes on writing to a file that was moved away or replaced under it."""
+        with suppress(FileNotFoundError):
+            if os.path.samestat(self.path.stat(), self._file):
+                return
+        raise StoreUnavailableError(
+            f"{self.path} was moved, replaced or deleted while it was open; "
+            "put it back, or start again to use what is there now"
+        )
+
     @contextmanager
     def _upkeep_transaction(self) -> Iterator[apsw.Connection]:
         """A transaction that may take sessions away."""
@@ -133,6 +157,7 @@ class SqliteBackend(SessionBackend):
         """A transaction that holds the write lock from its start (a reader's holds none)."""
         connection = self._connection
         with self._lock, store_errors(self.path):
+            self._check_file()
             connection.execute("BEGIN" if self._read_only else "BEGIN IMMEDIATE")
             try:
                 yield connection

@@ -61,12 +61,21 @@ def compact(
     yield from _purge_detached(transaction)
     purged = yield from _purge_op_ids(transaction, op_ids_before)
     yield from _merge_index(transaction)
-    while connection.pragma("freelist_count"):
-        connection.execute(f"PRAGMA incremental_vacuum({PAGES_A_SLICE})").fetchall()
-        yield
+    yield from _give_pages_back(connection)
     connection.execute("PRAGMA optimize").fetchall()
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     return CompactReport(before, size_bytes(), purged, 0, time.monotonic() - started)
+
+
+def _give_pages_back(connection: apsw.Connection) -> Generator[None]:
+    free: Any = connection.pragma("freelist_count")
+    while free:
+        connection.execute(f"PRAGMA incremental_vacuum({PAGES_A_SLICE})").fetchall()
+        left: Any = connection.pragma("freelist_count")
+        if left >= free:  # somebody has rebuilt the file without incremental auto-vacuum
+            return
+        free = left
+        yield
 
 
 def verify(connection: apsw.Connection) -> list[Finding]:
