@@ -8,6 +8,7 @@ not exactly an operation raises `MalformedJobError` and never reaches a store.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from typing import Final
 
 import orjson
@@ -32,8 +33,8 @@ from producer.operations import (
     Search,
 )
 
-_FUNCTIONS: Final[dict[str, type[Operation]]] = {
-    f"worker.jobs.{operation.kind}": operation
+_PARSERS: Final[dict[str, Callable[[str, ArgumentReader], Operation]]] = {
+    f"worker.jobs.{operation.kind}": operation.parse
     for operation in (
         Append, Rollback, Replace, Clear, Delete, Describe, RenameAgent,
         Load, GetSession, ListSessions, Search, Cleanup, Compact,
@@ -69,14 +70,14 @@ def parse_call(
     op_id: str, function: object, instance: object, positional: object, named: object
 ) -> Operation:
     """The operation that a call of `function` with these arguments stands for."""
-    operation = _FUNCTIONS.get(function) if isinstance(function, str) else None
-    if operation is None:
+    parse = _PARSERS.get(function) if isinstance(function, str) else None
+    if parse is None:
         raise MalformedJobError(f"{shown(function)} is not a function a job may call")
     if instance is not None or positional != [] or not isinstance(named, dict):
         raise MalformedJobError(f"{function} takes named arguments only")
     reader = ArgumentReader(named)
     try:
-        parsed = operation.parse(op_id, reader)
+        parsed = parse(op_id, reader)
     except InvalidInputError as error:
         raise MalformedJobError(f"{function}: {error}") from None
     if reader.unread:

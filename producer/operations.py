@@ -1,4 +1,8 @@
-"""The verbs of the contract: one class an operation, with its arguments in JSON and back."""
+"""The verbs of the contract: one class an operation, with its arguments in JSON and back.
+
+Those that a job may carry have a `parse`, which takes the op id and a reader of the arguments and
+raises `InvalidInputError` for what does not fit.
+"""
 
 from __future__ import annotations
 
@@ -50,11 +54,6 @@ class Operation:
             for field in fields(self)
             if field.name != "op_id" and (value := getattr(self, field.name)) is not None
         }
-
-    @classmethod
-    def parse(cls, op_id: str, arguments: ArgumentReader) -> Self:
-        """Build the operation from what a job carried; raises `InvalidInputError`."""
-        raise NotImplementedError(cls)
 
     def describe(self) -> str:
         """The job's description: never any user text, because dashboards show it unescaped."""
