@@ -211,7 +211,7 @@ def test_the_worker_rides_out_a_server_that_was_away(tmp_path: Path, log: Path) 
             process = worker_life.enter_context(running_worker(settings, client, log))
             with Producer(url) as producer:
                 producer.append("k", ChatMessage.user("a"), ack="stored")
-        wait_for(lambda: "connection lost" in log.read_text(), "the worker to notice")
+        wait_for(lambda: "the server fails" in log.read_text(), "the worker to notice")
         with running_server(base) as url, Producer(url) as producer:
             assert producer.append("k", ChatMessage.user("b"), ack="stored").affected == 1
             assert [message.content for message in producer.load("k")] == ["a", "b"]

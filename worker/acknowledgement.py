@@ -1,7 +1,7 @@
 """Tells Redis what became of a group of jobs: results, failures, counters, and their release.
 
-All of it is one MULTI/EXEC, sent only after the store has committed. If it is lost, the jobs are
-applied again, and their op ids keep that from having an effect.
+All of it is one MULTI/EXEC, sent only after the store has committed (very large answers go ahead of
+it). If it is lost, the jobs are applied again, and their op ids keep that from having an effect.
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ class GroupCommitWorker(ResilientWorker):
                 break
             except SERVER_TROUBLE as error:
                 self._must_put_back = True
-                log.error("connection lost: %s; trying again", error)
+                log.error("the server fails: %s; trying again", error)
                 time.sleep(1.0)
             except Exception as error:
                 self._note_crash(error)
@@ -131,7 +131,7 @@ class GroupCommitWorker(ResilientWorker):
         except SERVER_TROUBLE as error:
             # What was committed is safe; what was not acknowledged comes again, and is known.
             self._must_put_back = True
-            log.error("connection lost: %s; what is in flight is taken up again", error)
+            log.error("the server fails: %s; what is in flight is taken up again", error)
             time.sleep(1.0)
         except Exception as error:
             self._note_crash(error)
