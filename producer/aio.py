@@ -9,13 +9,10 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections import deque
-from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Self
 
-import redis
-import redis.asyncio
 from redis.asyncio.retry import Retry
 
 from producer.answers import (
@@ -29,49 +26,36 @@ from producer.answers import (
     answered_receipt,
     answered_session,
 )
+from producer.batches import BatchSender
 from producer.connection import (
     RETRYABLE,
-    SOCKET_TIMEOUT_SECONDS,
     backoff,
     connect_async,
-    explain,
     is_retryable,
     server_errors,
 )
+from producer.courier import Courier
 from producer.enqueue import (
     ASK_AGAIN_SECONDS,
-    ENQUEUE,
     SENT_AGAIN,
     Ack,
     Enqueued,
-    Job,
     JobWriter,
+    Spooled,
     best_result,
     check_ack,
-    check_fsynced,
     job_key,
     no_word,
+    not_yet_sent,
     parse_result,
     result_key,
+    still_spooled,
 )
-from producer.errors import BackscrollError
 from producer.messages import ChatMessage, SearchFilter, SearchHit, SessionInfo, SessionPage, State
 from producer.operations import Operation, Read, Write
 from producer.requests import UNSET, Receipt, Requests, Unset
 from producer.settings import ProducerSettings
-
-MAX_BATCH_JOBS: Final = 500
-MAX_BATCH_BYTES: Final = 8 * 1024 * 1024
-
-
-@dataclass(eq=False, slots=True)
-class _Pending:
-    """An operation on its way, and the future its caller waits on."""
-
-    operation: Operation
-    ack: Ack
-    job: Job
-    done: asyncio.Future[Enqueued]
+from producer.spool import DEFAULT_MAX_BYTES, Spool
 
 
 class AsyncProducer:
@@ -92,6 +76,8 @@ class AsyncProducer:
         max_queue_depth: int | None = None,
         max_message_bytes: int | None = None,
         max_connections: int = 50,
+        spool: str | Path | None = None,
+        spool_max_bytes: int = DEFAULT_MAX_BYTES,
     ) -> None:
         settings = ProducerSettings.resolve(
             url, queue, max_queue_depth, max_message_bytes, os.environ
@@ -104,9 +90,14 @@ class AsyncProducer:
         self._writer = JobWriter(settings.queue, settings.max_queue_depth)
         self._retry = Retry(backoff(), retries, RETRYABLE)
         self._redis = connect_async(settings.url, max_connections)
-        self._script_sha: str = self._redis.register_script(ENQUEUE).sha
-        self._waiting: deque[_Pending] = deque()
-        self._sender: asyncio.Task[None] | None = None
+        self._courier: Courier | None = None
+        if spool is not None:
+            held = Spool(Path(spool), spool_max_bytes)
+            self._courier = Courier(settings.url, held, self._writer)
+            self._retry = Retry(backoff(), 0, RETRYABLE)  # the courier tries again
+        self._sender = BatchSender(
+            settings.url, self._redis, self._writer, self._retry, self._courier
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -121,17 +112,22 @@ class AsyncProducer:
 
     async def close(self) -> None:
         """Send what is still waiting, then give the connections back."""
-        if self._sender is not None:
-            await asyncio.shield(self._sender)  # who gives up waiting must not end it for all
+        await self._sender.close()
+        if self._courier is not None:
+            await asyncio.to_thread(self._courier.close)
         await self._redis.aclose()
+
+    @property
+    def spooled(self) -> int:
+        """See `Producer.spooled`."""
+        return 0 if self._courier is None else self._courier.count
 
     async def append(
         self, key: str, *messages: ChatMessage, dedup_key: str | None = None, ack: Ack | None = None
     ) -> Receipt:
         """See `Producer.append`."""
         operation = self._requests.append(key, messages, dedup_key)
-        ids = tuple(message.message_id or "" for message in operation.messages)
-        return await self._write(operation, ack, ids)
+        return await self._write(operation, ack, operation.message_ids)
 
     async def rollback(
         self, key: str, message_id: str | None = None, *, ack: Ack | None = None
@@ -247,7 +243,11 @@ class AsyncProducer:
         is_again: bool = False,
     ) -> Receipt:
         ack = self._ack if ack is None else check_ack(ack)
-        enqueued = await self._enqueue(operation, ack)
+        enqueued = await self._sender.enqueue(operation, ack)
+        if isinstance(enqueued, Spooled):
+            if ack == "queued":
+                return Receipt(operation.op_id, message_ids, spooled=True)
+            enqueued = await self._send_after(enqueued, operation, ack)
         if is_again:
             enqueued = SENT_AGAIN
         if ack == "stored" and isinstance(operation, Write):
@@ -256,89 +256,27 @@ class AsyncProducer:
         return Receipt(operation.op_id, message_ids)
 
     async def _read(self, operation: Operation) -> Any:
-        enqueued = await self._enqueue(operation, "queued")
+        if self._courier is not None and self._courier.count:  # the answer would lack own writes
+            await asyncio.to_thread(self._courier.wait_empty, self._timeout_seconds)
+        enqueued = await self._sender.enqueue(operation, "queued")
+        if isinstance(enqueued, Spooled):
+            raise not_yet_sent(self.spooled)
         value = await self._await_result(operation, "queued", enqueued.last_result)
         if isinstance(operation, Read):  # an answer may be large, and nobody will ask for it again
             with server_errors(self.url):
                 await self._redis.unlink(result_key(operation))
         return value
 
-    async def _enqueue(self, operation: Operation, ack: Ack) -> Enqueued:
-        job = self._writer.job(operation, ack)
-        done: asyncio.Future[Enqueued] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Pending(operation, ack, job, done))
-        if self._sender is None:
-            self._sender = asyncio.create_task(self._send_waiting())
-        # Not the batch: a caller that gives up takes only its own future with it.
-        return await done
-
-    async def _send_waiting(self) -> None:
-        batch: list[_Pending] = []
-        try:
-            while self._waiting:
-                batch = self._next_batch()
-                await self._send_batch(batch)
-        except BaseException:  # the loop is being closed: nobody may wait for ever
-            for item in (*batch, *self._waiting):
-                item.done.cancel()
-            self._waiting.clear()
-            raise
-        finally:
-            self._sender = None
-
-    def _next_batch(self) -> list[_Pending]:
-        batch: list[_Pending] = []
-        size_bytes = 0
-        while self._waiting and len(batch) < MAX_BATCH_JOBS and size_bytes < MAX_BATCH_BYTES:
-            batch.append(self._waiting.popleft())
-            size_bytes += len(batch[-1].job[-1])
-        return batch
-
-    async def _send_batch(self, batch: list[_Pending]) -> None:
-        call = self._writer.script_call(item.job for item in batch)
-        fsync = any(item.ack == "fsynced" for item in batch)
-
-        failures = 0
-
-        async def attempt() -> tuple[list[Any], Any]:
-            return await self._evaluate(call, fsync=fsync)
-
-        async def count(_error: Exception) -> None:
-            nonlocal failures
-            failures += 1
-
-        try:
-            replies, fsynced = await self._retry.call_with_retry(attempt, count, is_retryable)
-        except Exception as error:
-            for item in batch:
-                known = isinstance(error, redis.RedisError)
-                _fail(item, explain(error, self.url, item.operation) if known else error)
-            return
-        for item, reply in zip(batch, replies, strict=True):
-            try:
-                enqueued = self._writer.parse_reply(reply)
-                if item.ack == "fsynced":
-                    check_fsynced(fsynced, item.operation)
-            except BackscrollError as error:
-                _fail(item, error)
-            else:
-                if not item.done.done():
-                    item.done.set_result(SENT_AGAIN if failures else enqueued)
-
-    async def _evaluate(self, call: list[Any], *, fsync: bool) -> tuple[list[Any], Any]:
-        """One round trip: the script's reply, and WAITAOF's (or its error) if `fsync`."""
-        while True:
-            async with self._redis.pipeline(transaction=False) as pipeline:
-                pipeline.evalsha(self._script_sha, *call)
-                if fsync:
-                    pipeline.execute_command("WAITAOF", 1, 0, int(SOCKET_TIMEOUT_SECONDS * 500))
-                enqueued, *fsynced = await pipeline.execute(raise_on_error=False)
-            if isinstance(enqueued, redis.exceptions.NoScriptError):
-                await self._redis.script_load(ENQUEUE)
-            elif isinstance(enqueued, Exception):
-                raise enqueued
-            else:
-                return enqueued, fsynced[0] if fsync else None
+    async def _send_after(self, spooled: Spooled, operation: Operation, ack: Ack) -> Enqueued:
+        """Wait until the spool is sent as far as `operation`, then ask what became of it."""
+        courier = self._courier
+        if courier is not None and await asyncio.to_thread(
+            courier.wait_sent, spooled.number, self._timeout_seconds
+        ):
+            enqueued = await self._sender.enqueue(operation, ack)
+            if isinstance(enqueued, Enqueued):
+                return SENT_AGAIN
+        raise still_spooled(operation, self.spooled)
 
     async def _await_result(self, operation: Operation, ack: Ack, after: str) -> Any:
         deadline = time.monotonic() + self._timeout_seconds
@@ -353,7 +291,7 @@ class AsyncProducer:
                 if not await self._redis.exists(job_key(operation)):
                     # Done before anybody wanted its result; the store knows what came of it.
                     job = self._writer.job(operation, ack)
-                    await self._evaluate(self._writer.script_call([job]), fsync=False)
+                    await self._sender.evaluate(self._writer.script_call([job]), fsync=False)
             return None
 
         with server_errors(self.url, operation):
@@ -365,8 +303,3 @@ class AsyncProducer:
 
 async def _ignore(_error: Exception) -> None:
     """`Retry` reports every failure to somebody; the last one is raised anyway."""
-
-
-def _fail(item: _Pending, error: Exception) -> None:
-    if not item.done.done():
-        item.done.set_exception(error)

@@ -21,6 +21,8 @@ Arguments = dict[str, Any]
 
 MAX_PAGE: Final = 1_000
 MAX_QUERY_CHARS: Final = 1_000
+_NO_MICROS: Final = "must be microseconds from 1970 to the year 9999"
+
 TEXT_ATTRIBUTES: Final = ("name", "agent", "channel", "room", "sender", "turn_id")
 ATTRIBUTES: Final = (*TEXT_ATTRIBUTES, "state", "pinned")
 
@@ -32,16 +34,12 @@ def shown(value: object) -> str:
 
 
 class ArgumentReader:
-    """Takes arguments one by one, checks their types, and knows which nobody took."""
+    """Takes arguments out of a mapping one by one and checks their types."""
 
     __slots__ = ("_values",)
 
     def __init__(self, values: Arguments) -> None:
-        self._values = values  # which it empties
-
-    @property
-    def unread(self) -> list[str]:
-        return list(self._values)
+        self._values = values
 
     def nothing_left(self, where: str) -> None:
         if self._values:
@@ -66,15 +64,17 @@ class ArgumentReader:
         return check_key(value)
 
     def at(self) -> int:
-        value = self.micros("at")
+        value = self._values.pop("at", None)
+        if type(value) is int and 0 <= value < LATEST_MICROS:
+            return value
         if value is None:
             raise InvalidInputError("at", "is missing")
-        return value
+        raise InvalidInputError("at", _NO_MICROS)
 
     def micros(self, name: str) -> int | None:
         value: int | None = self.take(name, int, None)
         if value is not None and not 0 <= value < LATEST_MICROS:
-            raise InvalidInputError(name, "must be microseconds from 1970 to the year 9999")
+            raise InvalidInputError(name, _NO_MICROS)
         return value
 
     def text(self, name: str) -> str | None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -21,6 +24,7 @@ from producer.answers import (
     answered_receipt,
     answered_session,
 )
+from producer.channel import Channel
 from producer.connection import (
     RETRYABLE,
     SOCKET_TIMEOUT_SECONDS,
@@ -29,6 +33,7 @@ from producer.connection import (
     is_retryable,
     server_errors,
 )
+from producer.courier import Courier
 from producer.enqueue import (
     ASK_AGAIN_SECONDS,
     ENQUEUE,
@@ -36,18 +41,23 @@ from producer.enqueue import (
     Ack,
     Enqueued,
     JobWriter,
+    Spooled,
     best_result,
     check_ack,
     check_fsynced,
     job_key,
     no_word,
+    not_yet_sent,
     parse_result,
     result_key,
+    still_spooled,
 )
+from producer.errors import ServerUnavailableError
 from producer.messages import ChatMessage, SearchFilter, SearchHit, SessionInfo, SessionPage, State
 from producer.operations import Operation, Read, Write
 from producer.requests import UNSET, Receipt, Requests, Unset
 from producer.settings import ProducerSettings
+from producer.spool import DEFAULT_MAX_BYTES, Spool
 
 
 class Producer:
@@ -59,6 +69,10 @@ class Producer:
     `timeout_seconds` bounds how long a read or a "stored" waits for the worker.
     `retries` is how often a call is sent again after a connection error; always with the same op
     id, so that it is never applied twice.
+    `spool` names a file on this host's disk, one for each producer. While the server is away,
+    writes are kept there, up to `spool_max_bytes`, also over this process's death. They are sent in
+    their order when the server is back, before anything later; reads wait for that. Without one,
+    such calls raise `ServerUnavailableError`.
     """
 
     def __init__(
@@ -71,6 +85,8 @@ class Producer:
         retries: int = 5,
         max_queue_depth: int | None = None,
         max_message_bytes: int | None = None,
+        spool: str | Path | None = None,
+        spool_max_bytes: int = DEFAULT_MAX_BYTES,
     ) -> None:
         settings = ProducerSettings.resolve(
             url, queue, max_queue_depth, max_message_bytes, os.environ
@@ -83,7 +99,12 @@ class Producer:
         self._writer = JobWriter(settings.queue, settings.max_queue_depth)
         self._retry = Retry(backoff(), retries, RETRYABLE)
         self._redis = connect(settings.url)
-        self._script = self._redis.register_script(ENQUEUE)
+        self._idle_channels: list[Channel] = []
+        self._courier: Courier | None = None
+        if spool is not None:
+            held = Spool(Path(spool), spool_max_bytes)
+            self._courier = Courier(settings.url, held, self._writer)
+            self._retry = Retry(backoff(), 0, RETRYABLE)  # the courier tries again
 
     def __enter__(self) -> Self:
         return self
@@ -97,8 +118,20 @@ class Producer:
         self.close()
 
     def close(self) -> None:
-        """Give the connections back; the producer may not be used afterwards."""
+        """Give the connections back; the producer may not be used afterwards.
+
+        What is in the spool stays there for the next producer on it.
+        """
+        if self._courier is not None:
+            self._courier.close()
+        while self._idle_channels:
+            self._idle_channels.pop().reset()
         self._redis.close()
+
+    @property
+    def spooled(self) -> int:
+        """How many operations wait in the spool; 0 without one."""
+        return 0 if self._courier is None else self._courier.count
 
     def append(
         self, key: str, *messages: ChatMessage, dedup_key: str | None = None, ack: Ack | None = None
@@ -110,8 +143,7 @@ class Producer:
         back; with `ack="stored"` the receipt says whether it was a `duplicate`.
         """
         operation = self._requests.append(key, messages, dedup_key)
-        ids = tuple(message.message_id or "" for message in operation.messages)
-        return self._write(operation, ack, ids)
+        return self._write(operation, ack, operation.message_ids)
 
     def rollback(
         self, key: str, message_id: str | None = None, *, ack: Ack | None = None
@@ -236,27 +268,52 @@ class Producer:
     ) -> Receipt:
         ack = self._ack if ack is None else check_ack(ack)
         enqueued = self._enqueue(operation, ack, is_again=is_again)
+        if isinstance(enqueued, Spooled):
+            if ack == "queued":
+                return Receipt(operation.op_id, message_ids, spooled=True)
+            enqueued = self._send_after(enqueued, operation, ack)
         if ack == "stored" and isinstance(operation, Write):
             value = self._await_result(operation, ack, enqueued.last_result)
             return answered_receipt(value, operation.op_id, message_ids, enqueued.was_known)
         return Receipt(operation.op_id, message_ids)
 
     def _read(self, operation: Operation) -> Any:
-        enqueued = self._enqueue(operation, "queued")
+        if self._courier is not None and not self._courier.wait_empty(self._timeout_seconds):
+            raise not_yet_sent(self._courier.count)  # the answer would lack own writes
+        enqueued = self._send(operation, "queued")
         value = self._await_result(operation, "queued", enqueued.last_result)
         if isinstance(operation, Read):  # an answer may be large, and nobody will ask for it again
             with server_errors(self.url):
                 self._redis.unlink(result_key(operation))
         return value
 
-    def _enqueue(self, operation: Operation, ack: Ack, *, is_again: bool = False) -> Enqueued:
+    def _enqueue(
+        self, operation: Operation, ack: Ack, *, is_again: bool = False
+    ) -> Enqueued | Spooled:
+        if self._courier is None:
+            return self._send(operation, ack, is_again=is_again)
+        if not self._courier.count:
+            with suppress(ServerUnavailableError):
+                return self._send(operation, ack, is_again=is_again)
+        return Spooled(self._courier.take([self._writer.job(operation, ack)]))
+
+    def _send_after(self, spooled: Spooled, operation: Operation, ack: Ack) -> Enqueued:
+        """Wait until the spool is sent as far as `operation`, then ask what became of it."""
+        courier = self._courier
+        if courier is None or not courier.wait_sent(spooled.number, self._timeout_seconds):
+            raise still_spooled(operation, self.spooled)
+        return self._send(operation, ack, is_again=True)
+
+    def _send(self, operation: Operation, ack: Ack, *, is_again: bool = False) -> Enqueued:
         call = self._writer.script_call([self._writer.job(operation, ack)])
         failures = 0
 
         def attempt() -> Enqueued:
-            if ack == "fsynced":
-                return self._enqueue_and_fsync(operation, call)
-            return self._evaluate(self._redis, call)
+            with self._channel() as channel:
+                enqueued = self._evaluate(channel, call)
+                if ack == "fsynced":  # of this connection's writes, so it must be the same one
+                    check_fsynced(_fsync(channel), operation)
+                return enqueued
 
         def count(_error: Exception) -> None:
             nonlocal failures
@@ -266,27 +323,25 @@ class Producer:
             enqueued = self._retry.call_with_retry(attempt, count, is_retryable)
         return SENT_AGAIN if failures or is_again else enqueued
 
-    def _enqueue_and_fsync(self, operation: Operation, call: list[Any]) -> Enqueued:
-        # WAITAOF speaks of the writes of its own connection, so both must use the same one.
-        with redis.Redis(
-            connection_pool=self._redis.connection_pool, single_connection_client=True
-        ) as connection:
-            enqueued = self._evaluate(connection, call)
-            wait_ms = int(SOCKET_TIMEOUT_SECONDS * 500)
-            try:
-                reply: Any = connection.execute_command("WAITAOF", 1, 0, wait_ms)
-            except redis.ResponseError as error:
-                reply = error
-            check_fsynced(reply, operation)
-            return enqueued
-
-    def _evaluate(self, connection: redis.Redis, call: list[Any]) -> Enqueued:
+    @contextmanager
+    def _channel(self) -> Iterator[Channel]:
+        """A connection for this thread, for as long as it needs one."""
         try:
-            reply: Any = connection.evalsha(self._script.sha, *call)
-        except redis.exceptions.NoScriptError:
-            connection.script_load(ENQUEUE)
-            reply = connection.evalsha(self._script.sha, *call)
-        return self._writer.parse_reply(reply[0])
+            channel = self._idle_channels.pop()
+        except IndexError:
+            channel = Channel(self._redis)
+        if (
+            channel.pid != os.getpid()
+        ):  # this process was forked, and the connection is its parent's
+            channel = Channel(self._redis)
+        channel.refresh()
+        try:
+            yield channel
+        finally:
+            self._idle_channels.append(channel)
+
+    def _evaluate(self, channel: Channel, call: list[Any]) -> Enqueued:
+        return self._writer.parse_reply(channel.run(ENQUEUE, *call)[0])
 
     def _await_result(self, operation: Operation, ack: Ack, after: str) -> Any:
         deadline = time.monotonic() + self._timeout_seconds
@@ -301,7 +356,8 @@ class Producer:
                 if not self._redis.exists(job_key(operation)):
                     # Done before anybody wanted its result; the store knows what came of it.
                     job = self._writer.job(operation, ack)
-                    self._evaluate(self._redis, self._writer.script_call([job]))
+                    with self._channel() as channel:
+                        self._evaluate(channel, self._writer.script_call([job]))
             return None
 
         with server_errors(self.url, operation):
@@ -309,6 +365,14 @@ class Producer:
         if fields is None:
             raise no_word(operation, self._timeout_seconds, self.queue)
         return parse_result(fields)
+
+
+def _fsync(channel: Channel) -> Any:
+    try:
+        (reply,) = channel.call(("WAITAOF", 1, 0, int(SOCKET_TIMEOUT_SECONDS * 500)))
+    except redis.ResponseError as error:
+        return error
+    return reply
 
 
 def _ignore(_error: Exception) -> None:

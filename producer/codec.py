@@ -75,13 +75,12 @@ def parse_call(
         raise MalformedJobError(f"{shown(function)} is not a function a job may call")
     if instance is not None or positional != [] or not isinstance(named, dict):
         raise MalformedJobError(f"{function} takes named arguments only")
-    reader = ArgumentReader(named)
     try:
-        parsed = parse(op_id, reader)
+        parsed = parse(op_id, ArgumentReader(named))  # which takes them out of it
     except InvalidInputError as error:
         raise MalformedJobError(f"{function}: {error}") from None
-    if reader.unread:
-        names = ", ".join(sorted(map(repr, reader.unread)))[:200]
+    if named:
+        names = ", ".join(sorted(map(repr, named)))[:200]
         raise MalformedJobError(
             f"{function}: unknown argument {names}; a newer producer may have sent it"
         )

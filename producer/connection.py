@@ -78,12 +78,40 @@ def explain(error: Exception, url: str, operation: Operation | None = None) -> B
         )
     if isinstance(error, RETRYABLE):
         unavailable = ServerUnavailableError(
-            f"no answer from {shown}: {said}. Is the server running there? "
-            "If it is elsewhere, say so with url= or BACKSCROLL_REDIS_URL."
+            f"no answer from {shown}: {said}. {_remedy(url, said)}"
         )
         unavailable.operation = operation
         return unavailable
-    return ServerRefusedError(f"{shown} refused: {said}")
+    if is_forbidden(error):
+        said = (
+            f"{said.partition(' script: ')[0]}. This user lacks a right: ACL LOG on the server "
+            "names it, and deploy/redis/users.acl those that Backscroll needs"
+        )
+    return ServerRefusedError(f"{shown} refused: {said}.")
+
+
+def is_forbidden(error: Exception) -> bool:
+    """Whether the server's ACL keeps this user from what was asked, perhaps within a script."""
+    # Of what a script may not do, servers say only "ERR": Valkey in the one way, Redis the other.
+    return isinstance(error, redis.exceptions.NoPermissionError) or str(error).startswith(
+        ("ACL failure in script", "The user executing the script can't")
+    )
+
+
+def _remedy(url: str, said: str) -> str:
+    """What to do about a connection that failed with these words."""
+    if "CERTIFICATE_VERIFY_FAILED" in said:
+        return (
+            "Name the CA that signed the server's certificate with ?ssl_ca_certs=/path/to/ca.pem "
+            "in the URL, and the host as the certificate has it."
+        )
+    if url.startswith("rediss://"):
+        if any(sign in said for sign in ("No such file", "Permission denied", "X509", "PEM")):
+            return "Can the files be read that the URL names (ssl_ca_certs, ssl_certfile ...)?"
+        return "Is the server running there, and with TLS on that port? redis:// is without."
+    return (
+        "Is the server running there? If it is elsewhere, say so with url= or BACKSCROLL_REDIS_URL."
+    )
 
 
 @contextmanager
@@ -91,4 +119,14 @@ def _usable_url(url: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError) as error:
-        raise InvalidSettingError(f"url: {hide_password(url)!r} cannot be used: {error}") from None
+        # Where the password ends is not known if it holds a "/", and the error may quote a part.
+        scheme, _, rest = url.partition("://")
+        shown, problem = hide_password(url), str(error)
+        if "@" in rest:
+            shown = hide_password(f"{scheme}://***@{rest.rpartition('@')[2]}")
+        if not problem.startswith("Invalid value for"):
+            problem = (
+                "it is not scheme://user:password@host:port/0; in a password, "
+                "write / as %2F, # as %23, ? as %3F, @ as %40, % as %25"
+            )
+        raise InvalidSettingError(f"url: {shown!r} cannot be used: {problem}") from None

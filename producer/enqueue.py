@@ -15,12 +15,14 @@ from typing import Any, Final, Literal, NamedTuple
 import orjson
 from rq.results import Result
 
+from producer.channel import Script
 from producer.codec import encode
 from producer.errors import (
     InvalidInputError,
     NotConfirmedError,
     OperationRefusedError,
     QueueFullError,
+    ServerUnavailableError,
 )
 from producer.messages import from_micros
 from producer.operations import Operation, Read, Upkeep
@@ -40,7 +42,7 @@ _QUEUES_KEY: Final = "rq:queues"
 # at the writes of its own connection. The reply has for each job the queue's depth, 0 if the queue
 # was full, or -1 if the job was known; and the id of the last result there is, since who waits
 # wants the next.
-ENQUEUE: Final = """
+ENQUEUE: Final = Script("""
 local replies, depth = {}, redis.call('LLEN', KEYS[1])
 for i = 3, #ARGV, 5 do
   local id, ttl, time = ARGV[i], ARGV[i + 1], ARGV[i + 2]
@@ -64,7 +66,7 @@ for i = 3, #ARGV, 5 do
 end
 redis.call('SADD', KEYS[2], KEYS[1])
 return replies
-"""
+""")
 
 Job = tuple[str, int, str, str, bytes]
 """What the script takes of a job: id, result_ttl, time, description, data."""
@@ -75,6 +77,12 @@ class Enqueued(NamedTuple):
 
     was_known: bool
     last_result: str
+
+
+class Spooled(NamedTuple):
+    """That the server could not be told yet; the job's number in the spool."""
+
+    number: int
 
 
 # After a lost reply nobody can tell whose job it is that the server knows: take any result.
@@ -96,7 +104,7 @@ class JobWriter:
         return operation.op_id, ttl, time, operation.describe(), encode(operation)
 
     def script_call(self, jobs: Iterable[Job]) -> list[Any]:
-        """What EVALSHA takes after the script's hash: number of keys, keys, arguments."""
+        """What the script takes: number of keys, keys, arguments."""
         return [*self._head, *chain.from_iterable(jobs)]
 
     def parse_reply(self, reply: tuple[int, bytes]) -> Enqueued:
@@ -165,6 +173,22 @@ def no_word(operation: Operation, timeout_seconds: float, queue: str) -> NotConf
         f"no word from the worker on this {operation.kind} for {timeout_seconds:g} s; it may still "
         f"be carried out. Does a worker run on queue {queue!r}? `backscroll check` tells.",
         operation,
+    )
+
+
+def still_spooled(operation: Operation, count: int) -> NotConfirmedError:
+    """The error for an operation that the server has not been told of in time."""
+    return NotConfirmedError(
+        f"the server is away, and {count:,} operations wait in the spool; "
+        "they are sent when it is back",
+        operation,
+    )
+
+
+def not_yet_sent(count: int) -> ServerUnavailableError:
+    """The error for a read while writes before it have not reached the server."""
+    return ServerUnavailableError(
+        f"the server is away, and {count:,} operations of before wait in the spool"
     )
 
 

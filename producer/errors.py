@@ -64,6 +64,24 @@ class QueueFullError(BackscrollError):
         self.limit = limit
 
 
+class SpoolFullError(BackscrollError):
+    """The server is away and the spool holds as much as it may; the operation was not kept."""
+
+    retryable = True
+
+    def __init__(self, path: str, max_bytes: int) -> None:
+        super().__init__(
+            f"the spool {path} is full: it may hold {max_bytes:,} bytes. It empties by itself "
+            "when the server is back; spool_max_bytes= lets it grow further."
+        )
+        self.path = path
+        self.max_bytes = max_bytes
+
+
+class SpoolUnusableError(BackscrollError):
+    """The spool's file cannot be used (disk full, in use, damaged); the operation was not kept."""
+
+
 class NotConfirmedError(BackscrollError):
     """The operation was enqueued, but its confirmation did not come in time.
 

@@ -207,6 +207,8 @@ class Limits:
 
 def check_text(name: str, value: object, max_chars: int, *, may_be_empty: bool = False) -> str:
     """`value` if it is text of at most `max_chars` characters without control characters."""
+    if isinstance(value, str) and 0 < len(value) <= max_chars and value.isprintable():
+        return value  # nearly always; what is not printable may still be allowed
     if not isinstance(value, str):
         raise InvalidInputError(name, f"must be text, not {type(value).__name__}")
     if not value and not may_be_empty:

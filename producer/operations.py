@@ -6,9 +6,8 @@ raises `InvalidInputError` for what does not fit.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
-from datetime import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import ClassVar, Self
 
 from producer.arguments import (
@@ -80,28 +79,39 @@ class Upkeep(Operation):
 
 @dataclass(frozen=True, slots=True)
 class Append(Write):
-    """Add messages at the end of a session, all or none; creates the session."""
+    """Add messages at the end of a session, all or none; creates the session.
+
+    A message's id follows from the op id and its place; one without a time of its own is of `at`.
+    Neither travels, and `stamped` puts them in where a whole message is wanted.
+    """
 
     kind = "append"
     key: str
     messages: tuple[ChatMessage, ...]
 
+    @property
+    def message_ids(self) -> tuple[str, ...]:
+        return tuple([message_id(self.op_id, index) for index in range(len(self.messages))])
+
+    def stamped(self) -> tuple[ChatMessage, ...]:
+        """The messages as readers get them, with their ids and times."""
+        at = from_micros(self.at)
+        return tuple(
+            ChatMessage(message.role, message.content, message.extra, id_, message.created_at or at)
+            for message, id_ in zip(self.messages, self.message_ids, strict=True)
+        )
+
     def arguments(self) -> Arguments:
-        # Message ids follow from the op id, and most messages share its time: neither travels.
         return {
             "at": self.at,
             "key": self.key,
-            "messages": [_message_fields(message, self.at) for message in self.messages],
+            "messages": [_message_fields(message) for message in self.messages],
         }
 
     @classmethod
     def parse(cls, op_id: str, arguments: ArgumentReader) -> Self:
         at, key = arguments.at(), arguments.key()
-        now = from_micros(at)
-        messages = tuple(
-            _parse_message(item, message_id(op_id, index), now)
-            for index, item in enumerate(arguments.take("messages", list))
-        )
+        messages = tuple([_parse_message(item) for item in arguments.take("messages", list)])
         check_messages(messages, _WORKER_LIMITS)
         return cls(op_id, at, key, messages)
 
@@ -135,13 +145,13 @@ class Replace(Write):
     def arguments(self) -> Arguments:
         return {
             **Operation.arguments(self),
-            "message": _message_fields(self.message, self.at),
+            "message": _message_fields(self.message),
         }
 
     @classmethod
     def parse(cls, op_id: str, arguments: ArgumentReader) -> Self:
         at, key = arguments.at(), arguments.key()
-        message = _parse_message(arguments.take("message", dict), None, None)
+        message = _parse_message(arguments.take("message", dict))
         check_messages([message], _WORKER_LIMITS)
         return cls(op_id, at, key, message, arguments.text("message_id"))
 
@@ -295,19 +305,6 @@ class Compact(Upkeep):
         return cls(op_id, arguments.at())
 
 
-def stamp(op_id: str, at: int, messages: Iterable[ChatMessage]) -> tuple[ChatMessage, ...]:
-    """`messages` with the ids that follow from `op_id`, and with `at` where they have no time."""
-    now = from_micros(at)
-    return tuple(
-        replace(
-            message,
-            message_id=message_id(op_id, index),
-            created_at=message.created_at or now,
-        )
-        for index, message in enumerate(messages)
-    )
-
-
 def _set_fields(where: SessionFilter | SearchFilter) -> Arguments:
     return {
         field.name: value
@@ -316,26 +313,28 @@ def _set_fields(where: SessionFilter | SearchFilter) -> Arguments:
     }
 
 
-def _message_fields(message: ChatMessage, at: int) -> Arguments:
+def _message_fields(message: ChatMessage) -> Arguments:
     values: Arguments = {"role": message.role, "content": message.content}
     if message.extra is not None:
         values["extra"] = message.extra
-    if message.created_at is not None and (micros := to_micros(message.created_at)) != at:
-        values["created_at"] = micros
+    if message.created_at is not None:
+        values["created_at"] = to_micros(message.created_at)
     return values
 
 
-def _parse_message(fields: object, own_id: str | None, at: datetime | None) -> ChatMessage:
+def _parse_message(fields: object) -> ChatMessage:
     if not isinstance(fields, dict):
         raise InvalidInputError("messages", "each must be an object with role and content")
+    role, content = fields.get("role"), fields.get("content")
+    if len(fields) == 2 and type(role) is str and type(content) is str:  # nearly all of them
+        return ChatMessage(role, content)
     reader = ArgumentReader(fields)
     created_at = reader.micros("created_at")
     message = ChatMessage(
         reader.take("role", str),
         reader.take("content", str),
         reader.take("extra", dict, None),
-        own_id,
-        at if created_at is None else from_micros(created_at),
+        created_at=None if created_at is None else from_micros(created_at),
     )
     reader.nothing_left("messages")
     return message

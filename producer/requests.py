@@ -41,7 +41,6 @@ from producer.operations import (
     Replace,
     Rollback,
     Search,
-    stamp,
 )
 
 
@@ -60,13 +59,15 @@ class Receipt:
 
     `op_id` is also the RQ job's id. With `ack="stored"`, `affected` says how many messages (or
     sessions) the operation touched, 0 when there was nothing to do, and `duplicate` that its op
-    id had been applied before; both are None when the worker was not waited for.
+    id had been applied before; both are None when the worker was not waited for. `spooled`: the
+    server could not be reached, and the operation waits in the producer's spool.
     """
 
     op_id: str
     message_ids: tuple[str, ...] = ()
     affected: int | None = None
     duplicate: bool | None = None
+    spooled: bool = False
 
 
 class Requests:
@@ -77,11 +78,12 @@ class Requests:
 
     def append(self, key: str, messages: tuple[ChatMessage, ...], dedup_key: str | None) -> Append:
         check_messages(messages, self._limits)
-        op_id = new_op_id() if dedup_key is None else derived_op_id(check_key(key), dedup_key)
-        if dedup_key is not None:
+        if dedup_key is None:
+            op_id = new_op_id()
+        else:
             check_text("dedup_key", dedup_key, MAX_ATTRIBUTE_CHARS)
-        at = _now()
-        return Append(op_id, at, check_key(key), stamp(op_id, at, messages))
+            op_id = derived_op_id(check_key(key), dedup_key)
+        return Append(op_id, _now(), check_key(key), messages)
 
     def rollback(self, key: str, message_id: str | None) -> Rollback:
         return Rollback(new_op_id(), _now(), check_key(key), _optional("message_id", message_id))

@@ -91,8 +91,8 @@ def server_url(url: str | None = None, environ: Mapping[str, str] = os.environ) 
 
 def hide_password(url: str) -> str:
     """`url` as it may be shown to people: with *** for its password."""
-    url = re.sub(r"(?<=://)([^:/@]*):([^/]*)@", r"\1:***@", url)
-    return re.sub(r"([?&]password=)[^&]*", r"\1***", url)
+    url = re.sub(r"(?<=://)([^:/@]*):(.*)@", r"\1:***@", url)  # a password may hold anything
+    return re.sub(r"([?&](?:ssl_)?password=)[^&]*", r"\1***", url)
 
 
 def check_queue_name(name: str) -> str:

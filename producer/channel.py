@@ -1,0 +1,107 @@
+"""One connection of a client's, used straight, and its replies read when it suits.
+
+redis-py's own calls borrow a connection from the pool and give it back each time, which takes
+longer than all the rest of a small call. What connecting, logging in and packing mean stays its.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from typing import Any, Final
+
+import redis
+
+Command = tuple[Any, ...]
+
+_FRESH_SECONDS: Final = 1.0
+
+
+class Script:
+    """A Lua script, which the server is told once and then called by its hash."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+    def call(self, *arguments: Any) -> Command:
+        """The command that runs it: number of keys, keys, arguments."""
+        return ("EVALSHA", self.sha, *arguments)
+
+    def told(self, *arguments: Any) -> Command:
+        """As `call`, for a server that does not know the script."""
+        return ("EVAL", self.text, *arguments)
+
+
+class Channel:
+    """A connection for one user at a time. After any failure the next command connects anew."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._connection: Any = client.connection_pool.make_connection()
+        self._expected = 0
+        self._used_at = 0.0
+        self.pid = os.getpid()
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether there are replies that nobody has read yet."""
+        return self._expected > 0
+
+    def call(self, *commands: Command) -> list[Any]:
+        """Send `commands` in one go and read their replies, as `receive`."""
+        self.send(*commands)
+        return self.receive()
+
+    def run(self, script: Script, *arguments: Any) -> Any:
+        """Run `script` and return its reply, telling the server the script if need be."""
+        try:
+            return self.call(script.call(*arguments))[0]
+        except redis.exceptions.NoScriptError:
+            return self.call(script.told(*arguments))[0]
+
+    def send(self, *commands: Command) -> None:
+        """Send `commands` in one go; `receive` then has their replies."""
+        self._expected = len(commands)
+        try:
+            self._connection.send_packed_command(self._connection.pack_commands(commands))
+        except BaseException:
+            self.reset()
+            raise
+
+    def receive(self) -> list[Any]:
+        """What the server says to each command sent; raises the first error among it."""
+        try:
+            replies = [self._read() for _ in range(self._expected)]
+        except BaseException:
+            self.reset()
+            raise
+        self._expected = 0
+        self._used_at = time.monotonic()
+        for reply in replies:
+            for item in reply if isinstance(reply, list) else [reply]:  # EXEC's is a list
+                if isinstance(item, Exception):
+                    raise item
+        return replies
+
+    def refresh(self) -> None:
+        """Connect anew if the server has hung up since the last call, unless that was just now."""
+        if time.monotonic() - self._used_at < _FRESH_SECONDS:
+            return
+        try:
+            is_stale = self._connection.can_read()  # the end of the stream, or what nobody awaits
+        except redis.RedisError:
+            is_stale = True
+        if is_stale:
+            self.reset()
+
+    def reset(self) -> None:
+        """Hang up; replies not read yet are lost."""
+        self._expected = 0
+        self._connection.disconnect()
+
+    def _read(self) -> Any:
+        try:
+            return self._connection.read_response()
+        except redis.ResponseError as error:
+            return error
