@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -163,9 +165,46 @@ def test_a_restarted_servers_empty_script_cache_goes_unnoticed(
     assert [job.id for job in reservations.take(1)] == ["a"]
 
 
-def test_waiting_takes_nothing(client: redis.Redis, reservations: Reservations) -> None:
-    assert not reservations.wait(1)
-    push(client, *"ab")
-    assert reservations.wait(1)
-    assert ids(client, QUEUE) == list("ab")
+def test_a_wait_ends_with_the_first_job_and_takes_it(
+    client: redis.Redis, server_url: str, reservations: Reservations
+) -> None:
+    assert reservations.wait_and_take(1, 5) == []
+    with redis.Redis.from_url(server_url) as other, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(reservations.wait_and_take, 30, 5)
+        while not _is_blocked(other):
+            time.sleep(0.01)
+        push(other, *"ab")
+        jobs = waiting.result(timeout=10)
+    # Whoever pushes one by one may be faster or slower than the take; what is taken is in order.
+    taken = [job.id for job in jobs]
+    assert taken
+    assert taken + ids(client, QUEUE) == list("ab")
+    assert in_flight(client) == taken
+
+
+def test_a_wait_is_over_at_once_when_jobs_are_there(
+    client: redis.Redis, reservations: Reservations
+) -> None:
+    push(client, *"abc")
+    assert [job.id for job in reservations.wait_and_take(30, 2)] == ["a", "b"]
+    assert ids(client, QUEUE) == ["c"]
+
+
+def test_a_wait_takes_nothing_from_a_server_that_lost_its_scripts_or_is_suspended(
+    client: redis.Redis, reservations: Reservations
+) -> None:
+    push(client, "a")
+    client.script_flush()
+    assert reservations.wait_and_take(1, 1) == []
     assert in_flight(client) == []
+    assert [job.id for job in reservations.take(1)] == ["a"]
+    push(client, "b")
+    suspend(client)
+    with pytest.raises(SuspendedError):
+        reservations.wait_and_take(1, 1)
+    assert ids(client, QUEUE) == ["b"]
+
+
+def _is_blocked(client: redis.Redis) -> bool:
+    clients: Any = client.info("clients")
+    return int(clients["blocked_clients"]) > 0

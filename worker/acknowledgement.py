@@ -7,6 +7,7 @@ it). If it is lost, the jobs are applied again, and their op ids keep that from 
 from __future__ import annotations
 
 import time
+from functools import cached_property
 from typing import Any, Final
 
 import orjson
@@ -19,22 +20,34 @@ from rq.results import Result
 from rq.utils import now, utcformat
 
 from producer.answers import Answer, to_json
+from producer.channel import Command
 from producer.errors import OperationRefusedError
 from producer.serializer import OrjsonSerializer
 from worker.reservation import ReservedJob
 
 MAX_ANSWER_BYTES: Final = 32 * 1024 * 1024
 
-# The group's ids are nearly always the head of the list, and go in one command. If others got
-# between them (a stock worker beside this one keeps its own there), each is taken out by itself.
+# Takes the ids after the first ARGV[1] out of the intermediate list, and deletes the jobs of all
+# that are not among those first ones. They are nearly always the head of the list, and go in one
+# command; if others got between them (a stock worker beside this one keeps its own there), each is
+# taken out by itself.
 _RELEASE: Final = """
-local head, is_head = redis.call('LRANGE', KEYS[1], 0, #ARGV - 1), true
-for i, id in ipairs(ARGV) do is_head = is_head and head[i] == id end
-if is_head then
-  redis.call('LTRIM', KEYS[1], #ARGV, -1)
-else
-  for _, id in ipairs(ARGV) do redis.call('LREM', KEYS[1], 1, id) end
+local kept_count, kept, keys = tonumber(ARGV[1]), {}, {}
+for i = 2, kept_count + 1 do kept[ARGV[i]] = true end
+local before = kept_count + 1
+local count = #ARGV - before
+local head, is_head = redis.call('LRANGE', KEYS[1], 0, count - 1), true
+for i = 1, count do
+  local id = ARGV[before + i]
+  is_head = is_head and head[i] == id
+  if not kept[id] then keys[#keys + 1] = 'rq:job:' .. id end
 end
+if is_head then
+  redis.call('LTRIM', KEYS[1], count, -1)
+else
+  for i = 1, count do redis.call('LREM', KEYS[1], 1, ARGV[before + i]) end
+end
+for i = 1, #keys, 1000 do redis.call('DEL', unpack(keys, i, math.min(i + 999, #keys))) end
 """
 
 
@@ -50,22 +63,19 @@ class Acknowledgement:
         self._intermediate_key = intermediate_key
         self._failed_key = FailedJobRegistry.key_template.format(queue)
         self._finished_key = FinishedJobRegistry.key_template.format(queue)
-        self._pipeline: Pipeline = connection.pipeline(transaction=True)
-        self._started = time.monotonic()
         self._released: list[bytes] = []
-        self._forgotten: list[str] = []
+        self._kept: list[bytes] = []
         self._answer_bytes = 0
         self.succeeded = 0
         self.failed = 0
 
     def drop(self, job: ReservedJob) -> None:
         """There is nothing to do for this job: its hash is gone."""
-        self._released.append(job.raw_id)
+        self._keep(job)
 
     def succeed(self, job: ReservedJob, answer: Answer) -> None:
         """The job is done; its answer is published if anybody may be waiting for it."""
         self._released.append(job.raw_id)
-        self._forgotten.append(Job.key_for(job.id))
         self.succeeded += 1
         ttl = DEFAULT_RESULT_TTL if job.result_ttl is None else job.result_ttl
         if ttl == 0:
@@ -90,7 +100,7 @@ class Acknowledgement:
 
         For upkeep, which operators look for there.
         """
-        self._released.append(job.raw_id)
+        self._keep(job)
         self.succeeded += 1
         ttl = job.result_ttl or DEFAULT_RESULT_TTL
         self._publish(job, Result.Type.SUCCESSFUL, ttl, return_value=to_json(answer))
@@ -101,14 +111,13 @@ class Acknowledgement:
     def decline(self, job: ReservedJob, error: Exception) -> None:
         """A read that cannot be answered: its caller is told, and nobody else needs to know."""
         self._released.append(job.raw_id)
-        self._forgotten.append(Job.key_for(job.id))
         self.succeeded += 1
         ttl = job.result_ttl or DEFAULT_RESULT_TTL
         self._publish(job, Result.Type.FAILED, ttl, exc_string=_named(error))
 
     def fail(self, job: ReservedJob, error: Exception) -> None:
         """The job goes to RQ's failed registry, its payload untouched, to be looked at."""
-        self._released.append(job.raw_id)
+        self._keep(job)
         self.failed += 1
         self._end(job, "failed")
         self._pipeline.zadd(self._failed_key, {job.id: int(time.time()) + DEFAULT_FAILURE_TTL})
@@ -118,22 +127,33 @@ class Acknowledgement:
 
     def release_only(self, job: ReservedJob) -> None:
         """Let go of a job whose id or key is no RQ job's, so that nothing can be written to it."""
-        self._released.append(job.raw_id)
+        self._keep(job)
         self.failed += 1
 
-    def send(self) -> None:
-        """Everything above, the worker's counters, and the release of the jobs; in one go."""
-        pipeline, seconds = self._pipeline, time.monotonic() - self._started
-        if self._forgotten:
-            pipeline.delete(*self._forgotten)
+    def commands(self, seconds: float) -> list[Command]:
+        """Everything above, the worker's counters, and the release of the jobs; in one go.
+
+        `seconds` is how long the jobs took.
+        """
+        pipeline = self._pipeline
         if self._released:
-            pipeline.eval(_RELEASE, 1, self._intermediate_key, *self._released)
+            ids: list[Any] = [len(self._kept), *self._kept, *self._released]
+            pipeline.eval(_RELEASE, 1, self._intermediate_key, *ids)
         if self.succeeded:
             pipeline.hincrby(self._worker.key, "successful_job_count", self.succeeded)
         if self.failed:
             pipeline.hincrby(self._worker.key, "failed_job_count", self.failed)
         pipeline.hincrbyfloat(self._worker.key, "total_working_time", seconds)
-        pipeline.execute()
+        return [("MULTI",), *[command for command, _ in pipeline.command_stack], ("EXEC",)]
+
+    @cached_property
+    def _pipeline(self) -> Pipeline:  # made late: a job should not wait for it to be stored
+        return self._connection.pipeline(transaction=True)
+
+    def _keep(self, job: ReservedJob) -> None:
+        """Release the job, and leave its hash as it is."""
+        self._released.append(job.raw_id)
+        self._kept.append(job.raw_id)
 
     def _publish(self, job: ReservedJob, kind: Result.Type, ttl: int, **what: Any) -> None:
         result = Result(

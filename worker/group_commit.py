@@ -1,7 +1,9 @@
 """`GroupCommitWorker`: an RQ worker that commits jobs in groups.
 
 A round: take all that waits, up to a group; apply it in one transaction; acknowledge it in one
-pipeline. RQ's own loop keeps signals, suspension, burst mode and the worker's registration.
+pipeline. While the disk has one group, the next is fetched and decoded, and the server does what
+the last acknowledgement says. RQ's own loop keeps signals, suspension, burst mode and the worker's
+registration.
 
 It works from RQ's command line too, with the store and the rest from the environment:
 `rq worker -w worker.group_commit.GroupCommitWorker --url redis://… backscroll`
@@ -9,10 +11,9 @@ It works from RQ's command line too, with the store and the rest from the enviro
 
 from __future__ import annotations
 
+import gc
 import logging
-import signal
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import closing, suppress
 from typing import Any, Final
@@ -21,32 +22,22 @@ from rq import Queue
 from rq.exceptions import StopRequested
 from rq.worker import WorkerStatus
 
-from producer.codec import decode
+from producer.channel import Channel
 from producer.connection import connect, server_errors
-from producer.errors import (
-    BackscrollError,
-    InvalidSettingError,
-    MalformedJobError,
-    OperationRefusedError,
-    StoreUnavailableError,
-    StoreUnusableError,
-)
-from producer.operations import Operation, Read, Upkeep, Write
+from producer.errors import InvalidSettingError, StoreUnavailableError, StoreUnusableError
 from worker.acknowledgement import Acknowledgement
 from worker.backends import SessionBackend, open_backend, store_lock
-from worker.backends.base import Slices
-from worker.backends.lock import StoreLock
-from worker.jobs import upkeep_slices
+from worker.group import Group
+from worker.housekeeping import Housekeeping
 from worker.reservation import Reservations, ReservedJob, SuspendedError
 from worker.resilient import SERVER_TROUBLE, ResilientWorker
 from worker.settings import Settings
+from worker.standby import acquire_or_stop
 
 log = logging.getLogger("backscroll.worker")
 
 _IDLE_WAIT_SECONDS: Final = 5
 _LONGEST_PAUSE_SECONDS: Final = 3.0
-_STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
-Group = list[ReservedJob]
 
 
 class GroupCommitWorker(ResilientWorker):
@@ -56,7 +47,7 @@ class GroupCommitWorker(ResilientWorker):
         self._settings: Settings = options.pop("settings", None) or Settings.from_environment()
         self._on_wait: Callable[[str], None] | None = options.pop("on_wait", None)
         super().__init__(*args, **options)
-        self._upkeep: deque[tuple[ReservedJob, Slices[Any]]] = deque()
+        self._next: Group | None = None
         self._jobs_left: int | None = None
         self._busy_at = time.monotonic()
         self._must_put_back = True
@@ -68,14 +59,17 @@ class GroupCommitWorker(ResilientWorker):
             raise InvalidSettingError("queue: a store has one queue; name exactly one")
         self._queue: Queue = self.queues[0]
         self._reservations = Reservations(self.connection, self._queue.name, self._queue.key)
+        self._acknowledgements = Channel(self.connection)
         self._jobs_left = max_jobs
         on_wait = None if options.get("burst") else self._announce_wait
         with closing(store_lock(self._settings.store)) as lock:
-            if not self._acquire(lock, on_wait):
+            if not acquire_or_stop(lock, on_wait):
                 return False
             log.info("storing queue %r into %s", self._queue.name, self._settings.store)
             with open_backend(self._settings.store) as backend:
                 self._backend: SessionBackend = backend
+                self._housekeeping = Housekeeping(backend, self._settings, self._acknowledgement)
+                gc.freeze()  # what is there by now stays, and need not be looked through again
                 try:
                     has_worked = super().work(*args, **options)
                 finally:
@@ -90,7 +84,7 @@ class GroupCommitWorker(ResilientWorker):
     ) -> tuple[Any, Queue] | None:
         """The next group; None when a burst is over or the worker has idled long enough.
 
-        RQ's loop hands whatever comes from here to `execute_job`. An empty group goes once round
+        RQ's loop hands whatever comes from here to `execute_job`. With no group it goes once round
         the loop, which looks for signals and suspension, and lets upkeep have its slice.
         """
         while not self._stop_requested:
@@ -98,14 +92,14 @@ class GroupCommitWorker(ResilientWorker):
                 self.heartbeat()
                 if self._must_put_back:
                     self._put_back()
-                group = self._take()
-                if not group and not self._upkeep:
+                group = self._next_group()
+                if group is None and not self._housekeeping:
+                    self._confirm()
                     if timeout is None or self._has_idled(max_idle_time):
                         return None
                     self.set_state(WorkerStatus.IDLE)
-                    self._reservations.wait(_IDLE_WAIT_SECONDS)
-                    group = self._take()
-                if group or self._upkeep:
+                    group = self._wait_for_group()
+                if group or self._housekeeping:
                     self._busy_at = time.monotonic()
                 return group, self._queue
             except SuspendedError:
@@ -118,16 +112,16 @@ class GroupCommitWorker(ResilientWorker):
             except Exception as error:
                 self._note_crash(error)
                 raise
-        return [], self._queue
+        return None, self._queue
 
     def execute_job(self, job: Any, queue: Queue) -> None:
         """Apply and acknowledge one group, then do one slice of upkeep."""
-        group: Group = job
+        group: Group | None = job
         try:
-            if group:
+            if group is not None:
                 self._work_through(group)
-            if self._upkeep and not self._stop_requested:
-                self._do_upkeep_slice()
+            if self._housekeeping and not self._stop_requested:
+                self._keep_house()
         except SERVER_TROUBLE as error:
             # What was committed is safe; what was not acknowledged comes again, and is known.
             self._must_put_back = True
@@ -139,18 +133,6 @@ class GroupCommitWorker(ResilientWorker):
         if self._jobs_left is not None and self._jobs_left <= 0:
             self._stop_requested = True
 
-    def _acquire(self, lock: StoreLock, on_wait: Callable[[str], None] | None) -> bool:
-        """Take the lock, however long that is; False when a signal ended the wait."""
-        handlers = {number: signal.signal(number, _stop_waiting) for number in _STOP_SIGNALS}
-        try:
-            lock.acquire(on_wait)
-        except StopRequested:
-            return False
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-        return True
-
     def _note_crash(self, error: Exception) -> None:
         if not isinstance(error, StopRequested):  # that is how RQ's signal handler ends the loop
             self._crash = error
@@ -160,27 +142,6 @@ class GroupCommitWorker(ResilientWorker):
         if self._on_wait is not None:
             self._on_wait(holder)
 
-    def _take(self) -> Group:
-        # From here on a signal must let the group be finished: BUSY says so to RQ's handler.
-        was, self._state = self._state, WorkerStatus.BUSY
-        group: Group = []
-        try:
-            most = self._settings.group_size
-            if self._jobs_left is not None:
-                return (group := self._reservations.take(min(most, self._jobs_left)))
-            group = self._reservations.take(most)
-            if 1 < len(group) < most and self._settings.group_wait_ms:
-                time.sleep(self._settings.group_wait_ms / 1e3)
-                with suppress(SuspendedError):  # what is taken is carried out
-                    group += self._reservations.take(most - len(group))
-            if len(group) == most and not self._stop_requested:
-                # More is waiting. The server gets it ready while this group is committed.
-                self._reservations.ask(most)
-        finally:
-            if not group:
-                self._state = was
-        return group
-
     def _has_idled(self, max_idle_seconds: int | None) -> bool:
         idle_seconds = time.monotonic() - self._busy_at
         return max_idle_seconds is not None and idle_seconds > max_idle_seconds
@@ -188,57 +149,92 @@ class GroupCommitWorker(ResilientWorker):
     def _put_back(self) -> None:
         """Start from what the queue says: nothing is in flight, no upkeep is under way.
 
-        What was asked for and not looked at goes back with the rest.
+        What was asked for or decoded, and not applied, goes back with the rest.
         """
-        self._upkeep.clear()
+        self._housekeeping.clear()
+        self._next = None
+        with suppress(*SERVER_TROUBLE):
+            self._confirm()
         count = self._reservations.put_back()
         self._must_put_back = False
         if count:
             log.warning("put %d jobs that were in flight back to the head of the queue", count)
 
+    @property
+    def _most(self) -> int:
+        """How many jobs the next group may have."""
+        most = self._settings.group_size
+        return most if self._jobs_left is None else min(most, self._jobs_left)
+
+    def _next_group(self) -> Group | None:
+        # From here on a signal must let the group be finished: BUSY says so to RQ's handler.
+        was, self._state = self._state, WorkerStatus.BUSY
+        group, self._next = self._next, None
+        if group is not None:
+            self._ask_after(group)
+            return group
+        try:
+            group = self._group(self._reservations.take(self._most))
+        finally:
+            if group is None:
+                self._state = was
+        return group
+
+    def _wait_for_group(self) -> Group | None:
+        # A signal may break off the wait. What was taken in that moment is put back at the end.
+        jobs = self._reservations.wait_and_take(_IDLE_WAIT_SECONDS, self._most)
+        if jobs:
+            self._state = WorkerStatus.BUSY
+        return self._group(jobs)
+
+    def _group(self, jobs: list[ReservedJob]) -> Group | None:
+        """The group of what was taken, after the time it may have to grow."""
+        if not jobs:
+            return None
+        if self._jobs_left is None and self._settings.group_wait_ms and 1 < len(jobs) < self._most:
+            time.sleep(self._settings.group_wait_ms / 1e3)
+            with suppress(SuspendedError):  # what is taken is carried out
+                jobs += self._reservations.take(self._most - len(jobs))
+        group = Group(jobs, self._acknowledgement())
+        self._ask_after(group)
+        return group
+
+    def _ask_after(self, group: Group) -> None:
+        """When more is waiting, have the server get it ready while this group is applied."""
+        if group.size >= self._most and self._jobs_left is None and not self._stop_requested:
+            self._reservations.ask(self._most)
+
+    def _prepare_next(self) -> None:
+        """Decode the group that was asked for; whatever goes wrong must not touch this one."""
+        if not self._reservations.has_asked:
+            return
+        try:
+            jobs = self._reservations.take(self._most)
+            self._next = Group(jobs, self._acknowledgement()) if jobs else None
+        except SuspendedError:
+            self.look_for_suspension = True
+        except SERVER_TROUBLE as error:
+            self._must_put_back = True
+            log.error("the server fails: %s; what is in flight is taken up again", error)
+
     def _work_through(self, group: Group) -> None:
         started = time.monotonic()
-        acknowledgement = self._acknowledgement()
-        decoded = [(job, self._decode(job, acknowledgement)) for job in group]
-        applied = [(job, known) for job, known in decoded if isinstance(known, Read | Write)]
-        answers = self._apply([operation for _, operation in applied])
-        for (job, operation), answer in zip(applied, answers, strict=True):
-            if not isinstance(answer, OperationRefusedError):
-                acknowledgement.succeed(job, answer)
-            elif isinstance(operation, Read):
-                acknowledgement.decline(job, answer)
-            else:
-                _log_failure(job, answer)
-                acknowledgement.fail(job, answer)
-        for job, known in decoded:  # only now, so that it sees the writes before it
-            if isinstance(known, Upkeep):
-                self._start_upkeep(job, known, acknowledgement)
-        self._send(acknowledgement)
-        self.has_worked = True
-        log.debug("committed %d jobs in %.1f ms", len(applied), 1e3 * (time.monotonic() - started))
+        group.settle(self._apply(group))
+        for job, operation in group.upkeep:
+            self._housekeeping.start(job, operation, group.acknowledgement)
+        seconds = time.monotonic() - started
+        self._send(group.acknowledgement, seconds)
+        log.debug("committed %d jobs in %.1f ms", len(group.operations), 1e3 * seconds)
 
-    def _decode(self, job: ReservedJob, acknowledgement: Acknowledgement) -> Operation | None:
-        if job.is_gone:
-            acknowledgement.drop(job)
-            return None
-        try:
-            if job.problem:
-                raise MalformedJobError(job.problem)
-            return decode(job.id, job.payload)
-        except Exception as error:  # whatever a job holds, it harms only itself
-            _log_failure(job, error)
-            if job.problem:
-                acknowledgement.release_only(job)
-            else:
-                acknowledgement.fail(job, error)
-            return None
-
-    def _apply(self, operations: list[Operation]) -> list[Any]:
+    def _apply(self, group: Group) -> list[Any]:
         """Apply the group; while the store fails, pause and try again: it is no job's fault."""
+        if not group.operations:
+            return []
+        meanwhile = self._prepare_next if self._reservations.has_asked else None
         pause_seconds, error_told = 0.1, ""
         while True:
             try:
-                answers = self._backend.apply(operations) if operations else []
+                answers = self._backend.apply(group.operations, meanwhile)
             except (StoreUnavailableError, StoreUnusableError) as error:
                 if self._stop_requested:
                     raise StopRequested from error
@@ -264,48 +260,36 @@ class GroupCommitWorker(ResilientWorker):
             else:
                 self.connection.hset(self.key, "store_error", error)
 
-    def _start_upkeep(
-        self, job: ReservedJob, operation: Upkeep, acknowledgement: Acknowledgement
-    ) -> None:
+    def _keep_house(self) -> None:
+        started = time.monotonic()
         try:
-            slices = upkeep_slices(self._backend, self._settings, operation)
-        except OperationRefusedError as error:
-            _log_failure(job, error)
-            acknowledgement.decline(job, error)
-        else:
-            log.info("%s begins", operation.kind)
-            self._upkeep.append((job, slices))
-
-    def _do_upkeep_slice(self) -> None:
-        job, slices = self._upkeep[0]
-        self.has_worked = True
-        acknowledgement = self._acknowledgement()
-        try:
-            next(slices)
-            return
-        except StopIteration as done:
-            log.info("%s", done.value.summary())
-            acknowledgement.succeed_and_keep(job, done.value)
+            acknowledgement = self._housekeeping.do_slice()
         except StoreUnavailableError as error:
             log.error("upkeep waits: %s", error)
-            self._must_put_back = True  # it begins again, which is safe at any point
+            self._must_put_back = True
             time.sleep(_LONGEST_PAUSE_SECONDS)
             return
-        except BackscrollError as error:
-            _log_failure(job, error)
-            acknowledgement.fail(job, error)
-        self._upkeep.popleft()
-        self._send(acknowledgement)
+        self.has_worked = True
+        if acknowledgement is not None:
+            self._send(acknowledgement, time.monotonic() - started)
 
     def _acknowledgement(self) -> Acknowledgement:
         return Acknowledgement(
             self.connection, self._queue.name, self._reservations.intermediate_key, self
         )
 
-    def _send(self, acknowledgement: Acknowledgement) -> None:
-        acknowledgement.send()
+    def _send(self, acknowledgement: Acknowledgement, seconds: float) -> None:
+        self._confirm()
+        self._acknowledgements.refresh()
+        self._acknowledgements.send(*acknowledgement.commands(seconds))
+        self.has_worked = True
         if self._jobs_left is not None:
             self._jobs_left -= acknowledgement.succeeded + acknowledgement.failed
+
+    def _confirm(self) -> None:
+        """See that the server did what the last acknowledgement says."""
+        if self._acknowledgements.is_awaited:
+            self._acknowledgements.receive()
 
 
 def run_worker(
@@ -327,11 +311,3 @@ def run_worker(
             [settings.queue], connection=connection, settings=settings, on_wait=on_wait
         )
         worker.work(burst=burst, max_jobs=max_jobs, logging_level=None)
-
-
-def _stop_waiting(_number: int, _frame: object) -> None:
-    raise StopRequested
-
-
-def _log_failure(job: ReservedJob, error: Exception) -> None:
-    log.error("job %s failed: %s", job.id, error)

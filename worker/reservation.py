@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 import uuid
-from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 import redis
 from rq.intermediate_queue import IntermediateQueue
 from rq.suspension import WORKERS_SUSPENDED
+
+from producer.channel import Channel, Script
 
 MAX_GROUP_BYTES: Final = 8 * 1024 * 1024
 
@@ -23,7 +24,7 @@ _JOB_ID: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 # Everything is looked at before anything is moved. A hash of the wrong type must not stop the
 # script, hence pcall; Lua's unpack has a bound, hence the stretches.
-_TAKE: Final = """
+_TAKE: Final = Script("""
 local queue, in_flight, suspended, fence = unpack(KEYS)
 if redis.call('GET', fence) ~= ARGV[3] then return 'fenced' end
 if redis.call('EXISTS', suspended) == 1 then return 'suspended' end
@@ -46,16 +47,16 @@ for i = 1, count, 1000 do
 end
 if count > 0 then redis.call('LTRIM', queue, count, -1) end
 return jobs
-"""
+""")
 
 # The fence stops a take that is still on its way: one that a frozen server carries out late, on a
 # connection given up long ago, would leave jobs in flight that nobody knows of.
-_PUT_BACK: Final = """
+_PUT_BACK: Final = Script("""
 redis.call('SET', KEYS[3], ARGV[1])
 local count = 0
 while redis.call('LMOVE', KEYS[2], KEYS[1], 'RIGHT', 'LEFT') do count = count + 1 end
 return count
-"""
+""")
 
 
 class ReservedJob(NamedTuple):
@@ -91,72 +92,57 @@ class Reservations:
     """
 
     def __init__(self, connection: redis.Redis, queue: str, queue_key: str) -> None:
-        self._redis = connection
+        self._channel = Channel(connection)
         self._queue_key = queue_key
         self.intermediate_key: str = IntermediateQueue.get_intermediate_queue_key(queue_key)
         self._fence_key = f"backscroll:{queue}:fence"
+        self._keys = [queue_key, self.intermediate_key, WORKERS_SUSPENDED, self._fence_key]
         self._token = ""
-        self._take_script = connection.register_script(_TAKE)
-        self._put_back_script = connection.register_script(_PUT_BACK)
-        self._asked: Any = None
 
-    def wait(self, timeout_seconds: int) -> bool:
-        """Block until there is a job to take, or the time is up; takes none.
+    def wait_and_take(self, timeout_seconds: int, most: int) -> list[ReservedJob]:
+        """Block until there is a job to take, or the time is up; then as `take`.
 
-        It moves the head of the queue onto itself: nothing changes, so that a signal or a lost
-        reply during the wait cannot leave a job half-taken.
+        The wait moves the head of the queue onto itself, which changes nothing. The server goes on
+        to the take in the same moment, without another round trip.
         """
-        head = self._redis.blmove(self._queue_key, self._queue_key, timeout_seconds, "LEFT", "LEFT")
-        return head is not None
+        queue = self._queue_key
+        wait = ("BLMOVE", queue, queue, "LEFT", "LEFT", timeout_seconds)
+        try:
+            return _parse(self._channel.call(wait, _TAKE.call(*self._take_arguments(most)))[1])
+        except redis.exceptions.NoScriptError:  # the caller's next take loads it
+            return []
 
     def take(self, most: int) -> list[ReservedJob]:
         """Up to `most` jobs from the head of the queue, in order, with their payloads.
 
         What was asked for before comes first, however many that are.
         """
-        if self._asked is not None:
-            with suppress(redis.exceptions.NoScriptError):  # then nothing was taken
-                return self._receive(self._asked)
-        reply: Any = self._take_script(keys=self._take_keys(), args=self._take_arguments(most))
-        return _parse(reply)
+        try:
+            if not self._channel.is_awaited:
+                self.ask(most)
+            return _parse(self._channel.receive()[0])
+        except redis.exceptions.NoScriptError:  # then nothing was taken
+            return _parse(self._channel.run(_TAKE, *self._take_arguments(most)))
+
+    @property
+    def has_asked(self) -> bool:
+        """Whether the server was asked for jobs that nobody has looked at yet."""
+        return self._channel.is_awaited
 
     def ask(self, most: int) -> None:
         """Have the server prepare the next `take` while this process does something else."""
-        self._asked = self._redis.connection_pool.get_connection()
-        keys, arguments = self._take_keys(), self._take_arguments(most)
-        sha = self._take_script.sha
-        self._asked.send_command("EVALSHA", sha, len(keys), *keys, *arguments)
+        self._channel.send(_TAKE.call(*self._take_arguments(most)))
 
     def put_back(self) -> int:
         """Everything in flight back to the head of the queue, in order; how many there were."""
-        self._forget_asked()
+        if self._channel.is_awaited:
+            self._channel.reset()
         self._token = uuid.uuid4().hex
         keys = [self._queue_key, self.intermediate_key, self._fence_key]
-        count: Any = self._put_back_script(keys=keys, args=[self._token])
-        return int(count)
-
-    def _receive(self, connection: Any) -> list[ReservedJob]:
-        try:
-            reply = connection.read_response()
-        except BaseException:
-            connection.disconnect()
-            raise
-        finally:
-            self._asked = None
-            self._redis.connection_pool.release(connection)
-        return _parse(reply)
-
-    def _forget_asked(self) -> None:
-        if self._asked is not None:
-            self._asked.disconnect()
-            self._redis.connection_pool.release(self._asked)
-            self._asked = None
-
-    def _take_keys(self) -> list[str]:
-        return [self._queue_key, self.intermediate_key, WORKERS_SUSPENDED, self._fence_key]
+        return int(self._channel.run(_PUT_BACK, len(keys), *keys, self._token))
 
     def _take_arguments(self, most: int) -> list[Any]:
-        return [most, MAX_GROUP_BYTES, self._token]
+        return [len(self._keys), *self._keys, most, MAX_GROUP_BYTES, self._token]
 
 
 def _parse(reply: Any) -> list[ReservedJob]:

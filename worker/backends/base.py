@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar, cast
@@ -82,13 +82,18 @@ class SessionBackend(Protocol):
     url: str
 
     @abstractmethod
-    def apply(self, operations: Sequence[Operation]) -> list[Answer | OperationRefusedError]:
+    def apply(
+        self, operations: Sequence[Operation], meanwhile: Callable[[], None] | None = None
+    ) -> list[Answer | OperationRefusedError]:
         """Carry out `operations` in order and return what came of each, in the same order.
 
         Writes whose op id was applied before change nothing and return their first outcome with
         `duplicate` set. A read sees the writes before it. An operation that cannot be carried out
         comes back as the error, and harms none of its neighbours. The effects and the record of
         their op ids become durable together. Upkeep operations do not go through here.
+
+        `meanwhile` is what the caller can do in the time the group needs to get to the disk. It
+        may be called, even more than once, and what it raises comes out of here.
 
         Raises `StoreUnavailableError` when the store cannot be used right now; then nothing of
         the group is applied, and calling again with the same group is safe.
@@ -135,7 +140,7 @@ class SessionBackend(Protocol):
         """Add messages at the end of a session; returns their ids."""
         operation = _requests.append(key, messages, dedup_key)
         self._one(operation)
-        return [message.message_id or "" for message in operation.messages]
+        return list(operation.message_ids)
 
     def remove_last(self, key: str) -> bool:
         """Drop the last message; whether there was one."""

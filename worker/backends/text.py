@@ -20,7 +20,7 @@ _TOKEN: Final = re.compile(r"[0-9a-z\u0080-\U0010ffff]+")
 _TOKEN_OR_GAP: Final = re.compile(r"[0-9a-z\u0080-\U0010ffff]+|[^0-9a-z\u0080-\U0010ffff]+")
 _SNIPPET_CHARS: Final = 160
 _LONGEST_KEPT_WORD: Final = 24
-_MOST_KEPT_WORDS: Final = 20_000
+_MOST_KEPT_WORDS: Final = 40_000
 
 # A character with what follows and belongs to it: marks, Hangul vowels and finals, kana's dots.
 _CLUSTER: Final = re.compile(
@@ -43,7 +43,11 @@ def folded(text: str) -> str:
     """`text` as it is indexed: tokens between spaces (ASCII punctuation may remain)."""
     if text.isascii():
         return text.lower()  # the tokenizer cuts ASCII by itself
-    return " ".join([_words[word] for word in text.split()])
+    words = text.split()
+    try:
+        return " ".join([_known_words[word] for word in words])
+    except KeyError:
+        return " ".join([_folded_word(word) for word in words])
 
 
 def tokens(text: str) -> list[str]:
@@ -138,21 +142,25 @@ class _FoldTable(dict[int, str]):
         return char
 
 
-class _WordTable(dict[str, str]):
-    """Maps a word to its folded form; words recur, and folding is the dearest step of a commit."""
-
-    def __missing__(self, word: str) -> str:
-        folded_word = unicodedata.normalize("NFKC", word).casefold().translate(_table)
-        if len(word) <= _LONGEST_KEPT_WORD:
-            if len(self) >= _MOST_KEPT_WORDS:
-                self.clear()
-            self[word] = folded_word
-        return folded_word
-
-
 _table: Final = _FoldTable({code: chr(code) for code in range(128)})
 
-_words: Final = _WordTable()
+# Words recur, and folding is the dearest step of a commit that is not SQLite's own.
+_known_words: Final[dict[str, str]] = {}
+
+
+def _folded_word(word: str) -> str:
+    known = _known_words.get(word)
+    if known is not None:
+        return known
+    folded_word = unicodedata.normalize("NFKC", word).casefold().translate(_table)
+    if folded_word == word:
+        folded_word = word  # one string in memory, not two
+    if len(word) <= _LONGEST_KEPT_WORD:
+        if len(_known_words) >= _MOST_KEPT_WORDS:
+            _known_words.clear()
+        _known_words[word] = folded_word
+    return folded_word
+
 
 _QUERY_PART: Final = re.compile(r'(?P<minus>(?<!\S)-)?(?:"(?P<phrase>[^"]*)"?|(?P<word>[^\s"]+))')
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -21,7 +22,7 @@ from producer.errors import (
 from producer.operations import Operation, Read, Write
 from worker.backends.base import Finding, SessionBackend, Slices
 from worker.backends.sqlite import upkeep
-from worker.backends.sqlite.group import Group, KnownSession
+from worker.backends.sqlite.group import Group, Memory
 from worker.backends.sqlite.reads import read
 from worker.backends.sqlite.schema import is_store_failure, open_database, store_errors
 
@@ -40,17 +41,21 @@ class SqliteBackend(SessionBackend):
         self._read_only = read_only
         self._clock = clock
         self._lock = threading.RLock()  # one connection, and one transaction on it at a time
+        self._committer = ThreadPoolExecutor(1, thread_name_prefix="commit")
         self._database = open_database(path, read_only=read_only)
         self._connection: apsw.Connection = self._database.connection()
-        self._file = path.stat()
-        self._sessions: dict[str, KnownSession] = {}
+        self._file, self._path_text = path.stat(), str(path)
+        self._memory: Memory | None = None
         # A clock that was set back must not make sessions look idle, or op ids old.
-        latest: Any = self._connection.execute("SELECT max(last_activity) FROM sessions").get
+        with store_errors(path):
+            latest: Any = self._connection.execute("SELECT max(last_activity) FROM sessions").get
         self._latest: int = latest or 0
 
-    def apply(self, operations: Sequence[Operation]) -> Answers:
+    def apply(
+        self, operations: Sequence[Operation], meanwhile: Callable[[], None] | None = None
+    ) -> Answers:
         try:
-            return self._apply_together(operations)
+            return self._apply_together(operations, meanwhile)
         except BackscrollError:
             raise
         except Exception:
@@ -80,14 +85,20 @@ class SqliteBackend(SessionBackend):
 
     def close(self) -> None:
         with self._lock:
+            self._committer.shutdown()
             self._database.close()
 
-    def _apply_together(self, operations: Sequence[Operation]) -> Answers:
-        with self._transaction() as connection:
-            sessions, self._sessions = self._sessions, {}  # until it is committed
-            answers = self._carry_out(connection, operations, sessions)
-        if len(sessions) < _MOST_KNOWN_SESSIONS:
-            self._sessions = sessions
+    def _apply_together(
+        self, operations: Sequence[Operation], meanwhile: Callable[[], None] | None
+    ) -> Answers:
+        with self._transaction(meanwhile) as connection:
+            now, memory = self._now(), self._memory
+            self._memory = None  # until it is committed
+            if memory is None or memory.best_before < now:
+                memory = Memory(connection, now)
+            answers = self._carry_out(connection, now, operations, memory)
+        if len(memory.sessions) < _MOST_KNOWN_SESSIONS:
+            self._memory = memory
         return answers
 
     def _apply_one_by_one(self, operations: Sequence[Operation]) -> Answers:
@@ -97,7 +108,9 @@ class SqliteBackend(SessionBackend):
             for operation in operations:
                 try:
                     with connection:  # APSW makes it a savepoint
-                        answers += self._carry_out(connection, [operation], {})
+                        now = self._now()
+                        memory = Memory(connection, now)
+                        answers += self._carry_out(connection, now, [operation], memory)
                 except Exception as error:
                     if isinstance(error, BackscrollError) or is_store_failure(error):
                         raise
@@ -107,29 +120,30 @@ class SqliteBackend(SessionBackend):
     def _carry_out(
         self,
         connection: apsw.Connection,
+        now: int,
         operations: Sequence[Operation],
-        sessions: dict[str, KnownSession],
+        memory: Memory,
     ) -> Answers:
-        now = self._now()
-        group = Group(connection, now, operations, sessions)
+        group = Group(connection, now, operations, memory)
         answers: Answers = []
         for operation in operations:
             try:
-                answers.append(self._carry_out_one(group, now, operation))
+                if isinstance(operation, Write):
+                    self._refuse_if_read_only()
+                    answers.append(group.write(operation))
+                elif isinstance(operation, Read):
+                    group.flush()
+                    answers.append(read(self._database, now, operation))
+                else:
+                    raise TypeError(f"{operation.kind} does not go through apply")
             except OperationRefusedError as refusal:  # raised before anything was changed
                 answers.append(refusal)
         group.flush()
         return answers
 
-    def _carry_out_one(self, group: Group, now: int, operation: Operation) -> Answer:
-        if isinstance(operation, Read):
-            group.flush()
-            return read(self._database, now, operation)
-        if not isinstance(operation, Write):
-            raise TypeError(f"{operation.kind} does not go through apply")
+    def _refuse_if_read_only(self) -> None:
         if self._read_only:
             raise StoreUnusableError(f"{self.path} is open for reading only")
-        return group.write(operation)
 
     def _now(self) -> int:
         self._latest = max(self._clock(), self._latest)
@@ -138,7 +152,7 @@ class SqliteBackend(SessionBackend):
     def _check_file(self) -> None:
         """SQLite goes on writing to a file that was moved away or replaced under it."""
         with suppress(FileNotFoundError):
-            if os.path.samestat(self.path.stat(), self._file):
+            if os.path.samestat(os.stat(self._path_text), self._file):  # noqa: PTH116 - hot path
                 return
         raise StoreUnavailableError(
             f"{self.path} was moved, replaced or deleted while it was open; "
@@ -149,11 +163,13 @@ class SqliteBackend(SessionBackend):
     def _upkeep_transaction(self) -> Iterator[apsw.Connection]:
         """A transaction that may take sessions away."""
         with self._transaction() as connection:
-            self._sessions = {}
+            self._memory = None
             yield connection
 
     @contextmanager
-    def _transaction(self) -> Iterator[apsw.Connection]:
+    def _transaction(
+        self, meanwhile: Callable[[], None] | None = None
+    ) -> Iterator[apsw.Connection]:
         """A transaction that holds the write lock from its start (a reader's holds none)."""
         connection = self._connection
         with self._lock, store_errors(self.path):
@@ -161,11 +177,22 @@ class SqliteBackend(SessionBackend):
             connection.execute("BEGIN" if self._read_only else "BEGIN IMMEDIATE")
             try:
                 yield connection
-                connection.execute("COMMIT")
+                self._commit(meanwhile)
             except BaseException:
                 if connection.in_transaction:  # SQLite ends it by itself on some errors
                     connection.execute("ROLLBACK")
                 raise
+
+    def _commit(self, meanwhile: Callable[[], None] | None) -> None:
+        if meanwhile is None:
+            self._connection.execute("COMMIT")
+            return
+        # A commit is one long call into SQLite, during which Python can do something else.
+        committing = self._committer.submit(self._connection.execute, "COMMIT")
+        try:
+            meanwhile()
+        finally:
+            committing.result()
 
 
 def _refusal(error: Exception) -> OperationRefusedError:

@@ -8,7 +8,8 @@ nothing comes between two of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import functools
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -17,6 +18,7 @@ import orjson
 
 from producer.answers import Outcome
 from producer.errors import OperationRefusedError
+from producer.ids import message_id as nth_message_id
 from producer.messages import ChatMessage, to_micros
 from producer.operations import (
     Append,
@@ -33,13 +35,43 @@ from worker.backends.base import ImportSession
 from worker.backends.sqlite.schema import pack_id
 from worker.backends.text import folded
 
+_DAY: Final = 86_400_000_000  # microseconds
+
 
 @dataclass(slots=True)
 class KnownSession:
-    """A session's row as the writer knows it; as long as it is the one writer, it is so."""
+    """A session's row as the writer knows it."""
 
     id: int
     message_count: int
+
+
+class Memory:
+    """What the one writer need not ask of the tables again, as nobody else changes them.
+
+    Fresh op ids begin with their time, so one that is larger than `newest` is in no table. Those
+    made of a dedup key may be anywhere, mostly far above; from `bound` on nothing is known.
+    """
+
+    def __init__(self, connection: apsw.Connection, now: int) -> None:
+        self.sessions: dict[str, KnownSession] = {}
+        self.last_row: Any = connection.execute("SELECT ifnull(max(id), 0) FROM messages").get
+        self.best_before = now + _DAY // 2
+        self.bound = ((now + _DAY) // 1_000).to_bytes(6, "big")
+        sql = "SELECT max(op_id) FROM applied WHERE op_id < ?"
+        newest: Any = connection.execute(sql, (self.bound,)).get
+        self.newest: bytes = newest if isinstance(newest, bytes) else b""  # text is no id of ours
+
+    def maybe_applied(self, op_ids: Iterable[bytes | str]) -> list[bytes | str]:
+        """Those of the ids that may be in the table of applied ones."""
+        newest, bound = self.newest, self.bound
+        return [id_ for id_ in op_ids if isinstance(id_, str) or not newest < id_ < bound]
+
+    def note_applied(self, op_ids: Iterable[bytes | str]) -> None:
+        """These are in the table now."""
+        bound = self.bound
+        ours = [id_ for id_ in op_ids if isinstance(id_, bytes) and id_ < bound]
+        self.newest = max([self.newest, *ours])
 
 
 class Group:
@@ -50,11 +82,12 @@ class Group:
         connection: apsw.Connection,
         now: int,
         operations: Iterable[Operation],
-        sessions: dict[str, KnownSession],
+        memory: Memory,
     ) -> None:
         self._connection = connection
         self._now = now
-        self._sessions = sessions
+        self._memory = memory
+        self._sessions = memory.sessions
         self._touched: dict[int, KnownSession] = {}
         self._rows: list[tuple[Any, ...]] = []
         self._index: dict[int, str] = {}
@@ -62,7 +95,6 @@ class Group:
         self._new_op_ids: list[tuple[bytes | str, int, int]] = []
         self._packed = {op.op_id: pack_id(op.op_id) for op in operations if isinstance(op, Write)}
         self._applied = self._already_applied()
-        self._last_row: Any = connection.execute("SELECT ifnull(max(id), 0) FROM messages").get
 
     def write(self, operation: Write) -> Outcome:
         """Carry out one write, unless its op id has been applied before."""
@@ -73,7 +105,7 @@ class Group:
         affected = _HANDLERS[type(operation)](self, operation)
         self._applied[op_id] = affected
         self._new_op_ids.append((op_id, self._now, affected))
-        return Outcome(affected)
+        return _outcome(affected)
 
     def flush(self) -> None:
         """Put everything collected into the transaction."""
@@ -96,12 +128,13 @@ class Group:
                 "INSERT INTO applied(op_id, applied_at, affected) VALUES (?, ?, ?)",
                 self._new_op_ids,
             )
+            self._memory.note_applied([op_id for op_id, _, _ in self._new_op_ids])
             self._new_op_ids = []
 
     def _already_applied(self) -> dict[bytes | str, int]:
-        ids = [(op_id,) for op_id in self._packed.values()]
+        maybe = self._memory.maybe_applied(self._packed.values())
         found = self._connection.executemany(
-            "SELECT op_id, affected FROM applied WHERE op_id = ?", ids
+            "SELECT op_id, affected FROM applied WHERE op_id = ?", [(op_id,) for op_id in maybe]
         )
         return dict(cast(Iterable[tuple[bytes | str, int]], found))
 
@@ -137,27 +170,25 @@ class Group:
 
     def _append(self, operation: Append) -> int:
         session = self._find_or_create(operation.key)
-        for message in operation.messages:
-            self._last_row += 1
-            self._rows.append(self._row(session, message))
-            self._index[self._last_row] = folded(message.content)
-        session.message_count += len(operation.messages)
-        self._touched[session.id] = session
+        own_id = self._packed[operation.op_id]  # the first message's, too
+        for index, message in enumerate(operation.messages):
+            if index:
+                own_id = pack_id(nth_message_id(operation.op_id, index))
+            self._add(session, own_id, operation.at, message)
         return len(operation.messages)
 
-    def _row(self, session: KnownSession, message: ChatMessage) -> tuple[Any, ...]:
-        own_id, created_at = message.message_id, message.created_at
-        if own_id is None or created_at is None:
-            raise ValueError("the message was never stamped")
-        return (
-            self._last_row,
-            session.id,
-            self._packed.get(own_id) or pack_id(own_id),  # an op's first message has its id
-            message.role,
-            message.content,
-            _json(message),
-            to_micros(created_at),
-        )
+    def _add(
+        self, session: KnownSession, own_id: bytes | str, at: int, message: ChatMessage
+    ) -> None:
+        row = self._memory.last_row = self._memory.last_row + 1
+        if message.created_at is not None:
+            at = to_micros(message.created_at)
+        content, extra = message.content, message.extra
+        packed_extra = None if extra is None else _json(extra)
+        self._rows.append((row, session.id, own_id, message.role, content, packed_extra, at))
+        self._index[row] = folded(content)
+        session.message_count += 1
+        self._touched[session.id] = session
 
     def _rollback(self, operation: Rollback) -> int:
         session, row = self._locate(operation.key, operation.message_id)
@@ -176,7 +207,7 @@ class Group:
         message = operation.message
         self._connection.execute(
             "UPDATE messages SET role = ?, content = ?, extra = ? WHERE id = ?",
-            (message.role, message.content, _json(message), row),
+            (message.role, message.content, message.extra and _json(message.extra), row),
         )
         self._forget(row)
         self._index[row] = folded(message.content)
@@ -228,20 +259,22 @@ class Group:
             raise OperationRefusedError(
                 f"the store has a session {operation.key!r} with another history already"
             )
+        ids = [message.message_id for message in operation.messages if message.message_id]
+        if len(ids) < len(operation.messages):
+            raise OperationRefusedError("a message was never stamped with its id")
         session = self._find_or_create(operation.key)
         if operation.attributes:
             self._describe(
                 Describe(operation.op_id, operation.at, operation.key, operation.attributes)
             )
-        affected = self._append(
-            Append(operation.op_id, operation.at, operation.key, operation.messages)
-        )
+        for own_id, message in zip(ids, operation.messages, strict=True):
+            self._add(session, pack_id(own_id), operation.at, message)
         self.flush()  # or its touching the session would come after the times below
         self._connection.execute(
             "UPDATE sessions SET created_at = ?, last_activity = ? WHERE id = ?",
             (operation.created_at, operation.last_activity, session.id),
         )
-        return affected
+        return len(operation.messages)
 
     def _rename_agent(self, operation: RenameAgent) -> int:
         renamed = self._connection.execute(
@@ -271,8 +304,11 @@ class Group:
             self._unindex.append((row,))
 
 
-def _json(message: ChatMessage) -> str | None:
-    return None if message.extra is None else orjson.dumps(message.extra).decode()
+_outcome = functools.lru_cache(maxsize=256)(Outcome)  # nearly all outcomes are alike
+
+
+def _json(extra: Mapping[str, Any]) -> str:
+    return orjson.dumps(extra).decode()
 
 
 _HANDLERS: Final[dict[type[Operation], Callable[[Group, Any], int]]] = {

@@ -176,7 +176,7 @@ def _prepare(database: APSWDatabase, path: Path, read_only: bool) -> None:
     connection: apsw.Connection = database.connection()
     version = _check_identity(connection, path)
     connection.pragma("foreign_keys", True)
-    connection.pragma("cache_size", -8_000)
+    connection.pragma("cache_size", -4_000)
     if read_only:
         connection.pragma("query_only", True)
         if version < VERSION:

@@ -81,9 +81,8 @@ def _give_pages_back(connection: apsw.Connection) -> Generator[None]:
 def verify(connection: apsw.Connection) -> list[Finding]:
     """The database against itself, the index and the counts against the messages."""
     findings = [
-        Finding("database", str(line), "restore the store from a backup")
-        for (line,) in connection.execute("PRAGMA integrity_check(20)")
-        if line != "ok"
+        Finding("database", line, "restore the store from a backup")
+        for line in _integrity_check(connection)
     ]
     checks = (
         (
@@ -109,12 +108,24 @@ def verify(connection: apsw.Connection) -> list[Finding]:
         ),
     )
     for where, problem, sql in checks:
-        count = connection.execute(sql).get
+        try:
+            count = connection.execute(sql).get
+        except apsw.SQLError as error:  # FTS5's way to say that its own tables are damaged
+            findings.append(Finding(where, str(error), "restore the store from a backup"))
+            continue
         if count:
             findings.append(
                 Finding(where, f"{count:,} {problem}", "report this, and restore from a backup")
             )
     return findings
+
+
+def _integrity_check(connection: apsw.Connection) -> list[str]:
+    try:
+        lines = connection.execute("PRAGMA integrity_check(20)").fetchall()
+    except apsw.SQLError as error:  # as above
+        return [str(error)]
+    return [str(line) for (line,) in lines if line != "ok"]
 
 
 def _idle_keys(connection: apsw.Connection, idle_before: int) -> list[str]:

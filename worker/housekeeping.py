@@ -1,0 +1,74 @@
+"""Cleanups and compactions under way: one after the other, a slice between groups."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from producer.errors import BackscrollError, OperationRefusedError, StoreUnavailableError
+from producer.operations import Upkeep
+from worker.acknowledgement import Acknowledgement
+from worker.backends import SessionBackend
+from worker.backends.base import Slices
+from worker.group import log_failure
+from worker.jobs import upkeep_slices
+from worker.reservation import ReservedJob
+from worker.settings import Settings
+
+log = logging.getLogger("backscroll.worker")
+
+
+class Housekeeping:
+    """The upkeep jobs that were begun and not yet ended; true while there are any."""
+
+    def __init__(
+        self,
+        backend: SessionBackend,
+        settings: Settings,
+        acknowledgement: Callable[[], Acknowledgement],
+    ) -> None:
+        self._backend = backend
+        self._settings = settings
+        self._acknowledgement = acknowledgement
+        self._under_way: deque[tuple[ReservedJob, Slices[Any]]] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._under_way)
+
+    def clear(self) -> None:
+        """Forget what is under way; it is safe to begin it again at any point."""
+        self._under_way.clear()
+
+    def start(self, job: ReservedJob, operation: Upkeep, acknowledgement: Acknowledgement) -> None:
+        """Begin what the job asks for; one that cannot be is acknowledged with its group."""
+        try:
+            slices = upkeep_slices(self._backend, self._settings, operation)
+        except OperationRefusedError as error:
+            log_failure(job, error)
+            acknowledgement.decline(job, error)
+        else:
+            log.info("%s begins", operation.kind)
+            self._under_way.append((job, slices))
+
+    def do_slice(self) -> Acknowledgement | None:
+        """Go on for a moment; returns the acknowledgement of a job that has come to its end.
+
+        Raises `StoreUnavailableError` when the store fails; then all has to begin again.
+        """
+        job, slices = self._under_way[0]
+        acknowledgement = self._acknowledgement()
+        try:
+            next(slices)
+            return None
+        except StopIteration as done:
+            log.info("%s", done.value.summary())
+            acknowledgement.succeed_and_keep(job, done.value)
+        except StoreUnavailableError:
+            raise
+        except BackscrollError as error:
+            log_failure(job, error)
+            acknowledgement.fail(job, error)
+        self._under_way.popleft()
+        return acknowledgement
