@@ -11,7 +11,17 @@ from typing import Any
 
 import pytest
 
-_CALLS = ("open", "write", "utime", "fsync", "replace", "unlink", "ftruncate", "fchmod")
+_CALLS = (
+    "open",
+    "write",
+    "utime",
+    "fsync",
+    "fdatasync",
+    "replace",
+    "unlink",
+    "ftruncate",
+    "fchmod",
+)
 
 
 def killed_at(step: int, act: Callable[[], object]) -> bool:
@@ -30,9 +40,13 @@ def killed_at(step: int, act: Callable[[], object]) -> bool:
 
 
 @contextmanager
-def failing(step: int) -> Iterator[None]:
-    """From the `step`th call on, the disk is full."""
-    with interrupted(step, _fail):
+def failing(step: int, error: int = errno.ENOSPC) -> Iterator[None]:
+    """At the `step`th call the disk is full, or has another error."""
+
+    def fail() -> None:
+        raise OSError(error, os.strerror(error))
+
+    with interrupted(step, fail):
         yield
 
 
@@ -63,7 +77,3 @@ def interrupted(step: int, interrupt: Callable[[], None]) -> Iterator[None]:
 
 def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _fail() -> None:
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -91,11 +91,11 @@ class Model:
 
     def _carry_out(self, operation: Operation, now: int) -> int:
         match operation:
-            case Append(key=key, messages=messages):
+            case Append(key=key):
                 session = self.sessions.setdefault(key, ModelSession(now, now))
-                session.messages += messages
+                session.messages += operation.stamped()
                 session.last_activity = now
-                return len(messages)
+                return len(operation.messages)
             case Rollback(key=key, message_id=message_id):
                 return self._change(key, message_id, None, now)
             case Replace(key=key, message=message, message_id=message_id):

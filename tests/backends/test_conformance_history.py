@@ -40,7 +40,7 @@ def test_a_session_exists_from_its_first_message(store: SessionBackend) -> None:
 def test_messages_come_back_with_their_id_and_time(store: SessionBackend) -> None:
     operation = requests.append("s", (ChatMessage.user("hello"),), None)
     apply_all(store, [operation])
-    assert store.load("s") == list(operation.messages)
+    assert store.load("s") == list(operation.stamped())
     assert store.load("s")[0].message_id == operation.op_id
 
 
@@ -117,8 +117,7 @@ def test_an_append_that_cannot_be_stored_leaves_none_of_its_messages(
     store: SessionBackend,
 ) -> None:
     good = requests.append("s", (ChatMessage.user("one"), ChatMessage.user("two")), None)
-    unstamped = ChatMessage.user("never stamped")
-    bad = Append("bad", good.at, "s", (good.messages[0], unstamped))
+    bad = Append("bad", good.at, "s", (good.messages[0], ChatMessage.user("x", no=object())))
     (refusal,) = store.apply([bad])
     assert isinstance(refusal, OperationRefusedError)
     assert not store.exists("s")
@@ -127,7 +126,7 @@ def test_an_append_that_cannot_be_stored_leaves_none_of_its_messages(
 def test_a_refused_operation_harms_no_neighbour(open_store: Open) -> None:
     with open_store() as store:
         one, two = (requests.append("s", (ChatMessage.user(text),), None) for text in "ab")
-        bad = Append("bad", 0, "s", (ChatMessage.user("never stamped"),))
+        bad = Append("bad", 0, "s", (ChatMessage.user("x", no=object()),))
         lost = requests.load("s", None, "no-such-id")
         answers = store.apply([one, bad, lost, two])
         assert [isinstance(answer, OperationRefusedError) for answer in answers] == [
@@ -304,6 +303,6 @@ def test_an_imported_session_goes_on_like_any_other(open_store: Open, clock: Clo
 
 
 def _import(key: str, *texts: str) -> ImportSession:
-    stamped = requests.append(key, tuple(ChatMessage.user(text) for text in texts), None)
+    said = requests.append(key, tuple(ChatMessage.user(text) for text in texts), None)
     attributes: dict[str, str | bool | None] = {"name": "Imported", "pinned": True}
-    return ImportSession("import", stamped.at, key, stamped.messages, attributes, 1_000, 2_000)
+    return ImportSession("import", said.at, key, said.stamped(), attributes, 1_000, 2_000)

@@ -73,7 +73,7 @@ class Stores(RuleBasedStateMachine):
     @rule(key=keys, said=st.lists(messages, min_size=1, max_size=4))
     def append(self, key: str, said: list[ChatMessage]) -> None:
         operation = requests.append(key, tuple(said), None)
-        self.message_ids += [message.message_id or "" for message in operation.messages]
+        self.message_ids += operation.message_ids
         self.send(operation)
 
     @rule(key=keys, data=st.data())

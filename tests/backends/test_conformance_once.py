@@ -9,11 +9,11 @@ import pytest
 from producer.answers import Outcome
 from producer.errors import InvalidInputError
 from producer.messages import ChatMessage
-from producer.operations import Operation
+from producer.operations import Append, Operation
 from tests.backends.conftest import Open
-from tests.backends.stores import apply_all, contents, found, keys, requests, say
+from tests.backends.stores import Clock, apply_all, contents, found, keys, requests, say
 from worker.backends import SessionBackend
-from worker.backends.base import finish
+from worker.backends.base import finish, now_micros
 
 A_WEEK = 168.0
 
@@ -301,3 +301,34 @@ def test_what_was_undone_twice_over_is_found_by_nobody(open_store: Open) -> None
     with open_store() as store:
         apply_all(store, [said, requests.rollback("s", None), requests.rollback("s", None), said])
     assert found(open_store(), "needle") == set()
+
+
+DAY = 86_400_000_000
+
+
+def test_ids_that_come_out_of_order_are_known_as_well(open_store: Open, clock: Clock) -> None:
+    clock.now = now_micros()
+    first, second, third = (append("s", text) for text in "abc")
+    with open_store() as store:
+        for operation in (third, first, second):
+            assert apply_all(store, [operation]) == [Outcome(1)]
+        for operation in (first, third, second):
+            assert apply_all(store, [operation]) == [Outcome(1, duplicate=True)]
+        assert contents(store, "s") == ["c", "a", "b"]
+    with open_store() as store:
+        assert apply_all(store, [second]) == [Outcome(1, duplicate=True)]
+
+
+def test_an_id_from_a_clock_days_ahead_is_known_when_its_day_has_come(
+    store: SessionBackend, clock: Clock
+) -> None:
+    clock.now = now_micros()
+    ahead = Append(f"{(clock.now + 2 * DAY) // 1_000:012x}{7:020x}", 0, "s", (_HELLO,))
+    assert apply_all(store, [ahead]) == [Outcome(1)]
+    for _ in range(6):
+        say(store, "s", "today")
+        assert apply_all(store, [ahead]) == [Outcome(1, duplicate=True)]
+        clock.now += DAY // 2 + 1
+
+
+_HELLO = ChatMessage.user("hello")

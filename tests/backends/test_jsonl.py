@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -60,19 +61,23 @@ def test_an_append_only_ever_adds_bytes_at_the_end(directory: Path, store: Sessi
         before = content
 
 
-def test_a_group_opens_and_syncs_each_file_once(
+def test_a_group_is_synced_once_and_writes_each_file_once(
     directory: Path, store: SessionBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     say(store, "s", "a")
     say(store, "t", "a")
-    synced: list[str] = []
+    calls: list[tuple[str, str]] = []
 
-    def counted(descriptor: int) -> None:
-        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
-        real(descriptor)
+    def count(name: str) -> None:
+        def counted(descriptor: int, *args: Any) -> Any:
+            calls.append((name, Path(f"/proc/self/fd/{descriptor}").readlink().name))
+            return real(descriptor, *args)
 
-    real = os.fsync
-    monkeypatch.setattr(os, "fsync", counted)
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, counted)
+
+    for name in ("write", "fsync", "fdatasync"):
+        count(name)
     apply_all(
         store,
         [
@@ -81,7 +86,12 @@ def test_a_group_opens_and_syncs_each_file_once(
             for key in ("s", "t")
         ],
     )
-    assert sorted(synced) == ["s.jsonl", "t.jsonl"]
+    assert calls == [
+        ("write", ".journal.1"),
+        ("fdatasync", ".journal.1"),
+        ("write", "s.jsonl"),
+        ("write", "t.jsonl"),
+    ]
 
 
 def test_the_original_can_read_what_we_write(directory: Path, store: SessionBackend) -> None:

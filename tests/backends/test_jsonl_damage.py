@@ -243,9 +243,11 @@ def test_a_messages_file_that_cannot_be_written_is_named(
 
 @pytest.mark.parametrize("room", [0, 1, 60, 200])
 def test_a_file_that_can_grow_no_more_stays_as_it_was_and_takes_the_group_later(
-    directory: Path, store: SessionBackend, room: int
+    directory: Path, open_store: Open, room: int
 ) -> None:
-    say(store, "s", "a" * 5_000)
+    with open_store() as store:
+        say(store, "s", "a" * 5_000)
+    store = open_store()  # with a journal that can grow
     path = directory / "s.jsonl"
     before = path.read_bytes(), path.stat().st_mtime_ns
     group = [

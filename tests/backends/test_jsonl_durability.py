@@ -28,39 +28,37 @@ def store(tmp_path: Path, clock: Clock) -> Iterator[SessionBackend]:
 def test_a_new_session_has_its_sidecar_before_its_messages(store: SessionBackend) -> None:
     with watched() as steps:
         say(store, "s", "a")
-    assert steps == [
-        "sync .writing",
-        "replace s.meta.json",
-        "sync directory",
-        "sync .writing",
-        "replace s.jsonl",
-        "sync directory",
-    ]
+    assert steps == ["sync .journal.1", "replace s.meta.json", "replace s.jsonl"]
 
 
-def test_an_append_is_synced_and_nothing_else(store: SessionBackend) -> None:
+def test_a_group_is_durable_before_any_file_changes(store: SessionBackend) -> None:
     with watched() as steps:
-        store.append("known", ChatMessage.user("b"), ChatMessage.user("c"))
-    assert steps == ["sync known.jsonl"]
+        store.apply(
+            [
+                requests.append("known", (ChatMessage.user("b"),), None),
+                requests.append("s", (ChatMessage.user("b"),), None),
+                requests.rollback("s", None),
+                requests.delete("nobody"),
+            ]
+        )
+    assert steps[0] == "sync .journal.1"
+    assert not [step for step in steps[1:] if step.startswith("sync")]
 
 
-def test_a_rewrite_is_synced_before_it_takes_the_files_place(store: SessionBackend) -> None:
-    with watched() as steps:
-        store.remove_last("known")
-    assert steps == ["sync .writing", "replace known.jsonl", "sync directory"]
+def test_a_journal_has_its_name_before_anything_is_in_it(tmp_path: Path, clock: Clock) -> None:
+    with open_backend(f"jsonl://{tmp_path}", clock=clock) as store, watched() as steps:
+        say(store, "s", "a")
+    assert steps[:2] == ["sync directory", "sync .journal.1"]
 
 
-def test_a_deletion_leaves_the_op_ids_before_the_messages_go(store: SessionBackend) -> None:
+def test_a_deletion_takes_the_messages_before_the_sidecar(store: SessionBackend) -> None:
     with watched() as steps:
         store.delete("known")
     assert steps == [
-        "sync .writing",
+        "sync .journal.1",
         "replace known.gone.json",
-        "sync directory",
         "unlink known.jsonl",
-        "sync directory",
         "unlink known.meta.json",
-        "sync directory",
     ]
 
 
@@ -70,21 +68,47 @@ def test_op_ids_of_a_session_that_was_gone_stay_until_it_is_there_again(
     store.delete("known")
     with watched() as steps:
         say(store, "known", "again")
-    assert steps[-3:] == ["replace known.jsonl", "sync directory", "unlink known.gone.json"]
+    assert steps[-2:] == ["replace known.jsonl", "unlink known.gone.json"]
+
+
+def test_everything_is_synced_in_its_place_before_the_journal_goes(
+    tmp_path: Path, clock: Clock
+) -> None:
+    with open_backend(f"jsonl://{tmp_path}", clock=clock) as store:
+        say(store, "s", "a")
+        say(store, "t", "a")
+        store.delete("t")
+        with watched() as steps:
+            store.close()
+    *files, names, journal, last = steps
+    assert sorted(files) == [
+        "sync s.jsonl",
+        "sync s.meta.json",
+        "sync t.gone.json",
+    ]
+    assert [names, journal, last] == ["sync directory", "unlink .journal.1", "sync directory"]
 
 
 def test_what_a_killed_process_wrote_is_synced_before_anyone_is_told(
-    tmp_path: Path, store: SessionBackend, clock: Clock
+    tmp_path: Path, clock: Clock
 ) -> None:
+    store = open_backend(f"jsonl://{tmp_path}", clock=clock)
     said = requests.append("known", (ChatMessage.user("b"),), None)
-    apply_all(store, [said])
-    with open_backend(f"jsonl://{tmp_path}", clock=clock) as successor:
-        with watched() as steps:
-            assert apply_all(successor, [said]) == [Outcome(1, duplicate=True)]
-        assert steps == ["sync known.jsonl", "sync directory"]
-        with watched() as steps:
-            assert apply_all(successor, [said]) == [Outcome(1, duplicate=True)]
-        assert steps == []
+    first_rename = 9
+    assert killed_at(first_rename, lambda: store.apply([said]))
+    assert not list(tmp_path.glob("*.json*"))
+    with watched() as steps, open_backend(f"jsonl://{tmp_path}", clock=clock) as successor:
+        assert apply_all(successor, [said]) == [Outcome(1, duplicate=True)]
+    assert steps[-7:] == [
+        "sync .writing",
+        "replace known.meta.json",
+        "sync .writing",
+        "replace known.jsonl",
+        "sync directory",
+        "unlink .journal.1",
+        "sync directory",
+    ]
+    assert list(tmp_path.glob(".*")) == []
 
 
 def test_reading_syncs_nothing_once_the_store_is_open(store: SessionBackend) -> None:
@@ -138,7 +162,6 @@ def test_upkeep_killed_at_any_step_loses_nothing_it_should_keep(
 def watched() -> Iterator[list[str]]:
     """Note in order what is synced, replaced and removed."""
     steps: list[str] = []
-    opened: dict[int, str] = {}
 
     def watch(name: str, note: Callable[[Any, Any], None]) -> Any:
         real = getattr(os, name)
@@ -150,14 +173,14 @@ def watched() -> Iterator[list[str]]:
 
         return call
 
-    def note_open(args: Any, descriptor: int) -> None:
-        path = Path(args[0])
-        opened[descriptor] = "directory" if path.is_dir() else path.name
+    def named(descriptor: int) -> str:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        return "directory" if path.is_dir() else path.name
 
     with pytest.MonkeyPatch.context() as patch:
         for name, note in (
-            ("open", note_open),
-            ("fsync", lambda args, _: steps.append(f"sync {opened[args[0]]}")),
+            ("fsync", lambda args, _: steps.append(f"sync {named(args[0])}")),
+            ("fdatasync", lambda args, _: steps.append(f"sync {named(args[0])}")),
             ("replace", lambda args, _: steps.append(f"replace {Path(args[1]).name}")),
             ("unlink", lambda args, _: steps.append(f"unlink {Path(args[0]).name}")),
         ):

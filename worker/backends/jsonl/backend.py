@@ -1,13 +1,13 @@
 """`JsonlBackend`: one write door over a directory, each session's files written once a group.
 
-A group is not one transaction here: each operation is applied whole or not at all, but when the
-disk fails half-way, some sessions may have theirs and others not. Their files record the op ids,
-so the same group again brings all to its end. `worker.backends.jsonl.group` has the order.
+A group is one frame of a journal, so all of it is applied or none. The session files record the
+op ids; `worker.backends.jsonl.writer` says in which order what becomes durable.
 """
 
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from producer.answers import Answer, CleanupReport, CompactReport
-from producer.errors import OperationRefusedError, StoreUnusableError
+from producer.errors import OperationRefusedError, StoreUnavailableError, StoreUnusableError
 from producer.operations import Operation, Read, Write
 from worker.backends.base import Finding, SessionBackend, Slices
 from worker.backends.jsonl import upkeep
@@ -25,6 +25,9 @@ from worker.backends.jsonl.group import Group
 from worker.backends.jsonl.memory import Memories
 from worker.backends.jsonl.reads import read
 from worker.backends.jsonl.renames import Renames
+from worker.backends.jsonl.writer import Writer
+
+log = logging.getLogger("backscroll.store")
 
 _HOUR: Final = 3_600_000_000  # microseconds
 
@@ -43,12 +46,15 @@ class JsonlBackend(SessionBackend):
         self._directory = _open_directory(path, read_only=read_only)
         self._memories = Memories()
         self._renames = Renames(self._directory)
+        self._writer = Writer(self._directory)
         self._must_recover = not read_only
         if self._must_recover:
             self._recover()
 
-    def apply(self, operations: Sequence[Operation]) -> Answers:
-        with self._group() as group:
+    def apply(
+        self, operations: Sequence[Operation], meanwhile: Callable[[], None] | None = None
+    ) -> Answers:
+        with self._group(meanwhile) as group:
             return [self._carry_out(group, operation) for operation in operations]
 
     def cleanup(self, ttl_hours: float, *, dry_run: bool = False) -> Slices[CleanupReport]:
@@ -60,7 +66,7 @@ class JsonlBackend(SessionBackend):
     def compact(self, op_ids_hours: float) -> Slices[CompactReport]:
         self._refuse_if_read_only()
         op_ids_before = self._clock() - int(op_ids_hours * _HOUR)
-        return upkeep.compact(self._group, self._renames, op_ids_before)
+        return upkeep.compact(self._group, op_ids_before)
 
     def verify(self) -> list[Finding]:
         with self._group() as group:
@@ -70,37 +76,45 @@ class JsonlBackend(SessionBackend):
         return self._directory.size_bytes()
 
     def close(self) -> None:
-        """Nothing is held open between groups."""
+        with self._lock:
+            try:
+                if not self._must_recover:
+                    self._writer.close()
+            except StoreUnavailableError as error:
+                log.warning("%s; what the journal has is put in its place at the next start", error)
+            finally:
+                self._writer.shut_down()
 
     def _carry_out(self, group: Group, operation: Operation) -> Answer | OperationRefusedError:
-        if isinstance(operation, Write):
-            self._refuse_if_read_only()
-        elif not isinstance(operation, Read):
-            raise TypeError(f"{operation.kind} does not go through apply")
         try:
-            return (
-                group.write(operation) if isinstance(operation, Write) else read(group, operation)
-            )
+            if isinstance(operation, Write):
+                self._refuse_if_read_only()
+                return group.write(operation)
+            if isinstance(operation, Read):
+                return read(group, operation)
         except OperationRefusedError as refusal:  # raised before anything was changed
             return refusal
         except (TypeError, ValueError) as error:
             return OperationRefusedError(f"the store cannot take this operation: {error}")
+        raise TypeError(f"{operation.kind} does not go through apply")
 
     def _refuse_if_read_only(self) -> None:
         if self._read_only:
             raise StoreUnusableError(f"{self.path} is open for reading only")
 
     @contextmanager
-    def _group(self) -> Iterator[Group]:
+    def _group(self, meanwhile: Callable[[], None] | None = None) -> Iterator[Group]:
         """A group that is written when it is left; a failure forgets all that was remembered."""
         with self._lock:
             try:
                 if self._must_recover:
                     self._recover()
-                group = Group(self._directory, self._memories, self._renames, self._clock())
+                group = Group(
+                    self._directory, self._writer, self._memories, self._renames, self._clock()
+                )
                 yield group
                 if not self._read_only:
-                    group.flush()
+                    group.flush(meanwhile)
             except BaseException:
                 self._must_recover = not self._read_only
                 raise
@@ -108,7 +122,7 @@ class JsonlBackend(SessionBackend):
     def _recover(self) -> None:
         """Rely on nothing but the disk, after a crash or a failure."""
         self._memories.clear()
-        self._directory.recover()
+        self._writer.recover()
         self._renames.recover()
         self._must_recover = False
 

@@ -1,23 +1,19 @@
-"""The store's directory as bytes: durable appends, atomic replacement, removal.
+"""The store's directory as bytes, to be read: names, stamps and contents.
 
 Nothing here knows what the files mean. Every failure of the disk comes out as
-`StoreUnavailableError` with the path and the reason.
+`StoreUnavailableError` with the path and the reason. `writer` writes.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from producer.errors import StoreUnavailableError
-
-_TEMPORARY: Final = ".writing"  # no key's file begins with a dot
-_OPEN_AT_ONCE: Final = 64
 
 _ADVICE: Final = {
     errno.ENOSPC: ". Free some space on its disk",
@@ -29,14 +25,6 @@ _ADVICE: Final = {
 }
 
 
-class Addition(NamedTuple):
-    """Bytes to add at the end of a file, and the time it then bears, in microseconds."""
-
-    name: str
-    content: bytes
-    mtime: int
-
-
 class Stamp(NamedTuple):
     """What changes whenever a file does."""
 
@@ -44,8 +32,13 @@ class Stamp(NamedTuple):
     size: int
     mtime_ns: int
 
+    @classmethod
+    def of(cls, status: os.stat_result) -> Stamp:
+        return cls(status.st_ino, status.st_size, status.st_mtime_ns)
+
     @property
     def mtime(self) -> int:
+        """In microseconds."""
         return self.mtime_ns // 1000
 
 
@@ -54,13 +47,21 @@ class Directory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        # What a killed predecessor renamed may be visible and not yet durable.
-        self._is_synced = False
+        self._prefix = f"{path}/"
+
+    def locate(self, name: str) -> str:
+        """The file's path; a string, because a `Path` takes as long as opening the file."""
+        return self._prefix + name
 
     def names(self, suffix: str) -> list[str]:
         """The names of the files that end in `suffix`."""
         with naming(self.path), os.scandir(self.path) as entries:
             return [entry.name for entry in entries if entry.name.endswith(suffix)]
+
+    def names_with(self, prefix: str) -> list[str]:
+        """The names of the files that begin with `prefix`."""
+        with naming(self.path), os.scandir(self.path) as entries:
+            return [entry.name for entry in entries if entry.name.startswith(prefix)]
 
     def stamps(self, suffix: str) -> list[tuple[str, Stamp]]:
         """The files that end in `suffix`, with their stamps."""
@@ -78,12 +79,13 @@ class Directory:
 
     def stamp(self, name: str) -> Stamp | None:
         """The file's stamp; None when there is no such file."""
-        path = self.path / name
-        with naming(path):
-            try:
-                status = os.stat(path)  # noqa: PTH116 - the hot path
-            except FileNotFoundError:
-                return None
+        path = self._prefix + name
+        try:
+            status = os.stat(path)  # noqa: PTH116 - the hot path
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise unavailable(path, error) from error
         return Stamp(status.st_ino, status.st_size, status.st_mtime_ns)
 
     def read(self, name: str) -> bytes | None:
@@ -95,139 +97,46 @@ class Directory:
             except FileNotFoundError:
                 return None
 
-    def append(self, additions: Sequence[Addition]) -> None:
-        """Add to the ends of existing files and sync them; an empty addition only syncs."""
-        for start in range(0, len(additions), _OPEN_AT_ONCE):
-            files: list[_Appending] = []
-            try:
-                # All are written before any is synced: the first sync then carries the others.
-                for addition in additions[start : start + _OPEN_AT_ONCE]:
-                    files.append(_Appending(self.path, addition))
-                    files[-1].write()
-                for file in files:
-                    file.sync()
-            except BaseException:
-                for file in files:
-                    file.undo()
-                raise
-            finally:
-                for file in files:
-                    file.close()
-
-    def replace(self, name: str, content: bytes, mtime: int | None = None) -> None:
-        """Put a whole new content in the file's place, or create it; durable after `sync`."""
-        path, temporary = self.path / name, self.path / _TEMPORARY
-        with naming(path):
-            try:
-                _write_synced(temporary, content, mtime, mode=_mode(path))
-                temporary.replace(path)
-            except BaseException:
-                with suppress(OSError):
-                    temporary.unlink()
-                raise
-        self._is_synced = False
-
-    def remove(self, name: str) -> None:
-        """Remove the file if it is there; durable after `sync`."""
-        path = self.path / name
-        with naming(path), suppress(FileNotFoundError):
-            path.unlink()
-            self._is_synced = False
-
     def sync(self) -> None:
-        """Make what was created, replaced and removed durable."""
-        if self._is_synced:
-            return
+        """Make what was created, renamed and removed durable."""
         with naming(self.path):
             descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
-        self._is_synced = True
-
-    def recover(self) -> None:
-        """Something failed or was killed, and how far it got is unknown: leave no half of it."""
-        self.remove(_TEMPORARY)
-        self._is_synced = False
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
+def naming(path: Path | str) -> Iterator[None]:
     """Turn an OSError into ours, with the path in it."""
     try:
         yield
     except OSError as error:
-        advice = _ADVICE.get(error.errno or 0, "")
-        raise StoreUnavailableError(f"{path}: {error.strerror or error}{advice}") from error
+        raise unavailable(path, error) from error
 
 
-class _Appending:
-    """One file while it is added to."""
-
-    def __init__(self, directory: Path, addition: Addition) -> None:
-        self._path = directory / addition.name
-        self._addition = addition
-        with naming(self._path):
-            flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
-            self._descriptor = os.open(self._path, flags)
-            self._before = os.fstat(self._descriptor)
-
-    def write(self) -> None:
-        content, size = self._addition.content, self._before.st_size
-        if not content:
-            return
-        with naming(self._path):
-            # A torn last line must not swallow what comes after it.
-            if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
-                content = b"\n" + content
-            _write_all(self._descriptor, content)
-            _set_mtime(self._descriptor, self._addition.mtime)
-
-    def sync(self) -> None:
-        with naming(self._path):
-            os.fsync(self._descriptor)
-
-    def undo(self) -> None:
-        """Back to the old end. After a failed sync the kernel may show lines the disk never got,
-        and the next attempt must not take them for stored."""
-        if self._addition.content:
-            with suppress(OSError):
-                os.ftruncate(self._descriptor, self._before.st_size)
-                _set_mtime(self._descriptor, self._before.st_mtime_ns // 1000)
-
-    def close(self) -> None:
-        os.close(self._descriptor)
+def unavailable(path: Path | str, error: OSError) -> StoreUnavailableError:
+    """Our error for one of the disk's."""
+    advice = _ADVICE.get(error.errno or 0, "")
+    return StoreUnavailableError(f"{path}: {error.strerror or error}{advice}")
 
 
-def _write_synced(path: Path, content: bytes, mtime: int | None, mode: int | None) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(path, flags, 0o666)
+def sync_data(descriptor: int) -> None:
+    """Make a file's bytes durable, and its size, but not its times; macOS has only `fsync`."""
+    getattr(os, "fdatasync", os.fsync)(descriptor)
+
+
+def write_all(descriptor: int, content: bytes) -> None:
+    """Write all of `content`."""
+    written = os.write(descriptor, content)
+    while written < len(content):
+        written += os.write(descriptor, content[written:])
+
+
+def set_mtime(descriptor: int, mtime_ns: int) -> None:
+    """Set a file's time, in nanoseconds."""
     try:
-        if mode is not None:
-            os.fchmod(descriptor, mode)
-        _write_all(descriptor, content)
-        if mtime is not None:
-            _set_mtime(descriptor, mtime)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _write_all(descriptor: int, content: bytes) -> None:
-    rest = memoryview(content)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
-
-
-def _set_mtime(descriptor: int, mtime: int) -> None:
-    with suppress(PermissionError):  # not our file; writing it has set its time to about now
-        os.utime(descriptor, ns=(mtime * 1000, mtime * 1000))
-
-
-def _mode(path: Path) -> int | None:
-    """The permissions a file has, which its replacement gets too."""
-    try:
-        return stat.S_IMODE(path.stat().st_mode)
-    except FileNotFoundError:
-        return None
+        os.utime(descriptor, ns=(mtime_ns, mtime_ns))
+    except PermissionError:  # not our file; writing it has set its time to about now
+        return

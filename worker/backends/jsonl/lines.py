@@ -19,7 +19,8 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from producer.messages import ChatMessage
+from producer.messages import ChatMessage, to_micros
+from producer.operations import Append
 
 
 class Record(NamedTuple):
@@ -78,6 +79,19 @@ class Line:
         return Line.of(new, self.op_id, self.part)
 
 
+def lines_of(operation: Append) -> list[bytes]:
+    """The lines of an append, each with its end. No message object is made: few are ever read."""
+    messages = operation.messages
+    if len(messages) == 1:
+        return [_encoded(messages[0], operation.op_id, operation.at, WHOLE)]
+    return [
+        _encoded(message, message_id, operation.at, Part(number, len(messages)))
+        for number, (message, message_id) in enumerate(
+            zip(messages, operation.message_ids, strict=True)
+        )
+    ]
+
+
 def joined(lines: Iterable[bytes]) -> bytes:
     """Lines as a file holds them."""
     return b"".join([part for line in lines for part in (line, b"\n")])
@@ -126,6 +140,17 @@ def rewritten(lines: Sequence[Line]) -> list[Line]:
         else:
             result += [line.alone() for line in together]
     return result
+
+
+def _encoded(message: ChatMessage, message_id: str, at: int, part: Part) -> bytes:
+    fields: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.extra is not None:
+        fields["extra"] = message.extra
+    fields["message_id"] = message_id
+    fields["created_at"] = at if message.created_at is None else to_micros(message.created_at)
+    if part is not WHOLE:
+        fields["part"] = list(part)
+    return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def _identity(message: ChatMessage) -> dict[str, Any]:

@@ -18,8 +18,9 @@ class Memory:
     stamp: Stamp | None
     known: dict[str, int]
     count: int
-    is_synced: bool = False
-    """Whether this process has made the file durable; a killed predecessor may not have."""
+    ends_line: bool = True
+    """Whether the messages file ends where a line does."""
+    has_sidecar: bool = False
 
 
 class Memories:

@@ -13,7 +13,7 @@ import hashlib
 import re
 import unicodedata
 from pathlib import Path
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple
 from urllib.parse import unquote
 
 import orjson
@@ -24,6 +24,7 @@ from producer.messages import check_key
 MESSAGES_SUFFIX: Final = ".jsonl"
 SIDECAR_SUFFIX: Final = ".meta.json"
 GONE_SUFFIX: Final = ".gone.json"
+EDITED_SUFFIX: Final = ".edited"
 
 _MAX_NAME_BYTES: Final = 255
 _PREFIX_BYTES: Final = 160
@@ -41,9 +42,10 @@ class SessionNames(NamedTuple):
     sidecar: str
     gone: str
 
-    @classmethod
-    def of(cls, key: str) -> Self:
-        return cls(
+    @staticmethod
+    @functools.lru_cache(maxsize=16_384)
+    def of(key: str) -> SessionNames:
+        return SessionNames(
             _file_name(key, MESSAGES_SUFFIX),
             _file_name(key, SIDECAR_SUFFIX),
             _file_name(key, GONE_SUFFIX),
@@ -74,7 +76,6 @@ def key_told_by(sidecar: Path) -> str | None:
         return None
 
 
-@functools.lru_cache(maxsize=16_384)
 def _file_name(key: str, suffix: str) -> str:
     if _ORDINARY.fullmatch(key):
         return key + suffix

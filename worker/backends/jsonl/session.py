@@ -2,28 +2,29 @@
 
 The operations change only this object, and reads see what they changed; `Group.flush` then has
 each file written once. A session exists when its messages file does. Everything in that file,
-the records of op ids included, changes in one append or in one rename; the sidecar is a second
-file, so nothing that one operation does is ever spread over both.
+the records of op ids included, changes in one append or in one rename; the attributes are in the
+sidecar, with the op ids that changed them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from producer.arguments import check_attributes
 from producer.errors import OperationRefusedError
-from producer.ids import message_id as derived_message_id
 from producer.messages import ChatMessage
-from worker.backends.jsonl.files import Addition, Directory
+from producer.operations import Append, Clear, Delete, Describe, Replace, Rollback
+from worker.backends.base import ImportSession
+from worker.backends.jsonl.changes import Addition, Changes, Replacement
+from worker.backends.jsonl.files import Directory, Stamp
 from worker.backends.jsonl.lines import (
-    WHOLE,
     Line,
-    Part,
     Record,
     Records,
     control_line,
     drop_old,
     joined,
+    lines_of,
     rewritten,
 )
 from worker.backends.jsonl.memory import Memories, Memory
@@ -41,22 +42,20 @@ class Session:
         self._directory = directory
         self._memories = memories
         self._now = now
-        self._stamp = directory.stamp(self.names.messages)
-        self.exists = self._is_stored = self._stamp is not None
-        self.last_activity = now if self._stamp is None else self._stamp.mtime
+        self._stamp = stamp = directory.stamp(self.names.messages)
+        self.exists = self._is_stored = stamp is not None
+        self.last_activity = now if stamp is None else stamp.mtime
         self._memory: Memory | None = None
         self._transcript: Transcript | None = None
         self._sidecar: Sidecar | None = None
-        self._pending: list[Line] = []
+        self._pending: list[bytes] = []  # whole lines
+        self._ends_line = True
+        self._read = 0  # how many of these are in the transcript
         self._notes: Records = {}
+        self._is_touched = False
         self._is_rewritten = False
         self._is_described = False
-        self._must_sync = False
-
-    @property
-    def is_new(self) -> bool:
-        """Whether the session is to come into being."""
-        return self.exists and not self._is_stored
+        self._has_gone = False
 
     @property
     def count(self) -> int:
@@ -66,14 +65,21 @@ class Session:
     @property
     def lines(self) -> list[Line]:
         """All messages, those not yet written included."""
-        return [*self.transcript.lines, *self._pending]
+        lines = self.transcript.lines
+        if self._read < len(self._pending):
+            lines += parse(b"".join(self._pending[self._read :]), self.key, self._now).lines
+            self._read = len(self._pending)
+        return lines
 
     @property
     def transcript(self) -> Transcript:
         """The messages file's content, as it is or as it is to be rewritten."""
         if self._transcript is None:
-            content = self._directory.read(self.names.messages) if self._is_stored else None
-            self._transcript = parse(content or b"", self.key, self.sidecar.created_at)
+            content = (
+                self._directory.read(self.names.messages) if self._is_stored else None
+            ) or b""
+            self._ends_line = not content or content.endswith(b"\n")
+            self._transcript = parse(content, self.key, self.sidecar.created_at)
         return self._transcript
 
     @property
@@ -85,109 +91,105 @@ class Session:
 
     def applied(self, op_id: str) -> int | None:
         """How much the operation touched when it was applied before; None if it was not."""
-        memory = self._recall()
-        affected = memory.known.get(op_id)
-        if affected is not None and self._is_stored and not memory.is_synced:
-            self._must_sync = True  # before anybody is told that it is done
-        return affected
+        return (self._memory or self._recall()).known.get(op_id)
 
-    def append(self, op_id: str, messages: Sequence[ChatMessage]) -> int:
-        count = len(messages)
-        lines = []
-        for index, message in enumerate(messages):
-            if message.message_id != derived_message_id(op_id, index):
-                raise OperationRefusedError("the messages were not stamped with the op id")
-            lines.append(_line(message, op_id, Part(index, count) if count > 1 else WHOLE))
-        memory = self._recall()
-        if any(line.message.message_id in memory.known for line in lines):
+    def append(self, operation: Append) -> int:
+        op_id, count = operation.op_id, len(operation.messages)
+        memory = self._memory or self._recall()
+        if count > 1 and any(map(memory.known.__contains__, operation.message_ids)):
             raise OperationRefusedError(
                 "a message with this operation's id is stored already, though its op id is "
                 "forgotten"
             )
-        self._create()
-        self._touch()
+        lines = lines_of(operation)
+        if not self._is_touched:
+            self._create()
+            self._touch()
         self._pending += lines
         memory.count += count
-        return self._done(op_id, count)
+        memory.known[op_id] = count
+        return count
 
-    def rollback(self, op_id: str, message_id: str | None) -> int:
-        index = self._index(message_id)
+    def rollback(self, operation: Rollback) -> int:
+        index = self._index(operation.message_id)
         if index is None:
-            return self._note(op_id)
+            return self._note(operation.op_id, 0)
         self._touch()
         del self._rewrite()[index]
         self._recall().count -= 1
-        return self._done(op_id, 1)
+        return self._done(operation.op_id, 1)
 
-    def replace(self, op_id: str, message: ChatMessage, message_id: str | None) -> int:
-        index = self._index(message_id)
+    def replace(self, operation: Replace) -> int:
+        index = self._index(operation.message_id)
         if index is None:
-            return self._note(op_id)
-        line = self.lines[index].with_message(message)
+            return self._note(operation.op_id, 0)
+        line = self.lines[index].with_message(operation.message)
         self._touch()
         self._rewrite()[index] = line
-        return self._done(op_id, 1)
+        return self._done(operation.op_id, 1)
 
-    def clear(self, op_id: str) -> int:
+    def clear(self, operation: Clear) -> int:
         if not self.exists:
-            return self._note(op_id)
+            return self._note(operation.op_id, 0)
         count = self.count
         self._touch()
         self._rewrite().clear()
         self._recall().count = 0
-        return self._done(op_id, count)
+        return self._done(operation.op_id, count)
 
-    def describe(self, op_id: str, attributes: Mapping[str, str | bool | None]) -> int:
-        check_attributes(attributes)
+    def delete(self, operation: Delete) -> int:
+        affected = self._note(operation.op_id, int(self.exists))
+        if self.exists:
+            self.leave()
+        return affected
+
+    def describe(self, operation: Describe) -> int:
+        check_attributes(operation.attributes)
         self._create()
-        self.sidecar.describe(attributes, self._now)
-        self.sidecar.applied[op_id] = Record(self._now, 1)
+        self.sidecar.describe(operation.attributes, self._now)
+        self.sidecar.applied[operation.op_id] = Record(self._now, 1)
         self._is_described = True
-        return self._done(op_id, 1)
+        return self._done(operation.op_id, 1)
 
-    def take_over(
-        self,
-        op_id: str,
-        messages: Sequence[ChatMessage],
-        attributes: Mapping[str, str | bool | None],
-        created_at: int,
-        last_activity: int,
-    ) -> int:
-        """Become a session that was elsewhere.
+    def rename_agent(self, old: str, new: str | None) -> bool:
+        """Give the agent another alias if it has this one; whether it had."""
+        if self.sidecar.attributes.get("agent") != old:
+            return False
+        self.sidecar.attributes["agent"] = new
+        self._is_described = True
+        return True
 
-        Its attributes come first and without a record: when only they get to the disk, the same
-        import sets them again.
-        """
+    def take_over(self, operation: ImportSession) -> int:
+        """Become a session that was elsewhere."""
         if self.exists and self.count:
             raise OperationRefusedError(
                 f"the store has a session {self.key!r} with another history already"
             )
-        lines = [_line(message, message.message_id or "") for message in messages]
+        lines = [_line_of(message) for message in operation.messages]
         if len({line.op_id for line in lines}) < len(lines):
             raise OperationRefusedError("two of the messages have the same id")
-        if attributes:
-            check_attributes(attributes)
+        if operation.attributes:
+            check_attributes(operation.attributes)
         self._create()
-        self.sidecar.describe(attributes, self._now)
-        self.sidecar.created_at = created_at
+        self.sidecar.describe(operation.attributes, self._now)
+        self.sidecar.created_at = operation.created_at
         self._is_described = True
         self._rewrite().extend(lines)
-        self.last_activity = last_activity
+        self.last_activity, self._is_touched = operation.last_activity, False
         memory = self._recall()
         memory.count = len(lines)
         memory.known.update((line.op_id, 1) for line in lines)
-        return self._done(op_id, len(lines))
+        return self._done(operation.op_id, len(lines))
 
-    def note(self, op_id: str, affected: int) -> None:
-        """Record an operation that changed nothing here, or whose effect is on the disk."""
-        self._notes[op_id] = Record(self._now, affected)
-        self._recall().known[op_id] = affected
-
-    def leave_records(self) -> None:
-        """Lay down every op id known here, for when the session is gone."""
-        records = self._records({})
-        if records:
-            self._directory.replace(self.names.gone, gone_dumps(records))
+    def leave(self) -> None:
+        """Be gone, but for the op ids; what comes after begins a new session."""
+        self._transcript = Transcript(records=self._records({}))
+        self._sidecar = Sidecar(self.key, self._now)
+        self._pending, self._read, self._notes = [], 0, {}
+        self._recall().count = 0
+        self.last_activity = self._now
+        self.exists = self._is_described = self._is_touched = False
+        self._is_rewritten = True
 
     def compact(self, op_ids_before: int) -> tuple[int, int]:
         """Drop corrupt lines and old records; how many records and lines that were."""
@@ -197,53 +199,69 @@ class Session:
         described = drop_old(self.sidecar.applied, op_ids_before)
         self._is_rewritten = purged > 0 or corrupt > 0
         self._is_described = described > 0
-        self._memory = Memory(self._stamp, self._known(), len(transcript.lines))
+        self._memory = self._remembered()
         return purged + described, corrupt
 
-    def write_sidecar(self) -> None:
-        if self._is_described:
-            self._directory.replace(self.names.sidecar, self.sidecar.dumps())
-
-    def write_messages(self) -> Addition | None:
-        """Write what has to be written anew; returns what there is to append instead."""
+    def stage(self, changes: Changes) -> None:
+        """Say what is to become of the files."""
+        names = self.names
         if not self.exists:
+            self._stage_absence(changes)
+            return
+        if self._is_described:
+            changes.put(names.sidecar, self.sidecar.dumps())
+        if self._is_rewritten or self._stamp is None:
+            changes.replace(
+                names.messages, Replacement(self._content(), self.last_activity, self._stamp)
+            )
+            if self._has_gone:
+                changes.remove(names.gone)  # the messages file has its op ids
+        elif self._pending or self._notes:
+            content = b"".join(self._pending)
             if self._notes:
-                self.leave_records()
-            return None
-        if self._is_rewritten or not self._is_stored:
-            self._directory.replace(self.names.messages, self._content(), self.last_activity)
-            return None
-        if not (self._pending or self._notes or self._must_sync):
-            return None
-        lines = [line.raw for line in self._pending]
-        if self._notes:
-            lines.append(control_line(self._notes))
-        return Addition(self.names.messages, joined(lines), self.last_activity)
+                content += control_line(self._notes) + b"\n"
+            if not self._recall().ends_line:
+                content = b"\n" + content  # a torn line must not swallow what comes after it
+            changes.add(names.messages, Addition(content, self.last_activity, self._stamp))
 
-    def settle(self) -> None:
-        """Remember what is durable now."""
-        if self.is_new:
-            self._directory.remove(self.names.gone)  # the messages file has its op ids
-        is_written = self._is_rewritten or self._pending or self._notes or self._must_sync
-        if self.exists and (is_written or self.is_new):
+    def settle(self, stamps: Mapping[str, Stamp]) -> None:
+        """Remember what is committed now."""
+        if not (self._is_rewritten or self._pending or self._notes or not self._is_stored):
+            return
+        stamp = stamps.get(self.names.messages)
+        if stamp is None:  # it is gone, or somebody else has written to it
+            self._memories.drop(self.key)
+        else:
             memory = self._recall()
-            memory.stamp = self._directory.stamp(self.names.messages)
-            memory.is_synced = True
+            memory.stamp, memory.ends_line = stamp, True
+            memory.has_sidecar = memory.has_sidecar or self._is_described
             self._memories.put(self.key, memory)
+
+    def _stage_absence(self, changes: Changes) -> None:
+        if self._is_stored:
+            changes.remove(self.names.messages, self._stamp)
+            changes.remove(self.names.sidecar)
+        if (self._is_rewritten or self._notes) and (records := self._records({})):
+            changes.put(self.names.gone, gone_dumps(records))
 
     def _recall(self) -> Memory:
         if self._memory is None:
             self._memory = self._memories.get(self.key, self._stamp)
         if self._memory is None:
-            self._memory = Memory(self._stamp, self._known(), len(self.transcript.lines))
+            self._memory = self._remembered()
             if self._is_stored:
                 self._memories.put(self.key, self._memory)
         return self._memory
 
+    def _remembered(self) -> Memory:
+        known, count = self._known(), len(self.transcript.lines)
+        return Memory(self._stamp, known, count, self._ends_line)
+
     def _known(self) -> dict[str, int]:
         if not self._is_stored:
-            gone = gone_loads(self._directory.read(self.names.gone))
-            self.transcript.records.update(gone)
+            content = self._directory.read(self.names.gone)
+            self._has_gone = content is not None
+            self.transcript.records.update(gone_loads(content))
         return {**self._described(), **self.transcript.known()}
 
     def _described(self) -> dict[str, int]:
@@ -261,11 +279,16 @@ class Session:
             self.exists = self._is_described = True
 
     def _touch(self) -> None:
-        may_lack = self._is_stored and not self._is_described
-        if may_lack and self._directory.stamp(self.names.sidecar) is None:
-            self._sidecar = self._load_sidecar()  # as long as the file has its old time
-            self._is_described = True
-        self.last_activity = self._now
+        """Note the activity; what has no sidecar gets one, lest it began when it is touched."""
+        if self._is_touched:
+            return
+        memory = self._recall()
+        if not (memory.has_sidecar or self._is_described):
+            memory.has_sidecar = self._directory.stamp(self.names.sidecar) is not None
+            if not memory.has_sidecar:
+                self._sidecar = self._load_sidecar()  # as long as the file has its old time
+                self._is_described = True
+        self.last_activity, self._is_touched = self._now, True
 
     def _index(self, message_id: str | None) -> int | None:
         """Where the last message stands, or the one named."""
@@ -279,15 +302,15 @@ class Session:
         return None
 
     def _rewrite(self) -> list[Line]:
-        self._recall()
-        self.transcript.lines += self._pending
-        self._pending = []
+        lines = self.lines
+        self._pending, self._read = [], 0
         self._is_rewritten = True
-        return self.transcript.lines
+        return lines
 
-    def _note(self, op_id: str) -> int:
-        self.note(op_id, 0)
-        return 0
+    def _note(self, op_id: str, affected: int) -> int:
+        """Record an operation that changed nothing in the file."""
+        self._notes[op_id] = Record(self._now, affected)
+        return self._done(op_id, affected)
 
     def _done(self, op_id: str, affected: int) -> int:
         self._recall().known[op_id] = affected
@@ -309,7 +332,7 @@ class Session:
         }
 
 
-def _line(message: ChatMessage, op_id: str, part: Part = WHOLE) -> Line:
+def _line_of(message: ChatMessage) -> Line:
     if message.message_id is None or message.created_at is None:
         raise OperationRefusedError("a message was never stamped with its id and time")
-    return Line.of(message, op_id, part)
+    return Line.of(message, message.message_id)

@@ -13,6 +13,7 @@ from worker.backends.jsonl.files import Directory, Stamp
 from worker.backends.jsonl.group import Group
 from worker.backends.jsonl.lines import drop_old
 from worker.backends.jsonl.names import (
+    EDITED_SUFFIX,
     GONE_SUFFIX,
     MESSAGES_SUFFIX,
     SIDECAR_SUFFIX,
@@ -20,7 +21,6 @@ from worker.backends.jsonl.names import (
     key_of,
     key_told_by,
 )
-from worker.backends.jsonl.renames import Renames
 from worker.backends.jsonl.session import Session
 from worker.backends.jsonl.sidecar import Sidecar, gone_dumps, gone_loads
 
@@ -53,13 +53,16 @@ def cleanup(
             messages += sum(session.count for session in chosen)
             keys += [session.key for session in chosen][: MAX_REPORTED_KEYS - len(keys)]
             if not dry_run:
-                group.delete(chosen)
+                for session in chosen:
+                    session.leave()
         yield
+    if not dry_run:
+        yield from _empty_journal(opened)
     seconds = time.monotonic() - started
     return CleanupReport(sessions, messages, tuple(keys), ttl_hours, dry_run, seconds)
 
 
-def compact(opened: Opened, renames: Renames, op_ids_before: int) -> Slices[CompactReport]:
+def compact(opened: Opened, op_ids_before: int) -> Slices[CompactReport]:
     """Drop corrupt lines, old op ids, and what a crash left of deleted sessions."""
     started = time.monotonic()
     purged, corrupt = 0, 0
@@ -67,7 +70,7 @@ def compact(opened: Opened, renames: Renames, op_ids_before: int) -> Slices[Comp
         before = group.directory.size_bytes()
         files = group.directory.stamps(MESSAGES_SUFFIX)
         left = group.directory.names(GONE_SUFFIX) + group.directory.names(SIDECAR_SUFFIX)
-        purged += renames.compact(op_ids_before)
+        purged += group.renames.compact(op_ids_before)
     yield
     for names in _portions(files):
         with opened() as group:
@@ -78,8 +81,9 @@ def compact(opened: Opened, renames: Renames, op_ids_before: int) -> Slices[Comp
     for start in range(0, len(left), FILES_A_SLICE):
         with opened() as group:
             for name in left[start : start + FILES_A_SLICE]:
-                purged += _compact_left(group.directory, name, op_ids_before)
+                purged += _compact_left(group, name, op_ids_before)
         yield
+    yield from _empty_journal(opened)
     with opened() as group:
         after = group.directory.size_bytes()
     return CompactReport(before, after, purged, corrupt, time.monotonic() - started)
@@ -101,6 +105,14 @@ def verify(group: Group) -> list[Finding]:
             findings.append(
                 Finding(name, "op ids of a session that is gone cannot be read", "remove the file")
             )
+    findings += [
+        Finding(
+            name,
+            "somebody changed a session's file that was to be replaced or removed",
+            "take from it what is needed, then remove it",
+        )
+        for name in directory.names(EDITED_SUFFIX)
+    ]
     return sorted(findings, key=lambda finding: finding.where)
 
 
@@ -129,20 +141,33 @@ def _check_session(directory: Directory, session: Session) -> list[Finding]:
     return findings
 
 
-def _compact_left(directory: Directory, name: str, op_ids_before: int) -> int:
+def _compact_left(group: Group, name: str, op_ids_before: int) -> int:
     """Compact one file that may outlive its session; how many op ids it lost."""
+    directory = group.directory
     if name.endswith(SIDECAR_SUFFIX):
         key = key_told_by(directory.path / name)
         if key is not None and directory.stamp(SessionNames.of(key).messages) is None:
-            directory.remove(name)
+            group.changes.remove(name)
         return 0
     records = gone_loads(directory.read(name))
     purged = drop_old(records, op_ids_before)
     if not records:
-        directory.remove(name)
+        group.changes.remove(name)
     elif purged:
-        directory.replace(name, gone_dumps(records))
+        group.changes.put(name, gone_dumps(records))
     return purged
+
+
+def _empty_journal(opened: Opened) -> Iterator[None]:
+    """Have what was removed leave the journal too."""
+    with opened() as group:
+        number = group.writer.retire()
+    while True:
+        with opened() as group:
+            if group.writer.is_removed(number):
+                return
+            group.writer.sync_some()
+        yield
 
 
 def _portions(files: Sequence[tuple[str, Stamp]]) -> Iterator[list[str]]:
