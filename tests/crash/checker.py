@@ -1,0 +1,228 @@
+"""Compares server and store with the ledger, and names what is wrong with either.
+
+The store is looked at first as it is. Then every operation is delivered once more: one that was
+applied is recognised, and says what it touched; so it also comes out what became of those whose
+acknowledgement was lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, Final
+
+import redis
+
+from producer.answers import Outcome
+from producer.messages import ChatMessage, SearchFilter, SessionInfo
+from producer.operations import Write
+from tests.backends.model import Model
+from tests.crash.ledger import Ledger, WriterRecord
+from worker.backends import SessionBackend, open_backend, store_lock
+
+QUEUE: Final = "rq:queue:backscroll"
+IN_FLIGHT: Final = f"{QUEUE}:intermediate"
+FAILED: Final = "rq:failed:backscroll"
+FINISHED: Final = "rq:finished:backscroll"
+
+_ATTRIBUTES: Final = ("name", "agent", "channel", "room", "sender", "state", "turn_id", "pinned")
+_A_GROUP: Final = 1_000
+
+Loaded = dict[str, tuple[SessionInfo, list[ChatMessage]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A broken promise: what kind, where, and what was seen.
+
+    Kinds: lost, doubled, reordered, altered, index, damaged, left behind, failed job, stale read,
+    ended (a process did as it should not).
+    """
+
+    kind: str
+    where: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.where}: {self.detail}"
+
+
+def check_server(client: redis.Redis) -> list[Violation]:
+    """Nothing waits, is in flight or has failed, and no job is left lying about."""
+    found: list[Violation] = []
+    for key, what in ((QUEUE, "queue"), (IN_FLIGHT, "intermediate list")):
+        left: Any = client.lrange(key, 0, -1)
+        if left:
+            found.append(Violation("left behind", what, f"{len(left)} jobs"))
+    failed: Any = client.zrange(FAILED, 0, -1)
+    if failed:
+        found.append(Violation("failed job", "failed registry", f"{len(failed)}: {failed[:3]}"))
+    kept: Any = client.zrange(FINISHED, 0, -1)  # upkeep, for operators to look at
+    known = {b"rq:job:" + job_id for job_id in (*kept, *failed)}
+    hashes = [key for key in client.scan_iter("rq:job:*", count=1_000) if key not in known]
+    if hashes:
+        found.append(Violation("left behind", "job hashes", f"{len(hashes)}: {hashes[:3]}"))
+    return found
+
+
+def check_store(url: str, ledger: Ledger, *, prefix: bool = False) -> list[Violation]:
+    """The store holds exactly what the ledger says, and would refuse all of it a second time.
+
+    With `prefix`, of what was never acknowledged a first part is there and the rest is not; in a
+    JSONL store that holds for each session.
+    """
+    with closing(store_lock(url)) as lock:
+        lock.acquire()
+        with open_backend(url) as store:
+            loaded = _load_all(store)
+            found = [
+                Violation("damaged", finding.where, finding.problem) for finding in store.verify()
+            ]
+            found += _check_search(store, loaded)
+            applied = _applied_of(store, ledger.unsure)
+            found += _check_sessions(loaded, ledger, applied)
+            if prefix:
+                found += _check_prefix(ledger, applied, by_session=url.startswith("jsonl"))
+            for writer in ledger.writers:
+                found += _check_once(store, writer, applied)
+                found += [Violation("stale read", writer.name, what) for what in writer.complaints]
+            return found
+
+
+def _load_all(store: SessionBackend) -> Loaded:
+    loaded: Loaded = {}
+    cursor = None
+    while True:
+        page = store.sessions(limit=1_000, cursor=cursor)
+        for info in page.sessions:
+            loaded[info.key] = (info, store.load(info.key))
+        cursor = page.cursor
+        if cursor is None:
+            return loaded
+
+
+def _check_search(store: SessionBackend, loaded: Loaded) -> Iterator[Violation]:
+    """In each session the words find exactly the messages that hold them."""
+    for key, (_, messages) in loaded.items():
+        for word in ("said", "edited"):
+            hits = store.search(word, SearchFilter(key=key), limit=1_000)
+            found = sorted(str(hit.message.message_id) for hit in hits)
+            there = sorted(str(each.message_id) for each in messages if f" {word} " in each.content)
+            if found != there and len(there) < 1_000:
+                detail = f"{word!r} finds {len(found)} messages of {len(there)}"
+                yield Violation("index", key, detail)
+
+
+def _applied_of(store: SessionBackend, unsure: Sequence[Write]) -> set[str]:
+    """The op ids of those that had been applied; from now on all of them are."""
+    outcomes = store.apply(unsure) if unsure else []
+    return {
+        each.op_id
+        for each, outcome in zip(unsure, outcomes, strict=True)
+        if isinstance(outcome, Outcome) and outcome.duplicate
+    }
+
+
+def _check_prefix(ledger: Ledger, applied: set[str], *, by_session: bool) -> Iterator[Violation]:
+    for writer in ledger.writers:
+        missing: dict[str, Write] = {}
+        for operation in writer.asked:
+            session = str(getattr(operation, "key", "")) if by_session else ""
+            if operation.op_id not in applied | writer.acknowledged:
+                missing.setdefault(session, operation)
+            elif session in missing:
+                detail = f"{operation.op_id} is there, {missing[session].op_id} before it is not"
+                yield Violation("reordered", f"{writer.name} {session}", detail)
+                return
+
+
+def _check_sessions(loaded: Loaded, ledger: Ledger, applied: set[str]) -> Iterator[Violation]:
+    writer_of = ledger.writer_of()
+    expected: dict[str, Model] = {"": _given(ledger)}
+    expected |= {writer.name: writer.model(applied)[0] for writer in ledger.writers}
+    for name, model in expected.items():
+        for key, session in model.sessions.items():
+            if key not in loaded:
+                yield Violation("lost", key, "there is no such session")
+                continue
+            info, messages = loaded[key]
+            own = messages if not key.startswith("shared/") else _of(messages, name, writer_of)
+            yield from _compare(key, session.messages, own)
+            if not key.startswith("shared/"):
+                yield from _compare_attributes(key, session.attributes, info)
+    keys = {key for model in expected.values() for key in model.sessions}
+    for key, (info, messages) in loaded.items():
+        if key not in keys:
+            yield Violation("doubled", key, "nobody should have such a session (any more)")
+        if info.message_count != len(messages):
+            detail = f"{info.message_count} messages counted, {len(messages)} there"
+            yield Violation("damaged", key, detail)
+        strangers = [each for each in messages if _op_id(each) not in writer_of]
+        if strangers and key.startswith("shared/"):
+            yield Violation("doubled", key, f"{len(strangers)} messages nobody has sent")
+
+
+def _given(ledger: Ledger) -> Model:
+    """What was there before any writer, less what the cleanup takes away."""
+    model = Model()
+    model.apply(ledger.pinned, now=1)
+    return model
+
+
+def _of(messages: list[ChatMessage], name: str, writer_of: dict[str, str]) -> list[ChatMessage]:
+    return [each for each in messages if writer_of.get(_op_id(each)) == name]
+
+
+def _op_id(message: ChatMessage) -> str:
+    return str(message.message_id).partition("-")[0]
+
+
+def _compare(
+    key: str, expected: Sequence[ChatMessage], seen: Sequence[ChatMessage]
+) -> Iterator[Violation]:
+    if expected == seen:
+        return
+    wanted = [str(each.message_id) for each in expected]
+    there = [str(each.message_id) for each in seen]
+    detail = f"{len(there)} messages instead of {len(wanted)}"
+    if missing := set(wanted) - set(there):
+        yield Violation("lost", key, f"{detail}; the first missing is {min(missing)}")
+    if len(set(there)) < len(there) or set(there) - set(wanted):
+        yield Violation("doubled", key, f"{detail}; some are there twice, or should be gone")
+    both = [each for each in wanted if each in there]
+    if both != [each for each in there if each in wanted]:
+        yield Violation("reordered", key, detail)
+    contents = {each.message_id: each for each in expected}
+    changed = [each for each in seen if contents.get(each.message_id, each) != each]
+    if changed:
+        first = changed[0]
+        was = contents[first.message_id].content
+        yield Violation("altered", key, f"{first.content[:40]!r} instead of {was[:40]!r}")
+
+
+def _compare_attributes(
+    key: str, attributes: dict[str, Any], info: SessionInfo
+) -> Iterator[Violation]:
+    defaults: dict[str, Any] = {"state": "idle", "pinned": False}
+    for name in _ATTRIBUTES:
+        expected, seen = attributes.get(name, defaults.get(name)), getattr(info, name)
+        if seen != expected:
+            yield Violation("altered", key, f"{name} is {seen!r} instead of {expected!r}")
+
+
+def _check_once(
+    store: SessionBackend, writer: WriterRecord, applied: set[str]
+) -> Iterator[Violation]:
+    """Delivered again, each operation is known, and touched as much as it should have."""
+    _, affected = writer.model(applied)
+    done = [each for each in writer.asked if each.op_id in affected]
+    for start in range(0, len(done), _A_GROUP):
+        group = done[start : start + _A_GROUP]
+        for operation, outcome in zip(group, store.apply(group), strict=True):
+            where = f"{writer.name}, {operation.kind} {operation.op_id}"
+            if not isinstance(outcome, Outcome) or not outcome.duplicate:
+                yield Violation("doubled", where, f"delivered again it would be: {outcome}")
+            elif outcome.affected != affected[operation.op_id]:
+                detail = f"touched {outcome.affected} instead of {affected[operation.op_id]}"
+                yield Violation("altered", where, detail)

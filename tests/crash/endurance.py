@@ -1,0 +1,156 @@
+"""The laboratory for long: rounds of load on one store, and kills until there are enough.
+
+After each round of load the store is compared, emptied by a cleanup and compacted, so that its
+growth and the server's show what is not given back.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any, Final
+
+from producer import Producer
+from tests.crash.checker import Violation
+from tests.crash.laboratory import Laboratory, Tally
+from tests.crash.load import Load, run, server_troubles
+from tests.crash.network import BadNetwork
+from tests.crash.points import WORKER_POINTS
+from tests.crash.rounds import (
+    kill_at_points,
+    kill_at_random_times,
+    kill_in_migration,
+    kill_in_upkeep,
+)
+from tests.crash.server import CrashableServer
+from worker.backends import open_backend
+
+Show = Callable[[float], None]
+
+_ROUND_SECONDS: Final = 20.0
+_LOST_SHARE: Final = 0.002
+_EMPTY_STORE_BYTES: Final = 32 * 1024 * 1024
+_EMPTY_SERVER_BYTES: Final = 32 * 1024 * 1024
+
+
+class Endurance:
+    """Load on one store of one kind, round after round."""
+
+    def __init__(
+        self,
+        server: CrashableServer,
+        directory: Path,
+        scheme: str,
+        seed: int,
+        tally: Tally,
+        writers: int,
+    ) -> None:
+        self._server = server
+        self._directory = directory
+        self._scheme = scheme
+        self._seed = seed
+        self._tally = tally
+        self._writers = writers
+        self._most_store_bytes = 0
+        self._most_server_bytes = 0
+
+    def run(self, seconds: float, show: Show) -> None:
+        """Rounds until the time is over."""
+        started = time.monotonic()
+        for number in count():
+            elapsed = time.monotonic() - started
+            show(min(elapsed, seconds))
+            if elapsed >= seconds:
+                break
+            self._round(number, min(_ROUND_SECONDS, seconds - elapsed))
+        self._tally.notes.append(
+            f"emptied after each of {number} rounds of load with {self._writers} producer "
+            f"processes, the store had at most {self._most_store_bytes / 1e6:.1f} MB and the "
+            f"server's memory {self._most_server_bytes / 1e6:.1f} MB"
+        )
+
+    def _round(self, number: int, seconds: float) -> None:
+        place = self._directory / f"load-{number}"
+        with (
+            Laboratory(
+                self._server.url, place, self._scheme, self._seed + number, self._tally,
+                writers=0, store=self._directory / "store",
+            ) as laboratory,
+            BadNetwork(str(self._server.socket), self._seed + number) as network,
+        ):  # fmt: skip
+            laboratory.drain()  # a store that is there
+            load = Load(seconds, self._writers, 60.0, round=number)
+            if number % 2:
+                network.share = _LOST_SHARE
+                load = Load(seconds, self._writers, 60.0, url=network.url, round=number)
+            run(laboratory, load, server_troubles(laboratory, self._server))
+            self._tally.faults.update(network.faults)
+            if not laboratory.check():
+                self._empty(laboratory)
+                shutil.rmtree(place)
+
+    def _empty(self, laboratory: Laboratory) -> None:
+        """Take everything away again, and see what stays."""
+        url = laboratory.settings.redis_url
+        pid = laboratory.begin(laboratory.life(burst=False))
+        try:
+            with Producer(url, timeout_seconds=120) as producer:
+                cursor = None
+                while True:
+                    page = producer.sessions(limit=500, cursor=cursor)
+                    for info in page.sessions:
+                        if info.pinned:
+                            producer.describe(info.key, pinned=False)
+                    cursor = page.cursor
+                    if cursor is None:
+                        break
+                producer.cleanup(0.0)
+                producer.compact()
+        finally:
+            pid.terminate()
+            pid.join(20)
+        with open_backend(laboratory.settings.store, read_only=True) as store:
+            left, size = store.sessions(limit=10).sessions, store.size_bytes()
+        if left:
+            found = Violation("left behind", laboratory.settings.store, f"{left[0].key}")
+            self._tally.violations.append(found)
+        laboratory.client.flushall()  # what upkeep leaves for operators to look at
+        memory: Any = laboratory.client.info("memory")
+        self._note_size("store", size, _EMPTY_STORE_BYTES)
+        self._note_size("server", int(memory["used_memory"]), _EMPTY_SERVER_BYTES)
+        self._most_store_bytes = max(self._most_store_bytes, size)
+        self._most_server_bytes = max(self._most_server_bytes, int(memory["used_memory"]))
+
+    def _note_size(self, what: str, size: int, most: int) -> None:
+        if size > most:
+            detail = f"{size:,} bytes when it is empty"
+            self._tally.violations.append(Violation("left behind", what, detail))
+
+
+def kill_until(
+    kills: int, url: str, directory: Path, scheme: str, seed: int, tally: Tally, show: Show
+) -> None:
+    """Rounds at named points, at random times, in upkeep and in migration, each on a new store."""
+    for number in count():
+        show(min(kills, tally.kills.total()))
+        if tally.kills.total() >= kills:
+            break
+        place = directory / f"kills-{number}"
+        with Laboratory(url, place, scheme, seed + number, tally) as laboratory:
+            laboratory.client.flushall()
+            before = len(tally.violations)
+            if number % 10 == 8:
+                kill_in_upkeep(laboratory, 3)
+            elif number % 10 == 9:
+                kill_in_migration(laboratory, 2)
+            elif number % 5 == 4:
+                kill_at_random_times(laboratory, 40)
+            else:
+                kill_at_points(laboratory, WORKER_POINTS * 2)
+            if number % 10 != 9:
+                laboratory.check()
+            if len(tally.violations) == before:
+                shutil.rmtree(place)

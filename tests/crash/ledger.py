@@ -1,0 +1,93 @@
+"""The model: what was acknowledged to which writer, in which order, and so what must be stored.
+
+An operation whose acknowledgement was lost may have been applied or not. Whether it was is for the
+store to say; everything else follows from the journals alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from producer.codec import decode
+from producer.operations import Write
+from tests.backends.model import Model
+from worker.backends.base import ImportSession
+
+
+@dataclass(slots=True)
+class WriterRecord:
+    """What one writer asked for, in its order, each operation once."""
+
+    name: str
+    asked: list[Write] = field(default_factory=list)
+    acknowledged: set[str] = field(default_factory=set)
+    complaints: list[str] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, journal: Path) -> WriterRecord:
+        """The record of the writer whose journal this is."""
+        record = cls(journal.stem)
+        known: set[str] = set()
+        for line in journal.read_bytes().splitlines():
+            mark, _, rest = line.partition(b" ")
+            op_id, _, payload = rest.partition(b" ")
+            if mark == b"!":
+                record.complaints.append(rest.decode())
+            elif mark == b"+":
+                record.acknowledged.add(op_id.decode())
+            elif op_id.decode() not in known:
+                known.add(op_id.decode())
+                operation = decode(op_id.decode(), payload)
+                assert isinstance(operation, Write)
+                record.asked.append(operation)
+        return record
+
+    @property
+    def unsure(self) -> list[Write]:
+        """What was asked for and never acknowledged."""
+        return [each for each in self.asked if each.op_id not in self.acknowledged]
+
+    def model(self, applied: set[str]) -> tuple[Model, dict[str, int]]:
+        """This writer's part of the store, and what each operation touched.
+
+        `applied` are the op ids of those that were not acknowledged and applied all the same.
+        """
+        model = Model()
+        done = [each for each in self.asked if each.op_id in self.acknowledged | applied]
+        model.apply(done, now=1)
+        return model, model.applied
+
+
+@dataclass(slots=True)
+class Ledger:
+    """All writers, and the sessions that a cleanup has to take away or to leave alone."""
+
+    writers: list[WriterRecord]
+    idle: list[ImportSession] = field(default_factory=list)
+    pinned: list[ImportSession] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, journals: Iterable[Path]) -> Ledger:
+        """The ledger these journals amount to."""
+        return cls([WriterRecord.read(journal) for journal in sorted(journals)])
+
+    def without_acknowledgements(self) -> Ledger:
+        """As if nobody had heard anything: of each operation the store has to say what became."""
+        writers = [WriterRecord(writer.name, writer.asked) for writer in self.writers]
+        return Ledger(writers, self.idle, self.pinned)
+
+    @property
+    def operations(self) -> int:
+        """How many operations were acknowledged."""
+        return sum(len(writer.acknowledged) for writer in self.writers)
+
+    @property
+    def unsure(self) -> list[Write]:
+        """Of all writers."""
+        return [each for writer in self.writers for each in writer.unsure]
+
+    def writer_of(self) -> dict[str, str]:
+        """Who asked for an operation, by op id."""
+        return {each.op_id: writer.name for writer in self.writers for each in writer.asked}

@@ -1,0 +1,94 @@
+"""Short lives for workers: processes forked from one that has imported everything already.
+
+To import takes longer than to be killed. `forkserver` of the standard library is that process.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from pathlib import Path
+from typing import Any, Final
+
+from tests.crash.disk import watch
+from tests.crash.mutants import MUTANTS
+from tests.crash.points import POINTS, Fuse, around
+from tests.crash.trouble import Trouble
+from worker.backends.jsonl import JsonlBackend
+from worker.backends.sqlite import SqliteBackend
+from worker.group_commit import run_worker
+from worker.migration import migrate
+from worker.settings import Settings
+
+KILLED: Final = -signal.SIGKILL
+
+context: Final[ForkServerContext] = multiprocessing.get_context("forkserver")
+context.set_forkserver_preload(["tests.crash.lives", "tests.crash.writer"])
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """What a worker is to do, and at which passing of which point it is killed.
+
+    `migrates` is a directory to take over instead of working. While the file `trouble` is there,
+    the disk fails in the way it says. `trace` gets a line for each group that is applied.
+    """
+
+    settings: Settings
+    log: Path
+    point: str = ""
+    passing: int = 0
+    seed: int = 0
+    mutant: str = ""
+    burst: bool = True
+    migrates: Path | None = None
+    trouble: Path | None = None
+    trace: Path | None = None
+
+    def start(self) -> ForkServerProcess:
+        """Begin this life in a process of its own."""
+        process = context.Process(target=_live, args=(self,), daemon=True)
+        process.start()
+        return process
+
+
+def _live(life: Life) -> None:
+    output = os.open(life.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, force=True)
+    if life.trouble is not None:
+        watch(Trouble(life.trouble))
+    if life.trace is not None:
+        _trace(life.trace)
+    if life.point:
+        POINTS[life.point].install(Fuse(life.passing, life.seed))
+    if life.mutant:  # last: what it leaves out must not be seen as done
+        MUTANTS[life.mutant]()
+    if life.migrates is not None:
+        migrate(life.migrates, life.settings.store)
+        return
+    assert life.settings.redis_url is not None
+    run_worker(life.settings, life.settings.redis_url, burst=life.burst)
+
+
+def _trace(path: Path) -> None:
+    """A line with our process id before and after each group."""
+    output = path.open("ab", buffering=0)  # not through `os`, where the disk may fail
+
+    def mark(word: str) -> None:
+        output.write(f"{os.getpid()} {word}\n".encode())
+
+    def begin(*_: Any) -> None:
+        mark("begins")
+
+    def end(_self: Any, _answer: Any) -> None:
+        mark("ends")
+
+    for backend in (SqliteBackend, JsonlBackend):
+        around(backend, "apply", before=begin, after=end)

@@ -1,0 +1,87 @@
+"""The server killed, away, frozen, or behind a network that breaks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.crash.laboratory import Laboratory, Tally
+from tests.crash.load import Load, run, server_troubles, working, writing
+from tests.crash.network import FAULTS, BadNetwork
+from tests.crash.server import CrashableServer
+
+
+@pytest.fixture
+def laboratory(
+    crashable: CrashableServer, tmp_path: Path, scheme: str, tally: Tally
+) -> Iterator[Laboratory]:
+    with Laboratory(crashable.url, tmp_path / "laboratory", scheme, 1, tally) as laboratory:
+        yield laboratory
+
+
+def test_a_server_killed_while_producers_write_loses_nothing_acknowledged(
+    laboratory: Laboratory, crashable: CrashableServer, tally: Tally
+) -> None:
+    with working(laboratory), writing(laboratory, Load(0, writers=3)):
+        for _ in range(4):
+            time.sleep(0.4)
+            crashable.restart()
+        time.sleep(0.4)
+    assert laboratory.check() == []
+    assert tally.operations > 50
+
+
+def test_a_server_that_is_away_for_a_while_is_waited_for(
+    laboratory: Laboratory, crashable: CrashableServer, tally: Tally
+) -> None:
+    with working(laboratory), writing(laboratory, Load(0, writers=3)):
+        time.sleep(0.4)
+        crashable.kill()
+        time.sleep(3.0)
+        crashable.start()
+        time.sleep(0.4)
+    assert laboratory.check() == []
+    assert tally.operations > 50
+
+
+def test_a_frozen_server_that_wakes_doubles_and_reorders_nothing(
+    laboratory: Laboratory, crashable: CrashableServer, tally: Tally
+) -> None:
+    with working(laboratory), writing(laboratory, Load(0, writers=3)):
+        for _ in range(3):
+            time.sleep(0.3)
+            crashable.freeze()
+            time.sleep(0.7)
+            crashable.thaw()
+        time.sleep(0.3)
+    assert laboratory.check() == []
+    assert tally.operations > 50
+
+
+@pytest.mark.parametrize("patience", [1_000, 1], ids=["who insists", "who gives up"])
+def test_a_network_that_loses_replies_and_halves_frames_doubles_and_reorders_nothing(
+    laboratory: Laboratory, crashable: CrashableServer, tally: Tally, patience: int
+) -> None:
+    with BadNetwork(str(crashable.socket), seed=1) as network:
+        settings = laboratory.settings.with_options(redis_url=network.url, group_size=20)
+        load = Load(0, writers=3, url=network.url, patience=patience)
+        with working(laboratory, settings=settings), writing(laboratory, load):
+            network.share = 0.03
+            deadline = time.monotonic() + 30
+            while min(network.faults[fault] for fault in FAULTS) < 3:
+                assert time.monotonic() < deadline, network.faults
+                time.sleep(0.1)
+    assert laboratory.check() == []
+    assert tally.operations > 50
+
+
+def test_everything_at_once(
+    laboratory: Laboratory, crashable: CrashableServer, tally: Tally
+) -> None:
+    run(laboratory, Load(5, writers=4), server_troubles(laboratory, crashable) * 3)
+    assert laboratory.check() == []
+    assert tally.kills.total() >= 5
+    assert tally.operations > 200

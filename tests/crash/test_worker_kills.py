@@ -1,0 +1,52 @@
+"""Workers killed with SIGKILL at every point that has a name, and at any time."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.crash.laboratory import Laboratory, Tally
+from tests.crash.points import UPKEEP_POINTS, WORKER_POINTS
+from tests.crash.rounds import (
+    kill_at_points,
+    kill_at_random_times,
+    kill_in_migration,
+    kill_in_upkeep,
+)
+
+# Over both stores, at least 2 x (4 x 13 + 45 + 18 + 36) = 302 kills.
+
+
+@pytest.mark.parametrize("time", range(4))
+def test_a_worker_killed_at_each_named_point_loses_doubles_and_reorders_nothing(
+    laboratory: Laboratory, tally: Tally, time: int
+) -> None:
+    laboratory.random.seed(time)
+    kill_at_points(laboratory, WORKER_POINTS)
+    assert laboratory.check() == []
+    assert tally.kills.total() >= 13
+    assert tally.operations >= 250
+
+
+def test_a_worker_killed_at_any_time_loses_doubles_and_reorders_nothing(
+    laboratory: Laboratory, tally: Tally
+) -> None:
+    kill_at_random_times(laboratory, 50)
+    assert laboratory.check() == []
+    assert tally.kills.total() >= 45
+
+
+def test_a_worker_killed_in_cleanup_and_compaction_brings_them_to_their_end(
+    laboratory: Laboratory, tally: Tally
+) -> None:
+    kill_in_upkeep(laboratory, 7)
+    assert laboratory.check() == []
+    assert tally.kills.total() >= 18
+    assert len(tally.kills) == len(UPKEEP_POINTS)
+
+
+def test_a_migration_killed_at_any_point_takes_each_file_over_once(
+    laboratory: Laboratory, tally: Tally
+) -> None:
+    kill_in_migration(laboratory, 3)
+    assert tally.violations == []
+    assert tally.kills.total() >= 36

@@ -1,0 +1,223 @@
+"""An adapter that writes down what it asks for before it asks, and afterwards what it was told.
+
+It asks for everything the contract has: in sessions of its own anything, in the shared ones only
+what commutes with other writers' operations, so that its own part of them is determined.
+A line of the journal is `> op_id payload` (asked for), `+ op_id` (acknowledged), or `! words` (it
+read something else than it had written).
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from producer import NotConfirmedError, Producer, QueueFullError, ServerUnavailableError
+from producer.codec import encode
+from producer.enqueue import Ack
+from producer.messages import ChatMessage, Limits
+from producer.operations import Append, Operation, RenameAgent, Write
+from producer.requests import Requests
+from tests.backends.model import Model
+
+SHARED_SESSIONS: Final = tuple(f"shared/{number}" for number in range(3))
+_OWN_SESSIONS: Final = 4
+_READ_EVERY: Final = 40
+
+
+class Stop(Protocol):
+    """What ends a writer's work; a multiprocessing Event is one."""
+
+    def is_set(self) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class WriterPlan:
+    """Who writes where, and how. `patience` is how often a failed call is sent again."""
+
+    name: str
+    seed: int
+    url: str
+    journal: Path
+    acks: tuple[Ack, ...] = ("queued",)
+    operations_per_second: float = 0.0
+    patience: int = 1_000
+    reads: bool = False
+    timeout_seconds: float = 5.0
+
+
+class Writer:
+    """One adapter, one thread; see the module's docstring."""
+
+    def __init__(self, plan: WriterPlan) -> None:
+        self._plan = plan
+        self._random = random.Random(plan.seed)
+        self._requests = Requests(Limits())
+        self._producer = Producer(plan.url, retries=1, timeout_seconds=plan.timeout_seconds)
+        self._journal = plan.journal.open("ab", buffering=0)
+        self._model = Model()
+        self._sent: list[Write] = []
+        self._message_ids: dict[str, list[str]] = {}
+        self._count = 0
+        self._generation = 0
+        self._name_sessions()
+
+    def close(self) -> None:
+        """Give connection and journal back."""
+        self._producer.close()
+        self._journal.close()
+
+    def write(self, count: int) -> None:
+        """Ask for `count` operations, one after the other."""
+        for _ in range(count):
+            self._ask(self._next_operation())
+
+    def write_until(self, stop: Stop) -> None:
+        """Write until told to stop, at most as fast as planned."""
+        pace = self._plan.operations_per_second
+        started, asked = time.monotonic(), 0
+        while not stop.is_set():
+            self._ask(self._next_operation())
+            asked += 1
+            if self._plan.reads and asked % _READ_EVERY == 0:
+                self._read_back()
+            if pace and (ahead := asked / pace - (time.monotonic() - started)) > 0:
+                time.sleep(min(ahead, 0.5))
+
+    def _name_sessions(self) -> None:
+        """Sessions that nobody has written to."""
+        name, generation = self._plan.name, self._generation
+        self._own = [f"{name}/{generation}/{number}" for number in range(_OWN_SESSIONS)]
+        self._shared = list(SHARED_SESSIONS)
+
+    def _ask(self, operation: Write) -> None:
+        """Send until it is acknowledged. Whoever gives up does not know what became of it."""
+        self._journal.write(b"> %b %b\n" % (operation.op_id.encode(), encode(operation)))
+        self._sent.append(operation)
+        ack = self._random.choice(self._plan.acks)
+        for _ in range(self._plan.patience):
+            try:
+                self._producer.send(operation, ack)
+            except (ServerUnavailableError, NotConfirmedError):
+                continue
+            except QueueFullError:
+                time.sleep(0.05)
+            else:
+                self._journal.write(b"+ %b\n" % operation.op_id.encode())
+                self._model.apply([operation], now=1)
+                return
+        self._retire(operation)
+
+    def _retire(self, operation: Write) -> None:
+        """An operation may come late that nobody waits for: nothing may follow it there."""
+        key = getattr(operation, "key", None)
+        if key in self._shared:
+            self._shared.remove(key)
+        else:
+            self._generation += 1
+            self._name_sessions()
+
+    def _read_back(self) -> None:
+        """An adapter reads its own writes."""
+        key = self._random.choice(self._own)
+        try:
+            seen = self._producer.load(key)
+        except (ServerUnavailableError, NotConfirmedError):
+            return
+        ((expected, _),) = self._model.state([key]).values()
+        if seen != expected:
+            told = f"{key} has {_texts(seen)} instead of {_texts(expected)}"
+            self._journal.write(b"! %b\n" % told.encode())
+
+    def _next_operation(self) -> Write:
+        self._count += 1
+        if self._shared and self._random.random() < 0.25:
+            return self._shared_operation(self._random.choice(self._shared))
+        return self._own_operation(self._random.choice(self._own))
+
+    def _shared_operation(self, key: str) -> Write:
+        dice = self._random.random()
+        if dice < 0.8:
+            return self._append(key)
+        message_id = self._some_message(key, must_be_one=True)
+        if dice < 0.9:
+            return self._requests.rollback(key, message_id)
+        return self._requests.replace(key, self._message("edited"), message_id)
+
+    def _own_operation(self, key: str) -> Write:
+        dice = self._random.randrange(100)
+        if dice < 64:
+            return self._append(key)
+        if dice < 75:
+            return self._requests.rollback(key, self._some_message(key))
+        if dice < 86:
+            return self._requests.replace(key, self._message("edited"), self._some_message(key))
+        if dice < 91:
+            return self._requests.describe(key, self._attributes())
+        if dice < 93:
+            return self._requests.clear(key)
+        if dice < 95:
+            return self._requests.delete(key)
+        if dice < 97:
+            return self._requests.rename_agent(self._agent(), self._agent())
+        return self._again(key)
+
+    def _append(self, key: str) -> Append:
+        messages = tuple(self._message("said") for _ in range(self._random.choice((1, 1, 1, 3))))
+        operation = self._requests.append(key, messages, None)
+        self._message_ids.setdefault(key, []).extend(operation.message_ids)
+        return operation
+
+    def _again(self, key: str) -> Write:
+        """A platform delivers something a second time."""
+        recent = [
+            sent
+            for sent in self._sent[-50:]
+            if getattr(sent, "key", None) in self._own or isinstance(sent, RenameAgent)
+        ]
+        return self._random.choice(recent) if recent else self._append(key)
+
+    def _message(self, verb: str) -> ChatMessage:
+        filler = "x" * self._random.choice((0, 10, 10, 200, 4_000))
+        text = f"{self._plan.name} {verb} {self._count} {filler}"
+        return self._random.choice((ChatMessage.user, ChatMessage.assistant))(text)
+
+    def _some_message(self, key: str, *, must_be_one: bool = False) -> str | None:
+        """None is the last one; in a shared session that may be anybody's."""
+        known = self._message_ids.get(key, ["no-such-message"])[-6:]
+        return self._random.choice(known if must_be_one else [*known, None, None])
+
+    def _agent(self) -> str:
+        return f"{self._plan.name}/{self._generation}/{self._random.choice('abc')}"
+
+    def _attributes(self) -> dict[str, Any]:
+        return self._random.choice(
+            (
+                {"name": f"chat {self._count}"},
+                {"agent": self._agent(), "channel": "web"},
+                {"state": "running", "turn_id": f"turn {self._count}"},
+                {"state": "idle", "pinned": self._random.random() < 0.5},
+            )
+        )
+
+
+def write_until(plan: WriterPlan, stop: Stop) -> None:
+    """A writer's whole life, for a process of its own."""
+    writer = Writer(plan)
+    try:
+        writer.write_until(stop)
+    finally:
+        writer.close()
+
+
+def upkeep(url: str, *operations: Operation) -> None:
+    """Queue upkeep, as the scheduler does, without waiting for it."""
+    with Producer(url) as producer:
+        for operation in operations:
+            producer.send(operation, "queued")
+
+
+def _texts(messages: list[ChatMessage]) -> list[str]:
+    return [message.content[:30].strip() for message in messages]
