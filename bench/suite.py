@@ -17,7 +17,7 @@ from bench.measure import Comparison, Series, at_least, at_most, interleaved
 
 T = TypeVar("T")
 
-PEERS: Final = {"huey": 6_000, "dramatiq": 6_000, "celery": 2_500, "taskiq": 4_000}
+PEERS: Final = {"huey": 5_000, "dramatiq": 5_000, "celery": 2_000, "taskiq": 3_000}
 _OURS: Final = "Backscroll"
 _QUICK_SHARE: Final = 20
 
@@ -53,8 +53,8 @@ def drain_sqlite(plan: Plan) -> Iterable[Comparison]:
     """Our worker, RQ's two, four other queues, and the limit; all into SQLite."""
     contestants = {
         _OURS: worker("Backscroll", plan.count(60_000)),
-        "RQ SimpleWorker": worker("SimpleWorker", plan.count(1_200)),
-        "RQ Worker": worker("Worker", plan.count(200)),
+        "RQ SimpleWorker": worker("SimpleWorker", plan.count(1_000)),
+        "RQ Worker": worker("Worker", plan.count(150)),
         **{name: peer(name, plan.count(jobs)) for name, jobs in PEERS.items()},
     }
     limit = "straight into SQLite"

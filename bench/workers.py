@@ -2,22 +2,38 @@
 
 RQ's do what `rq worker --serializer producer.serializer.OrjsonSerializer backscroll` does. The
 module of the jobs is imported before the first fork, which is RQ's own advice for speed.
+
+`python -m bench.workers NAME [FILE]`; into FILE goes when each commit returned.
 """
 
 from __future__ import annotations
 
 import sys
-from typing import Final
+import time
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
 
 import redis
 from rq import SimpleWorker, Worker
 
 import worker.jobs  # noqa: F401
+from producer.operations import Operation
 from producer.serializer import OrjsonSerializer
+from worker.backends.sqlite.backend import SqliteBackend
 from worker.group_commit import run_worker
 from worker.settings import Settings
 
 _STOCK: Final = {"SimpleWorker": SimpleWorker, "Worker": Worker}
+
+
+def read_commits(path: Path) -> list[float]:
+    """When each operation's commit returned, in their order, on the monotonic clock."""
+    times = array("d")
+    times.frombytes(path.read_bytes())
+    return list(times)
 
 
 def _work(name: str) -> None:
@@ -31,5 +47,31 @@ def _work(name: str) -> None:
         stock.work(logging_level="WARNING")
 
 
+@contextmanager
+def _noting_commits(path: Path) -> Iterator[None]:
+    """Note each commit's end; written when the worker ends, not while it works."""
+    times = array("d")
+    apply = SqliteBackend.apply
+
+    def noting(
+        backend: SqliteBackend,
+        operations: Sequence[Operation],
+        meanwhile: Callable[[], None] | None = None,
+    ) -> Any:
+        answers = apply(backend, operations, meanwhile)
+        times.extend([time.monotonic()] * len(operations))
+        return answers
+
+    SqliteBackend.apply = noting  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        path.write_bytes(times.tobytes())
+
+
 if __name__ == "__main__":
-    _work(sys.argv[1])
+    if len(sys.argv) > 2:
+        with _noting_commits(Path(sys.argv[2])):
+            _work(sys.argv[1])
+    else:
+        _work(sys.argv[1])

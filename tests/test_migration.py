@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -172,3 +173,18 @@ def test_while_a_worker_writes_it_refuses(directory: Path, store: str) -> None:
 def test_a_directory_that_is_none_is_refused(tmp_path: Path, store: str) -> None:
     with pytest.raises(InvalidInputError, match="is not a directory"):
         migrate(tmp_path / "nowhere", store)
+
+
+def test_what_a_power_cut_left_only_in_the_journal_comes_over_too(
+    directory: Path, store: str, tmp_path: Path
+) -> None:
+    ours = tmp_path / "ours"
+    with open_backend(f"jsonl://{ours}") as backend:
+        backend.append("k", ChatMessage.user("a"))
+        size = (ours / "k.jsonl").stat().st_size
+        backend.append("k", ChatMessage.user("b"))
+        shutil.copytree(ours, directory, dirs_exist_ok=True)  # as if the machine stopped here
+    os.truncate(directory / "k.jsonl", size)
+    assert migrate(directory, store).messages == 2
+    with open_backend(store) as backend:
+        assert [message.content for message in backend.load("k")] == ["a", "b"]

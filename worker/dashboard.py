@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import redis
 import rq.serializers
 
-from producer.connection import connect, explain
+from producer.connection import connect, explain, is_forbidden
 from producer.errors import InvalidSettingError
 from producer.serializer import OrjsonSerializer
 from producer.settings import hide_password
@@ -36,6 +36,29 @@ except ImportError as error:
     ) from error
 
 _WAITING: Final = ("queued", "started")
+_LOOKING: Final = ("GET", "HEAD", "OPTIONS")
+_SCRIPTS: Final = "{% block content_scripts %}"
+# rq-dashboard says nothing when a button's request is refused.
+_TELL_REFUSAL: Final = (
+    "$(document).ajaxError(function(event, reply, sent) {"
+    " if (sent.type === 'POST') { alert(reply.responseText); } });"
+)
+
+
+class LookingClient(redis.Redis):
+    """Lets a page be seen by a user whom the server allows to read only.
+
+    RQ takes jobs and workers off its lists when it finds them gone while looking.
+    """
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        """As redis-py's, but RQ's tidying up may be refused."""
+        try:
+            return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+        except redis.exceptions.NoPermissionError:
+            if args[0] in ("LREM", "SREM") and request.method in _LOOKING:
+                return 0
+            raise
 
 
 class SafeTemplates(Extension):
@@ -51,6 +74,7 @@ class SafeTemplates(Extension):
             "{% if enable_delete %}",
             f"{{% if enable_delete and registry_name not in {_WAITING} %}}",
         )
+        source = source.replace(_SCRIPTS, f"{_TELL_REFUSAL}{_SCRIPTS}")
         return source.replace("{% if registry_name == 'queued' %}", "{% if false %}")
 
 
@@ -92,7 +116,7 @@ def make_app(settings: Settings, url: str) -> Flask:
     app.register_blueprint(web.blueprint, url_prefix="")
     # It would open a new connection for every request, from the URL that is shown.
     app.before_request_funcs[web.blueprint.name].remove(web.push_rq_connection)
-    connection = connect(url)
+    connection = LookingClient(connection_pool=connect(url).connection_pool)
     app.redis_conn = connection  # type: ignore[attr-defined]
     _guard(app, settings, connection)
 
@@ -103,7 +127,8 @@ def make_app(settings: Settings, url: str) -> Flask:
 
     @app.errorhandler(redis.RedisError)
     def no_server(error: redis.RedisError) -> tuple[str, int, dict[str, str]]:
-        return f"{explain(error, url)}\n", 503, {"Content-Type": "text/plain; charset=utf-8"}
+        status = 403 if is_forbidden(error) else 503
+        return f"{explain(error, url)}\n", status, {"Content-Type": "text/plain; charset=utf-8"}
 
     return app
 
@@ -126,7 +151,7 @@ def _guard(app: Flask, settings: Settings, connection: redis.Redis) -> None:
     def protect() -> None:
         called = (request.endpoint or "").removeprefix(f"{web.blueprint.name}.")
         given: dict[str, Any] = request.view_args or {}
-        changes = request.method not in ("GET", "HEAD", "OPTIONS") or called == "requeue_all"
+        changes = request.method not in _LOOKING or called == "requeue_all"
         # The page's own script sends this header; a foreign page cannot without asking first.
         if changes and request.headers.get("X-Requested-With") != "XMLHttpRequest":
             abort(403, "Changes can only be made from the dashboard's own pages.")

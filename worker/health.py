@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from producer.connection import connect, server_errors
-from producer.errors import BackscrollError
+from producer.errors import BackscrollError, ServerRefusedError
 from producer.settings import hide_password
 from worker.backends import open_backend, store_path
 from worker.backends.base import Finding
@@ -64,6 +64,8 @@ def _check_server_side(settings: Settings, url: str) -> Iterator[Check]:
     except BackscrollError as error:
         if settings.redis_url is None:
             detail, advice = "the embedded server is not running", "start it with 'backscroll up'"
+        elif isinstance(error, ServerRefusedError):
+            detail, advice = str(error), "check as a user that may look, such as the worker's"
         else:
             detail, advice = str(error), "start it, or correct BACKSCROLL_REDIS_URL"
         yield Check("server", "reachable", "problem", detail, advice)

@@ -23,6 +23,8 @@ from producer.errors import InvalidInputError, OperationRefusedError, StoreUnava
 from producer.ids import derived_op_id
 from worker.backends import SessionBackend, open_backend, store_lock
 from worker.backends.base import ImportSession, now_micros
+from worker.backends.jsonl.files import Directory
+from worker.backends.jsonl.journal import journals
 from worker.backends.jsonl.names import SessionNames
 from worker.backends.jsonl.reader import SessionFile, read_session_file
 from worker.settings import Settings
@@ -53,6 +55,7 @@ def migrate(
     """
     if not directory.is_dir():
         raise InvalidInputError("directory", f"{directory} is not a directory")
+    _finish_journal(directory)
     report = MigrationReport()
     with closing(store_lock(store)) as lock:
         try:
@@ -83,6 +86,14 @@ def run_migrate(directory: Path, settings: Settings, console: Console) -> bool:
     for line in report.refused:
         console.print(Text(f"refused: {line}", style="red"), soft_wrap=True)
     return not report.refused
+
+
+def _finish_journal(directory: Path) -> None:
+    """Where a JSONL store was killed or lost its power, its files may lack what was committed."""
+    if journals(Directory(directory)):
+        url = f"jsonl://{directory.absolute()}"
+        with store_lock(url), open_backend(url):
+            pass
 
 
 def _migrate_file(path: Path, backend: SessionBackend, report: MigrationReport) -> None:

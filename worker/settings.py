@@ -35,7 +35,7 @@ class Settings:
     queue: str = DEFAULT_QUEUE
     max_queue_depth: int = DEFAULT_MAX_QUEUE_DEPTH
     max_message_bytes: int = MAX_MESSAGE_BYTES
-    group_size: int = 500
+    group_size: int = 2_000
     group_wait_ms: int = 0
     ttl_hours: float = 0.0
     op_ids_hours: float = 168.0
@@ -69,7 +69,7 @@ class Settings:
                 least=1,
                 most=MAX_OPERATION_BYTES,
             ),
-            group_size=whole_number(environ, "BACKSCROLL_GROUP_SIZE", 500, least=1, most=10_000),
+            group_size=whole_number(environ, "BACKSCROLL_GROUP_SIZE", 2_000, least=1, most=10_000),
             group_wait_ms=whole_number(environ, "BACKSCROLL_GROUP_WAIT_MS", 0, least=0, most=1_000),
             ttl_hours=_hours(environ, "BACKSCROLL_TTL_HOURS", 0.0),
             op_ids_hours=_hours(environ, "BACKSCROLL_OP_IDS_HOURS", 168.0),

@@ -35,10 +35,12 @@ def test_stats_count_what_waits_and_what_is_stored(
     with running_worker(settings, client, tmp_path / "worker.log") as worker:
         wait_for(lambda: not client.llen("rq:queue:backscroll"), "the worker to take it")
         done(settings, "append", "k", "user", "d", "--wait")
+        wait_for(lambda: _info(client)["blocked_clients"], "the worker to wait for jobs")
         worker.send_signal(signal.SIGSTOP)
         done(settings, "append", "k", "user", "waits too")
         numbers = document(settings, "stats")
-    assert (numbers["depth"], numbers["in_flight"], numbers["failed"]) == (1, 0, 1)
+    # The server hands the job to the frozen worker, which was waiting for one.
+    assert (numbers["depth"], numbers["in_flight"], numbers["failed"]) == (0, 1, 1)
     assert 0 <= numbers["oldest_job_seconds"] < 60
     (seen,) = numbers["workers"]
     assert (seen["jobs_done"], seen["jobs_failed"], seen["store_error"]) == (2, 0, None)
@@ -152,3 +154,23 @@ def test_units_suit_what_they_measure() -> None:
 def test_even_the_last_moment_of_all_can_be_shown() -> None:
     assert local_time(datetime.max.replace(tzinfo=UTC)).startswith("9999-12-31")
     assert local_time(None) == ""
+
+
+def test_stats_show_a_producers_spool_even_without_the_server(
+    settings: Settings, tmp_path: Path
+) -> None:
+    spool, away = tmp_path / "spool.db", f"unix://{tmp_path}/no.sock"
+    with Producer(away, spool=spool) as producer:
+        for text in ("a", "b"):
+            producer.append("k", ChatMessage.user(text))
+        (kept,) = document(settings, "stats", "--spool", str(spool))["spools"]
+        assert (kept["path"], kept["operations"]) == (str(spool), 2)
+        lost = run(settings.with_options(redis_url=away), "stats", "--spool", str(spool))
+    assert lost.exit_code != 0
+    assert "2 operations" in lost.stdout
+    assert "no answer from" in lost.stderr
+
+
+def _info(client: redis.Redis) -> dict[str, Any]:
+    clients: Any = client.info("clients")
+    return dict(clients)

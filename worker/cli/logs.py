@@ -34,4 +34,5 @@ def configure(level: str, *, dated: bool = False) -> None:
     handler.setFormatter(_OneLineFormatter(_DATED if dated else _SHORT, "%Y-%m-%dT%H:%M:%S%z"))
     logging.basicConfig(level=level if dated else "WARNING", handlers=[handler], force=True)
     logging.getLogger("backscroll").setLevel(level)
+    logging.getLogger("peewee").setLevel("INFO")  # at DEBUG it tells what was searched for
     colorizer.notty = True  # RQ colours its own lines when it sees a terminal; ours are plain

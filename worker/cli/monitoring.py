@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
+from pathlib import Path
 from typing import Final
 
 import click
@@ -13,6 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from producer.spool import SpoolStats, read_spool
 from worker.backends import store_path
 from worker.cli.access import open_running, server_url
 from worker.cli.exit_codes import ExitCode
@@ -50,10 +52,20 @@ _MARKS: Final = {
     metavar="[SECONDS]",
     help="Show it anew every 2 or so many seconds, until Ctrl-C.",
 )
+@click.option(
+    "--spool",
+    "spools",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="A producer's spool on this host; can be given again.",
+)
 @json_option
 @click.pass_obj
-def stats(settings: Settings, watch: float | None, as_json: bool) -> None:
+def stats(settings: Settings, watch: float | None, spools: tuple[Path, ...], as_json: bool) -> None:
     """Show queue, workers, scheduler and store in numbers.
+
+    With --spool also what a producer keeps while the server is away; that is shown then, too.
 
     \b
     Example:
@@ -62,13 +74,16 @@ def stats(settings: Settings, watch: float | None, as_json: bool) -> None:
     """
     if watch is not None and as_json:
         raise click.UsageError("--json prints one document; it cannot go with --watch")
+    kept = [read_spool(path) for path in spools]
+    if kept and not as_json:  # first, as the server may be away
+        console().print(_spools(kept))
     with open_running(settings) as connection:
         if watch is not None:
             _watch(connection, settings, watch)
             return
         queue, store = read_queue(connection, settings.queue), _store_stats(settings)
     if as_json:
-        print_json({**asdict(queue), "store": store})
+        print_json({**asdict(queue), "store": store, "spools": kept})
     else:
         console().print(_rendered(queue, store))
 
@@ -152,6 +167,14 @@ def _rendered(queue: QueueStats, store: StoreStats | None) -> Group:
         facts.add_row("sessions", f"{store.sessions:,}")
         facts.add_row("messages", f"{store.messages:,}")
     return Group(facts, _workers_table(queue))
+
+
+def _spools(kept: list[SpoolStats]) -> Table:
+    rows = Table.grid(padding=(0, 2))
+    for spool in kept:
+        waiting = f"{counted(spool.operations, 'operation')}, {size(spool.data_bytes)}"
+        rows.add_row("spool", cell(spool.path), waiting)
+    return rows
 
 
 def _workers_table(queue: QueueStats) -> Table | Text:
