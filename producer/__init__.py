@@ -20,6 +20,8 @@ from producer.errors import (
     QueueFullError,
     ServerRefusedError,
     ServerUnavailableError,
+    SpoolFullError,
+    SpoolUnusableError,
     StoreUnavailableError,
     StoreUnusableError,
 )
@@ -54,6 +56,8 @@ __all__ = [
     "ServerUnavailableError",
     "SessionInfo",
     "SessionPage",
+    "SpoolFullError",
+    "SpoolUnusableError",
     "StoreUnavailableError",
     "StoreUnusableError",
 ]

@@ -1,8 +1,8 @@
 """The crash laboratory: kill, cut, freeze and break everything, then compare with the promise.
 
-`writer` is an adapter that journals what it asked for and what was acknowledged; `ledger` works
-out what must be in the store; `checker` compares. `lives` gives workers short lives, which end at
-one of the `points`; `disk` and `power` break what is under the store, `network` what is before the
-server, `server` is one to kill. `laboratory` puts these together, `load` runs them for long.
+`writer` journals what it asked for and what was acknowledged; `ledger` works out what must be in
+the store; `checker` compares. `lives` gives workers short lives, which end at one of the `points`;
+`disk` and `power` break what is under the store, `network` what is before the server, `server` is
+one to kill, `adapter` one with a spool. `laboratory` puts these together, `load` keeps at it.
 `python -m tests.crash` (or `make chaos`) runs it all and writes a report.
 """

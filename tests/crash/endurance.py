@@ -16,7 +16,7 @@ from typing import Any, Final
 from producer import Producer
 from tests.crash.checker import Violation
 from tests.crash.laboratory import Laboratory, Tally
-from tests.crash.load import Load, run, server_troubles
+from tests.crash.load import Load, run
 from tests.crash.network import BadNetwork
 from tests.crash.points import WORKER_POINTS
 from tests.crash.rounds import (
@@ -86,7 +86,7 @@ class Endurance:
             if number % 2:
                 network.share = _LOST_SHARE
                 load = Load(seconds, self._writers, 60.0, url=network.url, round=number)
-            run(laboratory, load, server_troubles(laboratory, self._server))
+            run(laboratory, load, self._server)
             self._tally.faults.update(network.faults)
             if not laboratory.check():
                 self._empty(laboratory)

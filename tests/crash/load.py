@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
 from producer.enqueue import Ack
+from tests.crash.adapter import SpoolingAdapter
 from tests.crash.checker import Violation
 from tests.crash.laboratory import Laboratory
 from tests.crash.lives import KILLED, Life, context
@@ -83,21 +84,27 @@ def working(laboratory: Laboratory, **options: Any) -> Iterator[Life]:
         process.join()
 
 
-def run(laboratory: Laboratory, load: Load, disturb: Sequence[Callable[[], None]] = ()) -> None:
-    """Kill one worker after the other under load, and disturb something else now and then."""
+def run(laboratory: Laboratory, load: Load, server: CrashableServer) -> None:
+    """Kill one worker after the other under load; now and then the server, or an adapter."""
     rng = laboratory.random
     settings = laboratory.settings
     if load.url is not None:
         settings = settings.with_options(redis_url=load.url)
     deadline = time.monotonic() + load.seconds
-    with writing(laboratory, load):
+    options: dict[str, Any] = {} if load.url is None else {"url": load.url}
+    name, pace = f"adapter-{load.round}", load.operations_per_second
+    with (
+        writing(laboratory, load),
+        SpoolingAdapter(laboratory, name, operations_per_second=pace, **options) as adapter,
+    ):
+        disturb = _troubles(laboratory, server, adapter)
         while time.monotonic() < deadline:
             point = rng.choice(WORKER_POINTS) if rng.random() < 0.7 else None
             group_size = rng.choice((1, 10, 100, 2_000))
             life = laboratory.life(
                 point, burst=False, settings=settings.with_options(group_size=group_size)
             )
-            if disturb and rng.random() < 0.1:
+            if rng.random() < 0.1:
                 process = laboratory.begin(life)
                 rng.choice(disturb)()
             else:
@@ -121,8 +128,10 @@ def run(laboratory: Laboratory, load: Load, disturb: Sequence[Callable[[], None]
     laboratory.drain()
 
 
-def server_troubles(laboratory: Laboratory, server: CrashableServer) -> list[Callable[[], None]]:
-    """What may happen to a server."""
+def _troubles(
+    laboratory: Laboratory, server: CrashableServer, adapter: SpoolingAdapter
+) -> list[Callable[[], None]]:
+    """What may happen to a server, and to an adapter meanwhile."""
 
     def kill() -> None:
         laboratory.tally.faults["server killed"] += 1
@@ -140,4 +149,11 @@ def server_troubles(laboratory: Laboratory, server: CrashableServer) -> list[Cal
         time.sleep(laboratory.random.uniform(0.1, 1.0))
         server.thaw()
 
-    return [kill, stop, freeze]
+    def leave_a_spool() -> None:
+        laboratory.tally.faults["server away"] += 1
+        server.kill()
+        time.sleep(laboratory.random.uniform(0.2, 1.0))
+        adapter.replace()
+        server.start()
+
+    return [kill, stop, freeze, leave_a_spool, adapter.replace]

@@ -35,7 +35,10 @@ class Stop(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WriterPlan:
-    """Who writes where, and how. `patience` is how often a failed call is sent again."""
+    """Who writes where, and how. `patience` is how often a failed call is sent again.
+
+    With a `spool`, what is in it counts as acknowledged.
+    """
 
     name: str
     seed: int
@@ -46,6 +49,7 @@ class WriterPlan:
     patience: int = 1_000
     reads: bool = False
     timeout_seconds: float = 5.0
+    spool: Path | None = None
 
 
 class Writer:
@@ -55,7 +59,9 @@ class Writer:
         self._plan = plan
         self._random = random.Random(plan.seed)
         self._requests = Requests(Limits())
-        self._producer = Producer(plan.url, retries=1, timeout_seconds=plan.timeout_seconds)
+        self._producer = Producer(
+            plan.url, retries=1, timeout_seconds=plan.timeout_seconds, spool=plan.spool
+        )
         self._journal = plan.journal.open("ab", buffering=0)
         self._model = Model()
         self._sent: list[Write] = []
@@ -65,7 +71,9 @@ class Writer:
         self._name_sessions()
 
     def close(self) -> None:
-        """Give connection and journal back."""
+        """Give connection and journal back, when the spool is empty."""
+        while self._producer.spooled:
+            time.sleep(0.01)
         self._producer.close()
         self._journal.close()
 
