@@ -93,7 +93,7 @@ class Courier:
                 progressed = False
                 said = str(self._explained(error))
                 if said != told:
-                    log.warning("%d operations wait in %s: %s", self.count, self._spool.path, said)
+                    log.warning("operations wait in %s: %s", self._spool.path, said)
                     told = said
             if progressed:
                 failures = 0

@@ -8,6 +8,7 @@ read something else than it had written).
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from dataclasses import dataclass
@@ -213,6 +214,7 @@ class Writer:
 
 def write_until(plan: WriterPlan, stop: Stop) -> None:
     """A writer's whole life, for a process of its own."""
+    logging.basicConfig(filename=plan.journal.with_suffix(".log"), force=True)
     writer = Writer(plan)
     try:
         writer.write_until(stop)
