@@ -120,3 +120,23 @@ def test_the_old_file_is_not_taken_for_an_edited_one(
         assert contents(store, "s") == left[act]
         assert store.verify() == []
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_a_longer_old_file_that_is_torn_is_not_taken_for_its_replacement(
+    directory: Path, clock: Clock
+) -> None:
+    """The rename was lost, and of the old file what was written first."""
+    path = directory / "s.jsonl"
+    crashed = open_backend(f"jsonl://{directory}", clock=clock)
+    say(crashed, "s", *(letter * 100 for letter in "abcdefgh"))
+    old = path.read_bytes()
+    crashed.clear("s")
+    new, journal = path.read_bytes(), (directory / JOURNAL).read_bytes()
+    assert len(new) < len(old)
+    crashed.close()
+    for lost in (len(new), len(new) + 10, len(new) // 2, len(old)):
+        path.write_bytes(bytes(lost) + old[lost:])
+        (directory / JOURNAL).write_bytes(journal)
+        with open_backend(f"jsonl://{directory}", clock=clock) as store:
+            assert contents(store, "s") == []
+            assert store.verify() == []

@@ -116,10 +116,13 @@ def _redo_file(directory: Directory, name: str, fate: _Fate) -> None:
 
 def _fits(descriptor: int, size: int, fate: _Fate) -> bool:
     """Whether the file has these bytes, or what a kill or a power cut left of them."""
+    # What a longer file lacks of a whole content, it may never have had: the old one may be torn.
+    may_be_torn = not fate.is_whole or size <= fate.end
     end = size
     for offset, content in fate.parts:
         there = os.pread(descriptor, len(content), offset)
-        if offset > end or not _is_torn(there, content):
+        is_ours = _is_torn(there, content) if may_be_torn else there == content
+        if offset > end or not is_ours:
             return False
         end = max(end, offset + len(content))
     return True
