@@ -17,7 +17,7 @@ from bench.measure import Comparison, Series, at_least, at_most, interleaved
 
 T = TypeVar("T")
 
-PEERS: Final = {"huey": 5_000, "dramatiq": 5_000, "celery": 2_000, "taskiq": 3_000}
+PEERS: Final = {"huey": 4_000, "dramatiq": 4_000, "celery": 1_500, "taskiq": 2_500}
 _OURS: Final = "Backscroll"
 _QUICK_SHARE: Final = 20
 
@@ -53,7 +53,7 @@ def drain_sqlite(plan: Plan) -> Iterable[Comparison]:
     """Our worker, RQ's two, four other queues, and the limit; all into SQLite."""
     contestants = {
         _OURS: worker("Backscroll", plan.count(60_000)),
-        "RQ SimpleWorker": worker("SimpleWorker", plan.count(1_000)),
+        "RQ SimpleWorker": worker("SimpleWorker", plan.count(800)),
         "RQ Worker": worker("Worker", plan.count(150)),
         **{name: peer(name, plan.count(jobs)) for name, jobs in PEERS.items()},
     }
@@ -72,7 +72,7 @@ def drain_jsonl(plan: Plan) -> Iterable[Comparison]:
     """Our worker and RQ's `SimpleWorker`, into JSONL files."""
     contestants = {
         _OURS: worker("Backscroll", plan.count(60_000)),
-        "RQ SimpleWorker": worker("SimpleWorker", plan.count(1_000)),
+        "RQ SimpleWorker": worker("SimpleWorker", plan.count(800)),
     }
     ours, theirs = _series(plan.in_turns(**_drains(plan, contestants, "jsonl")), "jobs/s").values()
     yield Comparison("drain into JSONL", ours, theirs, at_least(100))
