@@ -7,7 +7,7 @@ with Producer("redis://localhost:6379/0") as producer:
 """
 
 from producer.aio import AsyncProducer
-from producer.answers import CleanupReport, CompactReport
+from producer.answers import CleanupReport, CompactReport, ErasureReceipt
 from producer.client import Producer
 from producer.errors import (
     AuthenticationFailedError,
@@ -25,14 +25,9 @@ from producer.errors import (
     StoreUnavailableError,
     StoreUnusableError,
 )
-from producer.messages import (
-    ChatMessage,
-    SearchFilter,
-    SearchHit,
-    SessionInfo,
-    SessionPage,
-)
+from producer.messages import ChatMessage, EarlierVersion, SessionInfo, SessionPage
 from producer.requests import UNSET, Receipt
+from producer.search import SearchFilter, SearchHit, SearchPage
 
 __all__ = [
     "UNSET",
@@ -42,6 +37,8 @@ __all__ = [
     "ChatMessage",
     "CleanupReport",
     "CompactReport",
+    "EarlierVersion",
+    "ErasureReceipt",
     "InvalidInputError",
     "InvalidSettingError",
     "MalformedJobError",
@@ -52,6 +49,7 @@ __all__ = [
     "Receipt",
     "SearchFilter",
     "SearchHit",
+    "SearchPage",
     "ServerRefusedError",
     "ServerUnavailableError",
     "SessionInfo",

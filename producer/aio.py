@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,12 +19,16 @@ from redis.asyncio.retry import Retry
 from producer.answers import (
     CleanupReport,
     CompactReport,
+    ErasureReceipt,
+    RestoreReport,
     answered_cleanup,
     answered_compact,
+    answered_erasure,
     answered_hits,
     answered_messages,
     answered_page,
     answered_receipt,
+    answered_restore,
     answered_session,
 )
 from producer.batches import BatchSender
@@ -51,9 +56,10 @@ from producer.enqueue import (
     result_key,
     still_spooled,
 )
-from producer.messages import ChatMessage, SearchFilter, SearchHit, SessionInfo, SessionPage, State
+from producer.messages import ChatMessage, SessionInfo, SessionPage, State
 from producer.operations import Operation, Read, Write
 from producer.requests import UNSET, Receipt, Requests, Unset
+from producer.search import SearchFilter, SearchPage
 from producer.settings import ProducerSettings
 from producer.spool import DEFAULT_MAX_BYTES, Spool
 
@@ -180,10 +186,16 @@ class AsyncProducer:
         return await self._write(self._requests.rename_agent(old, new), ack)
 
     async def load(
-        self, key: str, limit: int | None = None, before: str | None = None
+        self,
+        key: str,
+        limit: int | None = None,
+        before: str | None = None,
+        *,
+        include_edits: bool = False,
     ) -> list[ChatMessage]:
         """See `Producer.load`."""
-        return answered_messages(await self._read(self._requests.load(key, limit, before)))
+        operation = self._requests.load(key, limit, before, include_edits)
+        return answered_messages(await self._read(operation))
 
     async def session(self, key: str) -> SessionInfo | None:
         """See `Producer.session`."""
@@ -203,21 +215,32 @@ class AsyncProducer:
         state: State | None = None,
         pinned: bool | None = None,
         stuck_seconds: float | None = None,
+        name: str | None = None,
+        active_since: datetime | None = None,
+        active_until: datetime | None = None,
         limit: int = 100,
         cursor: str | None = None,
     ) -> SessionPage:
         """See `Producer.sessions`."""
         where = {
             "agent": agent, "channel": channel, "room": room, "sender": sender, "state": state,
-            "pinned": pinned, "stuck_seconds": stuck_seconds,
+            "pinned": pinned, "stuck_seconds": stuck_seconds, "name": name,
+            "active_since": active_since, "active_until": active_until,
         }  # fmt: skip
         return answered_page(await self._read(self._requests.sessions(where, limit, cursor)))
 
     async def search(
-        self, query: str, where: SearchFilter | None = None, *, limit: int = 20
-    ) -> list[SearchHit]:
+        self,
+        query: str,
+        where: SearchFilter | None = None,
+        *,
+        limit: int = 20,
+        by_session: bool = False,
+        cursor: str | None = None,
+    ) -> SearchPage:
         """See `Producer.search`."""
-        operation = self._requests.search(query, where or SearchFilter(), limit)
+        where = where or SearchFilter()
+        operation = self._requests.search(query, where, limit, by_session, cursor)
         return answered_hits(await self._read(operation))
 
     async def cleanup(
@@ -226,9 +249,26 @@ class AsyncProducer:
         """See `Producer.cleanup`."""
         return answered_cleanup(await self._read(self._requests.cleanup(ttl_hours, dry_run)))
 
+    async def restore(
+        self,
+        key: str,
+        *,
+        into: str | None = None,
+        file: str | None = None,
+        pin: bool = False,
+    ) -> RestoreReport:
+        """See `Producer.restore`."""
+        return answered_restore(await self._read(self._requests.restore(key, into, file, pin)))
+
     async def compact(self) -> CompactReport:
         """See `Producer.compact`."""
         return answered_compact(await self._read(self._requests.compact()))
+
+    async def erase(
+        self, *, key: str | None = None, sender: str | None = None, room: str | None = None
+    ) -> ErasureReceipt:
+        """See `Producer.erase`."""
+        return answered_erasure(await self._read(self._requests.erase(key, sender, room)))
 
     async def send(self, operation: Operation, ack: Ack | None = None) -> Receipt:
         """See `Producer.send`."""

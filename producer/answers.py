@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from producer.messages import ChatMessage, SearchHit, SessionInfo, SessionPage
+from producer.messages import ChatMessage, SessionInfo, SessionPage
 from producer.requests import Receipt
+from producer.search import SearchHit, SearchPage
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,22 +20,75 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class CleanedSession:
+    """A session that a cleanup removed, or of which it took the oldest messages, and why.
+
+    `rule` names the rule of the retention file that held, or is "default". `messages` is how many
+    went. With `is_whole` the session is gone, else it had more messages than the rule keeps.
+    """
+
+    key: str
+    rule: str
+    idle_hours: float
+    messages: int
+    is_whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RuleTotals:
+    """What went by one rule: `messages` with their sessions, `capped` ones out of others."""
+
+    rule: str
+    sessions: int
+    messages: int
+    capped: int
+
+
+@dataclass(frozen=True, slots=True)
 class CleanupReport:
-    """What a cleanup removed, or with `dry_run` would remove. `keys` names at most 1,000."""
+    """What a cleanup removed, or with `dry_run` would remove.
+
+    `messages` went with their sessions, `capped` are the oldest ones of sessions that stay.
+    `details` has at most 1,000 sessions. `ttl_hours` is the default's, None for ever.
+    """
 
     sessions: int
     messages: int
-    keys: tuple[str, ...]
-    ttl_hours: float
+    capped: int
+    ttl_hours: float | None
     dry_run: bool
     seconds: float
+    rules: tuple[RuleTotals, ...] = ()
+    details: tuple[CleanedSession, ...] = ()
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The sessions that are gone, as far as `details` names them."""
+        return tuple([detail.key for detail in self.details if detail.is_whole])
 
     def summary(self) -> str:
         """What happened, in a line for the log; no session is named."""
         verb = "would remove" if self.dry_run else "removed"
         return (
-            f"cleanup {verb} {self.sessions:,} sessions with {self.messages:,} messages, "
-            f"idle for over {self.ttl_hours:g} h, in {self.seconds:.1f} s"
+            f"cleanup {verb} {self.sessions:,} sessions with {self.messages:,} messages, and "
+            f"{self.capped:,} messages of others, in {self.seconds:.1f} s"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreReport:
+    """What came back from the archive, into the session `key`; `present` messages were there."""
+
+    key: str
+    messages: int
+    present: int
+    seconds: float
+
+    def summary(self) -> str:
+        """What happened, in a line for the log; no session is named."""
+        return (
+            f"restored {self.messages:,} messages from the archive, {self.present:,} more were in "
+            f"the store already, in {self.seconds:.1f} s"
         )
 
 
@@ -57,14 +111,48 @@ class CompactReport:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class ErasureReceipt:
+    """What an erasure removed; whoever asked for it can keep it as proof.
+
+    It names nobody: `subject` is "key", "sender" or "room", and `subject_sha256` is over it, a NUL
+    and the value. `messages_sha256` is over the sorted ids of the erased messages, one a line.
+    `op_ids`, `archived` and `failed_jobs` count the records of operations, the archived sessions
+    and the failed jobs that went with them. Until nobody reads there any more, `log_is_held` says,
+    the store's log keeps a copy; a compaction removes it. Times are microseconds since 1970 UTC.
+    """
+
+    op_id: str
+    subject: str
+    subject_sha256: str
+    asked_at: int
+    finished_at: int
+    sessions: int
+    messages: int
+    messages_sha256: str
+    op_ids: int
+    archived: int = 0
+    failed_jobs: int = 0
+    log_is_held: bool = False
+
+    def summary(self) -> str:
+        """What happened, in a line for the log."""
+        return (
+            f"erasure {self.op_id} removed {self.sessions:,} sessions with {self.messages:,} "
+            f"messages, {self.archived:,} archived and {self.failed_jobs:,} failed jobs"
+        )
+
+
 Answer = (
     Outcome
     | CleanupReport
     | CompactReport
+    | RestoreReport
+    | ErasureReceipt
     | SessionPage
     | SessionInfo
     | list[ChatMessage]
-    | list[SearchHit]
+    | SearchPage
     | None
 )
 
@@ -75,20 +163,21 @@ def to_json(answer: Answer) -> Any:
         return {"sessions": [info.to_dict() for info in answer.sessions], "cursor": answer.cursor}
     if isinstance(answer, SessionInfo):
         return answer.to_dict()
+    if isinstance(answer, SearchPage):
+        return {"hits": [_hit_to_json(hit) for hit in answer.hits], "cursor": answer.cursor}
     if isinstance(answer, list):
-        return [_item_to_json(item) for item in answer]
+        return [message.to_dict() for message in answer]
     return None if answer is None else asdict(answer)
 
 
-def _item_to_json(item: ChatMessage | SearchHit) -> dict[str, Any]:
-    if isinstance(item, ChatMessage):
-        return item.to_dict()
+def _hit_to_json(hit: SearchHit) -> dict[str, Any]:
     return {
-        "key": item.key,
-        "message": item.message.to_dict(),
-        "snippet": item.snippet,
-        "marks": item.marks,
-        "score": item.score,
+        "key": hit.key,
+        "message": hit.message.to_dict(),
+        "snippet": hit.snippet,
+        "marks": hit.marks,
+        "score": hit.score,
+        "session_matches": hit.session_matches,
     }
 
 
@@ -111,22 +200,34 @@ def answered_page(value: Any) -> SessionPage:
     return SessionPage(infos, value["cursor"])
 
 
-def answered_hits(value: Any) -> list[SearchHit]:
-    return [
+def answered_hits(value: Any) -> SearchPage:
+    hits = tuple(
         SearchHit(
             item["key"],
             ChatMessage.from_dict(item["message"]),
             item["snippet"],
             tuple((start, end) for start, end in item["marks"]),
             item["score"],
+            item["session_matches"],
         )
-        for item in value
-    ]
+        for item in value["hits"]
+    )
+    return SearchPage(hits, value["cursor"])
 
 
 def answered_cleanup(value: Mapping[str, Any]) -> CleanupReport:
-    return CleanupReport(**{**value, "keys": tuple(value["keys"])})
+    rules = tuple([RuleTotals(**item) for item in value["rules"]])
+    details = tuple([CleanedSession(**item) for item in value["details"]])
+    return CleanupReport(**{**value, "rules": rules, "details": details})
+
+
+def answered_restore(value: Mapping[str, Any]) -> RestoreReport:
+    return RestoreReport(**value)
 
 
 def answered_compact(value: Mapping[str, Any]) -> CompactReport:
     return CompactReport(**value)
+
+
+def answered_erasure(value: Mapping[str, Any]) -> ErasureReceipt:
+    return ErasureReceipt(**value)

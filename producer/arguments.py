@@ -9,13 +9,14 @@ from producer.errors import InvalidInputError
 from producer.messages import (
     LATEST_MICROS,
     MAX_ATTRIBUTE_CHARS,
+    MAX_KEY_CHARS,
     STATES,
-    SearchFilter,
     SessionFilter,
     check_key,
     check_text,
     from_micros,
 )
+from producer.search import SearchFilter
 
 Arguments = dict[str, Any]
 
@@ -25,6 +26,7 @@ _NO_MICROS: Final = "must be microseconds from 1970 to the year 9999"
 
 TEXT_ATTRIBUTES: Final = ("name", "agent", "channel", "room", "sender", "turn_id")
 ATTRIBUTES: Final = (*TEXT_ATTRIBUTES, "state", "pinned")
+SUBJECTS: Final = ("key", "sender", "room")
 
 
 def shown(value: object) -> str:
@@ -130,6 +132,16 @@ def check_query(query: object) -> str:
     return query.encode(errors="replace").decode()
 
 
+def check_subject(given: Mapping[str, object]) -> dict[str, str | None]:
+    """What to erase, by the names in `SUBJECTS`, if exactly one of them is given."""
+    named = {name: value for name, value in given.items() if value is not None}
+    if len(named) != 1:
+        raise InvalidInputError("erase", "name either a session key, a sender or a room")
+    ((name, value),) = named.items()
+    most_chars = MAX_KEY_CHARS if name == "key" else MAX_ATTRIBUTE_CHARS
+    return {**dict.fromkeys(SUBJECTS), name: check_text(name, value, most_chars)}
+
+
 def check_limit(limit: object, most: int | None) -> int:
     """`limit` if it is a whole number from 1 to `most`."""
     if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
@@ -140,11 +152,12 @@ def check_limit(limit: object, most: int | None) -> int:
 
 
 def parse_session_filter(fields: Arguments) -> SessionFilter:
-    """A filter from its JSON form, or from keyword arguments."""
+    """A filter from its JSON form, where times are microseconds."""
     reader = ArgumentReader(dict(fields))
     state = reader.text("state")
     if state is not None and state not in STATES:
         raise InvalidInputError("state", f"must be one of {', '.join(STATES)}, not {state[:40]!r}")
+    since, until = reader.micros("active_since"), reader.micros("active_until")
     where = SessionFilter(
         agent=reader.text("agent"),
         channel=reader.text("channel"),
@@ -153,6 +166,9 @@ def parse_session_filter(fields: Arguments) -> SessionFilter:
         state=state,  # checked above
         pinned=reader.flag("pinned", None),
         stuck_seconds=reader.number("stuck_seconds"),
+        name=reader.text("name"),
+        active_since=None if since is None else from_micros(since),
+        active_until=None if until is None else from_micros(until),
     )
     reader.nothing_left("filter")
     return where
@@ -168,6 +184,8 @@ def parse_search_filter(fields: Arguments) -> SearchFilter:
         role=reader.text("role"),
         channel=reader.text("channel"),
         sender=reader.text("sender"),
+        room=reader.text("room"),
+        agent=reader.text("agent"),
         since=None if since is None else from_micros(since),
         until=None if until is None else from_micros(until),
     )

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,12 +17,16 @@ from redis.retry import Retry
 from producer.answers import (
     CleanupReport,
     CompactReport,
+    ErasureReceipt,
+    RestoreReport,
     answered_cleanup,
     answered_compact,
+    answered_erasure,
     answered_hits,
     answered_messages,
     answered_page,
     answered_receipt,
+    answered_restore,
     answered_session,
 )
 from producer.channel import Channel
@@ -53,9 +58,10 @@ from producer.enqueue import (
     still_spooled,
 )
 from producer.errors import ServerUnavailableError
-from producer.messages import ChatMessage, SearchFilter, SearchHit, SessionInfo, SessionPage, State
+from producer.messages import ChatMessage, SessionInfo, SessionPage, State
 from producer.operations import Operation, Read, Write
 from producer.requests import UNSET, Receipt, Requests, Unset
+from producer.search import SearchFilter, SearchPage
 from producer.settings import ProducerSettings
 from producer.spool import DEFAULT_MAX_BYTES, Spool
 
@@ -196,13 +202,20 @@ class Producer:
         return self._write(self._requests.rename_agent(old, new), ack)
 
     def load(
-        self, key: str, limit: int | None = None, before: str | None = None
+        self,
+        key: str,
+        limit: int | None = None,
+        before: str | None = None,
+        *,
+        include_edits: bool = False,
     ) -> list[ChatMessage]:
         """The newest `limit` messages (all without one), oldest first.
 
-        `before` is a message id: those just before it, to page back.
+        `before` is a message id: those just before it, to page back. `include_edits` adds the
+        earlier versions of replaced messages, as far as BACKSCROLL_KEEP_EDITS had them kept.
         """
-        return answered_messages(self._read(self._requests.load(key, limit, before)))
+        operation = self._requests.load(key, limit, before, include_edits)
+        return answered_messages(self._read(operation))
 
     def session(self, key: str) -> SessionInfo | None:
         """What is known of the session, or None if there is none."""
@@ -222,37 +235,81 @@ class Producer:
         state: State | None = None,
         pinned: bool | None = None,
         stuck_seconds: float | None = None,
+        name: str | None = None,
+        active_since: datetime | None = None,
+        active_until: datetime | None = None,
         limit: int = 100,
         cursor: str | None = None,
     ) -> SessionPage:
         """The sessions that fit, newest activity first; `cursor` comes from the page before.
 
-        `stuck_seconds`: only those whose turn has been running for longer than that.
+        `stuck_seconds`: only those whose turn has been running for longer than that. `name`: only
+        those whose name has these words, as search finds them, the last maybe unfinished (`cafe p`
+        finds `Café plans`). `active_since` (inclusive) and `active_until` (exclusive) bound the
+        last activity.
+
+        Paging shows no session twice, and each one that nobody writes to meanwhile. What is written
+        to moves to the front: ask for it afterwards with `active_since`.
         """
         where = {
             "agent": agent, "channel": channel, "room": room, "sender": sender, "state": state,
-            "pinned": pinned, "stuck_seconds": stuck_seconds,
+            "pinned": pinned, "stuck_seconds": stuck_seconds, "name": name,
+            "active_since": active_since, "active_until": active_until,
         }  # fmt: skip
         return answered_page(self._read(self._requests.sessions(where, limit, cursor)))
 
     def search(
-        self, query: str, where: SearchFilter | None = None, *, limit: int = 20
-    ) -> list[SearchHit]:
-        """Messages that match `query`, best first.
+        self,
+        query: str,
+        where: SearchFilter | None = None,
+        *,
+        limit: int = 20,
+        by_session: bool = False,
+        cursor: str | None = None,
+    ) -> SearchPage:
+        """Messages that match `query`, best first; `cursor` comes from the page before.
 
         Every word must occur; `"…"` is a phrase, `word*` a prefix, `-word` must not occur.
+        `by_session`: of each session only the best hit, with the number of all in it.
         """
-        return answered_hits(
-            self._read(self._requests.search(query, where or SearchFilter(), limit))
-        )
+        where = where or SearchFilter()
+        operation = self._requests.search(query, where, limit, by_session, cursor)
+        return answered_hits(self._read(operation))
 
     def cleanup(self, ttl_hours: float | None = None, *, dry_run: bool = False) -> CleanupReport:
         """Have the worker delete sessions idle for longer than `ttl_hours`, and wait for it."""
         return answered_cleanup(self._read(self._requests.cleanup(ttl_hours, dry_run)))
 
+    def restore(
+        self,
+        key: str,
+        *,
+        into: str | None = None,
+        file: str | None = None,
+        pin: bool = False,
+    ) -> RestoreReport:
+        """Have the worker bring back what cleanup took of a session, and wait for it.
+
+        With its ids, times and attributes, before what the session has by now; what the store has
+        already stays as it is. `into` is another key for it, `file` the only file of the archive
+        to take it from. Its last activity is the old one, so without `pin` the next cleanup takes
+        it again.
+        """
+        return answered_restore(self._read(self._requests.restore(key, into, file, pin)))
+
     def compact(self) -> CompactReport:
         """Have the worker compact the store, and wait for it."""
         return answered_compact(self._read(self._requests.compact()))
+
+    def erase(
+        self, *, key: str | None = None, sender: str | None = None, room: str | None = None
+    ) -> ErasureReceipt:
+        """Have every trace of a session, a sender or a room removed, and wait for it.
+
+        All that was asked for before goes with it, even what arrives later: a sender's or a room's
+        sessions are those that are known as theirs by now. What is said afterwards is stored.
+        """
+        return answered_erasure(self._read(self._requests.erase(key, sender, room)))
 
     def send(self, operation: Operation, ack: Ack | None = None) -> Receipt:
         """Send an operation that an error carried, again and as it was."""

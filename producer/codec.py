@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -23,12 +23,14 @@ from producer.operations import (
     Compact,
     Delete,
     Describe,
+    Erase,
     GetSession,
     ListSessions,
     Load,
     Operation,
     RenameAgent,
     Replace,
+    Restore,
     Rollback,
     Search,
 )
@@ -37,7 +39,7 @@ _PARSERS: Final[dict[str, Callable[[str, ArgumentReader], Operation]]] = {
     f"worker.jobs.{operation.kind}": operation.parse
     for operation in (
         Append, Rollback, Replace, Clear, Delete, Describe, RenameAgent,
-        Load, GetSession, ListSessions, Search, Cleanup, Compact,
+        Load, GetSession, ListSessions, Search, Cleanup, Restore, Compact, Erase,
     )
 }  # fmt: skip
 
@@ -51,6 +53,14 @@ def decode(op_id: str, payload: bytes | None) -> Operation:
     """The operation a job's payload stands for; `MalformedJobError` says what is wrong with it."""
     if payload is None:
         raise MalformedJobError("the job has no data")
+    call = payload_json(payload)
+    if not isinstance(call, list) or len(call) != 4:
+        raise MalformedJobError("the job's data is not [function, null, [], arguments]")
+    return parse_call(op_id, *call)
+
+
+def payload_json(payload: bytes) -> Any:
+    """The JSON a job's payload holds, whatever it is; `MalformedJobError` when it holds none."""
     if payload[:1] != b"[":
         # RQ compresses what it saves itself, which is so after a requeue.
         try:
@@ -58,12 +68,9 @@ def decode(op_id: str, payload: bytes | None) -> Operation:
         except zlib.error:
             raise MalformedJobError("the job's data is neither JSON nor compressed JSON") from None
     try:
-        call = orjson.loads(payload)
+        return orjson.loads(payload)
     except ValueError:
         raise MalformedJobError("the job's data is not JSON") from None
-    if not isinstance(call, list) or len(call) != 4:
-        raise MalformedJobError("the job's data is not [function, null, [], arguments]")
-    return parse_call(op_id, *call)
 
 
 def parse_call(

@@ -1,4 +1,4 @@
-"""The nouns of the contract: messages, sessions, search hits, and the limits they keep.
+"""The nouns of the contract: messages, sessions, and the limits they keep.
 
 The checks here run twice, in the producer before anything is enqueued and in the worker before
 anything is stored, so that neither has to trust the other.
@@ -45,12 +45,37 @@ def from_micros(micros: int) -> datetime:
 
 
 @dataclass(frozen=True, slots=True)
+class EarlierVersion:
+    """What a message was until it was replaced at `replaced_at`, by the store's clock, in UTC."""
+
+    role: str
+    content: str
+    extra: Mapping[str, Any] | None
+    replaced_at: datetime
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it: an absent `extra` left out, the time in microseconds."""
+        fields: dict[str, Any] = {"role": self.role, "content": self.content}
+        if self.extra is not None:
+            fields["extra"] = self.extra
+        fields["replaced_at"] = to_micros(self.replaced_at)
+        return fields
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`."""
+        replaced_at = from_micros(fields["replaced_at"])
+        return cls(fields["role"], fields["content"], fields.get("extra"), replaced_at)
+
+
+@dataclass(frozen=True, slots=True)
 class ChatMessage:
     """One message of a conversation.
 
     `role` says who speaks (any non-empty text), `content` what is said (may be empty), `extra` is
     a JSON object given back unchanged: tool calls, attachments, the platform's own ids.
-    `message_id` is stamped by the producer; `created_at` too, unless it is given.
+    `message_id` is stamped by the producer; `created_at` too, unless it is given. `edits` are the
+    earlier versions, oldest first, for who loads them; to send them has no effect.
     """
 
     role: str
@@ -58,6 +83,7 @@ class ChatMessage:
     extra: Mapping[str, Any] | None = None
     message_id: str | None = None
     created_at: datetime | None = None
+    edits: tuple[EarlierVersion, ...] = ()
 
     @classmethod
     def user(cls, content: str, **extra: Any) -> Self:
@@ -88,18 +114,22 @@ class ChatMessage:
             fields["message_id"] = self.message_id
         if self.created_at is not None:
             fields["created_at"] = to_micros(self.created_at)
+        if self.edits:
+            fields["edits"] = [edit.to_dict() for edit in self.edits]
         return fields
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
         """The inverse of `to_dict`, for data the worker has checked already."""
         micros = fields.get("created_at")
+        edits = fields.get("edits")
         return cls(
             fields["role"],
             fields["content"],
             fields.get("extra"),
             fields.get("message_id"),
             None if micros is None else from_micros(micros),
+            tuple([EarlierVersion.from_dict(edit) for edit in edits]) if edits else (),
         )
 
 
@@ -148,30 +178,6 @@ class SessionPage:
 
 
 @dataclass(frozen=True, slots=True)
-class SearchHit:
-    """One message found.
-
-    `snippet` is the part of the content around the hit and `marks` the [start, end) character
-    ranges of the hits inside it. `score` is higher for a better hit; None where the backend does
-    not rank.
-    """
-
-    key: str
-    message: ChatMessage
-    snippet: str
-    marks: tuple[tuple[int, int], ...] = ()
-    score: float | None = None
-
-    def highlighted(self, before: str = "[", after: str = "]") -> str:
-        """The snippet with every hit between `before` and `after`."""
-        parts, end = [], 0
-        for start, stop in self.marks:
-            parts += [self.snippet[end:start], before, self.snippet[start:stop], after]
-            end = stop
-        return "".join([*parts, self.snippet[end:]])
-
-
-@dataclass(frozen=True, slots=True)
 class SessionFilter:
     """Which sessions to list; None means "do not look at this"."""
 
@@ -183,18 +189,12 @@ class SessionFilter:
     pinned: bool | None = None
     stuck_seconds: float | None = None
     """Only sessions whose turn has been running for longer than this."""
-
-
-@dataclass(frozen=True, slots=True)
-class SearchFilter:
-    """Where to search; None means "everywhere". `since` is inclusive, `until` exclusive."""
-
-    key: str | None = None
-    role: str | None = None
-    channel: str | None = None
-    sender: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
+    name: str | None = None
+    """Words of the session's name, found as search finds them; the last may be unfinished."""
+    active_since: datetime | None = None
+    """Last activity then or later."""
+    active_until: datetime | None = None
+    """Last activity before that."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from datetime import datetime
 from typing import ClassVar, Self
 
 from producer.arguments import (
     MAX_PAGE,
+    SUBJECTS,
     ArgumentReader,
     Arguments,
     check_attributes,
     check_query,
+    check_subject,
     parse_search_filter,
     parse_session_filter,
 )
@@ -26,13 +29,13 @@ from producer.messages import (
     MAX_OPERATION_BYTES,
     ChatMessage,
     Limits,
-    SearchFilter,
     SessionFilter,
     check_messages,
     check_text,
     from_micros,
     to_micros,
 )
+from producer.search import SearchFilter
 
 # The producer has already held its own, perhaps smaller, limit; the worker only bounds memory.
 _WORKER_LIMITS = Limits(message_bytes=MAX_OPERATION_BYTES, operation_bytes=MAX_OPERATION_BYTES)
@@ -219,11 +222,18 @@ class Load(Read):
     key: str
     limit: int | None = None
     before: str | None = None
+    include_edits: bool = False
+
+    def arguments(self) -> Arguments:
+        values = Operation.arguments(self)
+        if not self.include_edits:  # which older workers do not know
+            del values["include_edits"]
+        return values
 
     @classmethod
     def parse(cls, op_id: str, arguments: ArgumentReader) -> Self:
-        limit = arguments.positive("limit", None)
-        return cls(op_id, arguments.at(), arguments.key(), limit, arguments.text("before"))
+        at, key, limit = arguments.at(), arguments.key(), arguments.positive("limit", None)
+        return cls(op_id, at, key, limit, arguments.text("before"), arguments.flag("include_edits"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,30 +269,37 @@ class ListSessions(Read):
 
 @dataclass(frozen=True, slots=True)
 class Search(Read):
-    """Messages that match the query, best first."""
+    """Messages that match the query, best first, a page at a time; or each session's best."""
 
     kind = "search"
     query: str
     where: SearchFilter
     limit: int
+    by_session: bool = False
+    cursor: str | None = None
 
     def arguments(self) -> Arguments:
-        where = _set_fields(self.where)
-        for bound in ("since", "until"):
-            if bound in where:
-                where[bound] = to_micros(where[bound])
-        return {**Operation.arguments(self), "where": where}
+        values = {**Operation.arguments(self), "where": _set_fields(self.where)}
+        if not self.by_session:  # which older workers do not know
+            del values["by_session"]
+        return values
 
     @classmethod
     def parse(cls, op_id: str, arguments: ArgumentReader) -> Self:
         where = parse_search_filter(arguments.take("where", dict))
         query = check_query(arguments.take("query", str))
-        return cls(op_id, arguments.at(), query, where, arguments.positive("limit", MAX_PAGE) or 1)
+        at, limit = arguments.at(), arguments.positive("limit", MAX_PAGE) or 1
+        by_session, cursor = arguments.flag("by_session"), arguments.text("cursor")
+        return cls(op_id, at, query, where, limit, by_session, cursor)
 
 
 @dataclass(frozen=True, slots=True)
 class Cleanup(Upkeep):
-    """Delete sessions idle for longer than `ttl_hours` (None: the worker's setting)."""
+    """Delete what the worker's retention rules say.
+
+    `ttl_hours` is the age, in hours, at which a session goes that no rule speaks of; None: the
+    worker's setting.
+    """
 
     kind = "cleanup"
     ttl_hours: float | None = None
@@ -292,6 +309,26 @@ class Cleanup(Upkeep):
     def parse(cls, op_id: str, arguments: ArgumentReader) -> Self:
         ttl_hours = arguments.number("ttl_hours")
         return cls(op_id, arguments.at(), ttl_hours, arguments.flag("dry_run"))
+
+
+@dataclass(frozen=True, slots=True)
+class Restore(Upkeep):
+    """Bring back from the archive what cleanup took of a session, before what it has by now.
+
+    `into` is another key for it, `file` the only file to take it from, `pin` keeps the next
+    cleanup from taking it again.
+    """
+
+    kind = "restore"
+    key: str
+    into: str | None = None
+    file: str | None = None
+    pin: bool = False
+
+    @classmethod
+    def parse(cls, op_id: str, arguments: ArgumentReader) -> Self:
+        at, key, into = arguments.at(), arguments.key(), arguments.text("into")
+        return cls(op_id, at, key, into, arguments.text("file"), arguments.flag("pin"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,9 +342,34 @@ class Compact(Upkeep):
         return cls(op_id, arguments.at())
 
 
+@dataclass(frozen=True, slots=True)
+class Erase(Write, Upkeep):
+    """Remove every trace of one session, of a sender's sessions, or of a room's; one of the three.
+
+    As a write it takes them out of sight in its place in the order, once. As upkeep it then clears
+    disk and server of them, a slice at a time.
+    """
+
+    kind = "erase"
+    key: str | None = None
+    sender: str | None = None
+    room: str | None = None
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """Which of the three, and its value."""
+        given = ((name, getattr(self, name)) for name in SUBJECTS)
+        return next((name, value) for name, value in given if value is not None)
+
+    @classmethod
+    def parse(cls, op_id: str, arguments: ArgumentReader) -> Self:
+        at = arguments.at()
+        return cls(op_id, at, **check_subject({name: arguments.text(name) for name in SUBJECTS}))
+
+
 def _set_fields(where: SessionFilter | SearchFilter) -> Arguments:
     return {
-        field.name: value
+        field.name: to_micros(value) if isinstance(value, datetime) else value
         for field in fields(where)
         if (value := getattr(where, field.name)) is not None
     }

@@ -14,6 +14,7 @@ from producer.arguments import (
     check_attributes,
     check_limit,
     check_query,
+    check_subject,
     parse_session_filter,
 )
 from producer.errors import InvalidInputError
@@ -22,10 +23,10 @@ from producer.messages import (
     MAX_ATTRIBUTE_CHARS,
     ChatMessage,
     Limits,
-    SearchFilter,
     check_key,
     check_messages,
     check_text,
+    to_micros,
 )
 from producer.operations import (
     Append,
@@ -34,14 +35,17 @@ from producer.operations import (
     Compact,
     Delete,
     Describe,
+    Erase,
     GetSession,
     ListSessions,
     Load,
     RenameAgent,
     Replace,
+    Restore,
     Rollback,
     Search,
 )
+from producer.search import SearchFilter
 
 
 class Unset(Enum):
@@ -107,10 +111,13 @@ class Requests:
         check_text("old", old, MAX_ATTRIBUTE_CHARS)
         return RenameAgent(new_op_id(), _now(), old, _optional("new", new))
 
-    def load(self, key: str, limit: int | None, before: str | None) -> Load:
+    def load(
+        self, key: str, limit: int | None, before: str | None, include_edits: bool = False
+    ) -> Load:
         if limit is not None:
             check_limit(limit, None)
-        return Load(new_op_id(), _now(), check_key(key), limit, _optional("before", before))
+        before = _optional("before", before)
+        return Load(new_op_id(), _now(), check_key(key), limit, before, include_edits)
 
     def session(self, key: str) -> GetSession:
         return GetSession(new_op_id(), _now(), check_key(key))
@@ -118,31 +125,54 @@ class Requests:
     def sessions(self, where: Mapping[str, Any], limit: int, cursor: str | None) -> ListSessions:
         check_limit(limit, MAX_PAGE)
         cursor = _optional("cursor", cursor)
-        return ListSessions(new_op_id(), _now(), parse_session_filter(dict(where)), limit, cursor)
+        given = dict(where)
+        for name in ("active_since", "active_until"):
+            if given.get(name) is not None:
+                given[name] = to_micros(_moment(name, given[name]))
+        return ListSessions(new_op_id(), _now(), parse_session_filter(given), limit, cursor)
 
-    def search(self, query: str, where: SearchFilter, limit: int) -> Search:
+    def search(
+        self,
+        query: str,
+        where: SearchFilter,
+        limit: int,
+        by_session: bool = False,
+        cursor: str | None = None,
+    ) -> Search:
         check_limit(limit, MAX_PAGE)
-        for name in ("key", "role", "channel", "sender"):
+        for name in ("key", "role", "channel", "sender", "room", "agent"):
             _optional(name, getattr(where, name))
         for name in ("since", "until"):
-            moment = getattr(where, name)
-            if moment is not None and (
-                not isinstance(moment, datetime) or moment.utcoffset() is None
-            ):
-                raise InvalidInputError(name, "must be a datetime with a time zone")
-        return Search(new_op_id(), _now(), check_query(query), where, limit)
+            if (moment := getattr(where, name)) is not None:
+                _moment(name, moment)
+        cursor = _optional("cursor", cursor)
+        return Search(new_op_id(), _now(), check_query(query), where, limit, by_session, cursor)
 
     def cleanup(self, ttl_hours: float | None, dry_run: bool) -> Cleanup:
         if ttl_hours is not None and not 0 <= ttl_hours < 1e9:
             raise InvalidInputError("ttl_hours", "must be a number from 0 to 1e9")
         return Cleanup(new_op_id(), _now(), ttl_hours, dry_run)
 
+    def restore(self, key: str, into: str | None, file: str | None, pin: bool) -> Restore:
+        into = None if into is None else check_key(into)
+        return Restore(new_op_id(), _now(), check_key(key), into, _optional("file", file), pin)
+
     def compact(self) -> Compact:
         return Compact(new_op_id(), _now())
+
+    def erase(self, key: str | None, sender: str | None, room: str | None) -> Erase:
+        subject = check_subject({"key": key, "sender": sender, "room": room})
+        return Erase(new_op_id(), _now(), **subject)
 
 
 def _now() -> int:
     return time.time_ns() // 1000
+
+
+def _moment(name: str, value: object) -> datetime:
+    if not isinstance(value, datetime) or value.utcoffset() is None:
+        raise InvalidInputError(name, "must be a datetime with a time zone")
+    return value
 
 
 def _optional(name: str, value: str | None) -> str | None:

@@ -11,11 +11,11 @@ import fcntl
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 from producer.enqueue import Job
 from producer.errors import SpoolFullError, SpoolUnusableError
@@ -109,6 +109,20 @@ class Spool:
                 self._database.execute("DELETE FROM jobs WHERE number <= ?", (entries[-1].number,))
             self.count -= len(entries)
             self._bytes -= sum(len(job[-1]) for _, job in entries)
+
+    def remove(self, is_meant: Callable[[Job], bool]) -> int:
+        """Take out the jobs that are meant, wherever they stand; how many.
+
+        The file then has no trace of them.
+        """
+        with self._mutex, self._errors():
+            self._refuse_after_fork()
+            rows = self._database.execute("SELECT * FROM jobs ORDER BY number")
+            gone = [(number,) for number, *job in rows if is_meant(cast(Job, tuple(job)))]
+            with self._database:
+                self._database.executemany("DELETE FROM jobs WHERE number = ?", gone)
+            self.count, self._bytes = _measure(self._database)
+        return len(gone)
 
     def close(self) -> None:
         """Leave the file to the next producer; what is in it stays."""

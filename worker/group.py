@@ -9,7 +9,7 @@ from typing import Any
 from producer.answers import Answer
 from producer.codec import decode
 from producer.errors import MalformedJobError, OperationRefusedError
-from producer.operations import Operation, Read, Upkeep
+from producer.operations import Operation, Read, Upkeep, Write
 from worker.acknowledgement import Acknowledgement
 from worker.reservation import ReservedJob
 
@@ -32,7 +32,9 @@ class Group:
             operation = self._decode(job)
             if isinstance(operation, Upkeep):
                 self.upkeep.append((job, operation))
-            elif operation is not None:
+                if not isinstance(operation, Write):
+                    continue
+            if operation is not None:
                 self.operations.append(operation)
                 self._jobs.append(job)
 
@@ -40,6 +42,8 @@ class Group:
         """Note what came of each operation."""
         acknowledgement = self.acknowledgement
         for job, operation, answer in zip(self._jobs, self.operations, answers, strict=True):
+            if isinstance(operation, Upkeep):
+                continue  # its job ends with its slices
             if not isinstance(answer, OperationRefusedError):
                 acknowledgement.succeed(job, answer)
             elif isinstance(operation, Read):

@@ -57,6 +57,7 @@ class GroupCommitWorker(ResilientWorker):
         """RQ's loop, for as long as this process holds the store's lock."""
         if len(self.queues) != 1:
             raise InvalidSettingError("queue: a store has one queue; name exactly one")
+        self._settings.load_retention()  # rather than have the first cleanup fail
         self._queue: Queue = self.queues[0]
         self._reservations = Reservations(self.connection, self._queue.name, self._queue.key)
         self._acknowledgements = Channel(self.connection)
@@ -66,9 +67,13 @@ class GroupCommitWorker(ResilientWorker):
             if not acquire_or_stop(lock, on_wait):
                 return False
             log.info("storing queue %r into %s", self._queue.name, self._settings.store)
-            with open_backend(self._settings.store) as backend:
+            with open_backend(
+                self._settings.store, keep_edits=self._settings.keep_edits
+            ) as backend:
                 self._backend: SessionBackend = backend
-                self._housekeeping = Housekeeping(backend, self._settings, self._acknowledgement)
+                self._housekeeping = Housekeeping(
+                    backend, self._settings, self._acknowledgement, self.connection
+                )
                 gc.freeze()  # what is there by now stays, and need not be looked through again
                 try:
                     has_worked = super().work(*args, **options)

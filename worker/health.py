@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from producer.connection import connect, server_errors
-from producer.errors import BackscrollError, ServerRefusedError
+from producer.errors import BackscrollError, InvalidSettingError, ServerRefusedError
 from producer.settings import hide_password
+from worker.archive import Archive
+from worker.archive_disk import ArchiveError
 from worker.backends import open_backend, store_path
-from worker.backends.base import Finding
+from worker.backends.base import Finding, Progress, unobserved
 from worker.settings import Settings
 from worker.stats import QueueStats, WorkerStats, read_queue
 
@@ -39,15 +41,24 @@ class Check:
     advice: str = ""
 
 
-def check(settings: Settings, url: str, *, skip_verify: bool = False) -> list[Check]:
+def check(
+    settings: Settings,
+    url: str,
+    *,
+    skip_verify: bool = False,
+    deep: bool = False,
+    progress: Progress = unobserved,
+) -> list[Check]:
     """Everything there is to look at, with the server at `url`; raises nothing.
 
-    `skip_verify` leaves out reading the whole store, which takes long for a large one.
+    `skip_verify` leaves out reading the whole store, which takes long for a large one; `deep` has
+    every message's words compared with the index.
     """
     return [
         *_check_server_side(settings, url),
         _check_disk(store_path(settings.store)),
-        *_check_store(settings, skip_verify),
+        *_check_store(settings, skip_verify, deep, progress),
+        *_check_retention(settings, skip_verify),
     ]
 
 
@@ -223,7 +234,9 @@ def _check_disk(path: Path) -> Check:
     )
 
 
-def _check_store(settings: Settings, skip_verify: bool) -> Iterator[Check]:
+def _check_store(
+    settings: Settings, skip_verify: bool, deep: bool, progress: Progress
+) -> Iterator[Check]:
     url = settings.store
     if not store_path(url).exists():
         advice = "a worker creates it; if yours runs on another machine, check there"
@@ -233,7 +246,7 @@ def _check_store(settings: Settings, skip_verify: bool) -> Iterator[Check]:
         with open_backend(url, read_only=True) as store:
             yield Check("store", "there", "ok", f"{url}, {_mebibytes(store.size_bytes())}")
             if not skip_verify:
-                yield from _check_findings(store.verify())
+                yield from _check_findings(store.verify(deep=deep, progress=progress))
     except BackscrollError as error:
         advice = "correct what the message names"
         yield Check("store", "readable", "problem", str(error), advice)
@@ -246,6 +259,29 @@ def _check_findings(findings: list[Finding]) -> Iterator[Check]:
         yield Check("store", "index", "ok", "in step with the messages")
     if all(finding.where == "index" for finding in findings):
         yield Check("store", "integrity", "ok", "nothing is damaged")
+
+
+def _check_retention(settings: Settings, skip_verify: bool) -> Iterator[Check]:
+    """The rules by which sessions go, and what is kept of those that went."""
+    if settings.retention is not None:
+        try:
+            rules = settings.load_retention().rules
+        except InvalidSettingError as error:
+            advice = "correct it: until then cleanup fails, and deletes nothing"
+            yield Check("cleanup", "rules", "problem", str(error), advice)
+        else:
+            yield Check("cleanup", "rules", "ok", f"{len(rules):,} in {settings.retention}")
+    if settings.archive is None or skip_verify:
+        return
+    archive = Archive(settings.archive)
+    try:
+        findings, count = archive.verify(), len(archive.files())
+    except ArchiveError as error:
+        findings, count = [Finding("archive", str(error), "see that it can be read")], 0
+    for finding in findings:
+        yield Check("cleanup", "archive", "problem", finding.problem, finding.advice)
+    if not findings:
+        yield Check("cleanup", "archive", "ok", f"{count:,} checked, none is damaged")
 
 
 def _numbers(version: str) -> tuple[int, ...]:

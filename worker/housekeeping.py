@@ -1,4 +1,4 @@
-"""Cleanups and compactions under way: one after the other, a slice between groups."""
+"""Cleanups, compactions and erasures under way: one after the other, a slice between groups."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+import redis
+
+from producer.answers import ErasureReceipt
 from producer.errors import BackscrollError, OperationRefusedError, StoreUnavailableError
 from producer.operations import Upkeep
 from worker.acknowledgement import Acknowledgement
@@ -28,8 +31,10 @@ class Housekeeping:
         backend: SessionBackend,
         settings: Settings,
         acknowledgement: Callable[[], Acknowledgement],
+        connection: redis.Redis,
     ) -> None:
         self._backend = backend
+        self._connection = connection
         self._settings = settings
         self._acknowledgement = acknowledgement
         self._under_way: deque[tuple[ReservedJob, Slices[Any]]] = deque()
@@ -44,7 +49,7 @@ class Housekeeping:
     def start(self, job: ReservedJob, operation: Upkeep, acknowledgement: Acknowledgement) -> None:
         """Begin what the job asks for; one that cannot be is acknowledged with its group."""
         try:
-            slices = upkeep_slices(self._backend, self._settings, operation)
+            slices = upkeep_slices(self._backend, self._settings, operation, self._connection)
         except OperationRefusedError as error:
             log_failure(job, error)
             acknowledgement.decline(job, error)
@@ -64,7 +69,10 @@ class Housekeeping:
             return None
         except StopIteration as done:
             log.info("%s", done.value.summary())
-            acknowledgement.succeed_and_keep(job, done.value)
+            if isinstance(done.value, ErasureReceipt):
+                acknowledgement.succeed(job, done.value)  # the job itself says whom it was about
+            else:
+                acknowledgement.succeed_and_keep(job, done.value)
         except StoreUnavailableError:
             raise
         except BackscrollError as error:

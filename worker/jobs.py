@@ -11,30 +11,49 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import redis
 from rq import get_current_job
 
-from producer.answers import Answer, to_json
+from producer.answers import Answer, CleanupReport, to_json
 from producer.codec import parse_call
 from producer.errors import OperationRefusedError
-from producer.operations import Cleanup, Compact, Operation
+from producer.operations import Cleanup, Compact, Erase, Operation, Restore, Upkeep
+from worker.archive import Archive
 from worker.backends import SessionBackend, open_backend, store_lock
 from worker.backends.base import Slices, finish
+from worker.erasure import erase as erase_everywhere
+from worker.restore import restore as restore_session
 from worker.settings import Settings
 
 
-def upkeep_slices(backend: SessionBackend, settings: Settings, operation: Operation) -> Slices[Any]:
-    """The slices of a cleanup or a compaction, with what the settings say about it."""
+def upkeep_slices(
+    backend: SessionBackend, settings: Settings, operation: Operation, connection: redis.Redis
+) -> Slices[Any]:
+    """The slices of what takes long, with what the settings say about it."""
+    archive = None if settings.archive is None else Archive(settings.archive)
     if isinstance(operation, Cleanup):
-        ttl_hours = settings.ttl_hours if operation.ttl_hours is None else operation.ttl_hours
-        if operation.ttl_hours is None and ttl_hours == 0:
+        if operation.ttl_hours is None and not settings.has_retention:
             raise OperationRefusedError(
-                "BACKSCROLL_TTL_HOURS is 0, which keeps sessions for ever; "
-                "set it, or name a ttl with the cleanup"
+                "BACKSCROLL_TTL_HOURS is 0, which keeps sessions for ever; set it or "
+                "BACKSCROLL_RETENTION, or name a ttl with the cleanup"
             )
-        return backend.cleanup(ttl_hours, dry_run=operation.dry_run)
+        return _cleanup(backend, settings, archive, operation)
+    if isinstance(operation, Restore):
+        return restore_session(backend, archive, operation)
+    if isinstance(operation, Erase):
+        return erase_everywhere(backend, archive, connection, settings.queue, operation)
     if isinstance(operation, Compact):
         return backend.compact(settings.op_ids_hours)
     raise TypeError(f"{operation.kind} is no upkeep")
+
+
+def _cleanup(
+    backend: SessionBackend, settings: Settings, archive: Archive | None, operation: Cleanup
+) -> Slices[CleanupReport]:
+    """The rules are read for each cleanup. Should the file be wrong by now, nothing goes."""
+    retention = settings.load_retention(operation.ttl_hours)
+    slices = backend.cleanup(retention, dry_run=operation.dry_run, archive=archive)
+    return (yield from slices)
 
 
 @functools.cache
@@ -42,7 +61,7 @@ def _open_store() -> tuple[SessionBackend, Settings]:
     """This process's store, held until the process ends."""
     settings = Settings.from_environment()
     store_lock(settings.store).acquire()
-    return open_backend(settings.store), settings
+    return open_backend(settings.store, keep_edits=settings.keep_edits), settings
 
 
 def _job_function(kind: str) -> Callable[..., Any]:
@@ -53,8 +72,8 @@ def _job_function(kind: str) -> Callable[..., Any]:
         operation = parse_call(job.id, f"worker.jobs.{kind}", None, list(positional), arguments)
         backend, settings = _open_store()
         answer: Answer | OperationRefusedError
-        if isinstance(operation, Cleanup | Compact):
-            answer = finish(upkeep_slices(backend, settings, operation))
+        if isinstance(operation, Upkeep):
+            answer = finish(upkeep_slices(backend, settings, operation, job.connection))
         else:
             answer = backend.apply([operation])[0]
         if isinstance(answer, OperationRefusedError):
@@ -77,4 +96,6 @@ session = _job_function("session")
 sessions = _job_function("sessions")
 search = _job_function("search")
 cleanup = _job_function("cleanup")
+restore = _job_function("restore")
 compact = _job_function("compact")
+erase = _job_function("erase")

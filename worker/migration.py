@@ -1,16 +1,13 @@
-"""`backscroll migrate`: a folder of JSONL sessions into the store, a transaction a file.
+"""`backscroll migrate`: a folder of JSONL sessions into the store, many files in a transaction.
 
-A file is renamed to `.jsonl.migrated` only after its commit. Killed in between, the next run finds
-the file again, and the store knows its op id, which follows from the file's content: nothing is
-stored twice.
+Files are renamed to `.jsonl.migrated` only after their commit. Killed in between, the next run
+finds them again, and the store knows their op ids, which follow from the files' contents: nothing
+is stored twice.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Callable, Iterable
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +15,6 @@ from rich.console import Console
 from rich.progress import track
 from rich.text import Text
 
-from producer.answers import Outcome
 from producer.errors import InvalidInputError, OperationRefusedError, StoreUnavailableError
 from producer.ids import derived_op_id
 from worker.backends import SessionBackend, open_backend, store_lock
@@ -27,9 +23,12 @@ from worker.backends.jsonl.files import Directory
 from worker.backends.jsonl.journal import journals
 from worker.backends.jsonl.names import SessionNames
 from worker.backends.jsonl.reader import SessionFile, read_session_file
+from worker.intake.store import MESSAGES_A_GROUP, Ahead, in_groups, take_in, writing
 from worker.settings import Settings
 
 MIGRATED_SUFFIX = ".migrated"
+
+_Found = tuple[Path, SessionFile]
 
 
 @dataclass(slots=True)
@@ -57,14 +56,11 @@ def migrate(
         raise InvalidInputError("directory", f"{directory} is not a directory")
     _finish_journal(directory)
     report = MigrationReport()
-    with closing(store_lock(store)) as lock:
-        try:
-            lock.acquire()
-        except StoreUnavailableError as error:
-            raise StoreUnavailableError(f"{error}: stop the worker, then migrate") from None
-        with open_backend(store) as backend:
-            for path in track_files(sorted(directory.glob("*.jsonl"))):
-                _migrate_file(path, backend, report)
+    with writing(store, "migrate") as backend:
+        found = _sessions_in(track_files(sorted(directory.glob("*.jsonl"))), report)
+        groups = Ahead(in_groups(found, lambda each: each[1].messages, MESSAGES_A_GROUP))
+        for files in groups:
+            _migrate_files(files, backend, report, groups.prepare)
     return report
 
 
@@ -85,6 +81,11 @@ def run_migrate(directory: Path, settings: Settings, console: Console) -> bool:
         console.print(Text(f"left out, not a message: {line}", style="yellow"), soft_wrap=True)
     for line in report.refused:
         console.print(Text(f"refused: {line}", style="red"), soft_wrap=True)
+    database = directory / "sessions.db"
+    if database.exists():
+        console.print(
+            Text(f"{database} is not looked at: 'backscroll import' takes it over"), soft_wrap=True
+        )
     return not report.refused
 
 
@@ -96,52 +97,59 @@ def _finish_journal(directory: Path) -> None:
             pass
 
 
-def _migrate_file(path: Path, backend: SessionBackend, report: MigrationReport) -> None:
-    try:
-        file = read_session_file(path)
-    except (InvalidInputError, StoreUnavailableError) as error:
-        report.refused.append(str(error))
-        return
-    if file.corrupt_lines and not file.messages:
-        report.refused.append(f"{path}: no line of it is a message")
-        return
-    answer = backend.apply([_import_operation(path, file)])[0]
-    if isinstance(answer, OperationRefusedError):
-        report.refused.append(f"{path}: {answer}")
-        return
-    _set_aside(path, SessionNames.of(file.key).sidecar)
-    report.corrupt_lines += [f"{path}:{line}" for line in file.corrupt_lines]
-    report.sessions += 1
-    if isinstance(answer, Outcome):
-        report.messages += answer.affected
+def _sessions_in(paths: Iterable[Path], report: MigrationReport) -> Iterator[_Found]:
+    for path in paths:
+        try:
+            file = read_session_file(path)
+        except (InvalidInputError, OperationRefusedError, StoreUnavailableError) as error:
+            report.refused.append(str(error))
+            continue
+        if file.corrupt_lines and not file.messages:
+            report.refused.append(f"{path}: no line of it is a message")
+            continue
+        yield path, file
 
 
-def _import_operation(path: Path, file: SessionFile) -> ImportSession:
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+def _migrate_files(
+    files: Sequence[_Found],
+    backend: SessionBackend,
+    report: MigrationReport,
+    meanwhile: Callable[[], None],
+) -> None:
+    """One transaction; then the files are set aside, and that is made durable."""
+    taken = take_in(backend, [_import_operation(file) for _, file in files], meanwhile)
+    for (path, file), result in zip(files, taken, strict=True):
+        if result.refusal is not None:
+            report.refused.append(f"{path}: {result.refusal}")
+            continue
+        _set_aside(path, SessionNames.of(file.key).sidecar)
+        report.corrupt_lines += [f"{path}:{line}" for line in file.corrupt_lines]
+        report.sessions += 1
+        report.messages += result.messages
+    Directory(files[0][0].parent).sync()
+
+
+def _import_operation(file: SessionFile) -> ImportSession:
     return ImportSession(
-        derived_op_id(file.key, f"migrate {digest}"),
+        derived_op_id(file.key, f"migrate {file.sha256}"),
         now_micros(),
         file.key,
         file.messages,
         file.attributes,
         file.created_at,
         file.last_activity,
+        file.turn_started_at,
     )
 
 
 def _set_aside(path: Path, sidecar: str) -> None:
-    """Rename the sidecar and then the file, and make that durable; never over another file.
+    """Rename the sidecar and then the file; never over another file.
 
     The file goes last: as long as it is there, a run that was killed is taken up again.
     """
     for source in (path.with_name(sidecar), path):
         if source.exists():
             source.rename(_free_name(source.with_name(source.name + MIGRATED_SUFFIX)))
-    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _free_name(path: Path) -> Path:

@@ -153,7 +153,7 @@ class UpkeepScheduler(CronScheduler):
         self._now = now
         self._writer = JobWriter(settings.queue, settings.max_queue_depth)
         self._upkeep_jobs = [self._upkeep_job(Compact, settings.compact_cron)]
-        if settings.ttl_hours > 0:
+        if settings.has_retention:
             self._upkeep_jobs.append(self._upkeep_job(Cleanup, settings.cleanup_cron))
         self._cron_jobs.extend(self._upkeep_jobs)  # what RQ shows of a scheduler
 
@@ -220,7 +220,7 @@ def run_scheduler(settings: Settings, url: str) -> None:
     scheduler = UpkeepScheduler(settings, url)
     for job in scheduler.get_jobs():
         log.info("%s: %r in UTC, next at %s", job.name, job.cron, job.next_enqueue_time)
-    if settings.ttl_hours == 0:
+    if not settings.has_retention:
         log.info("no cleanup: BACKSCROLL_TTL_HOURS is 0, sessions are kept for ever")
     with _until_stopped() as pause:
         scheduler.run(pause)

@@ -23,6 +23,7 @@ from producer.settings import (
     whole_number,
 )
 from worker.backends import store_path
+from worker.retention import Retention
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,10 @@ class Settings:
     group_size: int = 2_000
     group_wait_ms: int = 0
     ttl_hours: float = 0.0
+    retention: Path | None = None
+    archive: Path | None = None
     op_ids_hours: float = 168.0
+    keep_edits: bool = False
     cleanup_cron: str = "0 * * * *"
     compact_cron: str = "30 3 * * *"
     dashboard_host: str = "127.0.0.1"
@@ -72,7 +76,10 @@ class Settings:
             group_size=whole_number(environ, "BACKSCROLL_GROUP_SIZE", 2_000, least=1, most=10_000),
             group_wait_ms=whole_number(environ, "BACKSCROLL_GROUP_WAIT_MS", 0, least=0, most=1_000),
             ttl_hours=_hours(environ, "BACKSCROLL_TTL_HOURS", 0.0),
+            retention=_path(environ, "BACKSCROLL_RETENTION"),
+            archive=_path(environ, "BACKSCROLL_ARCHIVE"),
             op_ids_hours=_hours(environ, "BACKSCROLL_OP_IDS_HOURS", 168.0),
+            keep_edits=_switch(environ, "BACKSCROLL_KEEP_EDITS"),
             cleanup_cron=_cron(environ, "BACKSCROLL_CLEANUP_CRON", "0 * * * *"),
             compact_cron=_cron(environ, "BACKSCROLL_COMPACT_CRON", "30 3 * * *"),
             dashboard_host=environ.get("BACKSCROLL_DASHBOARD_HOST") or "127.0.0.1",
@@ -83,6 +90,21 @@ class Settings:
             dashboard_password=environ.get("BACKSCROLL_DASHBOARD_PASSWORD") or None,
             log_level=_log_level(environ),
         )
+
+    @property
+    def has_retention(self) -> bool:
+        """Whether sessions or messages may have to go by themselves one day."""
+        return self.ttl_hours > 0 or self.retention is not None
+
+    def load_retention(self, ttl_hours: float | None = None) -> Retention:
+        """What a cleanup goes by; `ttl_hours` instead of the age where no rule says one.
+
+        Raises `InvalidSettingError` for a file that cannot be used.
+        """
+        default = ttl_hours if ttl_hours is not None else self.ttl_hours or None
+        if self.retention is not None:
+            return Retention.load(self.retention, default, overrides=ttl_hours is not None)
+        return Retention.of_hours(default)
 
     def with_options(self, **given: Any) -> Self:
         """These settings with what the command line said instead; None means it said nothing."""
@@ -101,6 +123,11 @@ def _default_data_dir(environ: Mapping[str, str]) -> str:
     return f"{base}/backscroll"
 
 
+def _path(environ: Mapping[str, str], name: str) -> Path | None:
+    text = environ.get(name, "").strip()
+    return Path(text).expanduser().absolute() if text else None
+
+
 def _hours(environ: Mapping[str, str], name: str, default: float) -> float:
     text = environ.get(name, "").strip()
     try:
@@ -110,6 +137,13 @@ def _hours(environ: Mapping[str, str], name: str, default: float) -> float:
     if not 0 <= hours < 1e9:
         raise InvalidSettingError(f"{name}: must be from 0 to 1e9 hours, not {text[:40]}")
     return hours
+
+
+def _switch(environ: Mapping[str, str], name: str) -> bool:
+    text = environ.get(name, "").strip() or "0"
+    if text not in ("0", "1"):
+        raise InvalidSettingError(f"{name}: {text[:40]!r} is neither 1 (on) nor 0 (off)")
+    return text == "1"
 
 
 def _cron(environ: Mapping[str, str], name: str, default: str) -> str:

@@ -18,19 +18,23 @@ _BACKENDS: Final = {"sqlite": SqliteBackend, "jsonl": JsonlBackend}
 
 
 def open_backend(
-    url: str, *, read_only: bool = False, clock: Callable[[], int] = now_micros
+    url: str,
+    *,
+    read_only: bool = False,
+    clock: Callable[[], int] = now_micros,
+    keep_edits: bool = False,
 ) -> SessionBackend:
     """Open the store at `sqlite:///PATH` or `jsonl:///DIRECTORY`, creating it when it is missing.
 
     `read_only` opens an existing one beside the process that writes to it. Three slashes lead to
     an absolute path, two to a relative one: `sqlite://backscroll.db`. `clock` tells the time in
-    microseconds since 1970 UTC.
+    microseconds since 1970 UTC. `keep_edits` has a replaced message keep its earlier version.
 
     Raises `InvalidSettingError` for a URL of another form, `StoreUnusableError` for what is not a
     store or from a newer version, `StoreUnavailableError` when it cannot be opened right now.
     """
     scheme, path = _split(url)
-    return _BACKENDS[scheme](path, read_only=read_only, clock=clock)
+    return _BACKENDS[scheme](path, read_only=read_only, clock=clock, keep_edits=keep_edits)
 
 
 def store_path(url: str) -> Path:

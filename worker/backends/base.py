@@ -9,28 +9,31 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, cast
 
-from producer.answers import Answer, CleanupReport, CompactReport, Outcome
+from producer.answers import Answer, CleanupReport, CompactReport, ErasureReceipt, Outcome
 from producer.errors import OperationRefusedError
-from producer.messages import (
-    ChatMessage,
-    Limits,
-    SearchFilter,
-    SearchHit,
-    SessionInfo,
-    SessionPage,
-)
-from producer.operations import Operation, Write
+from producer.messages import ChatMessage, Limits, SessionInfo, SessionPage
+from producer.operations import Erase, Operation, Write
 from producer.requests import Requests
+from producer.search import SearchFilter, SearchPage
+from worker.backends.tombstones import Tombstones
+
+if TYPE_CHECKING:
+    from worker.archive import Archive
+    from worker.retention import Retention
 
 T = TypeVar("T")
 
 Slices = Generator[None, None, T]
 """Long work that hands over after every slice of some milliseconds and returns a report."""
+
+
+Progress = Callable[[int, int], None]
+"""Told now and then how much of how much is done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +49,10 @@ class Finding:
 class ImportSession(Write):
     """Take over a whole session with its own times, in microseconds since 1970 UTC.
 
-    Refused when the store has messages of that session already. No job can name it: it is for
-    migration, which runs as the store's one writer.
+    Every message has its id and time, and its earlier versions. The attributes are taken as they
+    are, without what `describe` makes of a state. Refused when the store has messages of that
+    session already. No job can name it: it is for migration and import, which run as the store's
+    one writer.
     """
 
     kind = "import_session"
@@ -56,6 +61,28 @@ class ImportSession(Write):
     attributes: Mapping[str, str | bool | None]
     created_at: int
     last_activity: int
+    turn_started_at: int | None = None
+
+
+def unobserved(_done: int, _total: int) -> None:
+    """The progress nobody wants to see."""
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreSession(Write):
+    """Put a session's messages from the archive before those that it has by now.
+
+    What the store has already of them, in this session or in `source`, where they come from, is
+    left out; the outcome counts the others. A session that is not there becomes as `info` says; one
+    that is keeps its attributes and its last activity. With `info.pinned` it is pinned in any case.
+    No job can name it: `worker.restore` makes it of what the archive has.
+    """
+
+    kind = "restore_session"
+    key: str
+    source: str
+    info: SessionInfo
+    messages: tuple[ChatMessage, ...]
 
 
 def finish(slices: Slices[T]) -> T:
@@ -90,7 +117,7 @@ class SessionBackend(Protocol):
         Writes whose op id was applied before change nothing and return their first outcome with
         `duplicate` set. A read sees the writes before it. An operation that cannot be carried out
         comes back as the error, and harms none of its neighbours. The effects and the record of
-        their op ids become durable together. Upkeep operations do not go through here.
+        their op ids become durable together. Of upkeep only what is a write too goes through here.
 
         `meanwhile` is what the caller can do in the time the group needs to get to the disk. It
         may be called, even more than once, and what it raises comes out of here.
@@ -100,11 +127,19 @@ class SessionBackend(Protocol):
         """
 
     @abstractmethod
-    def cleanup(self, ttl_hours: float, *, dry_run: bool = False) -> Slices[CleanupReport]:
-        """Delete the sessions idle for longer than `ttl_hours`, pinned ones excepted.
+    def cleanup(
+        self,
+        retention: Retention | float,
+        *,
+        dry_run: bool = False,
+        archive: Archive | None = None,
+    ) -> Slices[CleanupReport]:
+        """Delete the sessions idle for longer than their rule allows, and messages beyond its cap.
 
-        Idleness is looked at again in the slice that deletes, so a session written to meanwhile
-        stays. `dry_run` deletes nothing.
+        A number is one age for all, in hours. Pinned sessions stay as they are. Idleness is looked
+        at again in the slice that deletes, so a session written to meanwhile stays. What goes is
+        durably in `archive` before; an `ArchiveError` leaves what is not there in the store.
+        `dry_run` deletes nothing.
         """
 
     @abstractmethod
@@ -112,8 +147,36 @@ class SessionBackend(Protocol):
         """Give free space back and forget op ids applied longer than `op_ids_hours` ago."""
 
     @abstractmethod
-    def verify(self) -> list[Finding]:
-        """Look for damage; an empty list when there is none."""
+    def carry_out_erasure(self, operation: Erase) -> Slices[ErasureReceipt]:
+        """Apply `operation`, unless that is done, and then remove every trace from the disk.
+
+        Begun again after a kill it goes on, and its receipt tells of all that it removed.
+        """
+
+    @abstractmethod
+    def stream(self, key: str) -> Iterator[ChatMessage]:
+        """All messages of a session in order, with their edits, and few of them in memory.
+
+        Other calls may come in between. Of what changes meanwhile, either state may be seen.
+        """
+
+    @abstractmethod
+    def tombstones(self) -> Tombstones:
+        """What was erased, to recognize what comes afterwards."""
+
+    @abstractmethod
+    def verify(self, *, deep: bool = False, progress: Progress = unobserved) -> list[Finding]:
+        """Look for damage; an empty list when there is none.
+
+        `deep` compares the index with every message's words, and not only with a sample's.
+        """
+
+    @abstractmethod
+    def repair(self, findings: Sequence[Finding], *, progress: Progress = unobserved) -> list[str]:
+        """Mend what `verify` found, as far as it can be; a line for each thing that was done.
+
+        All of it or nothing, should it be killed. No message is thrown away.
+        """
 
     @abstractmethod
     def size_bytes(self) -> int:
@@ -171,10 +234,16 @@ class SessionBackend(Protocol):
         return self._write(_requests.rename_agent(old, new)).affected
 
     def load(
-        self, key: str, limit: int | None = None, before: str | None = None
+        self,
+        key: str,
+        limit: int | None = None,
+        before: str | None = None,
+        *,
+        include_edits: bool = False,
     ) -> list[ChatMessage]:
         """The newest `limit` messages in order, or those just before `before`."""
-        return cast(list[ChatMessage], self._one(_requests.load(key, limit, before)))
+        operation = _requests.load(key, limit, before, include_edits)
+        return cast(list[ChatMessage], self._one(operation))
 
     def session(self, key: str) -> SessionInfo | None:
         """What is known of one session; None if there is none."""
@@ -189,11 +258,24 @@ class SessionBackend(Protocol):
         return cast(SessionPage, self._one(_requests.sessions(where, limit, cursor)))
 
     def search(
-        self, query: str, where: SearchFilter | None = None, *, limit: int = 20
-    ) -> list[SearchHit]:
+        self,
+        query: str,
+        where: SearchFilter | None = None,
+        *,
+        limit: int = 20,
+        by_session: bool = False,
+        cursor: str | None = None,
+    ) -> SearchPage:
         """Messages that match the query, best first; see `Producer.search`."""
-        operation = _requests.search(query, where or SearchFilter(), limit)
-        return cast(list[SearchHit], self._one(operation))
+        where = where or SearchFilter()
+        operation = _requests.search(query, where, limit, by_session, cursor)
+        return cast(SearchPage, self._one(operation))
+
+    def erase(
+        self, *, key: str | None = None, sender: str | None = None, room: str | None = None
+    ) -> Slices[ErasureReceipt]:
+        """Remove every trace of a session, a sender's or a room's; see `Producer.erase`."""
+        return self.carry_out_erasure(_requests.erase(key, sender, room))
 
     def _write(self, operation: Operation) -> Outcome:
         return cast(Outcome, self._one(operation))

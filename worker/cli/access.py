@@ -63,6 +63,20 @@ def open_reader(settings: Settings) -> Iterator[Producer | SessionBackend]:
 
 
 @contextmanager
+def open_exported(settings: Settings) -> Iterator[Producer | SessionBackend]:
+    """What an export reads: the store, beside the worker, if it is on this machine.
+
+    Else it asks the worker, who would have no time for anything else if everybody did.
+    """
+    if not store_path(settings.store).exists():
+        with open_reader(settings) as reader:
+            yield reader
+    else:
+        with open_backend(settings.store, read_only=True) as store:
+            yield store
+
+
+@contextmanager
 def open_connection(settings: Settings) -> Iterator[redis.Redis]:
     """A connection to the server; redis-py's errors become ours."""
     with running_server(settings) as url, server_errors(url), connect(url) as connection:

@@ -31,6 +31,7 @@ from worker.cli.output import (
     size,
     table,
 )
+from worker.cli.repairing import progress_bar, repair_store
 from worker.health import Check
 from worker.health import check as check_health
 from worker.settings import Settings
@@ -90,20 +91,34 @@ def stats(settings: Settings, watch: float | None, spools: tuple[Path, ...], as_
 
 @click.command()
 @click.option("--skip-verify", is_flag=True, help="Do not read the whole store; for large ones.")
+@click.option("--deep", is_flag=True, help="Compare the index with all messages, not a sample.")
+@click.option("--repair", is_flag=True, help="Mend the store; its worker must be stopped.")
 @json_option
 @click.pass_obj
-def check(settings: Settings, skip_verify: bool, as_json: bool) -> None:
+def check(settings: Settings, skip_verify: bool, deep: bool, repair: bool, as_json: bool) -> None:
     """Test every part, and say what to do about each finding.
 
     It looks at server, queue, worker, scheduler and store, and changes nothing. The exit code is 1
     when there is a problem; warnings do not count.
 
+    With --repair it looks at the store alone and mends what it can: indexes and counts are made
+    anew, what cannot be read is set aside. No message is thrown away.
+
     \b
     Example:
       backscroll check
       backscroll check --skip-verify --json
+      backscroll check --repair --deep
     """
-    checks = check_health(settings, server_url(settings), skip_verify=skip_verify)
+    if skip_verify and (deep or repair):
+        raise click.UsageError("--skip-verify goes neither with --deep nor with --repair")
+    if repair:
+        repair_store(settings, deep, as_json)
+        return
+    with progress_bar("verifying", is_shown=deep) as progress:
+        checks = check_health(
+            settings, server_url(settings), skip_verify=skip_verify, deep=deep, progress=progress
+        )
     problems = sum(check.level == "problem" for check in checks)
     warnings = sum(check.level == "warning" for check in checks)
     if as_json:

@@ -16,11 +16,15 @@ import click
 from producer.errors import BackscrollError
 from worker.cli import logs
 from worker.cli.describing import COMMANDS as DESCRIBING
+from worker.cli.erasing import COMMANDS as ERASING
 from worker.cli.exit_codes import MEANINGS, ExitCode, exit_code
+from worker.cli.exporting import COMMANDS as EXPORTING
 from worker.cli.failed import COMMANDS as FAILED
+from worker.cli.importing import COMMANDS as IMPORTING
 from worker.cli.monitoring import COMMANDS as MONITORING
 from worker.cli.output import note
 from worker.cli.reading import COMMANDS as READING
+from worker.cli.retention import COMMANDS as RETENTION
 from worker.cli.services import COMMANDS as SERVICES
 from worker.cli.upkeep import COMMANDS as UPKEEP
 from worker.cli.writing import COMMANDS as WRITING
@@ -111,5 +115,17 @@ def main(
     logs.configure("DEBUG" if debug else settings.log_level)
 
 
-for _command in (*SERVICES, *WRITING, *DESCRIBING, *READING, *UPKEEP, *FAILED, *MONITORING):
+for _command in (
+    *SERVICES,
+    *WRITING,
+    *DESCRIBING,
+    *READING,
+    *EXPORTING,
+    *RETENTION,
+    *UPKEEP,
+    *ERASING,
+    *IMPORTING,
+    *FAILED,
+    *MONITORING,
+):
     main.add_command(_command)

@@ -10,7 +10,7 @@ import orjson
 from rich.console import Console
 from rich.text import Text
 
-from producer import ChatMessage, SearchFilter, SearchHit, SessionInfo
+from producer import ChatMessage, EarlierVersion, SearchFilter, SearchHit, SessionInfo
 from producer.messages import STATES
 from worker.cli.access import open_reader
 from worker.cli.output import (
@@ -51,20 +51,26 @@ class Moment(click.ParamType[datetime]):
 @click.argument("key")
 @click.option("--limit", type=int, help="Only the newest so many.")
 @click.option("--before", metavar="ID", help="Those before this message, to page back.")
+@click.option("--edits", is_flag=True, help="With the earlier versions of replaced messages.")
 @json_option
 @click.pass_obj
 def load(
-    settings: Settings, key: str, limit: int | None, before: str | None, as_json: bool
+    settings: Settings,
+    key: str,
+    limit: int | None,
+    before: str | None,
+    edits: bool,
+    as_json: bool,
 ) -> None:
     """Show the messages of session KEY, oldest first.
 
     \b
     Example:
       backscroll load telegram_user123 --limit 20
-      backscroll load telegram_user123 --json
+      backscroll load telegram_user123 --edits --json
     """
     with open_reader(settings) as reader:
-        messages = reader.load(key, limit, before)
+        messages = reader.load(key, limit, before, include_edits=edits)
     if as_json:
         print_json(messages)
         return
@@ -85,6 +91,9 @@ def load(
 @click.option(
     "--stuck-seconds", type=float, help="Whose turn has been running for longer than this."
 )
+@click.option("--name", metavar="WORDS", help="With these words in its name; the last may go on.")
+@click.option("--active-since", type=Moment(), help="Last active then or later.")
+@click.option("--active-until", type=Moment(), help="Last active before this.")
 @click.option("--limit", type=int, default=100, show_default=True, help="At most so many.")
 @click.option("--cursor", help="The next page; the page before says which.")
 @json_option
@@ -97,6 +106,7 @@ def sessions(
     \b
     Example:
       backscroll sessions --channel telegram --limit 20
+      backscroll sessions --name 'cafe pl' --active-since 2026-01-01
       backscroll sessions --stuck-seconds 600
     """
     with open_reader(settings) as reader:
@@ -128,12 +138,25 @@ def sessions(
 @click.option("--role", help="Only of this role.")
 @click.option("--channel", help="Only in this channel.")
 @click.option("--sender", help="Only in this sender's sessions.")
+@click.option("--room", help="Only in this room.")
+@click.option("--agent", help="Only in this agent's sessions.")
 @click.option("--since", type=Moment(), help="Not older than this.")
 @click.option("--until", type=Moment(), help="Older than this.")
+@click.option("--by-session", is_flag=True, help="Of each session the best, and how many match.")
 @click.option("--limit", type=int, default=20, show_default=True, help="At most so many.")
+@click.option("--cursor", help="The next page; the page before says which.")
 @json_option
 @click.pass_obj
-def search(settings: Settings, /, query: str, limit: int, as_json: bool, **where: Any) -> None:
+def search(
+    settings: Settings,
+    /,
+    query: str,
+    by_session: bool,
+    limit: int,
+    cursor: str | None,
+    as_json: bool,
+    **where: Any,
+) -> None:
     """Find messages, best first.
 
     Every word of QUERY must occur; "…" is a phrase, word* a beginning, -word must not occur (put
@@ -143,16 +166,21 @@ def search(settings: Settings, /, query: str, limit: int, as_json: bool, **where
     Example:
       backscroll search '"train to berlin" ticket*' --since 2026-01-01
       backscroll search 人工知能 --role user
+      backscroll search refund --channel telegram --by-session
     """
     with open_reader(settings) as reader:
-        hits = reader.search(query, SearchFilter(**where), limit=limit)
+        page = reader.search(
+            query, SearchFilter(**where), limit=limit, by_session=by_session, cursor=cursor
+        )
     if as_json:
-        print_json(hits)
+        print_json(page)
         return
     out = console()
-    for hit in hits:
+    for hit in page:
         _show_hit(out, hit)
-    note(f"found {counted(len(hits), 'message')}{', the limit' if len(hits) == limit else ''}")
+    note(f"found {counted(len(page), 'session' if by_session else 'message')}")
+    if page.cursor is not None:
+        note(f"more: --cursor {page.cursor}")
 
 
 COMMANDS = (load, sessions, search)
@@ -171,13 +199,24 @@ def _show_message(out: Console, message: ChatMessage) -> None:
     if message.extra:
         extra = orjson.dumps(message.extra).decode()
         out.print(Text(f"  extra {one_line(extra)}", style="dim"), soft_wrap=True)
+    for edit in message.edits:
+        _show_edit(out, edit)
+
+
+def _show_edit(out: Console, edit: EarlierVersion) -> None:
+    replaced = f"  until {local_time(edit.replaced_at)}, {one_line(edit.role)}:"
+    out.print(Text(replaced, style="dim"), soft_wrap=True)
+    for line in printable(edit.content).split("\n"):
+        out.print(Text(f"    {line}", style="dim"), soft_wrap=True)
 
 
 def _show_hit(out: Console, hit: SearchHit) -> None:
+    count = hit.session_matches
     out.print(
         Text(one_line(hit.key), style="bold"),
         Text(one_line(hit.message.role), style="cyan"),
         Text(local_time(hit.message.created_at), style="dim"),
+        Text("" if count is None else f"{counted(count, 'message')} found", style="dim"),
         soft_wrap=True,
     )
     snippet = Text(one_line(hit.snippet))

@@ -13,19 +13,31 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from producer.answers import Answer, CleanupReport, CompactReport
+from producer.answers import Answer, CleanupReport, CompactReport, ErasureReceipt
 from producer.errors import OperationRefusedError, StoreUnavailableError, StoreUnusableError
-from producer.operations import Operation, Read, Write
-from worker.backends.base import Finding, SessionBackend, Slices
+from producer.messages import ChatMessage, to_micros
+from producer.operations import Erase, Operation, Read, Write
+from worker.backends.base import Finding, Progress, SessionBackend, Slices, unobserved
 from worker.backends.jsonl import upkeep
+from worker.backends.jsonl.cleanup import Cleanup
+from worker.backends.jsonl.erasure import erase
+from worker.backends.jsonl.erasures import Erasures
 from worker.backends.jsonl.files import Directory, naming
 from worker.backends.jsonl.group import Group
 from worker.backends.jsonl.memory import Memories
+from worker.backends.jsonl.names import SessionNames
+from worker.backends.jsonl.reader import stream_messages
 from worker.backends.jsonl.reads import read
 from worker.backends.jsonl.renames import Renames
+from worker.backends.jsonl.verification import repair, verify
 from worker.backends.jsonl.writer import Writer
+from worker.backends.tombstones import Tombstones
+from worker.retention import Retention
+
+if TYPE_CHECKING:
+    from worker.archive import Archive
 
 log = logging.getLogger("backscroll.store")
 
@@ -37,15 +49,19 @@ Answers = list[Answer | OperationRefusedError]
 class JsonlBackend(SessionBackend):
     """Sessions as files in one directory; see `open_backend`."""
 
-    def __init__(self, path: Path, *, read_only: bool, clock: Callable[[], int]) -> None:
+    def __init__(
+        self, path: Path, *, read_only: bool, clock: Callable[[], int], keep_edits: bool = False
+    ) -> None:
         self.url = f"jsonl://{path}"
         self.path = path
         self._read_only = read_only
         self._clock = clock
+        self._keep_edits = keep_edits
         self._lock = threading.RLock()
         self._directory = _open_directory(path, read_only=read_only)
         self._memories = Memories()
         self._renames = Renames(self._directory)
+        self._erasures = Erasures(self._directory)
         self._writer = Writer(self._directory)
         self._must_recover = not read_only
         if self._must_recover:
@@ -57,20 +73,52 @@ class JsonlBackend(SessionBackend):
         with self._group(meanwhile) as group:
             return [self._carry_out(group, operation) for operation in operations]
 
-    def cleanup(self, ttl_hours: float, *, dry_run: bool = False) -> Slices[CleanupReport]:
-        idle_before = self._clock() - int(ttl_hours * _HOUR)
+    def cleanup(
+        self,
+        retention: Retention | float,
+        *,
+        dry_run: bool = False,
+        archive: Archive | None = None,
+    ) -> Slices[CleanupReport]:
+        if not isinstance(retention, Retention):
+            retention = Retention.of_hours(retention)
         if not dry_run:
             self._refuse_if_read_only()
-        return upkeep.cleanup(self._group, idle_before, ttl_hours, dry_run=dry_run)
+        now = self._clock()
+        return Cleanup(self._group, retention, now, archive, dry_run=dry_run).slices()
 
     def compact(self, op_ids_hours: float) -> Slices[CompactReport]:
         self._refuse_if_read_only()
         op_ids_before = self._clock() - int(op_ids_hours * _HOUR)
         return upkeep.compact(self._group, op_ids_before)
 
-    def verify(self) -> list[Finding]:
+    def stream(self, key: str) -> Iterator[ChatMessage]:
+        info = self.session(key)
+        if info is not None:
+            path = self.path / SessionNames.of(key).messages
+            yield from stream_messages(path, key, to_micros(info.created_at))
+
+    def carry_out_erasure(self, operation: Erase) -> Slices[ErasureReceipt]:
+        self._refuse_if_read_only()
+        (answer,) = self.apply([operation])
+        if isinstance(answer, OperationRefusedError):
+            raise answer
+        return (yield from erase(self._group, operation, self._clock))
+
+    def tombstones(self) -> Tombstones:
         with self._group() as group:
-            return upkeep.verify(group)
+            return group.erasures.tombstones
+
+    def verify(self, *, deep: bool = False, progress: Progress = unobserved) -> list[Finding]:
+        del deep  # there is no index; every line is looked at in any case
+        with self._group() as group:
+            return verify(group, progress)
+
+    def repair(self, findings: Sequence[Finding], *, progress: Progress = unobserved) -> list[str]:
+        self._refuse_if_read_only()
+        del findings  # every file is looked at once more
+        with self._group() as group:
+            return repair(group, progress)
 
     def size_bytes(self) -> int:
         return self._directory.size_bytes()
@@ -110,7 +158,13 @@ class JsonlBackend(SessionBackend):
                 if self._must_recover:
                     self._recover()
                 group = Group(
-                    self._directory, self._writer, self._memories, self._renames, self._clock()
+                    self._directory,
+                    self._writer,
+                    self._memories,
+                    self._renames,
+                    self._erasures,
+                    self._clock(),
+                    self._keep_edits,
                 )
                 yield group
                 if not self._read_only:
@@ -124,6 +178,7 @@ class JsonlBackend(SessionBackend):
         self._memories.clear()
         self._writer.recover()
         self._renames.recover()
+        self._erasures.recover()
         self._must_recover = False
 
 

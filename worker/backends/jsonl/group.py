@@ -18,14 +18,16 @@ from producer.operations import (
     Clear,
     Delete,
     Describe,
+    Erase,
     Operation,
     RenameAgent,
     Replace,
     Rollback,
     Write,
 )
-from worker.backends.base import ImportSession
+from worker.backends.base import ImportSession, RestoreSession
 from worker.backends.jsonl.changes import Changes
+from worker.backends.jsonl.erasures import Erasures
 from worker.backends.jsonl.files import Directory
 from worker.backends.jsonl.memory import Memories
 from worker.backends.jsonl.names import MESSAGES_SUFFIX, key_of
@@ -38,12 +40,21 @@ class Group:
     """The sessions that a group of operations reads and writes."""
 
     def __init__(
-        self, directory: Directory, writer: Writer, memories: Memories, renames: Renames, now: int
+        self,
+        directory: Directory,
+        writer: Writer,
+        memories: Memories,
+        renames: Renames,
+        erasures: Erasures,
+        now: int,
+        keep_edits: bool = False,
     ) -> None:
+        self._keep_edits = keep_edits
         self.now = now
         self.directory = directory
         self.writer = writer
         self.renames = renames
+        self.erasures = erasures
         self.changes = Changes()
         self._memories = memories
         self._sessions: dict[str, Session] = {}
@@ -67,11 +78,17 @@ class Group:
         """Carry out one write, unless its op id has been applied before."""
         if isinstance(operation, RenameAgent):
             return self._rename_agent(operation)
+        if isinstance(operation, Erase):
+            return self._erase(operation)
         key: str = operation.key  # type: ignore[attr-defined]
         session = self._sessions.get(key) or self.find(key)
         affected = session.applied(operation.op_id)
+        if affected is None and (record := self.erasures.applied.get(operation.op_id)):
+            affected = record.affected
         if affected is not None:
             return Outcome(affected, duplicate=True)
+        if operation.at <= self.erasures.tombstones.latest and self._is_erased(operation):
+            return Outcome(0)
         return _first_outcome(_HANDLERS[type(operation)](session, operation))
 
     def flush(self, meanwhile: Callable[[], None] | None = None) -> None:
@@ -79,13 +96,51 @@ class Group:
         for session in self._sessions.values():
             session.stage(self.changes)
         self.renames.stage(self.changes)
+        self.erasures.stage(self.changes)
         stamps = self.writer.commit(self.changes, meanwhile)
         for session in self._sessions.values():
             session.settle(stamps)
         self.renames.settle()
+        self.erasures.settle()
 
     def _open(self, key: str) -> Session:
-        return Session(self.directory, self._memories, key, self.now)
+        session = Session(self.directory, self._memories, key, self.now, self._keep_edits)
+        if self.erasures.pending:
+            self._look_at(session)
+        return session
+
+    def _erase(self, operation: Erase) -> Outcome:
+        record = self.erasures.applied.get(operation.op_id)
+        if record is not None:
+            return Outcome(record.affected, duplicate=True)
+        pending = self.erasures.begin(operation, self.now)
+        for session in list(self._sessions.values()):
+            self._look_at(session)
+        if operation.key is not None and not (session := self.find(operation.key)).exists:
+            session.erase()  # or its op ids would stay under its name
+        self.erasures.note_applied(operation.op_id, pending.sessions, self.now)
+        return Outcome(pending.sessions)
+
+    def _look_at(self, session: Session) -> None:
+        """Erase the session if it is one that an erasure under way is to."""
+        for pending in self.erasures.pending:
+            if self.erasures.takes(pending, session):
+                session.erase()
+                self._sessions[session.key] = session
+
+    def _is_erased(self, operation: Write) -> bool:
+        """Whether the operation was asked for before what it is about was erased.
+
+        One that tells only now whose session it is takes back what came before it.
+        """
+        if self.erasures.tombstones.cover(operation):
+            return True
+        erased_at = self.erasures.tombstones.told_by(operation)
+        if erased_at is None or not isinstance(operation, Describe):
+            return False
+        self.erasures.add_tombstone("key", operation.key, erased_at, self.now)
+        self.find(operation.key).erase_until(erased_at)
+        return True
 
     def _rename_agent(self, operation: RenameAgent) -> Outcome:
         affected = self.renames.applied(operation.op_id)
@@ -114,4 +169,5 @@ _HANDLERS: Final[dict[type[Operation], Callable[[Session, Any], int]]] = {
     Delete: Session.delete,
     Describe: Session.describe,
     ImportSession: Session.take_over,
+    RestoreSession: Session.put_back,
 }

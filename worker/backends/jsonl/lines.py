@@ -3,7 +3,8 @@
 A message is `{"role":…,"content":…,"extra":…,"message_id":…,"created_at":micros}`, where only
 `role` and `content` must be there, as in the original's files. A message of an operation with
 several also says which of them it is, `"part":[0,3]`, so that a torn append is none of it. Its
-message id tells the op id, and that is the record of an append.
+message id tells the op id, and that is the record of an append. One that was replaced may have its
+earlier versions in `"edits":[{"role":…,"content":…,"extra":…,"replaced_at":micros},…]`.
 
 A line without a role, `{"applied":[[op_id,at,affected],…]}`, records the operations that no
 message tells of: those that removed or changed something, and appends whose messages are gone.
@@ -13,13 +14,13 @@ Readers of messages skip it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, Final, NamedTuple
 
 import orjson
 
-from producer.messages import ChatMessage, to_micros
+from producer.messages import LATEST_MICROS, ChatMessage, EarlierVersion, from_micros, to_micros
 from producer.operations import Append
 
 
@@ -59,7 +60,8 @@ class Line:
         fields = message.to_dict()
         if part != WHOLE:
             fields["part"] = list(part)
-        return cls(message, orjson.dumps(fields), op_id, part)
+        shown = replace(message, edits=()) if message.edits else message
+        return cls(shown, orjson.dumps(fields), op_id, part)
 
     def alone(self) -> Line:
         """This line without the rest of its operation's."""
@@ -70,13 +72,32 @@ class Line:
         fields.pop("part", None)
         return Line(self.message, orjson.dumps(fields), message_id)
 
-    def with_message(self, message: ChatMessage) -> Line:
-        """Another message in this one's place, with its id and time."""
-        old = self.message
-        new = ChatMessage(
-            message.role, message.content, message.extra, old.message_id, old.created_at
-        )
+    def with_message(self, message: ChatMessage, kept_at: int | None = None) -> Line:
+        """Another message in this one's place, with its id, time and earlier versions.
+
+        With `kept_at`, in microseconds, what it says now becomes one of them, unless the other
+        says the same.
+        """
+        old, edits = self.message, self.edits()
+        said = old.role, old.content, old.extra
+        says = message.role, message.content, message.extra
+        if kept_at is not None and said != says:
+            edits = (*edits, EarlierVersion(*said, from_micros(kept_at)))
+        new = ChatMessage(*says, old.message_id, old.created_at, edits)
         return Line.of(new, self.op_id, self.part)
+
+    def edits(self) -> tuple[EarlierVersion, ...]:
+        """The earlier versions, as far as they can be read; few ask, so `message` lacks them."""
+        if b'"edits"' not in self.raw:
+            return ()
+        told = orjson.loads(self.raw).get("edits")
+        found = [_earlier(fields) for fields in told] if isinstance(told, list) else []
+        return tuple([edit for edit in found if edit is not None])
+
+    def with_edits(self) -> ChatMessage:
+        """The message with its earlier versions."""
+        edits = self.edits()
+        return replace(self.message, edits=edits) if edits else self.message
 
 
 def lines_of(operation: Append) -> list[bytes]:
@@ -151,6 +172,20 @@ def _encoded(message: ChatMessage, message_id: str, at: int, part: Part) -> byte
     if part is not WHOLE:
         fields["part"] = list(part)
     return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _earlier(fields: object) -> EarlierVersion | None:
+    """An earlier version; None when somebody wrote it who does not know how."""
+    if not isinstance(fields, dict):
+        return None
+    role, content, extra = fields.get("role"), fields.get("content"), fields.get("extra")
+    at = fields.get("replaced_at")
+    if not (isinstance(role, str) and isinstance(content, str) and isinstance(at, int)):
+        return None
+    if not 0 <= at < LATEST_MICROS:
+        return None
+    extra = extra if isinstance(extra, dict) else None
+    return EarlierVersion(role, content, extra, from_micros(at))
 
 
 def _identity(message: ChatMessage) -> dict[str, Any]:

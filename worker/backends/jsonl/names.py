@@ -25,11 +25,15 @@ MESSAGES_SUFFIX: Final = ".jsonl"
 SIDECAR_SUFFIX: Final = ".meta.json"
 GONE_SUFFIX: Final = ".gone.json"
 EDITED_SUFFIX: Final = ".edited"
+DAMAGED_SUFFIX: Final = ".damaged"
+ASIDE_SUFFIXES: Final = (EDITED_SUFFIX, DAMAGED_SUFFIX)
 
 _MAX_NAME_BYTES: Final = 255
 _PREFIX_BYTES: Final = 160
 _DIGEST_MARK: Final = "%~"
 _ORDINARY: Final = re.compile(r"[A-Za-z0-9_-]{1,240}")
+
+_NUMBER: Final = re.compile(r"(?<=.jsonl)\.[0-9]+$")
 
 # Letters to the original (Unicode's Alphabetic) that str.isalnum does not count.
 _CIRCLED: Final = re.compile("[\u24b6-\u24e9\U0001f130-\U0001f149\U0001f150-\U0001f189]")
@@ -65,6 +69,15 @@ def key_of(path: Path) -> str | None:
         return key if _file_name(check_key(key), MESSAGES_SUFFIX) == path.name else None
     except (InvalidInputError, UnicodeError):
         return None
+
+
+def key_of_aside(path: Path) -> str | None:
+    """The key of the session from whose files something was set aside; None if nobody knows."""
+    name = path.name
+    for suffix in (*ASIDE_SUFFIXES, SIDECAR_SUFFIX, GONE_SUFFIX):
+        name = name.removesuffix(suffix)
+    stem = _NUMBER.sub("", name).removesuffix(MESSAGES_SUFFIX)
+    return key_of(path.with_name(stem + MESSAGES_SUFFIX))
 
 
 def key_told_by(sidecar: Path) -> str | None:

@@ -5,6 +5,9 @@ It takes our files and the original's, which have only messages, with only role 
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +16,7 @@ from producer.messages import ChatMessage
 from worker.backends.jsonl.files import naming
 from worker.backends.jsonl.names import SessionNames, key_of
 from worker.backends.jsonl.sidecar import Attributes, Sidecar
-from worker.backends.jsonl.transcript import parse
+from worker.backends.jsonl.transcript import parse, stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +24,8 @@ class SessionFile:
     """A session as `ImportSession` takes it, and the numbers of the lines that are corrupt.
 
     Every message has an id and a time: the line's own, or an id that follows from the key and the
-    place in the file, and the session's `created_at`. Times are microseconds since 1970 UTC.
+    place in the file, and the session's `created_at`; and its earlier versions. Times are
+    microseconds since 1970 UTC.
     """
 
     key: str
@@ -30,6 +34,9 @@ class SessionFile:
     attributes: Attributes
     created_at: int
     last_activity: int
+    turn_started_at: int | None
+    sha256: str
+    """Of the file's content."""
 
 
 def read_session_file(path: Path) -> SessionFile:
@@ -50,9 +57,18 @@ def read_session_file(path: Path) -> SessionFile:
     transcript = parse(content, key, sidecar.created_at)
     return SessionFile(
         key,
-        tuple(line.message for line in transcript.lines),
+        tuple([line.with_edits() for line in transcript.lines]),
         tuple(transcript.corrupt),
         sidecar.attributes,
         sidecar.created_at,
         modified,
+        sidecar.turn_started_at,
+        hashlib.sha256(content).hexdigest(),
     )
+
+
+def stream_messages(path: Path, key: str, default_time: int) -> Iterator[ChatMessage]:
+    """The messages in `path` with their edits, one after the other; none when it is not there."""
+    with naming(path), suppress(FileNotFoundError), path.open("rb") as file:
+        for line in stream(file, key, default_time):
+            yield line.with_edits()

@@ -1,26 +1,27 @@
-"""Answers from the files: histories, sessions, search by scan."""
+"""Answers from the files: histories and sessions; search has a file of its own."""
 
 from __future__ import annotations
 
 import hashlib
-import heapq
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from producer.answers import Answer
 from producer.errors import OperationRefusedError
 from producer.messages import (
+    LATEST_MICROS,
     ChatMessage,
-    SearchFilter,
-    SearchHit,
+    SessionFilter,
     SessionInfo,
     SessionPage,
+    to_micros,
 )
 from producer.operations import GetSession, ListSessions, Load, Read, Search
 from worker.backends.jsonl.group import Group
+from worker.backends.jsonl.search import search
 from worker.backends.jsonl.session import Session
-from worker.backends.text import Query, highlighted_hit
+from worker.backends.query import name_query
 
 _Place = tuple[int, str]
 
@@ -36,17 +37,19 @@ def _load(group: Group, operation: Load) -> list[ChatMessage]:
     session = group.find(operation.key)
     if not session.exists:
         return []
-    messages = [line.message for line in session.lines]
-    end = len(messages)
+    lines = session.lines
+    end = len(lines)
     if operation.before is not None:
-        ids = [message.message_id for message in messages]
+        ids = [line.message.message_id for line in lines]
         if operation.before not in ids:
             raise OperationRefusedError(
                 f"before: the session has no message {operation.before!r}; it may be rolled back"
             )
         end = ids.index(operation.before)
     start = 0 if operation.limit is None else max(0, end - operation.limit)
-    return messages[start:end]
+    if operation.include_edits:
+        return [line.with_edits() for line in lines[start:end]]
+    return [line.message for line in lines[start:end]]
 
 
 def _get_session(group: Group, operation: GetSession) -> SessionInfo | None:
@@ -57,8 +60,7 @@ def _get_session(group: Group, operation: GetSession) -> SessionInfo | None:
 def _list_sessions(group: Group, operation: ListSessions) -> SessionPage:
     sessions = {
         _place(session): session
-        for session in group.sessions()
-        if session.sidecar.passes(operation.where, group.now)
+        for session in _listed(group.sessions(), operation.where, group.now)
     }
     places = sorted(sessions, reverse=True)
     if operation.cursor is not None:
@@ -69,42 +71,15 @@ def _list_sessions(group: Group, operation: ListSessions) -> SessionPage:
     return SessionPage(tuple(_info(sessions[place]) for place in page), cursor)
 
 
-def _search(group: Group, operation: Search) -> list[SearchHit]:
-    query = Query.parse(operation.query)
-    if not query.wanted:
-        return []
-    found = heapq.nlargest(
-        operation.limit,
-        (
-            (message.created_at, position, session.key, message)
-            for session in _searched(group, operation.where)
-            for position, message in enumerate(line.message for line in session.lines)
-            if _is_wanted(message, operation.where) and query.matches(message.content)
-        ),
-        key=lambda hit: hit[:2],
-    )
-    return [highlighted_hit(SearchHit(key, message, ""), query) for _, _, key, message in found]
-
-
-def _searched(group: Group, where: SearchFilter) -> Iterator[Session]:
-    sessions = group.sessions() if where.key is None else [group.find(where.key)]
+def _listed(sessions: Iterable[Session], where: SessionFilter, now: int) -> Iterator[Session]:
+    since = 0 if where.active_since is None else to_micros(where.active_since)
+    until = LATEST_MICROS if where.active_until is None else to_micros(where.active_until)
+    named = None if where.name is None else name_query(where.name)
     for session in sessions:
-        attributes = session.sidecar.attributes
-        if session.exists and all(
-            wanted is None or attributes.get(name) == wanted
-            for name, wanted in (("channel", where.channel), ("sender", where.sender))
-        ):
-            yield session
-
-
-def _is_wanted(message: ChatMessage, where: SearchFilter) -> bool:
-    at = message.created_at
-    return (
-        (where.role is None or message.role == where.role)
-        and at is not None
-        and (where.since is None or at >= where.since)
-        and (where.until is None or at < where.until)
-    )
+        if since <= session.last_activity < until and session.sidecar.passes(where, now):
+            name = session.sidecar.attributes.get("name")
+            if named is None or (isinstance(name, str) and named.matches(name)):
+                yield session
 
 
 def _info(session: Session) -> SessionInfo:
@@ -128,5 +103,5 @@ _READERS: Final[dict[type[Read], Callable[[Group, Any], Answer]]] = {
     Load: _load,
     GetSession: _get_session,
     ListSessions: _list_sessions,
-    Search: _search,
+    Search: search,
 }

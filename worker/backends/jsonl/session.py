@@ -12,9 +12,9 @@ from collections.abc import Mapping
 
 from producer.arguments import check_attributes
 from producer.errors import OperationRefusedError
-from producer.messages import ChatMessage
+from producer.messages import ChatMessage, from_micros, to_micros
 from producer.operations import Append, Clear, Delete, Describe, Replace, Rollback
-from worker.backends.base import ImportSession
+from worker.backends.base import ImportSession, RestoreSession
 from worker.backends.jsonl.changes import Addition, Changes, Replacement
 from worker.backends.jsonl.files import Directory, Stamp
 from worker.backends.jsonl.lines import (
@@ -36,8 +36,11 @@ from worker.backends.jsonl.transcript import Transcript, parse
 class Session:
     """A session as the operations so far have left it."""
 
-    def __init__(self, directory: Directory, memories: Memories, key: str, now: int) -> None:
+    def __init__(
+        self, directory: Directory, memories: Memories, key: str, now: int, keep_edits: bool
+    ) -> None:
         self.key = key
+        self._keep_edits = keep_edits
         self.names = SessionNames.of(key)
         self._directory = directory
         self._memories = memories
@@ -56,6 +59,7 @@ class Session:
         self._is_rewritten = False
         self._is_described = False
         self._has_gone = False
+        self._is_erased = False
 
     @property
     def count(self) -> int:
@@ -88,6 +92,11 @@ class Session:
         if self._sidecar is None:
             self._sidecar = self._load_sidecar()
         return self._sidecar
+
+    @property
+    def known(self) -> dict[str, int]:
+        """All op ids on record, with how much each touched."""
+        return self._recall().known
 
     def applied(self, op_id: str) -> int | None:
         """How much the operation touched when it was applied before; None if it was not."""
@@ -123,7 +132,8 @@ class Session:
         index = self._index(operation.message_id)
         if index is None:
             return self._note(operation.op_id, 0)
-        line = self.lines[index].with_message(operation.message)
+        kept_at = self._now if self._keep_edits else None
+        line = self.lines[index].with_message(operation.message, kept_at)
         self._touch()
         self._rewrite()[index] = line
         return self._done(operation.op_id, 1)
@@ -171,7 +181,9 @@ class Session:
         if operation.attributes:
             check_attributes(operation.attributes)
         self._create()
-        self.sidecar.describe(operation.attributes, self._now)
+        if operation.attributes:
+            self.sidecar.attributes.update(operation.attributes)
+            self.sidecar.turn_started_at = operation.turn_started_at
         self.sidecar.created_at = operation.created_at
         self._is_described = True
         self._rewrite().extend(lines)
@@ -179,6 +191,31 @@ class Session:
         memory = self._recall()
         memory.count = len(lines)
         memory.known.update((line.op_id, 1) for line in lines)
+        return self._done(operation.op_id, len(lines))
+
+    def put_back(self, operation: RestoreSession) -> int:
+        """Have messages from the archive before all others, those excepted that are there."""
+        places = [self]
+        if operation.source != self.key:
+            places.append(
+                Session(self._directory, self._memories, operation.source, self._now, False)
+            )
+        there = {line.message.message_id for place in places for line in place.lines}
+        lines = [_line_of(m) for m in operation.messages if m.message_id not in there]
+        info, is_new = operation.info, not self.exists
+        self._create()
+        if is_new:
+            self.sidecar.take_over(info)
+            self.last_activity = to_micros(info.last_activity)
+        self.sidecar.created_at = min(self.sidecar.created_at, to_micros(info.created_at))
+        if info.pinned:
+            self.sidecar.attributes["pinned"] = True
+        self._is_described = True
+        self._rewrite()[:0] = lines
+        memory = self._recall()
+        memory.count += len(lines)
+        for line in lines:
+            memory.known.setdefault(line.op_id, 1)
         return self._done(operation.op_id, len(lines))
 
     def leave(self) -> None:
@@ -190,6 +227,48 @@ class Session:
         self.last_activity = self._now
         self.exists = self._is_described = self._is_touched = False
         self._is_rewritten = True
+
+    def drop_oldest(self, count: int) -> None:
+        """Lose the oldest messages, which is no activity."""
+        del self._rewrite()[:count]
+        self._recall().count -= count
+
+    def erase(self) -> None:
+        """Be gone without a trace, op ids included."""
+        self.leave()
+        self._transcript = Transcript()
+        self._recall().known.clear()
+        self._has_gone = self._is_erased = True
+
+    def erase_until(self, moment: int) -> None:
+        """Erase what was said until `moment`, and everything if that is all there is."""
+        if not self.exists:
+            return
+        latest = from_micros(moment)
+        kept = [line for line in self.lines if (line.message.created_at or latest) > latest]
+        if not kept:
+            self.erase()
+        elif len(kept) < len(self.lines):
+            self._touch()
+            self._rewrite()[:] = kept
+            self._recall().count = len(kept)
+
+    def repeated(self) -> list[Line]:
+        """The lines whose message id another one before them has."""
+        first = {line.message.message_id: line for line in reversed(self.lines)}
+        return [line for line in self.lines if first[line.message.message_id] is not line]
+
+    def drop_damage(self) -> None:
+        """Lose the lines that are no messages, and repeated ones; which is no activity."""
+        repeated = set(map(id, self.repeated()))
+        lines = self._rewrite()
+        lines[:] = [line for line in lines if id(line) not in repeated]
+        self._recall().count = len(lines)
+
+    def forget_attributes(self) -> None:
+        """Have a sidecar that says nothing but when the session began, as far as is known."""
+        self._sidecar = Sidecar(self.key, self.sidecar.created_at)
+        self._is_described = True
 
     def compact(self, op_ids_before: int) -> tuple[int, int]:
         """Drop corrupt lines and old records; how many records and lines that were."""
@@ -243,6 +322,9 @@ class Session:
             changes.remove(self.names.sidecar)
         if (self._is_rewritten or self._notes) and (records := self._records({})):
             changes.put(self.names.gone, gone_dumps(records))
+        elif self._is_erased:
+            changes.remove(self.names.gone)
+            changes.remove(self.names.sidecar)
 
     def _recall(self) -> Memory:
         if self._memory is None:

@@ -21,7 +21,7 @@ import orjson
 
 from producer.arguments import ATTRIBUTES
 from producer.errors import OperationRefusedError
-from producer.messages import SessionFilter, SessionInfo, from_micros
+from producer.messages import SessionFilter, SessionInfo, from_micros, to_micros
 from worker.backends.jsonl.lines import Records, records_from_json, records_to_json
 
 VERSION: Final = 1
@@ -53,9 +53,10 @@ class Sidecar:
                 f"the sidecar of session {key!r} has version {fields['version']} and this "
                 f"Backscroll knows {VERSION}; it was written by a newer one, install that"
             )
+        told = _time(fields.get("created_at"))
         return cls(
             key,
-            _time(fields.get("created_at")) or created_at,
+            created_at if told is None else told,
             {name: fields[name] for name in ATTRIBUTES if _fits(name, fields.get(name))},
             _time(fields.get("turn_started_at")),
             records_from_json(fields.get("applied")) or {},
@@ -78,6 +79,15 @@ class Sidecar:
     def is_pinned(self) -> bool:
         return self.attributes.get("pinned") is True
 
+    def take_over(self, info: SessionInfo) -> None:
+        """Become the sidecar of a session that was elsewhere."""
+        self.attributes = {
+            name: value for name in ATTRIBUTES if (value := getattr(info, name)) is not None
+        }
+        self.created_at = to_micros(info.created_at)
+        started = info.turn_started_at
+        self.turn_started_at = None if started is None else to_micros(started)
+
     def describe(self, attributes: Mapping[str, str | bool | None], now: int) -> None:
         """Set attributes; a state begins or ends a turn."""
         values = dict(attributes)
@@ -88,7 +98,7 @@ class Sidecar:
         self.attributes.update(values)
 
     def passes(self, where: SessionFilter, now: int) -> bool:
-        """Whether a listing with this filter shows the session."""
+        """Whether the session's attributes pass, but for its name; that takes a query."""
         for name in ("agent", "channel", "room", "sender"):
             wanted = getattr(where, name)
             if wanted is not None and self.attributes.get(name) != wanted:

@@ -7,6 +7,7 @@ missing: it was never applied. Both are left out and remembered by their numbers
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -46,13 +47,25 @@ def parse(content: bytes, key: str, default_time: int) -> Transcript:
     return reader.transcript
 
 
+def stream(raws: Iterable[bytes], key: str, default_time: int) -> Iterator[Line]:
+    """The lines that `parse` finds, one after the other; `raws` are those of the open file."""
+    reader = _Reader(key, default_time)
+    offset = 0
+    for number, raw in enumerate(raws, start=1):
+        if not raw.isspace():
+            reader.take(number, offset, raw.rstrip(b"\n"))
+        offset += len(raw)
+        yield from reader.transcript.lines
+        reader.transcript.lines.clear()
+
+
 class _Reader:
     """Takes a file line by line."""
 
     def __init__(self, key: str, default_time: int) -> None:
         self.transcript = Transcript()
         self._key = key
-        self._default_time = default_time
+        self._default_time = from_micros(default_time)
         self._run: list[tuple[int, Line]] = []
 
     def take(self, number: int, offset: int, raw: bytes) -> None:
@@ -64,8 +77,9 @@ class _Reader:
         if line is None:
             self.drop_run()
             self._take_control(number, fields)
-        elif line.part == WHOLE:
-            self.drop_run()
+        elif line.part is WHOLE:
+            if self._run:
+                self.drop_run()
             self.transcript.lines.append(line)
         else:
             self._take_part(number, line)
@@ -103,21 +117,23 @@ class _Reader:
         role, content = fields.get("role"), fields.get("content")
         if not isinstance(role, str) or not isinstance(content, str):
             return None
+        if len(fields) == 2:  # the original's
+            own_id = self._derived_id(offset)
+            message = ChatMessage(role, content, None, own_id, self._default_time)
+            return Line(message, raw, own_id, WHOLE, False)
         message_id, created_at = _id(fields.get("message_id")), _time(fields.get("created_at"))
         is_settled = message_id is not None and created_at is not None
         if message_id is None:
             message_id = self._derived_id(offset)
-        if created_at is None:
-            created_at = self._default_time
         extra = fields.get("extra")
         message = ChatMessage(
             role,
             content,
             extra if isinstance(extra, dict) else None,
             message_id,
-            from_micros(created_at),
+            self._default_time if created_at is None else from_micros(created_at),
         )
-        part = _part(fields.get("part"))
+        part = _part(fields["part"]) if "part" in fields else WHOLE
         op_id = message_id.removesuffix(f"-{part.number}") if part.number else message_id
         return Line(message, raw, op_id, part, is_settled)
 

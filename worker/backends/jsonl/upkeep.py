@@ -1,4 +1,4 @@
-"""Forgetting, compacting and verifying, a slice at a time so that appends need not wait long."""
+"""Compacting, a slice at a time so that appends need not wait long."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Final
 
-from producer.answers import CleanupReport, CompactReport
-from worker.backends.base import Finding, Slices
-from worker.backends.jsonl.files import Directory, Stamp
+from producer.answers import CompactReport
+from worker.backends.base import Slices
+from worker.backends.jsonl.files import Stamp
 from worker.backends.jsonl.group import Group
 from worker.backends.jsonl.lines import drop_old
 from worker.backends.jsonl.names import (
-    EDITED_SUFFIX,
     GONE_SUFFIX,
     MESSAGES_SUFFIX,
     SIDECAR_SUFFIX,
@@ -22,44 +21,13 @@ from worker.backends.jsonl.names import (
     key_told_by,
 )
 from worker.backends.jsonl.session import Session
-from worker.backends.jsonl.sidecar import Sidecar, gone_dumps, gone_loads
+from worker.backends.jsonl.sidecar import gone_dumps, gone_loads
 
 SESSIONS_A_SLICE: Final = 50
 BYTES_A_SLICE: Final = 4 * 1024 * 1024
 FILES_A_SLICE: Final = 200
-MAX_REPORTED_KEYS: Final = 1_000
 
 Opened = Callable[[], AbstractContextManager[Group]]
-
-
-def cleanup(
-    opened: Opened, idle_before: int, ttl_hours: float, *, dry_run: bool
-) -> Slices[CleanupReport]:
-    """Delete idle sessions, the idlest first."""
-    started = time.monotonic()
-    with opened() as group:
-        files = group.directory.stamps(MESSAGES_SUFFIX)
-    yield
-    idle = [(name, stamp) for name, stamp in files if stamp.mtime < idle_before]
-    idle.sort(key=lambda file: file[1].mtime)
-    sessions, messages, keys = 0, 0, list[str]()
-    for names in _portions(idle):
-        with opened() as group:
-            # Looked at again: somebody may have written to it meanwhile.
-            chosen = [
-                session for session in _sessions(group, names) if _is_idle(session, idle_before)
-            ]
-            sessions += len(chosen)
-            messages += sum(session.count for session in chosen)
-            keys += [session.key for session in chosen][: MAX_REPORTED_KEYS - len(keys)]
-            if not dry_run:
-                for session in chosen:
-                    session.leave()
-        yield
-    if not dry_run:
-        yield from _empty_journal(opened)
-    seconds = time.monotonic() - started
-    return CleanupReport(sessions, messages, tuple(keys), ttl_hours, dry_run, seconds)
 
 
 def compact(opened: Opened, op_ids_before: int) -> Slices[CompactReport]:
@@ -70,7 +38,7 @@ def compact(opened: Opened, op_ids_before: int) -> Slices[CompactReport]:
         before = group.directory.size_bytes()
         files = group.directory.stamps(MESSAGES_SUFFIX)
         left = group.directory.names(GONE_SUFFIX) + group.directory.names(SIDECAR_SUFFIX)
-        purged += group.renames.compact(op_ids_before)
+        purged += group.renames.compact(op_ids_before) + group.erasures.compact(op_ids_before)
     yield
     for names in _portions(files):
         with opened() as group:
@@ -83,62 +51,10 @@ def compact(opened: Opened, op_ids_before: int) -> Slices[CompactReport]:
             for name in left[start : start + FILES_A_SLICE]:
                 purged += _compact_left(group, name, op_ids_before)
         yield
-    yield from _empty_journal(opened)
+    yield from empty_journal(opened)
     with opened() as group:
         after = group.directory.size_bytes()
     return CompactReport(before, after, purged, corrupt, time.monotonic() - started)
-
-
-def verify(group: Group) -> list[Finding]:
-    """Every file against its own format."""
-    directory = group.directory
-    findings: list[Finding] = []
-    for session in group.sessions():
-        findings += _check_session(directory, session)
-    for name in directory.names(MESSAGES_SUFFIX):
-        if key_of(directory.path / name) is None:
-            findings.append(
-                Finding(name, "no session has this file name, so it is not shown", "move it away")
-            )
-    for name in directory.names(GONE_SUFFIX):
-        if not gone_loads(directory.read(name)):
-            findings.append(
-                Finding(name, "op ids of a session that is gone cannot be read", "remove the file")
-            )
-    findings += [
-        Finding(
-            name,
-            "somebody changed a session's file that was to be replaced or removed",
-            "take from it what is needed, then remove it",
-        )
-        for name in directory.names(EDITED_SUFFIX)
-    ]
-    return sorted(findings, key=lambda finding: finding.where)
-
-
-def _check_session(directory: Directory, session: Session) -> list[Finding]:
-    name = session.names.messages
-    findings = [
-        Finding(
-            f"{name}:{number}",
-            "the line is no message, or a part of an append that broke off",
-            "look at it; `backscroll compact` drops it",
-        )
-        for number in session.transcript.corrupt
-    ]
-    ids = [line.message.message_id for line in session.lines]
-    if len(set(ids)) < len(ids):
-        findings.append(Finding(name, "messages have the same id", "remove one of the lines"))
-    content = directory.read(session.names.sidecar)
-    if content is not None and Sidecar.loads(content, session.key, 0) is None:
-        findings.append(
-            Finding(
-                session.names.sidecar,
-                "cannot be read, so the session's attributes are not known",
-                "restore it from a backup, or remove it and describe the session again",
-            )
-        )
-    return findings
 
 
 def _compact_left(group: Group, name: str, op_ids_before: int) -> int:
@@ -158,7 +74,7 @@ def _compact_left(group: Group, name: str, op_ids_before: int) -> int:
     return purged
 
 
-def _empty_journal(opened: Opened) -> Iterator[None]:
+def empty_journal(opened: Opened) -> Iterator[None]:
     """Have what was removed leave the journal too."""
     with opened() as group:
         number = group.writer.retire()
@@ -189,7 +105,3 @@ def _sessions(group: Group, names: Sequence[str]) -> Iterator[Session]:
         key = key_of(group.directory.path / name)
         if key is not None and (session := group.find(key)).exists:
             yield session
-
-
-def _is_idle(session: Session, idle_before: int) -> bool:
-    return session.last_activity < idle_before and not session.sidecar.is_pinned

@@ -8,23 +8,40 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import apsw
 
-from producer.answers import Answer, CleanupReport, CompactReport
+from producer.answers import Answer, CleanupReport, CompactReport, ErasureReceipt
 from producer.errors import (
     BackscrollError,
     OperationRefusedError,
     StoreUnavailableError,
     StoreUnusableError,
 )
-from producer.operations import Operation, Read, Write
-from worker.backends.base import Finding, SessionBackend, Slices
-from worker.backends.sqlite import upkeep
+from producer.messages import ChatMessage
+from producer.operations import Erase, Operation, Read, Write
+from worker.backends.base import Finding, Progress, SessionBackend, Slices, unobserved
+from worker.backends.sqlite import erasure
+from worker.backends.sqlite.cleanup import Cleanup
+from worker.backends.sqlite.compaction import compact
 from worker.backends.sqlite.group import Group, Memory
-from worker.backends.sqlite.reads import read
-from worker.backends.sqlite.schema import is_store_failure, open_database, store_errors
+from worker.backends.sqlite.log import WriteAheadLog
+from worker.backends.sqlite.reads import messages_after, read
+from worker.backends.sqlite.repair import repair
+from worker.backends.sqlite.schema import (
+    is_store_failure,
+    open_database,
+    store_errors,
+)
+from worker.backends.sqlite.search import register_score
+from worker.backends.sqlite.slices import Access
+from worker.backends.sqlite.verification import verify
+from worker.backends.tombstones import Tombstones
+from worker.retention import Retention
+
+if TYPE_CHECKING:
+    from worker.archive import Archive
 
 _HOUR: Final = 3_600_000_000  # microseconds
 _MOST_KNOWN_SESSIONS: Final = 20_000
@@ -35,17 +52,23 @@ Answers = list[Answer | OperationRefusedError]
 class SqliteBackend(SessionBackend):
     """Sessions in one SQLite file with FTS5; see `open_backend`."""
 
-    def __init__(self, path: Path, *, read_only: bool, clock: Callable[[], int]) -> None:
+    def __init__(
+        self, path: Path, *, read_only: bool, clock: Callable[[], int], keep_edits: bool = False
+    ) -> None:
         self.url = f"sqlite://{path}"
         self.path = path
         self._read_only = read_only
         self._clock = clock
+        self._keep_edits = keep_edits
         self._lock = threading.RLock()  # one connection, and one transaction on it at a time
         self._committer = ThreadPoolExecutor(1, thread_name_prefix="commit")
         self._database = open_database(path, read_only=read_only)
         self._connection: apsw.Connection = self._database.connection()
+        register_score(self._connection)
         self._file, self._path_text = path.stat(), str(path)
+        self._log = WriteAheadLog(path, self._connection)
         self._memory: Memory | None = None
+        self._access = Access(self._transaction, self._outside)
         # A clock that was set back must not make sessions look idle, or op ids old.
         with store_errors(path):
             latest: Any = self._connection.execute("SELECT max(last_activity) FROM sessions").get
@@ -62,19 +85,55 @@ class SqliteBackend(SessionBackend):
             # One of them is bad in a way nobody foresaw. Find it, and keep the others.
             return self._apply_one_by_one(operations)
 
-    def cleanup(self, ttl_hours: float, *, dry_run: bool = False) -> Slices[CleanupReport]:
-        idle_before = self._now() - int(ttl_hours * _HOUR)
-        return upkeep.cleanup(self._upkeep_transaction, idle_before, ttl_hours, dry_run=dry_run)
+    def cleanup(
+        self,
+        retention: Retention | float,
+        *,
+        dry_run: bool = False,
+        archive: Archive | None = None,
+    ) -> Slices[CleanupReport]:
+        if not isinstance(retention, Retention):
+            retention = Retention.of_hours(retention)
+        doors = self._access, self._upkeep_transaction
+        return Cleanup(*doors, retention, self._now(), archive, dry_run=dry_run).slices()
 
     def compact(self, op_ids_hours: float) -> Slices[CompactReport]:
         op_ids_before = self._now() - int(op_ids_hours * _HOUR)
-        slices = upkeep.compact(self._transaction, self._connection, self.size_bytes, op_ids_before)
+        slices = compact(self._access, self.path, self.size_bytes, op_ids_before)
         with store_errors(self.path):
-            return (yield from slices)
+            report = yield from slices
+        self._memory = None  # it may know of tombstones that are gone
+        return report
 
-    def verify(self) -> list[Finding]:
+    def carry_out_erasure(self, operation: Erase) -> Slices[ErasureReceipt]:
+        (answer,) = self.apply([operation])
+        if isinstance(answer, OperationRefusedError):
+            raise answer
+        with store_errors(self.path):
+            return (yield from erasure.erase(self._access, self.path, operation, self._now))
+
+    def stream(self, key: str) -> Iterator[ChatMessage]:
+        after = -1
+        while True:
+            with self._transaction() as connection:
+                messages = messages_after(connection, key, after)
+            if not messages:
+                return
+            after = messages[-1][0]
+            yield from (message for _, message in messages)
+
+    def tombstones(self) -> Tombstones:
+        with self._outside() as connection:
+            return erasure.load_tombstones(connection)
+
+    def verify(self, *, deep: bool = False, progress: Progress = unobserved) -> list[Finding]:
         with self._lock, store_errors(self.path):
-            return upkeep.verify(self._connection)
+            return verify(self._connection, deep=deep, progress=progress)
+
+    def repair(self, findings: Sequence[Finding], *, progress: Progress = unobserved) -> list[str]:
+        self._refuse_if_read_only()
+        with self._upkeep_transaction() as connection:
+            return repair(connection, findings, self._now(), progress)
 
     def size_bytes(self) -> int:
         size = 0
@@ -124,7 +183,7 @@ class SqliteBackend(SessionBackend):
         operations: Sequence[Operation],
         memory: Memory,
     ) -> Answers:
-        group = Group(connection, now, operations, memory)
+        group = Group(connection, now, operations, memory, self._keep_edits)
         answers: Answers = []
         for operation in operations:
             try:
@@ -167,6 +226,12 @@ class SqliteBackend(SessionBackend):
             yield connection
 
     @contextmanager
+    def _outside(self) -> Iterator[apsw.Connection]:
+        """The connection outside of any transaction, with others kept from it."""
+        with self._lock, store_errors(self.path):
+            yield self._connection
+
+    @contextmanager
     def _transaction(
         self, meanwhile: Callable[[], None] | None = None
     ) -> Iterator[apsw.Connection]:
@@ -182,6 +247,8 @@ class SqliteBackend(SessionBackend):
                 if connection.in_transaction:  # SQLite ends it by itself on some errors
                     connection.execute("ROLLBACK")
                 raise
+            if not self._read_only:
+                self._log.bound()
 
     def _commit(self, meanwhile: Callable[[], None] | None) -> None:
         if meanwhile is None:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import apsw
-import orjson
 
 from producer.answers import Outcome
 from producer.errors import OperationRefusedError
@@ -25,13 +24,16 @@ from producer.operations import (
     Clear,
     Delete,
     Describe,
+    Erase,
     Operation,
     RenameAgent,
     Replace,
     Rollback,
     Write,
 )
-from worker.backends.base import ImportSession
+from worker.backends.base import ImportSession, RestoreSession
+from worker.backends.sqlite import edits, erasure, restoring
+from worker.backends.sqlite.names import index_name
 from worker.backends.sqlite.schema import pack_id
 from worker.backends.text import folded
 
@@ -55,6 +57,7 @@ class Memory:
 
     def __init__(self, connection: apsw.Connection, now: int) -> None:
         self.sessions: dict[str, KnownSession] = {}
+        self.tombstones = erasure.load_tombstones(connection)
         self.last_row: Any = connection.execute("SELECT ifnull(max(id), 0) FROM messages").get
         self.best_before = now + _DAY // 2
         self.bound = ((now + _DAY) // 1_000).to_bytes(6, "big")
@@ -83,13 +86,17 @@ class Group:
         now: int,
         operations: Iterable[Operation],
         memory: Memory,
+        keep_edits: bool = False,
     ) -> None:
+        self._keep_edits = keep_edits
         self._connection = connection
         self._now = now
         self._memory = memory
         self._sessions = memory.sessions
         self._touched: dict[int, KnownSession] = {}
+        self._imported: dict[int, tuple[KnownSession, int, int]] = {}
         self._rows: list[tuple[Any, ...]] = []
+        self._edited: list[tuple[int, ChatMessage]] = []
         self._index: dict[int, str] = {}
         self._unindex: list[tuple[int]] = []
         self._new_op_ids: list[tuple[bytes | str, int, int]] = []
@@ -102,6 +109,8 @@ class Group:
         affected = self._applied.get(op_id)
         if affected is not None:
             return Outcome(affected, duplicate=True)
+        if operation.at <= self._memory.tombstones.latest and self._is_erased(operation):
+            return _outcome(0)
         affected = _HANDLERS[type(operation)](self, operation)
         self._applied[op_id] = affected
         self._new_op_ids.append((op_id, self._now, affected))
@@ -111,6 +120,16 @@ class Group:
         """Put everything collected into the transaction."""
         many = self._connection.executemany
         self._flush_rows()
+        if self._imported:
+            many(
+                "UPDATE sessions SET message_count = ?, created_at = ?, last_activity = ?"
+                " WHERE id = ?",
+                [
+                    (known.message_count, created_at, last_activity, known.id)
+                    for known, created_at, last_activity in self._imported.values()
+                ],
+            )
+            self._imported = {}
         if self._touched:
             many(
                 "UPDATE sessions SET message_count = ?, last_activity = ? WHERE id = ?",
@@ -146,6 +165,9 @@ class Group:
                 self._rows,
             )
             self._rows = []
+            if self._edited:
+                edits.put(self._connection, self._edited)
+                self._edited = []
 
     def _find(self, key: str) -> KnownSession | None:
         session = self._sessions.get(key)
@@ -184,7 +206,7 @@ class Group:
         if message.created_at is not None:
             at = to_micros(message.created_at)
         content, extra = message.content, message.extra
-        packed_extra = None if extra is None else _json(extra)
+        packed_extra = None if extra is None else edits.pack_extra(extra)
         self._rows.append((row, session.id, own_id, message.role, content, packed_extra, at))
         self._index[row] = folded(content)
         session.message_count += 1
@@ -205,9 +227,11 @@ class Group:
         if session is None or row is None:
             return 0
         message = operation.message
+        if self._keep_edits:
+            edits.keep(self._connection, row, message, self._now)
         self._connection.execute(
             "UPDATE messages SET role = ?, content = ?, extra = ? WHERE id = ?",
-            (message.role, message.content, message.extra and _json(message.extra), row),
+            (message.role, message.content, edits.pack_extra(message.extra), row),
         )
         self._forget(row)
         self._index[row] = folded(message.content)
@@ -245,13 +269,18 @@ class Group:
             is_running = values["state"] == "running"
             values["turn_started_at"] = self._now if is_running else None
             values["turn_id"] = values.get("turn_id") if is_running else None
+        self._set(session, values)
+        return 1
+
+    def _set(self, session: KnownSession, values: Mapping[str, Any]) -> None:
         # The names are those `check_attributes` lets through, and none of the user's.
         assignments = ", ".join(f"{name} = ?" for name in values)
         self._connection.execute(
             f"UPDATE sessions SET {assignments} WHERE id = ?",  # noqa: S608
             (*values.values(), session.id),
         )
-        return 1
+        if "name" in values:
+            index_name(self._connection, session.id, values["name"])
 
     def _import_session(self, operation: ImportSession) -> int:
         session = self._find(operation.key)
@@ -264,17 +293,37 @@ class Group:
             raise OperationRefusedError("a message was never stamped with its id")
         session = self._find_or_create(operation.key)
         if operation.attributes:
-            self._describe(
-                Describe(operation.op_id, operation.at, operation.key, operation.attributes)
-            )
+            started = {"turn_started_at": operation.turn_started_at}
+            self._set(session, {**operation.attributes, **started})
         for own_id, message in zip(ids, operation.messages, strict=True):
             self._add(session, pack_id(own_id), operation.at, message)
-        self.flush()  # or its touching the session would come after the times below
-        self._connection.execute(
-            "UPDATE sessions SET created_at = ?, last_activity = ? WHERE id = ?",
-            (operation.created_at, operation.last_activity, session.id),
-        )
+            if message.edits:
+                self._edited.append((self._memory.last_row, message))
+        self._touched.pop(session.id, None)
+        self._imported[session.id] = session, operation.created_at, operation.last_activity
         return len(operation.messages)
+
+    def _restore_session(self, operation: RestoreSession) -> int:
+        self.flush()
+        missing = restoring.missing(self._connection, operation.messages)
+        existing, info = self._find(operation.key), operation.info
+        now_there = [] if existing is None else restoring.take_out(self._connection, existing.id)
+        for row, _ in now_there:
+            self._forget(row)
+        session = self._find_or_create(operation.key)
+        session.message_count = 0
+        for message in (*missing, *(message for _, message in now_there)):
+            self._add(session, pack_id(message.message_id or ""), operation.at, message)
+            if message.edits:
+                self._edited.append((self._memory.last_row, message))
+        times = restoring.times(self._connection, session.id, info, is_new=existing is None)
+        self._touched.pop(session.id, None)
+        self._imported[session.id] = session, *times
+        if existing is None:
+            self._set(session, restoring.columns(info))
+        elif info.pinned:
+            self._set(session, {"pinned": True})
+        return len(missing)
 
     def _rename_agent(self, operation: RenameAgent) -> int:
         renamed = self._connection.execute(
@@ -282,6 +331,35 @@ class Group:
             (operation.new, operation.old),
         )
         return len(renamed.fetchall())
+
+    def _erase(self, operation: Erase) -> int:
+        self.flush()
+        self._sessions.clear()
+        return erasure.begin(self._connection, self._now, operation, self._memory.tombstones)
+
+    def _is_erased(self, operation: Write) -> bool:
+        """Whether the operation was asked for before what it is about was erased.
+
+        One that tells only now whose session it is takes back what came before it.
+        """
+        tombstones = self._memory.tombstones
+        if tombstones.cover(operation):
+            return True
+        erased_at = tombstones.told_by(operation)
+        if erased_at is None or not isinstance(operation, Describe):
+            return False
+        key = operation.key
+        erasure.note(self._connection, tombstones, [("key", key)], erased_at, self._now)
+        session = self._find(key)
+        if session is not None:
+            self._flush_rows()
+            for row in erasure.delete_late(self._connection, session.id, erased_at):
+                self._forget(row)
+                session.message_count -= 1
+            self._touched[session.id] = session
+            if not session.message_count:
+                self._delete(Delete(operation.op_id, operation.at, key))
+        return True
 
     def _locate(self, key: str, message_id: str | None) -> tuple[KnownSession | None, int | None]:
         """The session and the row of its last message, or of the one named."""
@@ -291,7 +369,8 @@ class Group:
         self._flush_rows()
         row: Any
         if message_id is None:
-            sql = "SELECT max(id) FROM messages WHERE session_id = ?"
+            index = "messagerow_session_id"  # or SQLite may go back through all messages
+            sql = f"SELECT max(id) FROM messages INDEXED BY {index} WHERE session_id = ?"  # noqa: S608
             row = self._connection.execute(sql, (session.id,)).get
         else:
             sql = "SELECT id FROM messages WHERE message_id = ? AND session_id = ?"
@@ -307,10 +386,6 @@ class Group:
 _outcome = functools.lru_cache(maxsize=256)(Outcome)  # nearly all outcomes are alike
 
 
-def _json(extra: Mapping[str, Any]) -> str:
-    return orjson.dumps(extra).decode()
-
-
 _HANDLERS: Final[dict[type[Operation], Callable[[Group, Any], int]]] = {
     Append: Group._append,
     Rollback: Group._rollback,
@@ -320,4 +395,6 @@ _HANDLERS: Final[dict[type[Operation], Callable[[Group, Any], int]]] = {
     Describe: Group._describe,
     RenameAgent: Group._rename_agent,
     ImportSession: Group._import_session,
+    RestoreSession: Group._restore_session,
+    Erase: Group._erase,
 }

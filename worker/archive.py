@@ -1,0 +1,192 @@
+"""`Archive`: what cleanup removed, kept in a directory of its own; see `worker.archive_file`.
+
+One process writes it, the worker that holds the store's lock. Others may read it meanwhile.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Container, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from producer.ids import new_op_id
+from worker.archive_disk import TEMPORARY, ArchiveError, reporting
+from worker.archive_file import (
+    DATA_SUFFIX,
+    MANIFEST_SUFFIX,
+    ArchivedSession,
+    ArchiveFile,
+    Manifest,
+)
+from worker.archive_writer import ArchiveWriter
+from worker.backends.base import Finding, Slices, finish
+from worker.pace import SliceClock
+
+_MONTH: Final = re.compile(r"[0-9]{4}-[0-9]{2}")
+_NAME: Final = re.compile(r"[0-9]{4}-[0-9]{2}/[0-9A-Za-z-]{1,100}")
+
+Matches = Callable[[ArchivedSession], bool]
+
+
+@dataclass(slots=True)
+class ArchiveErased:
+    """What was erased: pieces of sessions, messages, and the ids of these."""
+
+    sessions: int = 0
+    messages: int = 0
+    message_ids: list[str] = field(default_factory=list)
+
+
+class Archive:
+    """The files of one directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def begin(self) -> ArchiveWriter:
+        """A new file, whose name is later than those of all before."""
+        now = datetime.now(UTC)
+        return ArchiveWriter(self.file(f"{now:%Y-%m}/{now:%Y%m%dT%H%M%SZ}-{new_op_id()}"))
+
+    def file(self, name: str) -> ArchiveFile:
+        """The file of that name, as `files` names it, or with a suffix.
+
+        Raises `ArchiveError` for a name that no file of this directory could have.
+        """
+        stem = name.removesuffix(DATA_SUFFIX).removesuffix(MANIFEST_SUFFIX)
+        if _NAME.fullmatch(stem) is None:
+            raise ArchiveError(
+                f"{name[:200]!r} is no file of the archive; 'backscroll restore --list' names them"
+            )
+        return ArchiveFile(self.directory, stem)
+
+    def files(self) -> list[ArchiveFile]:
+        """All files, oldest first; those that are only just being written are left out."""
+        names = set[str]()
+        for path in self._paths():
+            stem = path.name.removesuffix(DATA_SUFFIX).removesuffix(MANIFEST_SUFFIX)
+            name = f"{path.parent.name}/{stem}"
+            if stem != path.name and _NAME.fullmatch(name):
+                names.add(name)
+        files = [ArchiveFile(self.directory, name) for name in sorted(names)]
+        return [file for file in files if not file.is_unfinished]
+
+    def sweep(self) -> None:
+        """Remove what was being written when a process was killed; it never counted."""
+        for path in self._paths():
+            if not path.name.startswith(TEMPORARY):
+                continue
+            if path.name.endswith(DATA_SUFFIX):
+                stem = path.name.removeprefix(TEMPORARY).removesuffix(DATA_SUFFIX)
+                ArchiveFile(self.directory, f"{path.parent.name}/{stem}").give_up()
+            else:
+                with reporting(path):
+                    path.unlink(missing_ok=True)
+
+    def verify(self) -> list[Finding]:
+        """Every file against its manifest: checksum, sessions and messages."""
+        findings = []
+        for file in self.files():
+            try:
+                manifest = file.check()
+                if _recounted(file) != manifest:
+                    raise ArchiveError(f"{file.manifest} does not tell what is in the file")
+            except ArchiveError as error:
+                findings.append(Finding("archive", str(error), "put it back from a backup"))
+        return findings
+
+    def erase(self, matches: Matches) -> ArchiveErased:
+        """Remove every session that matches from every file; `matches` may be asked twice.
+
+        Each file is replaced as a whole, durably. A damaged file raises `ArchiveError` when all
+        others have been dealt with. Doing it again after a crash or an error finishes the work.
+        """
+        return finish(self.erase_slices(matches))
+
+    def erase_slices(self, matches: Matches) -> Slices[ArchiveErased]:
+        """As `erase`, a slice at a time."""
+        self.sweep()
+        erased, failures, clock = ArchiveErased(), list[ArchiveError](), SliceClock()
+        for file in self.files():
+            clock.begin()
+            try:
+                yield from _erase_from(file, matches, erased, clock)
+            except ArchiveError as error:
+                failures.append(error)
+            yield
+        if failures:
+            raise failures[0]
+        return erased
+
+    def drop_slices(self, file: ArchiveFile, places: Container[int]) -> Slices[None]:
+        """Take sessions out of a file again, by their places in it."""
+        counted = itertools.count()
+        yield from _rewrite(file, lambda _: next(counted) in places, ArchiveErased(), SliceClock())
+
+    def _paths(self) -> Iterator[Path]:
+        with reporting(self.directory):
+            if self.directory.exists():
+                for month in sorted(self.directory.iterdir()):
+                    if _MONTH.fullmatch(month.name):
+                        yield from month.iterdir()
+
+
+def _recounted(file: ArchiveFile) -> Manifest:
+    counted = Manifest(file.sha256(), file.data.stat().st_size)
+    for session, _, message in file.lines():
+        if message is None:
+            counted.count_session(session.info.key)
+        else:
+            counted.count_message(session.info.key, message)
+    return counted
+
+
+def _erase_from(
+    file: ArchiveFile, matches: Matches, erased: ArchiveErased, clock: SliceClock
+) -> Slices[None]:
+    file.check()
+    is_hit = False
+    for session, _, message in file.lines():
+        is_hit = is_hit or (message is None and matches(session))
+        if clock.is_over:
+            yield
+            clock.begin()
+    if is_hit:
+        yield from _rewrite(file, matches, erased, clock)
+    else:
+        file.settle()  # a rewrite that was killed may have left what was erased in the manifest
+
+
+def _rewrite(
+    file: ArchiveFile, matches: Matches, erased: ArchiveErased, clock: SliceClock
+) -> Slices[None]:
+    writer, gone = ArchiveWriter(file), ArchiveErased()
+    try:
+        is_kept = True
+        for session, line, message in file.lines():
+            if message is None:
+                is_kept = not matches(session)
+                if is_kept:
+                    writer.begin(session)
+                else:
+                    gone.sessions += 1
+            elif is_kept:
+                writer.copy(line, message)
+            else:
+                gone.messages += 1
+                gone.message_ids.append(message.message_id or "")
+            if clock.is_over:
+                yield
+                clock.begin()
+        writer.publish()
+    finally:
+        writer.abandon()
+    if writer.manifest.sessions == 0:
+        file.remove()
+    erased.sessions += gone.sessions
+    erased.messages += gone.messages
+    erased.message_ids += gone.message_ids

@@ -1,0 +1,62 @@
+"""Erasure: every session is looked at once, a slice at a time, and the journal goes at the end."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+
+from producer.answers import ErasureReceipt
+from producer.operations import Erase
+from worker.backends.base import Slices
+from worker.backends.jsonl.erasures import Pending
+from worker.backends.jsonl.group import Group
+from worker.backends.jsonl.names import (
+    ASIDE_SUFFIXES,
+    MESSAGES_SUFFIX,
+    SIDECAR_SUFFIX,
+    SessionNames,
+    key_of,
+    key_of_aside,
+    key_told_by,
+)
+from worker.backends.jsonl.upkeep import Opened, empty_journal
+from worker.pace import SliceClock
+
+
+def erase(opened: Opened, operation: Erase, clock: Callable[[], int]) -> Slices[ErasureReceipt]:
+    """Go through what an erasure that was begun has not looked at yet."""
+    with opened() as group:
+        is_pending = any(each.op_id == operation.op_id for each in group.erasures.pending)
+        is_all = is_pending and operation.key is None
+        names = deque(group.directory.names(MESSAGES_SUFFIX) if is_all else ())
+    slice_clock = SliceClock()
+    while names:
+        slice_clock.begin()
+        with opened() as group:
+            while names and not slice_clock.is_over:
+                key = key_of(group.directory.path / names.popleft())
+                if key is not None:
+                    group.find(key)  # which looks at it
+        yield
+    with opened() as group:
+        _remove_left(group)
+        receipt = group.erasures.finish(operation.op_id, group.now)
+    yield from empty_journal(opened)
+    if receipt is None:  # somebody removed the record of it meanwhile
+        receipt = Pending(operation.op_id, *operation.subject, operation.at, clock()).receipt()
+    return replace(receipt, finished_at=clock())
+
+
+def _remove_left(group: Group) -> None:
+    """Remove what lies beside the sessions of the erased, and sidecars without a session."""
+    directory, tombstones = group.directory, group.erasures.tombstones
+    for suffix in ASIDE_SUFFIXES:
+        for name in directory.names(suffix):
+            key = key_of_aside(directory.path / name)
+            if key is not None and tombstones.moment("key", key) >= 0:
+                group.changes.remove(name)
+    for name in directory.names(SIDECAR_SUFFIX):
+        key = key_told_by(directory.path / name)
+        if key is not None and directory.stamp(SessionNames.of(key).messages) is None:
+            group.changes.remove(name)

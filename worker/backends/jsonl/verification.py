@@ -1,0 +1,129 @@
+"""Verifying and repairing: every file against its own format.
+
+What is damaged is never thrown away: it goes into a file beside, `<name>.damaged`.
+"""
+
+from __future__ import annotations
+
+from worker.backends.base import Finding, Progress
+from worker.backends.jsonl.files import Directory
+from worker.backends.jsonl.group import Group
+from worker.backends.jsonl.names import (
+    DAMAGED_SUFFIX,
+    EDITED_SUFFIX,
+    GONE_SUFFIX,
+    MESSAGES_SUFFIX,
+    key_of,
+)
+from worker.backends.jsonl.session import Session
+from worker.backends.jsonl.sidecar import Sidecar, gone_loads
+
+_REPAIR = "look at it; 'backscroll check --repair' sets it aside"
+
+
+def verify(group: Group, progress: Progress) -> list[Finding]:
+    """What is wrong with the files of the store."""
+    directory = group.directory
+    names = directory.names(MESSAGES_SUFFIX)
+    findings: list[Finding] = []
+    for number, session in enumerate(group.sessions(), start=1):
+        findings += _check_session(directory, session)
+        progress(number, len(names))
+    for name in names:
+        if key_of(directory.path / name) is None:
+            findings.append(
+                Finding(name, "no session has this file name, so it is not shown", _REPAIR)
+            )
+    for name in directory.names(GONE_SUFFIX):
+        if not gone_loads(directory.read(name)):
+            findings.append(
+                Finding(name, "op ids of a session that is gone cannot be read", _REPAIR)
+            )
+    findings += [
+        Finding(
+            name,
+            "somebody changed a session's file that was to be replaced or removed",
+            "take from it what is needed, then remove it",
+        )
+        for name in directory.names(EDITED_SUFFIX)
+    ]
+    return sorted(findings, key=lambda finding: finding.where)
+
+
+def repair(group: Group, progress: Progress) -> list[str]:
+    """Set aside what cannot be read; a line for each thing done."""
+    directory = group.directory
+    names = directory.names(MESSAGES_SUFFIX)
+    done: list[str] = []
+    for number, name in enumerate(names, start=1):
+        key = key_of(directory.path / name)
+        if key is None:
+            done.append(_set_aside(group, name))
+        else:
+            done += _repair_session(group, group.find(key))
+        progress(number, len(names))
+    done += [
+        _set_aside(group, name)
+        for name in directory.names(GONE_SUFFIX)
+        if not gone_loads(directory.read(name))
+    ]
+    return done
+
+
+def _check_session(directory: Directory, session: Session) -> list[Finding]:
+    name = session.names.messages
+    findings = [
+        Finding(
+            f"{name}:{number}",
+            "the line is no message, or a part of an append that broke off",
+            _REPAIR,
+        )
+        for number in session.transcript.corrupt
+    ]
+    if session.repeated():
+        findings.append(Finding(name, "messages have the same id", _REPAIR))
+    if not _is_readable(directory, session):
+        findings.append(
+            Finding(
+                session.names.sidecar,
+                "cannot be read, so the session's attributes are not known",
+                "restore it from a backup, or run 'backscroll check --repair' and describe the "
+                "session again",
+            )
+        )
+    return findings
+
+
+def _is_readable(directory: Directory, session: Session) -> bool:
+    content = directory.read(session.names.sidecar)
+    return content is None or Sidecar.loads(content, session.key, 0) is not None
+
+
+def _repair_session(group: Group, session: Session) -> list[str]:
+    name, done = session.names.messages, list[str]()
+    if not _is_readable(group.directory, session):
+        done.append(_copy_aside(group, session.names.sidecar))
+        session.forget_attributes()
+    lines = (group.directory.read(name) or b"").split(b"\n")
+    corrupt = [lines[number - 1] for number in session.transcript.corrupt]
+    repeated = [line.raw for line in session.repeated()]
+    if corrupt or repeated:
+        session.drop_damage()
+        aside = name + DAMAGED_SUFFIX
+        before = group.directory.read(aside) or b""
+        group.changes.put(aside, before + b"\n".join([*corrupt, *repeated, b""]))
+        done.append(f"moved {len(corrupt) + len(repeated):,} lines of {name} to {aside}")
+    return done
+
+
+def _set_aside(group: Group, name: str) -> str:
+    done = _copy_aside(group, name)
+    group.changes.remove(name)
+    return done
+
+
+def _copy_aside(group: Group, name: str) -> str:
+    aside = name + DAMAGED_SUFFIX
+    before = group.directory.read(aside) or b""
+    group.changes.put(aside, before + (group.directory.read(name) or b""))
+    return f"moved {name} to {aside}"

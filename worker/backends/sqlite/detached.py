@@ -1,0 +1,70 @@
+"""Sessions whose key was taken away: out of sight at once, off the disk in slices."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Generator
+from typing import Any, Final
+
+from worker.backends.sqlite.slices import Door
+from worker.pace import Pace
+
+MESSAGES_A_ROUND: Final = 200_000
+"""Whose rows are sorted in some 20 ms."""
+
+# What an erasure took away is its own to count and delete.
+_DETACHED: Final = "key IS NULL AND id NOT IN (SELECT session_id FROM erasing)"
+
+
+def purge_detached(door: Door) -> Generator[None]:
+    """Delete them with their messages, also those of a cleanup that was killed half-way.
+
+    The messages go in the order of their rows, whatever their session: neighbours are in one page,
+    and a page that is changed in ten slices is written ten times.
+    """
+    with door() as connection:
+        found: list[Any] = connection.execute(
+            f"SELECT id FROM sessions WHERE {_DETACHED}"  # noqa: S608
+        ).fetchall()
+    waiting = [session for (session,) in found]
+    while waiting:
+        sessions, messages = yield from _gather(door, waiting)
+        yield from _delete_messages(door, messages)
+        yield from _delete_sessions(door, sessions)
+
+
+def _gather(door: Door, waiting: list[int]) -> Generator[None, None, tuple[list[int], array[int]]]:
+    """Take sessions off the list, as many as a round may have; their messages, in order."""
+    pace, sessions, messages = Pace(20, most=200), list[int](), array("q")
+    while waiting and len(messages) < MESSAGES_A_ROUND:
+        with pace.slice() as count, door() as connection:
+            for session in waiting[-count:]:
+                rows: Any = connection.execute(
+                    "SELECT id FROM messages WHERE session_id = ?", (session,)
+                )
+                messages.extend(row for (row,) in rows)
+            sessions += waiting[-count:]
+            del waiting[-count:]
+        yield
+    return sessions, array("q", sorted(messages))
+
+
+def _delete_messages(door: Door, messages: array[int]) -> Generator[None]:
+    pace, start = Pace(200, most=2_000), 0
+    while start < len(messages):
+        with pace.slice() as count, door() as connection:
+            rows = [(row,) for row in messages[start : start + count]]
+            connection.executemany("DELETE FROM messages WHERE id = ?", rows)
+            connection.executemany("DELETE FROM message_index WHERE rowid = ?", rows)
+        start += len(rows)
+        yield
+
+
+def _delete_sessions(door: Door, sessions: list[int]) -> Generator[None]:
+    pace, start = Pace(100, most=1_000), 0
+    while start < len(sessions):
+        with pace.slice() as count, door() as connection:
+            rows = [(row,) for row in sessions[start : start + count]]
+            connection.executemany("DELETE FROM sessions WHERE id = ?", rows)
+        start += len(rows)
+        yield

@@ -1,0 +1,226 @@
+"""Erasure: a subject's sessions out of sight in one step, and off the disk in slices.
+
+`begin` is the write, in its place among the others. It takes the keys away and leaves tombstones.
+`erase` then counts, writes the receipt down and deletes, so that one that was killed half-way still
+tells of all. At the end the file is as after a compaction: no index, free page or log has a word.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+import apsw
+import orjson
+
+from producer.answers import ErasureReceipt
+from producer.operations import Erase
+from worker.backends.base import Slices
+from worker.backends.sqlite.detached import purge_detached
+from worker.backends.sqlite.schema import pack_id, unpack_id
+from worker.backends.sqlite.scrub import scrub
+from worker.backends.sqlite.slices import Access
+from worker.backends.sqlite.space import (
+    give_pages_back,
+    merge_indexes,
+    with_checkpoints,
+)
+from worker.backends.tombstones import Tombstones, digest
+from worker.pace import Pace
+
+PATIENCE_SECONDS: Final = 10.0
+_HASHED_A_SLICE: Final = 5_000
+_UUID7: Final = 7
+
+
+def load_tombstones(connection: apsw.Connection) -> Tombstones:
+    """The store's tombstones."""
+    rows: Iterable[Any] = connection.execute("SELECT digest, erased_at FROM erased")
+    return Tombstones(dict(rows))
+
+
+def note(
+    connection: apsw.Connection,
+    tombstones: Tombstones,
+    subjects: Iterable[tuple[str, str]],
+    erased_at: int,
+    now: int,
+) -> None:
+    """Set tombstones, in the table too."""
+    connection.executemany(
+        "INSERT INTO erased(digest, erased_at, noted_at) VALUES (?, ?, ?) ON CONFLICT(digest)"
+        " DO UPDATE SET erased_at = max(erased_at, excluded.erased_at), noted_at = ?3",
+        [(tombstones.add(*subject, erased_at), erased_at, now) for subject in subjects],
+    )
+
+
+def begin(connection: apsw.Connection, now: int, operation: Erase, tombstones: Tombstones) -> int:
+    """Take the subject's sessions out of sight, within the caller's transaction; how many.
+
+    A session whose key a cleanup has taken away is still a sender's, and goes too.
+    """
+    subject, value = operation.subject
+    sessions: list[Any] = connection.execute(
+        f"SELECT id, key FROM sessions WHERE {subject} = ?",  # noqa: S608
+        (value,),
+    ).fetchall()
+    op_id = pack_id(operation.op_id)
+    connection.execute(
+        "INSERT OR IGNORE INTO erasures(op_id, noted_at) VALUES (?, ?)", (op_id, now)
+    )
+    connection.executemany(
+        "INSERT OR IGNORE INTO erasing(session_id, op_id) VALUES (?, ?)",
+        [(session, op_id) for session, _ in sessions],
+    )
+    connection.executemany(
+        "UPDATE sessions SET key = NULL WHERE id = ?", [(session,) for session, _ in sessions]
+    )
+    subjects = {(subject, value), *(("key", key) for _, key in sessions if key is not None)}
+    # A clock that is ahead of ours must not shut out what is said from now on.
+    note(connection, tombstones, subjects, min(operation.at, now), now)
+    return len(sessions)
+
+
+def delete_late(connection: apsw.Connection, session: int, erased_at: int) -> list[int]:
+    """Delete what a session, found to be an erased one's, has of before; the rows."""
+    rows: list[Any] = connection.execute(
+        "DELETE FROM messages WHERE session_id = ? AND created_at <= ? RETURNING id",
+        (session, erased_at),
+    ).fetchall()
+    return [row for (row,) in rows]
+
+
+def erase(
+    access: Access, path: Path, operation: Erase, clock: Callable[[], int]
+) -> Slices[ErasureReceipt]:
+    """Delete what `begin` took out of sight, and whatever the file still has of it."""
+    op_id = pack_id(operation.op_id)
+    with access.outside() as connection:
+        written: Any = connection.execute(
+            "SELECT receipt FROM erasures WHERE op_id = ?", (op_id,)
+        ).get
+    if written is None:
+        receipt = yield from _write_receipt(access, operation)
+    else:  # it was killed after it had counted
+        receipt = ErasureReceipt(**orjson.loads(written))
+    yield from with_checkpoints(access, _delete(access, operation))
+    is_empty = yield from scrub(access, path, PATIENCE_SECONDS)
+    return replace(receipt, finished_at=clock(), log_is_held=not is_empty)
+
+
+def _write_receipt(access: Access, operation: Erase) -> Slices[ErasureReceipt]:
+    op_id = pack_id(operation.op_id)
+    with access.outside() as connection:
+        sessions: list[Any] = connection.execute(
+            "SELECT session_id FROM erasing WHERE op_id = ?", (op_id,)
+        ).fetchall()
+    runs: list[list[str]] = []
+    op_ids, pace, session, after = 0, Pace(500, most=5_000), 0, 0
+    while session < len(sessions):
+        with pace.slice() as most, access.outside() as connection:
+            count = most
+            while count > 0 and session < len(sessions):
+                rows: list[Any] = connection.execute(
+                    "SELECT id, message_id FROM messages INDEXED BY messagerow_session_id"
+                    " WHERE session_id = ? AND id > ?"
+                    " ORDER BY id LIMIT ?",
+                    (*sessions[session], after, count),
+                ).fetchall()
+                op_ids += len(_known(connection, rows, operation.at))
+                runs.append(sorted(unpack_id(message_id) for _, message_id in rows))
+                session, after = (session, rows[-1][0]) if len(rows) == count else (session + 1, 0)
+                count -= len(rows) + 1
+        yield
+    messages_sha256 = yield from _hashed(runs)
+    subject, value = operation.subject
+    receipt = ErasureReceipt(
+        operation.op_id,
+        subject,
+        digest(subject, value).hex(),
+        operation.at,
+        operation.at,
+        len(sessions),
+        sum(map(len, runs)),
+        messages_sha256,
+        op_ids,
+    )
+    with access.transaction() as connection:
+        connection.execute(
+            "UPDATE erasures SET receipt = ? WHERE op_id = ?", (orjson.dumps(receipt), op_id)
+        )
+    return receipt
+
+
+def _known(connection: apsw.Connection, rows: Iterable[Any], asked_at: int) -> list[Any]:
+    """The op ids on record that go with the messages.
+
+    Those made of a dedup key, hashes, stay for their time: a platform may deliver a message again,
+    and only they tell that it is not a new one. The others' resends are kept out by a tombstone.
+    """
+    latest = (asked_at // 1000).to_bytes(6, "big") + b"\xff"
+    fresh = [
+        (message_id,)
+        for _, message_id in rows
+        if isinstance(message_id, bytes) and message_id < latest and message_id[6] >> 4 == _UUID7
+    ]
+    return connection.executemany("SELECT op_id FROM applied WHERE op_id = ?", fresh).fetchall()
+
+
+def _hashed(runs: Iterable[list[str]]) -> Generator[None, None, str]:
+    """The SHA-256 of all ids, sorted, a line each; the runs are sorted already."""
+    ids, sha256, separator = heapq.merge(*runs), hashlib.sha256(), ""
+    while some := list(islice(ids, _HASHED_A_SLICE)):
+        sha256.update((separator + "\n".join(some)).encode())
+        separator = "\n"
+        yield
+    return sha256.hexdigest()
+
+
+def _delete(access: Access, operation: Erase) -> Generator[None]:
+    op_id = pack_id(operation.op_id)
+    yield from _delete_messages(access, op_id, operation.at)
+    yield from _delete_sessions(access, op_id)
+    yield from purge_detached(access.transaction)
+    yield from merge_indexes(access.transaction)
+    yield from give_pages_back(access.transaction)
+    with access.transaction() as connection:
+        if connection.table_exists("main", "sqlite_stat4"):  # samples of what is in the indexes
+            connection.execute("DELETE FROM sqlite_stat4")
+
+
+def _delete_messages(access: Access, op_id: Any, asked_at: int) -> Generator[None]:
+    pace = Pace(200, most=2_000)
+    rows: list[Any] = [()]
+    while rows:
+        with pace.slice() as count, access.transaction() as connection:
+            rows = connection.execute(
+                "DELETE FROM messages WHERE id IN (SELECT m.id FROM erasing e"
+                " CROSS JOIN messages m ON m.session_id = e.session_id WHERE e.op_id = ? LIMIT ?)"
+                " RETURNING id, message_id",
+                (op_id, count),
+            ).fetchall()
+            connection.executemany(
+                "DELETE FROM message_index WHERE rowid = ?", [(row,) for row, _ in rows]
+            )
+            known = _known(connection, rows, asked_at)
+            connection.executemany("DELETE FROM applied WHERE op_id = ?", known)
+        yield
+
+
+def _delete_sessions(access: Access, op_id: Any) -> Generator[None]:
+    pace = Pace(50, most=500)
+    rows: list[Any] = [()]
+    while rows:
+        with pace.slice() as count, access.transaction() as connection:
+            rows = connection.execute(
+                "DELETE FROM erasing WHERE session_id IN"
+                " (SELECT session_id FROM erasing WHERE op_id = ? LIMIT ?) RETURNING session_id",
+                (op_id, count),
+            ).fetchall()
+            connection.executemany("DELETE FROM sessions WHERE id = ?", rows)
+        yield

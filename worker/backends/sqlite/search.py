@@ -1,0 +1,231 @@
+"""Search: what matches is found newest first, and ranked a window at a time.
+
+To rank all that matches would be to look at every row of a common word. A window is the newest
+`RANKED` hits, best first; the next one is those before them, and so on to the oldest. So the hits
+of a rare word are ranked among all, those of a common one among the newest.
+
+FTS5 gives hits in the order of their rows for next to nothing, but collects all the rows of a
+prefix first. Where a prefix is so common that one message in ten has a word with it, it is cheaper
+to read: the window is then as many messages, the newest that match the rest of the query, and
+what is a hit among them.
+
+A message's score depends on nothing but itself (`worker.backends.query`), and a window begins at a
+certain row, so pages neither repeat nor omit a hit, even while messages come in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
+from itertools import islice
+from typing import Any, Final, NamedTuple
+
+import apsw
+
+from producer.operations import Search
+from producer.search import SearchHit, SearchPage
+from worker.backends.cursor import read_cursor, write_cursor
+from worker.backends.query import Query, relevance
+from worker.backends.snippet import highlighted_hit
+from worker.backends.sqlite.rows import MESSAGE_COLUMNS, message_of
+from worker.backends.sqlite.scope import Scope
+from worker.backends.text import tokens
+
+RANKED: Final = 1_000
+"""So many hits make a window, or so many messages that are read."""
+
+_ENOUGH: Final = 200
+_READ_CHARS: Final = 1_000_000
+"""So many hits among them, or characters, too."""
+
+_FEWEST: Final = 20
+"""With fewer hits among those, FTS5 is asked after all."""
+
+_SAMPLE: Final = 50
+_COMMON: Final = 5
+
+
+class _Hit(NamedTuple):
+    """A message that matches. The larger is the better, and of equal ones the newer."""
+
+    score: float
+    row: int
+    session: int
+
+
+class _Window(NamedTuple):
+    """What was found from row `top` back; the next window begins at `below`, None for the last."""
+
+    top: int
+    is_read: bool
+    hits: list[_Hit]
+    below: int | None
+
+
+class _Place(NamedTuple):
+    """Where a hit stands: in which window, and where in it.
+
+    `newest` is the last row there was when the first page was asked for.
+    """
+
+    newest: int
+    top: int
+    is_read: bool
+    score: float
+    row: int
+
+
+def register_score(connection: apsw.Connection) -> None:
+    """Have `connection` know the function that scores what FTS5 finds."""
+    connection.register_fts5_function("hit_score", _hit_score)
+
+
+def search(connection: apsw.Connection, operation: Search) -> SearchPage:
+    """The page that `operation` asks for; raises `OperationRefusedError` for a wrong cursor."""
+    after = None
+    if operation.cursor is not None:
+        after = _Place._make(read_cursor(operation, operation.cursor, len(_Place._fields)))
+    query = Query.parse(operation.query)
+    if not query.wanted:
+        return SearchPage(())
+    scope = Scope.of(connection, operation.where)
+    finder = _Finder(connection, query, scope, by_session=operation.by_session)
+    found = list(islice(_looked_up(connection, finder.ranked(after)), operation.limit + 1))
+    page = found[: operation.limit]
+    cursor = write_cursor(operation, page[-1][0]) if len(found) > len(page) else None
+    hits = [highlighted_hit(hit, query) for _, _, hit in page]
+    if operation.by_session and page:
+        counts = finder.count([session for _, session, _ in page], page[0][0].newest)
+        hits = [
+            replace(hit, session_matches=counts[session])
+            for hit, (_, session, _) in zip(hits, page, strict=True)
+        ]
+    return SearchPage(tuple(hits), cursor)
+
+
+class _Finder:
+    """Finds what matches one query in one scope."""
+
+    def __init__(
+        self, connection: apsw.Connection, query: Query, scope: Scope, *, by_session: bool
+    ) -> None:
+        self._connection = connection
+        self._query = query
+        self._scope = scope
+        self._by_session = by_session
+
+    def ranked(self, after: _Place | None) -> Iterator[_Place]:
+        """The hits after a place, in their order; some may be of sessions that are going."""
+        if after is None:
+            newest: Any = self._connection.execute("SELECT ifnull(max(id), 0) FROM messages").get
+            top, is_read = newest, not self._by_session  # which counts all matches, by FTS5
+        else:
+            newest, top, is_read, *_ = after
+        for window in self._windows(top, self._common_prefixes(newest) if is_read else ()):
+            hits = sorted(window.hits, reverse=True)
+            if self._by_session:
+                hits = self._best_of_sessions(hits, window.top, newest)
+            for hit in hits:
+                if after is None or hit[:2] < (after.score, after.row):
+                    yield _Place(newest, window.top, window.is_read, hit.score, hit.row)
+            after = None
+
+    def count(self, sessions: Iterable[int], newest: int, above: int = 0) -> dict[int, int]:
+        """How many messages of each session match, from row `newest` back to before `above`."""
+        rows = self._scope.of_sessions(sessions).select(
+            self._connection,
+            "m.session_id, count(*)",
+            self._query.fts5,
+            (above + 1, newest),
+            "GROUP BY m.session_id",
+        )
+        return dict(rows)
+
+    def _best_of_sessions(self, hits: list[_Hit], top: int, newest: int) -> list[_Hit]:
+        """The first hit of each session, without the sessions that an earlier window had."""
+        best: dict[int, _Hit] = {}
+        for hit in hits:
+            best.setdefault(hit.session, hit)
+        had = self.count(best, newest, above=top) if top < newest else {}
+        return [hit for session, hit in best.items() if session not in had]
+
+    def _common_prefixes(self, newest: int) -> list[str]:
+        """The prefixes that many messages have, judged by some from all over the store."""
+        if not self._query.prefixes:
+            return []
+        rows = self._connection.executemany(
+            "SELECT substr(content, 1, 1000) FROM messages WHERE id <= ? ORDER BY id DESC LIMIT 1",
+            [(newest * part // _SAMPLE,) for part in range(1, _SAMPLE + 1)],
+        )
+        sample = [tokens(str(content)) for (content,) in rows]
+        return [
+            prefix
+            for prefix in self._query.prefixes
+            if sum(any(word.startswith(prefix) for word in words) for words in sample) >= _COMMON
+        ]
+
+    def _windows(self, top: int | None, common: Collection[str]) -> Iterator[_Window]:
+        rest = self._query.without(common).fts5
+        while top is not None:
+            window = self._read(top, rest) if common else None
+            if window is None:
+                common = ()
+                window = self._match(top)
+            yield window
+            top = window.below
+
+    def _match(self, top: int) -> _Window:
+        """A window that FTS5 finds."""
+        session = "m.session_id" if self._by_session else "0"
+        rows = self._scope.select(
+            self._connection,
+            f"hit_score(message_index, {len(self._query.wanted)}), {{row}}, {session}",
+            self._query.fts5,
+            (1, top),
+            f"ORDER BY {{row}} DESC LIMIT {RANKED}",
+            # A window's messages lie all over a large store: only those on the page are looked up.
+            index_only=not self._by_session,
+        )
+        hits = [_Hit._make(row) for row in rows]
+        below = hits[-1].row - 1 if len(hits) == RANKED else None
+        return _Window(top, False, hits, below)
+
+    def _read(self, top: int, rest: str | None) -> _Window | None:
+        """A window of messages that are read; None where few of them are hits."""
+        rows = self._scope.select(
+            self._connection,
+            "m.id, m.session_id, m.content",
+            rest,
+            (1, top),
+            f"ORDER BY {{row}} DESC LIMIT {RANKED}",
+        )
+        hits: list[_Hit] = []
+        read_chars = 0
+        for number, (row, session, content) in enumerate(rows, start=1):
+            read_chars += len(content)
+            score = self._query.score(content)
+            if score is not None:
+                hits.append(_Hit(score, row, session))
+            if len(hits) == _ENOUGH or number == RANKED or read_chars > _READ_CHARS:
+                return _Window(top, True, hits, row - 1) if len(hits) >= _FEWEST else None
+        return _Window(top, True, hits, None)
+
+
+def _looked_up(
+    connection: apsw.Connection, places: Iterable[_Place]
+) -> Iterator[tuple[_Place, int, SearchHit]]:
+    """The hits at these places and the row ids of their sessions, without those being deleted."""
+    for place in places:
+        rows: Iterable[Any] = connection.execute(
+            f"SELECT s.id, s.key, {MESSAGE_COLUMNS} FROM messages"  # noqa: S608
+            " JOIN sessions s ON s.id = session_id WHERE messages.id = ? AND s.key IS NOT NULL",
+            (place.row,),
+        )
+        for session, key, *columns in rows:
+            yield place, session, SearchHit(key, message_of(*columns), "", (), place.score)
+
+
+def _hit_score(api: apsw.FTS5ExtensionApi, /, *wanted: Any) -> float:
+    # The wanted phrases come first; an unwanted one is nowhere in a hit.
+    counts = [len(api.phrase_column_offsets(phrase, 0)) for phrase in range(*wanted)]
+    return relevance(counts, api.column_size(0))

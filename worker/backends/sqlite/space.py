@@ -1,0 +1,157 @@
+"""Gives the disk back what deleted rows held, a slice at a time.
+
+Merge the indexes, move what is left closer together, cut the free pages off the file.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import apsw
+
+from worker.backends.sqlite.slices import Access, Door
+from worker.pace import Pace
+
+T = TypeVar("T")
+
+_INDEXES: Final = ("message_index", "name_index")
+_REPACKED: Final = (("messages", "id"), ("edits", "id"), ("applied", "op_id"))
+_MOST_SLACK: Final = 0.15
+_FEWEST_PAGES: Final = 250  # of less than a megabyte nobody wants half back
+_SLICES_A_CHECKPOINT: Final = 4
+_PAUSE_SECONDS: Final = 0.01
+
+
+def merge_indexes(door: Door) -> Generator[None]:
+    """Rewrite each index as one piece, without the words of what was deleted.
+
+    It is what FTS5's 'optimize' does in one go: the first step is negative, and all is merged when
+    a step changes fewer than two rows. https://www.sqlite.org/fts5.html#the_merge_command
+    """
+    for index in _INDEXES:
+        pace, sign, is_merged = Pace(8, most=32), -1, False
+        while not is_merged:
+            with pace.slice() as pages, door() as connection:
+                changes = connection.total_changes()
+                connection.execute(
+                    f"INSERT INTO {index}({index}, rank) VALUES ('merge', ?)",  # noqa: S608
+                    (sign * pages,),
+                )
+                is_merged = connection.total_changes() - changes < 2
+            sign = 1
+            yield
+
+
+def repack(access: Access, path: Path) -> Generator[None]:
+    """Fill the pages of the tables anew in which deletions left much room.
+
+    SQLite joins neighbouring pages only when they are nearly empty, so half of the rows may keep
+    all of the pages. Rows that are taken out and put back in order fill them.
+    """
+    for table, key in _REPACKED:
+        slack = yield from aside(partial(_slack, path, table))
+        if slack > _MOST_SLACK:
+            yield from _repack_table(access, table, key)
+
+
+def give_pages_back(door: Door) -> Generator[None]:
+    """Move the pages at the file's end into the free ones, and cut it off."""
+    pace, before = Pace(100, most=5_000), -1
+    while True:
+        with pace.slice() as pages, door() as connection:
+            free: Any = connection.pragma("freelist_count")
+            # They do not become fewer when somebody rebuilt the file without auto-vacuum.
+            if not free or free == before:
+                return
+            connection.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
+            before = free
+        yield
+
+
+def with_checkpoints(access: Access, slices: Generator[None]) -> Generator[None]:
+    """`slices`, and every few of them what the log has so far is put in its place.
+
+    Otherwise one commit would have to do it for all of them.
+    """
+    for number, _ in enumerate(slices, start=1):
+        yield
+        if number % _SLICES_A_CHECKPOINT == 0:
+            checkpoint(access)
+            yield
+
+
+def checkpoint(access: Access) -> None:
+    """Put what the log has in its place, as far as no reader needs the old."""
+    with access.outside() as connection:
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+
+def aside(work: Callable[[], T]) -> Generator[None, None, T]:
+    """Do in a thread, with a connection of its own, what reads a whole table or all of them."""
+    with ThreadPoolExecutor(1) as pool:
+        working = pool.submit(work)
+        while not working.done():
+            time.sleep(_PAUSE_SECONDS)
+            yield
+        return working.result()
+
+
+def _slack(path: Path, table: str) -> float:
+    """How much of a table's pages is unused, from 0 to 1; 0 for a small one."""
+    with closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)) as connection:
+        pages, unused, size = connection.execute(
+            "SELECT pageno, unused, pgsize FROM dbstat WHERE name = ? AND aggregate = 1", (table,)
+        ).fetchone() or (0, 0, 1)
+    return float(unused / size) if pages >= _FEWEST_PAGES else 0.0
+
+
+def _repack_table(access: Access, table: str, key: str) -> Generator[None]:
+    with access.outside() as connection:
+        end: Any = connection.execute(f"SELECT max({key}) FROM {table}").get  # noqa: S608
+    pace, after = Pace(100, most=2_000), None
+    while after != end:
+        with pace.slice() as count, _replacing(access) as connection:
+            after = _repack_rows(connection, table, key, (after, end), count)
+        yield
+
+
+@contextmanager
+def _replacing(access: Access) -> Iterator[apsw.Connection]:
+    """A transaction in which a row that goes, and comes back, takes nothing else with it."""
+    with access.outside() as connection:
+        connection.pragma("foreign_keys", False)
+        try:
+            with access.transaction():
+                yield connection
+        finally:
+            connection.pragma("foreign_keys", True)
+
+
+def _repack_rows(
+    connection: apsw.Connection, table: str, key: str, stretch: tuple[Any, Any], count: int
+) -> Any:
+    """Take the first rows of a stretch out and put them back; the key of the last one."""
+    after, end = stretch
+    lower = "" if after is None else f"{key} > ?1 AND"
+    rows: list[Any] = connection.execute(
+        f"SELECT {key}, * FROM {table} WHERE {lower} {key} <= ?2 ORDER BY {key} LIMIT ?3",  # noqa: S608
+        (after, end, count),
+    ).fetchall()
+    if not rows:
+        return end
+    connection.execute(
+        f"DELETE FROM {table} WHERE {key} BETWEEN ? AND ?",  # noqa: S608
+        (rows[0][0], rows[-1][0]),
+    )
+    marks = ", ".join("?" * (len(rows[0]) - 1))
+    connection.executemany(
+        f"INSERT INTO {table} VALUES ({marks})",  # noqa: S608
+        [row[1:] for row in rows],
+    )
+    return rows[-1][0]

@@ -1,0 +1,93 @@
+"""The command that takes sessions in: import."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import Progress
+
+from worker.cli.exit_codes import ExitCode
+from worker.cli.output import console, json_option, note, print_json, table
+from worker.intake.files import ImportReport, Observe, import_files
+from worker.intake.source import Advance, Total
+from worker.settings import Settings
+
+
+@click.command("import")
+@click.argument(
+    "files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
+@click.option(
+    "--key-prefix", metavar="TEXT",
+    help="For openai files, which have no keys: TEXT and the line's number is the key.",
+)  # fmt: skip
+@json_option
+@click.pass_obj
+def import_(
+    settings: Settings, files: tuple[Path, ...], key_prefix: str | None, as_json: bool
+) -> None:
+    """Take over the sessions in FILEs.
+
+    They may be exports (jsonl or openai) or the original's sessions.db; - is standard input. Stop
+    the worker first. What the store has already is left as it is, so it is safe to run again.
+
+    \b
+    Example:
+      backscroll import backup.jsonl
+      backscroll import ./workspace/sessions/sessions.db
+      backscroll import --key-prefix examples_ training.jsonl
+    """
+    with _bar() as observe:
+        report = import_files(files, settings.store, key_prefix, observe)
+    if as_json:
+        print_json(report)
+    else:
+        _show(report)
+    if report.refused:
+        raise click.exceptions.Exit(ExitCode.FAILED)
+
+
+COMMANDS = (import_,)
+
+
+def _show(report: ImportReport) -> None:
+    rows = table("imported", "count", right=("count",))
+    for name, count in (
+        ("sessions", report.sessions),
+        ("messages", report.messages),
+        ("sessions there already", report.known),
+        ("sessions refused", len(report.refused)),
+        ("rows left out", len(report.left_out)),
+    ):
+        rows.add_row(name, f"{count:,}")
+    console().print(rows)
+    for line in report.left_out:
+        note(f"left out: {line}")
+    for line in report.refused:
+        note(f"refused: {line}")
+
+
+@contextmanager
+def _bar() -> Iterator[Observe]:
+    """A progress bar on standard error, if that is a terminal."""
+    errors = Console(stderr=True)
+    if not errors.is_terminal:
+        yield lambda _: None
+        return
+    with Progress(console=errors, transient=True) as progress:
+        task = progress.add_task("importing", total=None)
+        total = 0
+
+        def observe(each: Total | Advance) -> None:
+            nonlocal total
+            if isinstance(each, Total):
+                total += each.amount
+                progress.update(task, total=total)
+            else:
+                progress.advance(task, each.amount)
+
+        yield observe

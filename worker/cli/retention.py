@@ -1,0 +1,215 @@
+"""The commands about what has had its time: cleanup, and restore from the archive."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from producer.answers import CleanupReport
+from producer.messages import from_micros
+from worker.archive import Archive
+from worker.archive_disk import ArchiveError
+from worker.archive_file import ArchiveFile
+from worker.cli.exit_codes import ExitCode
+from worker.cli.output import (
+    cell,
+    console,
+    counted,
+    duration,
+    json_option,
+    local_time,
+    note,
+    one_line,
+    print_json,
+    size,
+    table,
+)
+from worker.cli.sending import confirm, yes_option
+from worker.cli.upkeep import ask_worker, timeout_option
+from worker.settings import Settings
+
+
+@click.command()
+@click.option("--ttl-hours", type=float, help="The age where no rule says one; else the worker's.")
+@click.option("--dry-run", is_flag=True, help="Delete nothing, only say what would go and why.")
+@yes_option
+@timeout_option
+@json_option
+@click.pass_obj
+def cleanup(
+    settings: Settings,
+    ttl_hours: float | None,
+    dry_run: bool,
+    yes: bool,
+    timeout_seconds: float,
+    as_json: bool,
+) -> None:
+    """Delete sessions and messages that have had their time.
+
+    The worker does it, by its retention rules. Pinned sessions stay.
+
+    \b
+    Example:
+      backscroll cleanup --dry-run
+      backscroll cleanup --ttl-hours 720
+    """
+    if ttl_hours == 0 and not dry_run:  # elsewhere 0 means "for ever"
+        confirm("Delete every session that is not pinned and that no rule keeps?", yes)
+    report = ask_worker(
+        settings, timeout_seconds, "cleaning up", lambda p: p.cleanup(ttl_hours, dry_run=dry_run)
+    )
+    if as_json:
+        print_json(report)
+    else:
+        _show_cleanup(report)
+
+
+@click.command()
+@click.argument("keys", metavar="[KEY]...", nargs=-1)
+@click.option("--list", "only_list", is_flag=True, help="Only show what the archive has.")
+@click.option("--from", "file", metavar="FILE", help="Take it from this file, as --list names it.")
+@click.option("--as", "into", metavar="NEWKEY", help="Bring it back as a session of another key.")
+@click.option("--pin", is_flag=True, help="Pin it, or the next cleanup takes it again.")
+@timeout_option
+@json_option
+@click.pass_obj
+def restore(
+    settings: Settings,
+    keys: tuple[str, ...],
+    only_list: bool,
+    file: str | None,
+    into: str | None,
+    pin: bool,
+    timeout_seconds: float,
+    as_json: bool,
+) -> None:
+    """Bring sessions back that cleanup took.
+
+    The worker does it, from the archive it writes (BACKSCROLL_ARCHIVE). What comes back stands
+    before what the session has by now, and nothing is stored twice.
+
+    \b
+    Example:
+      backscroll restore --list
+      backscroll restore telegram_user123 --pin
+    """
+    if only_list:
+        _list_archive(settings, keys, file, as_json)
+        return
+    if not keys:
+        raise click.UsageError("name the sessions to restore, or give --list")
+    if into is not None and len(keys) > 1:
+        raise click.UsageError("--as takes one session")
+    reports = [
+        ask_worker(
+            settings,
+            timeout_seconds,
+            "restoring",
+            lambda p, key=key: p.restore(key, into=into, file=file, pin=pin),  # type: ignore[misc]
+        )
+        for key in keys
+    ]
+    if as_json:
+        print_json(reports)
+        return
+    for report in reports:
+        there = f", {report.present:,} were there already" if report.present else ""
+        click.echo(
+            f"restored {counted(report.messages, 'message')} to {one_line(report.key)}{there}"
+        )
+    if not pin:
+        note("the next cleanup takes old sessions again: --pin keeps them")
+
+
+COMMANDS = (cleanup, restore)
+
+
+def _show_cleanup(report: CleanupReport) -> None:
+    verb = "would delete" if report.dry_run else "deleted"
+    click.echo(
+        f"{verb} {counted(report.sessions, 'session')} with "
+        f"{counted(report.messages, 'message')}, and {counted(report.capped, 'message')} of "
+        f"others, in {report.seconds:.1f} s"
+    )
+    if report.rules:
+        rows = table(
+            "rule", "sessions", "messages", "capped", right=("sessions", "messages", "capped")
+        )
+        for rule in report.rules:
+            counts = (rule.sessions, rule.messages, rule.capped)
+            rows.add_row(cell(rule.rule), *(f"{count:,}" for count in counts))
+        console().print(rows)
+    if report.details:
+        rows = table("session", "rule", "idle", "messages", "", right=("idle", "messages"))
+        for detail in report.details:
+            what = "" if detail.is_whole else "the oldest only"
+            idle = duration(detail.idle_hours * 3_600)
+            messages = f"{detail.messages:,}"
+            rows.add_row(cell(detail.key), cell(detail.rule), idle, messages, what)
+        console().print(rows)
+    whole = sum(detail.is_whole for detail in report.details)
+    if whole < report.sessions:
+        click.echo(f"… and {report.sessions - whole:,} more sessions")
+
+
+def _list_archive(
+    settings: Settings, keys: tuple[str, ...], file: str | None, as_json: bool
+) -> None:
+    if settings.archive is None:
+        raise click.UsageError("BACKSCROLL_ARCHIVE names no directory on this machine")
+    archive = Archive(settings.archive)
+    files = archive.files() if file is None else [archive.file(file)]
+    listed = [entry for entry in map(_described, files) if not keys or _has(entry, keys)]
+    if as_json:
+        print_json(listed)
+    else:
+        _show_files(listed, keys, is_one=file is not None)
+    damaged = [entry["damage"] for entry in listed if entry["damage"]]
+    for damage in damaged:
+        note(damage)
+    if damaged:
+        raise click.exceptions.Exit(ExitCode.FAILED)
+
+
+def _described(file: ArchiveFile) -> dict[str, Any]:
+    try:
+        manifest = file.check()
+    except ArchiveError as error:
+        return {"file": file.name, "damage": str(error)}
+    return {
+        "file": file.name,
+        "sessions": manifest.sessions,
+        "messages": manifest.messages,
+        "size_bytes": manifest.size_bytes,
+        "since": None if manifest.since is None else from_micros(manifest.since),
+        "until": None if manifest.until is None else from_micros(manifest.until),
+        "keys": manifest.keys,
+        "damage": None,
+    }
+
+
+def _has(entry: dict[str, Any], keys: tuple[str, ...]) -> bool:
+    return entry["damage"] is not None or any(key in entry["keys"] for key in keys)
+
+
+def _show_files(listed: list[dict[str, Any]], keys: tuple[str, ...], *, is_one: bool) -> None:
+    if not listed:
+        note("the archive has nothing of that")
+        return
+    columns = ("file", "sessions", "messages", "from", "to", "size")
+    rows = table(*columns, right=("sessions", "messages", "size"))
+    sessions = table("session", "messages", "file", right=("messages",))
+    for entry in listed:
+        if entry["damage"]:
+            rows.add_row(entry["file"], "damaged")
+            continue
+        counts = (f"{entry[name]:,}" for name in ("sessions", "messages"))
+        times = (local_time(entry[name], seconds=False) for name in ("since", "until"))
+        rows.add_row(entry["file"], *counts, *times, size(entry["size_bytes"]))
+        for key, count in entry["keys"].items():
+            if key in keys or (is_one and not keys):
+                sessions.add_row(cell(key), f"{count:,}", entry["file"])
+    console().print(rows)
+    if sessions.row_count:
+        console().print(sessions)

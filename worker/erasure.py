@@ -1,0 +1,153 @@
+"""An erasure beyond the store: the archive, and jobs that the server keeps to be looked at.
+
+The receipt is the store's, with what went elsewhere added. Jobs that still wait are not touched:
+the tombstones drop them when their turn comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, Final
+
+import orjson
+import redis
+from rq.job import Job
+from rq.registry import FailedJobRegistry, FinishedJobRegistry
+
+from producer.answers import ErasureReceipt
+from producer.arguments import SUBJECTS
+from producer.codec import decode, payload_json
+from producer.enqueue import parse_result
+from producer.errors import BackscrollError, MalformedJobError
+from producer.operations import Erase, Operation
+from worker.archive import Archive
+from worker.archive_file import ArchivedSession
+from worker.backends import SessionBackend
+from worker.backends.base import Slices
+from worker.backends.tombstones import Tombstones
+
+_JOBS_A_SLICE: Final = 100
+
+
+def erase(
+    backend: SessionBackend,
+    archive: Archive | None,
+    connection: redis.Redis,
+    queue: str,
+    operation: Erase,
+) -> Slices[ErasureReceipt]:
+    """Erase from the store, then from the archive, then from the server."""
+    receipt = yield from backend.carry_out_erasure(operation)
+    tombstones = backend.tombstones()
+    archived = 0
+    if archive is not None:
+        erased = yield from archive.erase_slices(_Archived(operation, tombstones))
+        archived = erased.sessions
+    failed = yield from _erase_jobs(connection, queue, _Traces(operation, tombstones))
+    return replace(receipt, archived=archived, failed_jobs=failed)
+
+
+class _Archived:
+    """Which archived sessions go: those that this erasure, or a later one, is about."""
+
+    def __init__(self, operation: Erase, tombstones: Tombstones) -> None:
+        self._tombstones = tombstones
+        self._since = tombstones.moment(*operation.subject)
+
+    def __call__(self, session: ArchivedSession) -> bool:
+        values = ((name, getattr(session.info, name)) for name in SUBJECTS)
+        return any(
+            value is not None and self._tombstones.moment(name, value) >= self._since
+            for name, value in values
+        )
+
+
+class _Traces:
+    """Whether a job the server keeps speaks of what was erased."""
+
+    def __init__(self, operation: Erase, tombstones: Tombstones) -> None:
+        self._operation = operation
+        self._tombstones = tombstones
+        self._quoted = orjson.dumps(operation.subject[1])
+
+    def are_in_job(self, job_id: str, payload: bytes | None) -> bool:
+        try:
+            operation = decode(job_id, payload)
+        except MalformedJobError:
+            return self._are_in_malformed(payload or b"")
+        return self._are_in_operation(operation)
+
+    def are_in_answer(self, answer: object) -> bool:
+        """Of upkeep: reports name sessions as their `key`, at any depth."""
+        if isinstance(answer, dict):
+            is_named = self._is_erased_key(answer.get("key"))
+            return is_named or any(map(self.are_in_answer, answer.values()))
+        return isinstance(answer, list) and any(map(self.are_in_answer, answer))
+
+    def _are_in_operation(self, operation: Operation) -> bool:
+        if isinstance(operation, Erase):
+            return self._tombstones.moment(*operation.subject) >= operation.at
+        return self._tombstones.cover(operation) or self._tombstones.told_by(operation) is not None
+
+    def _are_in_malformed(self, payload: bytes) -> bool:
+        """No operation, so nobody knows of when it is; its key tells whose it is, if it has one."""
+        try:
+            call = payload_json(payload)
+        except MalformedJobError:
+            return self._quoted in payload
+        arguments = call[3] if isinstance(call, list) and len(call) == 4 else None
+        key = arguments.get("key") if isinstance(arguments, dict) else None
+        return self._is_erased_key(key) or self._quoted in orjson.dumps(call)
+
+    def _is_erased_key(self, key: object) -> bool:
+        return isinstance(key, str) and self._tombstones.moment("key", key) >= 0
+
+
+def _erase_jobs(connection: redis.Redis, queue: str, traces: _Traces) -> Slices[int]:
+    """Delete failed and finished jobs that speak of it, with their results; how many failed."""
+    failed = 0
+    for template in (FailedJobRegistry.key_template, FinishedJobRegistry.key_template):
+        registry = template.format(queue)
+        for ids in _portions(connection, registry):
+            gone = _found(connection, ids, traces)
+            if gone:
+                with connection.pipeline(transaction=True) as pipeline:
+                    pipeline.zrem(registry, *gone)
+                    for job_id in gone:
+                        pipeline.delete(Job.key_for(job_id))
+                        pipeline.delete(_results_key(job_id))
+                    pipeline.execute()
+            failed += len(gone) if template is FailedJobRegistry.key_template else 0
+            yield
+    return failed
+
+
+def _portions(connection: redis.Redis, registry: str) -> Iterator[list[str]]:
+    # All ids at once: they are few, and deleting shifts the places of those that follow.
+    reply: Any = connection.zrange(registry, 0, -1)
+    ids = [name.decode(errors="replace") for name in reply]
+    for start in range(0, len(ids), _JOBS_A_SLICE):
+        yield ids[start : start + _JOBS_A_SLICE]
+
+
+def _found(connection: redis.Redis, ids: list[str], traces: _Traces) -> list[str]:
+    with connection.pipeline(transaction=False) as pipeline:
+        for job_id in ids:
+            pipeline.hmget(Job.key_for(job_id), "data")
+            pipeline.xrevrange(_results_key(job_id), count=1)
+        replies = pipeline.execute()
+    found = []
+    for job_id, (payload,), results in zip(ids, replies[::2], replies[1::2], strict=True):
+        is_found = traces.are_in_job(job_id, payload)
+        for _, fields in results:
+            with suppress(BackscrollError, ValueError, KeyError):
+                is_found = is_found or traces.are_in_answer(parse_result(fields))
+        if is_found:
+            found.append(job_id)
+    return found
+
+
+def _results_key(job_id: str) -> str:
+    return f"rq:results:{job_id}"

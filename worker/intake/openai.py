@@ -1,0 +1,69 @@
+"""Reads chat-completions messages, a session a line, as `backscroll export --format openai` does.
+
+They have no keys, ids or times. The key is the prefix and the line's number, the ids follow from
+that and what was said, and all messages are of one time, which the caller gives.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, BinaryIO
+
+from producer.errors import InvalidInputError
+from producer.ids import derived_op_id, message_id
+from producer.messages import ChatMessage, check_key, from_micros
+from worker.backends.base import ImportSession, now_micros
+from worker.intake.source import (
+    Advance,
+    BadLineError,
+    Damage,
+    Found,
+    Incoming,
+    checked,
+    numbered_lines,
+    parse_object,
+)
+
+
+def read_openai(name: str, file: BinaryIO, key_prefix: str, at: int) -> Iterator[Found]:
+    """The sessions in the file; `at`, in microseconds, is when their messages were sent."""
+    for number, line in numbered_lines(file):
+        where = f"{name}:{number}"
+        try:
+            key = check_key(f"{key_prefix}{number}")
+            yield Incoming(where, _session(key, parse_object(line), line, at))
+        except (BadLineError, InvalidInputError) as error:
+            yield Damage(where, str(error))
+        yield Advance(len(line))
+
+
+def _session(key: str, fields: dict[str, Any], line: bytes, at: int) -> ImportSession:
+    told = fields.get("messages")
+    if not isinstance(told, list) or not told:
+        raise BadLineError("has no list of messages")
+    op_id = derived_op_id(key, f"import {hashlib.sha256(line.strip()).hexdigest()}")
+    moment = from_micros(at)
+    messages = tuple(
+        _message(each, message_id(op_id, index), moment) for index, each in enumerate(told)
+    )
+    return ImportSession(op_id, now_micros(), key, messages, {}, at, at)
+
+
+def _message(fields: object, message_id: str, at: datetime) -> ChatMessage:
+    """What is more than role and text becomes `extra`; so does a content of parts, as it is."""
+    if not isinstance(fields, dict):
+        raise BadLineError("a message must be a JSON object")
+    content = fields.get("content")
+    extra = {name: value for name, value in fields.items() if name not in ("role", "content")}
+    if isinstance(content, list):
+        extra["content"] = content
+        content = "\n".join(
+            part["text"]
+            for part in content
+            if isinstance(part, dict) and isinstance(part.get("text"), str)
+        )
+    role: Any = fields.get("role")
+    content = "" if content is None else content
+    return checked(ChatMessage(role, content, extra or None, message_id, at))

@@ -1,0 +1,137 @@
+"""The one road by which whole sessions come into a store, for `migrate` and `import`.
+
+It runs as the store's one writer, and takes many sessions in one transaction. Each of them comes
+whole or not at all, and once: its op id follows from its content, so that the store knows it when
+it comes again, and where the op id is forgotten its messages are compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Final, TypeVar
+
+from producer.answers import Outcome
+from producer.arguments import SUBJECTS
+from producer.errors import StoreUnavailableError
+from producer.ids import new_op_id
+from producer.messages import ChatMessage
+from worker.backends import SessionBackend, open_backend, store_lock
+from worker.backends.base import ImportSession
+from worker.backends.tombstones import Tombstones
+
+MESSAGES_A_GROUP: Final = 20_000
+_CHARS_A_GROUP: Final = 8 * 1024 * 1024
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What became of a session: how many messages it has, whether it was there, or why not."""
+
+    messages: int = 0
+    was_there: bool = False
+    refusal: str | None = None
+
+
+@contextmanager
+def writing(store: str, doing: str) -> Iterator[SessionBackend]:
+    """The store, as its one writer; `StoreUnavailableError` when a worker has it."""
+    with closing(store_lock(store)) as lock:
+        try:
+            lock.acquire()
+        except StoreUnavailableError as error:
+            raise StoreUnavailableError(f"{error}: stop the worker, then {doing}") from None
+        with open_backend(store) as backend:
+            yield backend
+
+
+def in_groups(
+    items: Iterable[T], messages_of: Callable[[T], Sequence[ChatMessage]], most: int
+) -> Iterator[list[T]]:
+    """`items` in lists of about `most` messages, as many as one transaction is to take."""
+    group, messages, chars = list[T](), 0, 0
+    for item in items:
+        group.append(item)
+        messages += len(messages_of(item)) + 1  # many empty sessions are a lot, too
+        chars += sum([len(message.content) for message in messages_of(item)])
+        if messages >= most or chars >= _CHARS_A_GROUP:
+            yield group
+            group, messages, chars = [], 0, 0
+    if group:
+        yield group
+
+
+class Ahead(Iterator[T]):
+    """Passes `items` on; the next one can be read while the disk is busy with the one before."""
+
+    def __init__(self, items: Iterator[T]) -> None:
+        self._items = items
+        self._read: list[T] = []
+        self._error: Exception | None = None
+
+    def prepare(self) -> None:
+        """Read the next item. What goes wrong with it is raised when it is asked for."""
+        if self._read or self._error is not None:
+            return
+        try:
+            self._read = list(islice(self._items, 1))
+        except Exception as error:
+            self._error = error
+
+    def __next__(self) -> T:
+        self.prepare()
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+        if not self._read:
+            raise StopIteration
+        return self._read.pop()
+
+
+def take_in(
+    backend: SessionBackend, operations: Sequence[ImportSession], meanwhile: Callable[[], None]
+) -> list[Taken]:
+    """Have the store take these sessions over, in one transaction; what became of each.
+
+    `meanwhile` is called while they get to the disk.
+    """
+    tombstones = backend.tombstones()
+    welcome = [each for each in operations if not _was_erased(each, tombstones)]
+    answers = iter(backend.apply(welcome, meanwhile))
+
+    def settled(operation: ImportSession) -> Taken:
+        if _was_erased(operation, tombstones):
+            return Taken(refusal="what it says was erased from this store afterwards")
+        answer = next(answers)
+        if isinstance(answer, Outcome) and answer.duplicate and not backend.exists(operation.key):
+            # It was taken over once, and deleted since; who imports it again wants it back.
+            (answer,) = backend.apply([replace(operation, op_id=new_op_id())])
+        if isinstance(answer, Outcome):
+            return Taken(answer.affected, answer.duplicate)
+        if _has_all(backend, operation):
+            return Taken(len(operation.messages), was_there=True)
+        return Taken(refusal=str(answer))
+
+    return [settled(operation) for operation in operations]
+
+
+def _was_erased(operation: ImportSession, tombstones: Tombstones) -> bool:
+    """Whether the session ended before somebody had it erased, or its sender or room."""
+    named = {"key": operation.key, **operation.attributes}
+    return operation.last_activity <= tombstones.latest and any(
+        tombstones.moment(subject, value) >= operation.last_activity
+        for subject in SUBJECTS
+        if isinstance(value := named.get(subject), str)
+    )
+
+
+def _has_all(backend: SessionBackend, operation: ImportSession) -> bool:
+    """Whether the session begins with these very messages; it may have gone on."""
+    stored = backend.load(operation.key)[: len(operation.messages)]
+    return bool(stored) and stored == [
+        replace(message, edits=()) if message.edits else message for message in operation.messages
+    ]

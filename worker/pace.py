@@ -1,0 +1,58 @@
+"""How long a slice of upkeep lasts, so that no append waits for it noticeably."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from typing import Final, TypeVar
+
+T = TypeVar("T")
+
+SLICE_SECONDS: Final = 0.008
+_PATIENCE_SECONDS: Final = 0.002
+
+
+class Pace:
+    """How much to do in a slice: as much as takes about `SLICE_SECONDS`, by the last one's pace.
+
+    What a commit takes shows only afterwards, so a slice that ends with one is bounded this way.
+    """
+
+    def __init__(self, amount: int, most: int) -> None:
+        self._amount = amount
+        self._most = most
+
+    @contextmanager
+    def slice(self) -> Iterator[int]:
+        """Do as much as this says; the next slice gets what the time it takes allows."""
+        started = time.perf_counter()
+        yield self._amount
+        change = SLICE_SECONDS / max(time.perf_counter() - started, 1e-6)
+        self._amount = min(max(int(self._amount * min(max(change, 0.25), 2.0)), 1), self._most)
+
+
+def aside(work: Callable[[], T]) -> Generator[None, None, T]:
+    """Do `work`, which mostly waits for the disk, in a thread, and hand over until it is done."""
+    with ThreadPoolExecutor(1) as pool:
+        doing = pool.submit(work)
+        while not wait([doing], _PATIENCE_SECONDS).done:
+            yield
+    return doing.result()
+
+
+class SliceClock:
+    """Tells when a slice has lasted long enough; the first begins when it is made."""
+
+    def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """A slice begins now."""
+        self._started = time.perf_counter()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the slice should hand over."""
+        return time.perf_counter() - self._started >= SLICE_SECONDS
