@@ -56,13 +56,13 @@ def worker(guarded: Guarded) -> Iterator[subprocess.Popen[bytes]]:
     assert guarded.refused() == []
 
 
-def put_bad_jobs(guarded: Guarded, *job_ids: str) -> None:
+def put_bad_jobs(guarded: Guarded, *job_ids: str, data: str = "[]") -> None:
     """Jobs that fail, in the failed registry."""
     with guarded.client("admin") as admin:
         with admin.pipeline() as pipeline:
             for job_id in job_ids:
                 fields: dict[Any, Any] = {
-                    "data": "[]",
+                    "data": data,
                     "origin": "backscroll",
                     "created_at": "2026-11-21T08:00:00.000000Z",
                 }
@@ -103,6 +103,9 @@ def test_a_producer_can_do_all_its_calls(guarded: Guarded) -> None:
         assert producer.sessions().sessions
         assert producer.cleanup(1).sessions == 0
         assert producer.compact().op_ids_purged == 0
+        put_bad_jobs(guarded, "about-k", data='["?", null, [], {"key": "k"}]')
+        receipt = producer.erase(key="k")
+        assert (receipt.messages, receipt.failed_jobs) == (2, 1)
 
     async def use() -> None:
         async with AsyncProducer(guarded.url("producer"), timeout_seconds=20) as producer:

@@ -161,7 +161,7 @@ def test_a_search_with_hundreds_of_exclusions_is_answered(tmp_path: Path) -> Non
         store.append("k", HI)
         query = "hi " + " ".join(f"-w{number}" for number in range(150))
         assert len(store.search(query)) == 1
-        assert store.search(" ".join(f"w{number}" for number in range(200))) == []
+        assert not store.search(" ".join(f"w{number}" for number in range(200)))
 
 
 def test_an_answer_too_large_to_travel_is_declined_and_nobody_else_waits(

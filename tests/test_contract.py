@@ -107,6 +107,18 @@ def test_attributes_are_set_found_and_cleared(producer: Producer) -> None:
     assert producer.sessions(agent="a2").sessions == ()
 
 
+def test_sessions_are_found_by_their_name_and_by_when_they_were_active(producer: Producer) -> None:
+    producer.describe("old", name="Café plans")
+    producer.append("old", ChatMessage.user("x"), ack="stored")
+    between = datetime.now(UTC)
+    producer.describe("new", name="Plan B")
+    assert [found.key for found in producer.sessions(name="plan").sessions] == ["new", "old"]
+    assert [found.key for found in producer.sessions(name="cafe pl").sessions] == ["old"]
+    assert [found.key for found in producer.sessions(active_since=between).sessions] == ["new"]
+    assert [found.key for found in producer.sessions(active_until=between).sessions] == ["old"]
+    assert producer.sessions(name="cafe", active_since=between).sessions == ()
+
+
 def test_sessions_come_a_page_at_a_time_newest_first(producer: Producer) -> None:
     for number in range(5):
         producer.append(f"s{number}", ChatMessage.user("x"))
@@ -131,6 +143,23 @@ def test_load_gives_the_tail_and_pages_back(producer: Producer) -> None:
         producer.load("k", before="00")
 
 
+def test_search_comes_in_pages_and_by_session(producer: Producer) -> None:
+    for number in range(5):
+        producer.append(f"s{number % 2}", ChatMessage.user(f"fox {number}"))
+    producer.describe("s0", room="hall", agent="main")
+    first = producer.search("fox", limit=3)
+    rest = producer.search("fox", limit=3, cursor=first.cursor)
+    contents = [hit.message.content for hit in [*first, *rest]]
+    assert contents == [f"fox {number}" for number in (4, 3, 2, 1, 0)]
+    assert rest.cursor is None
+    hits = producer.search("fox", by_session=True)
+    assert [(hit.key, hit.session_matches) for hit in hits] == [("s0", 3), ("s1", 2)]
+    (hit,) = producer.search("fox", SearchFilter(room="hall", agent="main"), by_session=True)
+    assert hit.message.content == "fox 4"
+    with pytest.raises(OperationRefusedError, match="cursor"):
+        producer.search("hen", cursor=first.cursor)
+
+
 def test_search_finds_and_marks(producer: Producer) -> None:
     producer.append("k", ChatMessage.user("the quick brown fox"))
     producer.append("k", ChatMessage.assistant("人工知能は楽しい"))
@@ -139,7 +168,7 @@ def test_search_finds_and_marks(producer: Producer) -> None:
     assert hit.highlighted() == "the quick [brown fox]"
     (hit,) = producer.search("知能", SearchFilter(channel="web", sender="ann", role="assistant"))
     assert hit.highlighted("<", ">") == "人工<知能>は楽しい"
-    assert producer.search("fox", SearchFilter(until=datetime(2020, 1, 1, tzinfo=UTC))) == []
+    assert not producer.search("fox", SearchFilter(until=datetime(2020, 1, 1, tzinfo=UTC)))
     since = datetime.now(UTC) - timedelta(hours=1)
     assert len(producer.search("fox", SearchFilter(key="k", since=since))) == 1
 
@@ -200,8 +229,10 @@ def test_the_asyncio_producer_does_all_the_same(producer: Producer) -> None:
             session = await own.session("k")
             assert session is not None
             assert (session.agent, session.state, session.message_count) == ("y", "running", 1)
-            assert len(await own.search("a")) == 1
-            assert len((await own.sessions(agent="y")).sessions) == 1
+            assert len(await own.search("a", by_session=True, limit=1)) == 1
+            listed = await own.sessions(agent="y", active_since=session.created_at)
+            assert listed.sessions == (session,)
+            assert (await own.sessions(name="x", active_until=session.created_at)).sessions == ()
             await own.clear("k")
             await own.delete("k")
             assert not await own.exists("k")

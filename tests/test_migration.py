@@ -11,7 +11,9 @@ import orjson
 import pytest
 
 from producer import ChatMessage, InvalidInputError, StoreUnavailableError
+from worker import migration
 from worker.backends import SessionBackend, open_backend, store_lock
+from worker.backends.base import finish
 from worker.migration import migrate
 
 OLD_SECONDS = 1_700_000_000
@@ -110,7 +112,10 @@ def test_killed_between_commit_and_rename_nothing_is_stored_twice(
     assert not path.exists()
 
 
-def test_killed_between_two_files_the_next_run_does_the_rest(directory: Path, store: str) -> None:
+def test_killed_between_two_groups_the_next_run_does_the_rest(
+    directory: Path, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migration, "MESSAGES_A_GROUP", 1)
     for name in "abc":
         write(directory / f"{name}.jsonl", name)
 
@@ -188,3 +193,56 @@ def test_what_a_power_cut_left_only_in_the_journal_comes_over_too(
     assert migrate(directory, store).messages == 2
     with open_backend(store) as backend:
         assert [message.content for message in backend.load("k")] == ["a", "b"]
+
+
+def test_a_running_turn_comes_over_with_its_beginning(directory: Path, store: str) -> None:
+    with open_backend(f"jsonl://{directory}") as ours:
+        ours.append("k", ChatMessage.user("a"))
+        ours.describe("k", state="running", turn_id="t1")
+        before = ours.session("k")
+    migrate(directory, store)
+    with open_backend(store, read_only=True) as backend:
+        assert backend.session("k") == before
+
+
+def test_earlier_versions_come_over(directory: Path, store: str) -> None:
+    with open_backend(f"jsonl://{directory}", keep_edits=True) as ours:
+        ours.append("k", ChatMessage.user("a"))
+        ours.replace("k", ChatMessage.user("b"))
+        before = ours.load("k", include_edits=True)
+    migrate(directory, store)
+    with open_backend(store, read_only=True) as backend:
+        assert backend.load("k", include_edits=True) == before
+
+
+def test_many_files_are_taken_over_in_few_transactions(directory: Path, store: str) -> None:
+    for number in range(300):
+        write(directory / f"s{number}.jsonl", f"hello {number}")
+    assert migrate(directory, store).sessions == 300
+    with open_backend(store, read_only=True) as backend:
+        assert {hit.key for hit in backend.search("hello", limit=1_000)} == {
+            f"s{number}" for number in range(300)
+        }
+        assert backend.verify() == []
+
+
+def test_one_bad_file_of_a_group_harms_no_other(directory: Path, store: str) -> None:
+    line = b'{"role":"user","content":"x","message_id":"same","created_at":5}\n'
+    (directory / "twice.jsonl").write_bytes(line * 2)
+    for name in ("a", "z"):
+        write(directory / f"{name}.jsonl", name)
+    report = migrate(directory, store)
+    assert report.sessions == 2
+    assert len(report.refused) == 1
+    assert report.refused[0].startswith(str(directory / "twice.jsonl"))
+    assert [contents(store, key) for key in ("a", "twice", "z")] == [["a"], [], ["z"]]
+
+
+def test_what_was_erased_from_the_store_does_not_come_back(directory: Path, store: str) -> None:
+    with open_backend(store) as backend:
+        backend.append("a", ChatMessage.user("said"))
+        finish(backend.erase(key="a"))
+    path = write(directory / "a.jsonl", "said")
+    assert "was erased" in migrate(directory, store).refused[0]
+    assert path.exists()
+    assert contents(store, "a") == []

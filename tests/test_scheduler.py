@@ -234,6 +234,11 @@ def test_cleanup_is_not_scheduled_when_sessions_are_kept_for_ever(
     assert [job.name for job in scheduler(settings, clock).get_jobs()] == ["compact"]
 
 
+def test_cleanup_is_scheduled_for_retention_rules_alone(settings: Settings, clock: Clock) -> None:
+    ruled = replace(settings, retention=settings.data_dir / "retention.toml")
+    assert {job.name for job in scheduler(ruled, clock).get_jobs()} == {"compact", "cleanup"}
+
+
 def test_it_sleeps_until_the_next_tick_but_never_longer_than_its_registration_lasts(
     hourly: Settings, clock: Clock
 ) -> None:

@@ -17,6 +17,8 @@ _CALLS = (
     "utime",
     "fsync",
     "fdatasync",
+    "mkdir",
+    "rename",
     "replace",
     "unlink",
     "ftruncate",

@@ -20,7 +20,7 @@ from producer.operations import (
 )
 from worker.backends import SessionBackend
 from worker.backends.base import ImportSession
-from worker.backends.text import Query
+from worker.backends.query import Query
 
 State = dict[str, tuple[list[ChatMessage], SessionInfo | None]]
 
@@ -148,7 +148,7 @@ class Model:
 
     def _import(self, operation: ImportSession, now: int) -> int:
         session = self.sessions.setdefault(operation.key, ModelSession(now, now))
-        self._describe(session, operation.attributes, now)
+        session.attributes.update(operation.attributes, turn_started_at=operation.turn_started_at)
         session.messages = list(operation.messages)
         session.created_at, session.last_activity = operation.created_at, operation.last_activity
         return len(operation.messages)

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from producer.messages import ChatMessage, SearchFilter, SearchHit, from_micros
+from producer.messages import ChatMessage, from_micros
+from producer.search import SearchFilter, SearchHit
 from tests.backends.conftest import Open
 from tests.backends.stores import apply_all, contents, found, requests, say
 from worker.backends import SessionBackend
@@ -220,7 +221,7 @@ def test_search_is_filtered_by_session(store: SessionBackend) -> None:
     say(store, "a/b", "needle")
     say(store, "a_b", "needle")
     assert [hit.key for hit in store.search("needle", SearchFilter(key="a/b"))] == ["a/b"]
-    assert store.search("needle", SearchFilter(key="nobody")) == []
+    assert not store.search("needle", SearchFilter(key="nobody"))
 
 
 def test_search_is_filtered_by_role(store: SessionBackend) -> None:
@@ -267,7 +268,7 @@ def test_renaming_does_not_disturb_search(store: SessionBackend) -> None:
     say(store, "s", "needle")
     store.describe("s", channel="web")
     store.describe("s", channel="irc")
-    assert store.search("needle", SearchFilter(channel="web")) == []
+    assert not store.search("needle", SearchFilter(channel="web"))
     assert len(store.search("needle", SearchFilter(channel="irc"))) == 1
 
 

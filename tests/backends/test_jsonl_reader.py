@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from producer.errors import InvalidInputError, StoreUnavailableError
-from producer.messages import ChatMessage, from_micros
+from producer.messages import ChatMessage, EarlierVersion, from_micros
 from tests.backends.stores import Clock, say
 from worker.backends import open_backend
 from worker.backends.jsonl import key_of, read_session_file
 from worker.backends.jsonl.names import SessionNames
+from worker.backends.jsonl.transcript import parse, stream
 
 
 def test_a_file_of_the_original_is_read_with_the_numbers_of_its_corrupt_lines(
@@ -102,3 +104,38 @@ def test_a_name_leads_back_to_its_key(key: str) -> None:
     names = SessionNames.of(key)
     assert all("/" not in name and len(name.encode()) <= 255 for name in names)
     assert "%~" in names.messages or key_of(Path(names.messages)) == key
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                b'{"role":"user","content":"\xc3\xa9"}',
+                b'{"role":"user","content":"a","message_id":"m","created_at":5,"part":[0,2]}',
+                b'{"role":"user","content":"b","message_id":"m-1","created_at":5,"part":[1,2]}',
+                b'{"applied":[["op",5,0]]}',
+                b"torn",
+                b" \t",
+                b"",
+            ]
+        ),
+        max_size=8,
+    ),
+    st.booleans(),
+)
+def test_what_is_streamed_is_what_is_read_at_once(lines: list[bytes], ends: bool) -> None:
+    content = b"\n".join(lines) + (b"\n" if ends else b"")
+    at_once = parse(content, "k", 7)
+    assert list(stream(BytesIO(content), "k", 7)) == at_once.lines
+
+
+def test_earlier_versions_that_somebody_spoilt_are_left_out(tmp_path: Path) -> None:
+    good = '{"role":"user","content":"was","extra":{"n":1},"replaced_at":5}'
+    bad = ('7', '{}', '{"role":"user","content":"x"}', '{"role":1,"content":"x","replaced_at":5}',
+           '{"role":"user","content":"x","replaced_at":-1}')  # fmt: skip
+    path = tmp_path / "k.jsonl"
+    path.write_text(f'{{"role":"user","content":"is","edits":[{",".join((*bad, good))}]}}\n')
+    (message,) = read_session_file(path).messages
+    assert message.edits == (EarlierVersion("user", "was", {"n": 1}, from_micros(5)),)
+    path.write_text('{"role":"user","content":"is","edits":{"x":1}}\n')
+    assert read_session_file(path).messages[0].edits == ()

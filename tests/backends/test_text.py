@@ -10,8 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from producer.messages import ChatMessage, SearchHit
-from worker.backends.text import Query, Term, folded, highlight, highlighted_hit, tokens
+from producer.messages import ChatMessage
+from producer.search import SearchHit
+from worker.backends.query import MAX_PREFIXES, MAX_TOKENS, Query, Term
+from worker.backends.snippet import highlight, highlighted_hit
+from worker.backends.text import folded, tokens
 
 any_text = st.text(
     st.sampled_from("ab-_.\"'*日本語が\u3099éÉßﬁİk\u0301\u05b8\u0e33가\u200d🙂🇯🇵 \n\0")
@@ -89,11 +92,54 @@ def test_the_index_holds_the_tokens_that_a_query_asks_for(text: str) -> None:
         ("a-b", [Term(("a", "b"))], []),
         ("天気", [Term(("天", "気"))], []),
         ("* - \"\" ''", [], []),
+        ("a a -b -b", [Term(("a",))], [Term(("b",), is_excluded=True)]),
+        ('"a wor"* b', [Term(("a", "wor"), is_prefix=True), Term(("b",))], []),
+        ('-"a wor"*', [], [Term(("a", "wor"), is_prefix=True, is_excluded=True)]),
     ],
 )
 def test_a_query_is_parsed(text: str, wanted: list[Term], unwanted: list[Term]) -> None:
     query = Query.parse(text)
     assert (list(query.wanted), list(query.unwanted)) == (wanted, unwanted)
+
+
+def test_of_a_long_query_the_first_tokens_and_stars_count() -> None:
+    words = [f"w{number}" for number in range(50)]
+    assert [term.tokens for term in Query.parse(" ".join(words)).wanted] == [
+        (word,) for word in words[:MAX_TOKENS]
+    ]
+    (phrase,) = Query.parse("你" * 1_000).wanted
+    assert phrase.tokens == ("你",) * MAX_TOKENS
+    (phrase,) = Query.parse(f'"{" ".join(words)}"*').wanted
+    assert not phrase.is_prefix  # its last word is not the unfinished one
+    terms = Query.parse("a* b* -c* d* e* f*")
+    assert sum(term.is_prefix for term in terms.wanted + terms.unwanted) == MAX_PREFIXES
+    assert [term.is_prefix for term in terms.wanted] == [True, True, True, False, False]
+
+
+@given(any_text, any_text, any_text)
+@settings(max_examples=300, deadline=None)
+def test_a_query_without_its_beginnings_finds_no_less(text: str, query: str, prefix: str) -> None:
+    asked = Query.parse(f'{query} "{prefix}"* -{query}*')
+    for prefixes in (asked.prefixes, list(asked.prefixes)[:1]):
+        rest = asked.without(prefixes)
+        assert rest.prefixes == asked.prefixes - set(prefixes)
+        assert not asked.matches(text) or not rest.wanted or rest.matches(text)
+
+
+@pytest.mark.parametrize(
+    ("better", "worse"),
+    [
+        ("apple apple", "apple"),
+        ("apple pie", "an apple pie with cream"),
+        ("apple apple pear pear plum", "apple apple apple pear plum"),
+    ],
+)
+def test_a_message_that_is_more_about_it_scores_higher(better: str, worse: str) -> None:
+    query = Query.parse("apple pear" if "pear" in better else "apple")
+    high, low = query.score(better), query.score(worse)
+    assert high is not None
+    assert low is not None
+    assert high > low > 0
 
 
 @pytest.mark.parametrize("text", ["", "-a", "?", '""'])
@@ -146,6 +192,24 @@ def test_what_matches_is_marked(text: str, start: int) -> None:
 def test_hits_are_highlighted(text: str, query: str, highlighted: str) -> None:
     hit = highlighted_hit(SearchHit("s", ChatMessage.user(text), ""), Query.parse(query))
     assert hit.highlighted() == highlighted
+
+
+@pytest.mark.parametrize("filler", ["word ", "文", "x"])
+@pytest.mark.parametrize("gap", [" ", "." * 1_500])
+def test_a_hit_is_found_wherever_in_a_long_text_it_is(filler: str, gap: str) -> None:
+    before, after = filler * (20_000 // len(filler)), filler * 3_000
+    phrase = f" red{gap}apple "
+    query = Query.parse('"red apple" -tree')
+    for place in [*range(3_900, 4_100, 9), *range(7_990, 8_010), 0, 20_000]:
+        text = before[:place] + phrase + after
+        snippet, marks = highlight(text, query)
+        assert len(snippet) <= 162
+        if len(gap) == 1:
+            ((start, end),) = marks
+            assert snippet[start:end] == "red apple"
+            assert snippet.strip("…") in text
+        else:  # it is longer than what is shown
+            assert "red" in snippet
 
 
 @pytest.mark.parametrize("place", [0, 1, 20, 60, 199, 200])

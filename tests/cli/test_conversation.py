@@ -46,7 +46,7 @@ def test_times_in_json_are_iso_8601_in_utc(settings: Settings, tmp_path: Path) -
     for moment in (
         document(settings, "load", "k")[0]["created_at"],
         document(settings, "sessions")["sessions"][0]["last_activity"],
-        document(settings, "search", "hello")[0]["message"]["created_at"],
+        document(settings, "search", "hello")["hits"][0]["message"]["created_at"],
     ):
         assert moment.endswith("Z")
         assert before <= datetime.fromisoformat(moment) <= datetime.now(UTC)
@@ -112,6 +112,20 @@ def test_sessions_are_listed_in_pages(settings: Settings, tmp_path: Path) -> Non
     assert f"--cursor {page['cursor']}" in run(settings, "sessions", "--limit", "2").stderr
 
 
+def test_sessions_are_found_by_name_and_activity(settings: Settings, tmp_path: Path) -> None:
+    done(settings, "describe", "k", "--name", "Café plans")
+    done(settings, "append", "other", "user", "hello")
+    work_off(settings, tmp_path)
+
+    def listed(*options: str) -> list[str]:
+        return [info["key"] for info in document(settings, "sessions", *options)["sessions"]]
+
+    assert listed("--name", "cafe pl") == ["k"]
+    assert set(listed("--active-since", "2020-01-01")) == {"k", "other"}
+    assert listed("--active-until", "2020-01-01T00:00Z") == []
+    assert run(settings, "sessions", "--active-since", "soon").exit_code == ExitCode.USAGE
+
+
 def test_loading_pages_back_by_message_id(settings: Settings, tmp_path: Path) -> None:
     for content in "abc":
         done(settings, "append", "k", "user", content)
@@ -126,16 +140,35 @@ def test_search_finds_by_words_and_filters(settings: Settings, tmp_path: Path) -
     done(settings, "append", "k2", "assistant", "no train today")
     done(settings, "append", "k2", "user", "東京は人工知能の都")
     work_off(settings, tmp_path)
-    (hit,) = document(settings, "search", "train", "--role", "user")
+    (hit,) = document(settings, "search", "train", "--role", "user")["hits"]
     start, end = hit["marks"][0]
     assert (hit["key"], hit["snippet"][start:end]) == ("k1", "train")
-    assert [hit["key"] for hit in document(settings, "search", "人工知能")] == ["k2"]
-    assert document(settings, "search", "train", "--until", "2020-01-01") == []
-    assert len(document(settings, "search", "train", "--since", "2020-01-01T00:00Z")) == 2
+    assert [hit["key"] for hit in document(settings, "search", "人工知能")["hits"]] == ["k2"]
+    assert document(settings, "search", "train", "--until", "2020-01-01")["hits"] == []
+    assert len(document(settings, "search", "train", "--since", "2020-01-01T00:00Z")["hits"]) == 2
     result = run(settings, "search", "train")
     assert "a train to Berlin" in result.stdout
     assert "found 2 messages" in result.stderr
     assert run(settings, "search", "x", "--since", "soon").exit_code == ExitCode.USAGE
+
+
+def test_search_comes_in_pages_and_by_session(settings: Settings, tmp_path: Path) -> None:
+    for key in ("k1", "k1", "k2"):
+        done(settings, "append", key, "user", "a train")
+    work_off(settings, tmp_path)
+    page = document(settings, "search", "train", "--limit", "2")
+    rest = document(settings, "search", "train", "--limit", "2", "--cursor", page["cursor"])
+    assert len({hit["message"]["message_id"] for hit in page["hits"] + rest["hits"]}) == 3
+    assert rest["cursor"] is None
+    assert f"--cursor {page['cursor']}" in run(settings, "search", "train", "--limit", "2").stderr
+    hits = document(settings, "search", "train", "--by-session")["hits"]
+    assert {hit["key"]: hit["session_matches"] for hit in hits} == {"k1": 2, "k2": 1}
+    result = run(settings, "search", "train", "--by-session")
+    assert "2 messages found" in result.stdout
+    assert "found 2 sessions" in result.stderr
+    result = run(settings, "search", "train", "--cursor", "nonsense")
+    assert result.exit_code == ExitCode.REFUSED
+    assert "cursor" in result.stderr
 
 
 @pytest.mark.parametrize("arguments", [("load", "k"), ("search", "a"), ("sessions",)])

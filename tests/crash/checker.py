@@ -15,8 +15,9 @@ from typing import Any, Final
 import redis
 
 from producer.answers import Outcome
-from producer.messages import ChatMessage, SearchFilter, SessionInfo
+from producer.messages import ChatMessage, SessionInfo
 from producer.operations import Write
+from producer.search import SearchFilter
 from tests.backends.model import Model
 from tests.crash.ledger import Ledger, WriterRecord
 from worker.backends import SessionBackend, open_backend, store_lock

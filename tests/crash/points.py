@@ -238,10 +238,10 @@ UPKEEP_POINTS: Final = (
 )
 
 MIGRATION_POINTS: Final = (
-    Point("migration: before a file", _before(migration, "_migrate_file"), 6),
+    Point("migration: before a group", _before(migration, "_migrate_files"), 3),
     Point("migration: stored, not set aside", _before(migration, "_set_aside"), 6),
-    Point("migration: after a file", _after(migration, "_migrate_file"), 6),
-    Point("migration: inside a file", _in_the_transaction, 6),
+    Point("migration: after a group", _after(migration, "_migrate_files"), 3),
+    Point("migration: inside a group", _in_the_transaction, 6),
     Point("migration: at a write to the disk", lambda fuse: watch(_DiskFuse(fuse)), 300),
     Point("migration: power lost", _power_lost, 400),
 )

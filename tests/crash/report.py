@@ -42,7 +42,7 @@ def markdown(run: Run) -> str:
 
 def _summary(run: Run) -> Iterator[str]:
     minutes, seconds = divmod(round(run.seconds), 60)
-    yield f"`{run.command}` (seed {run.seed}) took {minutes} min {seconds} s on {os.cpu_count()} "
+    yield f"`{run.command}` (seed {run.seed}) took {minutes} min {seconds} s on {os.cpu_count()}"
     yield f"cores, with Python {platform.python_version()} and SQLite {apsw.sqlite_lib_version()}."
     yield ""
     schemes = list(run.tallies)

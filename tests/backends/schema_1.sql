@@ -1,0 +1,21 @@
+-- A database as version 1 of the schema made it, with a message in it.
+PRAGMA auto_vacuum = 2;
+PRAGMA journal_mode = wal;
+PRAGMA application_id = 1114329955;
+PRAGMA user_version = 1;
+CREATE TABLE "applied" ("op_id" BLOB NOT NULL PRIMARY KEY, "applied_at" INTEGER NOT NULL, "affected" INTEGER NOT NULL) WITHOUT ROWID;
+CREATE VIRTUAL TABLE "message_index" USING fts5 ("text", content='', contentless_delete=1, tokenize="ascii");
+CREATE TABLE "sessions" ("id" INTEGER NOT NULL PRIMARY KEY, "key" TEXT, "name" TEXT, "agent" TEXT, "channel" TEXT, "room" TEXT, "sender" TEXT, "state" TEXT NOT NULL, "turn_id" TEXT, "turn_started_at" INTEGER, "pinned" INTEGER NOT NULL, "created_at" INTEGER NOT NULL, "last_activity" INTEGER NOT NULL, "message_count" INTEGER NOT NULL);
+CREATE UNIQUE INDEX "sessionrow_key" ON "sessions" ("key");
+CREATE INDEX "sessionrow_agent" ON "sessions" ("agent");
+CREATE INDEX "sessionrow_channel" ON "sessions" ("channel");
+CREATE INDEX "sessionrow_room" ON "sessions" ("room");
+CREATE INDEX "sessionrow_sender" ON "sessions" ("sender");
+CREATE INDEX "sessionrow_state" ON "sessions" ("state");
+CREATE INDEX "sessionrow_last_activity" ON "sessions" ("last_activity");
+CREATE TABLE "messages" ("id" INTEGER NOT NULL PRIMARY KEY, "session_id" INTEGER NOT NULL, "message_id" BLOB NOT NULL, "role" TEXT NOT NULL, "content" TEXT NOT NULL, "extra" TEXT, "created_at" INTEGER NOT NULL, FOREIGN KEY ("session_id") REFERENCES "sessions" ("id") ON DELETE RESTRICT);
+CREATE INDEX "messagerow_session_id" ON "messages" ("session_id");
+CREATE UNIQUE INDEX "messagerow_message_id" ON "messages" ("message_id");
+INSERT INTO "sessions" VALUES (1, 's', 'Old', NULL, NULL, NULL, NULL, 'idle', NULL, NULL, 0, 1000, 2000, 1);
+INSERT INTO "messages" VALUES (1, 1, x'0198000000007000800000000000000a', 'user', 'hello', NULL, 1000);
+INSERT INTO "message_index"(rowid, text) VALUES (1, 'hello');

@@ -1,0 +1,313 @@
+"""What every store promises of an erasure: nothing is left, and nothing comes back."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+from producer.answers import ErasureReceipt
+from producer.errors import StoreUnusableError
+from producer.messages import ChatMessage
+from producer.operations import (
+    Append,
+    Clear,
+    Delete,
+    Describe,
+    Erase,
+    Operation,
+    Replace,
+    Rollback,
+)
+from tests.backends.conftest import Open
+from tests.backends.stores import Clock, apply_all, contents, found, keys, requests, say
+from worker.backends import SessionBackend, open_backend, store_path
+from worker.backends.base import finish
+
+EARLY, LATE = 1_000, 3_000
+ASKED = 2_000
+_NUMBERS = iter(range(1, 10_000))
+
+
+def op_id() -> str:
+    """A fresh one, as old as the operations here say they are."""
+    return f"000000000000{0x7000000000000000_8000 + next(_NUMBERS):020x}"
+
+
+def erase(key: str | None = None, sender: str | None = None, room: str | None = None) -> Erase:
+    return Erase(op_id(), ASKED, key, sender, room)
+
+
+def append(key: str, text: str, at: int) -> Append:
+    return Append(op_id(), at, key, (ChatMessage.user(text),))
+
+
+def sha256(ids: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()
+
+
+def files(store: SessionBackend) -> Iterator[Path]:
+    """All that the store has on the disk."""
+    path = store_path(store.url)
+    yield from path.iterdir() if path.is_dir() else path.parent.glob(f"{path.name}*")
+
+
+def traces(store: SessionBackend, *words: str) -> set[tuple[str, str]]:
+    """Where the words are to be found in the files, or in their names."""
+    return {
+        (file.name, word)
+        for file in files(store)
+        if file.is_file()
+        for word in words
+        if word.encode() in file.read_bytes() or word in file.name
+    }
+
+
+def _fill(store: SessionBackend) -> list[str]:
+    """Sessions of zebra in a zoo, and one of somebody else; the ids of zebra's messages."""
+    ids = []
+    for key in ("z1", "z2"):
+        store.describe(key, sender="zebra", room="zoo", name="Stripes", pinned=True)
+        ids += say(store, key, *(f"quagga {number}" for number in range(30)))
+    store.describe("other", sender="horse", room="farm")
+    say(store, "other", "hay")
+    return ids
+
+
+@pytest.mark.parametrize("subject", [{"sender": "zebra"}, {"room": "zoo"}])
+def test_an_erasure_takes_all_of_a_subject_pinned_or_not_and_nobody_elses(
+    store: SessionBackend, subject: dict[str, str]
+) -> None:
+    ids = _fill(store)
+    receipt = finish(store.erase(**subject))
+    assert (receipt.sessions, receipt.messages, receipt.op_ids) == (2, 60, 60)
+    assert receipt.messages_sha256 == sha256(ids)
+    ((name, value),) = subject.items()
+    assert (receipt.subject, receipt.subject_sha256) == (
+        name,
+        hashlib.sha256(f"{name}\0{value}".encode()).hexdigest(),
+    )
+    assert not receipt.log_is_held
+    assert keys(store) == {"other"}
+    assert contents(store, "other") == ["hay"]
+    assert found(store, "quagga") == set()
+    assert store.verify() == []
+
+
+def test_an_erasure_of_one_session_leaves_the_senders_others(store: SessionBackend) -> None:
+    ids = _fill(store)
+    receipt = finish(store.erase(key="z1"))
+    assert (receipt.sessions, receipt.messages) == (1, 30)
+    assert receipt.messages_sha256 == sha256(ids[:30])
+    assert keys(store) == {"z2", "other"}
+    assert store.verify() == []
+
+
+def test_erasing_nothing_gives_a_receipt_of_zeros(store: SessionBackend) -> None:
+    say(store, "other", "hay")
+    receipt = finish(store.erase(sender="nobody"))
+    assert (receipt.sessions, receipt.messages, receipt.op_ids) == (0, 0, 0)
+    assert receipt.messages_sha256 == sha256([])
+    assert keys(store) == {"other"}
+
+
+def _mixed(numbers: range) -> list[Operation]:
+    """Zebra's operations among others', of every size."""
+    chance, operations = random.Random(1), list[Operation]()
+    for number in numbers:
+        zebra, other = f"zebra{number % 7}", f"horse{number % 11}"
+        said = append(zebra, f"quagga{number} " + "stripe " * chance.randint(1, 1_200), EARLY)
+        attributes = {"sender": "zebrasender", "name": "Zebraname " * (number % 40 + 1)}
+        operations += [
+            append(other, "hay " * chance.randint(1, 1_500), EARLY),
+            Describe(op_id(), EARLY, other, {"name": f"name {number}", "agent": "hay" * 90}),
+            said,
+            Describe(op_id(), EARLY, zebra, attributes),
+        ]
+        if number % 3 == 0:
+            shorter = ChatMessage.user("quagga", tool="zebraextra" * (number % 30))
+            operations.append(Replace(op_id(), EARLY, zebra, shorter, said.op_id))
+        if number % 10 == 0:
+            operations.append(Rollback(op_id(), EARLY, zebra, said.op_id))
+        if number % 50 == 0:
+            operations.append(Clear(op_id(), EARLY, zebra))
+        if number % 90 == 0:
+            operations.append(Delete(op_id(), EARLY, zebra))
+    return operations
+
+
+def test_no_file_has_a_word_of_it_whatever_became_of_the_messages(url: str, clock: Clock) -> None:
+    words = ("quagga", "stripe", "zebra", "Zebraname", "zebraextra")
+    with open_backend(url, clock=clock, keep_edits=True) as store:
+        for start in range(0, 400, 10):
+            apply_all(store, _mixed(range(start, start + 10)))
+        assert {word for _, word in traces(store, *words)} == set(words)
+        slices = store.erase(sender="zebrasender")
+        for number, _ in enumerate(slices):  # with others writing meanwhile
+            apply_all(store, [append(f"horse{number % 11}", "hay " * number, LATE)])
+        assert traces(store, *words) == set()
+        assert len(keys(store)) == 11
+        assert store.verify(deep=True) == []
+    assert traces(store, *words) == set()
+
+
+def test_what_was_asked_for_before_and_arrives_later_is_dropped(store: SessionBackend) -> None:
+    apply_all(store, [append("z", "said before", EARLY), erase(key="z")])
+    late = [
+        append("z", "late", EARLY),
+        Replace(op_id(), EARLY, "z", ChatMessage.user("late")),
+        Describe(op_id(), EARLY, "z", {"name": "late"}),
+        Delete(op_id(), EARLY, "z"),
+    ]
+    assert [outcome.affected for outcome in apply_all(store, late)] == [0, 0, 0, 0]
+    assert keys(store) == set()
+    apply_all(store, [append("z", "said after", LATE), append("other", "late", EARLY)])
+    assert contents(store, "z") == ["said after"]
+    assert contents(store, "other") == ["late"]
+
+
+@pytest.mark.parametrize("is_reopened", [False, True])
+def test_the_sessions_of_an_erased_sender_keep_out_what_is_late_too(
+    open_store: Open, is_reopened: bool
+) -> None:
+    store = open_store()
+    store.describe("z", sender="zebra")
+    say(store, "z", "said before")
+    finish(store.carry_out_erasure(erase(sender="zebra")))
+    if is_reopened:
+        store.close()
+        store = open_store()
+    apply_all(store, [append("z", "late", ASKED)])
+    assert keys(store) == set()
+
+
+def test_a_late_description_tells_whose_a_session_is_and_erases_what_came_before(
+    store: SessionBackend,
+) -> None:
+    apply_all(store, [erase(sender="zebra")])
+    apply_all(store, [append("z", "late", EARLY), append("y", "late", EARLY)])
+    apply_all(store, [append("y", "said after", LATE)])
+    tell = [Describe(op_id(), EARLY, key, {"sender": "zebra"}) for key in ("z", "y")]
+    apply_all(store, tell)
+    assert keys(store) == {"y"}
+    assert contents(store, "y") == ["said after"]
+    session = store.session("y")
+    assert session is not None
+    assert session.sender is None
+    apply_all(store, [append("z", "later", EARLY)])
+    assert keys(store) == {"y"}
+    assert store.verify() == []
+
+
+def test_a_platform_that_delivers_an_erased_message_again_does_not_bring_it_back(
+    store: SessionBackend,
+) -> None:
+    store.append("z", ChatMessage.user("quagga"), dedup_key="update 1")
+    receipt = finish(store.erase(key="z"))
+    assert (receipt.messages, receipt.op_ids) == (1, 0)
+    store.append("z", ChatMessage.user("quagga"), dedup_key="update 1")
+    assert keys(store) == set()
+    store.append("z", ChatMessage.user("new"), dedup_key="update 2")
+    assert contents(store, "z") == ["new"]
+
+
+def test_an_erasure_has_its_place_in_the_order(store: SessionBackend) -> None:
+    operation = erase(sender="zebra")
+    store.describe("z", sender="zebra")
+    apply_all(
+        store,
+        [
+            append("z", "before", EARLY),
+            append("y", "before", EARLY),
+            Describe(op_id(), EARLY, "y", {"sender": "zebra"}),
+            operation,
+            append("z", "after", LATE),
+            Describe(op_id(), LATE, "y", {"sender": "zebra"}),
+            append("y", "after", LATE),
+        ],
+    )
+    assert {key: contents(store, key) for key in keys(store)} == {"z": ["after"], "y": ["after"]}
+    receipt = finish(store.carry_out_erasure(operation))
+    assert (receipt.sessions, receipt.messages) == (2, 2)
+    assert {key: contents(store, key) for key in keys(store)} == {"z": ["after"], "y": ["after"]}
+    assert traces(store, "before") == set()
+    assert store.verify() == []
+
+
+@pytest.mark.parametrize("slices", [0, 1, 2, 3, 5, 8])
+def test_an_erasure_killed_half_way_goes_on_and_tells_of_all(open_store: Open, slices: int) -> None:
+    store, ids = open_store(), []
+    for number in range(40):
+        store.describe(f"z{number}", sender="zebra")
+        ids += say(store, f"z{number}", *("quagga" for _ in range(5)))
+    operation = erase(sender="zebra")
+    apply_all(store, [operation])
+    under_way = store.carry_out_erasure(operation)
+    for _ in range(slices):
+        next(under_way, None)
+    apply_all(store, [append("z1", "after", LATE)])
+    store.close()  # and it is not told to finish
+    store = open_store()
+    receipt = finish(store.carry_out_erasure(operation))
+    assert (receipt.sessions, receipt.messages) == (40, 200)
+    assert receipt.messages_sha256 == sha256(ids)
+    assert keys(store) == {"z1"}
+    assert contents(store, "z1") == ["after"]
+    assert traces(store, "quagga", "zebra") == set()
+    assert store.verify() == []
+
+
+def test_a_finished_erasure_asked_for_again_gives_its_receipt_and_erases_no_more(
+    store: SessionBackend,
+) -> None:
+    _fill(store)
+    operation = erase(key="z1")
+    first = finish(store.carry_out_erasure(operation))
+    apply_all(store, [append("z1", "after", LATE)])
+    second = finish(store.carry_out_erasure(operation))
+    assert (first.messages, first.messages_sha256) == (second.messages, second.messages_sha256)
+    assert contents(store, "z1") == ["after"]
+
+
+def test_a_tombstone_stays_for_as_long_as_op_ids_do(store: SessionBackend, clock: Clock) -> None:
+    apply_all(store, [append("z", "quagga", EARLY), erase(key="z")])
+    clock.advance(hours=4)
+    finish(store.compact(5))
+    apply_all(store, [append("z", "late", EARLY)])
+    assert keys(store) == set()
+    clock.advance(hours=2)
+    finish(store.compact(5))
+    apply_all(store, [append("z", "very late", EARLY)])
+    assert contents(store, "z") == ["very late"]
+
+
+def test_a_clock_that_is_ahead_shuts_nobody_out(store: SessionBackend, clock: Clock) -> None:
+    ahead = Erase(op_id(), clock() + 3_600_000_000, "z")
+    apply_all(store, [append("z", "before", EARLY), ahead])
+    apply_all(store, [append("z", "after", clock() + 1)])
+    assert contents(store, "z") == ["after"]
+
+
+def test_a_store_open_for_reading_erases_nothing(store: SessionBackend) -> None:
+    say(store, "z", "quagga")
+    with (
+        open_backend(store.url, read_only=True) as reader,
+        pytest.raises(StoreUnusableError),
+    ):
+        finish(reader.erase(key="z"))
+    assert contents(store, "z") == ["quagga"]
+
+
+def test_two_erasures_of_one_session_share_it_out(store: SessionBackend) -> None:
+    ids = _fill(store)
+    by_key, by_sender = erase(key="z1"), erase(sender="zebra")
+    apply_all(store, [by_key, by_sender])
+    receipts: list[ErasureReceipt] = [
+        finish(store.carry_out_erasure(operation)) for operation in (by_sender, by_key)
+    ]
+    assert [receipt.messages for receipt in receipts] == [30, 30]
+    assert [receipt.messages_sha256 for receipt in receipts] == [sha256(ids[30:]), sha256(ids[:30])]
+    assert requests.erase("z1", None, None).subject == ("key", "z1")

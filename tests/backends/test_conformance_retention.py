@@ -1,0 +1,535 @@
+"""What every store promises of retention rules, the archive, and what comes back from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from producer.answers import CleanupReport, RestoreReport
+from producer.errors import OperationRefusedError
+from producer.ids import new_op_id
+from producer.messages import ChatMessage
+from producer.operations import Restore
+from tests.backends.conftest import Open
+from tests.backends.interruptions import failing, killed_at
+from tests.backends.stores import Clock, apply_all, contents, found, keys, requests, say
+from tests.backends.test_exchanges import EXTRAS, pairs
+from worker.archive import Archive
+from worker.archive_disk import ArchiveError
+from worker.backends import SessionBackend, open_backend
+from worker.backends.base import finish
+from worker.restore import restore
+from worker.retention import Retention
+
+Rules = Callable[..., Retention]
+
+
+@pytest.fixture
+def rules(tmp_path: Path) -> Rules:
+    """Retention by the text of its file."""
+
+    def load(text: str) -> Retention:
+        path = tmp_path / "retention.toml"
+        path.write_text(text)
+        return Retention.load(path, None)
+
+    return load
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Archive:
+    return Archive(tmp_path / "archive")
+
+
+def bring_back(store: SessionBackend, archive: Archive, key: str, **options: Any) -> RestoreReport:
+    return finish(restore(store, archive, Restore(new_op_id(), 0, key, **options)))
+
+
+def by_rule(report: CleanupReport) -> dict[str, tuple[int, int, int]]:
+    return {rule.rule: (rule.sessions, rule.messages, rule.capped) for rule in report.rules}
+
+
+MANY_RULES = """
+    [default]
+    ttl = "10h"
+    [[rule]]
+    channel = "slack"
+    ttl = "20h"
+    [[rule]]
+    channel = "slack"
+    room = "legal-*"
+    ttl = "forever"
+    [[rule]]
+    sender = "bot"
+    ttl = "1h"
+    [[rule]]
+    key = "log*"
+    keep_messages = 3
+"""
+
+
+def test_each_session_goes_by_its_own_rule_and_the_report_says_which(
+    store: SessionBackend, clock: Clock, rules: Rules
+) -> None:
+    for key in ("plain", "slack", "legal", "bot", "pinned", "log", "log idle"):
+        say(store, key, *"abcde")
+    store.describe("slack", channel="slack")
+    store.describe("legal", channel="slack", room="legal-1")
+    store.describe("bot", sender="bot")
+    store.describe("pinned", sender="bot", pinned=True)
+    clock.advance(hours=5)
+    say(store, "log", "f")
+    clock.advance(hours=5, micros=1)
+    retention = rules(MANY_RULES)
+    dry = finish(store.cleanup(retention, dry_run=True))
+    assert keys(store) == {"plain", "slack", "legal", "bot", "pinned", "log", "log idle"}
+    wet = finish(store.cleanup(retention))
+    assert keys(store) == {"slack", "legal", "pinned", "log"}
+    assert contents(store, "log") == ["d", "e", "f"]
+    assert contents(store, "pinned") == list("abcde")
+    assert by_rule(wet) == by_rule(dry) == {
+        "default": (1, 5, 0), "sender=bot": (1, 5, 0), "key=log*": (1, 5, 3),
+    }  # fmt: skip
+    assert set(wet.details) == set(dry.details)
+    assert (wet.sessions, wet.messages, wet.capped) == (3, 15, 3)
+    assert {(d.key, d.rule, round(d.idle_hours), d.messages, d.is_whole) for d in dry.details} == {
+        ("plain", "default", 10, 5, True),
+        ("bot", "sender=bot", 10, 5, True),
+        ("log idle", "key=log*", 10, 5, True),
+        ("log", "key=log*", 5, 3, False),
+    }
+    clock.advance(hours=10)
+    assert set(finish(store.cleanup(retention)).keys) == {"slack", "log"}
+    clock.advance(hours=10_000)
+    finish(store.cleanup(retention))
+    assert keys(store) == {"legal", "pinned"}
+    assert store.verify() == []
+
+
+def test_a_cap_takes_the_oldest_messages_and_nothing_else(
+    open_store: Open, clock: Clock, rules: Rules
+) -> None:
+    with open_store() as store:
+        ids = store.append("s", *(ChatMessage.user(f"m{number}") for number in range(9)))
+        store.describe("s", name="named")
+        before = store.session("s")
+        clock.advance(hours=1)
+        report = finish(store.cleanup(rules("[default]\nkeep_messages = 4")))
+        assert (report.sessions, report.capped, report.ttl_hours) == (0, 5, None)
+        assert contents(store, "s") == ["m5", "m6", "m7", "m8"]
+        assert found(store, "m1") == set()
+        assert found(store, "m7") == {"m7"}
+        after = store.session("s")
+        assert before is not None
+        assert after is not None
+        assert (after.last_activity, after.name) == (before.last_activity, "named")
+        assert after.message_count == 4
+    with open_store() as store:
+        assert contents(store, "s") == ["m5", "m6", "m7", "m8"]
+        assert store.remove("s", ids[0]) is False
+        assert store.remove("s", ids[6]) is True
+        say(store, "s", "m9")
+        assert contents(store, "s") == ["m5", "m7", "m8", "m9"]
+        assert store.verify() == []
+
+
+def test_op_ids_of_capped_messages_stay_known(
+    open_store: Open, clock: Clock, rules: Rules, archive: Archive
+) -> None:
+    sent = [requests.append("s", (ChatMessage.user(str(n)),) * 2, None) for n in range(4)]
+    with open_store() as store:
+        apply_all(store, sent)
+        finish(store.cleanup(rules("[default]\nkeep_messages = 3"), archive=archive))
+        assert contents(store, "s") == ["2", "3", "3"]
+    with open_store() as store:
+        assert all(outcome.duplicate for outcome in apply_all(store, sent))
+        assert contents(store, "s") == ["2", "3", "3"]
+        assert bring_back(store, archive, "s").messages == 5
+        assert all(outcome.duplicate for outcome in apply_all(store, sent))
+        assert contents(store, "s") == list("00112233")
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "jsonl"])
+@settings(max_examples=20, deadline=None)
+@given(st.lists(EXTRAS, min_size=1, max_size=12), st.integers(1, 12), st.booleans())
+def test_a_cap_never_tears_a_call_from_its_result(
+    kind: str,
+    tmp_path_factory: pytest.TempPathFactory,
+    extras: list[dict[str, Any] | None],
+    keep: int,
+    with_archive: bool,
+) -> None:
+    directory = tmp_path_factory.mktemp("cap")
+    path = directory / "retention.toml"
+    path.write_text(f"[default]\nkeep_messages = {keep}")
+    archive = Archive(directory / "archive") if with_archive else None
+    with open_backend(f"{kind}://{directory / 'store'}") as store:
+        messages = [ChatMessage("x", str(n), extra) for n, extra in enumerate(extras)]
+        store.append("s", *messages)
+        report = finish(store.cleanup(Retention.load(path, None), archive=archive))
+        left = contents(store, "s")
+        gone = len(extras) - len(left)
+        assert left == [str(number) for number in range(gone, len(extras))]
+        wanted = max(0, len(extras) - keep)
+        torn = pairs(extras)
+        sound = [
+            cut
+            for cut in range(wanted + 1)
+            if not any(call < cut <= result for call, result in torn)
+        ]
+        assert gone == report.capped == max(sound)
+        assert store.verify() == []
+        if archive is not None and gone:
+            bring_back(store, archive, "s")
+            assert contents(store, "s") == [str(number) for number in range(len(extras))]
+
+
+def test_a_large_session_is_capped_in_slices_and_comes_back(
+    open_store: Open, clock: Clock, rules: Rules, archive: Archive
+) -> None:
+    with open_store() as store:
+        texts = [f"m{number}" for number in range(3_000)]
+        store.append("s", *(ChatMessage.user(text) for text in texts))
+        slices = store.cleanup(rules("[default]\nkeep_messages = 10"), archive=archive)
+        said = []
+        for number, _ in enumerate(slices):
+            said.append(f"meanwhile {number}")
+            say(store, "s", said[-1])
+        assert said
+        left = contents(store, "s")
+        assert left == [*texts, *said][-len(left) :]
+        assert 10 <= len(left) <= 10 + len(said)
+        assert bring_back(store, archive, "s").messages == 3_000 + len(said) - len(left)
+        assert contents(store, "s") == [*texts, *said]
+        assert store.verify() == []
+    with open_store() as store:
+        assert contents(store, "s") == [*texts, *said]
+        assert found(store, "m17") == {"m17"}
+
+
+def full_session(store: SessionBackend, clock: Clock) -> None:
+    """A session with all there is to one."""
+    ids = store.append("s", ChatMessage.user("a", n=[1, None]), ChatMessage("odd role", ""))
+    say(store, "s", "日本語", "gone", "last")
+    store.remove_last("s")
+    store.replace("s", ChatMessage.assistant("replaced"), ids[0])
+    clock.advance(seconds=7)
+    store.describe("s", name="N", agent="A", channel="C", room="R", sender="S")
+    store.describe("s", state="running", turn_id="T")
+
+
+def test_what_comes_back_is_exactly_what_went(
+    open_store: Open, clock: Clock, archive: Archive
+) -> None:
+    with open_store() as store:
+        full_session(store, clock)
+        say(store, "other", "x")
+        before = store.load("s"), store.session("s")
+        clock.advance(hours=2)
+        assert finish(store.cleanup(1, archive=archive)).sessions == 2
+        assert keys(store) == set()
+        assert found(store, "日本語") == set()
+        report = bring_back(store, archive, "s")
+        assert (report.key, report.messages, report.present) == ("s", 4, 0)
+        assert (store.load("s"), store.session("s")) == before
+        assert found(store, "日本語") == {"日本語"}
+    with open_store() as store:
+        assert (store.load("s"), store.session("s")) == before
+        assert store.verify() == []
+        say(store, "s", "next")
+        assert contents(store, "s") == ["replaced", "", "日本語", "gone", "next"]
+
+
+def test_earlier_versions_of_messages_come_back_too(
+    url: str, clock: Clock, archive: Archive
+) -> None:
+    with open_backend(url, clock=clock, keep_edits=True) as store:
+        say(store, "s", "first")
+        store.replace("s", ChatMessage.user("second", n=1))
+        store.replace("s", ChatMessage.user("third"))
+        before = store.load("s", include_edits=True)
+        assert len(before[0].edits) == 2
+        clock.advance(hours=2)
+        finish(store.cleanup(1, archive=archive))
+        bring_back(store, archive, "s")
+        assert store.load("s", include_edits=True) == before
+        say(store, "s", "fourth")
+        clock.advance(hours=2)
+        finish(store.cleanup(1, archive=archive))
+        say(store, "s", "fifth")
+        bring_back(store, archive, "s")
+        assert store.load("s", include_edits=True)[:1] == before
+        assert store.verify() == []
+
+
+def test_a_session_without_messages_comes_back(
+    store: SessionBackend, clock: Clock, archive: Archive
+) -> None:
+    store.describe("s", name="N")
+    before = store.session("s")
+    clock.advance(hours=2)
+    finish(store.cleanup(1, archive=archive))
+    assert store.session("s") is None
+    bring_back(store, archive, "s")
+    assert store.session("s") == before
+
+
+def test_coming_back_twice_doubles_nothing(
+    store: SessionBackend, clock: Clock, archive: Archive
+) -> None:
+    say(store, "s", "a", "b")
+    clock.advance(hours=2)
+    finish(store.cleanup(1, archive=archive))
+    bring_back(store, archive, "s")
+    again = bring_back(store, archive, "s")
+    assert (again.messages, again.present) == (0, 2)
+    say(store, "s", "c")
+    store.remove_last("s")
+    bring_back(store, archive, "s")
+    assert contents(store, "s") == ["a", "b"]
+    operation = Restore(new_op_id(), 0, "s")
+    store.clear("s")
+    assert finish(restore(store, archive, operation)).messages == 2
+    store.clear("s")
+    finish(restore(store, archive, operation))
+    assert contents(store, "s") == [], "the job came again, after it had been carried out"
+
+
+def test_what_comes_back_stands_before_what_was_said_since(
+    open_store: Open, clock: Clock, archive: Archive
+) -> None:
+    with open_store() as store:
+        say(store, "s", "a", "b")
+        store.describe("s", name="Old", channel="C")
+        began = store.session("s")
+        clock.advance(hours=2)
+        finish(store.cleanup(1, archive=archive))
+        ids = say(store, "s", "c", "d")
+        store.describe("s", name="New")
+        live = store.session("s")
+        assert bring_back(store, archive, "s").messages == 2
+        assert contents(store, "s") == ["a", "b", "c", "d"]
+        store.remove("s", ids[0])
+        assert store.remove_last("s")
+    with open_store() as store:
+        say(store, "s", "e")
+        assert contents(store, "s") == ["a", "b", "e"]
+        assert found(store, "d") == set()
+        session = store.session("s")
+        assert began is not None
+        assert live is not None
+        assert session is not None
+        assert (session.name, session.channel) == ("New", None)
+        assert session.created_at == began.created_at
+        assert session.last_activity == live.last_activity
+        assert store.verify() == []
+
+
+def test_it_can_come_back_as_another_session_and_pinned(
+    store: SessionBackend, clock: Clock, archive: Archive
+) -> None:
+    say(store, "s", "a", "b")
+    clock.advance(hours=2)
+    finish(store.cleanup(1, archive=archive))
+    say(store, "s", "c")
+    assert bring_back(store, archive, "s", into="s/old", pin=True).key == "s/old"
+    assert (contents(store, "s"), contents(store, "s/old")) == (["c"], ["a", "b"])
+    clock.advance(hours=2)
+    assert finish(store.cleanup(1)).keys == ("s",)
+    bring_back(store, archive, "s")
+    assert contents(store, "s/old") == ["a", "b"]
+
+
+def test_messages_that_are_still_there_do_not_come_to_another_session(
+    store: SessionBackend, clock: Clock, archive: Archive
+) -> None:
+    say(store, "s", "a", "b")
+    clock.advance(hours=2)
+    finish(store.cleanup(1, archive=archive))
+    bring_back(store, archive, "s")
+    report = bring_back(store, archive, "s", into="copy")
+    assert (report.messages, report.present) == (0, 2)
+    assert contents(store, "copy") == []
+
+
+def test_what_went_at_different_times_comes_back_in_order(
+    store: SessionBackend, clock: Clock, archive: Archive, rules: Rules
+) -> None:
+    capped = rules('[default]\nttl = "1h"\nkeep_messages = 2')
+    for first in (1, 4):
+        say(store, "s", *map(str, range(first, first + 3)))
+        finish(store.cleanup(capped, archive=archive))
+    clock.advance(hours=2)
+    finish(store.cleanup(capped, archive=archive))
+    say(store, "s", "7")
+    clock.advance(hours=2)
+    finish(store.cleanup(capped, archive=archive))
+    assert len(archive.files()) == 4
+    assert bring_back(store, archive, "s").messages == 7
+    assert contents(store, "s") == list("1234567")
+
+
+def test_what_was_rolled_back_after_it_came_back_stays_away(
+    store: SessionBackend, clock: Clock, archive: Archive
+) -> None:
+    ids = say(store, "s", "a", "b", "c")
+    clock.advance(hours=2)
+    finish(store.cleanup(1, archive=archive))
+    bring_back(store, archive, "s")
+    store.remove("s", ids[1])
+    store.replace("s", ChatMessage.user("C"), ids[2])
+    clock.advance(hours=2)
+    finish(store.cleanup(1, archive=archive))
+    bring_back(store, archive, "s")
+    assert contents(store, "s") == ["a", "C"]
+
+
+def test_a_session_that_no_file_has_is_refused(store: SessionBackend, archive: Archive) -> None:
+    with pytest.raises(OperationRefusedError, match="restore --list"):
+        bring_back(store, archive, "nobody")
+    with pytest.raises(OperationRefusedError, match="BACKSCROLL_ARCHIVE"):
+        finish(restore(store, None, Restore(new_op_id(), 0, "s")))
+    with pytest.raises(ArchiveError, match="no file of the archive"):
+        bring_back(store, archive, "s", file="../../etc/passwd")
+
+
+def test_what_was_erased_does_not_come_back_from_a_file_that_was_elsewhere(
+    store: SessionBackend, clock: Clock, archive: Archive
+) -> None:
+    say(store, "s", "a")
+    store.describe("s", sender="somebody")
+    clock.advance(hours=2)
+    finish(store.cleanup(1, archive=archive))
+    clock.advance(hours=2)
+    finish(store.erase(sender="somebody"))
+    with pytest.raises(OperationRefusedError, match="has no session"):
+        bring_back(store, archive, "s")
+
+
+def test_a_damaged_file_is_an_error_and_changes_nothing(
+    store: SessionBackend, clock: Clock, archive: Archive
+) -> None:
+    say(store, "s", "a", "b")
+    clock.advance(hours=2)
+    finish(store.cleanup(1, archive=archive))
+    (file,) = archive.files()
+    content = bytearray(file.data.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.data.write_bytes(content)
+    with pytest.raises(ArchiveError, match="is damaged: its SHA-256"):
+        bring_back(store, archive, "s")
+    assert store.session("s") is None
+
+
+def test_a_session_written_to_while_it_is_archived_stays_and_leaves_the_archive(
+    store: SessionBackend, clock: Clock, archive: Archive
+) -> None:
+    apply_all(
+        store,
+        [requests.append(f"s{n}", (ChatMessage.user("old"),), None) for n in range(600)],
+    )
+    clock.advance(hours=2)
+    active, pinned, described = "s1", "s2", "s3"
+    slices = store.cleanup(1, archive=archive)
+    for _ in slices:
+        if store.exists(active) and contents(store, active) == ["old"]:
+            say(store, active, "new")
+            store.describe(pinned, pinned=True)
+            store.describe(described, channel="another")
+            break
+    report = finish(slices)
+    assert contents(store, active) == ["old", "new"]
+    assert contents(store, pinned) == ["old"]
+    assert report.sessions == 600 - len(keys(store))
+    for file in archive.files():
+        assert not {active, pinned} & file.check().keys.keys()
+    assert archive.verify() == []
+    assert store.verify() == []
+
+
+def everything(store: SessionBackend, archive: Archive) -> dict[str, list[ChatMessage]]:
+    """All messages of all sessions, when what the archive has is back."""
+    names = {key for file in archive.files() for key in file.check().keys}
+    for key in names:
+        bring_back(store, archive, key)
+    return {key: store.load(key) for key in keys(store)}
+
+
+CAP_AND_TTL = '[default]\nttl = "1h"\n[[rule]]\nkey = "cap"\nttl = "none"\nkeep_messages = 2'
+
+
+def prepare(url: str, clock: Clock) -> dict[str, list[ChatMessage]]:
+    with open_backend(url, clock=clock) as store:
+        for key in ("a", "b", "cap"):
+            say(store, key, *"12345")
+        return {key: store.load(key) for key in keys(store)}
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "jsonl"])
+def test_killed_at_any_step_it_loses_and_doubles_nothing(
+    kind: str, tmp_path: Path, rules: Rules
+) -> None:
+    retention = rules(CAP_AND_TTL)
+    for step in range(0, 400, 1 if kind == "sqlite" else 2):
+        clock, archive = Clock(), Archive(tmp_path / f"archive{step}")
+        url = f"{kind}://{tmp_path / f'store{step}'}"
+        before = prepare(url, clock)
+        clock.advance(hours=2)
+
+        def clean(url: str = url, clock: Clock = clock, archive: Archive = archive) -> None:
+            with open_backend(url, clock=clock) as store:
+                for _ in store.cleanup(retention, archive=archive):
+                    (tmp_path / "slice").touch()  # a step of its own: between two slices
+
+        was_killed = killed_at(step, clean)
+        with open_backend(url, clock=clock) as store:
+            there = {key: store.load(key) for key in keys(store)}
+            assert archive.verify() == []
+            if was_killed and step % 2:
+                finish(store.cleanup(retention, archive=archive))
+                assert keys(store) == {"cap"}
+            assert all(set(map(_id, there[key])) <= set(map(_id, before[key])) for key in there)
+            assert everything(store, archive) == before
+            assert store.verify() == []
+        if not was_killed:
+            break
+    assert step > 15
+
+
+def _id(message: ChatMessage) -> str | None:
+    return message.message_id
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "jsonl"])
+def test_while_the_archives_disk_is_full_nothing_goes(
+    kind: str, tmp_path: Path, rules: Rules
+) -> None:
+    retention, clock = rules(CAP_AND_TTL), Clock()
+    url, archive = f"{kind}://{tmp_path / 'store'}", Archive(tmp_path / "archive")
+    before = prepare(url, clock)
+    clock.advance(hours=2)
+    with open_backend(url, clock=clock) as store:
+        archive.directory.mkdir()
+        for step in range(3):
+            with failing(step), pytest.raises(ArchiveError, match="nothing was deleted"):
+                finish(store.cleanup(retention, archive=archive))
+            assert {key: store.load(key) for key in keys(store)} == before
+            assert archive.files() == []
+            say(store, "other", "goes on")
+            store.delete("other")
+        assert finish(store.cleanup(retention, archive=archive)).sessions == 2
+        assert everything(store, archive) == before
+
+
+def test_a_dry_run_writes_no_archive(store: SessionBackend, clock: Clock, archive: Archive) -> None:
+    say(store, "s", "a")
+    clock.advance(hours=2)
+    assert finish(store.cleanup(1, archive=archive, dry_run=True)).sessions == 1
+    assert not archive.directory.exists()
+    assert finish(store.cleanup(5, archive=archive)).sessions == 0
+    assert not archive.directory.exists(), "nor does a cleanup that has nothing to remove"

@@ -1,0 +1,172 @@
+"""How SQLite finds what is read: by index, whatever it knows or does not know of the tables."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import apsw
+import pytest
+
+from producer.errors import OperationRefusedError
+from producer.messages import ChatMessage, from_micros
+from tests.backends.stores import Clock, apply_all, requests
+from tests.backends.test_conformance_listing import FILTERS, all_keys, fill, pages, passes
+from worker.backends import SessionBackend, open_backend
+from worker.backends.sqlite import SqliteBackend, listing
+
+Read = Callable[[SessionBackend], object]
+
+_LATER: Final = from_micros(1_750_000_000_000_003)
+
+READS: Final[dict[str, Read]] = {
+    "load": lambda store: store.load("busy", limit=50),
+    "load all": lambda store: store.load("busy"),
+    "load before": lambda store: store.load(
+        "busy", limit=5, before=store.load("busy", limit=1)[0].message_id
+    ),
+    "load with edits": lambda store: store.load("busy", limit=5, include_edits=True),
+    "rollback": lambda store: store.remove_last("busy"),
+    "session": lambda store: store.session("busy"),
+    "sessions": lambda store: store.sessions(limit=2),
+    "sessions, a range": lambda store: store.sessions(active_since=_LATER, active_until=_LATER),
+    "sessions, the second page": lambda store: store.sessions(
+        limit=2, cursor=store.sessions(limit=2).cursor
+    ),
+    "channel": lambda store: store.sessions(channel="slack"),
+    "room": lambda store: store.sessions(room="r1"),
+    "sender": lambda store: store.sessions(sender="me"),
+    "agent": lambda store: store.sessions(agent="main"),
+    "state": lambda store: store.sessions(state="running"),
+    "pinned": lambda store: store.sessions(pinned=True),
+    "name": lambda store: store.sessions(name="plan"),
+    "all of them": lambda store: store.sessions(
+        channel="slack", room="r1", sender="me", agent="main", state="running", pinned=True,
+        stuck_seconds=0, name="plan", active_since=_LATER,
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture
+def store(tmp_path: Path, clock: Clock) -> Iterator[SqliteBackend]:
+    """Many sessions that hardly differ, and a few messages; as unlike an even spread as can be."""
+    with open_backend(f"sqlite://{tmp_path / 'store.db'}", clock=clock) as opened:
+        assert isinstance(opened, SqliteBackend)
+        said = tuple(ChatMessage.user("x") for _ in range(60))
+        for key in ("busy", "other"):
+            apply_all(opened, [requests.append(key, said, None)])
+        fill(opened, clock)
+        yield opened
+
+
+@contextmanager
+def traced(store: SqliteBackend) -> Iterator[list[tuple[str, Any]]]:
+    """The statements that the store carries out, with their values."""
+    statements: list[tuple[str, Any]] = []
+
+    def note(_cursor: apsw.Cursor, sql: str, values: Any) -> bool:
+        statements.append((sql, values))
+        return True
+
+    store._connection.exec_trace = note
+    try:
+        yield statements
+    finally:
+        store._connection.exec_trace = None
+
+
+def plans(store: SqliteBackend, read: Read) -> list[str]:
+    """Each SELECT that answers `read`, as SQLite plans it, in one line."""
+    with traced(store) as statements:
+        read(store)
+    return [
+        " | ".join(
+            str(row[3]) for row in store._connection.execute(f"EXPLAIN QUERY PLAN {sql}", values)
+        )
+        for sql, values in statements
+        if sql.startswith("SELECT")
+    ]
+
+
+def goes_through_everything(plan: str) -> bool:
+    """Whether a table is read from one end until there is enough."""
+    scans = re.search(r"SCAN (?!\(|name_index VIRTUAL TABLE INDEX 0:M)", plan)
+    stretches = re.search(r"USING INTEGER PRIMARY KEY \(rowid[<>]", plan)
+    return bool(scans or stretches)
+
+
+@pytest.mark.parametrize("is_analyzed", [False, True])
+@pytest.mark.parametrize("few", [listing.FEW, 1])
+def test_every_read_goes_by_index(
+    store: SqliteBackend, monkeypatch: pytest.MonkeyPatch, is_analyzed: bool, few: int
+) -> None:
+    monkeypatch.setattr(listing, "FEW", few)
+    if is_analyzed:
+        store._connection.execute("ANALYZE")
+    for name, read in READS.items():
+        found = plans(store, read)
+        assert found, name
+        for plan in found:
+            assert not goes_through_everything(plan), (name, plan)
+
+
+@pytest.mark.parametrize(
+    "read", ["load", "load all", "load before", "sessions", "sessions, the second page"]
+)
+def test_what_has_an_order_by_its_index_is_not_sorted(store: SqliteBackend, read: str) -> None:
+    assert not any("TEMP B-TREE" in plan for plan in plans(store, READS[read]))
+
+
+def test_dropping_any_index_of_a_read_is_noticed(store: SqliteBackend) -> None:
+    connection = store._connection
+    rows: list[Any] = connection.execute(
+        "SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL"
+        " AND tbl_name IN ('messages', 'sessions')"
+    ).fetchall()
+    assert len(rows) >= 10
+    for index, sql in rows:
+        connection.execute(f"DROP INDEX {index}")
+        assert is_noticed(store), index
+        connection.execute(sql)
+    assert not is_noticed(store)
+
+
+def is_noticed(store: SqliteBackend) -> bool:
+    for read in READS.values():
+        try:
+            if any(goes_through_everything(plan) for plan in plans(store, read)):
+                return True
+        except OperationRefusedError:  # a statement that names its index
+            return True
+    return False
+
+
+@pytest.mark.parametrize("few", [1, 3, 7])
+def test_the_way_a_page_is_found_does_not_show(
+    store: SqliteBackend, clock: Clock, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    everything = [info for page in pages(store, 1_000) for info in page]
+    monkeypatch.setattr(listing, "FEW", few)
+    for where in FILTERS:
+        expected = [info.key for info in everything if passes(info, where, clock)]
+        for limit in (1, 2, 40):
+            assert all_keys(store, limit, **where) == expected, (where, limit)
+
+
+def test_a_new_store_and_a_migrated_one_find_names_alike(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "store.db"
+    with open_backend(f"sqlite://{path}", clock=clock) as store:
+        store.describe("s", name="Café plans")
+    with closing(apsw.Connection(str(path))) as connection:  # as version 1 was
+        connection.execute("DROP TABLE name_index")
+        connection.execute("DROP TRIGGER session_name_gone")
+        connection.execute("DROP INDEX sessionrow_pinned")
+        connection.pragma("user_version", 1)
+    with open_backend(f"sqlite://{path}", clock=clock) as store:
+        assert [info.key for info in store.sessions(name="cafe").sessions] == ["s"]
+        assert store.verify() == []
+        store.delete("s")
+        assert store.verify() == []

@@ -1,0 +1,164 @@
+"""`export`, `import` and `load --edits`, as somebody types them."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import redis
+
+from producer import AsyncProducer, ChatMessage, Producer
+from tests.cli.command import document, done, in_terminal, options, run, without_styles
+from tests.processes import running_worker
+from worker.backends import open_backend, store_lock
+from worker.cli.exit_codes import ExitCode
+from worker.settings import Settings
+
+
+@pytest.fixture
+def filled(settings: Settings) -> Settings:
+    with open_backend(settings.store, keep_edits=True) as store:
+        store.append("a", ChatMessage.user("first\x1b[2J"))
+        store.replace("a", ChatMessage.user("second"))
+        store.append("b", ChatMessage.user("other"))
+        store.describe("b", channel="slack")
+    return settings
+
+
+@pytest.fixture
+def empty(settings: Settings, tmp_path: Path) -> Settings:
+    return replace(settings, store=f"jsonl://{tmp_path / 'other'}")
+
+
+def test_an_export_is_imported_once(filled: Settings, empty: Settings, tmp_path: Path) -> None:
+    path = tmp_path / "backup.jsonl"
+    done(filled, "export", "--output", str(path))
+    assert path.read_text() == done(filled, "export")
+    shown = done(empty, "import", str(path))
+    assert [line.split()[-1] for line in shown.splitlines()] == ["count", "2", "2", "0", "0", "0"]
+    assert document(empty, "import", str(path)) == {
+        "sessions": 0, "messages": 0, "known": 2, "refused": [], "left_out": [],
+    }  # fmt: skip
+    assert done(empty, "export") == path.read_text()
+
+
+def test_an_export_may_come_through_a_pipe(filled: Settings, empty: Settings) -> None:
+    exported = done(filled, "export")
+    assert "sessions                    2" in done(empty, "import", "-", given=exported)
+    assert done(empty, "export") == exported
+
+
+def test_sessions_are_chosen_by_name_and_filter(filled: Settings) -> None:
+    assert done(filled, "export", "b", "--format", "openai") == (
+        '{"messages":[{"role":"user","content":"other"}]}\n'
+    )
+    assert "other" in done(filled, "export", "--channel", "slack", "--format", "markdown")
+    assert '"key"' not in done(filled, "export", "--until", "2020-01-01")
+    result = run(filled, "export", "b", "nobody")
+    assert result.exit_code == ExitCode.FAILED
+    assert "there is no session 'nobody'" in result.stderr
+
+
+def test_an_output_that_cannot_be_written_leaves_what_was_there(
+    filled: Settings, tmp_path: Path
+) -> None:
+    missing = run(filled, "export", "--output", str(tmp_path / "no" / "x"))
+    assert missing.exit_code == ExitCode.FAILED
+    assert "No such file or directory" in missing.stderr
+    path = tmp_path / "full.html"
+    path.write_text("before")
+    with open_backend(filled.store) as store:
+        store.append("large", ChatMessage.user("x" * 200_000))
+
+    def nearly_full() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    command = [sys.executable, "-m", "worker.cli", *options(filled), "export", "--format", "html"]
+    result = subprocess.run(
+        [*command, "--output", str(path)],
+        preexec_fn=nearly_full,
+        capture_output=True,
+        check=False,
+    )
+    assert result.returncode == ExitCode.FAILED, result.stderr
+    assert b"File too large" in result.stderr
+    assert path.read_text() == "before"
+    assert [each.name for each in tmp_path.iterdir() if "full" in each.name] == ["full.html"]
+
+
+def test_a_bad_import_says_which_line_and_fails(empty: Settings, tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_text('{"backscroll_export":1}\n{"session":{"key":"a"}}\n')
+    result = run(empty, "import", str(path), str(tmp_path / "none"))
+    assert result.exit_code == ExitCode.FAILED
+    assert f"refused: {path}:2: created_at: is missing" in result.stderr
+    assert f"{tmp_path / 'none'}: No such file" in result.stderr
+
+
+def test_an_import_does_not_go_past_a_worker(filled: Settings, tmp_path: Path) -> None:
+    lock = store_lock(filled.store)
+    lock.acquire()
+    try:
+        result = run(filled, "import", str(tmp_path / "x"))
+    finally:
+        lock.close()
+    assert result.exit_code == ExitCode.STORE
+    assert "stop the worker, then import" in result.stderr
+
+
+def test_long_work_has_a_bar_on_a_terminal(filled: Settings, tmp_path: Path) -> None:
+    with open_backend(filled.store) as store:
+        store.append("long", *(ChatMessage.user("x") for _ in range(5_000)))
+    path = str(tmp_path / "backup.jsonl")
+    code, shown = in_terminal(filled, "export", "--output", path)
+    assert (code, "exporting" in without_styles(shown)) == (0, True)
+    other = replace(filled, store=f"sqlite://{tmp_path / 'other.db'}")
+    code, shown = in_terminal(other, "import", path)
+    assert code == 0
+    assert "importing" in without_styles(shown)
+    assert "5,002" in shown
+
+
+def test_where_the_store_is_elsewhere_the_worker_is_asked(
+    filled: Settings, client: redis.Redis, tmp_path: Path
+) -> None:
+    with open_backend(filled.store) as store:
+        store.append("long", *(ChatMessage.user(str(number)) for number in range(2_500)))
+    with running_worker(filled, client, tmp_path / "worker.log"):
+        away = replace(filled, store=f"sqlite://{tmp_path / 'nowhere.db'}")
+        assert done(away, "export") == done(filled, "export")
+        result = run(replace(away, queue="none"), "export")
+        assert result.exit_code == ExitCode.NOT_CONFIRMED
+
+
+async def loaded_async(settings: Settings) -> list[ChatMessage]:
+    async with AsyncProducer(settings.redis_url) as history:
+        return await history.load("k", include_edits=True)
+
+
+def test_edits_are_kept_and_come_through_the_queue(
+    settings: Settings,
+    producer: Producer,
+    client: redis.Redis,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("BACKSCROLL_KEEP_EDITS", "1")
+    with running_worker(settings, client, tmp_path / "worker.log"):
+        producer.append("k", ChatMessage.user("a\x1b[2J"))
+        producer.replace("k", ChatMessage.user("b"), ack="stored")
+        (message,) = producer.load("k", include_edits=True)
+        assert [edit.content for edit in message.edits] == ["a\x1b[2J"]
+        assert producer.load("k")[0].edits == ()
+        assert asyncio.run(loaded_async(settings)) == [message]
+        shown = done(settings, "load", "k", "--edits")
+        assert "until" in shown
+        assert "a␛[2J" in shown
+        (told,) = document(settings, "load", "k", "--edits")
+        assert told["edits"][0]["content"] == "a\x1b[2J"
+        assert "a␛" not in done(settings, "load", "k")

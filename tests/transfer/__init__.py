@@ -1,0 +1,1 @@
+"""Sessions out of one store and into another."""

@@ -1,0 +1,229 @@
+"""Transcripts and training data: whole, readable, and harmless whatever people wrote."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from pathlib import Path
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from producer.messages import ChatMessage, EarlierVersion, SessionInfo
+from tests.transfer.sessions import anything, everything, messages, take
+from worker.export import FORMATS
+from worker.export.sessions import ExportedSession
+from worker.export.text import blocks
+
+NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
+HOSTILE = "<script>alert(1)</script></pre></article><img src=x onerror=alert(1)>"
+
+
+def rendered(form: str, *said: ChatMessage, **attributes: object) -> str:
+    info = SessionInfo("k", NOON, NOON, len(said), **attributes)  # type: ignore[arg-type]
+    return b"".join(FORMATS[form]([ExportedSession(info, said)])).decode()
+
+
+def at(day: int, text: str, role: str = "user") -> ChatMessage:
+    return ChatMessage(role, text, created_at=datetime(2026, 3, day, 12, tzinfo=UTC))
+
+
+class Page(HTMLParser):
+    """What a browser makes of a page: its elements, and the text in each kind of them."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.code = ""
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+        if "pre" in self.open:
+            self.code += data
+
+
+OURS = {
+    "html", "head", "meta", "title", "style", "body", "section", "header", "h1", "h2", "h3", "dl",
+    "div", "dt", "dd", "time", "article", "span", "pre", "code", "a", "details", "summary",
+    "footer", "nav", "ol", "li", "small",
+}  # fmt: skip
+
+
+def assert_harmless(page: Page) -> None:
+    assert set(page.tags) <= OURS
+    assert page.open == []
+    assert not any(name.startswith("on") for name, _ in page.attributes)
+    links = [value or "" for name, value in page.attributes if name in ("href", "src")]
+    assert all(link.startswith(("https://", "http://", "#s")) for link in links)
+
+
+@settings(max_examples=60, deadline=None)
+@given(said=st.lists(messages, max_size=3), name=st.none() | anything.filter(bool))
+def test_no_text_gets_out_of_its_place_in_a_page(said: list[ChatMessage], name: str | None) -> None:
+    page = rendered("html", *said, name=name, sender=HOSTILE)
+    assert_harmless(Page(page))
+    assert not re.search("[\0-\x08\x0b-\x1f\x7f-\x9f\u202d\u202e]", page)
+
+
+def test_hostile_text_is_shown_as_it_is() -> None:
+    edit = EarlierVersion("user", HOSTILE, None, NOON)
+    message = ChatMessage(HOSTILE[:30], HOSTILE, {"x": HOSTILE}, "id", NOON, (edit,))
+    text = f"a\0\u202eb\n```{HOSTILE}\n{HOSTILE}\n```\n`{HOSTILE}` https://x/{HOSTILE}"
+    page = Page(rendered("html", message, at(2, text), name=HOSTILE))
+    assert_harmless(page)
+    assert page.text.count(HOSTILE) >= 6
+    assert "a[U+0000][U+202E]b" in page.text
+
+
+def test_the_page_forbids_itself_to_load_or_run_anything() -> None:
+    page = rendered("html", at(2, "x"))
+    assert "default-src 'none'; style-src 'unsafe-inline'" in page
+    assert "<script" not in page
+    assert "url(" not in page
+
+
+def test_code_blocks_are_kept_line_by_line() -> None:
+    code = "def f(x):\n    return x < 1\n\n\n# ~~~ and `` stay"
+    for fence in ("```", "~~~~", "  ```"):
+        said = at(2, f"see\n{fence}python\n{code}\n{fence}\nand *that*")
+        assert code in Page(rendered("html", said)).code
+        quoted = "\n".join(f"> {line}" if line else ">" for line in code.split("\n"))
+        assert f"> ```python\n{quoted}\n> ```" in rendered("markdown", said)
+
+
+def test_a_fence_without_an_end_goes_on_to_the_end() -> None:
+    assert [block.text for block in blocks("a\n```\nb\n~~~\nc")] == ["a", "b\n~~~\nc"]
+
+
+@pytest.mark.parametrize("form", ["html", "markdown"])
+def test_a_transcript_has_days_roles_times_and_marks_of_edits(form: str) -> None:
+    edited = ChatMessage(
+        "assistant", "new", created_at=NOON, edits=(EarlierVersion("assistant", "old", None, NOON),)
+    )
+    transcript = rendered(
+        form, at(1, "a"), at(1, "b"), edited, at(3, "", "tool"), name="Title", channel="slack"
+    )
+    days = ["Sunday, 1 March 2026", "Monday, 2 March 2026", "Tuesday, 3 March 2026"]
+    assert [transcript.count(day) for day in days] == [1, 1, 1]
+    for part in ("Title", "slack", "user", "assistant", "tool", "edited", "(empty)"):
+        assert part in transcript
+    assert ("old" in transcript) == (form == "html")
+
+
+@pytest.mark.parametrize("form", ["html", "markdown"])
+def test_several_sessions_follow_one_another(form: str) -> None:
+    infos = [SessionInfo(f"key-{number}", NOON, NOON, 1) for number in range(3)]
+    sessions = [ExportedSession(info, [at(2, f"said in {info.key}")]) for info in infos]
+    document = b"".join(FORMATS[form](sessions)).decode()
+    places = [document.index(f"said in key-{number}") for number in range(3)]
+    assert places == sorted(places)
+    if form == "html":
+        assert_harmless(Page(document))
+        assert [f'href="#s{number}"' in document for number in (1, 2, 3)] == [True] * 3
+    assert FORMATS[form]([])  # nothing to export is a document too
+    b"".join(FORMATS[form]([]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(said=st.lists(messages, max_size=3))
+def test_in_markdown_nothing_that_was_said_leaves_its_quote(said: list[ChatMessage]) -> None:
+    ours = re.compile(r"(> .*|>|- .*|#{1,2} .*|\*\*.*\*\* · .*|)")
+    document = rendered("markdown", *said, name="a\n# b")
+    assert all(ours.fullmatch(line) for line in document.split("\n"))
+    assert len(re.findall("^# ", document, re.MULTILINE)) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a <b>", "a &lt;b>"),
+        ("`<b>` <i>", "`<b>` &lt;i>"),
+        ("``a ` <b>`` x", "``a ` <b>`` x"),
+        ("` <b>", "&#96; &lt;b>"),
+        ("\\`<b>`", "\\&#96;&lt;b>&#96;"),
+        ("`a``<b>`", "`a``<b>`"),
+    ],
+)
+def test_in_markdown_a_tag_is_text_unless_it_is_in_code(text: str, shown: str) -> None:
+    assert rendered("markdown", at(2, text)).endswith(f"> {shown}\n")
+
+
+def test_openai_lines_carry_tool_calls_and_names() -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    said = [
+        ChatMessage("assistant", "", {"tool_calls": [call], "ts": "1.5"}),
+        ChatMessage("tool", "42", {"tool_call_id": "c1", "name": "f"}),
+        ChatMessage("user", "see", {"content": [{"type": "text", "text": "see"}]}),
+    ]
+    (line,) = rendered("openai", *said).splitlines()
+    assert orjson.loads(line) == {
+        "messages": [
+            {"role": "assistant", "content": "", "tool_calls": [call]},
+            {"role": "tool", "content": "42", "name": "f", "tool_call_id": "c1"},
+            {"role": "user", "content": [{"type": "text", "text": "see"}]},
+        ]
+    }
+    assert rendered("openai") == ""
+
+
+def lines(*conversations: Iterable[object]) -> bytes:
+    return b"".join(orjson.dumps({"messages": each}) + b"\n" for each in conversations)
+
+
+def test_openai_lines_come_in_under_a_prefix_once_and_go_out_as_they_were(tmp_path: Path) -> None:
+    store = f"sqlite://{tmp_path / 'store.db'}"
+    content = lines(
+        [
+            {"role": "user", "content": "see <b>"},
+            {"role": "assistant", "content": "", "tool_calls": [{"id": "c1"}]},
+            {"role": "tool", "content": "42", "tool_call_id": "c1"},
+        ],
+        [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url"}]}],
+        [{"role": "assistant", "content": None, "refusal": "no"}],
+    )
+    report = take(store, tmp_path / "x", content, "oa_")
+    assert (report.sessions, report.messages, report.refused) == (3, 5, [])
+    assert take(store, tmp_path / "x", content, "oa_").known == 3
+    stored = everything(store)
+    assert set(stored) == {"oa_1", "oa_2", "oa_3"}
+    assert stored["oa_2"][1][0].content == "a"
+    assert stored["oa_3"][1][0].extra == {"refusal": "no"}
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b'{"messages":"x"}',
+        b'{"messages":[]}',
+        b'{"messages":[7]}',
+        b'{"messages":[{"content":"x"}]}',
+        b'{"messages":[{"role":"user","content":7}]}',
+        b'{"messages":[{"role":"user","content":"x"},{"ro',
+    ],
+)
+def test_a_bad_openai_line_is_named_and_harms_no_other(tmp_path: Path, bad: bytes) -> None:
+    good = lines([{"role": "user", "content": "x"}])
+    store = f"sqlite://{tmp_path / 'store.db'}"
+    report = take(store, tmp_path / "x", good + bad + b"\n" + good, "oa_")
+    assert report.sessions == 2
+    (refused,) = report.refused
+    assert refused.startswith(f"{tmp_path / 'x'}:2: ")
+    assert set(everything(store)) == {"oa_1", "oa_3"}
