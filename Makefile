@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench chaos clean
+.PHONY: help demo test lint bench bench-million chaos clean
 
 help: ## Show what can be made.
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
 
 demo: $(VENV)/.installed-demo ## Replay real conversations through the whole system and check every one.
 	@$(BIN)/backscroll demo
@@ -22,6 +22,9 @@ lint: $(VENV)/.installed-dev ## Check style, formatting and types.
 
 bench: $(VENV)/.installed-bench ## Measure worker and producers beside RQ's own and other queues.
 	@$(BIN)/python -m bench
+
+bench-million: $(VENV)/.installed-bench ## Measure a store with a million messages.
+	@$(BIN)/python -m bench.million
 
 chaos: $(VENV)/.installed-dev ## Kill workers 5,000 times and load for 10 minutes, and compare with the promise.
 	@$(BIN)/python -m tests.crash --kills 5000 --minutes 10 --report build/chaos.md

@@ -47,7 +47,7 @@ class Arena:
         """Run `python -m arguments` to its end; raises when it fails."""
         with self._log().open("ab") as log:
             code = subprocess.call(
-                [sys.executable, "-m", *arguments], env=self._environment(), stdout=log, stderr=log
+                [sys.executable, "-m", *arguments], env=self.environment(), stdout=log, stderr=log
             )
         if code != 0:
             raise self._failed(arguments, code)
@@ -57,7 +57,7 @@ class Arena:
         """`python -m arguments` beside this process, ended afterwards."""
         with self._log().open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", *arguments], env=self._environment(), stdout=log, stderr=log
+                [sys.executable, "-m", *arguments], env=self.environment(), stdout=log, stderr=log
             )
         try:
             yield process
@@ -73,7 +73,7 @@ class Arena:
         if code is not None:
             raise self._failed(arguments, code)
 
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
         return {
             **os.environ,
             "BACKSCROLL_REDIS_URL": self.url,

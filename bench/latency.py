@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 import statistics
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -49,9 +50,9 @@ def latency(arena: Arena, worker: str, count: int) -> Latency:
                 f"{worker}'s commit number {number}",
             )
 
-        _call(producer, sayings[:_WARM_UP])
+        call_at_random(producer, sayings[:_WARM_UP], RATE)
         wait_for(_WARM_UP)
-        called = _call(producer, sayings[_WARM_UP:])
+        called = call_at_random(producer, sayings[_WARM_UP:], RATE)
         wait_for(len(sayings))
     committed = read_commits(commits)[_WARM_UP:]
     if len(committed) != count:
@@ -61,13 +62,15 @@ def latency(arena: Arena, worker: str, count: int) -> Latency:
     return Latency(p50=percentiles[49], p99=percentiles[98])
 
 
-def _call(producer: Producer, sayings: list[tuple[str, ChatMessage]]) -> list[float]:
-    """Make the calls, each at its time; returns when each was made."""
+def call_at_random(
+    producer: Producer, sayings: Iterable[tuple[str, ChatMessage]], rate: float
+) -> list[float]:
+    """Make `rate` calls a second on average; returns when each was made."""
     called = []
     gaps = random.Random(SEED)
     due = time.monotonic()
     for key, message in sayings:
-        due += gaps.expovariate(RATE)
+        due += gaps.expovariate(rate)
         time.sleep(max(0.0, due - time.monotonic()))
         called.append(time.monotonic())
         producer.append(key, message)

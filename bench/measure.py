@@ -44,7 +44,7 @@ class Bound:
         return ratio >= self.value if self.direction == "≥" else ratio <= self.value
 
     def __str__(self) -> str:
-        return f"{self.direction} {self.value:g}"
+        return f"{self.direction} {self.value:,g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,30 @@ class Comparison:
             "must_reach": str(self.bound),
             "is_met": self.is_met,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One row of the table: ours against a bound of its own, in its unit."""
+
+    measured: str
+    ours: Series
+    bound: Bound
+
+    @property
+    def is_met(self) -> bool:
+        return self.bound.holds(self.ours.median)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "measured": self.measured,
+            "ours": self.ours.to_dict(),
+            "must_reach": f"{self.bound} {self.ours.unit}",
+            "is_met": self.is_met,
+        }
+
+
+Row = Comparison | Figure
 
 
 def at_least(value: float) -> Bound:

@@ -44,10 +44,10 @@ def worker_growth(arena: Arena, early_jobs: int, late_jobs: int) -> Growth:
 
         fill_queue(arena, early_jobs)
         wait_for(early_jobs)
-        early = _resident_mib(process.pid)
+        early = resident_mib(process.pid)
         asyncio.run(_keep_busy(arena.url, late_jobs - early_jobs, early_jobs, wait_for))
         wait_for(late_jobs)
-        return Growth(early, _resident_mib(process.pid))
+        return Growth(early, resident_mib(process.pid))
 
 
 async def _keep_busy(url: str, jobs: int, done: int, wait_for: Callable[[int], None]) -> None:
@@ -59,7 +59,8 @@ async def _keep_busy(url: str, jobs: int, done: int, wait_for: Callable[[int], N
             wait_for(done + sent - _MOST_AHEAD)
 
 
-def _resident_mib(pid: int) -> float:
+def resident_mib(pid: int) -> float:
+    """What of a process's memory is in RAM, in MiB."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024

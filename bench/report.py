@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench.measure import Comparison, Series
+from bench.measure import Figure, Row, Series
 
 NARROWEST_TABLE: Final = 120
 COLUMNS: Final = (
@@ -21,56 +21,55 @@ COLUMNS: Final = (
 )  # fmt: skip
 
 
-def show_table(
-    console: Console, comparisons: Sequence[Comparison], environment: dict[str, Any]
-) -> None:
+def show_table(console: Console, rows: Sequence[Row], environment: dict[str, Any]) -> None:
     """One row a comparison: medians, and the least and the most of the runs."""
     table = Table(box=box.SIMPLE_HEAD)
     for index, column in enumerate(COLUMNS):
         table.add_column(column, no_wrap=True, justify="left" if index in (0, 2, 6) else "right")
-    for comparison in comparisons:
-        cells = [f"{text}\n[dim]{small}[/dim]" for text, small in _cells(comparison)]
-        style = "green" if comparison.is_met else "bold red"
-        table.add_row(*cells, Text("yes" if comparison.is_met else "NO", style=style))
+    for row in rows:
+        cells = [f"{text}\n[dim]{small}[/dim]" for text, small in _cells(row)]
+        style = "green" if row.is_met else "bold red"
+        table.add_row(*cells, Text("yes" if row.is_met else "NO", style=style))
     console.width = max(console.width, NARROWEST_TABLE)
     console.print(table)
     for line in _environment_lines(environment):
         console.print(Text(line, style="dim"), soft_wrap=True)
 
 
-def as_markdown(comparisons: Sequence[Comparison], environment: dict[str, Any]) -> str:
+def as_markdown(rows: Sequence[Row], environment: dict[str, Any]) -> str:
     """The same as Markdown."""
     lines = [f"| {' | '.join(COLUMNS)} |", "|---|--:|---|--:|--:|--:|---|"]
-    for comparison in comparisons:
-        cells = [f"{text} ({small})" if small else text for text, small in _cells(comparison)]
-        lines.append(f"| {' | '.join(cells)} | {'yes' if comparison.is_met else '**no**'} |")
+    for row in rows:
+        cells = [f"{text} ({small})" if small else text for text, small in _cells(row)]
+        lines.append(f"| {' | '.join(cells)} | {'yes' if row.is_met else '**no**'} |")
     lines += ["", *(f"- {line}" for line in _environment_lines(environment))]
     return "\n".join(lines)
 
 
 def write_json(
-    path: Path, comparisons: Sequence[Comparison], environment: dict[str, Any], seconds: float
+    path: Path, rows: Sequence[Row], environment: dict[str, Any], seconds: float
 ) -> None:
     """Everything: each run's figure, and what the figures depend on."""
     document = {
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
         "environment": environment,
-        "comparisons": [comparison.to_dict() for comparison in comparisons],
+        "comparisons": [row.to_dict() for row in rows],
     }
     path.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
 
 
-def _cells(comparison: Comparison) -> list[tuple[str, str]]:
+def _cells(row: Row) -> list[tuple[str, str]]:
     """Each cell's text, and what stands below it."""
-    ours, theirs = comparison.ours, comparison.theirs
+    ours = [(row.measured, row.ours.unit), (_figure(row.ours.median), _spread(row.ours))]
+    if isinstance(row, Figure):
+        return [*ours, ("", ""), ("", ""), ("", ""), (f"{row.bound} {row.ours.unit}", "")]
     return [
-        (comparison.measured, ours.unit),
-        (_figure(ours.median), _spread(ours)),
-        (theirs.name, ""),
-        (_figure(theirs.median), _spread(theirs)),
-        (_figure(comparison.ratio), ""),
-        (str(comparison.bound), ""),
+        *ours,
+        (row.theirs.name, ""),
+        (_figure(row.theirs.median), _spread(row.theirs)),
+        (_figure(row.ratio), ""),
+        (str(row.bound), ""),
     ]
 
 

@@ -1,0 +1,114 @@
+"""A store and a folder of files with the same conversations, as they would have come about.
+
+Into the store they go as they were said: one message after the other, in the order of their times,
+which are the store's too. So a session's messages lie in several places of the file, with those of
+other sessions between them, and it is known when each session was last active.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+from bench.million_data import conversations
+from producer.messages import ChatMessage, to_micros
+from producer.operations import Append, Describe, Write
+from worker.backends import open_backend
+from worker.backends.base import ImportSession
+from worker.backends.jsonl.names import SessionNames
+
+GROUP: Final = 2_000
+ACTIVE: Final = 1_000
+"""How many sessions are written to at a time, once the store is filled: those active last."""
+
+SAMPLED: Final = 25  # every so manieth message is looked at for what to search for
+
+
+@dataclass(slots=True)
+class Filled:
+    """What went into a store, and what the measurements have to know of it."""
+
+    messages: int = 0
+    text_bytes: int = 0
+    last_activity: dict[str, int] = field(default_factory=dict)
+    sample: list[str] = field(default_factory=list)
+
+    @property
+    def keys(self) -> list[str]:
+        """The sessions, those active last at the end."""
+        return sorted(self.last_activity, key=self.last_activity.__getitem__)
+
+
+def fill(url: str, sessions: int, messages: int, tell: Callable[[str], None]) -> Filled:
+    """Put the conversations into a new store at `url`."""
+    filled, clock = Filled(), [0]
+    with open_backend(url, clock=lambda: clock[0]) as store:
+        operations = as_said(conversations(sessions, messages))
+        while group := list(itertools.islice(operations, GROUP)):
+            clock[0] = group[-1].at
+            store.apply(group)
+            for operation in group:
+                if isinstance(operation, Append):
+                    _note(filled, operation, clock[0])
+            tell(f"filling the store: {filled.messages:,} messages")
+    return filled
+
+
+def _note(filled: Filled, operation: Append, now: int) -> None:
+    (message,) = operation.messages
+    if filled.messages % SAMPLED == 0:
+        filled.sample.append(message.content)
+    filled.messages += 1
+    filled.text_bytes += len(message.content.encode())
+    filled.last_activity[operation.key] = now
+
+
+def as_said(begun: Iterable[ImportSession]) -> Iterator[Write]:
+    """The operations that lead to these conversations, in the order of their times.
+
+    The conversations come in the order of their beginnings, so that only those that are not yet
+    over are in memory.
+    """
+    under_way: list[tuple[int, str, int, ImportSession]] = []
+    for conversation in begun:
+        yield from _until(conversation.created_at, under_way)
+        yield Describe(
+            conversation.op_id, conversation.at, conversation.key, conversation.attributes
+        )
+        heapq.heappush(under_way, (conversation.created_at, conversation.key, 0, conversation))
+    yield from _until(None, under_way)
+
+
+def _until(
+    end: int | None, under_way: list[tuple[int, str, int, ImportSession]]
+) -> Iterator[Append]:
+    """What is said before `end`, or to the end of all."""
+    while under_way and (end is None or under_way[0][0] < end):
+        at, key, index, conversation = under_way[0]
+        message = conversation.messages[index]
+        yield Append(
+            str(message.message_id), at, key, (ChatMessage(message.role, message.content),)
+        )
+        if index + 1 < len(conversation.messages):
+            next_at = to_micros(conversation.messages[index + 1].created_at)  # type: ignore[arg-type]
+            heapq.heapreplace(under_way, (next_at, key, index + 1, conversation))
+        else:
+            heapq.heappop(under_way)
+
+
+def write_files(directory: Path, sessions: int, messages: int) -> None:
+    """The conversations as the original has them: a file a session, a line a message."""
+    directory.mkdir()
+    for conversation in conversations(sessions, messages):
+        lines = [
+            orjson.dumps({"role": message.role, "content": message.content})
+            for message in conversation.messages
+        ]
+        path = directory / SessionNames.of(conversation.key).messages
+        path.write_bytes(b"\n".join([*lines, b""]))

@@ -1,0 +1,149 @@
+"""What a large store answers, and how fast: appends, histories, search, opening it."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from bench.data import SEED, messages
+from bench.million_fill import Filled
+from producer.messages import Limits
+from producer.operations import Append
+from producer.requests import Requests
+from worker.backends import SessionBackend, open_backend
+from worker.backends.text import tokens
+
+GROUP: Final = 2_000  # as the worker's at most
+PAGE: Final = 50
+HITS: Final = 20
+_QUERIES_A_KIND: Final = 20
+
+_HAN: Final = re.compile("[\u4e00-\u9fff]{2}")
+_WORD: Final = re.compile("[a-z]{4,}")
+_OPEN: Final = """
+import sys, time
+from worker.backends import open_backend
+
+began = time.perf_counter()
+with open_backend(sys.argv[1]) as store:
+    print(time.perf_counter() - began)
+"""
+
+
+def p99(values: Sequence[float]) -> float:
+    """The value that one in a hundred exceeds."""
+    return statistics.quantiles(values, n=100, method="inclusive")[98]
+
+
+def append_rate(store: SessionBackend, keys: Sequence[str], count: int) -> float:
+    """Appends a second in groups, to sessions drawn from `keys`."""
+    draw = random.Random(SEED)
+    requests = Requests(Limits())
+    operations = (
+        requests.append(draw.choice(keys), (message,), None) for _, message in messages(count)
+    )
+    groups: list[list[Append]] = []
+    while group := list(itertools.islice(operations, GROUP)):
+        groups.append(group)
+    began = time.perf_counter()
+    for group in groups:
+        store.apply(group)
+    return count / (time.perf_counter() - began)
+
+
+def load_p99(store: SessionBackend, keys: Sequence[str], count: int) -> float:
+    """Milliseconds to load the newest 50 messages of a session drawn from `keys`."""
+    draw = random.Random(SEED)
+    return _p99_of(lambda key: len(store.load(key, limit=PAGE)), draw.choices(keys, k=count))
+
+
+def search_p99(store: SessionBackend, queries: Sequence[str], count: int) -> float:
+    """Milliseconds to find the 20 best messages for one of the queries."""
+    draw = random.Random(SEED)
+    return _p99_of(
+        lambda query: len(store.search(query, limit=HITS).hits), draw.choices(queries, k=count)
+    )
+
+
+def _p99_of(ask: Callable[[str], int], questions: Sequence[str]) -> float:
+    """The p99 of as many answers, in milliseconds; each must hold something."""
+    waited = []
+    for question in questions:
+        began = time.perf_counter()
+        found = ask(question)
+        waited.append(1e3 * (time.perf_counter() - began))
+        if not found:
+            raise LookupError(f"nothing was found for {question!r}")
+    return p99(waited)
+
+
+def open_cold(url: str, path: Path, count: int) -> list[float]:
+    """Milliseconds to open the store in a process of its own, nothing of it in memory."""
+    opened = [1e3 * _open_once(url, path) for _ in range(count)]
+    with path.open("rb") as file:  # what comes after is to measure the store, not the disk
+        while file.read(1 << 24):
+            pass
+    return opened
+
+
+def _open_once(url: str, path: Path) -> float:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(descriptor)
+    return float(subprocess.check_output([sys.executable, "-c", _OPEN, url]))
+
+
+def small_store(url: str, count: int) -> list[str]:
+    """A store with `count` messages in sessions of as many as a page has; their keys."""
+    keys = [f"small/{number}" for number in range(max(1, count // PAGE))]
+    requests = Requests(Limits())
+    with open_backend(url) as store:
+        said = zip(messages(count), itertools.cycle(keys), strict=False)
+        store.apply([requests.append(key, (message,), None) for (_, message), key in said])
+    return keys
+
+
+@dataclass(frozen=True, slots=True)
+class Queries:
+    """What to search for, by kind; taken from what the store holds."""
+
+    kinds: dict[str, list[str]]
+
+    @classmethod
+    def of(cls, filled: Filled) -> Queries:
+        """Some queries of each kind."""
+        words = [tokens(text) for text in filled.sample]
+        counts = Counter(itertools.chain.from_iterable(map(set, words)))
+        spelled = {word: n for word, n in counts.most_common() if _WORD.fullmatch(word)}
+        common = list(spelled)[:_QUERIES_A_KIND]
+        rare = [text.split()[0] for text in filled.sample if text.startswith("#")]
+        phrases = Counter(itertools.chain.from_iterable(map(_pairs, words)))
+        han = Counter(itertools.chain.from_iterable(map(_HAN.findall, filled.sample)))
+        kinds = {
+            "common word": common,
+            "rare word": rare[:_QUERIES_A_KIND],
+            "phrase": [f'"{pair}"' for pair, _ in phrases.most_common(_QUERIES_A_KIND)],
+            "prefix": [f"{word[:3]}*" for word in common],
+            "CJK": [pair for pair, _ in han.most_common(_QUERIES_A_KIND)],
+        }
+        return cls({kind: queries for kind, queries in kinds.items() if queries})
+
+
+def _pairs(words: list[str]) -> Iterator[str]:
+    for one, two in itertools.pairwise(words):
+        if _WORD.fullmatch(one) and _WORD.fullmatch(two):
+            yield f"{one} {two}"

@@ -1,0 +1,84 @@
+"""Compaction after half was deleted, and taking over a folder of files."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import apsw
+
+from bench.arena import Arena, BenchmarkFailedError
+from worker.backends import open_backend
+
+
+@dataclass(frozen=True, slots=True)
+class Compacted:
+    """What a compaction left, beside a copy of the same made afresh, in bytes."""
+
+    before: int
+    after: int
+    fresh: int
+    seconds: float
+    longest_slice_ms: float
+
+
+def compact(arena: Arena) -> Compacted:
+    """Compact the arena's store, timing every slice."""
+    slices: list[float] = []
+    with open_backend(arena.store) as store:
+        before, began = store.size_bytes(), time.perf_counter()
+        work = store.compact(arena.settings.op_ids_hours)
+        while True:
+            slice_began = time.perf_counter()
+            try:
+                next(work)
+            except StopIteration:
+                break
+            finally:
+                slices.append(time.perf_counter() - slice_began)
+        seconds, after = time.perf_counter() - began, store.size_bytes()
+    return Compacted(before, after, _fresh_copy(arena.store_path), seconds, 1e3 * max(slices))
+
+
+def _fresh_copy(path: Path) -> int:
+    copy = path.with_name("fresh.db")
+    with closing(apsw.Connection(str(path))) as connection:
+        connection.execute("VACUUM INTO ?", (str(copy),))
+    size = copy.stat().st_size
+    copy.unlink()
+    return size
+
+
+@dataclass(frozen=True, slots=True)
+class Migrated:
+    """A run of `backscroll migrate`: its time from start to end, and the most memory it took."""
+
+    seconds: float
+    peak_mib: float
+
+
+def migrate(arena: Arena, directory: Path, messages: int) -> Migrated:
+    """Take the folder over into a new store, which must hold as many messages afterwards."""
+    store = directory.with_suffix(".db")
+    began = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "worker.cli", "migrate", str(directory)],
+        env={**arena.environment(), "BACKSCROLL_STORE": f"sqlite://{store}"},
+        stdout=subprocess.DEVNULL,
+    )
+    _, status, used = os.wait4(process.pid, 0)
+    seconds = time.monotonic() - began
+    process.returncode = os.waitstatus_to_exitcode(status)
+    with closing(apsw.Connection(str(store))) as connection:
+        stored = connection.execute("SELECT count(*) FROM messages").get
+    store.unlink()
+    if process.returncode or stored != messages:
+        raise BenchmarkFailedError(
+            f"migrate ended with exit code {process.returncode} and {stored:,} of {messages:,}"
+        )
+    return Migrated(seconds, used.ru_maxrss / 1024)

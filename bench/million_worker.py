@@ -1,0 +1,97 @@
+"""A worker on a large store: what waits while it cleans up, and how much memory it takes.
+
+Server, worker and producers are processes of their own, and the messages arrive at random moments,
+as in `bench.latency`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final
+
+from bench.arena import Arena, BenchmarkFailedError
+from bench.data import messages
+from bench.drain import worker_program
+from bench.latency import call_at_random
+from bench.memory import resident_mib
+from bench.million_fill import ACTIVE, Filled
+from bench.million_reads import PAGE, p99
+from bench.workers import read_commits
+from producer import ChatMessage, Producer
+from worker.backends.base import now_micros
+
+RATE: Final = 500
+_WARM_UP: Final = 250
+_FEWEST: Final = 200
+_SERVED: Final = 200
+_TIMEOUT_SECONDS: Final = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class UnderLoad:
+    """A cleanup that had to share the worker."""
+
+    sessions: int
+    messages: int
+    seconds: float
+    arrived: int
+    p99: float
+    """Milliseconds from call to commit of what arrived meanwhile."""
+    worker_mib: float
+
+
+def cleanup_under_load(
+    arena: Arena, filled: Filled, sessions: int, queries: Sequence[str]
+) -> UnderLoad:
+    """Have the worker delete the `sessions` longest idle while 500 messages a second arrive."""
+    keys = filled.keys
+    idle_until = filled.last_activity[keys[sessions]]
+    recent = keys[sessions:]
+    sayings = _sayings(recent[-ACTIVE:])
+    commits = arena.directory / "commits"
+    with (
+        Producer(arena.url) as producer,
+        Producer(arena.url, timeout_seconds=_TIMEOUT_SECONDS) as cleaner,
+        ThreadPoolExecutor(1) as pool,
+        arena.running(*worker_program("Backscroll"), str(commits)) as process,
+    ):
+        call_at_random(producer, itertools.islice(sayings, _WARM_UP), RATE)
+        producer.append(*next(sayings), ack="stored")
+        ttl_hours = (now_micros() - idle_until) / 3.6e9
+        cleaning = pool.submit(cleaner.cleanup, ttl_hours)
+        began = time.monotonic()
+        called = call_at_random(producer, _while_running(cleaning, sayings), RATE)
+        report, seconds = cleaning.result(), time.monotonic() - began
+        producer.append(*next(sayings), ack="stored")
+        for key in recent[-_SERVED:]:
+            producer.load(key, limit=PAGE)
+        for query in queries:
+            producer.search(query)
+        worker_mib = resident_mib(process.pid)
+    committed = read_commits(commits)[_WARM_UP + 1 :][: len(called)]
+    if len(committed) != len(called):
+        raise BenchmarkFailedError(f"{len(committed)} of {len(called)} messages were committed")
+    waited = [1e3 * (end - start) for start, end in zip(called, committed, strict=True)]
+    return UnderLoad(
+        report.sessions, report.messages, seconds, len(called), p99(waited), worker_mib
+    )
+
+
+def _sayings(keys: Sequence[str]) -> Iterator[tuple[str, ChatMessage]]:
+    """Messages without end, dealt out to the sessions."""
+    for key, (_, message) in zip(itertools.cycle(keys), messages(10**9), strict=False):
+        yield key, message
+
+
+def _while_running(
+    future: Future[Any], sayings: Iterator[tuple[str, ChatMessage]]
+) -> Iterator[tuple[str, ChatMessage]]:
+    """`sayings` until that is done; some in any case, so that there is a p99."""
+    for count, saying in enumerate(sayings):
+        if future.done() and count >= _FEWEST:
+            return
+        yield saying

@@ -1,0 +1,76 @@
+"""What the benchmarks' programs have in common: a server, a place for stores, and their output."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from bench.environment import describe_environment
+from bench.measure import Row
+from bench.report import as_markdown, show_table, write_json
+from producer.errors import BackscrollError
+from worker.server import running_server
+from worker.settings import Settings
+
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+FILE = click.Path(dir_okay=False, writable=True, path_type=Path)
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Where the rows go."""
+
+    json_file: Path | None
+    markdown: bool
+
+
+Measure = Callable[[str, Path, Callable[[str], None]], Iterable[Row]]
+"""Measures, given a server's URL, a place for stores, and whom to tell how far it is."""
+
+
+def run(measure: Measure, directory: Path | None, output: Output) -> None:
+    """Measure and show everything; a `BackscrollError` becomes one line."""
+    console, log = Console(), Console(stderr=True)
+    began = time.monotonic()
+    with _place(directory) as (url, place), log.status("starting") as status:
+        try:
+            rows = list(measure(url, place, status.update))
+        except BackscrollError as error:
+            raise click.ClickException(str(error)) from error
+        environment = describe_environment(url, place)
+    if output.markdown:
+        click.echo(as_markdown(rows, environment))
+    else:
+        show_table(console, rows, environment)
+    if output.json_file is not None:
+        write_json(output.json_file, rows, environment, time.monotonic() - began)
+    log.print(f"took {time.monotonic() - began:.0f} s")
+
+
+@contextmanager
+def _place(directory: Path | None) -> Iterator[tuple[str, Path]]:
+    with tempfile.TemporaryDirectory(prefix="backscroll-bench-", dir=directory) as name:
+        place = Path(name)
+        settings = Settings(redis_url=None, data_dir=place, store=f"sqlite://{place}/unused.db")
+        with running_server(settings) as url:
+            yield url, place
+
+
+def output_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that say where stores and figures go."""
+    for option in (
+        click.option("--directory", type=FOLDER, help="Where to write stores; not a tmpfs."),
+        click.option("--markdown", is_flag=True, help="Print Markdown instead of a table."),
+        click.option(
+            "--json", "json_file", type=FILE, metavar="FILE", help="Write everything to FILE."
+        ),
+    ):
+        command = option(command)
+    return command
