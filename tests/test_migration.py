@@ -122,12 +122,13 @@ def test_killed_between_two_groups_the_next_run_does_the_rest(
     class Killed(BaseException):
         pass
 
-    def die_after_one(paths: list[Path]) -> Iterable[Path]:
-        yield paths[0]
-        raise Killed
+    def die_after_two(paths: list[Path]) -> Iterable[Path]:
+        yield from paths[:2]
+        raise Killed  # while the second is on its way to the disk
 
     with pytest.raises(Killed):
-        migrate(directory, store, die_after_one)
+        migrate(directory, store, die_after_two)
+    assert not (directory / "a.jsonl").exists()
     assert migrate(directory, store).sessions == 2
     assert [contents(store, name) for name in "abc"] == [["a"], ["b"], ["c"]]
 

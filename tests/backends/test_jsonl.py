@@ -244,13 +244,12 @@ def test_an_append_whose_record_was_forgotten_is_refused_rather_than_stored_in_p
     assert contents(store, "s") == ["b", "c"]
 
 
-def test_hits_come_newest_first_without_a_score(store: SessionBackend) -> None:
+def test_hits_come_best_first_and_of_equals_the_newest(store: SessionBackend) -> None:
     say(store, "a", "needle 1")
-    say(store, "b", "needle 2")
+    say(store, "b", "needle and needle")
     say(store, "a", "needle 3")
-    hits = store.search("needle", limit=2)
-    assert [hit.message.content for hit in hits] == ["needle 3", "needle 2"]
-    assert {hit.score for hit in hits} == {None}
+    hits = store.search("needle", limit=3)
+    assert [hit.message.content for hit in hits] == ["needle and needle", "needle 3", "needle 1"]
 
 
 def test_attributes_lie_in_a_readable_sidecar(

@@ -267,6 +267,6 @@ def test_cleanup_and_compact_say_what_they_did(
         )
         assert document(settings, "load", "k")
         report = document(settings, "cleanup", "--ttl-hours", "0", "--yes")
-        assert (report["sessions"], report["keys"]) == (1, ["k"])
+        assert (report["sessions"], [each["key"] for each in report["details"]]) == (1, ["k"])
         assert "compacted in" in done(settings, "compact")
         assert document(settings, "load", "k") == []

@@ -83,7 +83,11 @@ def verify(connection: apsw.Connection, *, deep: bool, progress: Progress) -> li
             findings.append(Finding(where, f"{count:,} {problem}", _REPAIR))
     if any(finding.where in ("database", "index") for finding in findings):
         return findings
-    wrong = _wrongly_indexed(connection, deep=deep, progress=progress)
+    try:
+        wrong = _wrongly_indexed(connection, deep=deep, progress=progress)
+    except UnicodeDecodeError:
+        findings.append(Finding("messages", "a message's text is not valid UTF-8", _BROKEN))
+        return findings
     if wrong:
         problem = f"{wrong:,} messages are indexed with other words than theirs"
         findings.append(Finding("index", problem, _REPAIR))
