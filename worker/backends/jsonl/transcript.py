@@ -64,7 +64,7 @@ class _Reader:
 
     def __init__(self, key: str, default_time: int) -> None:
         self.transcript = Transcript()
-        self._key = key
+        self._own = hashlib.blake2b(key.encode(), digest_size=11).hexdigest()
         self._default_time = from_micros(default_time)
         self._run: list[tuple[int, Line]] = []
 
@@ -138,9 +138,9 @@ class _Reader:
         return Line(message, raw, op_id, part, is_settled)
 
     def _derived_id(self, offset: int) -> str:
-        # A line never moves, except in a rewrite, which writes the id into it.
-        material = f"{self._key}\n{offset}".encode()
-        return hashlib.blake2b(material, digest_size=16).hexdigest()
+        # A line never moves, except in a rewrite, which writes the id into it. Those of a session
+        # are alike, so that an index has them side by side.
+        return f"{self._own}{offset:010x}"
 
 
 def _id(value: object) -> str | None:
