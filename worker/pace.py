@@ -20,9 +20,10 @@ class Pace:
     What a commit takes shows only afterwards, so a slice that ends with one is bounded this way.
     """
 
-    def __init__(self, amount: int, most: int) -> None:
+    def __init__(self, amount: int, most: int, least: int = 1) -> None:
         self._amount = amount
         self._most = most
+        self._least = least
 
     @contextmanager
     def slice(self) -> Iterator[int]:
@@ -30,7 +31,8 @@ class Pace:
         started = time.perf_counter()
         yield self._amount
         change = SLICE_SECONDS / max(time.perf_counter() - started, 1e-6)
-        self._amount = min(max(int(self._amount * min(max(change, 0.25), 2.0)), 1), self._most)
+        amount = int(self._amount * min(max(change, 0.25), 2.0))
+        self._amount = min(max(amount, self._least), self._most)
 
 
 def aside(work: Callable[[], T]) -> Generator[None, None, T]:

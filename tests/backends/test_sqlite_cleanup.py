@@ -10,10 +10,9 @@ import pytest
 
 from producer.messages import ChatMessage
 from tests.backends.stores import Clock, apply_all, found, requests
-from worker.archive import Archive
-from worker.archive_disk import ArchiveError
 from worker.backends import SessionBackend, open_backend
 from worker.backends.base import finish
+from worker.backends.sqlite.merging import hold_merging
 
 
 @pytest.fixture
@@ -21,9 +20,9 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "backscroll.db"
 
 
-def setting(path: Path, name: str) -> Any:
+def setting(path: Path, name: str, index: str = "message_index") -> Any:
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
-    return connection.execute("SELECT v FROM message_index_config WHERE k = ?", (name,)).get
+    return connection.execute(f"SELECT v FROM {index}_config WHERE k = ?", (name,)).get  # noqa: S608
 
 
 def fill(store: SessionBackend, clock: Clock) -> None:
@@ -32,33 +31,52 @@ def fill(store: SessionBackend, clock: Clock) -> None:
     clock.advance(hours=2)
 
 
-def test_merging_is_put_off_while_a_cleanup_deletes_and_taken_up_afterwards(path: Path) -> None:
+def pieces(path: Path) -> int:
+    """How many pieces the search index is in."""
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    return len(connection.execute("SELECT DISTINCT segid FROM message_index_idx").fetchall())
+
+
+def test_deletions_merge_nothing_and_appends_do(path: Path) -> None:
     clock = Clock()
     with open_backend(f"sqlite://{path}", clock=clock) as store:
-        fill(store, clock)
-        slices = store.cleanup(1)
-        next(slices)
-        assert setting(path, "automerge") == 0
-        slices.close()
-        assert finish(store.cleanup(1)).sessions == 100
-        assert setting(path, "automerge") == 4
+        for _ in range(10):  # enough to be merged, once there is a reason
+            fill(store, clock)
+        before = pieces(path)
+        for _ in store.cleanup(1):
+            assert pieces(path) == before
+            assert setting(path, "automerge") == 8
+        assert before == 10
         assert found(store, "words") == set()
         assert store.verify() == []
 
 
-def test_merging_is_taken_up_after_a_cleanup_that_failed(path: Path, tmp_path: Path) -> None:
-    clock, place = Clock(), tmp_path / "archive"
-    place.write_text("not a directory")
-    with open_backend(f"sqlite://{path}", clock=clock) as store:
-        fill(store, clock)
-        with pytest.raises(ArchiveError):
-            finish(store.cleanup(1, archive=Archive(place)))
-        assert setting(path, "automerge") == 4
+def test_small_groups_are_never_merged_with_large_ones_all_at_once(path: Path) -> None:
+    with open_backend(f"sqlite://{path}") as store:
+        for number in range(20):
+            apply_all(store, [requests.append(f"s{number}", (ChatMessage.user("words"),), None)])
+    assert pieces(path) == 20
 
 
-def test_a_deletion_never_rewrites_the_index(path: Path) -> None:
+@pytest.mark.parametrize("index", ["message_index", "name_index"])
+def test_merging_that_a_killed_compaction_held_is_resumed_when_the_store_opens(
+    path: Path, index: str
+) -> None:
     with open_backend(f"sqlite://{path}"):
-        assert setting(path, "deletemerge") == 0
+        pass
+    with apsw.Connection(str(path)) as connection:
+        hold_merging(connection, index)
+    assert setting(path, "automerge", index) == 0
+    with open_backend(f"sqlite://{path}") as store:
+        assert setting(path, "automerge", index) == 8
+        finish(store.compact(1))
+        assert setting(path, "automerge", index) == 8
+
+
+@pytest.mark.parametrize("index", ["message_index", "name_index"])
+def test_a_deletion_never_rewrites_the_index(path: Path, index: str) -> None:
+    with open_backend(f"sqlite://{path}"):
+        assert setting(path, "deletemerge", index) == 0
 
 
 def test_what_a_killed_cleanup_left_goes_with_the_next_whatever_its_order(path: Path) -> None:

@@ -25,8 +25,9 @@ from worker.backends.base import Finding, Progress, SessionBackend, Slices, unob
 from worker.backends.sqlite import erasure
 from worker.backends.sqlite.cleanup import Cleanup
 from worker.backends.sqlite.compaction import compact
-from worker.backends.sqlite.group import Group, Memory
+from worker.backends.sqlite.group import Group
 from worker.backends.sqlite.log import WriteAheadLog
+from worker.backends.sqlite.memory import Memory
 from worker.backends.sqlite.reads import messages_after, read
 from worker.backends.sqlite.repair import repair
 from worker.backends.sqlite.schema import (
@@ -68,7 +69,7 @@ class SqliteBackend(SessionBackend):
         self._file, self._path_text = path.stat(), str(path)
         self._log = WriteAheadLog(path, self._connection)
         self._memory: Memory | None = None
-        self._access = Access(self._transaction, self._outside)
+        self._access = Access(self._transaction, self._outside, path)
         # A clock that was set back must not make sessions look idle, or op ids old.
         with store_errors(path):
             latest: Any = self._connection.execute("SELECT max(last_activity) FROM sessions").get
@@ -99,7 +100,7 @@ class SqliteBackend(SessionBackend):
 
     def compact(self, op_ids_hours: float) -> Slices[CompactReport]:
         op_ids_before = self._now() - int(op_ids_hours * _HOUR)
-        slices = compact(self._access, self.path, self.size_bytes, op_ids_before)
+        slices = compact(self._access, self.size_bytes, op_ids_before)
         with store_errors(self.path):
             report = yield from slices
         self._memory = None  # it may know of tombstones that are gone
@@ -110,7 +111,7 @@ class SqliteBackend(SessionBackend):
         if isinstance(answer, OperationRefusedError):
             raise answer
         with store_errors(self.path):
-            return (yield from erasure.erase(self._access, self.path, operation, self._now))
+            return (yield from erasure.erase(self._access, operation, self._now))
 
     def stream(self, key: str) -> Iterator[ChatMessage]:
         after = -1

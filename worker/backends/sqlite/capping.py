@@ -13,6 +13,7 @@ from producer.messages import SessionInfo
 from worker.backends.base import Slices
 from worker.backends.exchanges import Exchanges
 from worker.backends.sqlite.listing import get_session
+from worker.backends.sqlite.merging import unindex
 from worker.backends.sqlite.reads import stored_messages
 from worker.backends.sqlite.slices import Door
 from worker.pace import Pace
@@ -83,7 +84,7 @@ class Piece:
             " WHERE session_id = ? AND id >= ? AND id < ? RETURNING id",
             (self.row, self.first, self.end),
         ).fetchall()
-        connection.executemany("DELETE FROM message_index WHERE rowid = ?", rows)
+        unindex(connection, "message_index", rows)
         connection.execute(
             "UPDATE sessions SET message_count = message_count - ? WHERE id = ?",
             (len(rows), self.row),

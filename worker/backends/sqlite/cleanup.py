@@ -29,7 +29,6 @@ from worker.backends.base import Slices
 from worker.backends.sqlite.capping import Piece, pieces
 from worker.backends.sqlite.detached import purge_detached
 from worker.backends.sqlite.listing import get_session
-from worker.backends.sqlite.merging import without_merging
 from worker.backends.sqlite.reads import stored_messages
 from worker.backends.sqlite.slices import Access, Door
 from worker.backends.sqlite.space import with_checkpoints
@@ -105,10 +104,7 @@ class Cleanup:
     def slices(self) -> Slices[CleanupReport]:
         """Do all of it."""
         slices = self._all()
-        if not self._dry_run:
-            slices = without_merging(self._access.transaction, slices)
-            slices = with_checkpoints(self._access, slices)
-        yield from slices
+        yield from slices if self._dry_run else with_checkpoints(self._access, slices)
         return self._tally.report()
 
     def _all(self) -> Generator[None]:

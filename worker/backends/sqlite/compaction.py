@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
-from pathlib import Path
 from typing import Final
 
 from producer.answers import CompactReport
@@ -24,23 +23,23 @@ _PATIENCE_SECONDS: Final = 5.0
 
 
 def compact(
-    access: Access, path: Path, size_bytes: Callable[[], int], op_ids_before: int
+    access: Access, size_bytes: Callable[[], int], op_ids_before: int
 ) -> Slices[CompactReport]:
     """Purge old op ids, merge the index, pack tables, give free pages back, wipe what is left."""
     started, before = time.monotonic(), size_bytes()
     yield from purge_detached(access.transaction)
     purged = yield from _purge_op_ids(access.transaction, op_ids_before)
-    yield from with_checkpoints(access, _tidied(access, path))
+    yield from with_checkpoints(access, _tidied(access))
     with access.outside() as connection:
         connection.execute("PRAGMA optimize").fetchall()
     yield
-    yield from scrub(access, path, _PATIENCE_SECONDS)
+    yield from scrub(access, _PATIENCE_SECONDS)
     return CompactReport(before, size_bytes(), purged, 0, time.monotonic() - started)
 
 
-def _tidied(access: Access, path: Path) -> Generator[None]:
+def _tidied(access: Access) -> Generator[None]:
     yield from merge_indexes(access.transaction)
-    yield from repack(access, path)
+    yield from repack(access)
     yield from give_pages_back(access.transaction)
 
 

@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Generator
 from typing import Any, Final
 
+from worker.backends.sqlite.merging import unindex
 from worker.backends.sqlite.slices import Door
 from worker.pace import Pace
 
@@ -55,7 +56,7 @@ def _delete_messages(door: Door, messages: array[int]) -> Generator[None]:
         with pace.slice() as count, door() as connection:
             rows = [(row,) for row in messages[start : start + count]]
             connection.executemany("DELETE FROM messages WHERE id = ?", rows)
-            connection.executemany("DELETE FROM message_index WHERE rowid = ?", rows)
+            unindex(connection, "message_index", rows)
         start += len(rows)
         yield
 
@@ -65,6 +66,7 @@ def _delete_sessions(door: Door, sessions: list[int]) -> Generator[None]:
     while start < len(sessions):
         with pace.slice() as count, door() as connection:
             rows = [(row,) for row in sessions[start : start + count]]
+            unindex(connection, "name_index", rows)  # its trigger would, one by one
             connection.executemany("DELETE FROM sessions WHERE id = ?", rows)
         start += len(rows)
         yield

@@ -12,7 +12,6 @@ import heapq
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 from typing import Any, Final
 
 import apsw
@@ -22,6 +21,7 @@ from producer.answers import ErasureReceipt
 from producer.operations import Erase
 from worker.backends.base import Slices
 from worker.backends.sqlite.detached import purge_detached
+from worker.backends.sqlite.merging import unindex
 from worker.backends.sqlite.schema import pack_id, unpack_id
 from worker.backends.sqlite.scrub import scrub
 from worker.backends.sqlite.slices import Access
@@ -95,9 +95,7 @@ def delete_late(connection: apsw.Connection, session: int, erased_at: int) -> li
     return [row for (row,) in rows]
 
 
-def erase(
-    access: Access, path: Path, operation: Erase, clock: Callable[[], int]
-) -> Slices[ErasureReceipt]:
+def erase(access: Access, operation: Erase, clock: Callable[[], int]) -> Slices[ErasureReceipt]:
     """Delete what `begin` took out of sight, and whatever the file still has of it."""
     op_id = pack_id(operation.op_id)
     with access.outside() as connection:
@@ -109,7 +107,7 @@ def erase(
     else:  # it was killed after it had counted
         receipt = ErasureReceipt(**orjson.loads(written))
     yield from with_checkpoints(access, _delete(access, operation))
-    is_empty = yield from scrub(access, path, PATIENCE_SECONDS)
+    is_empty = yield from scrub(access, PATIENCE_SECONDS)
     return replace(receipt, finished_at=clock(), log_is_held=not is_empty)
 
 
@@ -204,9 +202,7 @@ def _delete_messages(access: Access, op_id: Any, asked_at: int) -> Generator[Non
                 " RETURNING id, message_id",
                 (op_id, count),
             ).fetchall()
-            connection.executemany(
-                "DELETE FROM message_index WHERE rowid = ?", [(row,) for row, _ in rows]
-            )
+            unindex(connection, "message_index", [(row,) for row, _ in rows])
             known = _known(connection, rows, asked_at)
             connection.executemany("DELETE FROM applied WHERE op_id = ?", known)
         yield
@@ -222,5 +218,6 @@ def _delete_sessions(access: Access, op_id: Any) -> Generator[None]:
                 " (SELECT session_id FROM erasing WHERE op_id = ? LIMIT ?) RETURNING session_id",
                 (op_id, count),
             ).fetchall()
+            unindex(connection, "name_index", rows)
             connection.executemany("DELETE FROM sessions WHERE id = ?", rows)
         yield

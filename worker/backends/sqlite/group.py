@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import apsw
@@ -33,48 +32,10 @@ from producer.operations import (
 )
 from worker.backends.base import ImportSession, RestoreSession
 from worker.backends.sqlite import edits, erasure, restoring
+from worker.backends.sqlite.memory import KnownSession, Memory
 from worker.backends.sqlite.names import index_name
 from worker.backends.sqlite.schema import pack_id
 from worker.backends.text import folded
-
-_DAY: Final = 86_400_000_000  # microseconds
-
-
-@dataclass(slots=True)
-class KnownSession:
-    """A session's row as the writer knows it."""
-
-    id: int
-    message_count: int
-
-
-class Memory:
-    """What the one writer need not ask of the tables again, as nobody else changes them.
-
-    Fresh op ids begin with their time, so one that is larger than `newest` is in no table. Those
-    made of a dedup key may be anywhere, mostly far above; from `bound` on nothing is known.
-    """
-
-    def __init__(self, connection: apsw.Connection, now: int) -> None:
-        self.sessions: dict[str, KnownSession] = {}
-        self.tombstones = erasure.load_tombstones(connection)
-        self.last_row: Any = connection.execute("SELECT ifnull(max(id), 0) FROM messages").get
-        self.best_before = now + _DAY // 2
-        self.bound = ((now + _DAY) // 1_000).to_bytes(6, "big")
-        sql = "SELECT max(op_id) FROM applied WHERE op_id < ?"
-        newest: Any = connection.execute(sql, (self.bound,)).get
-        self.newest: bytes = newest if isinstance(newest, bytes) else b""  # text is no id of ours
-
-    def maybe_applied(self, op_ids: Iterable[bytes | str]) -> list[bytes | str]:
-        """Those of the ids that may be in the table of applied ones."""
-        newest, bound = self.newest, self.bound
-        return [id_ for id_ in op_ids if isinstance(id_, str) or not newest < id_ < bound]
-
-    def note_applied(self, op_ids: Iterable[bytes | str]) -> None:
-        """These are in the table now."""
-        bound = self.bound
-        ours = [id_ for id_ in op_ids if isinstance(id_, bytes) and id_ < bound]
-        self.newest = max([self.newest, *ours])
 
 
 class Group:

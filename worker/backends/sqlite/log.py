@@ -9,7 +9,7 @@ https://www.sqlite.org/wal.html#avoiding_excessively_large_wal_files
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
 
@@ -54,3 +54,17 @@ class WriteAheadLog:
             return os.stat(self._path).st_size  # noqa: PTH116 - hot path
         except OSError:
             return 0
+
+
+def checkpoint(path: Path) -> None:
+    """Put what the log has in its place, as far as no reader needs the old.
+
+    With a connection of its own, for a thread: the disk may take long, and commits go on meanwhile.
+    Nothing is raised, as what was committed is safe.
+    """
+    with (
+        suppress(apsw.Error),
+        closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)) as connection,
+    ):
+        # Not `wal_checkpoint()`, which does nothing before the connection has read the schema.
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()

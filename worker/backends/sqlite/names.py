@@ -10,6 +10,7 @@ from typing import Final
 import apsw
 from playhouse.apsw_ext import APSWDatabase
 
+from worker.backends.sqlite.merging import configure
 from worker.backends.text import folded
 
 _SCHEMA: Final = (
@@ -27,6 +28,7 @@ def create_name_index(database: APSWDatabase) -> None:
     for statement in _SCHEMA:
         database.execute_sql(statement)
     connection = database.connection()
+    configure(connection, "name_index")
     for session, name in connection.execute(
         "SELECT id, name FROM sessions WHERE name IS NOT NULL"
     ).fetchall():

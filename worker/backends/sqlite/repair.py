@@ -8,6 +8,7 @@ from typing import Any, Final
 import apsw
 
 from worker.backends.base import Finding, Progress
+from worker.backends.sqlite.merging import configure
 from worker.backends.sqlite.names import index_name
 from worker.backends.sqlite.verification import ROWS_A_STEP, is_repairable
 from worker.backends.text import folded
@@ -104,3 +105,4 @@ def _create_anew(connection: apsw.Connection, index: str) -> None:
     sql = connection.execute("SELECT sql FROM sqlite_schema WHERE name = ?", (index,)).get
     connection.execute(f"DROP TABLE {index}")
     connection.execute(str(sql))
+    configure(connection, index)

@@ -15,6 +15,7 @@ from playhouse.sqlite_ext import FTS5Model, SearchField
 
 from producer.errors import StoreUnavailableError, StoreUnusableError
 from worker.backends.sqlite.log import BUSY_MS, CHECKPOINT_PAGES
+from worker.backends.sqlite.merging import configure, resume_merging
 from worker.backends.sqlite.names import create_name_index
 
 APPLICATION_ID: Final = int.from_bytes(b"BkSc", "big")
@@ -188,26 +189,13 @@ SessionRow.add_index(SessionRow.state, where=peewee.SQL("state <> 'idle'"))
 SessionRow.add_index(SessionRow.pinned, where=SessionRow.pinned == 1)
 
 
-def _leave_merging_to_compaction(database: APSWDatabase) -> None:
-    """Else FTS5 rewrites a piece of the index when a tenth of its rows is deleted, however large
-    the piece is, and within the commit of whoever deletes the next one."""
-    database.execute_sql("INSERT INTO message_index(message_index, rank) VALUES ('deletemerge', 0)")
-
-
-def _merge_wider(database: APSWDatabase) -> None:
-    """Eight pieces of the index at a time instead of four: each word is rewritten less often. With
-    a million messages appends take a fifth less for it, and searches take as long as before."""
-    database.execute_sql("INSERT INTO message_index(message_index, rank) VALUES ('automerge', 8)")
-
-
 def _to_version_2(database: APSWDatabase) -> None:
     for column in ("agent", "channel", "room", "sender", "state"):  # they held every session
         database.execute_sql(f"DROP INDEX IF EXISTS sessionrow_{column}")
     with database.bind_ctx(MODELS):
         database.create_tables(MODELS)  # those that are missing, and missing indexes
     create_name_index(database)
-    _leave_merging_to_compaction(database)
-    _merge_wider(database)
+    configure(database.connection(), "message_index")
 
 
 # From version N to N+1. A new database is created at VERSION, so these only see older files.
@@ -287,6 +275,7 @@ def _prepare(database: APSWDatabase, path: Path, read_only: bool) -> None:
             version = _step(database, version)
             connection.pragma("application_id", APPLICATION_ID)
             connection.pragma("user_version", version)
+    resume_merging(connection)
 
 
 def _step(database: APSWDatabase, version: int) -> int:
@@ -294,8 +283,7 @@ def _step(database: APSWDatabase, version: int) -> int:
         with database.bind_ctx(MODELS):
             database.create_tables(MODELS)
         create_name_index(database)
-        _leave_merging_to_compaction(database)
-        _merge_wider(database)
+        configure(database.connection(), "message_index")
         return VERSION
     MIGRATIONS[version](database)
     return version + 1

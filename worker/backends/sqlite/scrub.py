@@ -24,10 +24,9 @@ from typing import Any, Final, NamedTuple
 import apsw
 
 from producer.errors import StoreUnusableError
-from worker.backends.sqlite.log import BUSY_MS
+from worker.backends.sqlite.log import BUSY_MS, checkpoint
 from worker.backends.sqlite.slices import Access
-from worker.backends.sqlite.space import aside
-from worker.pace import SliceClock
+from worker.pace import SliceClock, aside
 
 _FILE_HEADER_BYTES: Final = 100
 _PAUSE_SECONDS: Final = 0.01
@@ -48,13 +47,14 @@ class Stretch(NamedTuple):
     end: int
 
 
-def scrub(access: Access, path: Path, patience_seconds: float) -> Generator[None, None, bool]:
+def scrub(access: Access, patience_seconds: float) -> Generator[None, None, bool]:
     """Empty the log and go through the file; False when a reader has kept the log for so long.
 
     A file that somebody rebuilt without auto-vacuum has no pointer map, and is left as it is.
     Raises `StoreUnusableError` for a damaged one.
     """
-    yield from aside(partial(_refuse_damaged, path))
+    yield from aside(partial(_refuse_damaged, access.path))
+    yield from aside(partial(checkpoint, access.path))  # of what came in the meantime
     page, deadline = 1, time.monotonic() + patience_seconds
     with access.outside() as connection:
         is_mapped: Any = connection.pragma("auto_vacuum")
@@ -65,7 +65,7 @@ def scrub(access: Access, path: Path, patience_seconds: float) -> Generator[None
                 if not is_mapped:
                     return True
                 deadline = time.monotonic() + patience_seconds
-                next_page = _scrub_some(connection, path, page, clock)
+                next_page = _scrub_some(connection, access.path, page, clock)
                 if next_page is None:
                     return _empty_log(connection)
                 page = next_page

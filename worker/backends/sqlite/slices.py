@@ -1,10 +1,11 @@
-"""How long work on the database gets at the connection."""
+"""How long work on the database gets at it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 
 import apsw
 
@@ -13,7 +14,11 @@ Door = Callable[[], AbstractContextManager[apsw.Connection]]
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """The ways to the connection, which keep others from it: in a transaction, or in none."""
+    """The ways to the connection, which keep others from it: in a transaction, or in none.
+
+    With `path` a thread can open a connection of its own, and keep nobody from this one.
+    """
 
     transaction: Door
     outside: Door
+    path: Path

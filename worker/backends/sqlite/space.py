@@ -5,27 +5,23 @@ Merge the indexes, move what is left closer together, cut the free pages off the
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import apsw
 
+from worker.backends.sqlite.log import checkpoint
+from worker.backends.sqlite.merging import INDEXES, configure, hold_merging
 from worker.backends.sqlite.slices import Access, Door
-from worker.pace import Pace
+from worker.pace import Pace, aside
 
-T = TypeVar("T")
-
-_INDEXES: Final = ("message_index", "name_index")
 _REPACKED: Final = (("messages", "id"), ("edits", "id"), ("applied", "op_id"))
 _MOST_SLACK: Final = 0.15
 _FEWEST_PAGES: Final = 250  # of less than a megabyte nobody wants half back
 _SLICES_A_CHECKPOINT: Final = 4
-_PAUSE_SECONDS: Final = 0.01
 
 
 def merge_indexes(door: Door) -> Generator[None]:
@@ -34,28 +30,33 @@ def merge_indexes(door: Door) -> Generator[None]:
     It is what FTS5's 'optimize' does in one go: the first step is negative, and all is merged when
     a step changes fewer than two rows. https://www.sqlite.org/fts5.html#the_merge_command
     """
-    for index in _INDEXES:
-        pace, sign, is_merged = Pace(8, most=32), -1, False
+    for index in INDEXES:
+        # Each step writes a page of every piece anew, whatever else it does.
+        pace, sign, is_merged = Pace(24, most=64, least=24), -1, False
         while not is_merged:
             with pace.slice() as pages, door() as connection:
+                if sign < 0:  # appends would take the work over, in bites too large for a commit
+                    hold_merging(connection, index)
                 changes = connection.total_changes()
                 connection.execute(
                     f"INSERT INTO {index}({index}, rank) VALUES ('merge', ?)",  # noqa: S608
                     (sign * pages,),
                 )
                 is_merged = connection.total_changes() - changes < 2
+                if is_merged:
+                    configure(connection, index)
             sign = 1
             yield
 
 
-def repack(access: Access, path: Path) -> Generator[None]:
+def repack(access: Access) -> Generator[None]:
     """Fill the pages of the tables anew in which deletions left much room.
 
     SQLite joins neighbouring pages only when they are nearly empty, so half of the rows may keep
     all of the pages. Rows that are taken out and put back in order fill them.
     """
     for table, key in _REPACKED:
-        slack = yield from aside(partial(_slack, path, table))
+        slack = yield from aside(partial(_slack, access.path, table))
         if slack > _MOST_SLACK:
             yield from _repack_table(access, table, key)
 
@@ -79,27 +80,11 @@ def with_checkpoints(access: Access, slices: Generator[None]) -> Generator[None]
 
     Otherwise one commit would have to do it for all of them.
     """
+    yield from aside(partial(checkpoint, access.path))
     for number, _ in enumerate(slices, start=1):
         yield
         if number % _SLICES_A_CHECKPOINT == 0:
-            checkpoint(access)
-            yield
-
-
-def checkpoint(access: Access) -> None:
-    """Put what the log has in its place, as far as no reader needs the old."""
-    with access.outside() as connection:
-        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-
-
-def aside(work: Callable[[], T]) -> Generator[None, None, T]:
-    """Do in a thread, with a connection of its own, what reads a whole table or all of them."""
-    with ThreadPoolExecutor(1) as pool:
-        working = pool.submit(work)
-        while not working.done():
-            time.sleep(_PAUSE_SECONDS)
-            yield
-        return working.result()
+            yield from aside(partial(checkpoint, access.path))
 
 
 def _slack(path: Path, table: str) -> float:
