@@ -17,7 +17,7 @@ from bench.measure import Comparison, Series, at_least, at_most, interleaved
 
 T = TypeVar("T")
 
-PEERS: Final = {"huey": 4_000, "dramatiq": 4_000, "celery": 1_500, "taskiq": 2_500}
+PEERS: Final = {"huey": 3_000, "dramatiq": 3_000, "celery": 1_000, "taskiq": 2_000}
 _OURS: Final = "Backscroll"
 _QUICK_SHARE: Final = 20
 
@@ -52,14 +52,14 @@ class Plan:
 def drain_sqlite(plan: Plan) -> Iterable[Comparison]:
     """Our worker, RQ's two, four other queues, and the limit; all into SQLite."""
     contestants = {
-        _OURS: worker("Backscroll", plan.count(60_000)),
-        "RQ SimpleWorker": worker("SimpleWorker", plan.count(800)),
-        "RQ Worker": worker("Worker", plan.count(150)),
+        _OURS: worker("Backscroll", plan.count(40_000)),
+        "RQ SimpleWorker": worker("SimpleWorker", plan.count(500)),
+        "RQ Worker": worker("Worker", plan.count(100)),
         **{name: peer(name, plan.count(jobs)) for name, jobs in PEERS.items()},
     }
     limit = "straight into SQLite"
     measures = _drains(plan, contestants, "sqlite")
-    measures[limit] = plan.once(partial(straight_into_sqlite, count=plan.count(60_000)))
+    measures[limit] = plan.once(partial(straight_into_sqlite, count=plan.count(40_000)))
     figures = _series(plan.in_turns(**measures), "jobs/s")
     bounds = {"RQ SimpleWorker": at_least(100), "RQ Worker": at_least(400), limit: at_least(0.5)}
     for name, theirs in figures.items():
@@ -71,8 +71,8 @@ def drain_sqlite(plan: Plan) -> Iterable[Comparison]:
 def drain_jsonl(plan: Plan) -> Iterable[Comparison]:
     """Our worker and RQ's `SimpleWorker`, into JSONL files."""
     contestants = {
-        _OURS: worker("Backscroll", plan.count(60_000)),
-        "RQ SimpleWorker": worker("SimpleWorker", plan.count(800)),
+        _OURS: worker("Backscroll", plan.count(40_000)),
+        "RQ SimpleWorker": worker("SimpleWorker", plan.count(500)),
     }
     ours, theirs = _series(plan.in_turns(**_drains(plan, contestants, "jsonl")), "jobs/s").values()
     yield Comparison("drain into JSONL", ours, theirs, at_least(100))
@@ -82,9 +82,9 @@ def enqueueing(plan: Plan) -> Iterable[Comparison]:
     """Both producers and `rq.Queue.enqueue`."""
     one, many, rq = _series(
         plan.in_turns(
-            Producer=plan.once(partial(enqueue.one_at_a_time, count=plan.count(20_000))),
-            AsyncProducer=plan.once(partial(enqueue.concurrently, count=plan.count(30_000))),
-            **{"rq.Queue": plan.once(partial(enqueue.with_rq, count=plan.count(6_000)))},
+            Producer=plan.once(partial(enqueue.one_at_a_time, count=plan.count(10_000))),
+            AsyncProducer=plan.once(partial(enqueue.concurrently, count=plan.count(20_000))),
+            **{"rq.Queue": plan.once(partial(enqueue.with_rq, count=plan.count(4_000)))},
         ),
         "calls/s",
     ).values()
@@ -124,7 +124,7 @@ def worker_memory(plan: Plan) -> Iterable[Comparison]:
 
 def queued_bytes(plan: Plan) -> Iterable[Comparison]:
     """The server's memory for each append that waits."""
-    count = plan.count(20_000)
+    count = plan.count(5_000)
     ours, theirs = _series(
         plan.in_turns(
             Producer=plan.once(partial(memory.bytes_queued, count=count)),

@@ -253,9 +253,9 @@ def _prepare(database: APSWDatabase, path: Path, read_only: bool) -> None:
     connection: apsw.Connection = database.connection()
     version = _check_identity(connection, path)
     connection.pragma("foreign_keys", True)
-    # In KiB. 500 messages to as many sessions change some 1,000 pages of a large store, and a group
-    # may have 2,000. What does not fit in here is written twice.
-    connection.pragma("cache_size", -4_000 if read_only else -16_000)
+    # In KiB. 500 messages to as many sessions change some 1,000 pages of a large store. Of a larger
+    # group, what does not fit in here is written twice; but more would be memory for ever.
+    connection.pragma("cache_size", -4_000 if read_only else -5_000)
     if read_only:
         connection.pragma("query_only", True)
         if version < VERSION:
