@@ -27,6 +27,7 @@ from producer.connection import connect, server_errors
 from producer.errors import InvalidSettingError, StoreUnavailableError, StoreUnusableError
 from worker.acknowledgement import Acknowledgement
 from worker.backends import SessionBackend, open_backend, store_lock
+from worker.failing_store import LONGEST_PAUSE_SECONDS, FailingStore
 from worker.group import Group
 from worker.housekeeping import Housekeeping
 from worker.reservation import Reservations, ReservedJob, SuspendedError
@@ -37,7 +38,6 @@ from worker.standby import acquire_or_stop
 log = logging.getLogger("backscroll.worker")
 
 _IDLE_WAIT_SECONDS: Final = 5
-_LONGEST_PAUSE_SECONDS: Final = 3.0
 
 
 class GroupCommitWorker(ResilientWorker):
@@ -57,22 +57,20 @@ class GroupCommitWorker(ResilientWorker):
         """RQ's loop, for as long as this process holds the store's lock."""
         if len(self.queues) != 1:
             raise InvalidSettingError("queue: a store has one queue; name exactly one")
-        self._settings.load_retention()  # rather than have the first cleanup fail
+        settings = self._settings
+        settings.load_retention()  # rather than have the first cleanup fail
         self._queue: Queue = self.queues[0]
         self._reservations = Reservations(self.connection, self._queue.name, self._queue.key)
         self._acknowledgements = Channel(self.connection)
         self._jobs_left = max_jobs
-        on_wait = None if options.get("burst") else self._announce_wait
-        with closing(store_lock(self._settings.store)) as lock:
-            if not acquire_or_stop(lock, on_wait):
+        with closing(store_lock(settings.store)) as lock:
+            if not acquire_or_stop(lock, None if options.get("burst") else self._announce_wait):
                 return False
-            log.info("storing queue %r into %s", self._queue.name, self._settings.store)
-            with open_backend(
-                self._settings.store, keep_edits=self._settings.keep_edits
-            ) as backend:
+            log.info("storing queue %r into %s", self._queue.name, settings.store)
+            with open_backend(settings.store, keep_edits=settings.keep_edits) as backend:
                 self._backend: SessionBackend = backend
                 self._housekeeping = Housekeeping(
-                    backend, self._settings, self._acknowledgement, self.connection
+                    backend, settings, self._acknowledgement, self.connection
                 )
                 gc.freeze()  # what is there by now stays, and need not be looked through again
                 try:
@@ -121,10 +119,9 @@ class GroupCommitWorker(ResilientWorker):
 
     def execute_job(self, job: Any, queue: Queue) -> None:
         """Apply and acknowledge one group, then do one slice of upkeep."""
-        group: Group | None = job
         try:
-            if group is not None:
-                self._work_through(group)
+            if job is not None:
+                self._work_through(job)
             if self._housekeeping and not self._stop_requested:
                 self._keep_house()
         except SERVER_TROUBLE as error:
@@ -148,8 +145,7 @@ class GroupCommitWorker(ResilientWorker):
             self._on_wait(holder)
 
     def _has_idled(self, max_idle_seconds: int | None) -> bool:
-        idle_seconds = time.monotonic() - self._busy_at
-        return max_idle_seconds is not None and idle_seconds > max_idle_seconds
+        return max_idle_seconds is not None and time.monotonic() - self._busy_at > max_idle_seconds
 
     def _put_back(self) -> None:
         """Start from what the queue says: nothing is in flight, no upkeep is under way.
@@ -180,10 +176,10 @@ class GroupCommitWorker(ResilientWorker):
             return group
         try:
             group = self._group(self._reservations.take(self._most))
+            return group
         finally:
             if group is None:
                 self._state = was
-        return group
 
     def _wait_for_group(self) -> Group | None:
         # A signal may break off the wait. What was taken in that moment is put back at the end.
@@ -236,34 +232,19 @@ class GroupCommitWorker(ResilientWorker):
         if not group.operations:
             return []
         meanwhile = self._prepare_next if self._reservations.has_asked else None
-        pause_seconds, error_told = 0.1, ""
+        store = FailingStore(self.connection, self.key)
         while True:
             try:
                 answers = self._backend.apply(group.operations, meanwhile)
             except (StoreUnavailableError, StoreUnusableError) as error:
                 if self._stop_requested:
                     raise StopRequested from error
-                if str(error) != error_told:
-                    log.error("the store fails, jobs wait: %s", error)
-                    error_told = str(error)
-                    self._tell_store_error(error_told)
-                time.sleep(pause_seconds)
-                pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
+                store.pause(error)
                 with suppress(*SERVER_TROUBLE):
                     self.heartbeat()
             else:
-                if error_told:
-                    log.warning("the store works again")
-                    self._tell_store_error(None)
+                store.is_mended()
                 return answers
-
-    def _tell_store_error(self, error: str | None) -> None:
-        """Into the worker's hash in Redis, where `backscroll check` and `stats` look."""
-        with suppress(*SERVER_TROUBLE):
-            if error is None:
-                self.connection.hdel(self.key, "store_error")
-            else:
-                self.connection.hset(self.key, "store_error", error)
 
     def _keep_house(self) -> None:
         started = time.monotonic()
@@ -272,7 +253,7 @@ class GroupCommitWorker(ResilientWorker):
         except StoreUnavailableError as error:
             log.error("upkeep waits: %s", error)
             self._must_put_back = True
-            time.sleep(_LONGEST_PAUSE_SECONDS)
+            time.sleep(LONGEST_PAUSE_SECONDS)
             return
         self.has_worked = True
         if acknowledgement is not None:
