@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import redis
 from redis.retry import Retry
 
 from producer.answers import (
@@ -29,10 +27,8 @@ from producer.answers import (
     answered_restore,
     answered_session,
 )
-from producer.channel import Channel
 from producer.connection import (
     RETRYABLE,
-    SOCKET_TIMEOUT_SECONDS,
     backoff,
     connect,
     is_retryable,
@@ -41,15 +37,12 @@ from producer.connection import (
 from producer.courier import Courier
 from producer.enqueue import (
     ASK_AGAIN_SECONDS,
-    ENQUEUE,
-    SENT_AGAIN,
     Ack,
     Enqueued,
     JobWriter,
     Spooled,
     best_result,
     check_ack,
-    check_fsynced,
     job_key,
     no_word,
     not_yet_sent,
@@ -62,6 +55,7 @@ from producer.messages import ChatMessage, SessionInfo, SessionPage, State
 from producer.operations import Operation, Read, Write
 from producer.requests import UNSET, Receipt, Requests, Unset
 from producer.search import SearchFilter, SearchPage
+from producer.sender import Sender
 from producer.settings import ProducerSettings
 from producer.spool import DEFAULT_MAX_BYTES, Spool
 
@@ -105,12 +99,12 @@ class Producer:
         self._writer = JobWriter(settings.queue, settings.max_queue_depth)
         self._retry = Retry(backoff(), retries, RETRYABLE)
         self._redis = connect(settings.url)
-        self._idle_channels: list[Channel] = []
         self._courier: Courier | None = None
         if spool is not None:
             held = Spool(Path(spool), spool_max_bytes)
             self._courier = Courier(settings.url, held, self._writer)
             self._retry = Retry(backoff(), 0, RETRYABLE)  # the courier tries again
+        self._sender = Sender(settings.url, self._redis, self._writer, self._retry)
 
     def __enter__(self) -> Self:
         return self
@@ -130,8 +124,7 @@ class Producer:
         """
         if self._courier is not None:
             self._courier.close()
-        while self._idle_channels:
-            self._idle_channels.pop().reset()
+        self._sender.close()
         self._redis.close()
 
     @property
@@ -337,7 +330,7 @@ class Producer:
     def _read(self, operation: Operation) -> Any:
         if self._courier is not None and not self._courier.wait_empty(self._timeout_seconds):
             raise not_yet_sent(self._courier.count)  # the answer would lack own writes
-        enqueued = self._send(operation, "queued")
+        enqueued = self._sender.send(operation, "queued")
         value = self._await_result(operation, "queued", enqueued.last_result)
         if isinstance(operation, Read):  # an answer may be large, and nobody will ask for it again
             with server_errors(self.url):
@@ -348,10 +341,10 @@ class Producer:
         self, operation: Operation, ack: Ack, *, is_again: bool = False
     ) -> Enqueued | Spooled:
         if self._courier is None:
-            return self._send(operation, ack, is_again=is_again)
+            return self._sender.send(operation, ack, is_again=is_again)
         if not self._courier.count:
             with suppress(ServerUnavailableError):
-                return self._send(operation, ack, is_again=is_again)
+                return self._sender.send(operation, ack, is_again=is_again)
         return Spooled(self._courier.take([self._writer.job(operation, ack)]))
 
     def _send_after(self, spooled: Spooled, operation: Operation, ack: Ack) -> Enqueued:
@@ -359,46 +352,7 @@ class Producer:
         courier = self._courier
         if courier is None or not courier.wait_sent(spooled.number, self._timeout_seconds):
             raise still_spooled(operation, self.spooled)
-        return self._send(operation, ack, is_again=True)
-
-    def _send(self, operation: Operation, ack: Ack, *, is_again: bool = False) -> Enqueued:
-        call = self._writer.script_call([self._writer.job(operation, ack)])
-        failures = 0
-
-        def attempt() -> Enqueued:
-            with self._channel() as channel:
-                enqueued = self._evaluate(channel, call)
-                if ack == "fsynced":  # of this connection's writes, so it must be the same one
-                    check_fsynced(_fsync(channel), operation)
-                return enqueued
-
-        def count(_error: Exception) -> None:
-            nonlocal failures
-            failures += 1
-
-        with server_errors(self.url, operation):
-            enqueued = self._retry.call_with_retry(attempt, count, is_retryable)
-        return SENT_AGAIN if failures or is_again else enqueued
-
-    @contextmanager
-    def _channel(self) -> Iterator[Channel]:
-        """A connection for this thread, for as long as it needs one."""
-        try:
-            channel = self._idle_channels.pop()
-        except IndexError:
-            channel = Channel(self._redis)
-        if (
-            channel.pid != os.getpid()
-        ):  # this process was forked, and the connection is its parent's
-            channel = Channel(self._redis)
-        channel.refresh()
-        try:
-            yield channel
-        finally:
-            self._idle_channels.append(channel)
-
-    def _evaluate(self, channel: Channel, call: list[Any]) -> Enqueued:
-        return self._writer.parse_reply(channel.run(ENQUEUE, *call)[0])
+        return self._sender.send(operation, ack, is_again=True)
 
     def _await_result(self, operation: Operation, ack: Ack, after: str) -> Any:
         deadline = time.monotonic() + self._timeout_seconds
@@ -413,8 +367,7 @@ class Producer:
                 if not self._redis.exists(job_key(operation)):
                     # Done before anybody wanted its result; the store knows what came of it.
                     job = self._writer.job(operation, ack)
-                    with self._channel() as channel:
-                        self._evaluate(channel, self._writer.script_call([job]))
+                    self._sender.evaluate(self._writer.script_call([job]))
             return None
 
         with server_errors(self.url, operation):
@@ -422,14 +375,6 @@ class Producer:
         if fields is None:
             raise no_word(operation, self._timeout_seconds, self.queue)
         return parse_result(fields)
-
-
-def _fsync(channel: Channel) -> Any:
-    try:
-        (reply,) = channel.call(("WAITAOF", 1, 0, int(SOCKET_TIMEOUT_SECONDS * 500)))
-    except redis.ResponseError as error:
-        return error
-    return reply
 
 
 def _ignore(_error: Exception) -> None:
