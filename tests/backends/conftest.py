@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 
 from tests.backends.stores import Clock
+from worker.archive import Archive
 from worker.backends import SessionBackend, open_backend
+from worker.retention import Retention
 
 Open = Callable[[], SessionBackend]
+Rules = Callable[[str], Retention]
 
 
 @pytest.fixture
@@ -36,3 +39,20 @@ def open_store(url: str, clock: Clock) -> Iterator[Open]:
 def store(open_store: Open) -> SessionBackend:
     """The store, open and empty."""
     return open_store()
+
+
+@pytest.fixture
+def rules(tmp_path: Path) -> Rules:
+    """Retention by the text of its file."""
+
+    def load(text: str) -> Retention:
+        path = tmp_path / "retention.toml"
+        path.write_text(text)
+        return Retention.load(path, None)
+
+    return load
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Archive:
+    return Archive(tmp_path / "archive")

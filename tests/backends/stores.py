@@ -7,14 +7,18 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, cast
+from typing import Any, Final, cast
 
-from producer.answers import Outcome
+from producer.answers import Outcome, RestoreReport
 from producer.errors import OperationRefusedError
+from producer.ids import new_op_id
 from producer.messages import ChatMessage, Limits
-from producer.operations import Operation
+from producer.operations import Operation, Restore
 from producer.requests import Requests
+from worker.archive import Archive
 from worker.backends import SessionBackend
+from worker.backends.base import finish
+from worker.restore import restore
 
 HOUR: Final = 3_600_000_000
 
@@ -85,3 +89,8 @@ def unprivileged() -> Iterator[None]:
         yield
     finally:
         os.seteuid(0)
+
+
+def bring_back(store: SessionBackend, archive: Archive, key: str, **options: Any) -> RestoreReport:
+    """Restore a session from the archive, as the worker does."""
+    return finish(restore(store, archive, Restore(new_op_id(), 0, key, **options)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,44 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from producer.answers import CleanupReport, RestoreReport
-from producer.errors import OperationRefusedError
-from producer.ids import new_op_id
+from producer.answers import CleanupReport
 from producer.messages import ChatMessage
-from producer.operations import Restore
-from tests.backends.conftest import Open
+from tests.backends.conftest import Open, Rules
 from tests.backends.interruptions import failing, killed_at
-from tests.backends.stores import Clock, apply_all, contents, found, keys, requests, say
+from tests.backends.stores import Clock, apply_all, bring_back, contents, found, keys, requests, say
 from tests.backends.test_exchanges import EXTRAS, pairs
 from worker.archive import Archive
 from worker.archive_disk import ArchiveError
 from worker.backends import SessionBackend, open_backend
 from worker.backends.base import finish
-from worker.restore import restore
 from worker.retention import Retention
-
-Rules = Callable[..., Retention]
-
-
-@pytest.fixture
-def rules(tmp_path: Path) -> Rules:
-    """Retention by the text of its file."""
-
-    def load(text: str) -> Retention:
-        path = tmp_path / "retention.toml"
-        path.write_text(text)
-        return Retention.load(path, None)
-
-    return load
-
-
-@pytest.fixture
-def archive(tmp_path: Path) -> Archive:
-    return Archive(tmp_path / "archive")
-
-
-def bring_back(store: SessionBackend, archive: Archive, key: str, **options: Any) -> RestoreReport:
-    return finish(restore(store, archive, Restore(new_op_id(), 0, key, **options)))
 
 
 def by_rule(report: CleanupReport) -> dict[str, tuple[int, int, int]]:
@@ -210,220 +182,6 @@ def test_a_large_session_is_capped_in_slices_and_comes_back(
     with open_store() as store:
         assert contents(store, "s") == [*texts, *said]
         assert found(store, "m17") == {"m17"}
-
-
-def full_session(store: SessionBackend, clock: Clock) -> None:
-    """A session with all there is to one."""
-    ids = store.append("s", ChatMessage.user("a", n=[1, None]), ChatMessage("odd role", ""))
-    say(store, "s", "日本語", "gone", "last")
-    store.remove_last("s")
-    store.replace("s", ChatMessage.assistant("replaced"), ids[0])
-    clock.advance(seconds=7)
-    store.describe("s", name="N", agent="A", channel="C", room="R", sender="S")
-    store.describe("s", state="running", turn_id="T")
-
-
-def test_what_comes_back_is_exactly_what_went(
-    open_store: Open, clock: Clock, archive: Archive
-) -> None:
-    with open_store() as store:
-        full_session(store, clock)
-        say(store, "other", "x")
-        before = store.load("s"), store.session("s")
-        clock.advance(hours=2)
-        assert finish(store.cleanup(1, archive=archive)).sessions == 2
-        assert keys(store) == set()
-        assert found(store, "日本語") == set()
-        report = bring_back(store, archive, "s")
-        assert (report.key, report.messages, report.present) == ("s", 4, 0)
-        assert (store.load("s"), store.session("s")) == before
-        assert found(store, "日本語") == {"日本語"}
-    with open_store() as store:
-        assert (store.load("s"), store.session("s")) == before
-        assert store.verify() == []
-        say(store, "s", "next")
-        assert contents(store, "s") == ["replaced", "", "日本語", "gone", "next"]
-
-
-def test_earlier_versions_of_messages_come_back_too(
-    url: str, clock: Clock, archive: Archive
-) -> None:
-    with open_backend(url, clock=clock, keep_edits=True) as store:
-        say(store, "s", "first")
-        store.replace("s", ChatMessage.user("second", n=1))
-        store.replace("s", ChatMessage.user("third"))
-        before = store.load("s", include_edits=True)
-        assert len(before[0].edits) == 2
-        clock.advance(hours=2)
-        finish(store.cleanup(1, archive=archive))
-        bring_back(store, archive, "s")
-        assert store.load("s", include_edits=True) == before
-        say(store, "s", "fourth")
-        clock.advance(hours=2)
-        finish(store.cleanup(1, archive=archive))
-        say(store, "s", "fifth")
-        bring_back(store, archive, "s")
-        assert store.load("s", include_edits=True)[:1] == before
-        assert store.verify() == []
-
-
-def test_a_session_without_messages_comes_back(
-    store: SessionBackend, clock: Clock, archive: Archive
-) -> None:
-    store.describe("s", name="N")
-    before = store.session("s")
-    clock.advance(hours=2)
-    finish(store.cleanup(1, archive=archive))
-    assert store.session("s") is None
-    bring_back(store, archive, "s")
-    assert store.session("s") == before
-
-
-def test_coming_back_twice_doubles_nothing(
-    store: SessionBackend, clock: Clock, archive: Archive
-) -> None:
-    say(store, "s", "a", "b")
-    clock.advance(hours=2)
-    finish(store.cleanup(1, archive=archive))
-    bring_back(store, archive, "s")
-    again = bring_back(store, archive, "s")
-    assert (again.messages, again.present) == (0, 2)
-    say(store, "s", "c")
-    store.remove_last("s")
-    bring_back(store, archive, "s")
-    assert contents(store, "s") == ["a", "b"]
-    operation = Restore(new_op_id(), 0, "s")
-    store.clear("s")
-    assert finish(restore(store, archive, operation)).messages == 2
-    store.clear("s")
-    finish(restore(store, archive, operation))
-    assert contents(store, "s") == [], "the job came again, after it had been carried out"
-
-
-def test_what_comes_back_stands_before_what_was_said_since(
-    open_store: Open, clock: Clock, archive: Archive
-) -> None:
-    with open_store() as store:
-        say(store, "s", "a", "b")
-        store.describe("s", name="Old", channel="C")
-        began = store.session("s")
-        clock.advance(hours=2)
-        finish(store.cleanup(1, archive=archive))
-        ids = say(store, "s", "c", "d")
-        store.describe("s", name="New")
-        live = store.session("s")
-        assert bring_back(store, archive, "s").messages == 2
-        assert contents(store, "s") == ["a", "b", "c", "d"]
-        store.remove("s", ids[0])
-        assert store.remove_last("s")
-    with open_store() as store:
-        say(store, "s", "e")
-        assert contents(store, "s") == ["a", "b", "e"]
-        assert found(store, "d") == set()
-        session = store.session("s")
-        assert began is not None
-        assert live is not None
-        assert session is not None
-        assert (session.name, session.channel) == ("New", None)
-        assert session.created_at == began.created_at
-        assert session.last_activity == live.last_activity
-        assert store.verify() == []
-
-
-def test_it_can_come_back_as_another_session_and_pinned(
-    store: SessionBackend, clock: Clock, archive: Archive
-) -> None:
-    say(store, "s", "a", "b")
-    clock.advance(hours=2)
-    finish(store.cleanup(1, archive=archive))
-    say(store, "s", "c")
-    assert bring_back(store, archive, "s", into="s/old", pin=True).key == "s/old"
-    assert (contents(store, "s"), contents(store, "s/old")) == (["c"], ["a", "b"])
-    clock.advance(hours=2)
-    assert finish(store.cleanup(1)).keys == ("s",)
-    bring_back(store, archive, "s")
-    assert contents(store, "s/old") == ["a", "b"]
-
-
-def test_messages_that_are_still_there_do_not_come_to_another_session(
-    store: SessionBackend, clock: Clock, archive: Archive
-) -> None:
-    say(store, "s", "a", "b")
-    clock.advance(hours=2)
-    finish(store.cleanup(1, archive=archive))
-    bring_back(store, archive, "s")
-    report = bring_back(store, archive, "s", into="copy")
-    assert (report.messages, report.present) == (0, 2)
-    assert contents(store, "copy") == []
-
-
-def test_what_went_at_different_times_comes_back_in_order(
-    store: SessionBackend, clock: Clock, archive: Archive, rules: Rules
-) -> None:
-    capped = rules('[default]\nttl = "1h"\nkeep_messages = 2')
-    for first in (1, 4):
-        say(store, "s", *map(str, range(first, first + 3)))
-        finish(store.cleanup(capped, archive=archive))
-    clock.advance(hours=2)
-    finish(store.cleanup(capped, archive=archive))
-    say(store, "s", "7")
-    clock.advance(hours=2)
-    finish(store.cleanup(capped, archive=archive))
-    assert len(archive.files()) == 4
-    assert bring_back(store, archive, "s").messages == 7
-    assert contents(store, "s") == list("1234567")
-
-
-def test_what_was_rolled_back_after_it_came_back_stays_away(
-    store: SessionBackend, clock: Clock, archive: Archive
-) -> None:
-    ids = say(store, "s", "a", "b", "c")
-    clock.advance(hours=2)
-    finish(store.cleanup(1, archive=archive))
-    bring_back(store, archive, "s")
-    store.remove("s", ids[1])
-    store.replace("s", ChatMessage.user("C"), ids[2])
-    clock.advance(hours=2)
-    finish(store.cleanup(1, archive=archive))
-    bring_back(store, archive, "s")
-    assert contents(store, "s") == ["a", "C"]
-
-
-def test_a_session_that_no_file_has_is_refused(store: SessionBackend, archive: Archive) -> None:
-    with pytest.raises(OperationRefusedError, match="restore --list"):
-        bring_back(store, archive, "nobody")
-    with pytest.raises(OperationRefusedError, match="BACKSCROLL_ARCHIVE"):
-        finish(restore(store, None, Restore(new_op_id(), 0, "s")))
-    with pytest.raises(ArchiveError, match="no file of the archive"):
-        bring_back(store, archive, "s", file="../../etc/passwd")
-
-
-def test_what_was_erased_does_not_come_back_from_a_file_that_was_elsewhere(
-    store: SessionBackend, clock: Clock, archive: Archive
-) -> None:
-    say(store, "s", "a")
-    store.describe("s", sender="somebody")
-    clock.advance(hours=2)
-    finish(store.cleanup(1, archive=archive))
-    clock.advance(hours=2)
-    finish(store.erase(sender="somebody"))
-    with pytest.raises(OperationRefusedError, match="has no session"):
-        bring_back(store, archive, "s")
-
-
-def test_a_damaged_file_is_an_error_and_changes_nothing(
-    store: SessionBackend, clock: Clock, archive: Archive
-) -> None:
-    say(store, "s", "a", "b")
-    clock.advance(hours=2)
-    finish(store.cleanup(1, archive=archive))
-    (file,) = archive.files()
-    content = bytearray(file.data.read_bytes())
-    content[len(content) // 2] ^= 1
-    file.data.write_bytes(content)
-    with pytest.raises(ArchiveError, match="is damaged: its SHA-256"):
-        bring_back(store, archive, "s")
-    assert store.session("s") is None
 
 
 def test_a_session_written_to_while_it_is_archived_stays_and_leaves_the_archive(
