@@ -11,9 +11,9 @@ import orjson
 import pytest
 
 from producer import ChatMessage, InvalidInputError, StoreUnavailableError
-from worker import migration
 from worker.backends import SessionBackend, open_backend, store_lock
 from worker.backends.base import finish
+from worker.intake import store as intake
 from worker.migration import migrate
 
 OLD_SECONDS = 1_700_000_000
@@ -115,7 +115,7 @@ def test_killed_between_commit_and_rename_nothing_is_stored_twice(
 def test_killed_between_two_groups_the_next_run_does_the_rest(
     directory: Path, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(migration, "MESSAGES_A_GROUP", 1)
+    monkeypatch.setattr(intake, "MESSAGES_A_GROUP", 1)
     for name in "abc":
         write(directory / f"{name}.jsonl", name)
 

@@ -23,12 +23,17 @@ from worker.backends.jsonl.files import Directory
 from worker.backends.jsonl.journal import journals
 from worker.backends.jsonl.names import SessionNames
 from worker.backends.jsonl.reader import SessionFile, read_session_file
-from worker.intake.store import MESSAGES_A_GROUP, Ahead, in_groups, take_in, writing
+from worker.intake.store import Groups, take_in, writing
 from worker.settings import Settings
 
 MIGRATED_SUFFIX = ".migrated"
 
-_Found = tuple[Path, SessionFile]
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    path: Path
+    operation: ImportSession
+    corrupt_lines: Sequence[int]
 
 
 @dataclass(slots=True)
@@ -58,9 +63,9 @@ def migrate(
     report = MigrationReport()
     with writing(store, "migrate") as backend:
         found = _sessions_in(track_files(sorted(directory.glob("*.jsonl"))), report)
-        groups = Ahead(in_groups(found, lambda each: each[1].messages, MESSAGES_A_GROUP))
-        for files in groups:
-            _migrate_files(files, backend, report, groups.prepare)
+        groups = Groups(found, backend)
+        for group in groups:
+            _migrate_files(group, backend, report, groups.prepare)
     return report
 
 
@@ -107,7 +112,7 @@ def _sessions_in(paths: Iterable[Path], report: MigrationReport) -> Iterator[_Fo
         if file.corrupt_lines and not file.messages:
             report.refused.append(f"{path}: no line of it is a message")
             continue
-        yield path, file
+        yield _Found(path, _import_operation(file), file.corrupt_lines)
 
 
 def _migrate_files(
@@ -117,16 +122,16 @@ def _migrate_files(
     meanwhile: Callable[[], None],
 ) -> None:
     """One transaction; then the files are set aside, and that is made durable."""
-    taken = take_in(backend, [_import_operation(file) for _, file in files], meanwhile)
-    for (path, file), result in zip(files, taken, strict=True):
+    taken = take_in(backend, [file.operation for file in files], meanwhile)
+    for file, result in zip(files, taken, strict=True):
         if result.refusal is not None:
-            report.refused.append(f"{path}: {result.refusal}")
+            report.refused.append(f"{file.path}: {result.refusal}")
             continue
-        _set_aside(path, SessionNames.of(file.key).sidecar)
-        report.corrupt_lines += [f"{path}:{line}" for line in file.corrupt_lines]
+        _set_aside(file.path, SessionNames.of(file.operation.key).sidecar)
+        report.corrupt_lines += [f"{file.path}:{line}" for line in file.corrupt_lines]
         report.sessions += 1
         report.messages += result.messages
-    Directory(files[0][0].parent).sync()
+    Directory(files[0].path.parent).sync()
 
 
 def _import_operation(file: SessionFile) -> ImportSession:

@@ -17,7 +17,7 @@ from worker.backends.snippet import highlight, highlighted_hit
 from worker.backends.text import folded, tokens
 
 any_text = st.text(
-    st.sampled_from("ab-_.\"'*日本語が\u3099éÉßﬁİk\u0301\u05b8\u0e33가\u200d🙂🇯🇵 \n\0")
+    st.sampled_from("\u2764\ufe0fab-_.\"'*日本語が\u3099éÉßﬁİk\u0301\u05b8\u0e33가\u200d🙂🇯🇵 \n\0")
     | st.characters(exclude_categories=["Cs"]),
     max_size=40,
 )
@@ -41,6 +41,8 @@ any_text = st.text(
         ("مُحَمَّد", ["محمد"]),
         ("हिन्दी", ["हिन्दी"]),
         ("🎉🎉", ["🎉", "🎉"]),
+        ("\u26a0\ufe0fWarning \u2764\ufe0f", ["\u26a0", "warning", "\u2764"]),
+        ("葛\U000e0100城", ["葛", "城"]),
         ("a\0b", ["a", "b"]),
         ("a\u2028b\u3000c…d", ["a", "b", "c", "d"]),
     ],
@@ -54,6 +56,12 @@ def test_text_is_cut_into_tokens(text: str, expected: list[str]) -> None:
 def test_composed_and_decomposed_text_have_the_same_tokens(text: str) -> None:
     composed, decomposed = (unicodedata.normalize(form, text) for form in ("NFC", "NFD"))
     assert tokens(composed) == tokens(decomposed)
+
+
+@given(any_text)
+@settings(deadline=None)
+def test_what_is_indexed_holds_no_nul(text: str) -> None:
+    assert "\0" not in folded(text)  # where an array of texts is bound, it would end one
 
 
 @given(any_text)

@@ -19,10 +19,10 @@ from tests.crash.disk import watch
 from tests.crash.mutants import MUTANTS
 from tests.crash.points import POINTS, Fuse, around, swap
 from tests.crash.trouble import Trouble
-from worker import migration
 from worker.backends.jsonl import JsonlBackend
 from worker.backends.sqlite import SqliteBackend
 from worker.group_commit import run_worker
+from worker.intake import store as intake
 from worker.migration import migrate
 from worker.settings import Settings
 
@@ -72,7 +72,7 @@ def _live(life: Life) -> None:
     if life.mutant:  # last: what it leaves out must not be seen as done
         MUTANTS[life.mutant]()
     if life.migrates is not None:
-        swap(migration, "MESSAGES_A_GROUP", 60)  # two files
+        swap(intake, "MESSAGES_A_GROUP", 60)  # two files
         migrate(life.migrates, life.settings.store)
         return
     assert life.settings.redis_url is not None

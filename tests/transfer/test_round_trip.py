@@ -18,7 +18,7 @@ from tests.transfer.sessions import everything, export, fill, sessions, take
 from worker.backends import SessionBackend, open_backend
 from worker.backends.base import ImportSession, finish
 from worker.export.sessions import Wanted, find
-from worker.intake import files
+from worker.intake import store as intake
 from worker.intake.files import import_files
 from worker.intake.source import Advance, Total
 
@@ -143,7 +143,7 @@ def test_what_was_erased_since_does_not_come_back(source: str, store: str, tmp_p
 def test_killed_anywhere_a_second_run_completes_it(
     source: str, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int
 ) -> None:
-    monkeypatch.setattr(files, "MESSAGES_A_GROUP", 12)
+    monkeypatch.setattr(intake, "MESSAGES_A_GROUP", 12)
     path = tmp_path / "x"
     path.write_bytes(export(source, "jsonl"))
     counter = count()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, cast
@@ -73,8 +73,9 @@ class RestoreSession(Write):
     """Put a session's messages from the archive before those that it has by now.
 
     What the store has already of them, in this session or in `source`, where they come from, is
-    left out; the outcome counts the others. A session that is not there becomes as `info` says; one
-    that is keeps its attributes and its last activity. With `info.pinned` it is pinned in any case.
+    left out; the outcome counts the others. A session that is not there becomes as `info` says,
+    unless all its messages are elsewhere in the store; one that is there keeps its attributes and
+    its last activity. With `info.pinned` it is pinned in any case.
     No job can name it: `worker.restore` makes it of what the archive has.
     """
 
@@ -125,6 +126,10 @@ class SessionBackend(Protocol):
         Raises `StoreUnavailableError` when the store cannot be used right now; then nothing of
         the group is applied, and calling again with the same group is safe.
         """
+
+    @abstractmethod
+    def expect(self, operations: Iterable[ImportSession]) -> None:
+        """Get ready for these, the next to be applied, which may be in another's `meanwhile`."""
 
     @abstractmethod
     def cleanup(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 _TOKEN: Final = re.compile(r"[0-9a-z\u0080-\U0010ffff]+")
@@ -20,14 +20,19 @@ _NO_SPACE: Final = re.compile(r"\S+")  # no token goes on after a space
 _LONGEST_KEPT_WORD: Final = 24
 _MOST_KEPT_WORDS: Final = 40_000
 
-# A character with what follows and belongs to it: marks, Hangul vowels and finals, kana's dots.
+# A character with what follows and belongs to it: marks, Hangul vowels and finals, kana's dots,
+# and how an emoji is to look.
 _CLUSTER: Final = re.compile(
-    ".[\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0670\u1160-\u11ff\u3099\u309a\uff9e\uff9f]*",
+    ".[\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0670\u1160-\u11ff\u3099\u309a\ufe00-\ufe0f"
+    "\uff9e\uff9f\U000e0100-\U000e01ef]*",
     re.DOTALL,
 )
 
-# Marks that writers leave out or put in at will: Latin accents, Hebrew points, Arabic vowels.
-_OPTIONAL_MARK: Final = re.compile("[\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0670\u0640]")
+# Marks that writers leave out or put in at will: Latin accents, Hebrew points, Arabic vowels; and
+# that keyboards do: variation selectors.
+_OPTIONAL_MARK: Final = re.compile(
+    "[\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0670\u0640\ufe00-\ufe0f\U000e0100-\U000e01ef]"
+)
 
 # Letters of scripts that do not separate words: Thai, Lao, Myanmar, Khmer, kana, Han, Hangul.
 _UNSPACED: Final = re.compile(
@@ -38,14 +43,10 @@ _UNSPACED: Final = re.compile(
 
 
 def folded(text: str) -> str:
-    """`text` as it is indexed: tokens between spaces (ASCII punctuation may remain)."""
+    """`text` as it is indexed: tokens between spaces (ASCII punctuation may remain, NUL not)."""
     if text.isascii():
-        return text.lower()  # the tokenizer cuts ASCII by itself
-    words = text.split()
-    try:
-        return " ".join([_known_words[word] for word in words])
-    except KeyError:
-        return " ".join([_folded_word(word) for word in words])
+        return text.lower().replace("\0", " ")  # the tokenizer cuts ASCII by itself
+    return " ".join(map(_folded_words.__getitem__, text.split()))
 
 
 def tokens(text: str) -> list[str]:
@@ -71,24 +72,40 @@ class _FoldTable(dict[int, str]):
         return char
 
 
-_table: Final = _FoldTable({code: chr(code) for code in range(128)})
-
-# Words recur, and folding is the dearest step of a commit that is not SQLite's own.
-_known_words: Final[dict[str, str]] = {}
+_table: Final = _FoldTable({0: " ", **{code: chr(code) for code in range(1, 128)}})
 
 
-def _folded_word(word: str) -> str:
-    known = _known_words.get(word)
-    if known is not None:
-        return known
-    folded_word = unicodedata.normalize("NFKC", word).casefold().translate(_table)
-    if folded_word == word:
-        folded_word = word  # one string in memory, not two
-    if len(word) <= _LONGEST_KEPT_WORD:
-        if len(_known_words) >= _MOST_KEPT_WORDS:
-            _known_words.clear()
-        _known_words[word] = folded_word
-    return folded_word
+class _FoldedWords(dict[str, str]):
+    """Maps a word to how it is indexed; words recur, and folding one is dear."""
+
+    def __missing__(self, word: str) -> str:
+        folded_word = unicodedata.normalize("NFKC", word).casefold().translate(_table)
+        if folded_word == word:
+            folded_word = word  # one string in memory, not two
+        if len(word) <= _LONGEST_KEPT_WORD:
+            if len(self) >= _MOST_KEPT_WORDS:
+                self.clear()
+            self[word] = folded_word
+        return folded_word
+
+
+_folded_words: Final = _FoldedWords()
+
+
+class Folder:
+    """Folds texts, and those that are expected ahead of time."""
+
+    def __init__(self) -> None:
+        self._expected: dict[str, str] = {}
+
+    def expect(self, texts: Iterable[str]) -> None:
+        """Fold these now. They take the place of those expected before."""
+        self._expected = {text: folded(text) for text in texts}
+
+    def __call__(self, text: str) -> str:
+        """`folded(text)`."""
+        found = self._expected.get(text) if self._expected else None
+        return folded(text) if found is None else found
 
 
 def placed_tokens(text: str) -> Iterator[tuple[str, int, int]]:

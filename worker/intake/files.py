@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from io import BufferedReader
@@ -16,7 +17,7 @@ from worker.intake.database import MAGIC, read_database
 from worker.intake.jsonl import read_jsonl
 from worker.intake.openai import read_openai
 from worker.intake.source import Advance, Damage, Found, Incoming, Total
-from worker.intake.store import MESSAGES_A_GROUP, Ahead, in_groups, take_in, writing
+from worker.intake.store import Groups, take_in, writing
 
 STANDARD_INPUT: Final = Path("-")
 _PEEKED_BYTES: Final = 4_096
@@ -52,7 +53,7 @@ def import_files(
     with writing(store, "import") as backend:
         for path in paths:
             found = _watched(_read(path, key_prefix), report, observe)
-            groups = Ahead(in_groups(found, lambda each: each.operation.messages, MESSAGES_A_GROUP))
+            groups = Groups(found, backend)
             try:
                 for group in groups:
                     _take(group, backend, report, groups.prepare)
@@ -110,6 +111,8 @@ def _read(path: Path, key_prefix: str | None) -> Iterator[Found]:
 def _read_lines(
     name: str, file: BufferedReader[Any], key_prefix: str | None, at: int
 ) -> Iterator[Found]:
+    if file.peek(len(BOM_UTF8)).startswith(BOM_UTF8):
+        file.read(len(BOM_UTF8))
     start = file.peek(_PEEKED_BYTES).lstrip()
     if start.startswith((b'{"backscroll_export"', b'{"session"')):
         yield from read_jsonl(name, file)

@@ -7,25 +7,23 @@ it comes again, and where the op id is forgotten its messages are compared.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import gc
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from itertools import islice
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from producer.answers import Outcome
 from producer.arguments import SUBJECTS
 from producer.errors import StoreUnavailableError
 from producer.ids import new_op_id
-from producer.messages import ChatMessage
 from worker.backends import SessionBackend, open_backend, store_lock
 from worker.backends.base import ImportSession
 from worker.backends.tombstones import Tombstones
 
 MESSAGES_A_GROUP: Final = 20_000
 _CHARS_A_GROUP: Final = 8 * 1024 * 1024
-
-T = TypeVar("T")
+_OBJECTS_A_COLLECTION: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +38,7 @@ class Taken:
 @contextmanager
 def writing(store: str, doing: str) -> Iterator[SessionBackend]:
     """The store, as its one writer; `StoreUnavailableError` when a worker has it."""
-    with closing(store_lock(store)) as lock:
+    with closing(store_lock(store)) as lock, _collecting_rarely():
         try:
             lock.acquire()
         except StoreUnavailableError as error:
@@ -49,47 +47,70 @@ def writing(store: str, doing: str) -> Iterator[SessionBackend]:
             yield backend
 
 
-def in_groups(
-    items: Iterable[T], messages_of: Callable[[T], Sequence[ChatMessage]], most: int
-) -> Iterator[list[T]]:
-    """`items` in lists of about `most` messages, as many as one transaction is to take."""
-    group, messages, chars = list[T](), 0, 0
-    for item in items:
-        group.append(item)
-        messages += len(messages_of(item)) + 1  # many empty sessions are a lot, too
-        chars += sum([len(message.content) for message in messages_of(item)])
-        if messages >= most or chars >= _CHARS_A_GROUP:
-            yield group
-            group, messages, chars = [], 0, 0
-    if group:
-        yield group
+@contextmanager
+def _collecting_rarely() -> Iterator[None]:
+    """Python looks for cyclic garbage after every 700 objects. In a group of messages is none, and
+    to look there takes as long as to read them.
+    """
+    before = gc.get_threshold()
+    gc.set_threshold(_OBJECTS_A_COLLECTION)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
-class Ahead(Iterator[T]):
-    """Passes `items` on; the next one can be read while the disk is busy with the one before."""
+class HasOperation(Protocol):
+    """A session that was read."""
 
-    def __init__(self, items: Iterator[T]) -> None:
-        self._items = items
-        self._read: list[T] = []
+    @property
+    def operation(self) -> ImportSession: ...
+
+
+T = TypeVar("T", bound=HasOperation)
+
+
+class Groups(Iterator[list[T]]):
+    """`sessions` in lists, each as much as one transaction is to take.
+
+    The next one can be read while the disk is busy with the one before.
+    """
+
+    def __init__(self, sessions: Iterator[T], backend: SessionBackend) -> None:
+        self._sessions = sessions
+        self._backend = backend
+        self._next: list[T] = []
         self._error: Exception | None = None
 
     def prepare(self) -> None:
-        """Read the next item. What goes wrong with it is raised when it is asked for."""
-        if self._read or self._error is not None:
+        """Read the next group. What goes wrong is raised when those before it are passed on."""
+        if self._next or self._error is not None:
             return
         try:
-            self._read = list(islice(self._items, 1))
+            self._read()
         except Exception as error:
             self._error = error
+        self._backend.expect(each.operation for each in self._next)
 
-    def __next__(self) -> T:
+    def __next__(self) -> list[T]:
         self.prepare()
+        if self._next:
+            group, self._next = self._next, []
+            return group
         if self._error is not None:
             error, self._error = self._error, None
             raise error
-        if not self._read:
-            raise StopIteration
-        return self._read.pop()
+        raise StopIteration
+
+    def _read(self) -> None:
+        messages, chars = 0, 0
+        for session in self._sessions:
+            self._next.append(session)
+            said = session.operation.messages
+            messages += len(said) + 1  # many empty sessions are a lot, too
+            chars += sum([len(message.content) for message in said])
+            if messages >= MESSAGES_A_GROUP or chars >= _CHARS_A_GROUP:
+                return
 
 
 def take_in(

@@ -10,7 +10,7 @@ import errno
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -19,7 +19,14 @@ from producer.answers import Answer, CleanupReport, CompactReport, ErasureReceip
 from producer.errors import OperationRefusedError, StoreUnavailableError, StoreUnusableError
 from producer.messages import ChatMessage, to_micros
 from producer.operations import Erase, Operation, Read, Write
-from worker.backends.base import Finding, Progress, SessionBackend, Slices, unobserved
+from worker.backends.base import (
+    Finding,
+    ImportSession,
+    Progress,
+    SessionBackend,
+    Slices,
+    unobserved,
+)
 from worker.backends.jsonl import upkeep
 from worker.backends.jsonl.cleanup import Cleanup
 from worker.backends.jsonl.erasure import erase
@@ -72,6 +79,9 @@ class JsonlBackend(SessionBackend):
     ) -> Answers:
         with self._group(meanwhile) as group:
             return [self._carry_out(group, operation) for operation in operations]
+
+    def expect(self, operations: Iterable[ImportSession]) -> None:
+        """There is nothing that could be done ahead."""
 
     def cleanup(
         self,

@@ -54,10 +54,11 @@ def read_session_file(path: Path) -> SessionFile:
         content = path.read_bytes()
         told = sidecar_path.read_bytes() if sidecar_path.exists() else b""
     sidecar = Sidecar.loads(told, key, modified) or Sidecar(key, modified)
-    transcript = parse(content, key, sidecar.created_at)
+    lines = (transcript := parse(content, key, sidecar.created_at)).lines
+    has_edits = b'"edits"' in content
     return SessionFile(
         key,
-        tuple([line.with_edits() for line in transcript.lines]),
+        tuple([line.with_edits() if has_edits else line.message for line in lines]),
         tuple(transcript.corrupt),
         sidecar.attributes,
         sidecar.created_at,

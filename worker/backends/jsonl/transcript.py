@@ -64,6 +64,8 @@ class _Reader:
 
     def __init__(self, key: str, default_time: int) -> None:
         self.transcript = Transcript()
+        # A line without an id gets one of its place. It never moves, except in a rewrite, which
+        # writes the id into it. Those of a session are alike: an index has them side by side.
         self._own = hashlib.blake2b(key.encode(), digest_size=11).hexdigest()
         self._default_time = from_micros(default_time)
         self._run: list[tuple[int, Line]] = []
@@ -118,13 +120,13 @@ class _Reader:
         if not isinstance(role, str) or not isinstance(content, str):
             return None
         if len(fields) == 2:  # the original's
-            own_id = self._derived_id(offset)
+            own_id = f"{self._own}{offset:010x}"
             message = ChatMessage(role, content, None, own_id, self._default_time)
             return Line(message, raw, own_id, WHOLE, False)
         message_id, created_at = _id(fields.get("message_id")), _time(fields.get("created_at"))
         is_settled = message_id is not None and created_at is not None
         if message_id is None:
-            message_id = self._derived_id(offset)
+            message_id = f"{self._own}{offset:010x}"
         extra = fields.get("extra")
         message = ChatMessage(
             role,
@@ -136,11 +138,6 @@ class _Reader:
         part = _part(fields["part"]) if "part" in fields else WHOLE
         op_id = message_id.removesuffix(f"-{part.number}") if part.number else message_id
         return Line(message, raw, op_id, part, is_settled)
-
-    def _derived_id(self, offset: int) -> str:
-        # A line never moves, except in a rewrite, which writes the id into it. Those of a session
-        # are alike, so that an index has them side by side.
-        return f"{self._own}{offset:010x}"
 
 
 def _id(value: object) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,7 +21,14 @@ from producer.errors import (
 )
 from producer.messages import ChatMessage
 from producer.operations import Erase, Operation, Read, Write
-from worker.backends.base import Finding, Progress, SessionBackend, Slices, unobserved
+from worker.backends.base import (
+    Finding,
+    ImportSession,
+    Progress,
+    SessionBackend,
+    Slices,
+    unobserved,
+)
 from worker.backends.sqlite import erasure
 from worker.backends.sqlite.cleanup import Cleanup
 from worker.backends.sqlite.compaction import compact
@@ -38,6 +45,7 @@ from worker.backends.sqlite.schema import (
 from worker.backends.sqlite.search import register_score
 from worker.backends.sqlite.slices import Access
 from worker.backends.sqlite.verification import verify
+from worker.backends.text import Folder
 from worker.backends.tombstones import Tombstones
 from worker.retention import Retention
 
@@ -69,6 +77,7 @@ class SqliteBackend(SessionBackend):
         self._file, self._path_text = path.stat(), str(path)
         self._log = WriteAheadLog(path, self._connection)
         self._memory: Memory | None = None
+        self._fold = Folder()
         self._access = Access(self._transaction, self._outside, path)
         # A clock that was set back must not make sessions look idle, or op ids old.
         with store_errors(path):
@@ -85,6 +94,9 @@ class SqliteBackend(SessionBackend):
         except Exception:
             # One of them is bad in a way nobody foresaw. Find it, and keep the others.
             return self._apply_one_by_one(operations)
+
+    def expect(self, operations: Iterable[ImportSession]) -> None:
+        self._fold.expect(message.content for each in operations for message in each.messages)
 
     def cleanup(
         self,
@@ -151,12 +163,14 @@ class SqliteBackend(SessionBackend):
     def _apply_together(
         self, operations: Sequence[Operation], meanwhile: Callable[[], None] | None
     ) -> Answers:
-        with self._transaction(meanwhile) as connection:
+        with self._transaction(commits=False) as connection:
             now, memory = self._now(), self._memory
             self._memory = None  # until it is committed
             if memory is None or memory.best_before < now:
                 memory = Memory(connection, now)
-            answers = self._carry_out(connection, now, operations, memory)
+            group = self._group(connection, now, operations, memory)
+            answers = self._carry_out(group, now, operations)
+            self._commit(group, meanwhile)
         if len(memory.sessions) < _MOST_KNOWN_SESSIONS:
             self._memory = memory
         return answers
@@ -170,21 +184,27 @@ class SqliteBackend(SessionBackend):
                     with connection:  # APSW makes it a savepoint
                         now = self._now()
                         memory = Memory(connection, now)
-                        answers += self._carry_out(connection, now, [operation], memory)
+                        group = self._group(connection, now, [operation], memory)
+                        answer = self._carry_out(group, now, [operation])
+                        group.flush()
+                    answers += answer
                 except Exception as error:
                     if isinstance(error, BackscrollError) or is_store_failure(error):
                         raise
                     answers.append(_refusal(error))
         return answers
 
-    def _carry_out(
+    def _group(
         self,
         connection: apsw.Connection,
         now: int,
         operations: Sequence[Operation],
         memory: Memory,
-    ) -> Answers:
-        group = Group(connection, now, operations, memory, self._keep_edits)
+    ) -> Group:
+        keep = self._keep_edits
+        return Group(connection, now, operations, memory, self._fold, keep_edits=keep)
+
+    def _carry_out(self, group: Group, now: int, operations: Sequence[Operation]) -> Answers:
         answers: Answers = []
         for operation in operations:
             try:
@@ -198,7 +218,6 @@ class SqliteBackend(SessionBackend):
                     raise TypeError(f"{operation.kind} does not go through apply")
             except OperationRefusedError as refusal:  # raised before anything was changed
                 answers.append(refusal)
-        group.flush()
         return answers
 
     def _refuse_if_read_only(self) -> None:
@@ -233,17 +252,19 @@ class SqliteBackend(SessionBackend):
             yield self._connection
 
     @contextmanager
-    def _transaction(
-        self, meanwhile: Callable[[], None] | None = None
-    ) -> Iterator[apsw.Connection]:
-        """A transaction that holds the write lock from its start (a reader's holds none)."""
+    def _transaction(self, *, commits: bool = True) -> Iterator[apsw.Connection]:
+        """A transaction that holds the write lock from its start (a reader's holds none).
+
+        Unless it `commits`, the caller does.
+        """
         connection = self._connection
         with self._lock, store_errors(self.path):
             self._check_file()
             connection.execute("BEGIN" if self._read_only else "BEGIN IMMEDIATE")
             try:
                 yield connection
-                self._commit(meanwhile)
+                if commits:
+                    connection.execute("COMMIT")
             except BaseException:
                 if connection.in_transaction:  # SQLite ends it by itself on some errors
                     connection.execute("ROLLBACK")
@@ -251,16 +272,21 @@ class SqliteBackend(SessionBackend):
             if not self._read_only:
                 self._log.bound()
 
-    def _commit(self, meanwhile: Callable[[], None] | None) -> None:
+    def _commit(self, group: Group, meanwhile: Callable[[], None] | None) -> None:
+        group.flush_tables()
         if meanwhile is None:
-            self._connection.execute("COMMIT")
+            self._index_and_commit(group)
             return
-        # A commit is one long call into SQLite, during which Python can do something else.
-        committing = self._committer.submit(self._connection.execute, "COMMIT")
+        # Both are long calls into SQLite, during which Python can do something else.
+        committing = self._committer.submit(self._index_and_commit, group)
         try:
             meanwhile()
         finally:
             committing.result()
+
+    def _index_and_commit(self, group: Group) -> None:
+        group.flush_index()
+        self._connection.execute("COMMIT")
 
 
 def _refusal(error: Exception) -> OperationRefusedError:

@@ -3,13 +3,14 @@
 Rows, counts, index entries and op ids are collected while the operations are gone through and
 written in a few `executemany` at the end. Whatever has to look at the tables flushes first, so
 every operation sees all before it. FTS5 gets its rows last and together: it is fastest when
-nothing comes between two of them.
+nothing comes between two of them, and one statement for all leaves Python free meanwhile.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, cast
 
 import apsw
@@ -35,7 +36,6 @@ from worker.backends.sqlite import edits, erasure, restoring
 from worker.backends.sqlite.memory import KnownSession, Memory
 from worker.backends.sqlite.names import index_name
 from worker.backends.sqlite.schema import pack_id
-from worker.backends.text import folded
 
 
 class Group:
@@ -47,8 +47,11 @@ class Group:
         now: int,
         operations: Iterable[Operation],
         memory: Memory,
-        keep_edits: bool = False,
+        fold: Callable[[str], str],
+        *,
+        keep_edits: bool,
     ) -> None:
+        self._fold = fold
         self._keep_edits = keep_edits
         self._connection = connection
         self._now = now
@@ -79,6 +82,22 @@ class Group:
 
     def flush(self) -> None:
         """Put everything collected into the transaction."""
+        self.flush_tables()
+        self.flush_index()
+
+    def flush_index(self) -> None:
+        """Put what is to be indexed into the transaction: a long call or two into SQLite."""
+        if self._index:
+            for first, texts in _runs(self._index):
+                self._connection.execute(
+                    "INSERT INTO message_index(rowid, text)"
+                    " SELECT ? + rowid - 1, value FROM carray(?)",
+                    (first, apsw.carray(texts)),
+                )
+            self._index = {}
+
+    def flush_tables(self) -> None:
+        """Put all the rest into the transaction; `flush_index` has to follow."""
         many = self._connection.executemany
         self._flush_rows()
         if self._imported:
@@ -100,9 +119,6 @@ class Group:
         if self._unindex:
             many("DELETE FROM message_index WHERE rowid = ?", self._unindex)
             self._unindex = []
-        if self._index:
-            many("INSERT INTO message_index(rowid, text) VALUES (?, ?)", self._index.items())
-            self._index = {}
         if self._new_op_ids:
             many(
                 "INSERT INTO applied(op_id, applied_at, affected) VALUES (?, ?, ?)",
@@ -169,7 +185,7 @@ class Group:
         content, extra = message.content, message.extra
         packed_extra = None if extra is None else edits.pack_extra(extra)
         self._rows.append((row, session.id, own_id, message.role, content, packed_extra, at))
-        self._index[row] = folded(content)
+        self._index[row] = self._fold(content)
         session.message_count += 1
         self._touched[session.id] = session
 
@@ -195,7 +211,7 @@ class Group:
             (message.role, message.content, edits.pack_extra(message.extra), row),
         )
         self._forget(row)
-        self._index[row] = folded(message.content)
+        self._index[row] = self._fold(message.content)
         self._touched[session.id] = session
         return 1
 
@@ -268,6 +284,8 @@ class Group:
         self.flush()
         missing = restoring.missing(self._connection, operation.messages)
         existing, info = self._find(operation.key), operation.info
+        if existing is None and operation.messages and not missing:
+            return 0  # they are elsewhere in the store
         now_there = [] if existing is None else restoring.take_out(self._connection, existing.id)
         for row, _ in now_there:
             self._forget(row)
@@ -342,6 +360,15 @@ class Group:
         """Take a row out of the index, wherever it is by now."""
         if self._index.pop(row, None) is None:
             self._unindex.append((row,))
+
+
+def _runs(index: Mapping[int, str]) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """What is to be indexed, by rows that follow each other: the first row, and the texts."""
+    for _, run in itertools.groupby(
+        enumerate(sorted(index.items())), key=lambda placed: placed[1][0] - placed[0]
+    ):
+        rows, texts = zip(*(item for _, item in run), strict=True)
+        yield rows[0], texts
 
 
 _outcome = functools.lru_cache(maxsize=256)(Outcome)  # nearly all outcomes are alike

@@ -21,6 +21,8 @@ _SETTINGS: Final = {
     # Else it rewrites all pieces of a size at once when there are 16, within one commit. After
     # large groups, small ones make so many pieces before the bites are through with the large.
     "crisismerge": 128,
+    # In bytes. Else it writes a piece for every MiB of words, and merges those at the commit.
+    "hashsize": 8 * 1024 * 1024,
 }
 
 
