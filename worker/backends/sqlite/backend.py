@@ -78,7 +78,7 @@ class SqliteBackend(SessionBackend):
         self._log = WriteAheadLog(path, self._connection)
         self._memory: Memory | None = None
         self._fold = Folder()
-        self._access = Access(self._transaction, self._outside, path)
+        self._access = Access(self._transaction, self._repeatable, self._outside, path)
         # A clock that was set back must not make sessions look idle, or op ids old.
         with store_errors(path):
             latest: Any = self._connection.execute("SELECT max(last_activity) FROM sessions").get
@@ -107,7 +107,7 @@ class SqliteBackend(SessionBackend):
     ) -> Slices[CleanupReport]:
         if not isinstance(retention, Retention):
             retention = Retention.of_hours(retention)
-        doors = self._access, self._upkeep_transaction
+        doors = self._access, self._removing
         return Cleanup(*doors, retention, self._now(), archive, dry_run=dry_run).slices()
 
     def compact(self, op_ids_hours: float) -> Slices[CompactReport]:
@@ -145,7 +145,8 @@ class SqliteBackend(SessionBackend):
 
     def repair(self, findings: Sequence[Finding], *, progress: Progress = unobserved) -> list[str]:
         self._refuse_if_read_only()
-        with self._upkeep_transaction() as connection:
+        with self._transaction() as connection:
+            self._memory = None
             return repair(connection, findings, self._now(), progress)
 
     def size_bytes(self) -> int:
@@ -239,11 +240,24 @@ class SqliteBackend(SessionBackend):
         )
 
     @contextmanager
-    def _upkeep_transaction(self) -> Iterator[apsw.Connection]:
-        """A transaction that may take sessions away."""
-        with self._transaction() as connection:
+    def _removing(self) -> Iterator[apsw.Connection]:
+        """A repeatable transaction that may take sessions away."""
+        with self._repeatable() as connection:
             self._memory = None
             yield connection
+
+    @contextmanager
+    def _repeatable(self) -> Iterator[apsw.Connection]:
+        """See `Access`. The next commit of a group takes it to the disk, as it is before it in the
+        log; until then it costs those who wait for that commit no sync of its own.
+        """
+        with self._outside() as connection:
+            connection.pragma("synchronous", 1)
+            try:
+                with self._transaction():
+                    yield connection
+            finally:
+                connection.pragma("synchronous", 2)
 
     @contextmanager
     def _outside(self) -> Iterator[apsw.Connection]:

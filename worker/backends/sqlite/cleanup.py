@@ -110,7 +110,7 @@ class Cleanup:
     def _all(self) -> Generator[None]:
         if not self._dry_run:
             # A cleanup that was killed half-way left sessions without a key: theirs go first.
-            yield from purge_detached(self._access.transaction)
+            yield from purge_detached(self._access.repeatable)
             if self._archive is not None:
                 self._archive.sweep()
         for _ in chain(self._choose_idle(), self._choose_capped()):
@@ -119,7 +119,7 @@ class Cleanup:
                 yield from self._carry_out()
         yield from self._carry_out()
         if not self._dry_run:
-            yield from purge_detached(self._access.transaction)
+            yield from purge_detached(self._access.repeatable)
 
     def _choose_idle(self) -> Generator[None]:
         shortest, pace = self._retention.shortest_ttl, Pace(100, 2_000)

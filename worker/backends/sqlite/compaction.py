@@ -27,8 +27,8 @@ def compact(
 ) -> Slices[CompactReport]:
     """Purge old op ids, merge the index, pack tables, give free pages back, wipe what is left."""
     started, before = time.monotonic(), size_bytes()
-    yield from purge_detached(access.transaction)
-    purged = yield from _purge_op_ids(access.transaction, op_ids_before)
+    yield from purge_detached(access.repeatable)
+    purged = yield from _purge_op_ids(access.repeatable, op_ids_before)
     yield from with_checkpoints(access, _tidied(access))
     with access.outside() as connection:
         connection.execute("PRAGMA optimize").fetchall()
@@ -38,9 +38,9 @@ def compact(
 
 
 def _tidied(access: Access) -> Generator[None]:
-    yield from merge_indexes(access.transaction)
+    yield from merge_indexes(access.repeatable)
     yield from repack(access)
-    yield from give_pages_back(access.transaction)
+    yield from give_pages_back(access.repeatable)
 
 
 def _purge_op_ids(door: Door, before: int) -> Generator[None, None, int]:

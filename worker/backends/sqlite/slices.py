@@ -16,9 +16,12 @@ Door = Callable[[], AbstractContextManager[apsw.Connection]]
 class Access:
     """The ways to the connection, which keep others from it: in a transaction, or in none.
 
-    With `path` a thread can open a connection of its own, and keep nobody from this one.
+    A `repeatable` transaction waits for no disk: after a power cut it may never have been, and
+    will be done again. With `path` a thread can open a connection of its own, and keep nobody from
+    this one.
     """
 
     transaction: Door
+    repeatable: Door
     outside: Door
     path: Path

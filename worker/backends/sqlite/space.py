@@ -78,13 +78,14 @@ def give_pages_back(door: Door) -> Generator[None]:
 def with_checkpoints(access: Access, slices: Generator[None]) -> Generator[None]:
     """`slices`, and every few of them what the log has so far is put in its place.
 
-    Otherwise one commit would have to do it for all of them.
+    Otherwise one commit would have to do it for all of them. At the end all is on the disk.
     """
     yield from aside(partial(checkpoint, access.path))
     for number, _ in enumerate(slices, start=1):
         yield
         if number % _SLICES_A_CHECKPOINT == 0:
             yield from aside(partial(checkpoint, access.path))
+    yield from aside(partial(checkpoint, access.path))
 
 
 def _slack(path: Path, table: str) -> float:
@@ -112,7 +113,7 @@ def _replacing(access: Access) -> Iterator[apsw.Connection]:
     with access.outside() as connection:
         connection.pragma("foreign_keys", False)
         try:
-            with access.transaction():
+            with access.repeatable():
                 yield connection
         finally:
             connection.pragma("foreign_keys", True)

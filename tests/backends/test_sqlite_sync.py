@@ -1,0 +1,87 @@
+"""When SQLite waits for the disk: at every commit of a group, and at no slice of upkeep."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+from producer.answers import CleanupReport, CompactReport
+from producer.messages import ChatMessage
+from tests.backends.stores import Clock, apply_all, requests, say
+from worker.backends import SessionBackend, open_backend
+from worker.backends.base import Slices, finish
+
+Event = tuple[str, str, int]
+"""What was done, to which kind of file, and by which thread."""
+
+
+@pytest.fixture
+def events() -> Iterator[list[Event]]:
+    """Every write and sync of SQLite's, as they are made."""
+    seen: list[Event] = []
+
+    class File(apsw.VFSFile):
+        def __init__(self, name: Any, flags: list[int]) -> None:
+            super().__init__("unix", name, flags)
+            self._kind = "log" if flags[0] & apsw.SQLITE_OPEN_WAL else "database"
+            self._begins_log = False
+
+        def xWrite(self, data: Any, offset: int) -> None:  # noqa: N802
+            seen.append(("write", self._kind, threading.get_ident()))
+            self._begins_log = self._kind == "log" and offset == 0
+            super().xWrite(data, offset)
+
+        def xSync(self, flags: int) -> None:  # noqa: N802
+            if not self._begins_log:  # once a checkpoint has done with all of the log
+                seen.append(("sync", self._kind, threading.get_ident()))
+            super().xSync(flags)
+
+    class Files(apsw.VFS):
+        def xOpen(self, name: Any, flags: list[int]) -> File:  # noqa: N802
+            return File(name, flags)
+
+    files = Files("seen", "unix", makedefault=True)
+    yield seen
+    files.unregister()
+
+
+@pytest.fixture
+def store(tmp_path: Path, events: list[Event]) -> Iterator[SessionBackend]:
+    """A store in which all is idle for longer than an hour."""
+    clock, message = Clock(), ChatMessage.user("some words")
+    with open_backend(f"sqlite://{tmp_path / 'store.db'}", clock=clock) as store:
+        apply_all(store, [requests.append(f"s{n}", (message,) * 20, None) for n in range(500)])
+        clock.advance(hours=2)
+        events.clear()
+        yield store
+
+
+def test_no_slice_of_a_cleanup_waits_for_the_disk_and_every_append_does(
+    store: SessionBackend, events: list[Event]
+) -> None:
+    ours = threading.get_ident()
+    for _ in store.cleanup(1):
+        assert ("sync", ours) not in [event[::2] for event in events]
+        say(store, "meanwhile", "hay")
+        assert ("sync", "log", ours) in events
+        events.clear()
+
+
+@pytest.mark.parametrize(
+    "upkeep",
+    [lambda store: store.cleanup(1), lambda store: store.compact(0)],
+    ids=["clean", "pack"],
+)
+def test_what_upkeep_reports_is_on_the_disk(
+    store: SessionBackend,
+    events: list[Event],
+    upkeep: Callable[[SessionBackend], Slices[CleanupReport | CompactReport]],
+) -> None:
+    store.delete("s1")
+    finish(upkeep(store))
+    assert [what for what, kind, _ in events if kind == "log"][-1] == "sync"
