@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
+import pytest
 import redis
 
 from worker.server import running_server, socket_path
@@ -43,6 +44,15 @@ def test_a_path_too_long_for_a_socket_gets_a_short_one_elsewhere(tmp_path: Path)
     deep = tmp_path / ("d" * 60) / ("e" * 60)
     assert len(str(socket_path(deep))) <= 100
     assert socket_path(deep) != socket_path(deep / "other")
+    with running_server(settings_in(deep)) as url, redis.Redis.from_url(url) as client:
+        assert client.ping()
+
+
+def test_it_is_short_also_where_temporary_files_have_a_long_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / ("d" * 60) / ("e" * 60)
+    monkeypatch.setattr("tempfile.tempdir", str(deep))
     with running_server(settings_in(deep)) as url, redis.Redis.from_url(url) as client:
         assert client.ping()
 

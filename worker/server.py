@@ -62,11 +62,12 @@ def running_server(settings: Settings) -> Iterator[str]:
 
 def socket_path(directory: Path) -> Path:
     """Where the embedded server for `directory` listens; elsewhere when the path is too long."""
-    inside = directory / "valkey.sock"
-    if len(os.fsencode(inside)) <= _MAX_SOCKET_PATH:
-        return inside
     digest = hashlib.sha256(os.fsencode(directory)).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"backscroll-{os.getuid()}-{digest}" / "valkey.sock"
+    name = f"backscroll-{os.getuid()}-{digest}"
+    for path in (directory, Path(tempfile.gettempdir(), name), Path("/tmp", name)):  # noqa: S108
+        if len(os.fsencode(path / "valkey.sock")) <= _MAX_SOCKET_PATH:
+            break
+    return path / "valkey.sock"
 
 
 def _start(directory: Path, socket: Path) -> Any:

@@ -154,6 +154,13 @@ class Laboratory:
                 return
             time.sleep(0.02)
 
+    def wait_for_more_than(self, operations: int, seconds: float = 60.0) -> None:
+        """Wait until that many were acknowledged to the writers, however slow the machine is."""
+        deadline = time.monotonic() + seconds
+        while self.ledger().operations <= operations:
+            assert time.monotonic() < deadline, f"no {operations} operations in {seconds:g} s"
+            time.sleep(0.1)
+
     def begin(self, life: Life) -> ForkServerProcess:
         """Start it and wait until it takes jobs: before that, a worker may end with an error."""
         before = self.client.get(_FENCE)

@@ -16,13 +16,13 @@ from worker.group_commit import GroupCommitWorker
 
 
 def _skip_the_op_id_record() -> None:
-    flush = SqliteGroup.flush
+    flush = SqliteGroup.flush_tables
 
     def forgetful(group: Any) -> None:
         group._new_op_ids = []
         flush(group)
 
-    swap(SqliteGroup, "flush", forgetful)
+    swap(SqliteGroup, "flush_tables", forgetful)
 
 
 def _acknowledge_before_commit() -> None:

@@ -31,7 +31,7 @@ def test_a_server_killed_while_producers_write_loses_nothing_acknowledged(
         for _ in range(4):
             time.sleep(0.4)
             crashable.restart()
-        time.sleep(0.4)
+        laboratory.wait_for_more_than(50)
     assert laboratory.check() == []
     assert tally.operations > 50
 
@@ -44,7 +44,7 @@ def test_a_server_that_is_away_for_ten_seconds_is_waited_for(
         crashable.kill()
         time.sleep(10.0)
         crashable.start()
-        time.sleep(0.4)
+        laboratory.wait_for_more_than(50)
     assert laboratory.check() == []
     assert tally.operations > 50
 
@@ -58,7 +58,7 @@ def test_a_frozen_server_that_wakes_doubles_and_reorders_nothing(
             crashable.freeze()
             time.sleep(0.7)
             crashable.thaw()
-        time.sleep(0.3)
+        laboratory.wait_for_more_than(50)
     assert laboratory.check() == []
     assert tally.operations > 50
 
@@ -76,6 +76,7 @@ def test_a_network_that_loses_replies_and_halves_frames_doubles_and_reorders_not
             while min(network.faults[fault] for fault in FAULTS) < 3:
                 assert time.monotonic() < deadline, network.faults
                 time.sleep(0.1)
+            laboratory.wait_for_more_than(50)
     assert laboratory.check() == []
     assert tally.operations > 50
 
