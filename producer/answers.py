@@ -119,7 +119,9 @@ class ErasureReceipt:
     and the value. `messages_sha256` is over the sorted ids of the erased messages, one a line.
     `op_ids`, `archived` and `failed_jobs` count the records of operations, the archived sessions
     and the failed jobs that went with them. Until nobody reads there any more, `log_is_held` says,
-    the store's log keeps a copy; a compaction removes it. Times are microseconds since 1970 UTC.
+    the store's log keeps a copy; a compaction removes it. Of a JSONL store's `unreadable` sessions
+    nobody can tell whether they are the sender's or the room's. Times are microseconds since 1970
+    UTC.
     """
 
     op_id: str
@@ -134,12 +136,14 @@ class ErasureReceipt:
     archived: int = 0
     failed_jobs: int = 0
     log_is_held: bool = False
+    unreadable: int = 0
 
     def summary(self) -> str:
         """What happened, in a line for the log."""
+        left = f"; nobody can tell whose {self.unreadable:,} more are" if self.unreadable else ""
         return (
             f"erasure {self.op_id} removed {self.sessions:,} sessions with {self.messages:,} "
-            f"messages, {self.archived:,} archived and {self.failed_jobs:,} failed jobs"
+            f"messages, {self.archived:,} archived and {self.failed_jobs:,} failed jobs{left}"
         )
 
 

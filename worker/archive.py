@@ -9,7 +9,7 @@ import itertools
 import re
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +28,8 @@ from worker.pace import SliceClock
 
 _MONTH: Final = re.compile(r"[0-9]{4}-[0-9]{2}")
 _NAME: Final = re.compile(r"[0-9]{4}-[0-9]{2}/[0-9A-Za-z-]{1,100}")
+_STAMP: Final = re.compile(r"[0-9]{8}T[0-9]{6}Z")
+_STAMP_FORMAT: Final = "%Y%m%dT%H%M%SZ"
 
 Matches = Callable[[ArchivedSession], bool]
 
@@ -46,11 +48,17 @@ class Archive:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self._newest: str | None = None
 
     def begin(self) -> ArchiveWriter:
-        """A new file, whose name is later than those of all before."""
-        now = datetime.now(UTC)
-        return ArchiveWriter(self.file(f"{now:%Y-%m}/{now:%Y%m%dT%H%M%SZ}-{new_op_id()}"))
+        """A new file, whose name is later than those of all before, whatever the clock does."""
+        if self._newest is None:
+            self._newest = max(self._names(), default="")
+        name, stamp = _named(datetime.now(UTC)), _STAMP.search(self._newest)
+        if name <= self._newest and stamp is not None:
+            name = _named(datetime.strptime(stamp[0], _STAMP_FORMAT) + timedelta(seconds=1))
+        self._newest = name
+        return ArchiveWriter(self.file(name))
 
     def file(self, name: str) -> ArchiveFile:
         """The file of that name, as `files` names it, or with a suffix.
@@ -66,13 +74,7 @@ class Archive:
 
     def files(self) -> list[ArchiveFile]:
         """All files, oldest first; those that are only just being written are left out."""
-        names = set[str]()
-        for path in self._paths():
-            stem = path.name.removesuffix(DATA_SUFFIX).removesuffix(MANIFEST_SUFFIX)
-            name = f"{path.parent.name}/{stem}"
-            if stem != path.name and _NAME.fullmatch(name):
-                names.add(name)
-        files = [ArchiveFile(self.directory, name) for name in sorted(names)]
+        files = [ArchiveFile(self.directory, name) for name in sorted(self._names())]
         return [file for file in files if not file.is_unfinished]
 
     def sweep(self) -> None:
@@ -107,14 +109,17 @@ class Archive:
         """
         return finish(self.erase_slices(matches))
 
-    def erase_slices(self, matches: Matches) -> Slices[ArchiveErased]:
-        """As `erase`, a slice at a time."""
+    def erase_slices(
+        self, matches: Matches, may_match: Callable[[str], bool] | None = None
+    ) -> Slices[ArchiveErased]:
+        """As `erase`, a slice at a time, and only of files with a key that `may_match`, if told."""
         self.sweep()
         erased, failures, clock = ArchiveErased(), list[ArchiveError](), SliceClock()
         for file in self.files():
             clock.begin()
             try:
-                yield from _erase_from(file, matches, erased, clock)
+                if may_match is None or any(map(may_match, file.load_manifest().keys)):
+                    yield from _erase_from(file, matches, erased, clock)
             except ArchiveError as error:
                 failures.append(error)
             yield
@@ -127,12 +132,25 @@ class Archive:
         counted = itertools.count()
         yield from _rewrite(file, lambda _: next(counted) in places, ArchiveErased(), SliceClock())
 
+    def _names(self) -> set[str]:
+        names = set[str]()
+        for path in self._paths():
+            stem = path.name.removesuffix(DATA_SUFFIX).removesuffix(MANIFEST_SUFFIX)
+            name = f"{path.parent.name}/{stem}"
+            if stem != path.name and _NAME.fullmatch(name):
+                names.add(name)
+        return names
+
     def _paths(self) -> Iterator[Path]:
         with reporting(self.directory):
             if self.directory.exists():
                 for month in sorted(self.directory.iterdir()):
                     if _MONTH.fullmatch(month.name):
                         yield from month.iterdir()
+
+
+def _named(moment: datetime) -> str:
+    return f"{moment:%Y-%m}/{moment:{_STAMP_FORMAT}}-{new_op_id()}"
 
 
 def _recounted(file: ArchiveFile) -> Manifest:

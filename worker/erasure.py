@@ -1,7 +1,8 @@
 """An erasure beyond the store: the archive, and jobs that the server keeps to be looked at.
 
 The receipt is the store's, with what went elsewhere added. Jobs that still wait are not touched:
-the tombstones drop them when their turn comes.
+the tombstones drop them when their turn comes. What is only told afterwards to be of the erased
+leaves the archive with the next compaction.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import orjson
@@ -21,8 +23,9 @@ from producer.arguments import SUBJECTS
 from producer.codec import decode, payload_json
 from producer.enqueue import parse_result
 from producer.errors import BackscrollError, MalformedJobError
+from producer.messages import to_micros
 from producer.operations import Erase, Operation
-from worker.archive import Archive
+from worker.archive import Archive, ArchiveErased
 from worker.archive_file import ArchivedSession
 from worker.backends import SessionBackend
 from worker.backends.base import Slices
@@ -43,25 +46,40 @@ def erase(
     tombstones = backend.tombstones()
     archived = 0
     if archive is not None:
-        erased = yield from archive.erase_slices(_Archived(operation, tombstones))
+        erased = yield from archive.erase_slices(partial(_is_meant, operation, tombstones))
         archived = erased.sessions
     failed = yield from _erase_jobs(connection, queue, _Traces(operation, tombstones))
     return replace(receipt, archived=archived, failed_jobs=failed)
 
 
-class _Archived:
-    """Which archived sessions go: those that this erasure, or a later one, is about."""
+def erase_late(archive: Archive, tombstones: Tombstones) -> Slices[ArchiveErased]:
+    """Erase from the archive what only a description that came late told to be of the erased."""
 
-    def __init__(self, operation: Erase, tombstones: Tombstones) -> None:
-        self._tombstones = tombstones
-        self._since = tombstones.moment(*operation.subject)
+    def is_session_erased(key: str) -> bool:
+        return tombstones.noted("key", key) >= 0
 
-    def __call__(self, session: ArchivedSession) -> bool:
-        values = ((name, getattr(session.info, name)) for name in SUBJECTS)
-        return any(
-            value is not None and self._tombstones.moment(name, value) >= self._since
-            for name, value in values
-        )
+    return archive.erase_slices(partial(is_erased, tombstones), is_session_erased)
+
+
+def is_erased(tombstones: Tombstones, session: ArchivedSession) -> bool:
+    """Whether it was archived before an erasure that is about it began."""
+    values = ((name, getattr(session.info, name)) for name in SUBJECTS)
+    return any(
+        value is not None and tombstones.noted(name, value) >= session.removed_at
+        for name, value in values
+    )
+
+
+def _is_meant(operation: Erase, tombstones: Tombstones, session: ArchivedSession) -> bool:
+    """Whether the erasure takes an archived session: not one that began after it.
+
+    One that a clock says was archived afterwards may not have been: the clock may have been wrong.
+    """
+    name, value = operation.subject
+    began = to_micros(session.info.created_at)
+    return is_erased(tombstones, session) or (
+        getattr(session.info, name) == value and tombstones.noted(name, value) >= began
+    )
 
 
 class _Traces:

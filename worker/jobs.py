@@ -14,7 +14,7 @@ from typing import Any
 import redis
 from rq import get_current_job
 
-from producer.answers import Answer, CleanupReport, to_json
+from producer.answers import Answer, CleanupReport, CompactReport, to_json
 from producer.codec import parse_call
 from producer.errors import OperationRefusedError
 from producer.operations import Cleanup, Compact, Erase, Operation, Restore, Upkeep
@@ -22,6 +22,7 @@ from worker.archive import Archive
 from worker.backends import SessionBackend, open_backend, store_lock
 from worker.backends.base import Slices, finish
 from worker.erasure import erase as erase_everywhere
+from worker.erasure import erase_late
 from worker.restore import restore as restore_session
 from worker.settings import Settings
 
@@ -35,7 +36,7 @@ def upkeep_slices(
         if operation.ttl_hours is None and not settings.has_retention:
             raise OperationRefusedError(
                 "BACKSCROLL_TTL_HOURS is 0, which keeps sessions for ever; set it or "
-                "BACKSCROLL_RETENTION, or name a ttl with the cleanup"
+                "BACKSCROLL_RETENTION, or give the cleanup --ttl-hours"
             )
         return _cleanup(backend, settings, archive, operation)
     if isinstance(operation, Restore):
@@ -43,7 +44,7 @@ def upkeep_slices(
     if isinstance(operation, Erase):
         return erase_everywhere(backend, archive, connection, settings.queue, operation)
     if isinstance(operation, Compact):
-        return backend.compact(settings.op_ids_hours)
+        return _compact(backend, settings, archive)
     raise TypeError(f"{operation.kind} is no upkeep")
 
 
@@ -54,6 +55,16 @@ def _cleanup(
     retention = settings.load_retention(operation.ttl_hours)
     slices = backend.cleanup(retention, dry_run=operation.dry_run, archive=archive)
     return (yield from slices)
+
+
+def _compact(
+    backend: SessionBackend, settings: Settings, archive: Archive | None
+) -> Slices[CompactReport]:
+    tombstones = backend.tombstones()  # of which the oldest are about to be forgotten
+    report = yield from backend.compact(settings.op_ids_hours)
+    if archive is not None and tombstones.items():
+        yield from erase_late(archive, tombstones)
+    return report
 
 
 @functools.cache

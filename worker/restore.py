@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from producer.answers import Outcome, RestoreReport
-from producer.arguments import SUBJECTS
 from producer.errors import OperationRefusedError
 from producer.messages import ChatMessage, SessionInfo
 from producer.operations import Restore
@@ -20,7 +19,7 @@ from worker.archive import Archive
 from worker.archive_file import ArchivedSession, ArchiveFile
 from worker.backends import SessionBackend
 from worker.backends.base import RestoreSession, Slices
-from worker.backends.tombstones import Tombstones
+from worker.erasure import is_erased
 from worker.pace import SliceClock
 from worker.retention import Retention
 
@@ -49,9 +48,9 @@ def restore(
     yield from backend.cleanup(_KEEP_ALL)
     files = archive.files() if operation.file is None else [archive.file(operation.file)]
     pieces = yield from _pieces(files, key)
-    tombstones = backend.tombstones()
+    tombstones = backend.tombstones()  # a file that was elsewhere may have what was erased
     pieces = [
-        piece for piece in _not_superseded(pieces) if not _is_erased(piece.session, tombstones)
+        piece for piece in _not_superseded(pieces) if not is_erased(tombstones, piece.session)
     ]
     if not pieces:
         raise OperationRefusedError(
@@ -101,15 +100,6 @@ def _not_superseded(pieces: list[_Piece]) -> Iterator[_Piece]:
             kept.append(piece)
         seen |= ids
     return reversed(kept)
-
-
-def _is_erased(session: ArchivedSession, tombstones: Tombstones) -> bool:
-    """Whether an erasure was about it; a file that was elsewhere meanwhile may still have it."""
-    values = ((name, getattr(session.info, name)) for name in SUBJECTS)
-    return any(
-        value is not None and tombstones.moment(name, value) >= session.removed_at
-        for name, value in values
-    )
 
 
 def _info(pieces: list[_Piece]) -> SessionInfo:

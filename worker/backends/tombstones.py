@@ -8,12 +8,23 @@ SHA-256 of the name and no text.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import ItemsView, Mapping
+from typing import Final, NamedTuple, Self
 
-from producer.operations import Describe, Operation
+from producer.operations import Describe, Erase, Operation
 
-_NEVER: Final = -1
+
+class Tombstone(NamedTuple):
+    """That something was erased: until when, by the clock of who asked, and when that was noted.
+
+    Both are microseconds. What the store itself has times of is compared with the second, its own.
+    """
+
+    erased_at: int
+    noted_at: int
+
+
+_NONE: Final = Tombstone(-1, -1)
 
 
 def digest(subject: str, value: str) -> bytes:
@@ -22,42 +33,63 @@ def digest(subject: str, value: str) -> bytes:
 
 
 class Tombstones:
-    """Those of a store, by digest: until which moment, in microseconds, its subject was erased.
+    """Those of a store, by digest.
 
-    `latest` is the last of these moments, for whoever wants to know whether to look at all.
+    `latest` is the last moment until which something was erased, for whoever wants to know whether
+    to look at all.
     """
 
-    def __init__(self, moments: Mapping[bytes, int]) -> None:
-        self._moments = dict(moments)
-        self.latest = max(self._moments.values(), default=_NEVER)
+    def __init__(self, tombstones: Mapping[bytes, Tombstone]) -> None:
+        self._by_digest = dict(tombstones)
+        self.latest = max(self._by_digest.values(), default=_NONE).erased_at
 
-    def add(self, subject: str, value: str, erased_at: int) -> bytes:
+    def add(self, subject: str, value: str, tombstone: Tombstone) -> bytes:
         """Note an erasure; an earlier one does not shorten a later one. Returns the digest."""
         name = digest(subject, value)
-        self._moments[name] = max(erased_at, self._moments.get(name, _NEVER))
-        self.latest = max(self.latest, erased_at)
+        known = self._by_digest.get(name)
+        if known is not None:
+            tombstone = Tombstone(*map(max, known, tombstone))
+        self._by_digest[name] = tombstone
+        self.latest = max(self.latest, tombstone.erased_at)
         return name
 
+    def items(self) -> ItemsView[bytes, Tombstone]:
+        return self._by_digest.items()
+
+    def noted_since(self, moment: int) -> Self:
+        """Without those that were noted before."""
+        return type(self)({name: each for name, each in self.items() if each.noted_at >= moment})
+
     def cover(self, operation: Operation) -> bool:
-        """Whether the operation is about a session that was erased after it was asked for."""
-        key = getattr(operation, "key", None)
+        """Whether the operation is about a session that was erased after it was asked for.
+
+        Another erasure may come from a slow clock, and must not be lost for that.
+        """
+        key = None if isinstance(operation, Erase) else getattr(operation, "key", None)
         return key is not None and self.moment("key", key) >= operation.at
 
-    def told_by(self, operation: Operation) -> int | None:
-        """When the sender or room was erased to which the operation, made before, adds a session.
+    def told_by(self, operation: Operation) -> Tombstone | None:
+        """That of the sender or room to which the operation, made before, adds a session.
 
         None if it does no such thing.
         """
         if not isinstance(operation, Describe):
             return None
-        moments = [
-            self.moment(name, value)
+        found = [
+            self._find(name, value)
             for name in ("sender", "room")
             if isinstance(value := operation.attributes.get(name), str)
         ]
-        moment = max(moments, default=_NEVER)
-        return moment if moment >= operation.at else None
+        latest = max(found, default=_NONE)
+        return latest if latest.erased_at >= operation.at else None
 
     def moment(self, subject: str, value: str) -> int:
         """Until when it was erased; before all time if it was not."""
-        return self._moments.get(digest(subject, value), _NEVER)
+        return self._find(subject, value).erased_at
+
+    def noted(self, subject: str, value: str) -> int:
+        """When its erasure began, by the store's clock; before all time if none did."""
+        return self._find(subject, value).noted_at
+
+    def _find(self, subject: str, value: str) -> Tombstone:
+        return self._by_digest.get(digest(subject, value), _NONE)

@@ -27,17 +27,19 @@ from worker.pace import SliceClock
 def erase(opened: Opened, operation: Erase, clock: Callable[[], int]) -> Slices[ErasureReceipt]:
     """Go through what an erasure that was begun has not looked at yet."""
     with opened() as group:
-        is_pending = any(each.op_id == operation.op_id for each in group.erasures.pending)
-        is_all = is_pending and operation.key is None
+        is_all = operation.key is None or any(
+            pending.subject != "key" for pending in group.erasures.pending
+        )
         names = deque(group.directory.names(MESSAGES_SUFFIX) if is_all else ())
-    slice_clock = SliceClock()
+    slice_clock, unreadable = SliceClock(), 0
     while names:
         slice_clock.begin()
         with opened() as group:
             while names and not slice_clock.is_over:
                 key = key_of(group.directory.path / names.popleft())
                 if key is not None:
-                    group.find(key)  # which looks at it
+                    session = group.find(key)  # which looks at it
+                    unreadable += operation.key is None and session.sidecar.is_damaged
         yield
     with opened() as group:
         _remove_left(group)
@@ -45,7 +47,7 @@ def erase(opened: Opened, operation: Erase, clock: Callable[[], int]) -> Slices[
     yield from empty_journal(opened)
     if receipt is None:  # somebody removed the record of it meanwhile
         receipt = Pending(operation.op_id, *operation.subject, operation.at, clock()).receipt()
-    return replace(receipt, finished_at=clock())
+    return replace(receipt, finished_at=clock(), unreadable=unreadable)
 
 
 def _remove_left(group: Group) -> None:

@@ -3,16 +3,18 @@
 It has the tombstones, the op ids that must outlive their sessions, the receipts, and as long as an
 erasure is under way its subject. It changes in the same group as the sessions it tells of.
 
-An erasure looks at every session once: when an operation comes to it, or when its slices do, which
-ever is first. What was written to since the erasure began has been looked at; so a process that
-takes over after a kill tells from the sessions' own times which ones are left.
+An erasure looks at a session when an operation comes to it, or when its slices do, whichever is
+first, and takes it if it is the subject's. What becomes the subject's afterwards is not for it to
+take: so the keys of both are noted here, for as long as it is under way. No clock is asked.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
+import re
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from typing import Final, NamedTuple
 
 import orjson
 
@@ -27,11 +29,16 @@ from worker.backends.jsonl.lines import (
     records_from_json,
     records_to_json,
 )
+from worker.backends.jsonl.names import damaged_name
 from worker.backends.jsonl.session import Session
-from worker.backends.tombstones import Tombstones, digest
+from worker.backends.tombstones import Tombstone, Tombstones, digest
 
-_NAME: Final = ".erased.json"  # no key's file begins with a dot
+log = logging.getLogger("backscroll.store")
+
+NAME: Final = ".erased.json"  # no key's file begins with a dot
+_OURS: Final = re.compile(r"[0-9a-f]{32}(-[0-9]+)?")
 _UUID7: Final = "7"
+_UNREADABLE: Final = (ValueError, TypeError, AttributeError, KeyError)
 
 
 @dataclass(slots=True)
@@ -46,11 +53,24 @@ class Pending:
     sessions: int = 0
     op_ids: int = 0
     message_ids: list[str] = field(default_factory=list)
+    looked_at: set[str] = field(default_factory=set)
+    """The keys of sessions that it took, and of those that became the subject's afterwards."""
+
+    def __post_init__(self) -> None:
+        self.looked_at = set(self.looked_at)  # JSON has a list
 
     @property
-    def erased_at(self) -> int:
-        """Until when; a clock that is ahead of ours must not shut out what is said from now on."""
-        return min(self.asked_at, self.began)
+    def tombstone(self) -> Tombstone:
+        """A clock that is ahead of ours must not shut out what is said from now on."""
+        return Tombstone(min(self.asked_at, self.began), self.began)
+
+    def is_about(self, session: Session) -> bool:
+        """Whether the session is the subject's, and not looked at yet."""
+        if not session.exists or session.key in self.looked_at:
+            return False
+        if self.subject == "key":
+            return session.key == self.value
+        return session.sidecar.attributes.get(self.subject) == self.value
 
     def receipt(self) -> ErasureReceipt:
         """What was erased so far."""
@@ -68,34 +88,39 @@ class Pending:
         )
 
 
+class _Content(NamedTuple):
+    """What the file has; receipts with the time from which on they are kept."""
+
+    tombstones: Tombstones
+    applied: Records
+    pending: list[Pending]
+    receipts: dict[str, tuple[int, ErasureReceipt]]
+
+
 class Erasures:
-    """The content of the file."""
+    """The content of the file. A damaged one is set aside before another takes its place."""
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
         self.tombstones = Tombstones({})
         self.applied: Records = {}
         self.pending: list[Pending] = []
-        self._stones: dict[str, tuple[int, int]] = {}
         self._receipts: dict[str, tuple[int, ErasureReceipt]] = {}
-        self._seen: dict[str, set[str]] = {}
+        self._damaged: bytes | None = None
         self._is_changed = False
 
     def recover(self) -> None:
         """Start from what the disk says."""
+        content = self._directory.read(NAME)
         try:
-            fields = orjson.loads(self._directory.read(_NAME) or b"{}")
-            stones = {name: (erased_at, at) for name, erased_at, at in fields.get("tombstones", ())}
-            pending = [Pending(**each) for each in fields.get("pending", ())]
-            receipts = {
-                told["op_id"]: (at, ErasureReceipt(**told))
-                for at, told in fields.get("receipts", ())
-            }
-        except (ValueError, TypeError, AttributeError, KeyError):
-            fields, stones, pending, receipts = {}, {}, [], {}
-        self.applied = records_from_json(fields.get("applied")) or {}
-        self.pending, self._receipts, self._seen = pending, receipts, {}
-        self._keep(stones)
+            loaded, self._damaged = _loads(content), None
+        except _UNREADABLE:
+            loaded, self._damaged = _loads(None), content
+            log.warning(
+                "%s cannot be read, so nobody knows what was erased; 'backscroll check' tells more",
+                self._directory.locate(NAME),
+            )
+        self.tombstones, self.applied, self.pending, self._receipts = loaded
         self._is_changed = False
 
     def begin(self, operation: Erase, now: int) -> Pending:
@@ -103,26 +128,32 @@ class Erasures:
         subject, value = operation.subject
         pending = Pending(operation.op_id, subject, value, operation.at, now)
         self.pending.append(pending)
-        self.add_tombstone(subject, value, pending.erased_at, now)
+        self.add_tombstone(subject, value, pending.tombstone)
         return pending
 
-    def add_tombstone(self, subject: str, value: str, erased_at: int, now: int) -> None:
-        name = self.tombstones.add(subject, value, erased_at).hex()
-        self._stones[name] = max(erased_at, self._stones.get(name, (0, 0))[0]), now
+    def add_tombstone(self, subject: str, value: str, tombstone: Tombstone) -> None:
+        self.tombstones.add(subject, value, tombstone)
         self._is_changed = True
 
+    def pass_over(self, session: Session) -> None:
+        """Have no erasure under way take a session that is about to be written.
+
+        If it is the subject's by now, it became so after it had been looked at.
+        """
+        for pending in self.pending:
+            if pending.is_about(session):
+                pending.looked_at.add(session.key)
+                self._is_changed = True
+
     def takes(self, pending: Pending, session: Session) -> bool:
-        """Whether this erasure is to erase the session; then it is noted here. Asked again, or
-        of a session that was written to since the erasure began, the answer is no.
+        """Whether this erasure is to erase the session; then it is noted here.
 
         Of its op ids those made of a dedup key stay: a platform may deliver a message again, and
         only they tell that it is not a new one. A tombstone keeps the others' resends out.
         """
-        seen = self._seen.setdefault(pending.op_id, set())
-        if session.key in seen or not _is_meant(pending, session):
-            seen.add(session.key)
+        if not pending.is_about(session):
             return False
-        seen.add(session.key)
+        pending.looked_at.add(session.key)
         ids = [str(line.message.message_id) for line in session.lines]
         pending.sessions += 1
         pending.message_ids += ids
@@ -131,69 +162,109 @@ class Erasures:
                 self.applied[op_id] = Record(pending.began, affected)
         known = session.known
         pending.op_ids += sum(id_ in known and _is_fresh(id_, pending.asked_at) for id_ in ids)
-        self.add_tombstone("key", session.key, pending.erased_at, pending.began)
+        self.add_tombstone("key", session.key, pending.tombstone)
         return True
 
     def finish(self, op_id: str, now: int) -> ErasureReceipt | None:
-        """End an erasure: its subject is forgotten. The receipt, also of one ended before."""
-        for pending in self.pending:
-            if pending.op_id == op_id:
-                self.pending.remove(pending)
-                self._receipts[op_id] = now, pending.receipt()
-                self._seen.pop(op_id, None)
-                self._is_changed = True
-                break
+        """End an erasure: its subject is forgotten. The receipt, also of one ended before.
+
+        Those before it are ended too, and count as its own: they end in their order, or never.
+        """
+        ids = [pending.op_id for pending in self.pending]
+        if op_id in ids:
+            count = ids.index(op_id) + 1
+            *left, pending = self.pending[:count]
+            for other in left:
+                pending.sessions += other.sessions
+                pending.op_ids += other.op_ids
+                pending.message_ids += other.message_ids
+            del self.pending[:count]
+            self._receipts[op_id] = now, pending.receipt()
+            self._is_changed = True
         return self._receipts.get(op_id, (0, None))[1]
+
+    def set_aside(self) -> bool:
+        """Have the file written anew if it is damaged; whether it is."""
+        self._is_changed |= self._damaged is not None
+        return self._damaged is not None
 
     def note_applied(self, op_id: str, affected: int, now: int) -> None:
         self.applied[op_id] = Record(now, affected)
         self._is_changed = True
 
     def compact(self, before: int) -> int:
-        """Forget what was noted before; how many op ids that were."""
-        stones = {name: stone for name, stone in self._stones.items() if stone[1] >= before}
-        receipts = {id_: told for id_, told in self._receipts.items() if told[0] >= before}
+        """Forget what was noted before, when all sessions were looked at; how many op ids it was.
+
+        Nobody comes back to an erasure that old.
+        """
+        was = self._count()
+        self.tombstones = self.tombstones.noted_since(before)
+        self.pending = [pending for pending in self.pending if pending.began >= before]
+        self._receipts = {id_: told for id_, told in self._receipts.items() if told[0] >= before}
         purged = drop_old(self.applied, before)
-        if len(stones) < len(self._stones) or len(receipts) < len(self._receipts) or purged:
-            self._receipts, self._is_changed = receipts, True
-            self._keep(stones)
+        self._is_changed |= self._count() < was
         return purged
 
     def stage(self, changes: Changes) -> None:
         if not self._is_changed:
             return
-        fields: dict[str, Any] = {
+        if self._damaged is not None:
+            aside = damaged_name(NAME)
+            changes.put(aside, (self._directory.read(aside) or b"") + self._damaged)
+        fields = {
             "version": 1,
-            "tombstones": [[name, *stone] for name, stone in self._stones.items()],
+            "tombstones": [[name.hex(), *moments] for name, moments in self.tombstones.items()],
             "applied": records_to_json(self.applied),
             "pending": [asdict(pending) for pending in self.pending],
             "receipts": list(self._receipts.values()),
         }
-        changes.put(_NAME, orjson.dumps(fields) + b"\n")
+        changes.put(NAME, orjson.dumps(fields, default=sorted) + b"\n")
 
     def settle(self) -> None:
         """What was staged is committed."""
-        self._is_changed = False
+        if self._is_changed:
+            self._is_changed, self._damaged = False, None
 
-    def _keep(self, stones: dict[str, tuple[int, int]]) -> None:
-        self._stones = stones
-        self.tombstones = Tombstones(
-            {bytes.fromhex(name): erased_at for name, (erased_at, _) in stones.items()}
-        )
+    def _count(self) -> int:
+        noted = self.tombstones.items(), self.pending, self._receipts, self.applied
+        return sum(map(len, noted))
 
 
-def _is_meant(pending: Pending, session: Session) -> bool:
-    if not session.exists or session.last_activity > pending.began:
+def is_readable(content: bytes | None) -> bool:
+    """Whether the file, if there is one, is not damaged."""
+    try:
+        _loads(content)
+    except _UNREADABLE:
         return False
-    if pending.subject == "key":
-        return session.key == pending.value
-    sidecar = session.sidecar
-    if any(record.at > pending.began for record in sidecar.applied.values()):
-        return False
-    return sidecar.attributes.get(pending.subject) == pending.value
+    return True
+
+
+def _loads(content: bytes | None) -> _Content:
+    """Read the file; raises one of `_UNREADABLE` when it is damaged."""
+    if content is None:
+        return _Content(Tombstones({}), {}, [], {})
+    fields = orjson.loads(content)
+    applied = records_from_json(fields["applied"])
+    if applied is None:
+        raise ValueError("the op ids are none")
+    return _Content(
+        Tombstones(
+            {
+                bytes.fromhex(name): Tombstone(int(erased_at), int(noted_at))
+                for name, erased_at, noted_at in fields["tombstones"]
+            }
+        ),
+        applied,
+        [Pending(**each) for each in fields["pending"]],
+        {told["op_id"]: (int(at), ErasureReceipt(**told)) for at, told in fields["receipts"]},
+    )
 
 
 def _is_fresh(op_id: str, asked_at: int) -> bool:
-    """Whether it is a UUIDv7 of before, and no hash."""
-    latest = f"{asked_at // 1000:012x}~"
-    return len(op_id) >= 32 and op_id[12] == _UUID7 and op_id < latest
+    """Whether a tombstone keeps its resend out: it is no hash, and not from after.
+
+    One of somebody else's making may name whom it is about; it counts as old.
+    """
+    return not _OURS.fullmatch(op_id) or (
+        op_id[12] == _UUID7 and op_id < f"{asked_at // 1000:012x}~"
+    )

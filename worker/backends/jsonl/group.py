@@ -94,6 +94,7 @@ class Group:
     def flush(self, meanwhile: Callable[[], None] | None = None) -> None:
         """Commit everything; `meanwhile` is called while the disk is at it."""
         for session in self._sessions.values():
+            self.erasures.pass_over(session)
             session.stage(self.changes)
         self.renames.stage(self.changes)
         self.erasures.stage(self.changes)
@@ -135,11 +136,11 @@ class Group:
         """
         if self.erasures.tombstones.cover(operation):
             return True
-        erased_at = self.erasures.tombstones.told_by(operation)
-        if erased_at is None or not isinstance(operation, Describe):
+        tombstone = self.erasures.tombstones.told_by(operation)
+        if tombstone is None or not isinstance(operation, Describe):
             return False
-        self.erasures.add_tombstone("key", operation.key, erased_at, self.now)
-        self.find(operation.key).erase_until(erased_at)
+        self.erasures.add_tombstone("key", operation.key, tombstone)
+        self.find(operation.key).erase_until(tombstone.erased_at)
         return True
 
     def _rename_agent(self, operation: RenameAgent) -> Outcome:

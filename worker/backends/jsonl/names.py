@@ -71,6 +71,12 @@ def key_of(path: Path) -> str | None:
         return None
 
 
+def damaged_name(name: str) -> str:
+    """The file for what is damaged of another, whose name is cut where there is no room for it."""
+    room = _MAX_NAME_BYTES - len(DAMAGED_SUFFIX)
+    return name.encode()[:room].decode(errors="ignore") + DAMAGED_SUFFIX
+
+
 def key_of_aside(path: Path) -> str | None:
     """The key of the session from whose files something was set aside; None if nobody knows."""
     name = path.name

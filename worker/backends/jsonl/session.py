@@ -203,6 +203,8 @@ class Session:
         there = {line.message.message_id for place in places for line in place.lines}
         lines = [_line_of(m) for m in operation.messages if m.message_id not in there]
         info, is_new = operation.info, not self.exists
+        if is_new and operation.messages and not lines:
+            return self._note(operation.op_id, 0)  # they are elsewhere in the store
         self._create()
         if is_new:
             self.sidecar.take_over(info)
@@ -353,7 +355,7 @@ class Session:
         content = self._directory.read(self.names.sidecar) if self._is_stored else None
         began = self.last_activity
         loaded = None if content is None else Sidecar.loads(content, self.key, began)
-        return loaded or Sidecar(self.key, began)
+        return loaded or Sidecar(self.key, began, is_damaged=content is not None)
 
     def _create(self) -> None:
         if not self.exists:

@@ -21,7 +21,13 @@ import orjson
 
 from producer.arguments import ATTRIBUTES
 from producer.errors import OperationRefusedError
-from producer.messages import SessionFilter, SessionInfo, from_micros, to_micros
+from producer.messages import (
+    LATEST_MICROS,
+    SessionFilter,
+    SessionInfo,
+    from_micros,
+    to_micros,
+)
 from worker.backends.jsonl.lines import Records, records_from_json, records_to_json
 
 VERSION: Final = 1
@@ -38,6 +44,8 @@ class Sidecar:
     attributes: Attributes = field(default_factory=dict)
     turn_started_at: int | None = None
     applied: Records = field(default_factory=dict)
+    is_damaged: bool = False
+    """Whether there is a file that cannot be read: nobody knows the attributes."""
 
     @classmethod
     def loads(cls, content: bytes, key: str, created_at: int) -> Sidecar | None:
@@ -78,6 +86,11 @@ class Sidecar:
     @property
     def is_pinned(self) -> bool:
         return self.attributes.get("pinned") is True
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether cleanup leaves the session alone: it is pinned, or it may be."""
+        return self.is_pinned or self.is_damaged
 
     def take_over(self, info: SessionInfo) -> None:
         """Become the sidecar of a session that was elsewhere."""
@@ -145,7 +158,7 @@ def gone_loads(content: bytes | None) -> Records:
 
 
 def _time(value: object) -> int | None:
-    return value if isinstance(value, int) and value >= 0 else None
+    return value if isinstance(value, int) and 0 <= value < LATEST_MICROS else None
 
 
 def _fits(name: str, value: object) -> bool:

@@ -38,7 +38,7 @@ def compact(opened: Opened, op_ids_before: int) -> Slices[CompactReport]:
         before = group.directory.size_bytes()
         files = group.directory.stamps(MESSAGES_SUFFIX)
         left = group.directory.names(GONE_SUFFIX) + group.directory.names(SIDECAR_SUFFIX)
-        purged += group.renames.compact(op_ids_before) + group.erasures.compact(op_ids_before)
+        purged += group.renames.compact(op_ids_before)
     yield
     for names in _portions(files):
         with opened() as group:
@@ -51,6 +51,8 @@ def compact(opened: Opened, op_ids_before: int) -> Slices[CompactReport]:
             for name in left[start : start + FILES_A_SLICE]:
                 purged += _compact_left(group, name, op_ids_before)
         yield
+    with opened() as group:
+        purged += group.erasures.compact(op_ids_before)
     yield from empty_journal(opened)
     with opened() as group:
         after = group.directory.size_bytes()

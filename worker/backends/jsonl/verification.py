@@ -6,17 +6,17 @@ What is damaged is never thrown away: it goes into a file beside, `<name>.damage
 from __future__ import annotations
 
 from worker.backends.base import Finding, Progress
-from worker.backends.jsonl.files import Directory
+from worker.backends.jsonl.erasures import NAME, is_readable
 from worker.backends.jsonl.group import Group
 from worker.backends.jsonl.names import (
-    DAMAGED_SUFFIX,
     EDITED_SUFFIX,
     GONE_SUFFIX,
     MESSAGES_SUFFIX,
+    damaged_name,
     key_of,
 )
 from worker.backends.jsonl.session import Session
-from worker.backends.jsonl.sidecar import Sidecar, gone_loads
+from worker.backends.jsonl.sidecar import gone_loads
 
 _REPAIR = "look at it; 'backscroll check --repair' sets it aside"
 
@@ -27,7 +27,7 @@ def verify(group: Group, progress: Progress) -> list[Finding]:
     names = directory.names(MESSAGES_SUFFIX)
     findings: list[Finding] = []
     for number, session in enumerate(group.sessions(), start=1):
-        findings += _check_session(directory, session)
+        findings += _check_session(session)
         progress(number, len(names))
     for name in names:
         if key_of(directory.path / name) is None:
@@ -39,6 +39,10 @@ def verify(group: Group, progress: Progress) -> list[Finding]:
             findings.append(
                 Finding(name, "op ids of a session that is gone cannot be read", _REPAIR)
             )
+    if not is_readable(directory.read(NAME)):
+        findings.append(
+            Finding(NAME, "it cannot be read, so what comes late of the erased is stored", _REPAIR)
+        )
     findings += [
         Finding(
             name,
@@ -67,10 +71,12 @@ def repair(group: Group, progress: Progress) -> list[str]:
         for name in directory.names(GONE_SUFFIX)
         if not gone_loads(directory.read(name))
     ]
+    if group.erasures.set_aside():
+        done.append(f"moved {NAME} to {damaged_name(NAME)}")
     return done
 
 
-def _check_session(directory: Directory, session: Session) -> list[Finding]:
+def _check_session(session: Session) -> list[Finding]:
     name = session.names.messages
     findings = [
         Finding(
@@ -82,7 +88,7 @@ def _check_session(directory: Directory, session: Session) -> list[Finding]:
     ]
     if session.repeated():
         findings.append(Finding(name, "messages have the same id", _REPAIR))
-    if not _is_readable(directory, session):
+    if session.sidecar.is_damaged:
         findings.append(
             Finding(
                 session.names.sidecar,
@@ -94,14 +100,9 @@ def _check_session(directory: Directory, session: Session) -> list[Finding]:
     return findings
 
 
-def _is_readable(directory: Directory, session: Session) -> bool:
-    content = directory.read(session.names.sidecar)
-    return content is None or Sidecar.loads(content, session.key, 0) is not None
-
-
 def _repair_session(group: Group, session: Session) -> list[str]:
     name, done = session.names.messages, list[str]()
-    if not _is_readable(group.directory, session):
+    if session.sidecar.is_damaged:
         done.append(_copy_aside(group, session.names.sidecar))
         session.forget_attributes()
     lines = (group.directory.read(name) or b"").split(b"\n")
@@ -109,7 +110,7 @@ def _repair_session(group: Group, session: Session) -> list[str]:
     repeated = [line.raw for line in session.repeated()]
     if corrupt or repeated:
         session.drop_damage()
-        aside = name + DAMAGED_SUFFIX
+        aside = damaged_name(name)
         before = group.directory.read(aside) or b""
         group.changes.put(aside, before + b"\n".join([*corrupt, *repeated, b""]))
         done.append(f"moved {len(corrupt) + len(repeated):,} lines of {name} to {aside}")
@@ -123,7 +124,7 @@ def _set_aside(group: Group, name: str) -> str:
 
 
 def _copy_aside(group: Group, name: str) -> str:
-    aside = name + DAMAGED_SUFFIX
+    aside = damaged_name(name)
     before = group.directory.read(aside) or b""
     group.changes.put(aside, before + (group.directory.read(name) or b""))
     return f"moved {name} to {aside}"

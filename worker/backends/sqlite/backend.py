@@ -79,7 +79,8 @@ class SqliteBackend(SessionBackend):
         self._memory: Memory | None = None
         self._fold = Folder()
         self._access = Access(self._transaction, self._repeatable, self._outside, path)
-        # A clock that was set back must not make sessions look idle, or op ids old.
+        # What is written while the clock is set back must not look old when it is right again. What
+        # deletes goes by the clock alone, or one time of the future would make all others look old.
         with store_errors(path):
             latest: Any = self._connection.execute("SELECT max(last_activity) FROM sessions").get
         self._latest: int = latest or 0
@@ -108,10 +109,10 @@ class SqliteBackend(SessionBackend):
         if not isinstance(retention, Retention):
             retention = Retention.of_hours(retention)
         doors = self._access, self._removing
-        return Cleanup(*doors, retention, self._now(), archive, dry_run=dry_run).slices()
+        return Cleanup(*doors, retention, self._clock(), archive, dry_run=dry_run).slices()
 
     def compact(self, op_ids_hours: float) -> Slices[CompactReport]:
-        op_ids_before = self._now() - int(op_ids_hours * _HOUR)
+        op_ids_before = self._clock() - int(op_ids_hours * _HOUR)
         slices = compact(self._access, self.size_bytes, op_ids_before)
         with store_errors(self.path):
             report = yield from slices
@@ -243,7 +244,8 @@ class SqliteBackend(SessionBackend):
     def _removing(self) -> Iterator[apsw.Connection]:
         """A repeatable transaction that may take sessions away."""
         with self._repeatable() as connection:
-            self._memory = None
+            if self._memory is not None:
+                self._memory.sessions.clear()
             yield connection
 
     @contextmanager

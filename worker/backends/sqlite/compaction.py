@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Generator
 from typing import Final
 
+import apsw
+
 from producer.answers import CompactReport
 from worker.backends.base import Slices
 from worker.backends.sqlite.detached import purge_detached
@@ -27,6 +29,8 @@ def compact(
 ) -> Slices[CompactReport]:
     """Purge old op ids, merge the index, pack tables, give free pages back, wipe what is left."""
     started, before = time.monotonic(), size_bytes()
+    with access.repeatable() as connection:
+        _forget_erasures(connection, op_ids_before)
     yield from purge_detached(access.repeatable)
     purged = yield from _purge_op_ids(access.repeatable, op_ids_before)
     yield from with_checkpoints(access, _tidied(access))
@@ -43,12 +47,17 @@ def _tidied(access: Access) -> Generator[None]:
     yield from give_pages_back(access.repeatable)
 
 
+def _forget_erasures(connection: apsw.Connection, before: int) -> None:
+    """Drop what was noted before; what one of them has left goes as a cleanup's sessions do."""
+    connection.execute("DELETE FROM erased WHERE noted_at < ?", (before,))
+    connection.execute("DELETE FROM erasures WHERE noted_at < ?", (before,))
+    connection.execute("DELETE FROM erasing WHERE op_id NOT IN (SELECT op_id FROM erasures)")
+
+
 def _purge_op_ids(door: Door, before: int) -> Generator[None, None, int]:
     """Go through the op ids in their order, a stretch at a time, and drop the old ones."""
-    pace, purged, start = Pace(1_000, most=20_000), 0, b""
-    with door() as connection:
-        connection.execute("DELETE FROM erased WHERE noted_at < ?", (before,))
-        connection.execute("DELETE FROM erasures WHERE noted_at < ?", (before,))
+    start: bytes | str = ""  # text, from other programs, comes before ours
+    pace, purged = Pace(1_000, most=20_000), 0
     while True:
         with pace.slice() as count, door() as connection:
             end = connection.execute(

@@ -30,7 +30,7 @@ from worker.backends.sqlite.space import (
     merge_indexes,
     with_checkpoints,
 )
-from worker.backends.tombstones import Tombstones, digest
+from worker.backends.tombstones import Tombstone, Tombstones, digest
 from worker.pace import Pace
 
 PATIENCE_SECONDS: Final = 10.0
@@ -40,22 +40,23 @@ _UUID7: Final = 7
 
 def load_tombstones(connection: apsw.Connection) -> Tombstones:
     """The store's tombstones."""
-    rows: Iterable[Any] = connection.execute("SELECT digest, erased_at FROM erased")
-    return Tombstones(dict(rows))
+    rows: Iterable[Any] = connection.execute("SELECT digest, erased_at, noted_at FROM erased")
+    return Tombstones({name: Tombstone(erased_at, noted_at) for name, erased_at, noted_at in rows})
 
 
 def note(
     connection: apsw.Connection,
     tombstones: Tombstones,
     subjects: Iterable[tuple[str, str]],
-    erased_at: int,
-    now: int,
+    tombstone: Tombstone,
 ) -> None:
-    """Set tombstones, in the table too."""
+    """Set a tombstone for each, in the table too."""
+    digests = sorted(tombstones.add(*subject, tombstone) for subject in subjects)
     connection.executemany(
         "INSERT INTO erased(digest, erased_at, noted_at) VALUES (?, ?, ?) ON CONFLICT(digest)"
-        " DO UPDATE SET erased_at = max(erased_at, excluded.erased_at), noted_at = ?3",
-        [(tombstones.add(*subject, erased_at), erased_at, now) for subject in subjects],
+        " DO UPDATE SET erased_at = max(erased_at, excluded.erased_at),"
+        " noted_at = max(noted_at, excluded.noted_at)",
+        [(name, *tombstone) for name in digests],
     )
 
 
@@ -65,25 +66,21 @@ def begin(connection: apsw.Connection, now: int, operation: Erase, tombstones: T
     A session whose key a cleanup has taken away is still a sender's, and goes too.
     """
     subject, value = operation.subject
-    sessions: list[Any] = connection.execute(
-        f"SELECT id, key FROM sessions WHERE {subject} = ?",  # noqa: S608
-        (value,),
-    ).fetchall()
-    op_id = pack_id(operation.op_id)
+    op_id, found = pack_id(operation.op_id), f"FROM sessions WHERE {subject} = ?"
+    keys: list[Any] = connection.execute(f"SELECT key {found}", (value,)).fetchall()
+    connection.execute(  # as later than those before it, whatever became of the clock
+        "INSERT OR IGNORE INTO erasures(op_id, noted_at)"
+        " SELECT ?, max(?, ifnull(max(noted_at) + 1, 0)) FROM erasures",
+        (op_id, now),
+    )
     connection.execute(
-        "INSERT OR IGNORE INTO erasures(op_id, noted_at) VALUES (?, ?)", (op_id, now)
+        f"INSERT OR IGNORE INTO erasing(session_id, op_id) SELECT id, ? {found}", (op_id, value)
     )
-    connection.executemany(
-        "INSERT OR IGNORE INTO erasing(session_id, op_id) VALUES (?, ?)",
-        [(session, op_id) for session, _ in sessions],
-    )
-    connection.executemany(
-        "UPDATE sessions SET key = NULL WHERE id = ?", [(session,) for session, _ in sessions]
-    )
-    subjects = {(subject, value), *(("key", key) for _, key in sessions if key is not None)}
+    connection.execute(f"UPDATE sessions SET key = NULL WHERE {subject} = ?", (value,))  # noqa: S608
+    subjects = {(subject, value), *(("key", key) for (key,) in keys if key is not None)}
     # A clock that is ahead of ours must not shut out what is said from now on.
-    note(connection, tombstones, subjects, min(operation.at, now), now)
-    return len(sessions)
+    note(connection, tombstones, subjects, Tombstone(min(operation.at, now), now))
+    return len(keys)
 
 
 def delete_late(connection: apsw.Connection, session: int, erased_at: int) -> list[int]:
@@ -113,7 +110,8 @@ def erase(access: Access, operation: Erase, clock: Callable[[], int]) -> Slices[
 
 def _write_receipt(access: Access, operation: Erase) -> Slices[ErasureReceipt]:
     op_id = pack_id(operation.op_id)
-    with access.outside() as connection:
+    with access.transaction() as connection:
+        _take_over(connection, op_id)
         sessions: list[Any] = connection.execute(
             "SELECT session_id FROM erasing WHERE op_id = ?", (op_id,)
         ).fetchall()
@@ -154,17 +152,27 @@ def _write_receipt(access: Access, operation: Erase) -> Slices[ErasureReceipt]:
     return receipt
 
 
+def _take_over(connection: apsw.Connection, op_id: bytes | str) -> None:
+    """What an earlier erasure has left is this one's: they end in their order, or never."""
+    connection.execute(
+        "UPDATE erasing SET op_id = ?1 WHERE op_id NOT IN (SELECT op_id FROM erasures"
+        " WHERE noted_at >= (SELECT noted_at FROM erasures WHERE op_id = ?1))",
+        (op_id,),
+    )
+
+
 def _known(connection: apsw.Connection, rows: Iterable[Any], asked_at: int) -> list[Any]:
     """The op ids on record that go with the messages.
 
     Those made of a dedup key, hashes, stay for their time: a platform may deliver a message again,
     and only they tell that it is not a new one. The others' resends are kept out by a tombstone.
+    One of somebody else's making is text, and may name whom it is about.
     """
     latest = (asked_at // 1000).to_bytes(6, "big") + b"\xff"
     fresh = [
-        (message_id,)
-        for _, message_id in rows
-        if isinstance(message_id, bytes) and message_id < latest and message_id[6] >> 4 == _UUID7
+        (id_,)
+        for _, id_ in rows
+        if isinstance(id_, str) or (id_ < latest and id_[6] >> 4 == _UUID7)
     ]
     return connection.executemany("SELECT op_id FROM applied WHERE op_id = ?", fresh).fetchall()
 

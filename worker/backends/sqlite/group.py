@@ -324,15 +324,15 @@ class Group:
         tombstones = self._memory.tombstones
         if tombstones.cover(operation):
             return True
-        erased_at = tombstones.told_by(operation)
-        if erased_at is None or not isinstance(operation, Describe):
+        tombstone = tombstones.told_by(operation)
+        if tombstone is None or not isinstance(operation, Describe):
             return False
         key = operation.key
-        erasure.note(self._connection, tombstones, [("key", key)], erased_at, self._now)
+        erasure.note(self._connection, tombstones, [("key", key)], tombstone)
         session = self._find(key)
         if session is not None:
             self._flush_rows()
-            for row in erasure.delete_late(self._connection, session.id, erased_at):
+            for row in erasure.delete_late(self._connection, session.id, tombstone.erased_at):
                 self._forget(row)
                 session.message_count -= 1
             self._touched[session.id] = session

@@ -1,0 +1,179 @@
+"""What every store promises of an erasure that was lost, killed, or judged by a wrong clock."""
+
+from __future__ import annotations
+
+import pytest
+
+from producer.messages import ChatMessage
+from producer.operations import Append, Describe, Erase
+from tests.backends.conftest import Open
+from tests.backends.stores import Clock, apply_all, contents, keys, say
+from tests.backends.test_conformance_erasure import (
+    ASKED,
+    EARLY,
+    LATE,
+    append,
+    erase,
+    op_id,
+    sha256,
+    traces,
+)
+from worker.backends import SessionBackend
+from worker.backends.base import finish
+
+SUBJECTS = [{"key": "z"}, {"sender": "zebra"}]
+
+
+def _fill(store: SessionBackend) -> list[str]:
+    """A session of zebra's, and one of somebody else; the ids of zebra's messages."""
+    store.describe("z", sender="zebra", name="Stripes")
+    ids = say(store, "z", *(f"quagga {number}" for number in range(30)))
+    store.describe("other", sender="horse")
+    say(store, "other", "hay")
+    return ids
+
+
+def _lose(open_store: Open, operation: Erase, slices: int = 0) -> list[str]:
+    """Begin an erasure that nobody will ever go on with; the ids of zebra's messages."""
+    with open_store() as store:
+        ids = _fill(store)
+        apply_all(store, [operation])
+        under_way = store.carry_out_erasure(operation)
+        for _ in range(slices):
+            next(under_way, None)
+    return ids
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_an_erasure_that_was_lost_is_made_up_for_when_it_is_asked_for_again(
+    open_store: Open, subject: dict[str, str]
+) -> None:
+    ids = _lose(open_store, erase(**subject))
+    store = open_store()
+    receipt = finish(store.carry_out_erasure(erase(**subject)))
+    assert (receipt.sessions, receipt.messages) == (1, 30)
+    assert receipt.messages_sha256 == sha256(ids)
+    assert traces(store, "quagga", "zebra", "Stripes") == set()
+    assert keys(store) == {"other"}
+    assert store.verify() == []
+
+
+@pytest.mark.parametrize("slices", [1, 2, 3, 5])
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_an_erasure_that_was_lost_half_way_leaves_nothing_to_the_next(
+    open_store: Open, subject: dict[str, str], slices: int
+) -> None:
+    _lose(open_store, erase(**subject), slices)
+    store = open_store()
+    finish(store.carry_out_erasure(erase(**subject)))
+    assert traces(store, "quagga", "zebra", "Stripes") == set()
+    assert keys(store) == {"other"}
+    assert store.verify() == []
+
+
+@pytest.mark.parametrize("hours_back", [0, 5])
+def test_an_erasure_that_was_lost_is_made_up_for_by_any_other(
+    open_store: Open, clock: Clock, hours_back: float
+) -> None:
+    _lose(open_store, erase(sender="zebra"))
+    clock.advance(hours=-hours_back)
+    store = open_store()
+    receipt = finish(store.carry_out_erasure(erase(key="nobody")))
+    assert (receipt.sessions, receipt.messages) == (1, 30)
+    assert traces(store, "quagga", "zebra", "Stripes") == set()
+
+
+def test_an_erasure_leaves_to_a_later_one_what_is_its_own(store: SessionBackend) -> None:
+    _fill(store)
+    first, second = erase(sender="horse"), erase(sender="zebra")
+    apply_all(store, [first, second])
+    receipts = [finish(store.carry_out_erasure(operation)) for operation in (first, second)]
+    assert [(receipt.sessions, receipt.messages) for receipt in receipts] == [(1, 1), (1, 30)]
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_an_erasure_that_was_lost_ends_with_a_compaction_when_op_ids_are_forgotten(
+    open_store: Open, clock: Clock, subject: dict[str, str]
+) -> None:
+    _lose(open_store, erase(**subject))
+    clock.advance(hours=6)
+    store = open_store()
+    finish(store.compact(5))
+    assert traces(store, "quagga", "zebra", "Stripes") == set()
+    assert keys(store) == {"other"}
+    apply_all(store, [append("z", "after", LATE)])
+    assert contents(store, "z") == ["after"]
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_a_session_whose_times_are_ahead_of_the_clock_is_erased_too(
+    store: SessionBackend, clock: Clock, subject: dict[str, str]
+) -> None:
+    _fill(store)
+    clock.advance(hours=-1)
+    receipt = finish(store.erase(**subject))
+    assert (receipt.sessions, receipt.messages) == (1, 30)
+    assert keys(store) == {"other"}
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+@pytest.mark.parametrize("is_new", [True, False])
+def test_what_is_said_right_after_an_erasure_outlives_its_kill(
+    open_store: Open, subject: dict[str, str], is_new: bool
+) -> None:
+    store, operation = open_store(), erase(**subject)
+    if not is_new:
+        _fill(store)
+    afterwards = [append("z", "after", LATE), Describe(op_id(), LATE, "z", {"sender": "zebra"})]
+    apply_all(store, [operation, *afterwards])
+    store.close()
+    store = open_store()
+    apply_all(store, [append("z", "and more", LATE)])
+    finish(store.carry_out_erasure(operation))
+    assert contents(store, "z") == ["after", "and more"]
+    assert traces(store, "quagga") == set()
+
+
+def test_a_session_that_becomes_a_senders_after_the_erasure_outlives_its_kill(
+    open_store: Open,
+) -> None:
+    store, operation = open_store(), erase(sender="zebra")
+    _fill(store)
+    apply_all(store, [operation])
+    apply_all(store, [Describe(op_id(), LATE, "other", {"sender": "zebra"})])
+    store.close()
+    store = open_store()
+    assert finish(store.carry_out_erasure(operation)).messages == 30
+    assert contents(store, "other") == ["hay"]
+
+
+def test_a_slow_clock_erases_what_was_said_since_the_last_erasure(store: SessionBackend) -> None:
+    apply_all(store, [Erase(op_id(), ASKED, "z"), append("z", "quagga", LATE)])
+    receipt = finish(store.carry_out_erasure(Erase(op_id(), EARLY, "z")))
+    assert receipt.messages == 1
+    assert traces(store, "quagga") == set()
+
+
+def test_an_op_id_of_anothers_making_goes_with_its_message(store: SessionBackend) -> None:
+    apply_all(store, [Append("wa-alice-0001", EARLY, "z", (ChatMessage.user("quagga"),))])
+    receipt = finish(store.carry_out_erasure(erase(key="z")))
+    assert (receipt.messages, receipt.op_ids) == (1, 1)
+    assert traces(store, "wa-alice-0001") == set()
+    apply_all(store, [Append("wa-alice-0001", ASKED, "z", (ChatMessage.user("quagga"),))])
+    assert keys(store) == set()
+
+
+def test_op_ids_of_anothers_making_are_forgotten_in_their_time(
+    open_store: Open, clock: Clock
+) -> None:
+    store = open_store()
+    describing = [
+        Describe(name, LATE, "s", {"name": name}) for name in ("0", "wa-alice-0001", "z" * 40)
+    ]
+    apply_all(store, describing)
+    clock.advance(hours=2)
+    assert all(outcome.duplicate for outcome in apply_all(store, describing))
+    finish(store.compact(1))
+    store.close()
+    store = open_store()
+    assert not any(outcome.duplicate for outcome in apply_all(store, describing))

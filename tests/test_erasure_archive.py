@@ -1,0 +1,181 @@
+"""What an erasure takes out of the archive, and what it leaves: asked once, again, or told late."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import redis
+
+from producer.answers import ErasureReceipt
+from producer.messages import ChatMessage
+from producer.operations import Append, Compact, Describe, Erase
+from tests.backends.stores import Clock, apply_all, contents, keys
+from worker.archive import Archive
+from worker.backends import SessionBackend, open_backend
+from worker.backends.base import finish
+from worker.jobs import upkeep_slices
+from worker.retention import Retention, Rule
+from worker.settings import Settings
+
+_NUMBERS = iter(range(1, 10_000))
+
+
+class Shop:
+    """A store with an archive, whose clock stands still, and its upkeep as a worker does it."""
+
+    def __init__(self, backend: SessionBackend, clock: Clock, settings: Settings) -> None:
+        assert settings.archive is not None
+        self.backend = backend
+        self.clock = clock
+        self.archive = Archive(settings.archive)
+        self._settings = settings
+
+    def new_id(self) -> str:
+        return f"{self.clock() // 1000:012x}{0x7000_8000_0000_0000_0000 + next(_NUMBERS):020x}"
+
+    def say(self, key: str, *contents: str) -> None:
+        for text in contents:
+            message = ChatMessage.user(text)
+            apply_all(self.backend, [Append(self.new_id(), self.clock(), key, (message,))])
+            self.clock.advance(seconds=1)
+
+    def tell_sender(self, key: str, sender: str, at: int | None = None) -> None:
+        at = self.clock() if at is None else at
+        apply_all(self.backend, [Describe(self.new_id(), at, key, {"sender": sender})])
+
+    def cap(self) -> None:
+        """Archive all but the last message of each session."""
+        rule = Rule("cap", None, 1)
+        finish(self.backend.cleanup(Retention(rule), archive=self.archive))
+        self.clock.advance(seconds=1)
+
+    def archive_all(self) -> None:
+        self.clock.advance(hours=1)
+        finish(self.backend.cleanup(0.5, archive=self.archive))
+        self.clock.advance(seconds=1)
+
+    def erase(self, operation: Erase, client: redis.Redis) -> ErasureReceipt:
+        slices = upkeep_slices(self.backend, self._settings, operation, client)
+        receipt: ErasureReceipt = finish(slices)
+        self.clock.advance(seconds=1)
+        return receipt
+
+    def compact(self, client: redis.Redis) -> None:
+        operation = Compact(self.new_id(), self.clock())
+        finish(upkeep_slices(self.backend, self._settings, operation, client))
+
+    @property
+    def archived(self) -> list[str]:
+        lines = (line for file in self.archive.files() for line in file.lines())
+        return [message.content for _, _, message in lines if message is not None]
+
+
+@pytest.fixture(params=["sqlite", "jsonl"])
+def shop(request: pytest.FixtureRequest, settings: Settings, tmp_path: Path) -> Iterator[Shop]:
+    clock = Clock()
+    settings = replace(settings, archive=tmp_path / "archive")
+    with open_backend(f"{request.param}://{tmp_path / 'store'}", clock=clock) as backend:
+        yield Shop(backend, clock, settings)
+
+
+@pytest.mark.parametrize("subject", [{"key": "zebra"}, {"sender": "eve"}])
+def test_an_erasure_run_again_leaves_in_the_archive_what_was_said_afterwards(
+    shop: Shop, client: redis.Redis, subject: dict[str, str]
+) -> None:
+    shop.tell_sender("zebra", "eve")
+    shop.say("zebra", "old 1", "old 2", "old 3")
+    shop.cap()
+    operation = Erase(shop.new_id(), shop.clock(), **subject)
+    assert shop.erase(operation, client).archived == 1
+    assert shop.archived == []
+    shop.say("zebra", "new 1", "new 2")
+    shop.tell_sender("zebra", "eve")
+    shop.cap()
+    assert shop.archived == ["new 1"]
+    assert shop.erase(operation, client).archived == 0
+    shop.compact(client)
+    shop.archive_all()
+    assert shop.archived == ["new 1", "new 2"]
+    assert shop.erase(replace(operation, op_id=shop.new_id()), client).archived == 2
+    assert shop.archived == []
+
+
+def test_a_piece_archived_before_its_session_was_the_senders_goes_too(
+    shop: Shop, client: redis.Redis
+) -> None:
+    shop.say("zebra", "old 1", "old 2")
+    shop.say("horse", "hay", "oats")
+    shop.cap()
+    shop.tell_sender("zebra", "eve")
+    assert shop.erase(Erase(shop.new_id(), shop.clock(), sender="eve"), client).archived == 1
+    assert shop.archived == ["hay"]
+
+
+def test_what_was_archived_between_the_asking_and_the_erasure_goes_too(
+    shop: Shop, client: redis.Redis
+) -> None:
+    operation = Erase(shop.new_id(), shop.clock(), "zebra")
+    shop.clock.advance(hours=1)  # the worker was away, and takes what waited in its order
+    shop.say("zebra", "old 1", "old 2")
+    shop.cap()
+    assert shop.erase(operation, client).archived == 1
+    assert shop.archived == []
+
+
+@pytest.mark.parametrize("subject", [{"key": "zebra"}, {"sender": "eve"}])
+def test_what_was_archived_by_a_clock_that_was_ahead_goes_too(
+    shop: Shop, client: redis.Redis, subject: dict[str, str]
+) -> None:
+    shop.tell_sender("zebra", "eve")
+    shop.say("zebra", "old 1", "old 2")
+    shop.clock.advance(hours=3)
+    shop.archive_all()
+    shop.clock.advance(hours=-3.5)
+    operation = Erase(shop.new_id(), shop.clock(), **subject)
+    assert shop.erase(operation, client).archived == 1
+    assert shop.archived == []
+
+
+def test_what_a_late_description_erases_leaves_the_archive_with_the_next_compaction(
+    shop: Shop, client: redis.Redis
+) -> None:
+    shop.say("zebra", "old 1", "old 2", "old 3")
+    shop.say("horse", "hay", "oats")
+    shop.cap()
+    spooled_at = shop.clock()
+    shop.clock.advance(seconds=1)
+    shop.erase(Erase(shop.new_id(), shop.clock(), sender="eve"), client)
+    assert shop.archived == ["old 1", "old 2", "hay"]
+    shop.say("zebra", "new 1", "new 2")
+    shop.tell_sender("zebra", "eve", spooled_at)
+    assert contents(shop.backend, "zebra") == ["new 1", "new 2"]
+    shop.cap()
+    shop.compact(client)
+    assert shop.archived == ["hay", "new 1"]
+    assert keys(shop.backend) == {"zebra", "horse"}
+    assert shop.archive.verify() == []
+
+
+def test_a_session_that_becomes_the_senders_later_stays_in_the_archive(
+    shop: Shop, client: redis.Redis
+) -> None:
+    shop.say("horse", "hay", "oats")
+    shop.erase(Erase(shop.new_id(), shop.clock(), sender="eve"), client)
+    shop.tell_sender("horse", "eve")
+    shop.archive_all()
+    shop.erase(Erase(shop.new_id(), shop.clock(), sender="bob"), client)
+    shop.compact(client)
+    assert shop.archived == ["hay", "oats"]
+
+
+def test_a_compaction_reads_no_archive_while_nothing_was_erased(
+    shop: Shop, client: redis.Redis
+) -> None:
+    shop.say("horse", "hay", "oats")
+    shop.cap()
+    (file,) = shop.archive.files()
+    file.data.write_bytes(b"damaged")
+    shop.compact(client)
