@@ -121,6 +121,18 @@ def test_files_are_in_the_order_in_which_they_were_written(archive: Archive) -> 
     assert [file.name for file in archive.files()] == names
 
 
+def test_a_clock_that_was_set_back_puts_no_file_before_those_there(archive: Archive) -> None:
+    first, later = write(archive, "a"), "2100-12/21001231T235959Z-0"
+    (archive.directory / "2100-12").mkdir()
+    for path, suffix in ((first.data, ".jsonl.zst"), (first.manifest, ".manifest.jsonl")):
+        path.rename(archive.directory / f"{later}{suffix}")
+    again = Archive(archive.directory)
+    names = [write(again, key).name for key in "bc"]
+    names += [write(Archive(archive.directory), key).name for key in "de"]
+    assert [file.name for file in archive.files()] == [later, *names]
+    assert list(held(archive)) == list("abcde")
+
+
 def test_every_flipped_bit_and_every_cut_is_found(archive: Archive) -> None:
     sound, file = write(archive, "sound"), write(archive, "a", "b")
     for path in (file.data, file.manifest):

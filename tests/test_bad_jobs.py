@@ -6,6 +6,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import apsw
 import orjson
 import pytest
 import redis
@@ -136,6 +137,25 @@ def test_an_id_that_was_pushed_twice_is_applied_once(
     assert burst(settings, log) == 0
     assert contents(settings, "k") == ["once"]
     assert depth(client) == 0
+
+
+def test_upkeep_that_breaks_down_fails_with_its_traceback_and_the_queue_goes_on(
+    settings: Settings, producer: Producer, client: redis.Redis, log: Path, tmp_path: Path
+) -> None:
+    producer.append("odd", ChatMessage.user("a"))
+    assert burst(settings, log) == 0
+    with apsw.Connection(settings.store.removeprefix("sqlite://")) as connection:
+        connection.execute("UPDATE messages SET content = CAST(x'ff61' AS TEXT)")
+        connection.execute("UPDATE sessions SET last_activity = 5")
+    cleanup = push(client, ["worker.jobs.cleanup", None, [], {"at": 1, "ttl_hours": 1}])
+    producer.append("k", ChatMessage.user("good"))
+    archive = str(tmp_path / "archive")
+    assert spawn(settings, "worker", "--burst", log=log, BACKSCROLL_ARCHIVE=archive).wait(60) == 0
+    assert contents(settings, "k") == ["good"]
+    assert depth(client) == 0
+    assert client.zrange("rq:failed:backscroll", 0, -1) == [cleanup.encode()]
+    assert client.hget(f"rq:job:{cleanup}", "status") == b"failed"
+    assert "Traceback" in log.read_text()
 
 
 def test_a_requeued_job_is_applied(

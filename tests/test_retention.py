@@ -154,6 +154,7 @@ def test_without_a_file_the_ttl_of_the_settings_holds() -> None:
         ('[[rule]]\nroom="a"\nttl="1d"\n[[rule]]\nroom="b"\nttl="soon"', "rule 2, ttl: 'soon'"),
         ('[[rule]]\nroom="a"\nttl="0d"', "rule 1, ttl: '0d'"),
         ('[[rule]]\nroom="a"\nttl="-1d"', "rule 1, ttl"),
+        ('[[rule]]\nroom="a"\nttl="300000y"', "rule 1, ttl: '300000y' is too long"),
         ('[[rule]]\nroom="a"\nttl=30', "rule 1, ttl: 30 is no duration"),
         ('[[rule]]\nroom="a"\nttl=[]', "rule 1, ttl"),
         ('[[rule]]\nroom="a"\nkeep_messages=0', "rule 1, keep_messages: 0"),

@@ -8,16 +8,18 @@ from collections.abc import Callable
 from typing import Any
 
 import redis
+from rq.exceptions import StopRequested
 
 from producer.answers import ErasureReceipt
 from producer.errors import BackscrollError, OperationRefusedError, StoreUnavailableError
-from producer.operations import Upkeep
+from producer.operations import Cleanup, Restore, Upkeep
 from worker.acknowledgement import Acknowledgement
 from worker.backends import SessionBackend
 from worker.backends.base import Slices
 from worker.group import log_failure
 from worker.jobs import upkeep_slices
 from worker.reservation import ReservedJob
+from worker.resilient import SERVER_TROUBLE
 from worker.settings import Settings
 
 log = logging.getLogger("backscroll.worker")
@@ -37,7 +39,7 @@ class Housekeeping:
         self._connection = connection
         self._settings = settings
         self._acknowledgement = acknowledgement
-        self._under_way: deque[tuple[ReservedJob, Slices[Any]]] = deque()
+        self._under_way: deque[tuple[ReservedJob, Upkeep, Slices[Any]]] = deque()
 
     def __bool__(self) -> bool:
         return bool(self._under_way)
@@ -55,14 +57,15 @@ class Housekeeping:
             acknowledgement.decline(job, error)
         else:
             log.info("%s begins", operation.kind)
-            self._under_way.append((job, slices))
+            self._under_way.append((job, operation, slices))
 
     def do_slice(self) -> Acknowledgement | None:
         """Go on for a moment; returns the acknowledgement of a job that has come to its end.
 
-        Raises `StoreUnavailableError` when the store fails; then all has to begin again.
+        Raises `StoreUnavailableError` when the store fails, and the server's errors; then all has
+        to begin again.
         """
-        job, slices = self._under_way[0]
+        job, operation, slices = self._under_way[0]
         acknowledgement = self._acknowledgement()
         try:
             next(slices)
@@ -73,10 +76,21 @@ class Housekeeping:
                 acknowledgement.succeed(job, done.value)  # the job itself says whom it was about
             else:
                 acknowledgement.succeed_and_keep(job, done.value)
-        except StoreUnavailableError:
-            raise
+        except (StoreUnavailableError, StopRequested, *SERVER_TROUBLE):
+            raise  # it is no job's fault, and passes
         except BackscrollError as error:
             log_failure(job, error)
+            if _is_asked_for_its_answer(operation):
+                acknowledgement.decline(job, error)
+            else:
+                acknowledgement.fail(job, error)
+        except Exception as error:  # begun again, it would break down again, and so without end
+            log.exception("job %s failed in a way nobody foresaw", job.id)
             acknowledgement.fail(job, error)
         self._under_way.popleft()
         return acknowledgement
+
+
+def _is_asked_for_its_answer(operation: Upkeep) -> bool:
+    """Whether somebody waits to hear that it was refused, and nothing is left to be done about."""
+    return isinstance(operation, Restore) or (isinstance(operation, Cleanup) and operation.dry_run)

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from producer.errors import InvalidSettingError
-from producer.messages import MAX_ATTRIBUTE_CHARS
+from producer.messages import LATEST_MICROS, MAX_ATTRIBUTE_CHARS
 
 _PATTERNS: Final = ("key", "name", "agent", "channel", "room", "sender")
 _HOUR: Final = 3_600_000_000  # microseconds
@@ -161,14 +161,16 @@ class _Reader:
     def _ttl(self, place: str, value: object) -> int | None:
         if value in _FOREVER:
             return None
-        match = _DURATION.fullmatch(value) if isinstance(value, str) else None
-        if match is None:
+        micros = duration_micros(value) if isinstance(value, str) else None
+        if micros is None:
             raise _wrong(
                 self._path,
                 f'{place}, ttl: {value!r:.60} is no duration; "90m", "12h", "30d", "8w", "1y" '
                 'and "forever" are',
             )
-        return int(match[1]) * _UNITS[match[2]]
+        if micros >= LATEST_MICROS:
+            raise _wrong(self._path, f'{place}, ttl: {value!r} is too long; say "forever"')
+        return micros
 
     def _keep(self, place: str, value: object) -> int | None:
         if value == "all":
@@ -179,6 +181,12 @@ class _Reader:
                 f'{place}, keep_messages: {value!r:.60} is neither a number from 1 nor "all"',
             )
         return value
+
+
+def duration_micros(text: str) -> int | None:
+    """How long "90m", "12h", "30d", "8w" or "1y" is; None for anything else."""
+    match = _DURATION.fullmatch(text)
+    return None if match is None else int(match[1]) * _UNITS[match[2]]
 
 
 def _micros(hours: float | None) -> int | None:

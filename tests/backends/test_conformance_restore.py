@@ -157,9 +157,31 @@ def test_messages_that_are_still_there_do_not_come_to_another_session(
     clock.advance(hours=2)
     finish(store.cleanup(1, archive=archive))
     bring_back(store, archive, "s")
-    report = bring_back(store, archive, "s", into="copy")
+    report = bring_back(store, archive, "s", into="copy", pin=True)
     assert (report.messages, report.present) == (0, 2)
-    assert contents(store, "copy") == []
+    assert keys(store) == {"s"}
+    store.describe("copy", name="N")
+    bring_back(store, archive, "s", into="copy", pin=True)
+    copy = store.session("copy")
+    assert copy is not None
+    assert (copy.name, copy.pinned, copy.message_count) == ("N", True, 0)
+    assert store.verify() == []
+
+
+def test_a_restoration_that_brought_nothing_is_not_carried_out_later(
+    open_store: Open, clock: Clock, archive: Archive
+) -> None:
+    operation = Restore(new_op_id(), 0, "s", into="copy")
+    with open_store() as store:
+        say(store, "s", "a")
+        clock.advance(hours=2)
+        finish(store.cleanup(1, archive=archive))
+        bring_back(store, archive, "s")
+        assert finish(restore(store, archive, operation)).messages == 0
+        store.delete("s")
+    with open_store() as store:
+        finish(restore(store, archive, operation))
+        assert keys(store) == set()
 
 
 def test_what_went_at_different_times_comes_back_in_order(

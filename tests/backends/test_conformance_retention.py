@@ -210,6 +210,30 @@ def test_a_session_written_to_while_it_is_archived_stays_and_leaves_the_archive(
     assert store.verify() == []
 
 
+@pytest.mark.parametrize("what", ["rolled back", "described"])
+def test_a_cap_that_does_not_hold_any_more_when_it_is_to_be_carried_out_takes_nothing(
+    store: SessionBackend, rules: Rules, archive: Archive, what: str
+) -> None:
+    say(store, "s", *map(str, range(10)))
+    retention = rules(
+        '[default]\nkeep_messages = 8\n[[rule]]\nroom = "legal-*"\nkeep_messages = "all"'
+    )
+    slices, is_chosen = store.cleanup(retention, archive=archive), False
+    for _ in slices:
+        if archive.files() and not is_chosen:
+            is_chosen = True
+            if what == "described":
+                store.describe("s", room="legal-7")
+            else:
+                for _ in range(5):
+                    store.remove_last("s")
+    assert is_chosen
+    assert contents(store, "s") == list(map(str, range(10 if what == "described" else 5)))
+    assert archive.files() == []
+    finish(store.cleanup(retention, archive=archive))
+    assert contents(store, "s") == list(map(str, range(10 if what == "described" else 5)))
+
+
 def everything(store: SessionBackend, archive: Archive) -> dict[str, list[ChatMessage]]:
     """All messages of all sessions, when what the archive has is back."""
     names = {key for file in archive.files() for key in file.check().keys}

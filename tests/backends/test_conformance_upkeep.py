@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from producer.ids import new_op_id
 from producer.messages import ChatMessage
 from tests.backends.conftest import Open
-from tests.backends.stores import Clock, apply_all, contents, found, keys, requests, say
+from tests.backends.stores import HOUR, Clock, apply_all, contents, found, keys, requests, say
 from worker.backends import SessionBackend
-from worker.backends.base import finish
+from worker.backends.base import ImportSession, finish
 
 
 def test_cleanup_removes_idle_sessions_and_says_what_went(open_store: Open, clock: Clock) -> None:
@@ -65,6 +66,40 @@ def test_a_session_goes_when_it_is_idle_for_longer_than_the_ttl_and_not_before(
     assert finish(store.cleanup(4)).sessions == 0
     clock.advance(micros=1)
     assert finish(store.cleanup(4)).sessions == 1
+
+
+def test_a_session_of_the_future_lets_the_others_and_their_op_ids_live(
+    open_store: Open, clock: Clock
+) -> None:
+    said = requests.append("s", (ChatMessage.user("a"),), None)
+    future = clock.now + 80 * 8_760 * HOUR
+    with open_store() as store:
+        apply_all(store, [said])
+        apply_all(store, [ImportSession(new_op_id(), clock.now, "odd", (), {}, clock.now, future)])
+    with open_store() as store:
+        assert finish(store.cleanup(1)).sessions == 0
+        assert keys(store) == {"s", "odd"}
+        store.delete("s")
+        finish(store.compact(1))
+        assert [outcome.duplicate for outcome in apply_all(store, [said])] == [True]
+        clock.advance(hours=2)
+        assert finish(store.compact(1)).op_ids_purged > 0
+
+
+def test_a_clock_that_was_ahead_for_a_while_deletes_nothing(open_store: Open, clock: Clock) -> None:
+    with open_store() as store:
+        say(store, "a", "before")
+    clock.advance(hours=20_000)
+    with open_store() as store:
+        say(store, "b", "with a wrong clock")
+    clock.advance(hours=-20_000)
+    with open_store() as store:
+        say(store, "c", "after")
+        assert finish(store.cleanup(1)).sessions == 0
+        clock.advance(hours=-40)
+        assert finish(store.cleanup(1)).sessions == 0, "nor does one that was set back"
+        clock.advance(hours=42)
+        assert "a" in finish(store.cleanup(1)).keys
 
 
 def test_describing_is_no_reason_to_keep_a_session(store: SessionBackend, clock: Clock) -> None:

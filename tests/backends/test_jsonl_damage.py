@@ -16,14 +16,17 @@ from producer.messages import ChatMessage
 from tests.backends.conftest import Open
 from tests.backends.jsonl_files import as_the_original_reads, names, write_as_the_original
 from tests.backends.stores import (
+    Clock,
     apply_all,
     contents,
     keys,
     requests,
     say,
 )
+from worker.archive import Archive
 from worker.backends import SessionBackend
 from worker.backends.base import finish
+from worker.retention import Retention, Rule
 
 
 @pytest.fixture
@@ -196,6 +199,61 @@ def test_a_damaged_sidecar_costs_the_attributes_and_not_the_messages(
     store.describe("s", name="Again")
     assert store.verify() == []
     assert contents(store, "s") == ["a", "b"]
+
+
+def test_times_that_no_calendar_has_count_as_not_told(directory: Path, open_store: Open) -> None:
+    with open_store() as store:
+        say(store, "s", "needle")
+    (directory / "s.meta.json").write_bytes(
+        b'{"version":1,"key":"s","name":"Chat","created_at":999999999999999999,'
+        b'"turn_started_at":999999999999999999}'
+    )
+    store = open_store()
+    (info,) = store.sessions().sessions
+    assert (info.name, info.turn_started_at) == ("Chat", None)
+    assert info.created_at == info.last_activity
+    assert [hit.key for hit in store.search("needle")] == ["s"]
+    assert finish(store.cleanup(1)).sessions == 0
+
+
+@pytest.mark.parametrize("with_archive", [True, False])
+def test_cleanup_leaves_a_session_alone_whose_sidecar_cannot_be_read(
+    directory: Path,
+    store: SessionBackend,
+    clock: Clock,
+    archive: Archive,
+    with_archive: bool,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for key in ("pinned", "old"):
+        say(store, key, *"abcd")
+    store.describe("pinned", pinned=True)
+    sidecar = directory / "pinned.meta.json"
+    sidecar.write_bytes(sidecar.read_bytes()[:-9])
+    clock.advance(hours=2)
+    capped = Retention(Rule("default", None, 2))
+    for retention in (1, capped):
+        finish(store.cleanup(retention, archive=archive if with_archive else None))
+        assert contents(store, "pinned") == list("abcd")
+        assert keys(store) == {"pinned"}
+    assert "left 1 sessions alone" in caplog.text
+
+
+def test_an_erasure_counts_the_sessions_whose_sidecar_cannot_be_read(
+    directory: Path, store: SessionBackend
+) -> None:
+    for key in ("zebra", "damaged"):
+        say(store, key, "a")
+        store.describe(key, sender="zebra")
+    sidecar = directory / "damaged.meta.json"
+    sidecar.write_bytes(sidecar.read_bytes()[:-9])
+    receipt = finish(store.erase(sender="zebra"))
+    assert (receipt.sessions, receipt.unreadable) == (1, 1)
+    assert "whose 1 more" in receipt.summary()
+    receipt = finish(store.erase(key="damaged"))
+    assert (receipt.sessions, receipt.unreadable) == (1, 0)
+    assert finish(store.erase(room="zoo")).unreadable == 0
+    assert names(directory) == {".erased.json"}
 
 
 def test_a_sidecar_of_a_newer_version_is_refused(directory: Path, open_store: Open) -> None:

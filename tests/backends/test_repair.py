@@ -82,6 +82,19 @@ def test_messages_without_a_session_get_one_again(path: Path) -> None:
         assert contents(store, key) == [f"banana {number}" for number in range(40)]
 
 
+def test_messages_without_a_session_get_one_of_their_own_whatever_others_are_called(
+    path: Path,
+) -> None:
+    with open_backend(f"sqlite://{path}") as store:
+        for key in ("recovered/2", "recovered/2-2"):
+            say(store, key, "mine")
+    damage(path, "DELETE FROM sessions WHERE key = 'b'")
+    with open_backend(f"sqlite://{path}") as store:
+        repaired(store)
+        assert contents(store, "recovered/2-3") == [f"banana {number}" for number in range(40)]
+        assert contents(store, "recovered/2") == contents(store, "recovered/2-2") == ["mine"]
+
+
 def test_a_table_index_that_lacks_an_entry_is_made_anew(path: Path) -> None:
     # A unique index without a row's entry: as a bug of SQLite or of a disk may leave it.
     damage(
@@ -162,6 +175,23 @@ def test_jsonl_what_cannot_be_read_is_set_aside(tmp_path: Path) -> None:
         assert session.name == "Fruit"
     assert (tmp_path / "a.jsonl.damaged").read_bytes() == b"no json\n" + first + b"\n"
     assert store_path(url) == tmp_path
+
+
+def test_jsonl_what_cannot_be_read_is_set_aside_under_a_name_that_fits(tmp_path: Path) -> None:
+    url, keys_of_all = f"jsonl://{tmp_path}", {"é" * 122, "a" * 240, "a" * 239 + "b"}
+    with open_backend(url) as store:
+        for key in keys_of_all:
+            say(store, key, "one")
+            store.describe(key, name="Fruit")
+    for path in list(tmp_path.glob("*.json*")):
+        path.write_bytes(path.read_bytes() + b"no json\n")
+    (tmp_path / f"{'%' * 249}.jsonl").write_bytes(b"whose?\n")
+    with open_backend(url) as store:
+        assert repaired(store)
+        assert keys(store) == keys_of_all
+    kept = b"".join(path.read_bytes() for path in tmp_path.glob("*.damaged"))
+    assert kept.count(b"no json\n") == 6
+    assert kept.count(b"whose?\n") == 1
 
 
 def test_jsonl_what_was_set_aside_is_erased_with_its_session(tmp_path: Path) -> None:

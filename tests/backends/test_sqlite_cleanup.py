@@ -1,4 +1,4 @@
-"""What a cleanup does to the search index of an SQLite store."""
+"""Cleanup of an SQLite store: what becomes of its search index, and a clock that goes back."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import apsw
 import pytest
 
 from producer.messages import ChatMessage
-from tests.backends.stores import Clock, apply_all, found, requests
+from tests.backends.stores import Clock, apply_all, found, keys, requests, say
 from worker.backends import SessionBackend, open_backend
 from worker.backends.base import finish
+from worker.backends.sqlite import detached
 from worker.backends.sqlite.merging import hold_merging
 
 
@@ -92,3 +93,32 @@ def test_what_a_killed_cleanup_left_goes_with_the_next_whatever_its_order(path: 
         assert store.verify() == []
     left = apsw.Connection(str(path)).execute("SELECT count(*) FROM messages").get
     assert left == 0
+
+
+def test_what_is_said_while_the_clock_is_set_back_is_not_old_when_it_is_right_again(
+    path: Path,
+) -> None:
+    clock = Clock()
+    with open_backend(f"sqlite://{path}", clock=clock) as store:
+        say(store, "old", "a")
+    clock.advance(hours=-40)
+    with open_backend(f"sqlite://{path}", clock=clock) as store:
+        say(store, "new", "b")
+    clock.advance(hours=41)
+    with open_backend(f"sqlite://{path}", clock=clock) as store:
+        assert finish(store.cleanup(2)).sessions == 0
+        assert keys(store) == {"old", "new"}
+
+
+def test_a_session_of_more_messages_than_a_round_has_goes_too(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(detached, "MESSAGES_A_ROUND", 7)
+    clock = Clock()
+    with open_backend(f"sqlite://{path}", clock=clock) as store:
+        fill(store, clock)
+        assert finish(store.cleanup(1)).messages == 2_000
+        assert store.verify() == []
+    connection = apsw.Connection(str(path))
+    assert connection.execute("SELECT count(*) FROM messages").get == 0
+    assert connection.execute("SELECT count(*) FROM sessions").get == 0

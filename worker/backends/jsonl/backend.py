@@ -152,7 +152,9 @@ class JsonlBackend(SessionBackend):
                 return read(group, operation)
         except OperationRefusedError as refusal:  # raised before anything was changed
             return refusal
-        except (TypeError, ValueError) as error:
+        except (StoreUnavailableError, StoreUnusableError, OSError):
+            raise  # the store's fault, and not the operation's
+        except Exception as error:
             return OperationRefusedError(f"the store cannot take this operation: {error}")
         raise TypeError(f"{operation.kind} does not go through apply")
 

@@ -11,6 +11,7 @@ messages it holds, so those that are large enough for too many are read.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import deque
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ from worker.retention import Retention, Rule
 if TYPE_CHECKING:
     from worker.archive import Archive
 
+log = logging.getLogger("backscroll.store")
+
 REMOVALS_A_FILE: Final = 500
 BYTES_A_FILE: Final = 32 * 1024 * 1024
 _LEAST_LINE: Final = len(b'{"role":"x","content":""}\n')
@@ -50,9 +53,9 @@ class _Removal:
     is_whole: bool
     digest: bytes
 
-    def remove(self, session: Session) -> bool:
-        """Take it away, if it is still as it was chosen; whether it was."""
-        if not session.exists or session.sidecar.is_pinned:
+    def remove(self, session: Session, rule: Rule) -> bool:
+        """Take it away, if it is still as it was chosen and under that rule; whether it was."""
+        if not session.exists or session.sidecar.is_kept or rule is not self.rule:
             return False
         if self.is_whole:
             if _info(session) != self.info or _digest(session.lines) != self.digest:
@@ -60,6 +63,8 @@ class _Removal:
             session.leave()
             return True
         lines = session.lines[: self.messages]
+        if session.count - self.messages < (rule.keep_messages or 0):
+            return False
         if _digest(lines) != self.digest or _cut(session.lines, self.messages) != self.messages:
             return False
         session.drop_oldest(self.messages)
@@ -84,6 +89,7 @@ class Cleanup:
         self._archive = archive
         self._dry_run = dry_run
         self._tally = Tally(retention, now, dry_run)
+        self._unreadable = 0
 
     def slices(self) -> Slices[CleanupReport]:
         """Do all of it."""
@@ -98,6 +104,12 @@ class Cleanup:
             self._archive.sweep()
             while waiting:
                 yield from self._archive_and_remove(self._archive, waiting)
+        if self._unreadable:
+            log.warning(
+                "cleanup left %d sessions alone that may be pinned: their sidecars cannot be read; "
+                "'backscroll check' names them",
+                self._unreadable,
+            )
         if not self._dry_run:
             yield from empty_journal(self._opened)
         return self._tally.report()
@@ -127,7 +139,7 @@ class Cleanup:
                     removal = self._choose(session)
                     if session is not None and removal is not None:
                         if not self._dry_run:
-                            removal.remove(session)
+                            removal.remove(session, removal.rule)
                         gone.append(removal)
             self._count(gone)
             yield
@@ -158,7 +170,10 @@ class Cleanup:
     def _choose(self, session: Session | None) -> _Removal | None:
         if session is None or session.sidecar.is_pinned:
             return None
-        rule = self._retention.rule_for({**session.sidecar.attributes, "key": session.key})
+        if session.sidecar.is_damaged:
+            self._unreadable += 1
+            return None
+        rule = self._rule(session)
         if rule.ttl_micros is not None and session.last_activity < self._now - rule.ttl_micros:
             lines = session.lines
             return _Removal(_info(session), rule, len(lines), True, _digest(lines))
@@ -168,6 +183,9 @@ class Cleanup:
                 digest = _digest(session.lines[:count])
                 return _Removal(_info(session), rule, count, False, digest)
         return None
+
+    def _rule(self, session: Session) -> Rule:
+        return self._retention.rule_for({**session.sidecar.attributes, "key": session.key})
 
     def _write(self, writer: ArchiveWriter, session: Session, removal: _Removal) -> None:
         writer.begin(ArchivedSession(removal.info, self._now, removal.rule.name, removal.is_whole))
@@ -183,7 +201,8 @@ class Cleanup:
             with self._opened() as group:
                 while waiting and not clock.is_over:
                     place, removal = waiting.popleft()
-                    if removal.remove(group.find(removal.info.key)):
+                    session = group.find(removal.info.key)
+                    if removal.remove(session, self._rule(session)):
                         gone.append(removal)
                     else:
                         stayed.add(place)

@@ -12,11 +12,10 @@ import orjson
 from producer.messages import SessionInfo
 from worker.backends.base import Slices
 from worker.backends.exchanges import Exchanges
-from worker.backends.sqlite.listing import get_session
 from worker.backends.sqlite.merging import unindex
 from worker.backends.sqlite.reads import stored_messages
 from worker.backends.sqlite.slices import Door
-from worker.pace import Pace
+from worker.pace import Pace, SliceClock
 from worker.retention import Rule
 
 MESSAGES_A_PIECE: Final = 250
@@ -65,14 +64,15 @@ class Piece:
 
     is_whole = False
 
-    def remove(self, connection: apsw.Connection) -> int | None:
+    def remove(self, connection: apsw.Connection, now: SessionInfo) -> int | None:
         """Delete them and say how many they were; None when they are not as they were chosen."""
         while not self.known.look(connection, 1_000):
             pass
         if self.known.exchanges.cut_at_most(self.end) != self.end:
             return None  # a call that had no result has got one
-        now = get_session(connection, self.info.key)
-        if now is None or now.pinned or now.created_at != self.info.created_at:
+        if now.pinned or now.created_at != self.info.created_at:
+            return None
+        if now.message_count - self.messages < (self.rule.keep_messages or 0):
             return None
         oldest: Any = connection.execute(f"SELECT min(id) {_IN_SESSION}", (self.row, 0)).get
         if oldest is None or oldest < self.first:
@@ -98,34 +98,33 @@ class Piece:
 
 
 def pieces(door: Door, row: int, info: SessionInfo, rule: Rule, pace: Pace) -> Slices[list[Piece]]:
-    """What goes of a session; its tool calls are looked at in slices, the last one decides."""
+    """What goes of a session; its tool calls have to be looked at before."""
     known, is_known = KnownExchanges(row), False
-    while True:
+    while not is_known:
         with pace.slice() as count, door() as connection:
             is_known = known.look(connection, count)
-            if is_known:
-                return _cut(connection, row, info, rule, known)
         yield
-
-
-def _cut(
-    connection: apsw.Connection, row: int, info: SessionInfo, rule: Rule, known: KnownExchanges
-) -> list[Piece]:
-    count: Any = connection.execute("SELECT message_count FROM sessions WHERE id = ?", (row,)).get
-    excess = (count or 0) - (rule.keep_messages or 0)
-    if excess <= 0:
-        return []
-    end = known.exchanges.cut_at_most(_row_at(connection, row, 0, excess) or 0)
-    found, first = list[Piece](), _row_at(connection, row, 0, 0) or end
-    while first < end:
-        next_row = _row_at(connection, row, first, MESSAGES_A_PIECE) or end
-        next_row = min(end, known.exchanges.cut_at_least(next_row))
-        messages: Any = connection.execute(
-            f"SELECT count(*) {_IN_SESSION} AND id < ?",
-            (row, first, next_row),
+    with door() as connection:
+        last_gone: Any = connection.execute(
+            f"SELECT id {_IN_SESSION} ORDER BY id DESC LIMIT 1 OFFSET ?",
+            (row, 0, rule.keep_messages or 0),
         ).get
+        first = _row_at(connection, row, 0, 0) or 0
+    if last_gone is None:
+        return []
+    end, found, clock = known.exchanges.cut_at_most(last_gone + 1), list[Piece](), SliceClock()
+    while first < end:
+        with door() as connection:
+            next_row = _row_at(connection, row, first, MESSAGES_A_PIECE) or end
+            next_row = min(end, known.exchanges.cut_at_least(next_row))
+            messages: Any = connection.execute(
+                f"SELECT count(*) {_IN_SESSION} AND id < ?", (row, first, next_row)
+            ).get
         found.append(Piece(row, info, rule, first, next_row, messages, known))
         first = next_row
+        if clock.is_over:
+            yield
+            clock.begin()
     return found
 
 

@@ -67,9 +67,9 @@ class _Idle:
     def messages(self) -> int:
         return self.info.message_count
 
-    def remove(self, connection: apsw.Connection) -> int | None:
+    def remove(self, connection: apsw.Connection, now: SessionInfo) -> int | None:
         """Take its key away; None when it is not any more as it was chosen."""
-        if get_session(connection, self.info.key) != self.info:
+        if now != self.info:
             return None
         connection.execute("UPDATE sessions SET key = NULL WHERE id = ?", (self.row,))
         return self.messages
@@ -246,7 +246,7 @@ class Cleanup:
             with self._removing() as connection:
                 while waiting and not (gone and clock.is_over):
                     place, removal = waiting.popleft()
-                    messages = removal.remove(connection)
+                    messages = self._take(connection, removal)
                     if messages is None:
                         stayed.add(place)
                     else:
@@ -255,6 +255,13 @@ class Cleanup:
                 self._count(removal, messages)
             yield
         return stayed
+
+    def _take(self, connection: apsw.Connection, removal: _Removal) -> int | None:
+        """Remove it; None when it is not any more as it was chosen, or under another rule."""
+        now = get_session(connection, removal.info.key)
+        if now is None or self._retention.rule_for(now.to_dict()) is not removal.rule:
+            return None
+        return removal.remove(connection, now)
 
     def _count(self, removal: _Removal, messages: int) -> None:
         info = removal.info

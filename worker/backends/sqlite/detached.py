@@ -12,6 +12,7 @@ from worker.pace import Pace
 
 MESSAGES_A_ROUND: Final = 200_000
 """Whose rows are sorted in some 20 ms."""
+_MESSAGES_A_SESSION: Final = 20  # to find its first message takes as long as to read so many
 
 # What an erasure took away is its own to count and delete.
 _DETACHED: Final = "key IS NULL AND id NOT IN (SELECT session_id FROM erasing)"
@@ -35,17 +36,27 @@ def purge_detached(door: Door) -> Generator[None]:
 
 
 def _gather(door: Door, waiting: list[int]) -> Generator[None, None, tuple[list[int], array[int]]]:
-    """Take sessions off the list, as many as a round may have; their messages, in order."""
-    pace, sessions, messages = Pace(20, most=200), list[int](), array("q")
+    """Take sessions off the list, as many as a round may have; their messages, in order.
+
+    A session with more than that stays on the list. Its next round has what is left of it.
+    """
+    pace, sessions, messages, after = Pace(1_000, most=20_000), list[int](), array("q"), -1
     while waiting and len(messages) < MESSAGES_A_ROUND:
         with pace.slice() as count, door() as connection:
-            for session in waiting[-count:]:
-                rows: Any = connection.execute(
-                    "SELECT id FROM messages WHERE session_id = ?", (session,)
-                )
-                messages.extend(row for (row,) in rows)
-            sessions += waiting[-count:]
-            del waiting[-count:]
+            left = count
+            while waiting and left > 0:
+                found = connection.execute(
+                    "SELECT id FROM messages WHERE session_id = ? AND id > ? ORDER BY id LIMIT ?",
+                    (waiting[-1], after, left),
+                ).fetchall()
+                rows: list[Any] = [row for (row,) in found]
+                messages.extend(rows)
+                if len(rows) < left:
+                    sessions.append(waiting.pop())
+                    after = -1
+                else:
+                    after = rows[-1]
+                left -= len(rows) + _MESSAGES_A_SESSION
         yield
     return sessions, array("q", sorted(messages))
 

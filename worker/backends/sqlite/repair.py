@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -50,18 +51,29 @@ def repair(
 def _adopt_orphans(connection: apsw.Connection, now: int) -> list[str]:
     """Give messages whose session is gone one again; they are somebody's."""
     sessions: list[Any] = connection.execute(
-        "INSERT INTO sessions(id, key, state, pinned, created_at, last_activity, message_count)"
-        " SELECT session_id, 'recovered/' || session_id, 'idle', 0, min(created_at), ?, count(*)"
+        "SELECT session_id, min(created_at), count(*)"
         " FROM messages WHERE session_id NOT IN (SELECT id FROM sessions) GROUP BY session_id"
-        " RETURNING message_count",
-        (now,),
     ).fetchall()
-    messages = sum(count for (count,) in sessions)
+    for session, created_at, count in sessions:
+        connection.execute(
+            "INSERT INTO sessions(id, key, state, pinned, created_at, last_activity, message_count)"
+            " VALUES (?, ?, 'idle', 0, ?, ?, ?)",
+            (session, _free_key(connection, f"recovered/{session}"), created_at, now, count),
+        )
+    messages = sum(count for *_, count in sessions)
     if not sessions:
         return []
     return [
         f"put {messages:,} messages without a session into {len(sessions):,} new ones, recovered/…"
     ]
+
+
+def _free_key(connection: apsw.Connection, wanted: str) -> str:
+    """That key, or the first one made of it that no session has."""
+    for key in itertools.chain([wanted], (f"{wanted}-{number}" for number in itertools.count(2))):
+        if not connection.execute("SELECT 1 FROM sessions WHERE key = ?", (key,)).fetchone():
+            break
+    return key
 
 
 def _recount(connection: apsw.Connection) -> list[str]:
