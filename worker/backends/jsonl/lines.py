@@ -44,9 +44,12 @@ class Part(NamedTuple):
 WHOLE: Final = Part(0, 1)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Line:
-    """One message as it stands in the file, and the operation that brought it."""
+    """One message as it stands in the file, and the operation that brought it.
+
+    None is ever changed; to make a frozen one takes three times as long.
+    """
 
     message: ChatMessage
     raw: bytes

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, cast
 
 import apsw
@@ -169,25 +169,34 @@ class Group:
 
     def _append(self, operation: Append) -> int:
         session = self._find_or_create(operation.key)
-        own_id = self._packed[operation.op_id]  # the first message's, too
-        for index, message in enumerate(operation.messages):
-            if index:
-                own_id = pack_id(nth_message_id(operation.op_id, index))
-            self._add(session, own_id, operation.at, message)
-        return len(operation.messages)
+        messages, op_id = operation.messages, operation.op_id
+        ids = [self._packed[op_id]]  # the first message's, too
+        if len(messages) > 1:
+            ids += [pack_id(nth_message_id(op_id, index)) for index in range(1, len(messages))]
+        self._add(session, operation.at, ids, messages)
+        return len(messages)
 
     def _add(
-        self, session: KnownSession, own_id: bytes | str, at: int, message: ChatMessage
+        self,
+        session: KnownSession,
+        at: int,
+        ids: Iterable[bytes | str],
+        messages: Sequence[ChatMessage],
     ) -> None:
-        row = self._memory.last_row = self._memory.last_row + 1
-        if message.created_at is not None:
-            at = to_micros(message.created_at)
-        content, extra = message.content, message.extra
-        packed_extra = None if extra is None else edits.pack_extra(extra)
-        self._rows.append((row, session.id, own_id, message.role, content, packed_extra, at))
-        self._index[row] = self._fold(content)
-        session.message_count += 1
-        self._touched[session.id] = session
+        """Add messages at a session's end; those without a time of their own were sent `at`."""
+        row, session_id, moment, created_at = self._memory.last_row, session.id, None, at
+        for own_id, message in zip(ids, messages, strict=True):
+            row += 1
+            if message.created_at is not moment:  # many have the very same
+                moment = message.created_at
+                created_at = at if moment is None else to_micros(moment)
+            role, content, extra = message.role, message.content, message.extra
+            packed_extra = None if extra is None else edits.pack_extra(extra)
+            self._rows.append((row, session_id, own_id, role, content, packed_extra, created_at))
+            self._index[row] = self._fold(content)
+        self._memory.last_row = row
+        session.message_count += len(messages)
+        self._touched[session_id] = session
 
     def _rollback(self, operation: Rollback) -> int:
         session, row = self._locate(operation.key, operation.message_id)
@@ -265,18 +274,13 @@ class Group:
             raise OperationRefusedError(
                 f"the store has a session {operation.key!r} with another history already"
             )
-        ids = [message.message_id for message in operation.messages if message.message_id]
-        if len(ids) < len(operation.messages):
+        if not all(message.message_id for message in operation.messages):
             raise OperationRefusedError("a message was never stamped with its id")
         session = self._find_or_create(operation.key)
         if operation.attributes:
             started = {"turn_started_at": operation.turn_started_at}
             self._set(session, {**operation.attributes, **started})
-        for own_id, message in zip(ids, operation.messages, strict=True):
-            self._add(session, pack_id(own_id), operation.at, message)
-            if message.edits:
-                self._edited.append((self._memory.last_row, message))
-        self._touched.pop(session.id, None)
+        self._take_over(session, operation.at, operation.messages)
         self._imported[session.id] = session, operation.created_at, operation.last_activity
         return len(operation.messages)
 
@@ -291,18 +295,21 @@ class Group:
             self._forget(row)
         session = self._find_or_create(operation.key)
         session.message_count = 0
-        for message in (*missing, *(message for _, message in now_there)):
-            self._add(session, pack_id(message.message_id or ""), operation.at, message)
-            if message.edits:
-                self._edited.append((self._memory.last_row, message))
+        self._take_over(session, operation.at, (*missing, *(message for _, message in now_there)))
         times = restoring.times(self._connection, session.id, info, is_new=existing is None)
-        self._touched.pop(session.id, None)
         self._imported[session.id] = session, *times
         if existing is None:
             self._set(session, restoring.columns(info))
         elif info.pinned:
             self._set(session, {"pinned": True})
         return len(missing)
+
+    def _take_over(self, session: KnownSession, at: int, messages: Sequence[ChatMessage]) -> None:
+        """Add messages from elsewhere, with the ids and the earlier versions that they have."""
+        first = self._memory.last_row + 1
+        self._add(session, at, [pack_id(each.message_id or "") for each in messages], messages)
+        self._edited += [(row, each) for row, each in enumerate(messages, first) if each.edits]
+        self._touched.pop(session.id, None)  # it is active since when it was
 
     def _rename_agent(self, operation: RenameAgent) -> int:
         renamed = self._connection.execute(
