@@ -191,10 +191,11 @@ class AsyncProducer:
         limit: int | None = None,
         before: str | None = None,
         *,
+        around: str | None = None,
         include_edits: bool = False,
     ) -> list[ChatMessage]:
         """See `Producer.load`."""
-        operation = self._requests.load(key, limit, before, include_edits)
+        operation = self._requests.load(key, limit, before, include_edits, around)
         return answered_messages(await self._read(operation))
 
     async def session(self, key: str) -> SessionInfo | None:

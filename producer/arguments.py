@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
+from datetime import datetime
 from typing import Any, Final
 
 from producer.errors import InvalidInputError
@@ -11,10 +13,12 @@ from producer.messages import (
     MAX_ATTRIBUTE_CHARS,
     MAX_KEY_CHARS,
     STATES,
+    ChatMessage,
     SessionFilter,
     check_key,
     check_text,
     from_micros,
+    to_micros,
 )
 from producer.search import SearchFilter
 
@@ -151,6 +155,12 @@ def check_limit(limit: object, most: int | None) -> int:
     return limit
 
 
+def check_place(before: str | None, around: str | None) -> None:
+    """A history is read before a message or around one."""
+    if before is not None and around is not None:
+        raise InvalidInputError("around", "goes not with before: name one message")
+
+
 def parse_session_filter(fields: Arguments) -> SessionFilter:
     """A filter from its JSON form, where times are microseconds."""
     reader = ArgumentReader(dict(fields))
@@ -191,3 +201,41 @@ def parse_search_filter(fields: Arguments) -> SearchFilter:
     )
     reader.nothing_left("filter")
     return where
+
+
+def filter_fields(where: SessionFilter | SearchFilter) -> Arguments:
+    """The JSON form of a filter, which the `parse_…_filter` functions read."""
+    return {
+        field.name: to_micros(value) if isinstance(value, datetime) else value
+        for field in fields(where)
+        if (value := getattr(where, field.name)) is not None
+    }
+
+
+def message_fields(message: ChatMessage) -> Arguments:
+    """The JSON form of a message, which `parse_message` reads."""
+    values: Arguments = {"role": message.role, "content": message.content}
+    if message.extra is not None:
+        values["extra"] = message.extra
+    if message.created_at is not None:
+        values["created_at"] = to_micros(message.created_at)
+    return values
+
+
+def parse_message(fields: object) -> ChatMessage:
+    """A message from its JSON form, where times are microseconds."""
+    if not isinstance(fields, dict):
+        raise InvalidInputError("messages", "each must be an object with role and content")
+    role, content = fields.get("role"), fields.get("content")
+    if len(fields) == 2 and type(role) is str and type(content) is str:  # nearly all of them
+        return ChatMessage(role, content)
+    reader = ArgumentReader(fields)
+    created_at = reader.micros("created_at")
+    message = ChatMessage(
+        reader.take("role", str),
+        reader.take("content", str),
+        reader.take("extra", dict, None),
+        created_at=None if created_at is None else from_micros(created_at),
+    )
+    reader.nothing_left("messages")
+    return message

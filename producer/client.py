@@ -200,14 +200,17 @@ class Producer:
         limit: int | None = None,
         before: str | None = None,
         *,
+        around: str | None = None,
         include_edits: bool = False,
     ) -> list[ChatMessage]:
         """The newest `limit` messages (all without one), oldest first.
 
-        `before` is a message id: those just before it, to page back. `include_edits` adds the
-        earlier versions of replaced messages, as far as BACKSCROLL_KEEP_EDITS had them kept.
+        `before` is a message id: those just before it, to page back. `around` is one, too: `limit`
+        messages (21 without one) with that one in their middle; fewer where the session begins or
+        ends. `include_edits` adds the earlier versions of replaced messages, as far as
+        BACKSCROLL_KEEP_EDITS had them kept.
         """
-        operation = self._requests.load(key, limit, before, include_edits)
+        operation = self._requests.load(key, limit, before, include_edits, around)
         return answered_messages(self._read(operation))
 
     def session(self, key: str) -> SessionInfo | None:
@@ -263,7 +266,8 @@ class Producer:
         """Messages that match `query`, best first; `cursor` comes from the page before.
 
         Every word must occur; `"…"` is a phrase, `word*` a prefix, `-word` must not occur.
-        `by_session`: of each session only the best hit, with the number of all in it.
+        `by_session`: of each session only the best hit, with the number of all in it; the words may
+        then be in different messages of the session.
         """
         where = where or SearchFilter()
         operation = self._requests.search(query, where, limit, by_session, cursor)

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from datetime import datetime
-from typing import ClassVar, Self
+from typing import ClassVar, Final, Self
 
 from producer.arguments import (
     MAX_PAGE,
@@ -17,12 +16,15 @@ from producer.arguments import (
     ArgumentReader,
     Arguments,
     check_attributes,
+    check_place,
     check_query,
     check_subject,
+    filter_fields,
+    message_fields,
+    parse_message,
     parse_search_filter,
     parse_session_filter,
 )
-from producer.errors import InvalidInputError
 from producer.ids import message_id
 from producer.messages import (
     MAX_ATTRIBUTE_CHARS,
@@ -33,9 +35,11 @@ from producer.messages import (
     check_messages,
     check_text,
     from_micros,
-    to_micros,
 )
 from producer.search import SearchFilter
+
+DEFAULT_AROUND: Final = 21
+"""So many messages are shown around one unless said otherwise: ten before it and ten after it."""
 
 # The producer has already held its own, perhaps smaller, limit; the worker only bounds memory.
 _WORKER_LIMITS = Limits(message_bytes=MAX_OPERATION_BYTES, operation_bytes=MAX_OPERATION_BYTES)
@@ -108,13 +112,13 @@ class Append(Write):
         return {
             "at": self.at,
             "key": self.key,
-            "messages": [_message_fields(message) for message in self.messages],
+            "messages": [message_fields(message) for message in self.messages],
         }
 
     @classmethod
     def parse(cls, op_id: str, arguments: ArgumentReader) -> Self:
         at, key = arguments.at(), arguments.key()
-        messages = tuple([_parse_message(item) for item in arguments.take("messages", list)])
+        messages = tuple([parse_message(item) for item in arguments.take("messages", list)])
         check_messages(messages, _WORKER_LIMITS)
         return cls(op_id, at, key, messages)
 
@@ -148,13 +152,13 @@ class Replace(Write):
     def arguments(self) -> Arguments:
         return {
             **Operation.arguments(self),
-            "message": _message_fields(self.message),
+            "message": message_fields(self.message),
         }
 
     @classmethod
     def parse(cls, op_id: str, arguments: ArgumentReader) -> Self:
         at, key = arguments.at(), arguments.key()
-        message = _parse_message(arguments.take("message", dict))
+        message = parse_message(arguments.take("message", dict))
         check_messages([message], _WORKER_LIMITS)
         return cls(op_id, at, key, message, arguments.text("message_id"))
 
@@ -216,13 +220,20 @@ class RenameAgent(Write):
 
 @dataclass(frozen=True, slots=True)
 class Load(Read):
-    """The newest `limit` messages in order, or those just before the message `before`."""
+    """The newest `limit` messages in order, those just before one, or those around one."""
 
     kind = "load"
     key: str
     limit: int | None = None
     before: str | None = None
     include_edits: bool = False
+    around: str | None = None
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """How many messages are wanted before `around`, and how many from it on."""
+        limit = self.limit or DEFAULT_AROUND
+        return limit // 2, limit - limit // 2
 
     def arguments(self) -> Arguments:
         values = Operation.arguments(self)
@@ -233,7 +244,9 @@ class Load(Read):
     @classmethod
     def parse(cls, op_id: str, arguments: ArgumentReader) -> Self:
         at, key, limit = arguments.at(), arguments.key(), arguments.positive("limit", None)
-        return cls(op_id, at, key, limit, arguments.text("before"), arguments.flag("include_edits"))
+        before, around = arguments.text("before"), arguments.text("around")
+        check_place(before, around)
+        return cls(op_id, at, key, limit, before, arguments.flag("include_edits"), around)
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +271,7 @@ class ListSessions(Read):
     cursor: str | None = None
 
     def arguments(self) -> Arguments:
-        return {**Operation.arguments(self), "where": _set_fields(self.where)}
+        return {**Operation.arguments(self), "where": filter_fields(self.where)}
 
     @classmethod
     def parse(cls, op_id: str, arguments: ArgumentReader) -> Self:
@@ -279,7 +292,7 @@ class Search(Read):
     cursor: str | None = None
 
     def arguments(self) -> Arguments:
-        values = {**Operation.arguments(self), "where": _set_fields(self.where)}
+        values = {**Operation.arguments(self), "where": filter_fields(self.where)}
         if not self.by_session:  # which older workers do not know
             del values["by_session"]
         return values
@@ -365,38 +378,3 @@ class Erase(Write, Upkeep):
     def parse(cls, op_id: str, arguments: ArgumentReader) -> Self:
         at = arguments.at()
         return cls(op_id, at, **check_subject({name: arguments.text(name) for name in SUBJECTS}))
-
-
-def _set_fields(where: SessionFilter | SearchFilter) -> Arguments:
-    return {
-        field.name: to_micros(value) if isinstance(value, datetime) else value
-        for field in fields(where)
-        if (value := getattr(where, field.name)) is not None
-    }
-
-
-def _message_fields(message: ChatMessage) -> Arguments:
-    values: Arguments = {"role": message.role, "content": message.content}
-    if message.extra is not None:
-        values["extra"] = message.extra
-    if message.created_at is not None:
-        values["created_at"] = to_micros(message.created_at)
-    return values
-
-
-def _parse_message(fields: object) -> ChatMessage:
-    if not isinstance(fields, dict):
-        raise InvalidInputError("messages", "each must be an object with role and content")
-    role, content = fields.get("role"), fields.get("content")
-    if len(fields) == 2 and type(role) is str and type(content) is str:  # nearly all of them
-        return ChatMessage(role, content)
-    reader = ArgumentReader(fields)
-    created_at = reader.micros("created_at")
-    message = ChatMessage(
-        reader.take("role", str),
-        reader.take("content", str),
-        reader.take("extra", dict, None),
-        created_at=None if created_at is None else from_micros(created_at),
-    )
-    reader.nothing_left("messages")
-    return message

@@ -13,6 +13,7 @@ from producer.arguments import (
     MAX_PAGE,
     check_attributes,
     check_limit,
+    check_place,
     check_query,
     check_subject,
     parse_session_filter,
@@ -112,12 +113,18 @@ class Requests:
         return RenameAgent(new_op_id(), _now(), old, _optional("new", new))
 
     def load(
-        self, key: str, limit: int | None, before: str | None, include_edits: bool = False
+        self,
+        key: str,
+        limit: int | None,
+        before: str | None,
+        include_edits: bool = False,
+        around: str | None = None,
     ) -> Load:
         if limit is not None:
             check_limit(limit, None)
-        before = _optional("before", before)
-        return Load(new_op_id(), _now(), check_key(key), limit, before, include_edits)
+        before, around = _optional("before", before), _optional("around", around)
+        check_place(before, around)
+        return Load(new_op_id(), _now(), check_key(key), limit, before, include_edits, around)
 
     def session(self, key: str) -> GetSession:
         return GetSession(new_op_id(), _now(), check_key(key))

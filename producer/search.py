@@ -30,7 +30,8 @@ class SearchHit:
 
     `snippet` is the part of the content around the hit and `marks` the [start, end) character
     ranges of the hits inside it. `score` is higher for a better hit. Where a search is by session,
-    this is the session's best hit, and `session_matches` says how many of its messages match.
+    this is the session's best hit, and `session_matches` says how many of its messages match. None
+    does (0) where the words are in different messages; this is then the newest with the rarest.
     """
 
     key: str

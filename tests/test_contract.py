@@ -141,6 +141,10 @@ def test_load_gives_the_tail_and_pages_back(producer: Producer) -> None:
     assert [message.content for message in earlier + newest] == list("123456")
     with pytest.raises(OperationRefusedError, match="has no message"):
         producer.load("k", before="00")
+    around = producer.load("k", limit=3, around=newest[0].message_id)
+    assert [message.content for message in around] == list("345")
+    with pytest.raises(OperationRefusedError, match="has no message"):
+        producer.load("k", around="00")
 
 
 def test_search_comes_in_pages_and_by_session(producer: Producer) -> None:
@@ -225,6 +229,8 @@ def test_the_asyncio_producer_does_all_the_same(producer: Producer) -> None:
             await own.describe("k", agent="x", state="running")
             await own.rename_agent("x", "y")
             assert [message.content for message in await own.load("k")] == ["A", "b"]
+            around = await own.load("k", 1, around=receipt.message_ids[0])
+            assert [message.content for message in around] == ["A"]
             await own.rollback("k")
             session = await own.session("k")
             assert session is not None

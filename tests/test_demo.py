@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from producer import ChatMessage, Producer
-from tests.processes import spawn
+from tests.processes import spawn, wait_for
+from tests.test_up import free_port
+from worker.backends import open_backend
+from worker.cli.exit_codes import ExitCode
+from worker.demo import adapter
 from worker.demo.corpus import CHANNELS, load_sessions
 from worker.demo.verdict import compare
 from worker.settings import Settings
@@ -71,10 +81,19 @@ def test_it_notices_a_session_that_nobody_sent(settings: Settings, tmp_path: Pat
     assert not verdict.holds
 
 
+def environment(directory: Path) -> dict[str, str]:
+    return {
+        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+        "HOME": str(directory),
+        "TMPDIR": str(directory),
+        "BACKSCROLL_DASHBOARD_PORT": str(free_port()),
+    }
+
+
 def test_the_demo_replays_everything_and_its_check_holds(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "worker.cli", "demo"],
-        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "TMPDIR": str(tmp_path)},
+        env=environment(tmp_path),
         capture_output=True,
         text=True,
         timeout=110,
@@ -86,4 +105,103 @@ def test_the_demo_replays_everything_and_its_check_holds(tmp_path: Path) -> None
     assert "[人工知能]" in said
     assert "cleanup   removed 30 sessions" in said
     assert "a torn line was left out" in said
-    assert "backscroll --data-dir" in said
+    what_it_suggests_works(said, tmp_path)
+
+
+def what_it_suggests_works(said: str, directory: Path) -> None:
+    """Every line under the demo's last titles does something when it is pasted into a shell."""
+    lines = [line.strip() for line in said.splitlines() if " --data-dir " in line]
+    search, sessions, listing, up, cleanup, restore = lines
+
+    def pasted(line: str) -> str:
+        done = subprocess.run(  # noqa: S602 - what a user does
+            line,
+            shell=True,
+            env=environment(directory),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.stdout if done.returncode == 0 else ""
+
+    assert "words in different messages" in pasted(search)
+    assert "english" in pasted(sessions)
+    assert "1,666" in pasted(listing)
+    running = subprocess.Popen(  # noqa: S602
+        f"exec env {up}", shell=True, env=environment(directory), stderr=subprocess.DEVNULL
+    )
+    try:
+        assert "would delete 237 sessions" in wait_for(lambda: pasted(cleanup), "the worker")
+        assert "restored" in pasted(restore)
+    finally:
+        running.terminate()
+        assert running.wait(timeout=30) == 0
+
+
+def test_a_ctrl_c_is_not_for_the_adapters(settings: Settings, tmp_path: Path) -> None:
+    url, report = settings.redis_url or "", tmp_path / "report.json"
+    sent = multiprocessing.get_context("spawn").Value("i", 0)
+    with adapter.running(url, settings.queue, load_sessions()[:2], sent, report) as process:
+        assert process.pid is not None
+        while process.is_alive():  # from its first moment to its last
+            os.kill(process.pid, signal.SIGINT)
+            process.join(0.005)
+        assert process.exitcode == 0
+    assert report.stat().st_size > 0
+
+
+def test_the_adapters_end_with_the_demo(settings: Settings, tmp_path: Path) -> None:
+    url, sent = settings.redis_url or "", multiprocessing.get_context("spawn").Value("i", 0)
+    arguments = (url, settings.queue, load_sessions(), sent, tmp_path / "report.json")
+    with suppress(KeyboardInterrupt), adapter.running(*arguments) as process:
+        wait_for(lambda: sent.value, "the adapter to send something")
+        raise KeyboardInterrupt
+    assert process.exitcode == -signal.SIGTERM
+
+
+def interrupted(directory: Path, moment: Callable[[subprocess.Popen[bytes], Path], object]) -> str:
+    """What a demo says that gets a Ctrl-C, as its terminal sends it, at that moment."""
+    log = directory / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "worker.cli", "demo"],
+            env=environment(directory),
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    wait_for(lambda: moment(process, log), "the moment")
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(timeout=30) == ExitCode.INTERRUPTED
+    return log.read_text()
+
+
+def has_begun_to_start_adapters(process: subprocess.Popen[bytes], _log: Path) -> bool:
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return any(b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes() for child in children)
+
+
+def has_sent_something(_process: subprocess.Popen[bytes], log: Path) -> bool:
+    return "adapter" in log.read_text()
+
+
+def has_stored_all(_process: subprocess.Popen[bytes], log: Path) -> bool:
+    return "enqueued and committed" in log.read_text()
+
+
+@pytest.mark.parametrize("moment", [has_begun_to_start_adapters, has_sent_something])
+def test_a_demo_that_is_stopped_early_leaves_nothing(tmp_path: Path, moment: Any) -> None:
+    said = interrupted(tmp_path, moment)
+    assert "Traceback" not in said, said
+    (line,) = [line for line in said.splitlines() if line.startswith("Stopped")]
+    assert "removed" in line
+    assert not list(tmp_path.glob("backscroll-demo-*"))
+
+
+def test_a_demo_that_is_stopped_late_says_where_its_store_is(tmp_path: Path) -> None:
+    said = interrupted(tmp_path, has_stored_all)
+    assert "Traceback" not in said, said
+    (folder,) = tmp_path.glob("backscroll-demo-*")
+    assert f"Stopped. The store stays until you remove its folder: {folder}" in said
+    with open_backend(f"sqlite://{folder / 'backscroll.db'}", read_only=True) as store:
+        assert store.sessions(limit=1).sessions

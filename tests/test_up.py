@@ -42,12 +42,12 @@ def running_under(directory: Path) -> list[str]:
     return found
 
 
-Up = Callable[[], subprocess.Popen[bytes]]
+Up = Callable[..., subprocess.Popen[bytes]]
 
 
 @pytest.fixture
 def up(tmp_path: Path) -> Up:
-    def start() -> subprocess.Popen[bytes]:
+    def start(*until: bytes) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
             [sys.executable, "-m", "worker.cli", "--data-dir", str(tmp_path), "up"],
             env={**os.environ, "BACKSCROLL_DASHBOARD_PORT": str(free_port())},
@@ -56,7 +56,7 @@ def up(tmp_path: Path) -> Up:
         )
         assert process.stderr is not None
         seen = b""
-        while b"storing queue" not in seen:
+        while not all(line in seen for line in until or (b"storing queue",)):
             line = process.stderr.readline()
             assert line, seen.decode()
             seen += line
@@ -73,6 +73,14 @@ def test_a_signal_stops_all_of_it(number: signal.Signals, up: Up, tmp_path: Path
     _, rest = process.communicate(timeout=30)
     assert process.returncode == 0, rest.decode()
     wait_for(lambda: not running_under(tmp_path), "all processes to end")
+
+
+def test_after_a_ctrl_c_each_part_is_said_to_have_ended_well(up: Up) -> None:
+    process = up(b"Listening on", b"registering birth", b"dashboard: http")
+    process.send_signal(signal.SIGINT)
+    _, rest = process.communicate(timeout=30)
+    for name in PROCESSES:
+        assert f"{name} stopped (rc=0)" in rest.decode()
 
 
 def test_when_nobody_reads_its_output_any_more_it_stops(up: Up, tmp_path: Path) -> None:

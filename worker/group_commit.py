@@ -26,7 +26,7 @@ from producer.channel import Channel
 from producer.connection import connect, server_errors
 from producer.errors import InvalidSettingError, StoreUnavailableError, StoreUnusableError
 from worker.acknowledgement import Acknowledgement
-from worker.backends import SessionBackend, open_backend, store_lock
+from worker.backends import SessionBackend, absolute_url, open_backend, store_lock
 from worker.failing_store import LONGEST_PAUSE_SECONDS, FailingStore
 from worker.group import Group
 from worker.housekeeping import Housekeeping
@@ -81,6 +81,11 @@ class GroupCommitWorker(ResilientWorker):
         if self._crash is not None:  # RQ's loop only logs it
             raise self._crash
         return has_worked
+
+    def register_birth(self) -> None:
+        """As RQ's; says also where it stores, to who asks a worker for something."""
+        super().register_birth()  # type: ignore[no-untyped-call]
+        self.connection.hset(self.key, "store", absolute_url(self._settings.store))
 
     def dequeue_job_and_maintain_ttl(
         self, timeout: int | None, max_idle_time: int | None = None

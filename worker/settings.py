@@ -56,7 +56,7 @@ class Settings:
         """Read the BACKSCROLL_… variables; raises `InvalidSettingError` naming the wrong one."""
         data_dir = Path(environ.get("BACKSCROLL_DATA_DIR") or _default_data_dir(environ))
         data_dir = data_dir.expanduser().absolute()
-        store = environ.get("BACKSCROLL_STORE") or f"sqlite://{data_dir / 'backscroll.db'}"
+        store = environ.get("BACKSCROLL_STORE") or _default_store(data_dir)
         store_path(store)
         return cls(
             redis_url=server_url(None, environ),
@@ -96,6 +96,11 @@ class Settings:
         """Whether sessions or messages may have to go by themselves one day."""
         return self.ttl_hours > 0 or self.retention is not None
 
+    @property
+    def names_store(self) -> bool:
+        """Whether the store is another than that of the data directory."""
+        return self.store != _default_store(self.data_dir)
+
     def load_retention(self, ttl_hours: float | None = None) -> Retention:
         """What a cleanup goes by; `ttl_hours` instead of the age where no rule says one.
 
@@ -121,6 +126,10 @@ class Settings:
 def _default_data_dir(environ: Mapping[str, str]) -> str:
     base = environ.get("XDG_DATA_HOME") or "~/.local/share"
     return f"{base}/backscroll"
+
+
+def _default_store(data_dir: Path) -> str:
+    return f"sqlite://{data_dir / 'backscroll.db'}"
 
 
 def _path(environ: Mapping[str, str], name: str) -> Path | None:

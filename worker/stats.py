@@ -37,6 +37,8 @@ class WorkerStats:
     jobs_failed: int
     heartbeat_age_seconds: float
     store_error: str | None
+    store: str | None
+    """The URL of what it writes; None for a worker that is not ours."""
 
     @property
     def is_alive(self) -> bool:
@@ -122,6 +124,7 @@ def read_workers(connection: redis.Redis, queue: str) -> tuple[WorkerStats, ...]
                 "successful_job_count",
                 "failed_job_count",
                 "store_error",
+                "store",
             )
         rows = pipeline.execute()
     return tuple(
@@ -132,8 +135,11 @@ def read_workers(connection: redis.Redis, queue: str) -> tuple[WorkerStats, ...]
             int(failed or 0),
             age,
             _text(store_error) or None,
+            _text(store) or None,
         )
-        for key, (heartbeat, state, done, failed, store_error) in zip(keys, rows, strict=True)
+        for key, (heartbeat, state, done, failed, store_error, store) in zip(
+            keys, rows, strict=True
+        )
         if (age := _age(heartbeat)) is not None
     )
 

@@ -29,7 +29,8 @@ def run_up(settings: Settings, console: Console) -> int:
     with running_server(settings) as url:
         manager = Manager(Printer(_Output()))
         for name, command in PROCESSES.items():
-            manager.add_process(name, command, env=environment(settings, url))
+            # In the shell's place: else the code that is shown at the end is the shell's.
+            manager.add_process(name, f"exec {command}", env=environment(settings, url))
         console.print(
             f"server     {hide_password(url)}\n"
             f"           adapters on this machine: BACKSCROLL_REDIS_URL={hide_password(url)}\n"
@@ -66,6 +67,7 @@ class _Output:
 def environment(settings: Settings, url: str) -> dict[str, str]:
     """What a child process needs to find the same server and store, and this `backscroll`."""
     own_commands = Path(sys.executable).parent
+    archive = {} if settings.archive is None else {"BACKSCROLL_ARCHIVE": str(settings.archive)}
     return {
         **os.environ,
         "PATH": f"{own_commands}{os.pathsep}{os.environ.get('PATH', '')}",
@@ -75,4 +77,5 @@ def environment(settings: Settings, url: str) -> dict[str, str]:
         "BACKSCROLL_STORE": settings.store,
         "BACKSCROLL_QUEUE": settings.queue,
         "BACKSCROLL_DASHBOARD_PORT": str(settings.dashboard_port),
+        **archive,
     }

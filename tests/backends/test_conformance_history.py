@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from producer.errors import OperationRefusedError
 from producer.messages import ChatMessage, from_micros
-from producer.operations import Append
+from producer.operations import Append, Describe
 from producer.search import SearchFilter
 from tests.backends.conftest import Open
 from tests.backends.stores import Clock, apply_all, contents, found, keys, requests, say
@@ -141,6 +142,29 @@ def test_a_refused_operation_harms_no_neighbour(open_store: Open) -> None:
     assert contents(store, "s") == ["a", "b"]
     assert found(store, "a") == {"a"}
     assert store.verify() == []
+
+
+class _Unreadable(Mapping[str, str | bool | None]):
+    """Attributes that raise what nobody foresees."""
+
+    def __getitem__(self, name: str) -> str:
+        raise RuntimeError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(["name"])
+
+    def __len__(self) -> int:
+        return 1
+
+
+def test_an_operation_that_is_bad_in_a_way_nobody_foresaw_harms_no_neighbour(
+    store: SessionBackend,
+) -> None:
+    one, two = (requests.append("s", (ChatMessage.user(text),), None) for text in "ab")
+    answers = store.apply([one, Describe("bad", one.at, "odd", _Unreadable()), two])
+    assert [isinstance(answer, OperationRefusedError) for answer in answers] == [False, True, False]
+    assert contents(store, "s") == ["a", "b"]
+    assert not store.exists("odd")
 
 
 def test_load_gives_the_newest_in_order(store: SessionBackend) -> None:

@@ -97,6 +97,20 @@ def test_pages_stay_in_place_while_messages_come_in(store: SessionBackend) -> No
     assert set(old) == set(said)
 
 
+def test_a_better_hit_that_comes_in_meanwhile_moves_no_session(store: SessionBackend) -> None:
+    for number in range(6):
+        say(store, f"s{number}", "fish " * (6 - number) + "word " * 8, "a fish of many words")
+    everything = list(pages(store, "fish", 10, by_session=True))
+    found: list[SearchHit] = []
+    for hit in pages(store, "fish", 2, by_session=True):
+        say(store, "s3", "fish fish fish fish fish fish")
+        say(store, "s0", "fish")
+        say(store, "new", "fish in no pond")
+        found.append(hit)
+    assert found == everything
+    assert [hit.key for hit in found] == [f"s{number}" for number in range(6)]
+
+
 def test_the_better_hit_comes_first_and_of_equal_ones_the_newer(store: SessionBackend) -> None:
     long = "of apples and pears and plums and cherries and of another apple " * 3
     for number, content in enumerate(("apple pie", long, "apple apple", "apple pie")):

@@ -28,6 +28,9 @@ READS: Final[dict[str, Read]] = {
     "load before": lambda store: store.load(
         "busy", limit=5, before=store.load("busy", limit=1)[0].message_id
     ),
+    "load around": lambda store: store.load(
+        "busy", limit=5, around=store.load("busy", limit=10)[0].message_id
+    ),
     "load with edits": lambda store: store.load("busy", limit=5, include_edits=True),
     "rollback": lambda store: store.remove_last("busy"),
     "session": lambda store: store.session("busy"),
@@ -114,7 +117,8 @@ def test_every_read_goes_by_index(
 
 
 @pytest.mark.parametrize(
-    "read", ["load", "load all", "load before", "sessions", "sessions, the second page"]
+    "read",
+    ["load", "load all", "load before", "load around", "sessions", "sessions, the second page"],
 )
 def test_what_has_an_order_by_its_index_is_not_sorted(store: SqliteBackend, read: str) -> None:
     assert not any("TEMP B-TREE" in plan for plan in plans(store, READS[read]))

@@ -11,7 +11,7 @@ from producer.messages import ChatMessage
 from producer.search import SearchFilter
 from tests.backends.stores import Clock, apply_all, requests, say
 from worker.backends import open_backend
-from worker.backends.sqlite.search import RANKED
+from worker.backends.sqlite.search import _LOOKED_THROUGH, RANKED
 
 
 def test_the_newest_hits_are_ranked_before_older_ones(tmp_path: Path) -> None:
@@ -27,6 +27,32 @@ def test_the_newest_hits_are_ranked_before_older_ones(tmp_path: Path) -> None:
         assert store.search("apple rare")[0].key == "old"
         (hit,) = store.search("apple", SearchFilter(key="old"), limit=1)
         assert hit.message.content == "apple"
+
+
+def test_common_words_in_different_messages_are_looked_for_in_the_newest_sessions(
+    tmp_path: Path,
+) -> None:
+    with open_backend(f"sqlite://{tmp_path}/b.db") as store:
+        apples, pears = (ChatMessage.user("an apple"),) * 4, (ChatMessage.user("a pear"),) * 8
+        operations = [
+            requests.append(f"s{n}", pears + apples if n % 2 else apples, None)
+            for n in range(RANKED // 3)
+        ]
+        apply_all(store, operations)
+        expected = [f"s{n}" for n in range(RANKED // 3) if n % 2][::-1][: _LOOKED_THROUGH // 2]
+        for limit in (1_000, 30):
+            found: list[str] = []
+            page = store.search("apple pear", by_session=True, limit=limit)
+            found += [hit.key for hit in page]
+            while page.cursor is not None:
+                page = store.search("apple pear", by_session=True, limit=limit, cursor=page.cursor)
+                found += [hit.key for hit in page]
+            assert found == expected
+        assert not store.search("apple pear")
+        assert not store.search("apple pear nothing", by_session=True)
+        store.append("s0", ChatMessage.user("a plum"))
+        assert [hit.key for hit in store.search("plum apple", by_session=True)] == ["s0"]
+        assert not store.search("plum pear", by_session=True)
 
 
 @pytest.mark.parametrize("query", ["apple", "a*"])

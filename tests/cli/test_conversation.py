@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import redis
 
 from producer import ChatMessage, Producer
-from tests.cli.command import document, done, run, work_off
+from tests.cli.command import document, done, in_terminal, run, work_off
 from tests.processes import running_worker
 from worker.cli.exit_codes import ExitCode
 from worker.settings import Settings
@@ -228,7 +229,9 @@ def test_without_worker_and_store_reading_says_what_to_start(settings: Settings)
     result = run(settings, "load", "k")
     assert result.exit_code == ExitCode.NOT_CONFIRMED
     assert result.stderr == (
-        "backscroll: no worker serves queue 'backscroll': start one with 'backscroll worker'\n"
+        "backscroll: no worker serves queue 'backscroll', and there is no store at "
+        f"{settings.data_dir / 'backscroll.db'}: start a worker with 'backscroll worker', or name "
+        "the store with --data-dir or --store\n"
     )
     assert not Path(settings.store.removeprefix("sqlite://")).exists()
 
@@ -245,7 +248,7 @@ def test_what_nobody_would_answer_is_not_even_enqueued(
     assert queued(client) == 0
 
 
-@pytest.mark.parametrize("command", ["delete", "clear"])
+@pytest.mark.parametrize("command", ["delete", "clear", "rename-agent"])
 def test_nothing_is_dropped_unless_somebody_confirms_it(
     settings: Settings, client: redis.Redis, command: str
 ) -> None:
@@ -255,6 +258,22 @@ def test_nothing_is_dropped_unless_somebody_confirms_it(
     assert queued(client) == 0
     done(settings, command, "k", "--yes")
     assert queued(client) == 1
+
+
+def test_an_agent_is_taken_out_of_its_sessions_only_when_that_is_meant(
+    settings: Settings, client: redis.Redis, tmp_path: Path
+) -> None:
+    done(settings, "describe", "k", "--agent", "a1")
+    ended, shown = in_terminal(settings, "rename-agent", "a1", typed=b"n\n")
+    assert ended == ExitCode.FAILED
+    assert "take agent 'a1' out of all its sessions?" in " ".join(shown.split())
+    assert queued(client) == 1
+    done(settings, "rename-agent", "a1", "a2")  # who names both is not asked
+    work_off(settings, tmp_path)
+    assert document(settings, "sessions")["sessions"][0]["agent"] == "a2"
+    assert in_terminal(settings, "rename-agent", "a2", typed=b"y\n")[0] == ExitCode.OK
+    work_off(settings, tmp_path)
+    assert document(settings, "sessions")["sessions"][0]["agent"] is None
 
 
 def test_cleanup_and_compact_say_what_they_did(
@@ -269,4 +288,39 @@ def test_cleanup_and_compact_say_what_they_did(
         report = document(settings, "cleanup", "--ttl-hours", "0", "--yes")
         assert (report["sessions"], [each["key"] for each in report["details"]]) == (1, ["k"])
         assert "compacted in" in done(settings, "compact")
+        assert document(settings, "sessions")["sessions"] == []
+
+
+@pytest.mark.parametrize("is_served", [True, False])
+def test_a_session_that_is_not_there_is_told_from_one_that_is_empty(
+    settings: Settings, client: redis.Redis, tmp_path: Path, is_served: bool
+) -> None:
+    done(settings, "describe", "k", "--name", "empty so far")
+    work_off(settings, tmp_path)
+    with ExitStack() as stack:
+        if is_served:
+            stack.enter_context(running_worker(settings, client, tmp_path / "worker.log"))
+        missing = run(settings, "load", "nobody")
+        assert (missing.exit_code, missing.stdout) == (ExitCode.FAILED, "")
+        assert missing.stderr.endswith("backscroll: there is no session 'nobody'\n")
+        missing = run(settings, "load", "nobody", "--json")
+        assert (missing.exit_code, orjson.loads(missing.stdout)) == (ExitCode.FAILED, [])
+        assert missing.stderr.endswith("backscroll: there is no session 'nobody'\n")
+        empty = run(settings, "load", "k")
+        assert empty.exit_code == ExitCode.OK
+        assert empty.stderr.endswith("backscroll: session 'k' has no messages\n")
         assert document(settings, "load", "k") == []
+
+
+def test_an_erasure_that_found_nothing_says_so(
+    settings: Settings, client: redis.Redis, tmp_path: Path
+) -> None:
+    with running_worker(settings, client, tmp_path / "worker.log"):
+        done(settings, "append", "k", "user", "hello", "--wait")
+        done(settings, "describe", "k", "--sender", "somebody", "--wait")
+        for form in ((), ("--json",)):
+            typo = run(settings, "erase", "--sender", "sombody", "--yes", *form)
+            assert typo.exit_code == ExitCode.OK
+            assert typo.stderr == "backscroll: nothing of sender 'sombody' was found\n"
+        assert "was found" not in run(settings, "erase", "--sender", "somebody", "--yes").stderr
+        assert document(settings, "sessions")["sessions"] == []

@@ -60,6 +60,17 @@ def test_standard_input_that_is_not_text_is_refused(settings: Settings) -> None:
     )
 
 
+@pytest.mark.parametrize("command", ["append", "replace"])
+def test_standard_input_that_is_empty_is_refused(
+    settings: Settings, client: redis.Redis, command: str
+) -> None:
+    code, line = fails_with_one_line(settings, command, "k", "user", "-")
+    assert (code, "content: standard input is empty" in line) == (ExitCode.USAGE, True)
+    assert client.keys("*") == []
+    done(settings, command, "k", "user", "")
+    assert client.llen("rq:queue:backscroll") == 1
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -160,22 +171,6 @@ def test_without_the_ops_extra_up_says_what_to_install(settings: Settings) -> No
     assert "pip install 'backscroll[ops]'" in ended.stderr
 
 
-def test_a_reader_that_has_seen_enough_ends_it_quietly(settings: Settings, tmp_path: Path) -> None:
-    for _ in range(3):
-        done(settings, "append", "k", "user", "word " * 100_000)
-    work_off(settings, tmp_path)
-    command = [sys.executable, "-m", "worker.cli", *options(settings), "load", "k"]
-    for form in ([], ["--json"]):
-        with subprocess.Popen(
-            [*command, *form], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        ) as process:
-            assert process.stdout is not None
-            assert process.stderr is not None
-            process.stdout.read(10)
-            process.stdout.close()
-            assert process.stderr.read().count(b"\n") == 1  # that the store is read
-
-
 def test_ctrl_c_ends_a_wait_quietly(settings: Settings, server_url: str, tmp_path: Path) -> None:
     client = redis.Redis.from_url(server_url)
     with running_worker(settings, client, tmp_path / "worker.log") as worker:
@@ -225,9 +220,3 @@ def test_a_forged_log_line_stays_inside_its_own(
     log = (tmp_path / "burst.log").read_text()
     assert "no-job 2026 INFO forged" in log
     assert "\x1b" not in log
-
-
-def test_a_cleanup_of_everything_is_asked_about_first(settings: Settings) -> None:
-    ended = run(settings, "cleanup", "--ttl-hours", "0")
-    assert ended.exit_code == ExitCode.USAGE
-    assert "--yes" in ended.stderr

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 import redis
 from rq.registry import FailedJobRegistry
@@ -108,11 +109,68 @@ def test_what_cleanup_took_is_listed_and_comes_back(worker: Settings, archive: A
     assert "--pin" in said.stderr
     assert contents(worker, "old") == [f"old {number}" for number in range(5)]
     assert contents(worker, "legal") == [f"legal {number}" for number in range(5)]
-    again = document(worker, "restore", "old", "--as", "old/copy", "--pin")
-    assert (again[0]["messages"], again[0]["present"]) == (0, 5)
+
+
+def test_what_is_there_already_is_not_restored_to_an_empty_session(worker: Settings) -> None:
+    done(worker, "cleanup")
+    done(worker, "restore", "old")
+    again = run(worker, "restore", "old", "--as", "old/copy")
+    said = "restored nothing of old: its 5 messages are in the store already\n"
+    assert (again.stdout, again.stderr) == (said, "")
+    again = run(worker, "restore", "old", "--as", "old/copy", "--pin", "--json")
+    (report,) = orjson.loads(again.stdout)
+    assert (report["messages"], report["present"]) == (0, 5)
+    keys = {info["key"] for info in document(worker, "sessions")["sessions"]}
+    assert keys == {"old", "legal", "fresh"}
+    done(worker, "rollback", "old", "--wait")
+    partly = done(worker, "restore", "old")
+    assert partly == "restored 1 message to old; 4 messages were in the store already\n"
+
+
+def test_what_is_refused_while_somebody_waits_is_not_left_to_be_looked_at(
+    worker: Settings, rules: Path, client: redis.Redis
+) -> None:
     refused = run(worker, "restore", "nobody")
     assert refused.exit_code == ExitCode.REFUSED
     assert "the archive has no session 'nobody'" in refused.stderr
+    rules.write_text(RULES.replace('"forever"', '"for ever"'))
+    refused = run(worker, "cleanup", "--dry-run")
+    assert refused.exit_code == ExitCode.REFUSED
+    assert "rule 1, ttl: 'for ever'" in refused.stderr
+    assert failed(client) == client.keys("rq:job:*") == []
+    assert run(worker, "cleanup").exit_code == ExitCode.REFUSED
+    assert len(failed(client)) == 1
+
+
+def test_a_ttl_given_by_hand_is_asked_about_first(aged: Settings, client: redis.Redis) -> None:
+    for hours in ("0", "0.01", "720"):
+        unasked = run(aged, "cleanup", "--ttl-hours", hours)
+        assert unasked.exit_code == ExitCode.USAGE
+        assert "--yes" in unasked.stderr
+    code, shown = in_terminal(aged, "cleanup", "--ttl-hours", "0.01", typed=b"n\n")
+    question = " ".join(shown.split())
+    assert code == ExitCode.FAILED
+    assert "idle for over 0.01 hours" in question
+    assert "BACKSCROLL_ARCHIVE is not set here" in question
+    assert client.keys("rq:job:*") == []
+
+
+@pytest.mark.usefixtures("archive")
+def test_the_question_about_a_ttl_knows_of_the_archive(worker: Settings) -> None:
+    code, shown = in_terminal(worker, "cleanup", "--ttl-hours", "900", typed=b"y\n")
+    assert code == ExitCode.OK
+    assert "BACKSCROLL_ARCHIVE is set here" in " ".join(shown.split())
+    assert "deleted 2 sessions with 10 messages" in shown
+
+
+def test_a_cleanup_that_has_no_ttl_names_the_option(
+    aged: Settings, client: redis.Redis, log: Path
+) -> None:
+    with running_worker(aged, client, log):
+        refused = run(aged, "cleanup")
+    assert refused.exit_code == ExitCode.REFUSED
+    assert "BACKSCROLL_TTL_HOURS is 0" in refused.stderr
+    assert "--ttl-hours" in refused.stderr
 
 
 def test_an_adapter_can_restore_too(worker: Settings) -> None:

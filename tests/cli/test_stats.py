@@ -44,6 +44,7 @@ def test_stats_count_what_waits_and_what_is_stored(
     assert 0 <= numbers["oldest_job_seconds"] < 60
     (seen,) = numbers["workers"]
     assert (seen["jobs_done"], seen["jobs_failed"], seen["store_error"]) == (2, 0, None)
+    assert seen["store"] == settings.store
     assert (numbers["store"]["sessions"], numbers["store"]["messages"]) == (2, 5)
     assert numbers["store"]["size_bytes"] > 0
 

@@ -6,6 +6,7 @@ import asyncio
 import resource
 import subprocess
 import sys
+from codecs import BOM_UTF8
 from dataclasses import replace
 from pathlib import Path
 
@@ -98,6 +99,31 @@ def test_a_bad_import_says_which_line_and_fails(empty: Settings, tmp_path: Path)
     assert result.exit_code == ExitCode.FAILED
     assert f"refused: {path}:2: created_at: is missing" in result.stderr
     assert f"{tmp_path / 'none'}: No such file" in result.stderr
+
+
+def test_of_a_file_that_cannot_be_read_only_that_is_told(empty: Settings, tmp_path: Path) -> None:
+    missing = run(empty, "import", str(tmp_path / "none"))
+    assert (missing.exit_code, missing.stdout) == (ExitCode.FAILED, "")
+    (line,) = missing.stderr.splitlines()
+    assert line.endswith(f"{tmp_path / 'none'}: No such file or directory")
+    nothing = tmp_path / "nothing.jsonl"
+    nothing.write_text('{"backscroll_export":1}\n')
+    assert "sessions" in done(empty, "import", str(nothing))
+    other = run(empty, "import", str(nothing), str(tmp_path / "none"))
+    assert (other.exit_code, "sessions refused" in other.stdout) == (ExitCode.FAILED, True)
+
+
+def test_a_byte_order_mark_before_an_export_is_passed_over(
+    filled: Settings, empty: Settings, tmp_path: Path
+) -> None:
+    exported = done(filled, "export").encode()
+    path = tmp_path / "from-an-editor.jsonl"
+    path.write_bytes(BOM_UTF8 + exported)
+    assert document(empty, "import", str(path))["refused"] == []
+    assert done(empty, "export").encode() == exported
+    talk = b'{"messages":[{"role":"user","content":"hi"}]}\n'
+    done(empty, "import", "--key-prefix", "p", "-", given=BOM_UTF8 + talk)
+    assert document(empty, "load", "p1")[0]["content"] == "hi"
 
 
 def test_an_import_does_not_go_past_a_worker(filled: Settings, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from worker.backends.jsonl import JsonlBackend
 from worker.backends.lock import StoreLock
 from worker.backends.sqlite import SqliteBackend
 
-__all__ = ["SessionBackend", "open_backend", "store_lock", "store_path"]
+__all__ = ["SessionBackend", "absolute_url", "open_backend", "store_lock", "store_path"]
 
 _BACKENDS: Final = {"sqlite": SqliteBackend, "jsonl": JsonlBackend}
 
@@ -40,6 +40,12 @@ def open_backend(
 def store_path(url: str) -> Path:
     """Where the store at `url` lies on disk."""
     return _split(url)[1]
+
+
+def absolute_url(url: str) -> str:
+    """The store's URL as it is from any directory, and by whatever links it is reached."""
+    scheme, path = _split(url)
+    return f"{scheme}://{path.resolve()}"
 
 
 def store_lock(url: str) -> StoreLock:

@@ -244,10 +244,11 @@ class SessionBackend(Protocol):
         limit: int | None = None,
         before: str | None = None,
         *,
+        around: str | None = None,
         include_edits: bool = False,
     ) -> list[ChatMessage]:
-        """The newest `limit` messages in order, or those just before `before`."""
-        operation = _requests.load(key, limit, before, include_edits)
+        """The newest `limit` messages in order, or those before or around one."""
+        operation = _requests.load(key, limit, before, include_edits, around)
         return cast(list[ChatMessage], self._one(operation))
 
     def session(self, key: str) -> SessionInfo | None:

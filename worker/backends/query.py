@@ -77,6 +77,10 @@ class Query:
             tuple(term for term in self.unwanted if term.prefix not in prefixes),
         )
 
+    def only(self, term: Term) -> Query:
+        """The query with this one of the wanted terms; the exclusions stay."""
+        return Query((term,), self.unwanted)
+
     def matches(self, text: str) -> bool:
         """Whether `text` is a hit; the scan's counterpart of `fts5`."""
         return self.score(text) is not None
@@ -98,6 +102,14 @@ class Query:
         if not counts or any(_count(term, words) for term in self.unwanted):
             return None
         return relevance(counts, len(words))
+
+    def scores(self, text: str) -> list[float]:
+        """How good a hit `text` is for each wanted term alone (`only`); 0 where it is none."""
+        words = tokens(text)
+        if any(_count(term, words) for term in self.unwanted):
+            return [0.0] * len(self.wanted)
+        counts = [_count(term, words) for term in self.wanted]
+        return [relevance([count], len(words)) if count else 0.0 for count in counts]
 
 
 def name_query(typed: str) -> Query:

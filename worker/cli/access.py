@@ -11,12 +11,12 @@ import redis
 from producer import Producer
 from producer.connection import connect, server_errors
 from producer.errors import ServerUnavailableError
-from worker.backends import SessionBackend, open_backend, store_path
+from worker.backends import SessionBackend, absolute_url, open_backend, store_path
 from worker.cli.exit_codes import NoWorkerError
 from worker.cli.output import note
 from worker.server import running_server, socket_path
 from worker.settings import Settings
-from worker.stats import read_workers
+from worker.stats import WorkerStats, read_workers
 
 _EMBEDDED_IS_DOWN: Final = (
     "the embedded server is not running: 'backscroll up' starts everything, "
@@ -29,8 +29,10 @@ def open_producer(
     settings: Settings, *, needs_worker: bool = False, timeout_seconds: float = 30.0
 ) -> Iterator[Producer]:
     """A producer for the queue; `needs_worker` raises `NoWorkerError` before anything is sent."""
+    if needs_worker and _is_down(settings):
+        raise NoWorkerError(settings.queue)
     with running_server(settings) as url:
-        if needs_worker and not _is_served(settings, url):
+        if needs_worker and not _serving(settings, url):
             raise NoWorkerError(settings.queue)
         with Producer(
             url,
@@ -49,17 +51,19 @@ def open_reader(settings: Settings) -> Iterator[Producer | SessionBackend]:
     The worker, so that what was just enqueued is seen; without one the store, if it is on this
     machine.
     """
-    url = server_url(settings)
-    is_down = settings.redis_url is None and not _answers(url)
-    if not is_down and _is_served(settings, url):
+    serving = [] if _is_down(settings) else _serving(settings, server_url(settings))
+    path = store_path(settings.store)
+    if serving:
         with open_producer(settings) as producer:
             yield producer
-    elif store_path(settings.store).exists():
-        note(f"no worker serves queue {settings.queue!r}: reading the store itself")
+        for worker in serving:
+            _say_whose_store(settings, worker)
+    elif path.exists():
         with open_backend(settings.store, read_only=True) as store:
             yield store
+        note(f"no worker serves queue {settings.queue!r}: reading the store itself")
     else:
-        raise NoWorkerError(settings.queue)
+        raise NoWorkerError(settings.queue, missing_store=path)
 
 
 @contextmanager
@@ -87,7 +91,7 @@ def open_connection(settings: Settings) -> Iterator[redis.Redis]:
 def open_running(settings: Settings) -> Iterator[redis.Redis]:
     """As `open_connection`, but starts no server: others could come to depend on it meanwhile."""
     url = server_url(settings)
-    if settings.redis_url is None and not _answers(url):
+    if _is_down(settings):
         raise ServerUnavailableError(_EMBEDDED_IS_DOWN)
     with server_errors(url), connect(url) as connection:
         yield connection
@@ -98,6 +102,11 @@ def server_url(settings: Settings) -> str:
     return settings.redis_url or f"unix://{socket_path(settings.data_dir / 'server')}"
 
 
+def _is_down(settings: Settings) -> bool:
+    """Whether it is the embedded server that would be asked, and nobody has started it."""
+    return settings.redis_url is None and not _answers(server_url(settings))
+
+
 def _answers(url: str) -> bool:
     try:
         with connect(url) as connection:
@@ -106,6 +115,14 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _is_served(settings: Settings, url: str) -> bool:
+def _serving(settings: Settings, url: str) -> list[WorkerStats]:
     with server_errors(url), connect(url) as connection:
-        return any(worker.is_alive for worker in read_workers(connection, settings.queue))
+        workers = read_workers(connection, settings.queue)
+    return [worker for worker in workers if worker.is_alive]
+
+
+def _say_whose_store(settings: Settings, worker: WorkerStats) -> None:
+    """Warn whoever named a store that another was asked."""
+    asked, named = worker.store, absolute_url(settings.store)
+    if settings.names_store and asked not in (None, named):
+        note(f"the worker that answered stores into {asked}, not {named}")

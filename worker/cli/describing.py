@@ -10,7 +10,7 @@ from producer.arguments import TEXT_ATTRIBUTES
 from producer.errors import InvalidInputError
 from producer.messages import STATES
 from worker.cli.output import json_option
-from worker.cli.sending import send, wait_option
+from worker.cli.sending import confirm, send, wait_option, yes_option
 from worker.settings import Settings
 
 
@@ -67,18 +67,23 @@ def describe(
 @click.command("rename-agent")
 @click.argument("old")
 @click.argument("new", required=False)
+@yes_option
 @wait_option
 @json_option
 @click.pass_obj
-def rename_agent(settings: Settings, old: str, new: str | None, wait: bool, as_json: bool) -> None:
+def rename_agent(
+    settings: Settings, old: str, new: str | None, yes: bool, wait: bool, as_json: bool
+) -> None:
     """Rename an agent in all its sessions.
 
-    Without NEW, they have no agent any more.
+    Without NEW, they have no agent any more; it asks first.
 
     \b
     Example:
       backscroll rename-agent helper concierge
     """
+    if new is None:
+        confirm(f"NEW is missing: take agent {old!r} out of all its sessions?", yes)
     send(
         settings,
         "rename-agent",

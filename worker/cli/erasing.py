@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 from rich.console import Console
@@ -23,6 +23,8 @@ from worker.cli.access import open_producer
 from worker.cli.output import cell, console, counted, json_option, local_time, note, print_json
 from worker.cli.sending import confirm, yes_option
 from worker.settings import Settings
+
+_COUNTS: Final = ("sessions", "messages", "op_ids", "archived", "failed_jobs")
 
 
 @click.command()
@@ -78,10 +80,17 @@ def erase(
         print_json({**_fields(receipt), "spooled": spooled})
     else:
         console().print(_table(receipt, shown, spooled))
+    if not spooled and not any(getattr(receipt, name) for name in _COUNTS):
+        note(f"nothing of {shown} {value!r} was found")
     if receipt.log_is_held:
         note(
             "somebody reads the store and keeps its old log, which may hold erased text; "
             "end what reads it, then run 'backscroll compact'"
+        )
+    if receipt.unreadable:
+        note(
+            f"{counted(receipt.unreadable, 'session')} may be the {shown}'s too, but what says so "
+            "cannot be read; 'backscroll check' names the files, --session erases a session"
         )
 
 
@@ -132,7 +141,7 @@ def _table(receipt: ErasureReceipt, subject: str, spooled: int) -> Table:
     rows.add_row("of", f"a {subject}, SHA-256 {receipt.subject_sha256}")
     rows.add_row("asked for", local_time(from_micros(receipt.asked_at)))
     rows.add_row("finished", local_time(from_micros(receipt.finished_at)))
-    for name in ("sessions", "messages", "op_ids", "archived", "failed_jobs"):
+    for name in _COUNTS:
         rows.add_row(name.replace("_", " "), f"{getattr(receipt, name):,}")
     rows.add_row("spooled", f"{spooled:,}")
     rows.add_row("message ids", f"SHA-256 {receipt.messages_sha256}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from pathlib import Path
 
 from producer.errors import (
     AuthenticationFailedError,
@@ -17,6 +18,7 @@ from producer.errors import (
     StoreUnavailableError,
     StoreUnusableError,
 )
+from worker.cli.standard_output import OutputClosedError, OutputError
 
 
 class NoWorkerError(BackscrollError):
@@ -24,8 +26,15 @@ class NoWorkerError(BackscrollError):
 
     retryable = True
 
-    def __init__(self, queue: str) -> None:
-        super().__init__(f"no worker serves queue {queue!r}: start one with 'backscroll worker'")
+    def __init__(self, queue: str, missing_store: Path | None = None) -> None:
+        text = f"no worker serves queue {queue!r}"
+        if missing_store is None:
+            super().__init__(f"{text}: start one with 'backscroll worker'")
+        else:
+            super().__init__(
+                f"{text}, and there is no store at {missing_store}: start a worker with "
+                "'backscroll worker', or name the store with --data-dir or --store"
+            )
 
 
 class ExitCode(IntEnum):
@@ -40,7 +49,9 @@ class ExitCode(IntEnum):
     QUEUE_FULL = 6
     REFUSED = 7
     INTERNAL = 70
+    OUTPUT = 74
     INTERRUPTED = 130
+    OUTPUT_CLOSED = 141
 
 
 MEANINGS = {
@@ -53,7 +64,9 @@ MEANINGS = {
     ExitCode.QUEUE_FULL: "the queue holds as much as it may",
     ExitCode.REFUSED: "the worker refused the operation",
     ExitCode.INTERNAL: "an unexpected error; --debug shows it",
+    ExitCode.OUTPUT: "the output cannot be written",
     ExitCode.INTERRUPTED: "stopped by Ctrl-C",
+    ExitCode.OUTPUT_CLOSED: "the output's reader had seen enough, as head has",
 }
 
 _CODES: dict[type[BackscrollError], ExitCode] = {
@@ -68,6 +81,8 @@ _CODES: dict[type[BackscrollError], ExitCode] = {
     NoWorkerError: ExitCode.NOT_CONFIRMED,
     QueueFullError: ExitCode.QUEUE_FULL,
     OperationRefusedError: ExitCode.REFUSED,
+    OutputClosedError: ExitCode.OUTPUT_CLOSED,
+    OutputError: ExitCode.OUTPUT,
 }
 
 

@@ -14,8 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from worker.cli.access import open_exported
 from worker.cli.exit_codes import ExitCode
+from worker.cli.moments import SINCE_HELP, UNTIL_HELP, Moment
 from worker.cli.output import counted, note
-from worker.cli.reading import Moment
 from worker.export import FORMATS
 from worker.export.output import write_file, write_out
 from worker.export.sessions import Wanted, find, read
@@ -38,8 +38,8 @@ _LONG_MESSAGES: Final = 5_000
 @click.option("--room", help="Only of this room.")
 @click.option("--sender", help="Only of this sender.")
 @click.option("--agent", help="Only of this agent.")
-@click.option("--since", type=Moment(), help="Last active then or later.")
-@click.option("--until", type=Moment(), help="Last active before that.")
+@click.option("--since", type=Moment(), help=f"Last active then or later: {SINCE_HELP}.")
+@click.option("--until", type=Moment(), help=f"Last active before; {UNTIL_HELP}.")
 @click.pass_obj
 def export(
     settings: Settings,

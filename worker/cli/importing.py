@@ -46,7 +46,13 @@ def import_(
     if as_json:
         print_json(report)
     else:
-        _show(report)
+        is_one_refusal = len(files) == len(report.refused) == 1
+        if not is_one_refusal or report != ImportReport(refused=report.refused):
+            _show(report)
+        for line in report.left_out:
+            note(f"left out: {line}")
+        for line in report.refused:
+            note(f"refused: {line}")
     if report.refused:
         raise click.exceptions.Exit(ExitCode.FAILED)
 
@@ -55,20 +61,15 @@ COMMANDS = (import_,)
 
 
 def _show(report: ImportReport) -> None:
-    rows = table("imported", "count", right=("count",))
-    for name, count in (
+    counts = (
         ("sessions", report.sessions),
         ("messages", report.messages),
         ("sessions there already", report.known),
         ("sessions refused", len(report.refused)),
         ("rows left out", len(report.left_out)),
-    ):
-        rows.add_row(name, f"{count:,}")
-    console().print(rows)
-    for line in report.left_out:
-        note(f"left out: {line}")
-    for line in report.refused:
-        note(f"refused: {line}")
+    )
+    rows = [(name, f"{count:,}") for name, count in counts]
+    console().print(table(("imported", "count"), rows, right=("count",)))
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from worker.backends import store_path
 from worker.cli.access import open_running, server_url
 from worker.cli.exit_codes import ExitCode
 from worker.cli.output import (
+    Row,
     cell,
     console,
     counted,
@@ -35,7 +36,7 @@ from worker.cli.repairing import progress_bar, repair_store
 from worker.health import Check
 from worker.health import check as check_health
 from worker.settings import Settings
-from worker.stats import QueueStats, StoreStats, read_queue, read_store
+from worker.stats import QueueStats, StoreStats, WorkerStats, read_queue, read_store
 
 _MARKS: Final = {
     "ok": ("✓", "green"),
@@ -139,9 +140,9 @@ def _show_check(check: Check) -> None:
     row = Table.grid(padding=(0, 1))
     row.add_column(width=1)
     row.add_column(width=9)
-    row.add_column(width=16)
+    row.add_column(min_width=16, overflow="fold")
     row.add_column(overflow="fold")
-    row.add_row(Text(mark, style=style), check.area, check.name, one_line(check.detail))
+    row.add_row(Text(mark, style=style), check.area, cell(check.name), one_line(check.detail))
     if check.advice:
         row.add_row("", "", "", Text(check.advice, style="italic"))
     console().print(row)
@@ -195,14 +196,17 @@ def _spools(kept: list[SpoolStats]) -> Table:
 def _workers_table(queue: QueueStats) -> Table | Text:
     if not queue.workers:
         return Text("no worker", style="bold red")
-    rows = table("worker", "state", "done", "failed", "heartbeat", right=("done", "failed"))
-    for worker in queue.workers:
-        state = "store fails" if worker.store_error else worker.state
-        rows.add_row(
-            cell(worker.name),
-            cell(state if worker.is_alive else "silent", "" if worker.is_alive else "red"),
-            f"{worker.jobs_done:,}",
-            f"{worker.jobs_failed:,}",
-            f"{duration(worker.heartbeat_age_seconds)} ago",
-        )
-    return rows
+    columns = ("worker", "state", "done", "failed", "heartbeat")
+    rows = list(map(_worker_row, queue.workers))
+    return table(columns, rows, right=("done", "failed"), folded=("worker",))
+
+
+def _worker_row(worker: WorkerStats) -> Row:
+    state = "store fails" if worker.store_error else worker.state
+    return (
+        cell(worker.name),
+        cell(state if worker.is_alive else "silent", "" if worker.is_alive else "red"),
+        f"{worker.jobs_done:,}",
+        f"{worker.jobs_failed:,}",
+        f"{duration(worker.heartbeat_age_seconds)} ago",
+    )

@@ -7,20 +7,26 @@ forge a line. Each becomes one visible character, so that marks inside a text st
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
 import click
 import orjson
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
 C = TypeVar("C", bound=Callable[..., Any])
 
+Row = Sequence[str | Text]
+
 # Wider than any row, so that nothing is cut where a program reads.
 _PIPED_WIDTH: Final = 20_000
+
+_READABLE_WIDTH: Final = 16
+"""A column narrower than this is no pleasure to read, if what is in it goes on for many lines."""
 
 _C1_AND_BIDI: Final = (
     *range(0x7F, 0xA0), 0x061C, 0x200E, 0x200F, 0x2028, 0x2029,
@@ -50,8 +56,8 @@ def one_line(text: str) -> str:
 
 
 def cell(text: str | None, style: str = "") -> Text:
-    """User text for a table, on one line; cut where a terminal is too narrow."""
-    return Text(one_line(text or ""), style=style, no_wrap=True, overflow="ellipsis")
+    """User text for a table; it goes on in the next line where a terminal is too narrow."""
+    return Text(one_line(text or ""), style=style, overflow="fold")
 
 
 def print_json(document: Any) -> None:
@@ -66,20 +72,58 @@ def console() -> Console:
     return Console(width=width, markup=False, highlight=False, emoji=False)
 
 
-def table(*columns: str, right: tuple[str, ...] = (), narrowed: tuple[str, ...] = ()) -> Table:
-    """An empty table. The first column names the rows and has up to a third of the width.
-
-    Where room is short after that, only the columns `narrowed` give way.
-    """
+def table(
+    columns: Sequence[str],
+    rows: Sequence[Row],
+    *,
+    right: Sequence[str] = (),
+    folded: Sequence[str] = (),
+) -> Table:
+    """A table without the columns that have nothing in them; only those `folded` may give way."""
     result = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for index, name in enumerate(columns):
-        result.add_column(
-            name,
-            justify="right" if name in right else "left",
-            no_wrap=name not in narrowed,
-            max_width=None if index else console().width // 3,
-        )
+    used = _used(columns, rows)
+    for place in used:
+        name = columns[place]
+        justify: JustifyMethod = "right" if name in right else "left"
+        is_folded = name in folded
+        result.add_column(name, justify=justify, no_wrap=not is_folded, overflow="fold")
+    for row in rows:
+        result.add_row(*(row[place] for place in used))
     return result
+
+
+def show_table(
+    columns: Sequence[str],
+    rows: Sequence[Row],
+    *,
+    right: Sequence[str] = (),
+    folded: Sequence[str] = (),
+) -> None:
+    """Print a table; where the terminal is too narrow, each row's first cell above its others."""
+    out = console()
+    if _least_width(columns, rows, folded) <= out.width:
+        out.print(table(columns, rows, right=right, folded=folded))
+        return
+    for first, *others in rows:
+        out.print(first, soft_wrap=True)
+        named = zip(columns[1:], map(str, others), strict=True)
+        facts = [f"{name} {text}" if name in right else text for name, text in named if text]
+        out.print(Text("  ".join(["", *facts])), soft_wrap=True)
+
+
+def _used(columns: Sequence[str], rows: Sequence[Row]) -> list[int]:
+    return [place for place in range(len(columns)) if any(str(row[place]) for row in rows)]
+
+
+def _least_width(columns: Sequence[str], rows: Sequence[Row], folded: Sequence[str]) -> int:
+    """What a table needs to be read with ease."""
+    width = 0
+    for place in _used(columns, rows):
+        widest = max(
+            cell_len(text) for text in (columns[place], *(str(row[place]) for row in rows))
+        )
+        width += 2 + (min(widest, _READABLE_WIDTH) if columns[place] in folded else widest)
+    return width
 
 
 def note(text: str) -> None:

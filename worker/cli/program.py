@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import click
 
@@ -25,7 +26,14 @@ from worker.cli.monitoring import COMMANDS as MONITORING
 from worker.cli.output import note
 from worker.cli.reading import COMMANDS as READING
 from worker.cli.retention import COMMANDS as RETENTION
+from worker.cli.searching import COMMANDS as SEARCHING
 from worker.cli.services import COMMANDS as SERVICES
+from worker.cli.standard_output import (
+    OutputClosedError,
+    OutputError,
+    checked_output,
+    output_error,
+)
 from worker.cli.upkeep import COMMANDS as UPKEEP
 from worker.cli.writing import COMMANDS as WRITING
 from worker.settings import Settings
@@ -46,13 +54,25 @@ class Program(click.Group):
         """In the order of their definition, which is the order of use."""
         return list(self.commands)
 
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """As click's, but for output that cannot be written."""
+        try:
+            with checked_output():
+                return super().main(*arguments, **options)
+        except OutputError as error:
+            _end_without_output(error)
+        except OSError as error:  # all others are explained on standard error, so this is its own
+            _end_without_output(output_error("standard error", error))
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that was named."""
         try:
             return super().invoke(ctx)
         except (KeyboardInterrupt, click.Abort):
             raise click.exceptions.Exit(ExitCode.INTERRUPTED) from None
-        except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
+        except BrokenPipeError as error:  # click would call it a failure
+            raise output_error("standard error", error) from None
+        except (click.ClickException, click.exceptions.Exit, OutputError):
             raise
         except Exception as error:
             if ctx.params["debug"]:
@@ -60,6 +80,16 @@ class Program(click.Group):
             message, code = _explained(error)
             note(message)
             raise click.exceptions.Exit(code) from None
+
+
+def _end_without_output(error: OutputError) -> NoReturn:
+    """Say why, unless the reader knows, or nobody can be told."""
+    if not isinstance(error, OutputClosedError):
+        with suppress(OSError):
+            note(str(error))
+    # What standard error could not write would be tried again at the end, and change the code.
+    sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    sys.exit(exit_code(error))
 
 
 def _explained(error: Exception) -> tuple[str, ExitCode]:
@@ -120,6 +150,7 @@ for _command in (
     *WRITING,
     *DESCRIBING,
     *READING,
+    *SEARCHING,
     *EXPORTING,
     *RETENTION,
     *UPKEEP,

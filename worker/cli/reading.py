@@ -1,8 +1,7 @@
-"""The commands that read conversations: load, sessions, search."""
+"""The commands that read conversations: load and sessions; search has a file of its own."""
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 import click
@@ -10,47 +9,33 @@ import orjson
 from rich.console import Console
 from rich.text import Text
 
-from producer import ChatMessage, EarlierVersion, SearchFilter, SearchHit, SessionInfo
+from producer import ChatMessage, EarlierVersion, SessionInfo
 from producer.messages import STATES
 from worker.cli.access import open_reader
+from worker.cli.exit_codes import ExitCode
+from worker.cli.moments import SINCE_HELP, UNTIL_HELP, Moment
 from worker.cli.output import (
+    Row,
     cell,
     console,
-    counted,
     json_option,
     local_time,
     note,
     one_line,
     print_json,
     printable,
-    table,
+    show_table,
 )
 from worker.settings import Settings
 
 _ROLE_STYLES = {"user": "bold cyan", "assistant": "bold green", "system": "bold magenta"}
 
 
-class Moment(click.ParamType[datetime]):
-    """A point in time in ISO 8601; without a time zone it is local."""
-
-    name = "time"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> datetime:
-        """`value` as an aware datetime."""
-        try:
-            return datetime.fromisoformat(value).astimezone()
-        except (ValueError, OverflowError):
-            self.fail(
-                f"{value!r} is not a time; for example 2026-01-31 or 2026-01-31T18:00Z", param, ctx
-            )
-
-
 @click.command()
 @click.argument("key")
-@click.option("--limit", type=int, help="Only the newest so many.")
+@click.option("--limit", type=int, help="Only so many: the newest.")
 @click.option("--before", metavar="ID", help="Those before this message, to page back.")
+@click.option("--around", metavar="ID", help="Those around this message; 21 without a limit.")
 @click.option("--edits", is_flag=True, help="With the earlier versions of replaced messages.")
 @json_option
 @click.pass_obj
@@ -59,26 +44,34 @@ def load(
     key: str,
     limit: int | None,
     before: str | None,
+    around: str | None,
     edits: bool,
     as_json: bool,
 ) -> None:
     """Show the messages of session KEY, oldest first.
 
+    The exit code is 1 when there is no such session.
+
     \b
     Example:
       backscroll load telegram_user123 --limit 20
+      backscroll load telegram_user123 --around 0193e1f2a3b47c5d8e9f0a1b2c3d4e5f
       backscroll load telegram_user123 --edits --json
     """
     with open_reader(settings) as reader:
-        messages = reader.load(key, limit, before, include_edits=edits)
+        messages = reader.load(key, limit, before, around=around, include_edits=edits)
+        is_missing = not messages and not reader.exists(key)
     if as_json:
         print_json(messages)
-        return
-    if not messages:
+    else:
+        out = console()
+        for message in messages:
+            _show_message(out, message)
+    if is_missing:
+        note(f"there is no session {key!r}")
+        raise click.exceptions.Exit(ExitCode.FAILED)
+    if not messages and not as_json:
         note(f"session {key!r} has no messages{' before that one' if before else ''}")
-    out = console()
-    for message in messages:
-        _show_message(out, message)
 
 
 @click.command()
@@ -92,8 +85,8 @@ def load(
     "--stuck-seconds", type=float, help="Whose turn has been running for longer than this."
 )
 @click.option("--name", metavar="WORDS", help="With these words in its name; the last may go on.")
-@click.option("--active-since", type=Moment(), help="Last active then or later.")
-@click.option("--active-until", type=Moment(), help="Last active before this.")
+@click.option("--active-since", type=Moment(), help=f"Last active then or later: {SINCE_HELP}.")
+@click.option("--active-until", type=Moment(), help=f"Last active before; {UNTIL_HELP}.")
 @click.option("--limit", type=int, default=100, show_default=True, help="At most so many.")
 @click.option("--cursor", help="The next page; the page before says which.")
 @json_option
@@ -117,73 +110,17 @@ def sessions(
     if not page.sessions:
         note("no session fits")
         return
-    columns = ("session", "name", "messages", "last activity", "")
-    rows = table(*columns, right=("messages",), narrowed=("name",))
-    for info in page.sessions:
-        rows.add_row(
-            cell(info.key),
-            cell(info.name),
-            f"{info.message_count:,}",
-            local_time(info.last_activity, seconds=False),
-            cell(_remarks(info)),
-        )
-    console().print(rows)
+    show_table(
+        ("session", "name", "messages", "last activity", ""),
+        list(map(_row, page.sessions)),
+        right=("messages",),
+        folded=("session", "name"),
+    )
     if page.cursor is not None:
         note(f"more: --cursor {page.cursor}")
 
 
-@click.command()
-@click.argument("query")
-@click.option("--key", help="Only in this session.")
-@click.option("--role", help="Only of this role.")
-@click.option("--channel", help="Only in this channel.")
-@click.option("--sender", help="Only in this sender's sessions.")
-@click.option("--room", help="Only in this room.")
-@click.option("--agent", help="Only in this agent's sessions.")
-@click.option("--since", type=Moment(), help="Not older than this.")
-@click.option("--until", type=Moment(), help="Older than this.")
-@click.option("--by-session", is_flag=True, help="Of each session the best, and how many match.")
-@click.option("--limit", type=int, default=20, show_default=True, help="At most so many.")
-@click.option("--cursor", help="The next page; the page before says which.")
-@json_option
-@click.pass_obj
-def search(
-    settings: Settings,
-    /,
-    query: str,
-    by_session: bool,
-    limit: int,
-    cursor: str | None,
-    as_json: bool,
-    **where: Any,
-) -> None:
-    """Find messages, best first.
-
-    Every word of QUERY must occur; "…" is a phrase, word* a beginning, -word must not occur (put
-    -- before a QUERY that begins with a dash).
-
-    \b
-    Example:
-      backscroll search '"train to berlin" ticket*' --since 2026-01-01
-      backscroll search 人工知能 --role user
-      backscroll search refund --channel telegram --by-session
-    """
-    with open_reader(settings) as reader:
-        page = reader.search(
-            query, SearchFilter(**where), limit=limit, by_session=by_session, cursor=cursor
-        )
-    if as_json:
-        print_json(page)
-        return
-    out = console()
-    for hit in page:
-        _show_hit(out, hit)
-    note(f"found {counted(len(page), 'session' if by_session else 'message')}")
-    if page.cursor is not None:
-        note(f"more: --cursor {page.cursor}")
-
-
-COMMANDS = (load, sessions, search)
+COMMANDS = (load, sessions)
 
 
 def _show_message(out: Console, message: ChatMessage) -> None:
@@ -210,19 +147,10 @@ def _show_edit(out: Console, edit: EarlierVersion) -> None:
         out.print(Text(f"    {line}", style="dim"), soft_wrap=True)
 
 
-def _show_hit(out: Console, hit: SearchHit) -> None:
-    count = hit.session_matches
-    out.print(
-        Text(one_line(hit.key), style="bold"),
-        Text(one_line(hit.message.role), style="cyan"),
-        Text(local_time(hit.message.created_at), style="dim"),
-        Text("" if count is None else f"{counted(count, 'message')} found", style="dim"),
-        soft_wrap=True,
-    )
-    snippet = Text(one_line(hit.snippet))
-    for start, end in hit.marks:
-        snippet.stylize("bold black on yellow", start, end)
-    out.print(Text("  ").append_text(snippet), soft_wrap=True)
+def _row(info: SessionInfo) -> Row:
+    last_activity = local_time(info.last_activity, seconds=False)
+    messages = f"{info.message_count:,}"
+    return cell(info.key), cell(info.name), messages, last_activity, cell(_remarks(info))
 
 
 def _remarks(info: SessionInfo) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
@@ -22,10 +21,11 @@ from worker.settings import Settings
 @contextmanager
 def progress_bar(doing: str, *, is_shown: bool = True) -> Iterator[Progress]:
     """On a terminal, a bar that goes away at the end."""
-    if not is_shown or not sys.stderr.isatty():
+    errors = Console(stderr=True)
+    if not is_shown or not errors.is_terminal:
         yield unobserved
         return
-    with ProgressBar(console=Console(stderr=True), transient=True) as bar:
+    with ProgressBar(console=errors, transient=True) as bar:
         task = bar.add_task(doing, total=None)
 
         def show(done: int, total: int) -> None:

@@ -6,15 +6,15 @@ from typing import Any
 
 import click
 
-from producer.answers import CleanupReport
+from producer.answers import CleanedSession, CleanupReport, RestoreReport
 from producer.messages import from_micros
 from worker.archive import Archive
 from worker.archive_disk import ArchiveError
 from worker.archive_file import ArchiveFile
 from worker.cli.exit_codes import ExitCode
 from worker.cli.output import (
+    Row,
     cell,
-    console,
     counted,
     duration,
     json_option,
@@ -22,8 +22,8 @@ from worker.cli.output import (
     note,
     one_line,
     print_json,
+    show_table,
     size,
-    table,
 )
 from worker.cli.sending import confirm, yes_option
 from worker.cli.upkeep import ask_worker, timeout_option
@@ -47,15 +47,16 @@ def cleanup(
 ) -> None:
     """Delete sessions and messages that have had their time.
 
-    The worker does it, by its retention rules. Pinned sessions stay.
+    The worker does it, by its retention rules. Pinned sessions stay. It asks first when
+    --ttl-hours is given.
 
     \b
     Example:
       backscroll cleanup --dry-run
       backscroll cleanup --ttl-hours 720
     """
-    if ttl_hours == 0 and not dry_run:  # elsewhere 0 means "for ever"
-        confirm("Delete every session that is not pinned and that no rule keeps?", yes)
+    if ttl_hours is not None and not dry_run:  # nobody has thought about it as about a setting
+        confirm(_cleanup_question(settings, ttl_hours), yes)
     report = ask_worker(
         settings, timeout_seconds, "cleaning up", lambda p: p.cleanup(ttl_hours, dry_run=dry_run)
     )
@@ -113,16 +114,37 @@ def restore(
     if as_json:
         print_json(reports)
         return
-    for report in reports:
-        there = f", {report.present:,} were there already" if report.present else ""
-        click.echo(
-            f"restored {counted(report.messages, 'message')} to {one_line(report.key)}{there}"
-        )
-    if not pin:
+    for key, report in zip(keys, reports, strict=True):
+        click.echo(_restored(key, report))
+    if not pin and any(map(_is_back, reports)):
         note("the next cleanup takes old sessions again: --pin keeps them")
 
 
 COMMANDS = (cleanup, restore)
+
+
+def _cleanup_question(settings: Settings, ttl_hours: float) -> str:
+    if settings.archive is None:
+        after = "not set here: unless it is for the worker, what goes is gone for good"
+    else:
+        after = "set here: if it is for the worker too, what goes can be restored"
+    return (
+        f"BACKSCROLL_ARCHIVE is {after}. Delete every session idle for over {ttl_hours:g} hours "
+        "that is not pinned and that no rule keeps?"
+    )
+
+
+def _is_back(report: RestoreReport) -> bool:
+    """Whether anything came back, be it a session that never had a message."""
+    return report.messages > 0 or report.present == 0
+
+
+def _restored(key: str, report: RestoreReport) -> str:
+    there = counted(report.present, "message")
+    if not _is_back(report):
+        return f"restored nothing of {one_line(key)}: its {there} are in the store already"
+    came = f"restored {counted(report.messages, 'message')} to {one_line(report.key)}"
+    return f"{came}; {there} were in the store already" if report.present else came
 
 
 def _show_cleanup(report: CleanupReport) -> None:
@@ -133,24 +155,28 @@ def _show_cleanup(report: CleanupReport) -> None:
         f"others, in {report.seconds:.1f} s"
     )
     if report.rules:
-        rows = table(
-            "rule", "sessions", "messages", "capped", right=("sessions", "messages", "capped")
-        )
-        for rule in report.rules:
-            counts = (rule.sessions, rule.messages, rule.capped)
-            rows.add_row(cell(rule.rule), *(f"{count:,}" for count in counts))
-        console().print(rows)
+        counts = ("sessions", "messages", "capped")
+        rows: list[Row] = [
+            [cell(rule.rule), *(f"{getattr(rule, name):,}" for name in counts)]
+            for rule in report.rules
+        ]
+        show_table(("rule", *counts), rows, right=counts, folded=("rule",))
     if report.details:
-        rows = table("session", "rule", "idle", "messages", "", right=("idle", "messages"))
-        for detail in report.details:
-            what = "" if detail.is_whole else "the oldest only"
-            idle = duration(detail.idle_hours * 3_600)
-            messages = f"{detail.messages:,}"
-            rows.add_row(cell(detail.key), cell(detail.rule), idle, messages, what)
-        console().print(rows)
+        show_table(
+            ("session", "rule", "idle", "messages", ""),
+            [_cleaned(detail) for detail in report.details],
+            right=("idle", "messages"),
+            folded=("session", "rule"),
+        )
     whole = sum(detail.is_whole for detail in report.details)
     if whole < report.sessions:
         click.echo(f"… and {report.sessions - whole:,} more sessions")
+
+
+def _cleaned(detail: CleanedSession) -> Row:
+    what = "" if detail.is_whole else "the oldest only"
+    idle, messages = duration(detail.idle_hours * 3_600), f"{detail.messages:,}"
+    return cell(detail.key), cell(detail.rule), idle, messages, what
 
 
 def _list_archive(
@@ -197,19 +223,24 @@ def _show_files(listed: list[dict[str, Any]], keys: tuple[str, ...], *, is_one: 
     if not listed:
         note("the archive has nothing of that")
         return
-    columns = ("file", "sessions", "messages", "from", "to", "size")
-    rows = table(*columns, right=("sessions", "messages", "size"))
-    sessions = table("session", "messages", "file", right=("messages",))
+    files: list[Row] = []
+    sessions: list[Row] = []
     for entry in listed:
         if entry["damage"]:
-            rows.add_row(entry["file"], "damaged")
+            files.append((entry["file"], "damaged", "", "", "", ""))
             continue
         counts = (f"{entry[name]:,}" for name in ("sessions", "messages"))
         times = (local_time(entry[name], seconds=False) for name in ("since", "until"))
-        rows.add_row(entry["file"], *counts, *times, size(entry["size_bytes"]))
+        files.append((entry["file"], *counts, *times, size(entry["size_bytes"])))
         for key, count in entry["keys"].items():
             if key in keys or (is_one and not keys):
-                sessions.add_row(cell(key), f"{count:,}", entry["file"])
-    console().print(rows)
-    if sessions.row_count:
-        console().print(sessions)
+                sessions.append((cell(key), f"{count:,}", entry["file"]))
+    show_table(
+        ("file", "sessions", "messages", "from", "to", "size"),
+        files,
+        right=("sessions", "messages", "size"),
+        folded=("file",),
+    )
+    if sessions:
+        columns = ("session", "messages", "file")
+        show_table(columns, sessions, right=("messages",), folded=("session", "file"))

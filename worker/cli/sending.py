@@ -29,7 +29,7 @@ def confirm(question: str, yes: bool) -> None:
     """Go on only if somebody says so: --yes, or an answer at the terminal."""
     if yes:
         return
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise click.UsageError("nobody is there to confirm it: add --yes")
     if not click.confirm(one_line(question), err=True):
         click.echo("nothing was done", err=True)
@@ -62,11 +62,14 @@ def send(
 
 
 def content_of(argument: str) -> str:
-    """The argument, or for - all of standard input as it is."""
+    """The argument, or for - all of standard input as it is, which must be something."""
     if argument != "-":
         return argument
+    given = b"" if sys.stdin is None else sys.stdin.buffer.read()
+    if not given:
+        raise InvalidInputError("content", "standard input is empty; '' is an empty message")
     try:
-        return sys.stdin.buffer.read().decode()
+        return given.decode()
     except UnicodeDecodeError as error:
         raise InvalidInputError(
             "content", f"standard input is not UTF-8 at byte {error.start}"

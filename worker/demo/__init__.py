@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import tempfile
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -14,8 +16,8 @@ from rich.text import Text
 from producer import Producer
 from worker.demo import legacy, report
 from worker.demo.corpus import Session, load_sessions
+from worker.demo.replay import Replayed, running_command
 from worker.demo.replay import replay as replay_sessions
-from worker.demo.replay import running_command
 from worker.demo.verdict import compare
 from worker.migration import migrate
 from worker.server import running_server
@@ -28,13 +30,6 @@ def run_demo(settings: Settings, console: Console, *, stay: bool = False) -> boo
     Everything happens in a fresh directory and on an embedded server of its own. With `stay` it
     then keeps all of it running, and rq-dashboard with it, until Ctrl-C.
     """
-    data_dir = Path(tempfile.mkdtemp(prefix="backscroll-demo-"))
-    settings = replace(
-        settings,
-        redis_url=None,
-        data_dir=data_dir,
-        store=f"sqlite://{data_dir / 'backscroll.db'}",
-    )
     sessions = load_sessions()
     exchanges = sum(session.exchanges for session in sessions)
     languages = len({session.language for session in sessions})
@@ -42,20 +37,58 @@ def run_demo(settings: Settings, console: Console, *, stay: bool = False) -> boo
         f"[bold]Backscroll demo[/bold]: {exchanges:,} real exchanges in {languages} languages, "
         f"{len(sessions)} sessions,\nthree adapter processes, one worker\n"
     )
-    _migrate_old_sessions(settings, sessions, console)
-    with running_server(settings) as url, running_command("worker", settings, url) as worker:
-        replayed = replay_sessions(sessions, settings, url, worker, console)
-        report.show_throughput(console, replayed)
-        with Producer(url, settings.queue, timeout_seconds=120) as producer:
-            busiest = report.show_busiest(console, producer)
-            report.show_transcript(console, producer, busiest)
-            report.show_searches(console, producer)
-            verdict = compare(producer, replayed.remembered)
-            report.show_verdict(console, replayed, verdict)
-            report.show_upkeep(console, producer, ttl_hours=30 * 24)
-        report.show_next_steps(console, data_dir, settings.store)
-        if stay:
-            _stay(settings, url, console)
+    with _own_folder(console) as folder:
+        own = replace(
+            settings,
+            redis_url=None,
+            data_dir=folder.path,
+            store=f"sqlite://{folder.path / 'backscroll.db'}",
+            archive=folder.path / "archive",
+        )
+        _migrate_old_sessions(own, sessions, console)
+        with running_server(own) as url, running_command("worker", own, url) as worker:
+            replayed = replay_sessions(sessions, own, url, worker, console)
+            folder.is_useful = True
+            holds = _show(own, url, replayed, console)
+            if stay:
+                _stay(own, url, console)
+    return holds
+
+
+@dataclass(slots=True)
+class _Folder:
+    path: Path
+    is_useful: bool = False
+    """Whether there is anything in it to look around in."""
+
+
+@contextmanager
+def _own_folder(console: Console) -> Iterator[_Folder]:
+    """A fresh folder, which stays; unless Ctrl-C ends the demo before it is of use."""
+    folder = _Folder(Path(tempfile.mkdtemp(prefix="backscroll-demo-")))
+    try:
+        yield folder
+    except KeyboardInterrupt:
+        if folder.is_useful:
+            fate = f"Stopped. The store stays until you remove its folder: {folder.path}"
+        else:
+            shutil.rmtree(folder.path, ignore_errors=True)
+            fate = f"Stopped before all was stored, and removed {folder.path}"
+        console.print(Text(f"\n{fate}"), soft_wrap=True)
+        raise
+
+
+def _show(settings: Settings, url: str, replayed: Replayed, console: Console) -> bool:
+    """What came of the replay, and whether all of it is stored as it was sent."""
+    report.show_throughput(console, replayed)
+    with Producer(url, settings.queue, timeout_seconds=120) as producer:
+        busiest = report.show_busiest(console, producer)
+        report.show_transcript(console, producer, busiest)
+        report.show_searches(console, producer)
+        verdict = compare(producer, replayed.remembered)
+        report.show_verdict(console, replayed, verdict)
+        cleaned = report.show_upkeep(console, producer, ttl_hours=30 * 24)
+    report.show_next_steps(console, settings, cleaned.keys)
     return verdict.holds
 
 

@@ -10,6 +10,8 @@ import multiprocessing
 import random
 import signal
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import Any, Final
@@ -96,20 +98,30 @@ class Adapter:
                 self._sent.value += 1
 
 
-def start(
+@contextmanager
+def running(
     url: str, queue: str, sessions: list[Session], sent: Synchronized[int], report: Path
-) -> multiprocessing.process.BaseProcess:
-    """Start an adapter's process; it counts exchanges in `sent` and writes `report` at its end."""
+) -> Iterator[multiprocessing.process.BaseProcess]:
+    """An adapter's process; it counts exchanges in `sent` and writes `report` at its end."""
     context = multiprocessing.get_context("spawn")
     process = context.Process(target=_run, args=(url, queue, sessions, sent, report), daemon=True)
-    process.start()
-    return process
+    try:
+        # Ctrl-C is for the demo, which ends this too. The child inherits the blocked signal.
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        yield process
+    finally:
+        if process.pid is not None:
+            process.terminate()
+            process.join()
 
 
 def _run(
     url: str, queue: str, sessions: list[Session], sent: Synchronized[int], report: Path
 ) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the demo, which ends this too
     adapter = asyncio.run(_replay_all(url, queue, sessions, sent))
     report.write_bytes(
         orjson.dumps(

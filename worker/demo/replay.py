@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,11 +70,13 @@ def replay(
     reports = {name: settings.data_dir / f"{name}.json" for name in CHANNELS}
     counters = {name: multiprocessing.get_context("spawn").Value("i", 0) for name in CHANNELS}
     adapters = {}
-    with connect(url) as client, _progress(console) as progress:
+    with connect(url) as client, _progress(console) as progress, ExitStack() as stack:
         bars = {}
         for name in CHANNELS:
             own = [session for session in sessions if session.channel == name]
-            adapters[name] = adapter.start(url, settings.queue, own, counters[name], reports[name])
+            adapters[name] = stack.enter_context(
+                adapter.running(url, settings.queue, own, counters[name], reports[name])
+            )
             total = sum(session.exchanges for session in own)
             bars[name] = progress.add_task(f"{name} adapter", total=total)
         waiting = progress.add_task("waiting in the queue", total=None)

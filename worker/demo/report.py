@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -13,9 +15,11 @@ from rich.table import Table
 from rich.text import Text
 
 from producer import Producer, SearchFilter, SearchHit
+from producer.answers import CleanupReport
 from producer.messages import SessionInfo
 from worker.demo.replay import Replayed
 from worker.demo.verdict import Verdict
+from worker.settings import Settings
 
 _SEARCHES: Final = (
     ("artificial intelligence", SearchFilter()),
@@ -23,6 +27,9 @@ _SEARCHES: Final = (
     ('"favorite" col* -blue', SearchFilter(role="user")),
     ("สบาย", SearchFilter()),
 )
+_HALF_REMEMBERED: Final = "wine electricity"
+"""Words of different messages of one conversation."""
+
 _TRANSCRIPT_MESSAGES: Final = 6
 
 
@@ -101,8 +108,8 @@ def show_verdict(console: Console, replayed: Replayed, verdict: Verdict) -> None
         console.print(Text("  THE CHECK FAILED.\n", style="bold red"))
 
 
-def show_upkeep(console: Console, producer: Producer, ttl_hours: float) -> None:
-    """A cleanup and a compaction by the worker, and what they removed."""
+def show_upkeep(console: Console, producer: Producer, ttl_hours: float) -> CleanupReport:
+    """A cleanup and a compaction by the worker; returns what the cleanup removed."""
     cleaned = producer.cleanup(ttl_hours)
     console.print(
         f"cleanup   removed {cleaned.sessions:,} sessions with {cleaned.messages:,} messages, "
@@ -113,6 +120,7 @@ def show_upkeep(console: Console, producer: Producer, ttl_hours: float) -> None:
         f"compact   {_megabytes(compacted.bytes_before)} before, "
         f"{_megabytes(compacted.bytes_after)} after\n"
     )
+    return cleaned
 
 
 def show_throughput(console: Console, replayed: Replayed) -> None:
@@ -124,13 +132,33 @@ def show_throughput(console: Console, replayed: Replayed) -> None:
     )
 
 
-def show_next_steps(console: Console, data_dir: Path, store: str) -> None:
-    """Where everything lies and what to type now."""
-    command = f"{_own_command()} --data-dir {data_dir}"
-    console.print(Text(f"The store stays until you remove its folder: {store}"), soft_wrap=True)
-    console.print("Look around in it:")
-    for rest in ("sessions --limit 10", "search '人工知能'", "up    # and rq-dashboard"):
-        console.print(Text(f"  {command} {rest}", style="cyan"), soft_wrap=True)
+def show_next_steps(console: Console, settings: Settings, cleaned: Sequence[str]) -> None:
+    """Where everything lies and what to type now; `cleaned` are the sessions a cleanup took."""
+    command = f"{_own_command()} --data-dir {settings.data_dir}"
+    archived = f"BACKSCROLL_ARCHIVE={settings.archive} {command}"
+    console.print(
+        Text(f"The store stays until you remove its folder: {settings.data_dir}"), soft_wrap=True
+    )
+    _show_lines(
+        console,
+        "Look around in it:",
+        f"{command} search {_HALF_REMEMBERED} --by-session",
+        f"{command} sessions --name 'english fo'",
+        f"{archived} restore --list",
+        f"{archived} up    # and rq-dashboard, until Ctrl-C",
+    )
+    _show_lines(
+        console,
+        "While that is up, from another terminal:",
+        f"{command} cleanup --ttl-hours 0 --dry-run",
+        *(f"{command} restore {shlex.quote(key)} --pin" for key in cleaned[:1]),
+    )
+
+
+def _show_lines(console: Console, title: str, *lines: str) -> None:
+    console.print(title)
+    for line in lines:
+        console.print(Text(f"  {line}", style="cyan"), soft_wrap=True)
 
 
 def _own_command() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from producer.answers import Answer
@@ -19,6 +19,7 @@ from producer.messages import (
 )
 from producer.operations import GetSession, ListSessions, Load, Read, Search
 from worker.backends.jsonl.group import Group
+from worker.backends.jsonl.lines import Line
 from worker.backends.jsonl.search import search
 from worker.backends.jsonl.session import Session
 from worker.backends.query import name_query
@@ -38,18 +39,28 @@ def _load(group: Group, operation: Load) -> list[ChatMessage]:
     if not session.exists:
         return []
     lines = session.lines
-    end = len(lines)
+    end, limit = len(lines), operation.limit
     if operation.before is not None:
-        ids = [line.message.message_id for line in lines]
-        if operation.before not in ids:
-            raise OperationRefusedError(
-                f"before: the session has no message {operation.before!r}; it may be rolled back"
-            )
-        end = ids.index(operation.before)
-    start = 0 if operation.limit is None else max(0, end - operation.limit)
+        end = _position(lines, "before", operation.before)
+    elif operation.around is not None:
+        preceding, following = operation.sides
+        place = _position(lines, "around", operation.around)
+        end = min(place + following, end)
+        limit = end - place + preceding
+    start = 0 if limit is None else max(0, end - limit)
     if operation.include_edits:
         return [line.with_edits() for line in lines[start:end]]
     return [line.message for line in lines[start:end]]
+
+
+def _position(lines: Sequence[Line], argument: str, message_id: str) -> int:
+    """Where the message stands that an argument names."""
+    for position, line in enumerate(lines):
+        if line.message.message_id == message_id:
+            return position
+    raise OperationRefusedError(
+        f"{argument}: the session has no message {message_id!r}; it may be rolled back"
+    )
 
 
 def _get_session(group: Group, operation: GetSession) -> SessionInfo | None:

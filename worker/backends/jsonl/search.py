@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from hashlib import blake2b
+from operator import attrgetter
 from typing import Final, NamedTuple
 
-from producer.messages import ChatMessage, to_micros
+from producer.messages import LATEST_MICROS, ChatMessage, from_micros, to_micros
 from producer.operations import Search
 from producer.search import SearchFilter, SearchHit, SearchPage
 from worker.backends.cursor import read_cursor, write_cursor
@@ -23,6 +26,7 @@ class _Place(NamedTuple):
     """Where a hit stands: the larger is the better, and of equal ones the newer."""
 
     score: float
+    """0 where no message has all the words, but only all of the session's together."""
     at: int
     digest: int
     """Says which comes first of hits that are as good and as new."""
@@ -33,23 +37,34 @@ class _Found(NamedTuple):
     hit: SearchHit
 
 
+_place: Final = attrgetter("place")
+
+
 def search(group: Group, operation: Search) -> SearchPage:
     """The page that `operation` asks for; raises `OperationRefusedError` for a wrong cursor."""
-    after = None
+    after, where = None, operation.where
+    newest: list[int | float] = []
     if operation.cursor is not None:
-        after = read_cursor(operation, operation.cursor, len(_Place._fields))
+        # What has come in since the first page must make no session better than it was there.
+        *after, last = read_cursor(operation, operation.cursor, len(_Place._fields) + 1)
+        newest.append(last)
+        where = _until(where, int(last))
     query = Query.parse(operation.query)
     if not query.wanted:
         return SearchPage(())
-    sessions = _searched(group, operation.where)
+    sessions = _searched(group, where)
+    if after is None:
+        sessions = _noting(sessions, newest)
     if operation.by_session:
-        found = _best_of_sessions(sessions, query, operation.where)
+        found = _best_of_sessions(sessions, query, where)
     else:
-        found = (hit for session in sessions for hit in _hits(session, query, operation.where))
+        found = (hit for session in sessions for hit in _hits(session, query, where))
     left = (hit for hit in found if after is None or list(hit.place) < after)
-    best = heapq.nlargest(operation.limit + 1, left, key=lambda found: found.place)
+    best = heapq.nlargest(operation.limit + 1, left, key=_place)
     page = best[: operation.limit]
-    cursor = write_cursor(operation, page[-1].place) if len(best) > len(page) else None
+    cursor = None
+    if len(best) > len(page):
+        cursor = write_cursor(operation, (*page[-1].place, max(newest)))
     return SearchPage(tuple([highlighted_hit(hit, query) for _, hit in page]), cursor)
 
 
@@ -64,30 +79,72 @@ def _searched(group: Group, where: SearchFilter) -> Iterator[Session]:
             yield session
 
 
+def _noting(sessions: Iterable[Session], newest: list[int | float]) -> Iterator[Session]:
+    """Pass the sessions on, and note of when the newest message of each is."""
+    for session in sessions:
+        times = [line.message.created_at for line in session.lines if line.message.created_at]
+        newest += [to_micros(max(times))] if times else []
+        yield session
+
+
+def _until(where: SearchFilter, newest: int) -> SearchFilter:
+    """Without messages later than that."""
+    until = from_micros(min(newest + 1, LATEST_MICROS - 1))
+    return replace(where, until=until if where.until is None else min(until, where.until))
+
+
 def _hits(session: Session, query: Query, where: SearchFilter) -> Iterator[_Found]:
-    for position, line in enumerate(session.lines):
-        message = line.message
-        if message.created_at is None or not _is_wanted(message, where):
-            continue
+    for position, message in _messages(session, where):
         score = query.score(message.content)
         if score is not None:
-            name = f"{message.message_id} {position} {session.key}".encode()
-            digest = int.from_bytes(blake2b(name, digest_size=6).digest(), "big")
-            place = _Place(score, to_micros(message.created_at), digest)
-            yield _Found(place, SearchHit(session.key, message, "", (), score))
+            yield _found(session.key, position, message, score, is_whole=True)
+
+
+def _messages(session: Session, where: SearchFilter) -> Iterator[tuple[int, ChatMessage]]:
+    """The messages that pass the filter, and where in the session they stand."""
+    for position, line in enumerate(session.lines):
+        if _is_wanted(line.message, where):
+            yield position, line.message
+
+
+def _found(
+    key: str, position: int, message: ChatMessage, score: float, *, is_whole: bool
+) -> _Found:
+    name = f"{message.message_id} {position} {key}".encode()
+    digest = int.from_bytes(blake2b(name, digest_size=6).digest(), "big")
+    at = 0 if message.created_at is None else to_micros(message.created_at)
+    place = _Place(score if is_whole else 0.0, at, digest)
+    return _Found(place, SearchHit(key, message, "", (), score))
 
 
 def _best_of_sessions(
     sessions: Iterable[Session], query: Query, where: SearchFilter
 ) -> Iterator[_Found]:
+    """Each session's best hit; where no message has all terms, the newest one with the rarest."""
+    spread: list[dict[int, _Found]] = []
+    frequencies = Counter[int]()
     for session in sessions:
-        count, best = 0, None
-        for found in _hits(session, query, where):
-            count += 1
-            best = found if best is None or found.place > best.place else best
-        if best is not None:
-            hit = best.hit
-            yield best._replace(hit=SearchHit(hit.key, hit.message, "", (), hit.score, count))
+        hits: list[_Found] = []
+        newest_of_terms: dict[int, _Found] = {}
+        for position, message in _messages(session, where):
+            scores = query.scores(message.content)
+            if all(scores):
+                hits.append(_found(session.key, position, message, sum(scores), is_whole=True))
+            for term, score in enumerate(scores):
+                if score:
+                    frequencies[term] += 1
+                    newest_of_terms[term] = _found(
+                        session.key, position, message, score, is_whole=False
+                    )
+        if hits:
+            best = max(hits, key=_place)
+            yield best._replace(hit=replace(best.hit, session_matches=len(hits)))
+        elif len(newest_of_terms) == len(query.wanted):
+            spread.append(newest_of_terms)
+    rarest = min(range(len(query.wanted)), key=frequencies.__getitem__)
+    for newest_of_terms in spread:
+        newest = newest_of_terms[rarest]
+        yield newest._replace(hit=replace(newest.hit, session_matches=0))
 
 
 def _is_wanted(message: ChatMessage, where: SearchFilter) -> bool:

@@ -38,15 +38,9 @@ def _load(database: APSWDatabase, _now: int, operation: Load) -> list[ChatMessag
     limit = -1 if operation.limit is None else operation.limit
     before = 2**62
     if operation.before is not None:
-        before = execute(
-            "SELECT id FROM messages INDEXED BY messagerow_message_id"
-            " WHERE message_id = ? AND session_id = ?",
-            (pack_id(operation.before), session),
-        ).get
-        if before is None:
-            raise OperationRefusedError(
-                f"before: the session has no message {operation.before!r}; it may be rolled back"
-            )
+        before = _row(database.connection(), session, "before", operation.before)
+    elif operation.around is not None:
+        before, limit = _around(database.connection(), session, operation.around, *operation.sides)
     if operation.include_edits:
         return _load_with_edits(database.connection(), session, before, limit)
     rows = execute(
@@ -55,6 +49,34 @@ def _load(database: APSWDatabase, _now: int, operation: Load) -> list[ChatMessag
         (session, before, limit),
     ).fetchall()
     return [message_of(*row) for row in reversed(rows)]
+
+
+def _row(connection: apsw.Connection, session: int, argument: str, message_id: str) -> int:
+    """The row of the message that an argument names."""
+    row: int | None = connection.execute(
+        "SELECT id FROM messages INDEXED BY messagerow_message_id"
+        " WHERE message_id = ? AND session_id = ?",
+        (pack_id(message_id), session),
+    ).get
+    if row is None:
+        raise OperationRefusedError(
+            f"{argument}: the session has no message {message_id!r}; it may be rolled back"
+        )
+    return row
+
+
+def _around(
+    connection: apsw.Connection, session: int, message_id: str, preceding: int, following: int
+) -> tuple[int, int]:
+    """Before which row the messages around one end, and how many those are at most."""
+    row = _row(connection, session, "around", message_id)
+    last: Any
+    ((last, count),) = connection.execute(
+        "SELECT max(id), count(*) FROM"  # noqa: S608
+        f" (SELECT id FROM messages {_OF_SESSION} AND id >= ? ORDER BY id LIMIT ?)",
+        (session, row, following),
+    )
+    return last + 1, preceding + count
 
 
 def stored_messages(

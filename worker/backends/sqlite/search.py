@@ -9,6 +9,9 @@ prefix first. Where a prefix is so common that one message in ten has a word wit
 to read: the window is then as many messages, the newest that match the rest of the query, and
 what is a hit among them.
 
+By session, those whose words are in different messages come after all those of which one message
+has them. They are looked for among the sessions of the rarest word's newest `RANKED` messages.
+
 A message's score depends on nothing but itself (`worker.backends.query`), and a window begins at a
 certain row, so pages neither repeat nor omit a hit, even while messages come in.
 """
@@ -44,6 +47,10 @@ _FEWEST: Final = 20
 _SAMPLE: Final = 50
 _COMMON: Final = 5
 
+_LOOKED_THROUGH: Final = 200
+_AT_ONCE: Final = 50
+"""So many sessions are looked through for a word that many messages have, and so many at a time."""
+
 
 class _Hit(NamedTuple):
     """A message that matches. The larger is the better, and of equal ones the newer."""
@@ -65,7 +72,8 @@ class _Window(NamedTuple):
 class _Place(NamedTuple):
     """Where a hit stands: in which window, and where in it.
 
-    `newest` is the last row there was when the first page was asked for.
+    `newest` is the last row there was when the first page was asked for. `top` is 0, which no row
+    is, for a session whose words are in different messages.
     """
 
     newest: int
@@ -97,7 +105,7 @@ def search(connection: apsw.Connection, operation: Search) -> SearchPage:
     if operation.by_session and page:
         counts = finder.count([session for _, session, _ in page], page[0][0].newest)
         hits = [
-            replace(hit, session_matches=counts[session])
+            replace(hit, session_matches=counts.get(session, 0))
             for hit, (_, session, _) in zip(hits, page, strict=True)
         ]
     return SearchPage(tuple(hits), cursor)
@@ -121,7 +129,7 @@ class _Finder:
             top, is_read = newest, not self._by_session  # which counts all matches, by FTS5
         else:
             newest, top, is_read, *_ = after
-        for window in self._windows(top, self._common_prefixes(newest) if is_read else ()):
+        for window in self._windows(top or None, self._common_prefixes(newest) if is_read else ()):
             hits = sorted(window.hits, reverse=True)
             if self._by_session:
                 hits = self._best_of_sessions(hits, window.top, newest)
@@ -129,6 +137,9 @@ class _Finder:
                 if after is None or hit[:2] < (after.score, after.row):
                     yield _Place(newest, window.top, window.is_read, hit.score, hit.row)
             after = None
+        if self._by_session and len(self._query.wanted) > 1:
+            for hit in self._spread(newest, newest + 1 if after is None else after.row):
+                yield _Place(newest, 0, False, hit.score, hit.row)
 
     def count(self, sessions: Iterable[int], newest: int, above: int = 0) -> dict[int, int]:
         """How many messages of each session match, from row `newest` back to before `above`."""
@@ -143,11 +154,57 @@ class _Finder:
 
     def _best_of_sessions(self, hits: list[_Hit], top: int, newest: int) -> list[_Hit]:
         """The first hit of each session, without the sessions that an earlier window had."""
-        best: dict[int, _Hit] = {}
-        for hit in hits:
-            best.setdefault(hit.session, hit)
+        best = _first_of_sessions(hits)
         had = self.count(best, newest, above=top) if top < newest else {}
         return [hit for session, hit in best.items() if session not in had]
+
+    def _spread(self, newest: int, before: int) -> Iterator[_Hit]:
+        """The sessions whose messages have all terms, but none all; by their hits before a row.
+
+        A session's hit is its newest message with the rarest term, and the newest hit comes first.
+        Of another term with less than a window of messages, all sessions are looked up. For those
+        with more, the newest sessions that are left are looked through, some at a time.
+        """
+        parts = [
+            _Finder(self._connection, self._query.only(term), self._scope, by_session=True)
+            for term in self._query.wanted
+        ]
+        sizes = [(part._size(newest), part) for part in parts]
+        (_, rarest), *others = sorted(sizes, key=lambda each: each[0])
+        left = _first_of_sessions(rarest._match(newest).hits)
+        for size, part in others:
+            if size < RANKED:
+                having = part._sessions(newest)
+                left = {session: hit for session, hit in left.items() if session in having}
+        common = [part for size, part in others if size == RANKED]
+        hits = list(left.values())[: _LOOKED_THROUGH if common else None]
+        hits = [hit for hit in hits if hit.row < before]
+        for first in range(0, len(hits), _AT_ONCE):
+            some = hits[first : first + _AT_ONCE]
+            sessions = {hit.session for hit in some}
+            for part in common:
+                sessions &= part.count(sessions, newest).keys()
+            sessions -= self.count(sessions, newest).keys()
+            yield from (hit for hit in some if hit.session in sessions)
+
+    def _size(self, newest: int) -> int:
+        """How many messages match; at most a window."""
+        rows = self._scope.select(
+            self._connection,
+            "1",
+            self._query.fts5,
+            (1, newest),
+            f"LIMIT {RANKED}",
+            index_only=True,
+        )
+        return sum(1 for _ in rows)
+
+    def _sessions(self, newest: int) -> set[int]:
+        """The sessions that have a message that matches."""
+        rows = self._scope.select(
+            self._connection, "DISTINCT m.session_id", self._query.fts5, (1, newest), ""
+        )
+        return {session for (session,) in rows}
 
     def _common_prefixes(self, newest: int) -> list[str]:
         """The prefixes that many messages have, judged by some from all over the store."""
@@ -209,6 +266,13 @@ class _Finder:
             if len(hits) == _ENOUGH or number == RANKED or read_chars > _READ_CHARS:
                 return _Window(top, True, hits, row - 1) if len(hits) >= _FEWEST else None
         return _Window(top, True, hits, None)
+
+
+def _first_of_sessions(hits: Iterable[_Hit]) -> dict[int, _Hit]:
+    first: dict[int, _Hit] = {}
+    for hit in hits:
+        first.setdefault(hit.session, hit)
+    return first
 
 
 def _looked_up(
