@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 
 T = TypeVar("T")
 
-SLICE_SECONDS: Final = 0.008
+SLICE_SECONDS: Final = 0.005
 _PATIENCE_SECONDS: Final = 0.002
 
 
