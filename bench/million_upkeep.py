@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -65,15 +64,15 @@ class Migrated:
 def migrate(arena: Arena, directory: Path, messages: int) -> Migrated:
     """Take the folder over into a new store, which must hold as many messages afterwards."""
     store = directory.with_suffix(".db")
+    python = sys.executable
     began = time.monotonic()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "worker.cli", "migrate", str(directory)],
+    process = subprocess.run(
+        [python, "-m", "bench.peak", python, "-m", "worker.cli", "migrate", str(directory)],
         env={**arena.environment(), "BACKSCROLL_STORE": f"sqlite://{store}"},
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        check=False,
     )
-    _, status, used = os.wait4(process.pid, 0)
     seconds = time.monotonic() - began
-    process.returncode = os.waitstatus_to_exitcode(status)
     with closing(apsw.Connection(str(store))) as connection:
         stored = connection.execute("SELECT count(*) FROM messages").get
     store.unlink()
@@ -81,4 +80,4 @@ def migrate(arena: Arena, directory: Path, messages: int) -> Migrated:
         raise BenchmarkFailedError(
             f"migrate ended with exit code {process.returncode} and {stored:,} of {messages:,}"
         )
-    return Migrated(seconds, used.ru_maxrss / 1024)
+    return Migrated(seconds, int(process.stdout) / 1024)

@@ -29,11 +29,7 @@ def compact(
 ) -> Slices[CompactReport]:
     """Purge old op ids, merge the index, pack tables, give free pages back, wipe what is left."""
     started, before = time.monotonic(), size_bytes()
-    with access.repeatable() as connection:
-        _forget_erasures(connection, op_ids_before)
-    yield from purge_detached(access.repeatable)
-    purged = yield from _purge_op_ids(access.repeatable, op_ids_before)
-    yield from with_checkpoints(access, _tidied(access))
+    purged = yield from with_checkpoints(access, _tidied(access, op_ids_before))
     with access.outside() as connection:
         connection.execute("PRAGMA optimize").fetchall()
     yield
@@ -41,10 +37,15 @@ def compact(
     return CompactReport(before, size_bytes(), purged, 0, time.monotonic() - started)
 
 
-def _tidied(access: Access) -> Generator[None]:
+def _tidied(access: Access, op_ids_before: int) -> Slices[int]:
+    with access.repeatable() as connection:
+        _forget_erasures(connection, op_ids_before)
+    yield from purge_detached(access.repeatable)
+    purged = yield from _purge_op_ids(access.repeatable, op_ids_before)
     yield from merge_indexes(access.repeatable)
     yield from repack(access)
     yield from give_pages_back(access.repeatable)
+    return purged
 
 
 def _forget_erasures(connection: apsw.Connection, before: int) -> None:

@@ -9,10 +9,11 @@ from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import apsw
 
+from worker.backends.base import Slices, T
 from worker.backends.sqlite.log import checkpoint
 from worker.backends.sqlite.merging import INDEXES, configure, hold_merging
 from worker.backends.sqlite.slices import Access, Door
@@ -75,17 +76,24 @@ def give_pages_back(door: Door) -> Generator[None]:
         yield
 
 
-def with_checkpoints(access: Access, slices: Generator[None]) -> Generator[None]:
+def with_checkpoints(access: Access, slices: Slices[T]) -> Slices[T]:
     """`slices`, and every few of them what the log has so far is put in its place.
 
     Otherwise one commit would have to do it for all of them. At the end all is on the disk.
     """
-    yield from aside(partial(checkpoint, access.path))
-    for number, _ in enumerate(slices, start=1):
+    put_in_place = partial(aside, partial(checkpoint, access.path))
+    yield from put_in_place()
+    number = 0
+    while True:
+        try:
+            next(slices)
+        except StopIteration as stop:
+            yield from put_in_place()
+            return cast(T, stop.value)
         yield
+        number += 1
         if number % _SLICES_A_CHECKPOINT == 0:
-            yield from aside(partial(checkpoint, access.path))
-    yield from aside(partial(checkpoint, access.path))
+            yield from put_in_place()
 
 
 def _slack(path: Path, table: str) -> float:
