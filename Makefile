@@ -13,7 +13,7 @@ demo: $(VENV)/.installed-demo ## Replay real conversations through the whole sys
 	@$(BIN)/backscroll demo
 
 test: $(VENV)/.installed-dev ## Run the test suite.
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 lint: $(VENV)/.installed-dev ## Check style, formatting and types.
 	$(BIN)/ruff check .

@@ -12,6 +12,7 @@ import ipaddress
 import re
 import signal
 import socket
+from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -97,10 +98,11 @@ def run_dashboard(settings: Settings, url: str) -> None:
             f"dashboard: cannot listen on {host} port {port}: {error.strerror or error}; "
             "set BACKSCROLL_DASHBOARD_PORT or BACKSCROLL_DASHBOARD_HOST"
         ) from None
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     shown = f"[{host}]" if ":" in host else host
-    print(f"dashboard: http://{shown}:{server.effective_port}", flush=True)
-    server.run()  # returns on KeyboardInterrupt
+    with suppress(KeyboardInterrupt):
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        print(f"dashboard: http://{shown}:{server.effective_port}", flush=True)
+        server.run()
 
 
 def make_app(settings: Settings, url: str) -> Flask:
