@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +14,7 @@ import apsw
 import pytest
 from playhouse.apsw_ext import APSWDatabase
 
+from producer.answers import Outcome
 from producer.errors import StoreUnavailableError, StoreUnusableError
 from producer.messages import ChatMessage
 from tests.backends.conftest import Open
@@ -29,6 +32,7 @@ from tests.backends.stores import (
 from worker.backends import SessionBackend, open_backend
 from worker.backends.base import finish
 from worker.backends.sqlite import SqliteBackend, schema
+from worker.backends.sqlite.group import Group
 
 
 @pytest.fixture
@@ -331,3 +335,32 @@ def test_better_hits_come_first(store: SessionBackend) -> None:
     assert hits[0].score is not None
     assert hits[1].score is not None
     assert hits[0].score > hits[1].score
+
+
+def test_an_interrupt_during_a_commit_waits_for_it_and_comes_out(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection is another thread's for that long: a rollback now would break it."""
+    index_and_commit, is_waited_for = SqliteBackend._index_and_commit, threading.Event()
+
+    def interrupted(backend: SqliteBackend, group: Group) -> None:
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        assert is_waited_for.wait(10)
+        index_and_commit(backend, group)
+
+    def wait_for_commit(backend: SqliteBackend) -> None:
+        is_waited_for.set()
+        real_wait(backend)
+
+    real_wait = SqliteBackend._wait_for_commit
+    monkeypatch.setattr(SqliteBackend, "_index_and_commit", interrupted)
+    monkeypatch.setattr(SqliteBackend, "_wait_for_commit", wait_for_commit)
+    with open_backend(url) as store:
+        operations = [requests.append("s", (ChatMessage.user("hi"),), None)]
+        with pytest.raises(KeyboardInterrupt):
+            store.apply(operations, lambda: None)
+        monkeypatch.undo()
+        assert contents(store, "s") == ["hi"]
+        (again,) = store.apply(operations)
+        assert again == Outcome(1, duplicate=True)
+        assert store.verify(deep=True) == []

@@ -12,8 +12,11 @@ from producer.messages import ChatMessage
 from tests.backends.stores import Clock, apply_all, found, keys, requests, say
 from worker.backends import SessionBackend, open_backend
 from worker.backends.base import finish
-from worker.backends.sqlite import detached
+from worker.backends.sqlite import cleanup, detached
+from worker.backends.sqlite.cleanup import REMOVALS_A_FILE
 from worker.backends.sqlite.merging import hold_merging
+from worker.pace import Pace
+from worker.retention import Retention
 
 
 @pytest.fixture
@@ -122,3 +125,23 @@ def test_a_session_of_more_messages_than_a_round_has_goes_too(
     connection = apsw.Connection(str(path))
     assert connection.execute("SELECT count(*) FROM messages").get == 0
     assert connection.execute("SELECT count(*) FROM sessions").get == 0
+
+
+def test_a_cap_counts_each_of_many_sessions_once(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cleanup, "Pace", lambda *_: Pace(1, most=1))  # slices within a session
+    rules = tmp_path / "retention.toml"
+    rules.write_text("[default]\nkeep_messages = 1\n")
+    message = ChatMessage.user("words")
+    with open_backend(f"sqlite://{path}") as store:
+        apply_all(
+            store,
+            [
+                requests.append(f"s{number}", (message,) * 3, None)
+                for number in range(REMOVALS_A_FILE + 20)
+            ],
+        )
+        for dry_run in (True, False):
+            report = finish(store.cleanup(Retention.load(rules, None), dry_run=dry_run))
+            assert report.capped == 2 * (REMOVALS_A_FILE + 20)

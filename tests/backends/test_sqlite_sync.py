@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,17 @@ Event = tuple[str, str, int]
 
 
 @pytest.fixture
-def events() -> Iterator[list[Event]]:
-    """Every write and sync of SQLite's, as they are made."""
+def events(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Event]]:
+    """Every write and sync of SQLite's, and every sync of ours, as they are made."""
     seen: list[Event] = []
+    real_fsync = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        real_fsync(descriptor)
+        is_log = str(Path(f"/proc/self/fd/{descriptor}").readlink()).endswith("-wal")
+        seen.append(("sync", "log" if is_log else "database", threading.get_ident()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
 
     class File(apsw.VFSFile):
         def __init__(self, name: Any, flags: list[int]) -> None:
@@ -77,11 +87,18 @@ def test_no_slice_of_a_cleanup_waits_for_the_disk_and_every_append_does(
     [lambda store: store.cleanup(1), lambda store: store.compact(0)],
     ids=["clean", "pack"],
 )
+@pytest.mark.parametrize("readers", [0, 1])
 def test_what_upkeep_reports_is_on_the_disk(
     store: SessionBackend,
+    tmp_path: Path,
     events: list[Event],
     upkeep: Callable[[SessionBackend], Slices[CleanupReport | CompactReport]],
+    readers: int,
 ) -> None:
     store.delete("s1")
-    finish(upkeep(store))
+    with ExitStack() as stack:
+        for _ in range(readers):  # then a checkpoint has nothing to do, and syncs nothing
+            reader = stack.enter_context(closing(apsw.Connection(str(tmp_path / "store.db"))))
+            reader.execute("BEGIN; SELECT count(*) FROM messages").fetchall()
+        finish(upkeep(store))
     assert [what for what, kind, _ in events if kind == "log"][-1] == "sync"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -38,6 +38,7 @@ from worker.backends.sqlite.memory import Memory
 from worker.backends.sqlite.reads import messages_after, read
 from worker.backends.sqlite.repair import repair
 from worker.backends.sqlite.schema import (
+    FULL,
     is_store_failure,
     open_database,
     store_errors,
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 
 _HOUR: Final = 3_600_000_000  # microseconds
 _MOST_KNOWN_SESSIONS: Final = 20_000
+_NORMAL: Final = 1  # of "synchronous": a commit does not wait for the disk
 
 Answers = list[Answer | OperationRefusedError]
 
@@ -70,10 +72,12 @@ class SqliteBackend(SessionBackend):
         self._clock = clock
         self._keep_edits = keep_edits
         self._lock = threading.RLock()  # one connection, and one transaction on it at a time
-        self._committer = ThreadPoolExecutor(1, thread_name_prefix="commit")
         self._database = open_database(path, read_only=read_only)
         self._connection: apsw.Connection = self._database.connection()
         register_score(self._connection)
+        self._committer = ThreadPoolExecutor(1, thread_name_prefix="commit")
+        # It starts its thread now, as a Ctrl-C while it starts one makes it start another.
+        self._committer.submit(lambda: None).result()
         self._file, self._path_text = path.stat(), str(path)
         self._log = WriteAheadLog(path, self._connection)
         self._memory: Memory | None = None
@@ -254,12 +258,12 @@ class SqliteBackend(SessionBackend):
         log; until then it costs those who wait for that commit no sync of its own.
         """
         with self._outside() as connection:
-            connection.pragma("synchronous", 1)
+            connection.pragma("synchronous", _NORMAL)
             try:
                 with self._transaction():
                     yield connection
             finally:
-                connection.pragma("synchronous", 2)
+                connection.pragma("synchronous", FULL)
 
     @contextmanager
     def _outside(self) -> Iterator[apsw.Connection]:
@@ -282,6 +286,7 @@ class SqliteBackend(SessionBackend):
                 if commits:
                     connection.execute("COMMIT")
             except BaseException:
+                self._wait_for_commit()
                 if connection.in_transaction:  # SQLite ends it by itself on some errors
                     connection.execute("ROLLBACK")
                 raise
@@ -295,10 +300,15 @@ class SqliteBackend(SessionBackend):
             return
         # Both are long calls into SQLite, during which Python can do something else.
         committing = self._committer.submit(self._index_and_commit, group)
-        try:
-            meanwhile()
-        finally:
-            committing.result()
+        meanwhile()
+        committing.result()
+
+    def _wait_for_commit(self) -> None:
+        """The connection is the thread's until it is done, whatever comes in between: a Ctrl-C."""
+        is_idle = self._committer.submit(lambda: None)
+        while not is_idle.done():
+            with suppress(BaseException):
+                wait([is_idle])
 
     def _index_and_commit(self, group: Group) -> None:
         group.flush_index()

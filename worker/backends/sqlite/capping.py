@@ -99,10 +99,12 @@ class Piece:
 
 def pieces(door: Door, row: int, info: SessionInfo, rule: Rule, pace: Pace) -> Slices[list[Piece]]:
     """What goes of a session; its tool calls have to be looked at before."""
-    known, is_known = KnownExchanges(row), False
-    while not is_known:
+    known = KnownExchanges(row)
+    while True:
         with pace.slice() as count, door() as connection:
             is_known = known.look(connection, count)
+        if is_known:
+            break
         yield
     with door() as connection:
         last_gone: Any = connection.execute(

@@ -170,7 +170,8 @@ class Cleanup:
             info = get_session(connection, found[1])
         if info is not None:
             looking = self._access.outside
-            self._chosen += yield from pieces(looking, found[0], info, rule, self._looking)
+            found_pieces = yield from pieces(looking, found[0], info, rule, self._looking)
+            self._chosen += found_pieces  # by now it may be another list
 
     def _rule(self, found: tuple[Any, ...]) -> Rule:
         return self._retention.rule_for(dict(zip(_NAMES, found, strict=True)))

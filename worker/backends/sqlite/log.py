@@ -15,6 +15,8 @@ from typing import Final
 
 import apsw
 
+from producer.errors import StoreUnavailableError
+
 CHECKPOINT_PAGES: Final = 4_000
 """From so many pages on SQLite tries after each commit: 16 MiB."""
 
@@ -54,6 +56,24 @@ class WriteAheadLog:
             return os.stat(self._path).st_size  # noqa: PTH116 - hot path
         except OSError:
             return 0
+
+
+def sync(path: Path) -> None:
+    """Wait until all of the log is on the disk; for a thread, as the disk may take long.
+
+    A checkpoint does that only if it has something to put in its place, which a reader may prevent.
+    To close the log harms no lock: SQLite has none on it.
+    """
+    try:
+        descriptor = os.open(f"{path}-wal", os.O_RDONLY)
+    except FileNotFoundError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        raise StoreUnavailableError(f"{path}-wal: {error.strerror}") from error
+    finally:
+        os.close(descriptor)
 
 
 def checkpoint(path: Path) -> None:

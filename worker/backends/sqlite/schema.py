@@ -20,6 +20,8 @@ from worker.backends.sqlite.names import create_name_index
 
 APPLICATION_ID: Final = int.from_bytes(b"BkSc", "big")
 VERSION: Final = 2
+FULL: Final = 2
+"""Of "synchronous": a commit waits for the disk."""
 
 # Whatever is wrong here is wrong with the disk or the file, not with one operation.
 _PASSING: Final = (
@@ -267,7 +269,7 @@ def _prepare(database: APSWDatabase, path: Path, read_only: bool) -> None:
     if version == 0:
         connection.pragma("auto_vacuum", 2)  # incremental; it must come before the journal mode
     connection.pragma("journal_mode", "wal")
-    connection.pragma("synchronous", 2)  # FULL: what is committed survives a power cut
+    connection.pragma("synchronous", FULL)  # what is committed survives a power cut
     connection.pragma("journal_size_limit", 64 * 1024 * 1024)
     connection.wal_autocheckpoint(CHECKPOINT_PAGES)
     while version < VERSION:

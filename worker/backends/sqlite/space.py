@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 import apsw
 
 from worker.backends.base import Slices, T
-from worker.backends.sqlite.log import checkpoint
+from worker.backends.sqlite.log import checkpoint, sync
 from worker.backends.sqlite.merging import INDEXES, configure, hold_merging
 from worker.backends.sqlite.slices import Access, Door
 from worker.pace import Pace, aside
@@ -89,6 +89,7 @@ def with_checkpoints(access: Access, slices: Slices[T]) -> Slices[T]:
             next(slices)
         except StopIteration as stop:
             yield from put_in_place()
+            yield from aside(partial(sync, access.path))
             return cast(T, stop.value)
         yield
         number += 1
