@@ -158,7 +158,7 @@ def check_limit(limit: object, most: int | None) -> int:
 def check_place(before: str | None, around: str | None) -> None:
     """A history is read before a message or around one."""
     if before is not None and around is not None:
-        raise InvalidInputError("around", "goes not with before: name one message")
+        raise InvalidInputError("around", "cannot be given together with before")
 
 
 def parse_session_filter(fields: Arguments) -> SessionFilter:

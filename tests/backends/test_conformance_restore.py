@@ -84,13 +84,18 @@ def test_a_session_without_messages_comes_back(
     assert store.session("s") == before
 
 
-def test_coming_back_twice_doubles_nothing(
-    store: SessionBackend, clock: Clock, archive: Archive
-) -> None:
+def bring_back_once(store: SessionBackend, clock: Clock, archive: Archive) -> None:
+    """A session that is both in the store and in the archive."""
     say(store, "s", "a", "b")
     clock.advance(hours=2)
     finish(store.cleanup(1, archive=archive))
     bring_back(store, archive, "s")
+
+
+def test_coming_back_twice_doubles_nothing(
+    store: SessionBackend, clock: Clock, archive: Archive
+) -> None:
+    bring_back_once(store, clock, archive)
     again = bring_back(store, archive, "s")
     assert (again.messages, again.present) == (0, 2)
     say(store, "s", "c")
@@ -153,10 +158,7 @@ def test_it_can_come_back_as_another_session_and_pinned(
 def test_messages_that_are_still_there_do_not_come_to_another_session(
     store: SessionBackend, clock: Clock, archive: Archive
 ) -> None:
-    say(store, "s", "a", "b")
-    clock.advance(hours=2)
-    finish(store.cleanup(1, archive=archive))
-    bring_back(store, archive, "s")
+    bring_back_once(store, clock, archive)
     report = bring_back(store, archive, "s", into="copy", pin=True)
     assert (report.messages, report.present) == (0, 2)
     assert keys(store) == {"s"}

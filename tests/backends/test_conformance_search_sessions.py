@@ -33,7 +33,8 @@ def trip(store: SessionBackend) -> SessionBackend:
         "naples ten thanks",
         '"flight to naples" lemons',
         "flig* lemons",
-        "fl* thank*",
+        "fli* thank*",
+        "naples recipe ten lemons thanks take",
         "naples lemons -garden",
         "naples lemons -sun",
     ],
@@ -41,6 +42,18 @@ def trip(store: SessionBackend) -> SessionBackend:
 def test_words_in_different_messages_find_their_session(trip: SessionBackend, query: str) -> None:
     assert sessions(trip, query) == ["trip"]
     assert not trip.search(query)
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["naples recipe ten lemons thanks take a", "fl* thanks", "thanks flight -s*"],
+)
+def test_too_many_words_and_short_beginnings_must_be_in_one_message(
+    trip: SessionBackend, query: str
+) -> None:
+    assert sessions(trip, query) == []
+    say(trip, "trip", "Naples by flight: a recipe, take ten lemons, thanks")
+    assert sessions(trip, query) == ["trip"]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -185,6 +186,19 @@ def test_control_characters_of_users_do_not_reach_the_terminal(
     assert not {"\x1b", "\x07", "\x9b", "\u202e"} & set(shown)
     if form and arguments[0] == "load":
         assert orjson.loads(shown)[0]["content"] == HOSTILE
+
+
+@pytest.mark.parametrize("arguments", [("load", "k"), ("search", "hello")])
+def test_control_characters_of_message_ids_do_not_reach_the_terminal(
+    settings: Settings, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    line = {"role": "user", "content": "hello", "message_id": f"{HOSTILE}\nforged"}
+    (tmp_path / "sessions").mkdir()
+    (tmp_path / "sessions/k.jsonl").write_bytes(orjson.dumps(line) + b"\n")
+    shown = done(replace(settings, store=f"jsonl://{tmp_path}/sessions"), *arguments)
+    assert "red" in shown.splitlines()[0]
+    assert not {"\x1b", "\x07", "\x9b", "\u202e"} & set(shown)
+    assert not [line for line in shown.splitlines() if line.startswith("forged")]
 
 
 def test_markup_in_user_text_is_only_text(settings: Settings, tmp_path: Path) -> None:

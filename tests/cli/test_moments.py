@@ -61,12 +61,13 @@ def test_today_and_yesterday_begin_at_midnight_here() -> None:
     assert all((each.hour, each.minute, each.second) == (0, 0, 0) for each in found)
 
 
-def test_nothing_is_before_1970() -> None:
-    assert moment("99y") == datetime(1970, 1, 1, tzinfo=UTC)
+@pytest.mark.parametrize("text", ["99y", "1000y", "3000y", "999999y"])
+def test_nothing_is_before_1970(text: str) -> None:
+    assert moment(text) == datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "soon", "2026-13", "2026-1", "30", "-1d", "0d", "30 days", "999999y", "d"]
+    "text", ["", "soon", "2026-13", "2026-1", "30", "-1d", "0d", "30 days", "d"]
 )
 def test_what_is_no_time_is_refused_with_examples(text: str) -> None:
     with pytest.raises(click.BadParameter, match=r"2026-01, .* yesterday and 30d \(ago"):

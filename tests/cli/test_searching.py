@@ -67,6 +67,10 @@ def test_words_need_no_quotes(trip: Settings) -> None:
         (("lemon*", "-limit"), True),
         (("-bus", "lemon*"), True),
         (("--", "-bus", "lemon*"), True),
+        (("lemon*", "--", "--limit"), True),
+        (("ten", "--", "--take"), False),
+        (("lemon*", "-h"), True),
+        (("naples", "-a"), False),
         (("-recipe lemon*",), True),
         (("-recipe -ten lemon*",), False),
     ],
@@ -78,13 +82,23 @@ def test_a_word_with_a_dash_is_an_exclusion_and_no_option(
 
 
 @pytest.mark.parametrize("option", ["--lemit", "--since-when", "--by-sessions"])
-def test_an_option_that_is_none_is_no_word(trip: Settings, option: str) -> None:
-    result = run(trip, "search", "lemons", option)
+@pytest.mark.parametrize("rest", [(), ("--", "ten", "--naples")])
+def test_an_option_that_is_none_is_no_word(
+    trip: Settings, option: str, rest: tuple[str, ...]
+) -> None:
+    result = run(trip, "search", "lemons", option, *rest)
     assert result.exit_code == ExitCode.USAGE
     assert option in result.stderr
 
 
-@pytest.mark.parametrize("arguments", [("-h",), ("--help",), ("lemons", "-h")])
+def test_an_options_value_may_look_like_an_option(trip: Settings) -> None:
+    assert "there is no session '-h'" in hint(trip, "lemons", "--key", "-h")
+    with open_backend(trip.store) as store:
+        store.append("-h", ChatMessage.user("lemons"))
+    assert keys(trip, "lemons", "--key", "-h") == {"-h"}
+
+
+@pytest.mark.parametrize("arguments", [("-h",), ("--help",), ("lemons", "--help")])
 def test_help_is_shown(settings: Settings, arguments: tuple[str, ...]) -> None:
     assert "Find messages, best first." in done(settings, "search", *arguments)
 
@@ -113,8 +127,12 @@ def test_a_query_is_required(settings: Settings) -> None:
         (("ten", "-take"), ("no exclusions", "ten*"), ("--by-session", "fewer")),
         (('"lemons ten"',), ("no quotes",), ("exclusions",)),
         (("ten", "--role", "user"), ("fewer filters",), ("fewer,",)),
-        (("火車票",), ("sessions --name '火車票'",), ("the beginning",)),
-        (("it's",), ("""--name 'it'"'"'s'""",), ()),
+        (("火車票",), ("sessions --name '火 車 票'",), ("the beginning", "quotes")),
+        (("it's",), ("--name 'it s'",), ("quotes",)),
+        (('-a"b"',), ("no message has this", "--name b"), ("the beginning",)),
+        (("one", "two", "three", "four", "five", "six", "seven"), ("fewer",), ("--by-session",)),
+        (("x*", "lemonade"), ("fewer",), ("--by-session",)),
+        (("x*", "lemonade", "--by-session"), ("no message has all",), ("no session has",)),
         (("-bus",), ("exclusions alone find nothing",), ("try",)),
         (("",), ("no word to look for",), ("try",)),
         (("*",), ("no word to look for",), ("try",)),
@@ -130,6 +148,21 @@ def test_a_search_that_finds_nothing_says_what_to_try(
     line = hint(trip, *arguments)
     assert [part for part in expected if part not in line] == []
     assert [part for part in left_out if part in line] == []
+
+
+def test_after_the_last_hit_there_are_no_more(trip: Settings) -> None:
+    page = document(trip, "search", "lemon*", "--limit", "1")
+    listed = document(trip, "sessions", "--limit", "1")
+    with open_backend(trip.store) as store:
+        store.delete("trip")
+        store.delete("other")
+    more = "backscroll: there are no more"
+    assert said(trip, "lemon*", "--limit", "1", "--cursor", page["cursor"])[1:] == [
+        "backscroll: found 0 messages",
+        more,
+    ]
+    result = run(trip, "sessions", "--limit", "1", "--cursor", listed["cursor"])
+    assert result.stderr.splitlines()[1:] == [more]
 
 
 def test_what_it_suggests_finds_it(trip: Settings) -> None:
@@ -167,4 +200,5 @@ def test_a_message_that_is_not_there_has_nothing_around_it(trip: Settings) -> No
     result = run(trip, "load", "trip", "--around", "unknown")
     assert (result.exit_code, "unknown" in result.stderr) == (ExitCode.REFUSED, True)
     result = run(trip, "load", "trip", "--around", "a", "--before", "b")
-    assert (result.exit_code, "around" in result.stderr) == (ExitCode.USAGE, True)
+    told = "around: cannot be given together with before"
+    assert (result.exit_code, told in result.stderr) == (ExitCode.USAGE, True)

@@ -13,6 +13,10 @@ MAX_TOKENS: Final = 32
 MAX_PREFIXES: Final = 4
 """What a query may have. FTS5 goes through the rows of each of its tokens, be there a thousand."""
 
+MAX_SPREAD_TERMS: Final = 6
+MIN_SPREAD_PREFIX: Final = 3
+"""What may be looked for in different messages, as each term is then looked for by itself."""
+
 # BM25's usual constants, and what it takes for a message of middling length.
 _SATURATION: Final = 1.2
 _LENGTH_SHARE: Final = 0.75
@@ -66,6 +70,13 @@ class Query:
     def prefixes(self) -> frozenset[str]:
         """The beginnings of words that the query has."""
         return frozenset(term.prefix for term in self.wanted + self.unwanted) - {""}
+
+    @property
+    def may_spread(self) -> bool:
+        """Whether sessions are found, too, that have the wanted terms in different messages."""
+        return 1 < len(self.wanted) <= MAX_SPREAD_TERMS and all(
+            len(prefix) >= MIN_SPREAD_PREFIX for prefix in self.prefixes
+        )
 
     def without(self, prefixes: Collection[str]) -> Query:
         """The query without these beginnings of words; it finds at least all that this one does."""

@@ -47,7 +47,10 @@ def _moment(text: str) -> datetime:
     if (days := _DAYS_AGO.get(text.lower())) is not None:
         return datetime.combine(now.date() - timedelta(days), time.min).astimezone()
     if (micros := duration_micros(text)) is not None:
-        return max(now - timedelta(microseconds=micros), _EARLIEST)
+        try:
+            return max(now - timedelta(microseconds=micros), _EARLIEST)
+        except OverflowError:
+            return _EARLIEST
     if _MONTH.fullmatch(text):
         text += "-01"
     return datetime.fromisoformat(text).astimezone()

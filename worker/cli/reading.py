@@ -108,7 +108,7 @@ def sessions(
         print_json(page)
         return
     if not page.sessions:
-        note("no session fits")
+        note("no session fits" if cursor is None else "there are no more")
         return
     show_table(
         ("session", "name", "messages", "last activity", ""),
@@ -128,7 +128,7 @@ def _show_message(out: Console, message: ChatMessage) -> None:
     out.print(
         role,
         Text(local_time(message.created_at), style="dim"),
-        Text(message.message_id or "", style="dim"),
+        Text(one_line(message.message_id or ""), style="dim"),
         soft_wrap=True,
     )
     for line in printable(message.content).split("\n"):

@@ -12,7 +12,6 @@ from rich.text import Text
 from producer import Producer, SearchFilter, SearchHit
 from worker.backends import SessionBackend
 from worker.backends.query import Query
-from worker.backends.text import tokens
 from worker.cli.access import open_reader
 from worker.cli.moments import SINCE_HELP, UNTIL_HELP, Moment
 from worker.cli.output import (
@@ -33,9 +32,11 @@ class QueryCommand(click.Command):
     """A command whose arguments may begin with a dash: -word is an exclusion, and no option."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As click's. What begins with two dashes is an option, or a slip of the pen."""
-        rest = super().parse_args(ctx, ["--help" if arg == "-h" else arg for arg in args])
-        for word in ctx.params.get("words", ()):
+        """As click's. What begins with two dashes, before --, is an option or a slip of the pen."""
+        after = len(args) - args.index("--") - 1 if "--" in args else 0
+        rest = super().parse_args(ctx, ["--help"] if args == ["-h"] else args)
+        words = ctx.params.get("words", ())
+        for word in words[: len(words) - after]:
             if word.startswith("--"):
                 raise click.NoSuchOption(word, ctx=ctx)
         return rest
@@ -88,7 +89,11 @@ def search(
         page = reader.search(
             query, SearchFilter(**where), limit=limit, by_session=by_session, cursor=cursor
         )
-        advice = "" if page or as_json else _advice(reader, query, where, by_session)
+        advice = ""
+        if cursor is not None and not page:
+            advice = "there are no more"
+        elif not (page or as_json):
+            advice = _advice(reader, query, where, by_session)
     if as_json:
         print_json(page)
         return
@@ -109,7 +114,8 @@ COMMANDS = (search,)
 
 
 def _show_hit(out: Console, hit: SearchHit) -> None:
-    facts = (local_time(hit.message.created_at), hit.message.message_id or "", _matches(hit))
+    message_id = one_line(hit.message.message_id or "")
+    facts = (local_time(hit.message.created_at), message_id, _matches(hit))
     out.print(
         Text(one_line(hit.key), style="bold"),
         Text(one_line(hit.message.role), style="cyan"),
@@ -151,8 +157,12 @@ def _advice(
 
 def _other_words(typed: str, query: Query, *, by_session: bool, is_filtered: bool) -> str:
     is_one = len(query.wanted) == 1
-    words = [word.strip('"') for word in typed.split() if not word.startswith("-")]
-    whole = [word for word in words if len(tokens(word)) == 1 < len(word) and word[-1] != "*"]
+    words = [" ".join(term.tokens) for term in query.wanted]
+    whole = [
+        word
+        for word, term in zip(words, query.wanted, strict=True)
+        if len(term.tokens) == 1 < len(word) and not term.is_prefix
+    ]
     ways = [] if is_one else ["fewer"]
     if '"' in typed:
         ways.append("no quotes")
@@ -161,14 +171,15 @@ def _other_words(typed: str, query: Query, *, by_session: bool, is_filtered: boo
     if whole:
         longest = max(whole, key=len)
         ways.append(f"the beginning of one ({longest[: max(3, len(longest) - 2)]}*)")
-    if not (is_one or by_session):
+    if query.may_spread and not by_session:
         ways.append("--by-session (they may be in different messages)")
     if is_filtered:
         ways.append("fewer filters")
-    name = shlex.quote(max(words, key=len).strip("*"))
+    name = shlex.quote(max(words, key=len))
     ways.append(f"the session's name (backscroll sessions --name {name})")
     what = "this" if is_one else "all of these words"
-    return f"no {'session' if by_session else 'message'} has {what}: try {_listed(ways)}"
+    where = "session" if by_session and query.may_spread else "message"
+    return f"no {where} has {what}: try {_listed(ways)}"
 
 
 def _listed(ways: list[str]) -> str:

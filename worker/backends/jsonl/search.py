@@ -139,7 +139,7 @@ def _best_of_sessions(
         if hits:
             best = max(hits, key=_place)
             yield best._replace(hit=replace(best.hit, session_matches=len(hits)))
-        elif len(newest_of_terms) == len(query.wanted):
+        elif query.may_spread and len(newest_of_terms) == len(query.wanted):
             spread.append(newest_of_terms)
     rarest = min(range(len(query.wanted)), key=frequencies.__getitem__)
     for newest_of_terms in spread:

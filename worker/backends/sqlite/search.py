@@ -137,12 +137,14 @@ class _Finder:
                 if after is None or hit[:2] < (after.score, after.row):
                     yield _Place(newest, window.top, window.is_read, hit.score, hit.row)
             after = None
-        if self._by_session and len(self._query.wanted) > 1:
+        if self._by_session and self._query.may_spread:
             for hit in self._spread(newest, newest + 1 if after is None else after.row):
                 yield _Place(newest, 0, False, hit.score, hit.row)
 
-    def count(self, sessions: Iterable[int], newest: int, above: int = 0) -> dict[int, int]:
+    def count(self, sessions: Collection[int], newest: int, above: int = 0) -> dict[int, int]:
         """How many messages of each session match, from row `newest` back to before `above`."""
+        if not sessions:
+            return {}
         rows = self._scope.of_sessions(sessions).select(
             self._connection,
             "m.session_id, count(*)",
@@ -165,15 +167,18 @@ class _Finder:
         Of another term with less than a window of messages, all sessions are looked up. For those
         with more, the newest sessions that are left are looked through, some at a time.
         """
-        parts = [
-            _Finder(self._connection, self._query.only(term), self._scope, by_session=True)
-            for term in self._query.wanted
-        ]
-        sizes = [(part._size(newest), part) for part in parts]
+        sizes: list[tuple[int, _Finder]] = []
+        for term in self._query.wanted:
+            only = self._query.only(term)
+            part = _Finder(self._connection, only, self._scope, by_session=True)
+            size = part._size(newest)
+            if not size:
+                return
+            sizes.append((size, part))
         (_, rarest), *others = sorted(sizes, key=lambda each: each[0])
         left = _first_of_sessions(rarest._match(newest).hits)
         for size, part in others:
-            if size < RANKED:
+            if left and size < RANKED:
                 having = part._sessions(newest)
                 left = {session: hit for session, hit in left.items() if session in having}
         common = [part for size, part in others if size == RANKED]
