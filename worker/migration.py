@@ -11,10 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import track
-from rich.text import Text
-
 from producer.errors import InvalidInputError, OperationRefusedError, StoreUnavailableError
 from producer.ids import derived_op_id
 from worker.backends import SessionBackend, open_backend, store_lock
@@ -24,7 +20,6 @@ from worker.backends.jsonl.journal import journals
 from worker.backends.jsonl.names import SessionNames
 from worker.backends.jsonl.reader import SessionFile, read_session_file
 from worker.intake.store import Groups, take_in, writing
-from worker.settings import Settings
 
 MIGRATED_SUFFIX = ".migrated"
 
@@ -67,31 +62,6 @@ def migrate(
         for group in groups:
             _migrate_files(group, backend, report, groups.prepare)
     return report
-
-
-def run_migrate(directory: Path, settings: Settings, console: Console) -> bool:
-    """`migrate` with a progress bar and a summary; whether no file was refused."""
-
-    def with_bar(paths: list[Path]) -> Iterable[Path]:
-        return track(paths, "migrating", console=console, transient=True)
-
-    report = migrate(directory, settings.store, with_bar)
-    sessions = "session" if report.sessions == 1 else "sessions"
-    messages = "message" if report.messages == 1 else "messages"
-    console.print(
-        f"migrated {report.sessions:,} {sessions} with {report.messages:,} {messages}",
-        highlight=False,
-    )
-    for line in report.corrupt_lines:
-        console.print(Text(f"left out, not a message: {line}", style="yellow"), soft_wrap=True)
-    for line in report.refused:
-        console.print(Text(f"refused: {line}", style="red"), soft_wrap=True)
-    database = directory / "sessions.db"
-    if database.exists():
-        console.print(
-            Text(f"{database} is not looked at: 'backscroll import' takes it over"), soft_wrap=True
-        )
-    return not report.refused
 
 
 def _finish_journal(directory: Path) -> None:

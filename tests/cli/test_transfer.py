@@ -188,3 +188,38 @@ def test_edits_are_kept_and_come_through_the_queue(
         (told,) = document(settings, "load", "k", "--edits")
         assert told["edits"][0]["content"] == "a\x1b[2J"
         assert "a␛" not in done(settings, "load", "k")
+
+
+@pytest.fixture
+def old_sessions(tmp_path: Path) -> Path:
+    """What the original left: a session, one with a torn line, its database, and another's file."""
+    directory = tmp_path / "old"
+    directory.mkdir()
+    line = b'{"role":"user","content":"hi"}\n'
+    (directory / "a.jsonl").write_bytes(line)
+    (directory / "b.jsonl").write_bytes(line + b'{"role":"us')
+    (directory / "no key\x1b[2J\n.jsonl").write_bytes(line)
+    (directory / "sessions.db").touch()
+    return directory
+
+
+def test_a_migration_says_what_it_took_and_what_it_left(
+    settings: Settings, old_sessions: Path
+) -> None:
+    result = run(settings, "migrate", str(old_sessions))
+    assert result.exit_code == ExitCode.FAILED
+    assert result.stdout == "migrated 2 sessions with 2 messages\n"
+    torn, refused, database = result.stderr.splitlines()
+    assert torn == f"backscroll: left out, not a message: {old_sessions}/b.jsonl:2"
+    assert "refused: " in refused
+    assert "\x1b" not in refused
+    assert "sessions.db is not looked at" in database
+    assert "migrated 0 sessions" in run(settings, "migrate", str(old_sessions)).stdout
+
+
+def test_a_migration_can_be_read_by_a_program(settings: Settings, old_sessions: Path) -> None:
+    (old_sessions / "no key\x1b[2J\n.jsonl").unlink()
+    assert document(settings, "migrate", str(old_sessions)) == {
+        "sessions": 2, "messages": 2, "refused": [],
+        "corrupt_lines": [f"{old_sessions}/b.jsonl:2"],
+    }  # fmt: skip

@@ -1,17 +1,18 @@
-"""The command that takes sessions in: import."""
+"""The commands that take sessions in: import, migrate."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import Progress, track
 
+from worker import migration
 from worker.cli.exit_codes import ExitCode
-from worker.cli.output import console, json_option, note, print_json, table
+from worker.cli.output import console, counted, json_option, note, print_json, table
 from worker.intake.files import ImportReport, Observe, import_files
 from worker.intake.source import Advance, Total
 from worker.settings import Settings
@@ -57,7 +58,44 @@ def import_(
         raise click.exceptions.Exit(ExitCode.FAILED)
 
 
-COMMANDS = (import_,)
+@click.command()
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@json_option
+@click.pass_obj
+def migrate(settings: Settings, directory: Path, as_json: bool) -> None:
+    """Take over the JSONL sessions in DIR.
+
+    Stop the worker first. It is safe to run again after a crash: no message is stored twice.
+
+    \b
+    Example:
+      backscroll migrate ./old-sessions
+    """
+
+    errors = Console(stderr=True)
+
+    def with_bar(paths: list[Path]) -> Iterable[Path]:
+        if not errors.is_terminal:
+            return paths
+        return track(paths, "migrating", console=errors, transient=True)
+
+    report = migration.migrate(directory, settings.store, with_bar)
+    if as_json:
+        print_json(report)
+    else:
+        sessions = counted(report.sessions, "session")
+        click.echo(f"migrated {sessions} with {counted(report.messages, 'message')}")
+        for line in report.corrupt_lines:
+            note(f"left out, not a message: {line}")
+        for line in report.refused:
+            note(f"refused: {line}")
+    if (directory / "sessions.db").exists():
+        note(f"{directory / 'sessions.db'} is not looked at: 'backscroll import' takes it over")
+    if report.refused:
+        raise click.exceptions.Exit(ExitCode.FAILED)
+
+
+COMMANDS = (import_, migrate)
 
 
 def _show(report: ImportReport) -> None:

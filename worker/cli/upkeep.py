@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TypeVar
 
 import click
@@ -11,7 +10,6 @@ from rich.console import Console
 
 from producer import Producer
 from worker.cli.access import open_producer
-from worker.cli.exit_codes import ExitCode
 from worker.cli.output import counted, json_option, print_json, size
 from worker.settings import Settings
 
@@ -47,25 +45,7 @@ def compact(settings: Settings, timeout_seconds: float, as_json: bool) -> None:
     )
 
 
-@click.command()
-@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
-@click.pass_obj
-def migrate(settings: Settings, directory: Path) -> None:
-    """Take over the JSONL sessions in DIR.
-
-    Stop the worker first. It is safe to run again after a crash: no message is stored twice.
-
-    \b
-    Example:
-      backscroll migrate ./old-sessions
-    """
-    from worker.migration import run_migrate  # noqa: PLC0415 - no other command needs it
-
-    if not run_migrate(directory, settings, Console()):
-        raise click.exceptions.Exit(ExitCode.FAILED)
-
-
-COMMANDS = (compact, migrate)
+COMMANDS = (compact,)
 
 
 def ask_worker(
