@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -15,7 +16,7 @@ from producer.operations import Append, Compact, Describe, Erase
 from tests.backends.stores import Clock, apply_all, contents, keys
 from worker.archive import Archive
 from worker.backends import SessionBackend, open_backend
-from worker.backends.base import finish
+from worker.backends.base import Slices, finish
 from worker.jobs import upkeep_slices
 from worker.retention import Retention, Rule
 from worker.settings import Settings
@@ -64,8 +65,11 @@ class Shop:
         return receipt
 
     def compact(self, client: redis.Redis) -> None:
+        finish(self.compaction(client))
+
+    def compaction(self, client: redis.Redis) -> Slices[Any]:
         operation = Compact(self.new_id(), self.clock())
-        finish(upkeep_slices(self.backend, self._settings, operation, client))
+        return upkeep_slices(self.backend, self._settings, operation, client)
 
     @property
     def archived(self) -> list[str]:
@@ -179,3 +183,112 @@ def test_a_compaction_reads_no_archive_while_nothing_was_erased(
     (file,) = shop.archive.files()
     file.data.write_bytes(b"damaged")
     shop.compact(client)
+
+
+@pytest.mark.parametrize("subject", [{"key": "zebra"}, {"sender": "eve"}])
+@pytest.mark.parametrize("is_ahead_while_erasing", [True, False])
+def test_what_is_said_after_an_erasure_stays_in_the_archive_though_a_clock_was_ahead(
+    shop: Shop, client: redis.Redis, subject: dict[str, str], is_ahead_while_erasing: bool
+) -> None:
+    shop.tell_sender("zebra", "eve")
+    shop.say("zebra", "old 1", "old 2")
+    shop.cap()
+    operation = Erase(shop.new_id(), shop.clock(), **subject)
+    shop.clock.advance(hours=5)
+    if is_ahead_while_erasing:
+        shop.erase(operation, client)
+    else:
+        shop.say("other", "x")
+    shop.clock.advance(hours=-5)
+    if not is_ahead_while_erasing:
+        shop.erase(operation, client)
+    assert shop.archived == []
+    shop.say("zebra", "new 1", "new 2")
+    shop.tell_sender("zebra", "eve")
+    shop.cap()
+    shop.compact(client)
+    shop.erase(Erase(shop.new_id(), shop.clock(), key="nobody"), client)
+    assert shop.archived == ["new 1"]
+
+
+def test_an_erasure_run_again_spares_what_was_said_afterwards_though_a_clock_was_ahead_before(
+    shop: Shop, client: redis.Redis
+) -> None:
+    shop.clock.advance(hours=5)
+    shop.say("other", "x")
+    shop.clock.advance(hours=-5)
+    shop.say("zebra", "old 1", "old 2")
+    shop.cap()
+    operation = Erase(shop.new_id(), shop.clock(), "zebra")
+    assert shop.erase(operation, client).archived == 1
+    shop.say("zebra", "new 1", "new 2")
+    shop.cap()
+    assert shop.erase(operation, client).archived == 0
+    assert shop.archived == ["new 1"]
+
+
+def test_what_began_and_was_archived_by_a_clock_that_was_ahead_goes_by_its_date(
+    shop: Shop, client: redis.Redis
+) -> None:
+    asked_at = shop.clock()
+    shop.clock.advance(hours=3)
+    apply_all(shop.backend, [Append(shop.new_id(), asked_at, "zebra", (ChatMessage.user("old"),))])
+    shop.archive_all()
+    shop.clock.advance(hours=-4)
+    assert shop.erase(Erase(shop.new_id(), shop.clock(), "zebra"), client).archived == 1
+    assert shop.archived == []
+
+
+def test_a_late_description_takes_of_a_piece_only_what_came_before_the_erasure(
+    shop: Shop, client: redis.Redis
+) -> None:
+    shop.say("zebra", "old 1", "old 2")
+    operation = Erase(shop.new_id(), shop.clock(), sender="eve")
+    shop.clock.advance(hours=5)  # wrong for the moment
+    shop.erase(operation, client)
+    shop.clock.advance(hours=-5)
+    shop.say("zebra", "new 1", "new 2")
+    shop.cap()
+    assert shop.archived == ["old 1", "old 2", "new 1"]
+    shop.tell_sender("zebra", "eve", operation.at)
+    shop.compact(client)
+    assert shop.archived == ["new 1"]
+    assert shop.archive.verify() == []
+
+
+def test_a_compaction_that_is_killed_forgets_no_erasure_that_the_archive_still_waits_for(
+    shop: Shop, client: redis.Redis
+) -> None:
+    shop.say("zebra", "quagga")
+    shop.archive_all()
+    spooled_at = shop.clock()
+    shop.clock.advance(seconds=1)
+    shop.erase(Erase(shop.new_id(), shop.clock(), sender="eve"), client)
+    shop.tell_sender("zebra", "eve", spooled_at)
+    shop.clock.advance(hours=10_000)
+    killed = shop.compaction(client)
+    while shop.backend.tombstones().items():
+        next(killed)
+    killed.close()
+    shop.compact(client)
+    assert shop.archived == []
+
+
+def test_a_damaged_archive_file_is_told_of_and_does_not_keep_a_compaction_from_its_work(
+    shop: Shop, client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop.say("zebra", "quagga")
+    shop.archive_all()
+    spooled_at = shop.clock()
+    shop.clock.advance(seconds=1)
+    shop.erase(Erase(shop.new_id(), shop.clock(), sender="eve"), client)
+    shop.tell_sender("zebra", "eve", spooled_at)
+    (file,) = shop.archive.files()
+    manifest = file.manifest.read_bytes()
+    file.manifest.write_bytes(b"garbage")
+    assert finish(shop.compaction(client)).op_ids_purged == 0
+    assert f"{file.manifest} is damaged" in caplog.text
+    file.manifest.write_bytes(manifest)
+    assert shop.archived == ["quagga"]
+    shop.compact(client)
+    assert shop.archived == []

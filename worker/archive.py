@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from producer.ids import new_op_id
+from producer.messages import ChatMessage, to_micros
 from worker.archive_disk import TEMPORARY, ArchiveError, reporting
 from worker.archive_file import (
     DATA_SUFFIX,
@@ -32,6 +33,11 @@ _STAMP: Final = re.compile(r"[0-9]{8}T[0-9]{6}Z")
 _STAMP_FORMAT: Final = "%Y%m%dT%H%M%SZ"
 
 Matches = Callable[[ArchivedSession], bool]
+Until = Callable[[ArchivedSession], int]
+"""Until when what a piece says is to go, by the dates of its messages: microseconds."""
+
+NOTHING: Final = -1
+ALL: Final = 2**63 - 1
 
 
 @dataclass(slots=True)
@@ -107,19 +113,22 @@ class Archive:
         Each file is replaced as a whole, durably. A damaged file raises `ArchiveError` when all
         others have been dealt with. Doing it again after a crash or an error finishes the work.
         """
-        return finish(self.erase_slices(matches))
+        return finish(self.erase_slices(lambda session: ALL if matches(session) else NOTHING))
 
     def erase_slices(
-        self, matches: Matches, may_match: Callable[[str], bool] | None = None
+        self, until: Until, may_match: Callable[[str], bool] | None = None
     ) -> Slices[ArchiveErased]:
-        """As `erase`, a slice at a time, and only of files with a key that `may_match`, if told."""
+        """As `erase`, a slice at a time, and only of files with a key that `may_match`, if told.
+
+        A piece of which some messages are later stays with these alone.
+        """
         self.sweep()
         erased, failures, clock = ArchiveErased(), list[ArchiveError](), SliceClock()
         for file in self.files():
             clock.begin()
             try:
                 if may_match is None or any(map(may_match, file.load_manifest().keys)):
-                    yield from _erase_from(file, matches, erased, clock)
+                    yield from _erase_from(file, until, erased, clock)
             except ArchiveError as error:
                 failures.append(error)
             yield
@@ -130,7 +139,11 @@ class Archive:
     def drop_slices(self, file: ArchiveFile, places: Container[int]) -> Slices[None]:
         """Take sessions out of a file again, by their places in it."""
         counted = itertools.count()
-        yield from _rewrite(file, lambda _: next(counted) in places, ArchiveErased(), SliceClock())
+
+        def until(_: ArchivedSession) -> int:
+            return ALL if next(counted) in places else NOTHING
+
+        yield from _rewrite(file, until, ArchiveErased(), SliceClock())
 
     def _names(self) -> set[str]:
         names = set[str]()
@@ -164,34 +177,38 @@ def _recounted(file: ArchiveFile) -> Manifest:
 
 
 def _erase_from(
-    file: ArchiveFile, matches: Matches, erased: ArchiveErased, clock: SliceClock
+    file: ArchiveFile, until: Until, erased: ArchiveErased, clock: SliceClock
 ) -> Slices[None]:
     file.check()
     is_hit = False
     for session, _, message in file.lines():
-        is_hit = is_hit or (message is None and matches(session))
+        is_hit = is_hit or (message is None and until(session) != NOTHING)
         if clock.is_over:
             yield
             clock.begin()
     if is_hit:
-        yield from _rewrite(file, matches, erased, clock)
+        yield from _rewrite(file, until, erased, clock)
     else:
         file.settle()  # a rewrite that was killed may have left what was erased in the manifest
 
 
 def _rewrite(
-    file: ArchiveFile, matches: Matches, erased: ArchiveErased, clock: SliceClock
+    file: ArchiveFile, until: Until, erased: ArchiveErased, clock: SliceClock
 ) -> Slices[None]:
     writer, gone = ArchiveWriter(file), ArchiveErased()
     try:
-        is_kept = True
+        last, is_begun = NOTHING, True
         for session, line, message in file.lines():
             if message is None:
-                is_kept = not matches(session)
-                if is_kept:
-                    writer.begin(session)
-                else:
-                    gone.sessions += 1
+                last, is_begun = until(session), False
+                gone.sessions += 1
+            is_kept = last < (0 if message is None else _sent_at(message))
+            if is_kept and not is_begun:  # nothing is said of a piece that has nothing left
+                writer.begin(session)
+                is_begun = True
+                gone.sessions -= 1
+            if message is None:
+                pass
             elif is_kept:
                 writer.copy(line, message)
             else:
@@ -208,3 +225,7 @@ def _rewrite(
     erased.sessions += gone.sessions
     erased.messages += gone.messages
     erased.message_ids += gone.message_ids
+
+
+def _sent_at(message: ChatMessage) -> int:
+    return 0 if message.created_at is None else to_micros(message.created_at)

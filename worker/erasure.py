@@ -23,9 +23,8 @@ from producer.arguments import SUBJECTS
 from producer.codec import decode, payload_json
 from producer.enqueue import parse_result
 from producer.errors import BackscrollError, MalformedJobError
-from producer.messages import to_micros
 from producer.operations import Erase, Operation
-from worker.archive import Archive, ArchiveErased
+from worker.archive import ALL, NOTHING, Archive, ArchiveErased
 from worker.archive_file import ArchivedSession
 from worker.backends import SessionBackend
 from worker.backends.base import Slices
@@ -46,7 +45,7 @@ def erase(
     tombstones = backend.tombstones()
     archived = 0
     if archive is not None:
-        erased = yield from archive.erase_slices(partial(_is_meant, operation, tombstones))
+        erased = yield from archive.erase_slices(partial(_until, operation, tombstones))
         archived = erased.sessions
     failed = yield from _erase_jobs(connection, queue, _Traces(operation, tombstones))
     return replace(receipt, archived=archived, failed_jobs=failed)
@@ -56,30 +55,39 @@ def erase_late(archive: Archive, tombstones: Tombstones) -> Slices[ArchiveErased
     """Erase from the archive what only a description that came late told to be of the erased."""
 
     def is_session_erased(key: str) -> bool:
-        return tombstones.noted("key", key) >= 0
+        return tombstones.moment("key", key) >= 0
 
-    return archive.erase_slices(partial(is_erased, tombstones), is_session_erased)
+    return archive.erase_slices(partial(_erased_until, tombstones), is_session_erased)
 
 
 def is_erased(tombstones: Tombstones, session: ArchivedSession) -> bool:
     """Whether it was archived before an erasure that is about it began."""
-    values = ((name, getattr(session.info, name)) for name in SUBJECTS)
-    return any(
-        value is not None and tombstones.noted(name, value) >= session.removed_at
-        for name, value in values
-    )
+    return _erased_until(tombstones, session) != NOTHING
 
 
-def _is_meant(operation: Erase, tombstones: Tombstones, session: ArchivedSession) -> bool:
-    """Whether the erasure takes an archived session: not one that began after it.
+def _erased_until(tombstones: Tombstones, session: ArchivedSession) -> int:
+    """Until when what it says was erased, by the dates of its messages, as in the store itself.
 
-    One that a clock says was archived afterwards may not have been: the clock may have been wrong.
+    Nothing of it is when it was archived later: both clocks have to be wrong to lose something.
     """
-    name, value = operation.subject
-    began = to_micros(session.info.created_at)
-    return is_erased(tombstones, session) or (
-        getattr(session.info, name) == value and tombstones.noted(name, value) >= began
+    values = ((name, getattr(session.info, name)) for name in SUBJECTS)
+    found = (tombstones.of(name, value) for name, value in values if value is not None)
+    return max(
+        (each.erased_at for each in found if each.noted_at >= session.removed_at), default=NOTHING
     )
+
+
+def _until(operation: Erase, tombstones: Tombstones, session: ArchivedSession) -> int:
+    """Until when an erasure takes what an archived session says.
+
+    What was archived before it began goes whatever its date; what a clock says was archived later
+    may not have been, as the clock may have been wrong, and is judged by its date.
+    """
+    (name, value), info = operation.subject, session.info
+    until, own = _erased_until(tombstones, session), tombstones.of(name, value)
+    if getattr(info, name) == value or tombstones.of("key", info.key) == own:
+        return ALL if own.noted_at >= session.removed_at else max(until, own.erased_at)
+    return until
 
 
 class _Traces:

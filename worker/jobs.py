@@ -8,6 +8,7 @@ hold for it too.
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -19,12 +20,15 @@ from producer.codec import parse_call
 from producer.errors import OperationRefusedError
 from producer.operations import Cleanup, Compact, Erase, Operation, Restore, Upkeep
 from worker.archive import Archive
+from worker.archive_disk import ArchiveError
 from worker.backends import SessionBackend, open_backend, store_lock
 from worker.backends.base import Slices, finish
 from worker.erasure import erase as erase_everywhere
 from worker.erasure import erase_late
 from worker.restore import restore as restore_session
 from worker.settings import Settings
+
+log = logging.getLogger("backscroll.worker")
 
 
 def upkeep_slices(
@@ -60,11 +64,13 @@ def _cleanup(
 def _compact(
     backend: SessionBackend, settings: Settings, archive: Archive | None
 ) -> Slices[CompactReport]:
-    tombstones = backend.tombstones()  # of which the oldest are about to be forgotten
-    report = yield from backend.compact(settings.op_ids_hours)
+    tombstones = backend.tombstones()
     if archive is not None and tombstones.items():
-        yield from erase_late(archive, tombstones)
-    return report
+        try:  # first, as the oldest of them are about to be forgotten
+            yield from erase_late(archive, tombstones)
+        except ArchiveError as error:
+            log.error("%s; what was erased of it stays there until a compaction can read it", error)
+    return (yield from backend.compact(settings.op_ids_hours))
 
 
 @functools.cache

@@ -167,6 +167,44 @@ def test_an_operation_that_is_bad_in_a_way_nobody_foresaw_harms_no_neighbour(
     assert not store.exists("odd")
 
 
+class _Breaking(Mapping[str, str | bool | None]):
+    """Attributes that can be read so many times (as when they are checked), and then raise."""
+
+    def __init__(self, reads: int) -> None:
+        self._reads = reads
+
+    def __getitem__(self, name: str) -> str:
+        self._reads -= 1
+        if self._reads < 0:
+            raise RuntimeError(name)
+        return "a name"
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(["name"])
+
+    def __len__(self) -> int:
+        return 1
+
+
+@pytest.mark.parametrize("reads", [0, 1, 2])
+def test_an_operation_that_breaks_down_half_way_is_written_whole_or_not_at_all(
+    open_store: Open, reads: int
+) -> None:
+    store = open_store()
+    one, two = (requests.append("s", (ChatMessage.user(text),), None) for text in "ab")
+    message = ChatMessage("user", "c", message_id="m1", created_at=from_micros(one.at))
+    bad = ImportSession("bad", one.at, "odd", (message,), _Breaking(reads), one.at, one.at)
+    answers = store.apply([one, bad, two])
+    is_refused = isinstance(answers[1], OperationRefusedError)
+    assert is_refused or reads > 0
+    store.close()
+    store = open_store()
+    assert contents(store, "s") == ["a", "b"]
+    assert store.exists("odd") is not is_refused
+    assert contents(store, "odd") == ([] if is_refused else ["c"])
+    assert [outcome.duplicate for outcome in apply_all(store, [one, two])] == [True, True]
+
+
 def test_load_gives_the_newest_in_order(store: SessionBackend) -> None:
     say(store, "s", *"abcdef")
     assert [message.content for message in store.load("s", limit=2)] == ["e", "f"]

@@ -86,6 +86,20 @@ def test_a_session_of_the_future_lets_the_others_and_their_op_ids_live(
         assert finish(store.compact(1)).op_ids_purged > 0
 
 
+def test_a_session_imported_with_a_time_of_the_future_keeps_no_session_for_ever(
+    open_store: Open, clock: Clock
+) -> None:
+    future = clock.now + 50 * 8_760 * HOUR
+    with open_store() as store:
+        odd = ImportSession(new_op_id(), clock.now, "odd", (), {}, future, future)
+        apply_all(store, [odd])
+    store = open_store()
+    say(store, "s", "a")
+    clock.advance(hours=5)
+    assert finish(store.cleanup(4)).sessions == 2
+    assert keys(store) == set()
+
+
 def test_a_clock_that_was_ahead_for_a_while_deletes_nothing(open_store: Open, clock: Clock) -> None:
     with open_store() as store:
         say(store, "a", "before")

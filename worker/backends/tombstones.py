@@ -17,7 +17,8 @@ from producer.operations import Describe, Erase, Operation
 class Tombstone(NamedTuple):
     """That something was erased: until when, by the clock of who asked, and when that was noted.
 
-    Both are microseconds. What the store itself has times of is compared with the second, its own.
+    Both are microseconds. What was archived is compared with the second, which is the worker's: a
+    clock that may have been wrong, so that alone it tells only the erasure itself what to take.
     """
 
     erased_at: int
@@ -76,7 +77,7 @@ class Tombstones:
         if not isinstance(operation, Describe):
             return None
         found = [
-            self._find(name, value)
+            self.of(name, value)
             for name in ("sender", "room")
             if isinstance(value := operation.attributes.get(name), str)
         ]
@@ -85,11 +86,8 @@ class Tombstones:
 
     def moment(self, subject: str, value: str) -> int:
         """Until when it was erased; before all time if it was not."""
-        return self._find(subject, value).erased_at
+        return self.of(subject, value).erased_at
 
-    def noted(self, subject: str, value: str) -> int:
-        """When its erasure began, by the store's clock; before all time if none did."""
-        return self._find(subject, value).noted_at
-
-    def _find(self, subject: str, value: str) -> Tombstone:
+    def of(self, subject: str, value: str) -> Tombstone:
+        """That of a session, a sender or a room; one of before all time if there is none."""
         return self._by_digest.get(digest(subject, value), _NONE)

@@ -53,6 +53,10 @@ _HOUR: Final = 3_600_000_000  # microseconds
 Answers = list[Answer | OperationRefusedError]
 
 
+class _BrokenDownError(Exception):
+    """An operation is bad in a way nobody foresaw, and may have changed half of what it was to."""
+
+
 class JsonlBackend(SessionBackend):
     """Sessions as files in one directory; see `open_backend`."""
 
@@ -77,8 +81,11 @@ class JsonlBackend(SessionBackend):
     def apply(
         self, operations: Sequence[Operation], meanwhile: Callable[[], None] | None = None
     ) -> Answers:
-        with self._group(meanwhile) as group:
-            return [self._carry_out(group, operation) for operation in operations]
+        try:
+            with self._group(meanwhile) as group:
+                return [self._carry_out(group, operation) for operation in operations]
+        except _BrokenDownError:  # find the bad one, and keep the others
+            return [self._apply_alone(operation) for operation in operations]
 
     def expect(self, operations: Iterable[ImportSession]) -> None:
         """There is nothing that could be done ahead."""
@@ -143,6 +150,14 @@ class JsonlBackend(SessionBackend):
             finally:
                 self._writer.shut_down()
 
+    def _apply_alone(self, operation: Operation) -> Answer | OperationRefusedError:
+        """In a group of its own, of which nothing is written should it break down."""
+        try:
+            with self._group() as group:
+                return self._carry_out(group, operation)
+        except _BrokenDownError as error:
+            return OperationRefusedError(f"the store cannot take this operation: {error}")
+
     def _carry_out(self, group: Group, operation: Operation) -> Answer | OperationRefusedError:
         try:
             if isinstance(operation, Write):
@@ -155,7 +170,7 @@ class JsonlBackend(SessionBackend):
         except (StoreUnavailableError, StoreUnusableError, OSError):
             raise  # the store's fault, and not the operation's
         except Exception as error:
-            return OperationRefusedError(f"the store cannot take this operation: {error}")
+            raise _BrokenDownError(error) from error
         raise TypeError(f"{operation.kind} does not go through apply")
 
     def _refuse_if_read_only(self) -> None:

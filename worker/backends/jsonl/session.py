@@ -102,10 +102,11 @@ class Session(StoredSession):
         if operation.attributes:
             self.sidecar.attributes.update(operation.attributes)
             self.sidecar.turn_started_at = operation.turn_started_at
-        self.sidecar.created_at = operation.created_at
+        self.sidecar.created_at = min(operation.created_at, self._now)
         self._is_described = True
         self._rewrite().extend(lines)
-        self.last_activity, self._is_touched = operation.last_activity, False
+        self.last_activity = min(operation.last_activity, self._now)
+        self._is_touched = False
         memory = self._recall()
         memory.count = len(lines)
         memory.known.update((line.op_id, 1) for line in lines)
@@ -126,7 +127,7 @@ class Session(StoredSession):
         self._create()
         if is_new:
             self.sidecar.take_over(info)
-            self.last_activity = to_micros(info.last_activity)
+            self.last_activity = min(to_micros(info.last_activity), self._now)
         self.sidecar.created_at = min(self.sidecar.created_at, to_micros(info.created_at))
         if info.pinned:
             self.sidecar.attributes["pinned"] = True

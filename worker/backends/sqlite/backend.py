@@ -207,8 +207,15 @@ class SqliteBackend(SessionBackend):
         operations: Sequence[Operation],
         memory: Memory,
     ) -> Group:
-        keep = self._keep_edits
-        return Group(connection, now, operations, memory, self._fold, keep_edits=keep)
+        return Group(
+            connection,
+            now,
+            operations,
+            memory,
+            self._fold,
+            clock=self._clock,
+            keep_edits=self._keep_edits,
+        )
 
     def _carry_out(self, group: Group, now: int, operations: Sequence[Operation]) -> Answers:
         answers: Answers = []

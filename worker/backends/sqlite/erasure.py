@@ -60,10 +60,17 @@ def note(
     )
 
 
-def begin(connection: apsw.Connection, now: int, operation: Erase, tombstones: Tombstones) -> int:
+def begin(
+    connection: apsw.Connection,
+    now: int,
+    latest: int,
+    operation: Erase,
+    tombstones: Tombstones,
+) -> int:
     """Take the subject's sessions out of sight, within the caller's transaction; how many.
 
-    A session whose key a cleanup has taken away is still a sender's, and goes too.
+    A session whose key a cleanup has taken away is still a sender's, and goes too. `now` is the
+    clock's time, `latest` the store's, which never goes back.
     """
     subject, value = operation.subject
     op_id, found = pack_id(operation.op_id), f"FROM sessions WHERE {subject} = ?"
@@ -79,7 +86,8 @@ def begin(connection: apsw.Connection, now: int, operation: Erase, tombstones: T
     connection.execute(f"UPDATE sessions SET key = NULL WHERE {subject} = ?", (value,))  # noqa: S608
     subjects = {(subject, value), *(("key", key) for (key,) in keys if key is not None)}
     # A clock that is ahead of ours must not shut out what is said from now on.
-    note(connection, tombstones, subjects, Tombstone(min(operation.at, now), now))
+    erased_at = min(operation.at, latest)
+    note(connection, tombstones, subjects, Tombstone(erased_at, max(erased_at, now)))
     return len(keys)
 
 
@@ -156,7 +164,8 @@ def _take_over(connection: apsw.Connection, op_id: bytes | str) -> None:
     """What an earlier erasure has left is this one's: they end in their order, or never."""
     connection.execute(
         "UPDATE erasing SET op_id = ?1 WHERE op_id NOT IN (SELECT op_id FROM erasures"
-        " WHERE noted_at >= (SELECT noted_at FROM erasures WHERE op_id = ?1))",
+        " WHERE noted_at >= (SELECT noted_at FROM erasures WHERE op_id = ?1))"
+        " AND EXISTS (SELECT 1 FROM erasures WHERE op_id = ?1)",  # it may be forgotten by now
         (op_id,),
     )
 

@@ -49,9 +49,11 @@ class Group:
         memory: Memory,
         fold: Callable[[str], str],
         *,
+        clock: Callable[[], int],
         keep_edits: bool,
     ) -> None:
         self._fold = fold
+        self._clock = clock  # which may go back; `now` does not
         self._keep_edits = keep_edits
         self._connection = connection
         self._now = now
@@ -100,12 +102,13 @@ class Group:
         """Put all the rest into the transaction; `flush_index` has to follow."""
         many = self._connection.executemany
         self._flush_rows()
-        if self._imported:
+        if self._imported:  # a time of the future would make all that is written next as late
+            now = self._now
             many(
                 "UPDATE sessions SET message_count = ?, created_at = ?, last_activity = ?"
                 " WHERE id = ?",
                 [
-                    (known.message_count, created_at, last_activity, known.id)
+                    (known.message_count, min(created_at, now), min(last_activity, now), known.id)
                     for known, created_at, last_activity in self._imported.values()
                 ],
             )
@@ -321,7 +324,8 @@ class Group:
     def _erase(self, operation: Erase) -> int:
         self.flush()
         self._sessions.clear()
-        return erasure.begin(self._connection, self._now, operation, self._memory.tombstones)
+        moments = self._clock(), self._now
+        return erasure.begin(self._connection, *moments, operation, self._memory.tombstones)
 
     def _is_erased(self, operation: Write) -> bool:
         """Whether the operation was asked for before what it is about was erased.

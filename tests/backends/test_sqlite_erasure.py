@@ -1,0 +1,34 @@
+"""What only SQLite's erasure can get wrong: its record and its op id have times of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.backends.conftest import Open
+from tests.backends.stores import Clock, apply_all, say
+from tests.backends.test_conformance_erasure import erase
+from worker.backends.base import finish
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite://{tmp_path / 'store'}"
+
+
+def test_an_erasure_whose_record_is_forgotten_leaves_a_later_one_its_own(
+    open_store: Open, clock: Clock
+) -> None:
+    store = open_store()
+    clock.advance(hours=5)
+    say(store, "horse", "hay")
+    clock.advance(hours=-5)  # op ids are recorded with a time that never goes back
+    say(store, "zebra", "quagga")
+    first, second = erase(key="horse"), erase(key="zebra")
+    apply_all(store, [first])
+    clock.advance(hours=4)
+    finish(store.compact(2))
+    apply_all(store, [second])
+    assert finish(store.carry_out_erasure(first)).messages == 0
+    assert finish(store.carry_out_erasure(second)).messages == 1
