@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -312,10 +312,15 @@ class SqliteBackend(SessionBackend):
 
     def _wait_for_commit(self) -> None:
         """The connection is the thread's until it is done, whatever comes in between: a Ctrl-C."""
-        is_idle = self._committer.submit(lambda: None)
-        while not is_idle.done():
-            with suppress(BaseException):
+        is_idle: Future[None] | None = None
+        while is_idle is None or not is_idle.done():
+            try:
+                is_idle = is_idle or self._committer.submit(lambda: None)
                 wait([is_idle])
+            except RuntimeError:
+                return  # it is shut down, and at rest
+            except BaseException:  # noqa: S112 - one is on its way out already
+                continue
 
     def _index_and_commit(self, group: Group) -> None:
         group.flush_index()
