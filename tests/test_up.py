@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from producer import ChatMessage, Producer
 from tests.processes import wait_for
+from worker.server import socket_path
 from worker.up import PROCESSES
 
 ROOT = Path(__file__).parent.parent
@@ -75,8 +77,10 @@ def test_a_signal_stops_all_of_it(number: signal.Signals, up: Up, tmp_path: Path
     wait_for(lambda: not running_under(tmp_path), "all processes to end")
 
 
-def test_after_a_ctrl_c_each_part_is_said_to_have_ended_well(up: Up) -> None:
-    process = up(b"Listening on", b"registering birth", b"dashboard: http")
+def test_after_a_ctrl_c_each_part_is_said_to_have_ended_well(up: Up, tmp_path: Path) -> None:
+    process = up(b"storing queue", b"registering birth", b"dashboard: http")
+    with Producer(f"unix://{socket_path(tmp_path / 'server')}", timeout_seconds=20) as producer:
+        producer.append("k", ChatMessage.user("hi"), ack="stored")  # the worker is at work
     process.send_signal(signal.SIGINT)
     _, rest = process.communicate(timeout=30)
     for name in PROCESSES:
