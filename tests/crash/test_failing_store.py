@@ -132,6 +132,7 @@ def test_a_database_another_process_has_locked_pauses_the_worker(
         laboratory.write(5)
         laboratory.wait_until_drained()
         other = apsw.Connection(str(laboratory.directory / "store"))
+        other.set_busy_timeout(5_000)  # the worker may have it for a moment
         pauses_and_goes_on(
             laboratory,
             lambda: _execute(other, "BEGIN IMMEDIATE"),
