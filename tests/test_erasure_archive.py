@@ -47,6 +47,13 @@ class Shop:
         at = self.clock() if at is None else at
         apply_all(self.backend, [Describe(self.new_id(), at, key, {"sender": sender})])
 
+    def learn_late(self, key: str, sender: str, client: redis.Redis) -> None:
+        """Erase the sender, and then hear, in what was asked for before, whose the session is."""
+        asked_at = self.clock()
+        self.clock.advance(seconds=1)
+        self.erase(Erase(self.new_id(), self.clock(), sender=sender), client)
+        self.tell_sender(key, sender, asked_at)
+
     def cap(self) -> None:
         """Archive all but the last message of each session."""
         rule = Rule("cap", None, 1)
@@ -261,10 +268,7 @@ def test_a_compaction_that_is_killed_forgets_no_erasure_that_the_archive_still_w
 ) -> None:
     shop.say("zebra", "quagga")
     shop.archive_all()
-    spooled_at = shop.clock()
-    shop.clock.advance(seconds=1)
-    shop.erase(Erase(shop.new_id(), shop.clock(), sender="eve"), client)
-    shop.tell_sender("zebra", "eve", spooled_at)
+    shop.learn_late("zebra", "eve", client)
     shop.clock.advance(hours=10_000)
     killed = shop.compaction(client)
     while shop.backend.tombstones().items():
@@ -279,10 +283,7 @@ def test_a_damaged_archive_file_is_told_of_and_does_not_keep_a_compaction_from_i
 ) -> None:
     shop.say("zebra", "quagga")
     shop.archive_all()
-    spooled_at = shop.clock()
-    shop.clock.advance(seconds=1)
-    shop.erase(Erase(shop.new_id(), shop.clock(), sender="eve"), client)
-    shop.tell_sender("zebra", "eve", spooled_at)
+    shop.learn_late("zebra", "eve", client)
     (file,) = shop.archive.files()
     manifest = file.manifest.read_bytes()
     file.manifest.write_bytes(b"garbage")

@@ -78,6 +78,16 @@ def test_merging_that_a_killed_compaction_held_is_resumed_when_the_store_opens(
 
 
 @pytest.mark.parametrize("index", ["message_index", "name_index"])
+def test_a_store_made_before_a_setting_was_gets_it_when_it_opens(path: Path, index: str) -> None:
+    with open_backend(f"sqlite://{path}"):
+        pass
+    with apsw.Connection(str(path)) as connection:
+        connection.execute(f"DELETE FROM {index}_config WHERE k = 'hashsize'")  # noqa: S608
+    with open_backend(f"sqlite://{path}"):
+        assert setting(path, "hashsize", index) == 8 * 1024 * 1024
+
+
+@pytest.mark.parametrize("index", ["message_index", "name_index"])
 def test_a_deletion_never_rewrites_the_index(path: Path, index: str) -> None:
     with open_backend(f"sqlite://{path}"):
         assert setting(path, "deletemerge", index) == 0

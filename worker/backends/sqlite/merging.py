@@ -50,18 +50,15 @@ def hold_merging(connection: apsw.Connection, index: str) -> None:
 
 
 def resume_merging(connection: apsw.Connection) -> None:
-    """Have commits merge again after a compaction that was killed.
+    """Have commits merge as this module says, after a compaction that was killed or in a store
+    made before it said so.
 
     Nothing is raised: what is wrong with an index is for `verify` to find.
     """
     for index in INDEXES:
         with suppress(apsw.Error):
-            if (
-                connection.execute(
-                    f"SELECT v FROM {index}_config WHERE k = 'automerge'"  # noqa: S608
-                ).get
-                != _AUTOMERGE
-            ):
+            rows: Any = connection.execute(f"SELECT k, v FROM {index}_config")  # noqa: S608
+            if not _SETTINGS.items() <= dict(rows).items():
                 configure(connection, index)
 
 
