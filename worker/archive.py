@@ -200,20 +200,21 @@ def _rewrite(
         last, is_begun = NOTHING, True
         for session, line, message in file.lines():
             if message is None:
-                last, is_begun = until(session), False
-                gone.sessions += 1
-            is_kept = last < (0 if message is None else _sent_at(message))
-            if is_kept and not is_begun:  # nothing is said of a piece that has nothing left
-                writer.begin(session)
-                is_begun = True
-                gone.sessions -= 1
-            if message is None:
-                pass
-            elif is_kept:
-                writer.copy(line, message)
-            else:
+                last = until(session)
+                is_begun = last == NOTHING
+                if is_begun:
+                    writer.begin(session)
+                else:
+                    gone.sessions += 1
+            elif _sent_at(message) <= last:
                 gone.messages += 1
                 gone.message_ids.append(message.message_id or "")
+            else:
+                if not is_begun:  # nothing is said of a piece that has nothing left
+                    writer.begin(session)
+                    is_begun = True
+                    gone.sessions -= 1
+                writer.copy(line, message)
             if clock.is_over:
                 yield
                 clock.begin()
