@@ -17,6 +17,7 @@ from playhouse.apsw_ext import APSWDatabase
 from producer.answers import Outcome
 from producer.errors import StoreUnavailableError, StoreUnusableError
 from producer.messages import ChatMessage
+from producer.operations import Append
 from tests.backends.conftest import Open
 from tests.backends.stores import (
     Clock,
@@ -365,4 +366,15 @@ def test_an_interrupt_during_a_commit_waits_for_it_and_comes_out(
         assert contents(store, "s") == ["hi"]
         (again,) = store.apply(operations)
         assert again == Outcome(1, duplicate=True)
+        assert store.verify(deep=True) == []
+
+
+def test_a_message_that_goes_within_its_group_leaves_a_gap_in_the_index(url: str) -> None:
+    def append(text: str) -> Append:
+        return requests.append("s", (ChatMessage.user(text),), None)
+
+    with open_backend(url) as store:
+        group = [append("ape"), append("bee"), requests.rollback("s", None), append("cat")]
+        apply_all(store, [*group, append("dog")])
+        assert [found(store, word) for word in ("bee", "cat", "dog")] == [set(), {"cat"}, {"dog"}]
         assert store.verify(deep=True) == []
