@@ -102,7 +102,10 @@ class Adapter:
 def running(
     url: str, queue: str, sessions: list[Session], sent: Synchronized[int], report: Path
 ) -> Iterator[multiprocessing.process.BaseProcess]:
-    """An adapter's process; it counts exchanges in `sent` and writes `report` at its end."""
+    """An adapter's process; it counts exchanges in `sent` and writes `report` at its end.
+
+    No other thread may run when it starts: a Ctrl-C is held back from the calling one only.
+    """
     context = multiprocessing.get_context("spawn")
     process = context.Process(target=_run, args=(url, queue, sessions, sent, report), daemon=True)
     try:

@@ -69,16 +69,22 @@ def replay(
     started = time.monotonic()
     reports = {name: settings.data_dir / f"{name}.json" for name in CHANNELS}
     counters = {name: multiprocessing.get_context("spawn").Value("i", 0) for name in CHANNELS}
-    adapters = {}
-    with connect(url) as client, _progress(console) as progress, ExitStack() as stack:
-        bars = {}
-        for name in CHANNELS:
-            own = [session for session in sessions if session.channel == name]
-            adapters[name] = stack.enter_context(
-                adapter.running(url, settings.queue, own, counters[name], reports[name])
+    own = {name: [each for each in sessions if each.channel == name] for name in CHANNELS}
+    with connect(url) as client, ExitStack() as stack:
+        adapters = {
+            name: stack.enter_context(
+                adapter.running(url, settings.queue, own[name], counters[name], reports[name])
             )
-            total = sum(session.exchanges for session in own)
-            bars[name] = progress.add_task(f"{name} adapter", total=total)
+            for name in CHANNELS
+        }
+        # Not before the adapters: the bars have a thread of their own, which a Ctrl-C could reach.
+        progress = stack.enter_context(_progress(console))
+        bars = {
+            name: progress.add_task(
+                f"{name} adapter", total=sum(session.exchanges for session in own[name])
+            )
+            for name in CHANNELS
+        }
         waiting = progress.add_task("waiting in the queue", total=None)
         while True:
             depth = _depth(client, settings.queue)
