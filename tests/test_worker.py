@@ -18,6 +18,7 @@ from rq.suspension import resume, suspend
 
 from producer import ChatMessage, Producer
 from producer.serializer import OrjsonSerializer
+from tests.backends.stores import index_pieces
 from tests.processes import (
     burst,
     contents,
@@ -44,6 +45,19 @@ def test_a_burst_stores_what_waits_in_order_and_ends(
     assert contents(settings, "k") == [str(number) for number in range(1200)]
     assert depth(client) == 0
     assert client.keys("rq:job:*") == []
+
+
+def test_with_nothing_to_do_it_merges_the_index(
+    settings: Settings, client: redis.Redis, log: Path
+) -> None:
+    path = Path(settings.store.removeprefix("sqlite://"))
+    with open_backend(settings.store) as store:
+        for number in range(20):
+            store.append("k", ChatMessage.user(str(number)))
+    assert index_pieces(path) == 20
+    with running_worker(settings, client, log):
+        wait_for(lambda: index_pieces(path) == 1, "the index to be merged")
+    assert contents(settings, "k") == [str(number) for number in range(20)]
 
 
 def test_max_jobs_counts_jobs_not_groups(

@@ -101,7 +101,7 @@ class GroupCommitWorker(ResilientWorker):
                 if self._must_put_back:
                     self._put_back()
                 group = self._next_group()
-                if group is None and not self._housekeeping:
+                if group is None and not self._housekeeping and not self._backend.tidy():
                     self._confirm()
                     if timeout is None or self._has_idled(max_idle_time):
                         return None

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, cast
 
+import apsw
+
 from producer.answers import Outcome, RestoreReport
 from producer.errors import OperationRefusedError
 from producer.ids import new_op_id
@@ -66,6 +68,12 @@ def apply_all(store: SessionBackend, operations: Iterable[Operation]) -> list[Ou
         if isinstance(answer, OperationRefusedError):
             raise answer
     return cast(list[Outcome], answers)
+
+
+def index_pieces(path: Path) -> int:
+    """How many pieces the search index of an SQLite store is in."""
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    return len(connection.execute("SELECT DISTINCT segid FROM message_index_idx").fetchall())
 
 
 @contextmanager

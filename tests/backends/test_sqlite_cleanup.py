@@ -1,9 +1,8 @@
-"""Cleanup of an SQLite store: what becomes of its search index, and a clock that goes back."""
+"""Cleanup of an SQLite store: what a killed one left, and a clock that goes back."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import apsw
 import pytest
@@ -14,7 +13,6 @@ from worker.backends import SessionBackend, open_backend
 from worker.backends.base import finish
 from worker.backends.sqlite import cleanup, detached
 from worker.backends.sqlite.cleanup import REMOVALS_A_FILE
-from worker.backends.sqlite.merging import hold_merging
 from worker.pace import Pace
 from worker.retention import Retention
 
@@ -24,73 +22,10 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "backscroll.db"
 
 
-def setting(path: Path, name: str, index: str = "message_index") -> Any:
-    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
-    return connection.execute(f"SELECT v FROM {index}_config WHERE k = ?", (name,)).get  # noqa: S608
-
-
 def fill(store: SessionBackend, clock: Clock) -> None:
     message = ChatMessage.user("some words")
     apply_all(store, [requests.append(f"s{n}", (message,) * 20, None) for n in range(100)])
     clock.advance(hours=2)
-
-
-def pieces(path: Path) -> int:
-    """How many pieces the search index is in."""
-    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
-    return len(connection.execute("SELECT DISTINCT segid FROM message_index_idx").fetchall())
-
-
-def test_deletions_merge_nothing_and_appends_do(path: Path) -> None:
-    clock = Clock()
-    with open_backend(f"sqlite://{path}", clock=clock) as store:
-        for _ in range(10):  # enough to be merged, once there is a reason
-            fill(store, clock)
-        before = pieces(path)
-        for _ in store.cleanup(1):
-            assert pieces(path) == before
-            assert setting(path, "automerge") == 8
-        assert before == 10
-        assert found(store, "words") == set()
-        assert store.verify() == []
-
-
-def test_small_groups_are_never_merged_with_large_ones_all_at_once(path: Path) -> None:
-    with open_backend(f"sqlite://{path}") as store:
-        for number in range(20):
-            apply_all(store, [requests.append(f"s{number}", (ChatMessage.user("words"),), None)])
-    assert pieces(path) == 20
-
-
-@pytest.mark.parametrize("index", ["message_index", "name_index"])
-def test_merging_that_a_killed_compaction_held_is_resumed_when_the_store_opens(
-    path: Path, index: str
-) -> None:
-    with open_backend(f"sqlite://{path}"):
-        pass
-    with apsw.Connection(str(path)) as connection:
-        hold_merging(connection, index)
-    assert setting(path, "automerge", index) == 0
-    with open_backend(f"sqlite://{path}") as store:
-        assert setting(path, "automerge", index) == 8
-        finish(store.compact(1))
-        assert setting(path, "automerge", index) == 8
-
-
-@pytest.mark.parametrize("index", ["message_index", "name_index"])
-def test_a_store_made_before_a_setting_was_gets_it_when_it_opens(path: Path, index: str) -> None:
-    with open_backend(f"sqlite://{path}"):
-        pass
-    with apsw.Connection(str(path)) as connection:
-        connection.execute(f"DELETE FROM {index}_config WHERE k = 'hashsize'")  # noqa: S608
-    with open_backend(f"sqlite://{path}"):
-        assert setting(path, "hashsize", index) == 8 * 1024 * 1024
-
-
-@pytest.mark.parametrize("index", ["message_index", "name_index"])
-def test_a_deletion_never_rewrites_the_index(path: Path, index: str) -> None:
-    with open_backend(f"sqlite://{path}"):
-        assert setting(path, "deletemerge", index) == 0
 
 
 def test_what_a_killed_cleanup_left_goes_with_the_next_whatever_its_order(path: Path) -> None:

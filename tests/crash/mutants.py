@@ -11,18 +11,18 @@ from producer.channel import Script
 from tests.crash.points import around, swap
 from worker import reservation
 from worker.backends.sqlite import SqliteBackend
-from worker.backends.sqlite.group import Group as SqliteGroup
+from worker.backends.sqlite.pending import Pending
 from worker.group_commit import GroupCommitWorker
 
 
 def _skip_the_op_id_record() -> None:
-    flush = SqliteGroup.flush_tables
+    flush = Pending.flush_tables
 
-    def forgetful(group: Any) -> None:
-        group._new_op_ids = []
-        flush(group)
+    def forgetful(pending: Any, connection: Any) -> None:
+        pending.op_ids = []
+        flush(pending, connection)
 
-    swap(SqliteGroup, "flush_tables", forgetful)
+    swap(Pending, "flush_tables", forgetful)
 
 
 def _acknowledge_before_commit() -> None:

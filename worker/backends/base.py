@@ -132,6 +132,13 @@ class SessionBackend(Protocol):
         """Get ready for these, the next to be applied, which may be in another's `meanwhile`."""
 
     @abstractmethod
+    def tidy(self) -> bool:
+        """Do, for a moment, what later calls would have to; whether some of it is left.
+
+        It is for when nothing waits. What it cannot do is left to those calls, and nothing raised.
+        """
+
+    @abstractmethod
     def cleanup(
         self,
         retention: Retention | float,

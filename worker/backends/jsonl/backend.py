@@ -90,6 +90,9 @@ class JsonlBackend(SessionBackend):
     def expect(self, operations: Iterable[ImportSession]) -> None:
         """There is nothing that could be done ahead."""
 
+    def tidy(self) -> bool:
+        return False
+
     def cleanup(
         self,
         retention: Retention | float,

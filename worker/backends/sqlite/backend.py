@@ -35,6 +35,7 @@ from worker.backends.sqlite.compaction import compact
 from worker.backends.sqlite.group import Group
 from worker.backends.sqlite.log import WriteAheadLog
 from worker.backends.sqlite.memory import Memory
+from worker.backends.sqlite.merging import bites, merge
 from worker.backends.sqlite.reads import messages_after, read
 from worker.backends.sqlite.repair import repair
 from worker.backends.sqlite.schema import (
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 
 _HOUR: Final = 3_600_000_000  # microseconds
 _MOST_KNOWN_SESSIONS: Final = 20_000
+_TIDIED_GROUPS: Final = 64  # each is a piece of the index, until it is merged
 _NORMAL: Final = 1  # of "synchronous": a commit does not wait for the disk
 
 Answers = list[Answer | OperationRefusedError]
@@ -82,6 +84,8 @@ class SqliteBackend(SessionBackend):
         self._log = WriteAheadLog(path, self._connection)
         self._memory: Memory | None = None
         self._fold = Folder()
+        self._untidy_groups = _TIDIED_GROUPS  # who knows what those before it left
+        self._tidying = bites()
         self._access = Access(self._transaction, self._repeatable, self._outside, path)
         # What is written while the clock is set back must not look old when it is right again. What
         # deletes goes by the clock alone, or one time of the future would make all others look old.
@@ -102,6 +106,17 @@ class SqliteBackend(SessionBackend):
 
     def expect(self, operations: Iterable[ImportSession]) -> None:
         self._fold.expect(message.content for each in operations for message in each.messages)
+
+    def tidy(self) -> bool:
+        if self._untidy_groups < _TIDIED_GROUPS:
+            return False
+        with suppress(StoreUnavailableError, StoreUnusableError):
+            with self._tidying.slice() as pages, self._repeatable() as connection:
+                is_untidy = merge(connection, "message_index", pages)
+            if is_untidy:
+                return True
+        self._untidy_groups = 0
+        return False
 
     def cleanup(
         self,
@@ -177,6 +192,7 @@ class SqliteBackend(SessionBackend):
             group = self._group(connection, now, operations, memory)
             answers = self._carry_out(group, now, operations)
             self._commit(group, meanwhile)
+        self._untidy_groups += 1
         if len(memory.sessions) < _MOST_KNOWN_SESSIONS:
             self._memory = memory
         return answers

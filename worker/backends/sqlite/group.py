@@ -1,16 +1,13 @@
 """One transaction's worth of operations: the hot path.
 
-Rows, counts, index entries and op ids are collected while the operations are gone through and
-written in a few `executemany` at the end. Whatever has to look at the tables flushes first, so
-every operation sees all before it. FTS5 gets its rows last and together: it is fastest when
-nothing comes between two of them, and one statement for all leaves Python free meanwhile.
+What they write is collected while they are gone through (`Pending`). Whatever has to look at the
+tables flushes first, so every operation sees all before it.
 """
 
 from __future__ import annotations
 
 import functools
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, cast
 
 import apsw
@@ -35,6 +32,7 @@ from worker.backends.base import ImportSession, RestoreSession
 from worker.backends.sqlite import edits, erasure, restoring
 from worker.backends.sqlite.memory import KnownSession, Memory
 from worker.backends.sqlite.names import index_name
+from worker.backends.sqlite.pending import Pending
 from worker.backends.sqlite.schema import pack_id
 
 
@@ -59,13 +57,7 @@ class Group:
         self._now = now
         self._memory = memory
         self._sessions = memory.sessions
-        self._touched: dict[int, KnownSession] = {}
-        self._imported: dict[int, tuple[KnownSession, int, int]] = {}
-        self._rows: list[tuple[Any, ...]] = []
-        self._edited: list[tuple[int, ChatMessage]] = []
-        self._index: dict[int, str] = {}
-        self._unindex: list[tuple[int]] = []
-        self._new_op_ids: list[tuple[bytes | str, int, int]] = []
+        self._pending = Pending(now, memory)
         self._packed = {op.op_id: pack_id(op.op_id) for op in operations if isinstance(op, Write)}
         self._applied = self._already_applied()
 
@@ -79,7 +71,7 @@ class Group:
             return _outcome(0)
         affected = _HANDLERS[type(operation)](self, operation)
         self._applied[op_id] = affected
-        self._new_op_ids.append((op_id, self._now, affected))
+        self._pending.op_ids.append((op_id, self._now, affected))
         return _outcome(affected)
 
     def flush(self) -> None:
@@ -87,48 +79,13 @@ class Group:
         self.flush_tables()
         self.flush_index()
 
-    def flush_index(self) -> None:
-        """Put what is to be indexed into the transaction: a long call or two into SQLite."""
-        if self._index:
-            for first, texts in _runs(self._index):
-                self._connection.execute(
-                    "INSERT INTO message_index(rowid, text)"
-                    " SELECT ? + rowid - 1, value FROM carray(?)",
-                    (first, apsw.carray(texts)),
-                )
-            self._index = {}
-
     def flush_tables(self) -> None:
-        """Put all the rest into the transaction; `flush_index` has to follow."""
-        many = self._connection.executemany
-        self._flush_rows()
-        if self._imported:  # a time of the future would make all that is written next as late
-            now = self._now
-            many(
-                "UPDATE sessions SET message_count = ?, created_at = ?, last_activity = ?"
-                " WHERE id = ?",
-                [
-                    (known.message_count, min(created_at, now), min(last_activity, now), known.id)
-                    for known, created_at, last_activity in self._imported.values()
-                ],
-            )
-            self._imported = {}
-        if self._touched:
-            many(
-                "UPDATE sessions SET message_count = ?, last_activity = ? WHERE id = ?",
-                [(known.message_count, self._now, known.id) for known in self._touched.values()],
-            )
-            self._touched = {}
-        if self._unindex:
-            many("DELETE FROM message_index WHERE rowid = ?", self._unindex)
-            self._unindex = []
-        if self._new_op_ids:
-            many(
-                "INSERT INTO applied(op_id, applied_at, affected) VALUES (?, ?, ?)",
-                self._new_op_ids,
-            )
-            self._memory.note_applied([op_id for op_id, _, _ in self._new_op_ids])
-            self._new_op_ids = []
+        """Put all but the new index entries into it; `flush_index` has to follow."""
+        self._pending.flush_tables(self._connection)
+
+    def flush_index(self) -> None:
+        """Put them into it: a long call or two into SQLite."""
+        self._pending.flush_index(self._connection)
 
     def _already_applied(self) -> dict[bytes | str, int]:
         maybe = self._memory.maybe_applied(self._packed.values())
@@ -136,18 +93,6 @@ class Group:
             "SELECT op_id, affected FROM applied WHERE op_id = ?", [(op_id,) for op_id in maybe]
         )
         return dict(cast(Iterable[tuple[bytes | str, int]], found))
-
-    def _flush_rows(self) -> None:
-        if self._rows:
-            self._connection.executemany(
-                "INSERT INTO messages(id, session_id, message_id, role, content, extra, created_at)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                self._rows,
-            )
-            self._rows = []
-            if self._edited:
-                edits.put(self._connection, self._edited)
-                self._edited = []
 
     def _find(self, key: str) -> KnownSession | None:
         session = self._sessions.get(key)
@@ -188,6 +133,7 @@ class Group:
     ) -> None:
         """Add messages at a session's end; those without a time of their own were sent `at`."""
         row, session_id, moment, created_at = self._memory.last_row, session.id, None, at
+        rows, index = self._pending.rows, self._pending.index
         for own_id, message in zip(ids, messages, strict=True):
             row += 1
             if message.created_at is not moment:  # many have the very same
@@ -195,20 +141,20 @@ class Group:
                 created_at = at if moment is None else to_micros(moment)
             role, content, extra = message.role, message.content, message.extra
             packed_extra = None if extra is None else edits.pack_extra(extra)
-            self._rows.append((row, session_id, own_id, role, content, packed_extra, created_at))
-            self._index[row] = self._fold(content)
+            rows.append((row, session_id, own_id, role, content, packed_extra, created_at))
+            index[row] = self._fold(content)
         self._memory.last_row = row
         session.message_count += len(messages)
-        self._touched[session_id] = session
+        self._pending.touched[session_id] = session
 
     def _rollback(self, operation: Rollback) -> int:
         session, row = self._locate(operation.key, operation.message_id)
         if session is None or row is None:
             return 0
         self._connection.execute("DELETE FROM messages WHERE id = ?", (row,))
-        self._forget(row)
+        self._pending.forget(row)
         session.message_count -= 1
-        self._touched[session.id] = session
+        self._pending.touched[session.id] = session
         return 1
 
     def _replace(self, operation: Replace) -> int:
@@ -222,23 +168,23 @@ class Group:
             "UPDATE messages SET role = ?, content = ?, extra = ? WHERE id = ?",
             (message.role, message.content, edits.pack_extra(message.extra), row),
         )
-        self._forget(row)
-        self._index[row] = self._fold(message.content)
-        self._touched[session.id] = session
+        self._pending.forget(row)
+        self._pending.index[row] = self._fold(message.content)
+        self._pending.touched[session.id] = session
         return 1
 
     def _clear(self, operation: Clear) -> int:
         session = self._find(operation.key)
         if session is None:
             return 0
-        self._flush_rows()
+        self._pending.flush_rows(self._connection)
         rows: list[Any] = self._connection.execute(
             "DELETE FROM messages WHERE session_id = ? RETURNING id", (session.id,)
         ).fetchall()
         for (row,) in rows:
-            self._forget(row)
+            self._pending.forget(row)
         session.message_count = 0
-        self._touched[session.id] = session
+        self._pending.touched[session.id] = session
         return len(rows)
 
     def _delete(self, operation: Delete) -> int:
@@ -248,7 +194,7 @@ class Group:
         self._clear(Clear(operation.op_id, operation.at, operation.key))
         self._connection.execute("DELETE FROM sessions WHERE id = ?", (session.id,))
         del self._sessions[operation.key]
-        self._touched.pop(session.id)
+        self._pending.touched.pop(session.id)
         return 1
 
     def _describe(self, operation: Describe) -> int:
@@ -284,7 +230,7 @@ class Group:
             started = {"turn_started_at": operation.turn_started_at}
             self._set(session, {**operation.attributes, **started})
         self._take_over(session, operation.at, operation.messages)
-        self._imported[session.id] = session, operation.created_at, operation.last_activity
+        self._pending.imported[session.id] = session, operation.created_at, operation.last_activity
         return len(operation.messages)
 
     def _restore_session(self, operation: RestoreSession) -> int:
@@ -295,12 +241,12 @@ class Group:
             return 0  # they are elsewhere in the store
         now_there = [] if existing is None else restoring.take_out(self._connection, existing.id)
         for row, _ in now_there:
-            self._forget(row)
+            self._pending.forget(row)
         session = self._find_or_create(operation.key)
         session.message_count = 0
         self._take_over(session, operation.at, (*missing, *(message for _, message in now_there)))
         times = restoring.times(self._connection, session.id, info, is_new=existing is None)
-        self._imported[session.id] = session, *times
+        self._pending.imported[session.id] = session, *times
         if existing is None:
             self._set(session, restoring.columns(info))
         elif info.pinned:
@@ -311,8 +257,10 @@ class Group:
         """Add messages from elsewhere, with the ids and the earlier versions that they have."""
         first = self._memory.last_row + 1
         self._add(session, at, [pack_id(each.message_id or "") for each in messages], messages)
-        self._edited += [(row, each) for row, each in enumerate(messages, first) if each.edits]
-        self._touched.pop(session.id, None)  # it is active since when it was
+        self._pending.edited += [
+            (row, each) for row, each in enumerate(messages, first) if each.edits
+        ]
+        self._pending.touched.pop(session.id, None)  # it is active since when it was
 
     def _rename_agent(self, operation: RenameAgent) -> int:
         renamed = self._connection.execute(
@@ -342,11 +290,11 @@ class Group:
         erasure.note(self._connection, tombstones, [("key", key)], tombstone)
         session = self._find(key)
         if session is not None:
-            self._flush_rows()
+            self._pending.flush_rows(self._connection)
             for row in erasure.delete_late(self._connection, session.id, tombstone.erased_at):
-                self._forget(row)
+                self._pending.forget(row)
                 session.message_count -= 1
-            self._touched[session.id] = session
+            self._pending.touched[session.id] = session
             if not session.message_count:
                 self._delete(Delete(operation.op_id, operation.at, key))
         return True
@@ -356,7 +304,7 @@ class Group:
         session = self._find(key)
         if session is None:
             return None, None
-        self._flush_rows()
+        self._pending.flush_rows(self._connection)
         row: Any
         if message_id is None:
             index = "messagerow_session_id"  # or SQLite may go back through all messages
@@ -366,20 +314,6 @@ class Group:
             sql = "SELECT id FROM messages WHERE message_id = ? AND session_id = ?"
             row = self._connection.execute(sql, (pack_id(message_id), session.id)).get
         return session, row
-
-    def _forget(self, row: int) -> None:
-        """Take a row out of the index, wherever it is by now."""
-        if self._index.pop(row, None) is None:
-            self._unindex.append((row,))
-
-
-def _runs(index: Mapping[int, str]) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """What is to be indexed, by rows that follow each other: the first row, and the texts."""
-    for _, run in itertools.groupby(
-        enumerate(sorted(index.items())), key=lambda placed: placed[1][0] - placed[0]
-    ):
-        rows, texts = zip(*(item for _, item in run), strict=True)
-        yield rows[0], texts
 
 
 _outcome = functools.lru_cache(maxsize=256)(Outcome)  # nearly all outcomes are alike

@@ -15,7 +15,7 @@ import apsw
 
 from worker.backends.base import Slices, T
 from worker.backends.sqlite.log import checkpoint, sync
-from worker.backends.sqlite.merging import INDEXES, configure, hold_merging
+from worker.backends.sqlite.merging import INDEXES, bites, configure, hold_merging, merge
 from worker.backends.sqlite.slices import Access, Door
 from worker.pace import Pace, aside
 
@@ -28,22 +28,15 @@ _SLICES_A_CHECKPOINT: Final = 4
 def merge_indexes(door: Door) -> Generator[None]:
     """Rewrite each index as one piece, without the words of what was deleted.
 
-    It is what FTS5's 'optimize' does in one go: the first step is negative, and all is merged when
-    a step changes fewer than two rows. https://www.sqlite.org/fts5.html#the_merge_command
+    It is what FTS5's 'optimize' does in one go: the first step is negative.
     """
     for index in INDEXES:
-        # Each step writes a page of every piece anew, whatever else it does.
-        pace, sign, is_merged = Pace(24, most=64, least=24), -1, False
+        pace, sign, is_merged = bites(), -1, False
         while not is_merged:
             with pace.slice() as pages, door() as connection:
                 if sign < 0:  # appends would take the work over, in bites too large for a commit
                     hold_merging(connection, index)
-                changes = connection.total_changes()
-                connection.execute(
-                    f"INSERT INTO {index}({index}, rank) VALUES ('merge', ?)",  # noqa: S608
-                    (sign * pages,),
-                )
-                is_merged = connection.total_changes() - changes < 2
+                is_merged = not merge(connection, index, sign * pages)
                 if is_merged:
                     configure(connection, index)
             sign = 1

@@ -1,0 +1,125 @@
+"""When an SQLite store merges the pieces of its search index."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import apsw
+import pytest
+
+from producer.messages import ChatMessage
+from tests.backends.stores import Clock, apply_all, found, index_pieces, requests
+from worker.backends import open_backend
+from worker.backends.base import finish
+from worker.backends.sqlite import backend
+from worker.backends.sqlite.merging import AUTOMERGE, hold_merging
+
+WORDS: Final = ChatMessage.user("some words")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "backscroll.db"
+
+
+def setting(path: Path, name: str, index: str = "message_index") -> Any:
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    return connection.execute(f"SELECT v FROM {index}_config WHERE k = ?", (name,)).get  # noqa: S608
+
+
+def test_deletions_merge_nothing_and_appends_do(path: Path) -> None:
+    clock = Clock()
+    with open_backend(f"sqlite://{path}", clock=clock) as store:
+        for _ in range(10):  # enough to be merged, once there is a reason
+            apply_all(store, [requests.append(f"s{n}", (WORDS,) * 20, None) for n in range(100)])
+            clock.advance(hours=2)
+        before = index_pieces(path)
+        for _ in store.cleanup(1):
+            assert index_pieces(path) == before
+            assert setting(path, "automerge") == AUTOMERGE
+        assert before == 10
+        assert found(store, "words") == set()
+        assert store.verify() == []
+
+
+def test_small_groups_are_never_merged_with_large_ones_all_at_once(path: Path) -> None:
+    with open_backend(f"sqlite://{path}") as store:
+        for number in range(20):
+            apply_all(store, [requests.append(f"s{number}", (WORDS,), None)])
+    assert index_pieces(path) == 20
+
+
+@pytest.mark.parametrize("index", ["message_index", "name_index"])
+def test_merging_that_a_killed_compaction_held_is_resumed_when_the_store_opens(
+    path: Path, index: str
+) -> None:
+    with open_backend(f"sqlite://{path}"):
+        pass
+    with apsw.Connection(str(path)) as connection:
+        hold_merging(connection, index)
+    assert setting(path, "automerge", index) == 0
+    with open_backend(f"sqlite://{path}") as store:
+        assert setting(path, "automerge", index) == AUTOMERGE
+        finish(store.compact(1))
+        assert setting(path, "automerge", index) == AUTOMERGE
+
+
+@pytest.mark.parametrize("index", ["message_index", "name_index"])
+def test_a_store_made_before_a_setting_was_gets_it_when_it_opens(path: Path, index: str) -> None:
+    with open_backend(f"sqlite://{path}"):
+        pass
+    with apsw.Connection(str(path)) as connection:
+        connection.execute(f"DELETE FROM {index}_config WHERE k = 'hashsize'")  # noqa: S608
+    with open_backend(f"sqlite://{path}"):
+        assert setting(path, "hashsize", index) == 8 * 1024 * 1024
+
+
+@pytest.mark.parametrize("index", ["message_index", "name_index"])
+def test_a_deletion_never_rewrites_the_index(path: Path, index: str) -> None:
+    with open_backend(f"sqlite://{path}"):
+        assert setting(path, "deletemerge", index) == 0
+
+
+def test_at_rest_it_merges_in_bites_what_groups_left(path: Path) -> None:
+    with open_backend(f"sqlite://{path}") as store:
+        assert not store.tidy()
+        for number in range(40):
+            apply_all(store, [requests.append(f"s{number}", (WORDS,), None)])
+            assert not store.tidy()  # it is too little to begin
+        for _ in range(30):
+            store.describe("s0", channel="telegram")
+        assert index_pieces(path) == 40
+        assert store.tidy()
+        while store.tidy():
+            pass
+        assert index_pieces(path) == 1
+        assert len(store.search("words", limit=1_000).hits) == 40
+        assert store.verify(deep=True) == []
+
+
+def test_a_store_that_was_left_untidy_is_tidied_too(path: Path) -> None:
+    with open_backend(f"sqlite://{path}") as store:
+        for count in range(20):
+            apply_all(store, [requests.append(f"s{count}", (WORDS,), None)])
+    with open_backend(f"sqlite://{path}") as store:
+        while store.tidy():
+            pass
+    assert index_pieces(path) == 1
+
+
+def test_what_cannot_be_tidied_harms_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> bool:
+        raise apsw.FullError("database or disk is full")
+
+    with open_backend(f"sqlite://{path}") as store:
+        for count in range(70):
+            apply_all(store, [requests.append(f"s{count}", (WORDS,), None)])
+        with monkeypatch.context() as patched:
+            patched.setattr(backend, "merge", full)
+            assert not store.tidy()
+            assert not store.tidy()
+        assert store.verify(deep=True) == []
+        assert len(store.search("words", limit=1_000).hits) == 70
+    with open_backend(f"sqlite://{path}", read_only=True) as reader:
+        assert not reader.tidy()
