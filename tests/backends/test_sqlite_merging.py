@@ -108,15 +108,18 @@ def test_a_store_that_was_left_untidy_is_tidied_too(path: Path) -> None:
     assert index_pieces(path) == 1
 
 
-def test_what_cannot_be_tidied_harms_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: Any) -> bool:
-        raise apsw.FullError("database or disk is full")
+@pytest.mark.parametrize("error", [apsw.FullError, apsw.CorruptError, apsw.SQLError])
+def test_what_cannot_be_tidied_harms_nothing(
+    path: Path, monkeypatch: pytest.MonkeyPatch, error: type[apsw.Error]
+) -> None:
+    def failing(*_: Any) -> bool:
+        raise error("as the disk or the index is not as it should be")
 
     with open_backend(f"sqlite://{path}") as store:
         for count in range(70):
             apply_all(store, [requests.append(f"s{count}", (WORDS,), None)])
         with monkeypatch.context() as patched:
-            patched.setattr(backend, "merge", full)
+            patched.setattr(backend, "merge", failing)
             assert not store.tidy()
             assert not store.tidy()
         assert store.verify(deep=True) == []

@@ -110,7 +110,7 @@ class SqliteBackend(SessionBackend):
     def tidy(self) -> bool:
         if self._untidy_groups < _TIDIED_GROUPS:
             return False
-        with suppress(StoreUnavailableError, StoreUnusableError):
+        with suppress(apsw.Error, StoreUnavailableError, StoreUnusableError):
             with self._tidying.slice() as pages, self._repeatable() as connection:
                 is_untidy = merge(connection, "message_index", pages)
             if is_untidy:
