@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -21,6 +20,7 @@ from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
 from producer.errors import InvalidSettingError, ServerUnavailableError, StoreUnavailableError
+from worker import interrupts
 from worker.backends.lock import StoreLock
 from worker.settings import Settings
 
@@ -94,13 +94,8 @@ def _start(directory: Path, socket: Path) -> Any:
                 "loglevel": "warning",
             },
         )
-        # Ctrl-C reaches every process of the terminal, but this one has to outlive the others'
-        # warm stop. It inherits the blocked signal.
-        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
+        with interrupts.held_back():  # it has to outlive the others' warm stop
             server.start(timeout=60.0)  # a long append-only file takes a while to read back
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     except (OSError, ValkeyServerError) as error:
         raise ServerUnavailableError(f"cannot start the embedded server: {error}") from error
     return server

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import random
-import signal
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from typing import Any, Final
 import orjson
 
 from producer import AsyncProducer, ChatMessage
+from worker import interrupts
 from worker.demo.corpus import Session
 
 USERS: Final = ("ana", "björn", "chen", "dilnoza", "emeka")
@@ -104,17 +104,13 @@ def running(
 ) -> Iterator[multiprocessing.process.BaseProcess]:
     """An adapter's process; it counts exchanges in `sent` and writes `report` at its end.
 
-    No other thread may run when it starts: a Ctrl-C is held back from the calling one only.
+    No other thread may run when it starts; see `interrupts.held_back`.
     """
     context = multiprocessing.get_context("spawn")
     process = context.Process(target=_run, args=(url, queue, sessions, sent, report), daemon=True)
     try:
-        # Ctrl-C is for the demo, which ends this too. The child inherits the blocked signal.
-        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
+        with interrupts.held_back():  # Ctrl-C is for the demo, which ends this too
             process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         yield process
     finally:
         if process.pid is not None:

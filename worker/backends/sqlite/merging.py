@@ -40,7 +40,7 @@ def configure(connection: apsw.Connection, index: str) -> None:
 def merge(connection: apsw.Connection, index: str, pages: int) -> bool:
     """Merge pieces, if there are enough of a size, until about so many pages are written.
 
-    Returns whether there were. With fewer than no pages, all pieces are enough.
+    Returns whether there were. A negative number has it begin to merge all pieces, of any size.
     https://www.sqlite.org/fts5.html#the_merge_command
     """
     changes = connection.total_changes()

@@ -1,0 +1,20 @@
+"""Processes that are to outlive a Ctrl-C, which reaches every process of the terminal."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Whatever process is started in here never hears one, and this one hears it afterwards.
+
+    Only if no other thread runs: from the calling one alone it can be held back.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
