@@ -161,7 +161,7 @@ def _compaction(subject: Subject) -> Iterable[Row]:
     """compaction"""
     runs = _repeated(subject, lambda: compact(subject.arena))
     yield Comparison(
-        "file, half deleted and compacted",
+        "file, half of the sessions gone, compacted",
         Series(_OURS, "MiB", tuple(run.after / 2**20 for run in runs)),
         Series("a fresh copy", "MiB", tuple(run.fresh / 2**20 for run in runs)),
         at_most(1.3),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -184,7 +185,14 @@ def test_the_command_asks_first_and_prints_the_receipt(
         assert "zebra" not in shown
         receipt = document(settings, "erase", "--session", "zebra", "--yes")
         assert (receipt["messages"], receipt["failed_jobs"], receipt["spooled"]) == (0, 0, 0)
-        assert receipt["asked_at"].endswith("Z")
+        asked_at = datetime.fromisoformat(receipt["asked_at"])
+        assert abs(datetime.now(UTC) - asked_at) < timedelta(minutes=1)
+        producer.append("stable", QUAGGA)
+        producer.append("other", QUAGGA)
+        producer.describe("stable", room="r1")
+        of_room = document(settings, "erase", "--room", "r1", "--yes")
+        assert (of_room["sessions"], of_room["messages"]) == (1, 1)
+        assert [info.key for info in producer.sessions().sessions] == ["other"]
 
 
 def test_the_command_empties_a_spool_that_nobody_uses(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,31 @@ def test_each_session_goes_by_its_own_rule_and_the_report_says_which(
     finish(store.cleanup(retention))
     assert keys(store) == {"legal", "pinned"}
     assert store.verify() == []
+
+
+def test_rules_go_by_name_and_agent_too_and_what_is_pinned_loses_nothing(
+    store: SessionBackend, clock: Clock, rules: Rules
+) -> None:
+    for key in ("report", "other", "helper", "pinned"):
+        say(store, key, *"abcd")
+    store.describe("report", name="Report of May")
+    store.describe("other", name="No Report")
+    store.describe("helper", agent="tester")
+    store.describe("pinned", agent="tester", name="Report of June", pinned=True)
+    clock.advance(hours=2)
+    text = """
+        [[rule]]
+        name = "Report*"
+        ttl = "1h"
+        [[rule]]
+        agent = "tester"
+        keep_messages = 2
+    """
+    report = finish(store.cleanup(rules(text)))
+    assert (report.sessions, report.capped) == (1, 2)
+    assert {key: "".join(contents(store, key)) for key in keys(store)} == {
+        "other": "abcd", "helper": "cd", "pinned": "abcd",
+    }  # fmt: skip
 
 
 def test_a_cap_takes_the_oldest_messages_and_nothing_else(
@@ -306,6 +332,39 @@ def test_while_the_archives_disk_is_full_nothing_goes(
             store.delete("other")
         assert finish(store.cleanup(retention, archive=archive)).sessions == 2
         assert everything(store, archive) == before
+
+
+def test_what_goes_is_on_the_archives_disk_before(
+    store: SessionBackend, clock: Clock, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: dict[int, int] = {}
+    real_fsync, real_rename = os.fsync, os.rename
+
+    def fsync(descriptor: int) -> None:
+        real_fsync(descriptor)
+        status = os.fstat(descriptor)
+        synced[status.st_ino] = status.st_size
+
+    def rename(source: Path, target: Path) -> None:
+        real_rename(source, target)
+        synced.pop(Path(target).parent.stat().st_ino, None)
+
+    def is_durable(path: Path) -> bool:
+        status = path.stat()
+        return path.is_dir() or synced.get(status.st_ino) == status.st_size
+
+    for key in "abc":
+        say(store, key, "words")
+    clock.advance(hours=2)
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "rename", rename)
+    for _ in store.cleanup(1, archive=archive):
+        if keys(store) != {"a", "b", "c"}:
+            break
+    files = [path for path in archive.directory.rglob("*") if path.is_file()]
+    assert len(files) >= 2
+    assert all(map(is_durable, files))
+    assert all(path.parent.stat().st_ino in synced for path in files)
 
 
 def test_a_dry_run_writes_no_archive(store: SessionBackend, clock: Clock, archive: Archive) -> None:

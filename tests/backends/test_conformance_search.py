@@ -282,6 +282,8 @@ def test_renaming_does_not_disturb_search(store: SessionBackend) -> None:
         ("the quick brown fox", "qu*", "the [quick] brown fox"),
         ("Quick, QUICK!", "quick", "[Quick], [QUICK]!"),
         ("明日の天気を", "天気", "明日の[天気]を"),
+        ("قال مرحبا بالعالم", "مرحبا", "قال [مرحبا] بالعالم"),
+        ("הוא אמר שלום לך", "שלום", "הוא אמר [שלום] לך"),
         ("Crème brûlée", "creme", "[Crème] brûlée"),
         ("e\u0301te fini", "ete", "[e\u0301te] fini"),
         ("die Straße da", "strasse", "die [Straße] da"),

@@ -7,7 +7,9 @@ import resource
 import subprocess
 import sys
 from codecs import BOM_UTF8
+from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ import redis
 from producer import AsyncProducer, ChatMessage, Producer
 from tests.cli.command import document, done, in_terminal, options, run, without_styles
 from tests.processes import running_worker
+from tests.transfer.test_database import LATER_COLUMNS, describe, made, say
 from worker.backends import open_backend, store_lock
 from worker.cli.exit_codes import ExitCode
 from worker.settings import Settings
@@ -46,6 +49,22 @@ def test_an_export_is_imported_once(filled: Settings, empty: Settings, tmp_path:
         "sessions": 0, "messages": 0, "known": 2, "refused": [], "left_out": [],
     }  # fmt: skip
     assert done(empty, "export") == path.read_text()
+
+
+def test_the_originals_database_is_imported_with_its_times_and_metadata(
+    settings: Settings, tmp_path: Path
+) -> None:
+    path, moment = tmp_path / "sessions.db", datetime(2024, 5, 1, 12, tzinfo=UTC)
+    at = moment.isoformat()
+    with closing(made(path, len(LATER_COLUMNS))) as original:
+        say(original, "k", ("user", "hello", at))
+        describe(original, "k", created_at=at, last_activity=at, channel_id="irc")
+        assert document(settings, "import", str(path))["sessions"] == 1
+    with open_backend(settings.store, read_only=True) as store:
+        session = store.session("k")
+        assert session is not None
+        assert (session.channel, session.last_activity) == ("irc", moment)
+        assert [message.created_at for message in store.load("k")] == [moment]
 
 
 def test_an_export_may_come_through_a_pipe(filled: Settings, empty: Settings) -> None:
