@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from producer.ids import new_op_id
-from producer.messages import ChatMessage
+from producer.messages import ChatMessage, from_micros
 from tests.backends.conftest import Open
 from tests.backends.stores import HOUR, Clock, apply_all, contents, found, keys, requests, say
 from worker.backends import SessionBackend
@@ -93,6 +93,9 @@ def test_a_session_imported_with_a_time_of_the_future_keeps_no_session_for_ever(
     with open_store() as store:
         odd = ImportSession(new_op_id(), clock.now, "odd", (), {}, future, future)
         apply_all(store, [odd])
+        info = store.session("odd")
+        assert info is not None
+        assert (info.created_at, info.last_activity) == (from_micros(clock.now),) * 2
     store = open_store()
     say(store, "s", "a")
     clock.advance(hours=5)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.backends.conftest import Open
-from tests.backends.stores import Clock, apply_all, say
+from tests.backends.stores import HOUR, Clock, apply_all, say
 from tests.backends.test_conformance_erasure import erase
 from worker.backends.base import finish
 
@@ -32,3 +33,16 @@ def test_an_erasure_whose_record_is_forgotten_leaves_a_later_one_its_own(
     apply_all(store, [second])
     assert finish(store.carry_out_erasure(first)).messages == 0
     assert finish(store.carry_out_erasure(second)).messages == 1
+
+
+def test_an_erasure_asked_for_by_a_clock_that_was_ahead_is_noted_no_later_than_all_there_is(
+    open_store: Open, clock: Clock
+) -> None:
+    store = open_store()
+    clock.advance(hours=5)
+    say(store, "horse", "hay")
+    latest = clock.now
+    clock.advance(hours=-5)
+    say(store, "zebra", "quagga")
+    apply_all(store, [replace(erase(key="zebra"), at=latest + 5 * HOUR)])
+    assert store.tombstones().of("key", "zebra") == (latest, latest)

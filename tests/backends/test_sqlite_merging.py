@@ -79,6 +79,7 @@ def test_a_store_made_before_a_setting_was_gets_it_when_it_opens(path: Path, ind
 def test_a_deletion_never_rewrites_the_index(path: Path, index: str) -> None:
     with open_backend(f"sqlite://{path}"):
         assert setting(path, "deletemerge", index) == 0
+        assert setting(path, "crisismerge", index) == 256
 
 
 def test_at_rest_it_merges_in_bites_what_groups_left(path: Path) -> None:
@@ -98,14 +99,29 @@ def test_at_rest_it_merges_in_bites_what_groups_left(path: Path) -> None:
         assert store.verify(deep=True) == []
 
 
-def test_a_store_that_was_left_untidy_is_tidied_too(path: Path) -> None:
+def test_a_store_that_was_left_untidy_is_tidied_too_and_a_bite_is_not_all(path: Path) -> None:
+    words = [" ".join(f"word{number * step}" for number in range(300)) for step in range(1, 200)]
     with open_backend(f"sqlite://{path}") as store:
-        for count in range(20):
-            apply_all(store, [requests.append(f"s{count}", (WORDS,), None)])
+        for first in range(20):
+            group = tuple(ChatMessage.user(text) for text in words[first::20])
+            apply_all(store, [requests.append(f"s{first}", group, None)])
     with open_backend(f"sqlite://{path}") as store:
+        assert store.tidy()
+        assert index_pieces(path) > 1
         while store.tidy():
             pass
     assert index_pieces(path) == 1
+
+
+@pytest.mark.parametrize(("groups", "left"), [(7, 7), (8, 1)])
+def test_at_rest_it_merges_eight_pieces_of_a_size(path: Path, groups: int, left: int) -> None:
+    with open_backend(f"sqlite://{path}") as store:
+        for number in range(groups):
+            apply_all(store, [requests.append(f"s{number}", (WORDS,), None)])
+    with open_backend(f"sqlite://{path}") as store:
+        while store.tidy():
+            pass
+    assert index_pieces(path) == left
 
 
 @pytest.mark.parametrize("error", [apsw.FullError, apsw.CorruptError, apsw.SQLError])
