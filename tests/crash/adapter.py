@@ -25,7 +25,6 @@ class SpoolingAdapter:
         self._name = name
         self._spool = laboratory.directory / f"{name}.spool"
         self._options = options
-        self._stop = context.Event()
         self._lives = 0
 
     def __enter__(self) -> Self:
@@ -62,6 +61,8 @@ class SpoolingAdapter:
         self._begin()
 
     def _begin(self) -> None:
+        # Each has its own: one that is killed while it looks at it keeps its lock for ever.
+        self._stop = context.Event()
         self._plan: WriterPlan = self._laboratory.plan(
             f"{self._name}-{self._lives}", spool=self._spool, **self._options
         )
