@@ -55,9 +55,12 @@ def encode(operation: Operation) -> bytes:
 
 def decode(op_id: str, payload: bytes | None) -> Operation:
     """The operation a job's payload stands for; `MalformedJobError` says what is wrong with it."""
-    if payload is None:
-        raise MalformedJobError("the job has no data")
-    call = payload_json(payload)
+    return decode_unpacked(op_id, unpack(payload))
+
+
+def decode_unpacked(op_id: str, data: bytes) -> Operation:
+    """As `decode`, for what `unpack` returned."""
+    call = _loads(data)
     if not isinstance(call, list) or len(call) != 4:
         raise MalformedJobError("the job's data is not [function, null, [], arguments]")
     return parse_call(op_id, *call)
@@ -65,10 +68,7 @@ def decode(op_id: str, payload: bytes | None) -> Operation:
 
 def payload_json(payload: bytes) -> Any:
     """The JSON a job's payload holds, whatever it is; `MalformedJobError` when it holds none."""
-    try:
-        return orjson.loads(unpack(payload))
-    except ValueError:
-        raise MalformedJobError("the job's data is not JSON") from None
+    return _loads(unpack(payload))
 
 
 def unpack(payload: bytes | None) -> bytes:
@@ -107,6 +107,13 @@ def parse_call(
         names = ", ".join(sorted(map(repr, named)))[:200]
         raise MalformedJobError(f"{function}: unknown argument {names}{_OLDER}")
     return parsed
+
+
+def _loads(data: bytes) -> Any:
+    try:
+        return orjson.loads(data)
+    except ValueError:
+        raise MalformedJobError("the job's data is not JSON") from None
 
 
 def _inflate(payload: bytes) -> bytes:

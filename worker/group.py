@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from producer.answers import Answer
-from producer.codec import decode, unpack
+from producer.codec import decode_unpacked, unpack
 from producer.errors import MalformedJobError, OperationRefusedError
 from producer.operations import Operation, Read, Upkeep, Write
 from worker.acknowledgement import Acknowledgement
@@ -109,7 +109,7 @@ class Group:
             return 0
         try:
             payload = self._payload(job)
-            operation = decode(job.id, payload)
+            operation = decode_unpacked(job.id, payload)
         except Exception as error:  # whatever a job holds, it harms only itself
             log_failure(job, error)
             if job.problem:
