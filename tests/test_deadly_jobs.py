@@ -118,5 +118,3 @@ def test_a_worker_that_works_again_forgets_what_was_suspected(
     assert lives(settings, log) == 0
     note: Any = client.get("backscroll:backscroll:fence")
     assert note.split()[1:] == [b"0", b"0", b"0", b"-"]
-
-
