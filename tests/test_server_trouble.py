@@ -92,8 +92,11 @@ def refuse_stale_data(client: redis.Redis) -> Callable[[], Any]:
 
 
 def refuse_by_permission(client: redis.Redis) -> Callable[[], Any]:
-    client.execute_command("ACL SETUSER default -evalsha -eval -multi -xadd -rpush")
-    return lambda: client.execute_command("ACL SETUSER default +@all")
+    commands = ["-evalsha", "-eval", "-multi", "-xadd"]
+    client.acl_setuser("default", enabled=True, nopass=True, keys=["*"], commands=commands)
+    return lambda: client.acl_setuser(
+        "default", enabled=True, nopass=True, keys=["*"], channels=["*"], categories=["+@all"]
+    )
 
 
 REFUSALS = {
