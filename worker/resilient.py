@@ -84,7 +84,8 @@ class ResilientWorker(SimpleWorker):
 
     def register_birth(self) -> None:
         """As RQ's, for a name that nobody else has, and with a short life of its own."""
-        self.connection.delete(self.key)
+        if self.connection.exists(self.key):
+            self.connection.delete(self.key)
         super().register_birth()  # type: ignore[no-untyped-call]
         self.connection.expire(self.key, _REGISTRATION_SECONDS)
 
