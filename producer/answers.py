@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import Any, TypeVar
 
+import orjson
+
+from producer.errors import OperationRefusedError
 from producer.messages import ChatMessage, SessionInfo, SessionPage
 from producer.requests import Receipt
 from producer.search import SearchHit, SearchPage
@@ -147,8 +150,16 @@ class ErasureReceipt:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class EncodedAnswer:
+    """An answer that is on its way already: its JSON form, as bytes."""
+
+    json: bytes
+
+
 Answer = (
     Outcome
+    | EncodedAnswer
     | CleanupReport
     | CompactReport
     | RestoreReport
@@ -161,20 +172,31 @@ Answer = (
 )
 
 
+T = TypeVar("T")
+
+
+def encode_answer(answer: Answer) -> bytes:
+    """The JSON form of an answer, encoded."""
+    return answer.json if isinstance(answer, EncodedAnswer) else orjson.dumps(to_json(answer))
+
+
 def to_json(answer: Answer) -> Any:
     """The JSON form of an answer, which the `answered_…` functions read."""
+    if isinstance(answer, EncodedAnswer):
+        return orjson.loads(answer.json)
     if isinstance(answer, SessionPage):
         return {"sessions": [info.to_dict() for info in answer.sessions], "cursor": answer.cursor}
     if isinstance(answer, SessionInfo):
         return answer.to_dict()
     if isinstance(answer, SearchPage):
-        return {"hits": [_hit_to_json(hit) for hit in answer.hits], "cursor": answer.cursor}
+        return {"hits": [hit_to_json(hit) for hit in answer.hits], "cursor": answer.cursor}
     if isinstance(answer, list):
         return [message.to_dict() for message in answer]
     return None if answer is None else asdict(answer)
 
 
-def _hit_to_json(hit: SearchHit) -> dict[str, Any]:
+def hit_to_json(hit: SearchHit) -> dict[str, Any]:
+    """The JSON form of one hit of a page."""
     return {
         "key": hit.key,
         "message": hit.message.to_dict(),
@@ -188,7 +210,8 @@ def _hit_to_json(hit: SearchHit) -> dict[str, Any]:
 def answered_receipt(
     value: Any, op_id: str, message_ids: tuple[str, ...], was_known: bool
 ) -> Receipt:
-    return Receipt(op_id, message_ids, value["affected"], value["duplicate"] or was_known)
+    outcome = _known(Outcome, value)
+    return Receipt(op_id, message_ids, outcome.affected, outcome.duplicate or was_known)
 
 
 def answered_messages(value: Any) -> list[ChatMessage]:
@@ -196,12 +219,11 @@ def answered_messages(value: Any) -> list[ChatMessage]:
 
 
 def answered_session(value: Any) -> SessionInfo | None:
-    return None if value is None else SessionInfo.from_dict(value)
+    return None if value is None else _info(value)
 
 
 def answered_page(value: Any) -> SessionPage:
-    infos = tuple(SessionInfo.from_dict(item) for item in value["sessions"])
-    return SessionPage(infos, value["cursor"])
+    return SessionPage(tuple(_info(item) for item in value["sessions"]), value["cursor"])
 
 
 def answered_hits(value: Any) -> SearchPage:
@@ -220,18 +242,42 @@ def answered_hits(value: Any) -> SearchPage:
 
 
 def answered_cleanup(value: Mapping[str, Any]) -> CleanupReport:
-    rules = tuple([RuleTotals(**item) for item in value["rules"]])
-    details = tuple([CleanedSession(**item) for item in value["details"]])
-    return CleanupReport(**{**value, "rules": rules, "details": details})
+    rules = tuple([_known(RuleTotals, item) for item in value["rules"]])
+    details = tuple([_known(CleanedSession, item) for item in value["details"]])
+    return _known(CleanupReport, {**value, "rules": rules, "details": details})
 
 
 def answered_restore(value: Mapping[str, Any]) -> RestoreReport:
-    return RestoreReport(**value)
+    return _known(RestoreReport, value)
 
 
 def answered_compact(value: Mapping[str, Any]) -> CompactReport:
-    return CompactReport(**value)
+    return _known(CompactReport, value)
 
 
 def answered_erasure(value: Mapping[str, Any]) -> ErasureReceipt:
-    return ErasureReceipt(**value)
+    return _known(ErasureReceipt, value)
+
+
+def _info(value: Mapping[str, Any]) -> SessionInfo:
+    _check_fields(SessionInfo, value)
+    return SessionInfo.from_dict({name: value[name] for name in value if name in _INFO_FIELDS})
+
+
+def _known(kind: type[T], value: Mapping[str, Any]) -> T:
+    """A `kind` of what this version knows of `value`; a newer worker may say more."""
+    return kind(**{name: value[name] for name in _check_fields(kind, value) if name in value})
+
+
+def _check_fields(kind: type[Any], value: Mapping[str, Any]) -> list[str]:
+    """The names of `kind`'s fields; raises when one that it cannot do without is missing."""
+    for field in fields(kind):
+        if field.name not in value and field.default is MISSING:
+            raise OperationRefusedError(
+                f"the worker's answer has no {field.name!r}: the worker is older than this "
+                "producer; update the worker"
+            )
+    return [field.name for field in fields(kind)]
+
+
+_INFO_FIELDS = frozenset(field.name for field in fields(SessionInfo))

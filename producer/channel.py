@@ -71,6 +71,15 @@ class Channel:
 
     def receive(self) -> list[Any]:
         """What the server says to each command sent; raises the first error among it."""
+        replies = self.replies()
+        for reply in replies:
+            for item in reply if isinstance(reply, list) else [reply]:  # EXEC's is a list
+                if isinstance(item, Exception):
+                    raise item
+        return replies
+
+    def replies(self) -> list[Any]:
+        """What the server says to each command sent, errors included."""
         try:
             replies = [self._read() for _ in range(self._expected)]
         except BaseException:
@@ -78,10 +87,6 @@ class Channel:
             raise
         self._expected = 0
         self._used_at = time.monotonic()
-        for reply in replies:
-            for item in reply if isinstance(reply, list) else [reply]:  # EXEC's is a list
-                if isinstance(item, Exception):
-                    raise item
         return replies
 
     def refresh(self) -> None:

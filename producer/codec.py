@@ -7,6 +7,7 @@ not exactly an operation raises `MalformedJobError` and never reaches a store.
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Callable
 from typing import Any, Final
@@ -43,6 +44,9 @@ _PARSERS: Final[dict[str, Callable[[str, ArgumentReader], Operation]]] = {
     )
 }  # fmt: skip
 
+_OLDER: Final = "; if a newer producer sent it, this worker is older: update the worker"
+_OPERATION: Final = re.compile(r"worker\.jobs\.[a-z][a-z_]{0,40}")
+
 
 def encode(operation: Operation) -> bytes:
     """The job payload of `operation`."""
@@ -51,9 +55,12 @@ def encode(operation: Operation) -> bytes:
 
 def decode(op_id: str, payload: bytes | None) -> Operation:
     """The operation a job's payload stands for; `MalformedJobError` says what is wrong with it."""
-    if payload is None:
-        raise MalformedJobError("the job has no data")
-    call = payload_json(payload)
+    return decode_unpacked(op_id, unpack(payload))
+
+
+def decode_unpacked(op_id: str, data: bytes) -> Operation:
+    """As `decode`, for what `unpack` returned."""
+    call = _loads(data)
     if not isinstance(call, list) or len(call) != 4:
         raise MalformedJobError("the job's data is not [function, null, [], arguments]")
     return parse_call(op_id, *call)
@@ -61,16 +68,22 @@ def decode(op_id: str, payload: bytes | None) -> Operation:
 
 def payload_json(payload: bytes) -> Any:
     """The JSON a job's payload holds, whatever it is; `MalformedJobError` when it holds none."""
-    if payload[:1] != b"[":
-        # RQ compresses what it saves itself, which is so after a requeue.
-        try:
-            payload = _inflate(payload)
-        except zlib.error:
-            raise MalformedJobError("the job's data is neither JSON nor compressed JSON") from None
+    return _loads(unpack(payload))
+
+
+def unpack(payload: bytes | None) -> bytes:
+    """The payload as it was sent: RQ compresses what it saves itself, which is so after a requeue.
+
+    Raises `MalformedJobError` where there is none, or it is something else.
+    """
+    if payload is None:
+        raise MalformedJobError("the job has no data")
+    if payload[:1] == b"[":
+        return payload
     try:
-        return orjson.loads(payload)
-    except ValueError:
-        raise MalformedJobError("the job's data is not JSON") from None
+        return _inflate(payload)
+    except zlib.error:
+        raise MalformedJobError("the job's data is neither JSON nor compressed JSON") from None
 
 
 def parse_call(
@@ -79,19 +92,28 @@ def parse_call(
     """The operation that a call of `function` with these arguments stands for."""
     parse = _PARSERS.get(function) if isinstance(function, str) else None
     if parse is None:
-        raise MalformedJobError(f"{shown(function)} is not a function a job may call")
+        text = f"{shown(function)} is not a function a job may call"
+        if isinstance(function, str) and _OPERATION.fullmatch(function):
+            text += _OLDER
+        raise MalformedJobError(text)
     if instance is not None or positional != [] or not isinstance(named, dict):
         raise MalformedJobError(f"{function} takes named arguments only")
     try:
         parsed = parse(op_id, ArgumentReader(named))  # which takes them out of it
     except InvalidInputError as error:
-        raise MalformedJobError(f"{function}: {error}") from None
+        hint = _OLDER if "unknown field" in str(error) else ""
+        raise MalformedJobError(f"{function}: {error}{hint}") from None
     if named:
         names = ", ".join(sorted(map(repr, named)))[:200]
-        raise MalformedJobError(
-            f"{function}: unknown argument {names}; a newer producer may have sent it"
-        )
+        raise MalformedJobError(f"{function}: unknown argument {names}{_OLDER}")
     return parsed
+
+
+def _loads(data: bytes) -> Any:
+    try:
+        return orjson.loads(data)
+    except ValueError:
+        raise MalformedJobError("the job's data is not JSON") from None
 
 
 def _inflate(payload: bytes) -> bytes:

@@ -1,31 +1,38 @@
 """Tells Redis what became of a group of jobs: results, failures, counters, and their release.
 
-All of it is one MULTI/EXEC, sent only after the store has committed (very large answers go ahead of
-it). If it is lost, the jobs are applied again, and their op ids keep that from having an effect.
+All of it is sent only after the store has committed. What is small is one MULTI/EXEC. Of what is
+not, results go ahead, each large one by itself, so that no transaction grows with what is asked. If
+it is lost, the jobs are applied again, and their op ids keep that from having an effect.
 """
 
 from __future__ import annotations
 
+import logging
 import time
-from functools import cached_property
+import zlib
+from base64 import b64encode
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any, Final
 
-import orjson
-import redis
-from redis.client import Pipeline
 from rq.defaults import DEFAULT_FAILURE_TTL, DEFAULT_RESULT_TTL
 from rq.job import Job
 from rq.registry import FailedJobRegistry, FinishedJobRegistry
 from rq.results import Result
 from rq.utils import now, utcformat
 
-from producer.answers import Answer, to_json
+from producer.answers import Answer, encode_answer
 from producer.channel import Command
 from producer.errors import OperationRefusedError
-from producer.serializer import OrjsonSerializer
 from worker.reservation import ReservedJob
 
-MAX_ANSWER_BYTES: Final = 32 * 1024 * 1024
+log = logging.getLogger("backscroll.worker")
+
+_BATCH_BYTES: Final = 256 * 1024
+"""More than that is not put together. Servers take a megabyte, however little they allow."""
+
+_OVERHEAD_BYTES: Final = 300  # the names and keys of a result
+_RESULTS: Final = "rq:results:{}"
 
 # Takes the ids after the first ARGV[1] out of the intermediate list, and deletes the jobs of all
 # that are not among those first ones. They are nearly always the head of the list, and go in one
@@ -51,13 +58,19 @@ for i = 1, #keys, 1000 do redis.call('DEL', unpack(keys, i, math.min(i + 999, #k
 """
 
 
-class Acknowledgement:
-    """Collects what became of the jobs of one round; `send` tells Redis all of it at once."""
+@dataclass(slots=True)
+class Batch:
+    """Commands that are sent together, or one large answer."""
 
-    def __init__(
-        self, connection: redis.Redis, queue: str, intermediate_key: str, worker: Any
-    ) -> None:
-        self._connection = connection
+    commands: list[Command] = field(default_factory=list)
+    size_bytes: int = 0
+    large_answer_to: ReservedJob | None = None
+
+
+class Acknowledgement:
+    """Collects what became of jobs; `batches_ahead` and then `commands` tell Redis."""
+
+    def __init__(self, queue: str, intermediate_key: str, worker: Any) -> None:
         self._queue = queue
         self._worker = worker
         self._intermediate_key = intermediate_key
@@ -65,9 +78,15 @@ class Acknowledgement:
         self._finished_key = FinishedJobRegistry.key_template.format(queue)
         self._released: list[bytes] = []
         self._kept: list[bytes] = []
-        self._answer_bytes = 0
+        self._ahead: list[Batch] = []
+        self._batch = Batch()
         self.succeeded = 0
         self.failed = 0
+
+    @property
+    def count(self) -> int:
+        """How many jobs it lets go of."""
+        return len(self._released)
 
     def drop(self, job: ReservedJob) -> None:
         """There is nothing to do for this job: its hash is gone."""
@@ -78,22 +97,8 @@ class Acknowledgement:
         self._released.append(job.raw_id)
         self.succeeded += 1
         ttl = DEFAULT_RESULT_TTL if job.result_ttl is None else job.result_ttl
-        if ttl == 0:
-            return
-        value = to_json(answer)
-        size_bytes = len(orjson.dumps(value)) if isinstance(value, list) else 0
-        if size_bytes > MAX_ANSWER_BYTES:
-            refusal = OperationRefusedError(
-                f"the answer has {size_bytes:,} bytes, more than the {MAX_ANSWER_BYTES:,} that "
-                "may travel; ask for less with limit="
-            )
-            self._publish(job, Result.Type.FAILED, ttl, exc_string=_named(refusal))
-            return
-        self._publish(job, Result.Type.SUCCESSFUL, ttl, return_value=value)
-        self._answer_bytes += size_bytes
-        if self._answer_bytes > MAX_ANSWER_BYTES:  # the commit is done, so some may go ahead
-            self._pipeline.execute()
-            self._answer_bytes = 0
+        if ttl:
+            self._publish(job, ttl, "return_value", encode_answer(answer))
 
     def succeed_and_keep(self, job: ReservedJob, answer: Answer) -> None:
         """As `succeed`, but the job stays visible in RQ's finished registry while its result does.
@@ -103,77 +108,126 @@ class Acknowledgement:
         self._keep(job)
         self.succeeded += 1
         ttl = job.result_ttl or DEFAULT_RESULT_TTL
-        self._publish(job, Result.Type.SUCCESSFUL, ttl, return_value=to_json(answer))
+        self._publish(job, ttl, "return_value", encode_answer(answer))
         self._end(job, "finished")
-        self._pipeline.expire(Job.key_for(job.id), ttl)
-        self._pipeline.zadd(self._finished_key, {job.id: int(time.time()) + ttl})
+        self._add("EXPIRE", Job.key_for(job.id), ttl)
+        self._add("ZADD", self._finished_key, int(time.time()) + ttl, job.id)
 
     def decline(self, job: ReservedJob, error: Exception) -> None:
         """A read that cannot be answered: its caller is told, and nobody else needs to know."""
         self._released.append(job.raw_id)
         self.succeeded += 1
-        ttl = job.result_ttl or DEFAULT_RESULT_TTL
-        self._publish(job, Result.Type.FAILED, ttl, exc_string=_named(error))
+        self._publish_error(job, job.result_ttl or DEFAULT_RESULT_TTL, error)
 
     def fail(self, job: ReservedJob, error: Exception) -> None:
         """The job goes to RQ's failed registry, its payload untouched, to be looked at."""
         self._keep(job)
         self.failed += 1
         self._end(job, "failed")
-        self._pipeline.zadd(self._failed_key, {job.id: int(time.time()) + DEFAULT_FAILURE_TTL})
+        self._add("ZADD", self._failed_key, int(time.time()) + DEFAULT_FAILURE_TTL, job.id)
         if job.payload is None:  # RQ takes a job without this field for no job at all
-            self._pipeline.hset(Job.key_for(job.id), "data", b"")
-        self._publish(job, Result.Type.FAILED, DEFAULT_FAILURE_TTL, exc_string=_named(error))
+            self._add("HSET", Job.key_for(job.id), "data", b"")
+        self._publish_error(job, DEFAULT_FAILURE_TTL, error)
 
     def release_only(self, job: ReservedJob) -> None:
         """Let go of a job whose id or key is no RQ job's, so that nothing can be written to it."""
         self._keep(job)
         self.failed += 1
 
+    def batches_ahead(self) -> Iterator[Batch]:
+        """What is to be sent before the rest; each is forgotten when the next is asked for."""
+        while self._ahead:
+            yield self._ahead.pop(0)
+
+    def refuse(self, batch: Batch, reason: str) -> None:
+        """The server does not take a large answer: who waits for it is told that."""
+        job = batch.large_answer_to
+        if job is not None:
+            error = OperationRefusedError(
+                f"the server does not take an answer of {batch.size_bytes:,} bytes ({reason}); "
+                "ask for less with limit="
+            )
+            self._publish_error(job, job.result_ttl or DEFAULT_RESULT_TTL, error)
+
     def commands(self, seconds: float) -> list[Command]:
-        """Everything above, the worker's counters, and the release of the jobs; in one go.
+        """What is left of the above, the worker's counters, and the jobs' release; in one go.
 
-        `seconds` is how long the jobs took.
+        `seconds` is how long the jobs took. The release comes first.
         """
-        pipeline = self._pipeline
+        commands = self._batch.commands
         if self._released:
-            ids: list[Any] = [len(self._kept), *self._kept, *self._released]
-            pipeline.eval(_RELEASE, 1, self._intermediate_key, *ids)
+            kept, released = self._kept, self._released
+            release = ("EVAL", _RELEASE, 1, self._intermediate_key, len(kept), *kept, *released)
+            commands.insert(0, release)
         if self.succeeded:
-            pipeline.hincrby(self._worker.key, "successful_job_count", self.succeeded)
+            self._add("HINCRBY", self._worker.key, "successful_job_count", self.succeeded)
         if self.failed:
-            pipeline.hincrby(self._worker.key, "failed_job_count", self.failed)
-        pipeline.hincrbyfloat(self._worker.key, "total_working_time", seconds)
-        return [("MULTI",), *[command for command, _ in pipeline.command_stack], ("EXEC",)]
-
-    @cached_property
-    def _pipeline(self) -> Pipeline:  # made late: a job should not wait for it to be stored
-        return self._connection.pipeline(transaction=True)
+            self._add("HINCRBY", self._worker.key, "failed_job_count", self.failed)
+        self._add("HINCRBYFLOAT", self._worker.key, "total_working_time", seconds)
+        return [("MULTI",), *commands, ("EXEC",)]
 
     def _keep(self, job: ReservedJob) -> None:
         """Release the job, and leave its hash as it is."""
         self._released.append(job.raw_id)
         self._kept.append(job.raw_id)
 
-    def _publish(self, job: ReservedJob, kind: Result.Type, ttl: int, **what: Any) -> None:
-        result = Result(
-            job.id,
-            kind,
-            self._connection,
-            worker_name=self._worker.name,
-            serializer=OrjsonSerializer,
-            **what,
+    def _publish_error(self, job: ReservedJob, ttl: int, error: Exception) -> None:
+        self._publish(job, ttl, "exc_string", zlib.compress(_named(error).encode()))
+
+    def _publish(self, job: ReservedJob, ttl: int, field: str, value: bytes) -> None:
+        """A result as RQ writes it."""
+        kind = Result.Type.SUCCESSFUL if field == "return_value" else Result.Type.FAILED
+        key, encoded = _RESULTS.format(job.id), b64encode(value)
+        is_large = len(encoded) > _BATCH_BYTES
+        if is_large:
+            self._cut()
+            self._batch.large_answer_to = job
+        self._add(
+            *("XADD", key, "MAXLEN", "~", 10, "*", "type", kind.value),
+            *("worker_name", self._worker.name, field, encoded),
         )
-        result.save(ttl, pipeline=self._pipeline)  # type: ignore[no-untyped-call]
+        self._add("EXPIRE", key, ttl)
+        self._grow(len(encoded))
+
+    def _grow(self, size_bytes: int) -> None:
+        self._batch.size_bytes += size_bytes + _OVERHEAD_BYTES
+        if self._batch.size_bytes > _BATCH_BYTES:
+            self._cut()
+
+    def _cut(self) -> None:
+        """Have what is collected by now go ahead."""
+        if self._batch.commands:
+            self._ahead.append(self._batch)
+        self._batch = Batch()
 
     def _end(self, job: ReservedJob, status: str) -> None:
-        fields: dict[Any, Any] = {
+        fields = {
             "status": status,
             "ended_at": utcformat(now()),
             "worker_name": self._worker.name,
             "origin": self._queue,  # where RQ's requeue puts it, whoever wrote the job
         }
-        self._pipeline.hset(Job.key_for(job.id), mapping=fields)
+        pairs = [part for pair in fields.items() for part in pair]
+        self._add("HSET", Job.key_for(job.id), *pairs)
+        self._grow(0)
+
+    def _add(self, *command: Any) -> None:
+        self._batch.commands.append(command)
+
+
+def check_acknowledged(replies: list[Any]) -> None:
+    """Raise unless the jobs of an acknowledgement were let go of; else all of it was carried out.
+
+    But for single commands whose key somebody has put something else into: that is only logged.
+    """
+    *queued, executed = replies
+    if not isinstance(executed, list):
+        raise next(reply for reply in (*queued, executed) if isinstance(reply, Exception))
+    errors = [reply for reply in executed if isinstance(reply, Exception)]
+    if isinstance(executed[0], Exception):
+        raise executed[0]
+    for error in errors:
+        log.error("the server refuses a part of an acknowledgement: %s", error)
 
 
 def _named(error: Exception) -> str:

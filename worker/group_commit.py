@@ -14,8 +14,8 @@ from __future__ import annotations
 import gc
 import logging
 import time
-from collections.abc import Callable
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from typing import Any, Final
 
 from rq import Queue
@@ -25,13 +25,16 @@ from rq.worker import WorkerStatus
 from producer.channel import Channel
 from producer.connection import connect, server_errors
 from producer.errors import InvalidSettingError, StoreUnavailableError, StoreUnusableError
-from worker.acknowledgement import Acknowledgement
+from worker.acknowledgement import Acknowledgement, check_acknowledged
 from worker.backends import SessionBackend, absolute_url, open_backend, store_lock
+from worker.backends.budget import AnswerBudget
 from worker.failing_store import LONGEST_PAUSE_SECONDS, FailingStore
 from worker.group import Group
 from worker.housekeeping import Housekeeping
+from worker.publication import Publisher
 from worker.reservation import Reservations, ReservedJob, SuspendedError
-from worker.resilient import SERVER_TROUBLE, ResilientWorker
+from worker.resilient import SERVER_TROUBLE, ResilientWorker, forget_dead_workers
+from worker.server_trouble import is_state_of_server
 from worker.settings import Settings
 from worker.standby import acquire_or_stop
 
@@ -51,7 +54,9 @@ class GroupCommitWorker(ResilientWorker):
         self._jobs_left: int | None = None
         self._busy_at = time.monotonic()
         self._must_put_back = True
+        self._blames_jobs = True  # of what is in flight at the start, somebody died
         self._crash: Exception | None = None
+        self._budget = AnswerBudget()
 
     def work(self, *args: Any, max_jobs: int | None = None, **options: Any) -> bool:
         """RQ's loop, for as long as this process holds the store's lock."""
@@ -62,7 +67,9 @@ class GroupCommitWorker(ResilientWorker):
         self._queue: Queue = self.queues[0]
         self._reservations = Reservations(self.connection, self._queue.name, self._queue.key)
         self._acknowledgements = Channel(self.connection)
+        self._publisher = Publisher(self._acknowledgements)
         self._jobs_left = max_jobs
+        self.may_wait_for_server = not options.get("burst")
         with closing(store_lock(settings.store)) as lock:
             if not acquire_or_stop(lock, None if options.get("burst") else self._announce_wait):
                 return False
@@ -77,6 +84,7 @@ class GroupCommitWorker(ResilientWorker):
                     has_worked = super().work(*args, **options)
                 finally:
                     with suppress(*SERVER_TROUBLE):
+                        self._blames_jobs = self._crash is not None
                         self._put_back()
         if self._crash is not None:  # RQ's loop only logs it
             raise self._crash
@@ -84,8 +92,11 @@ class GroupCommitWorker(ResilientWorker):
 
     def register_birth(self) -> None:
         """As RQ's; says also where it stores, to who asks a worker for something."""
-        super().register_birth()  # type: ignore[no-untyped-call]
-        self.connection.hset(self.key, "store", absolute_url(self._settings.store))
+        super().register_birth()
+        store = absolute_url(self._settings.store)
+        self.connection.hset(self.key, "store", store)
+        # Whoever wrote there from this host held the lock that this worker has now.
+        forget_dead_workers(self.connection, self._queue.name, store, self.key)
 
     def dequeue_job_and_maintain_ttl(
         self, timeout: int | None, max_idle_time: int | None = None
@@ -107,6 +118,7 @@ class GroupCommitWorker(ResilientWorker):
                         return None
                     self.set_state(WorkerStatus.IDLE)
                     group = self._wait_for_group()
+                    self.server.is_over()
                 if group or self._housekeeping:
                     self._busy_at = time.monotonic()
                 return group, self._queue
@@ -114,9 +126,7 @@ class GroupCommitWorker(ResilientWorker):
                 self.look_for_suspension = True
                 break
             except SERVER_TROUBLE as error:
-                self._must_put_back = True
-                log.error("the server fails: %s; trying again", error)
-                time.sleep(1.0)
+                self._wait_for_server(error)
             except Exception as error:
                 self._note_crash(error)
                 raise
@@ -131,14 +141,20 @@ class GroupCommitWorker(ResilientWorker):
                 self._keep_house()
         except SERVER_TROUBLE as error:
             # What was committed is safe; what was not acknowledged comes again, and is known.
-            self._must_put_back = True
-            log.error("the server fails: %s; what is in flight is taken up again", error)
-            time.sleep(1.0)
+            self._wait_for_server(error)
         except Exception as error:
             self._note_crash(error)
             raise
         if self._jobs_left is not None and self._jobs_left <= 0:
             self._stop_requested = True
+
+    def _wait_for_server(self, error: Exception) -> None:
+        """Say so, connect anew, and have what is in flight taken up again."""
+        self._must_put_back = True
+        self.server.note(error, "jobs wait, what is in flight is taken up again")
+        self.hang_up()
+        self._reservations.hang_up()
+        time.sleep(1.0)
 
     def _note_crash(self, error: Exception) -> None:
         if not isinstance(error, StopRequested):  # that is how RQ's signal handler ends the loop
@@ -161,8 +177,9 @@ class GroupCommitWorker(ResilientWorker):
         self._next = None
         with suppress(*SERVER_TROUBLE):
             self._confirm()
-        count = self._reservations.put_back()
-        self._must_put_back = False
+        self._acknowledgements.reset()
+        count = self._reservations.put_back(after_death=self._blames_jobs)
+        self._must_put_back = self._blames_jobs = False
         if count:
             log.warning("put %d jobs that were in flight back to the head of the queue", count)
 
@@ -179,6 +196,9 @@ class GroupCommitWorker(ResilientWorker):
         if group is not None:
             self._ask_after(group)
             return group
+        if self._reservations.is_careful and self._housekeeping:
+            self._state = was
+            return None
         try:
             group = self._group(self._reservations.take(self._most))
             return group
@@ -201,13 +221,18 @@ class GroupCommitWorker(ResilientWorker):
             time.sleep(self._settings.group_wait_ms / 1e3)
             with suppress(SuspendedError):  # what is taken is carried out
                 jobs += self._reservations.take(self._most - len(jobs))
-        group = Group(jobs, self._acknowledgement())
+        group = Group(jobs, self._acknowledgement, self._reservations.is_deadly)
         self._ask_after(group)
         return group
 
     def _ask_after(self, group: Group) -> None:
         """When more is waiting, have the server get it ready while this group is applied."""
-        if group.size >= self._most and self._jobs_left is None and not self._stop_requested:
+        if (
+            group.size >= self._most
+            and self._jobs_left is None
+            and not self._stop_requested
+            and not self._reservations.has_suspects
+        ):
             self._reservations.ask(self._most)
 
     def _prepare_next(self) -> None:
@@ -216,21 +241,39 @@ class GroupCommitWorker(ResilientWorker):
             return
         try:
             jobs = self._reservations.take(self._most)
-            self._next = Group(jobs, self._acknowledgement()) if jobs else None
+            self._next = Group(jobs, self._acknowledgement) if jobs else None
         except SuspendedError:
             self.look_for_suspension = True
         except SERVER_TROUBLE as error:
             self._must_put_back = True
-            log.error("the server fails: %s; what is in flight is taken up again", error)
+            self.server.note(error, "what is in flight is taken up again")
 
     def _work_through(self, group: Group) -> None:
+        """Apply and acknowledge the group: nearly always in one go, else some of it at a time."""
+        while not self._do_part(group):
+            group.begin_part()
+            self.heartbeat()
+            if self._stop_requested:
+                return  # the rest is put back
+
+    def _do_part(self, group: Group) -> bool:
+        """Apply and acknowledge what the answers' budget allows; whether nothing is left."""
         started = time.monotonic()
+        group.drop_stale(self._are_there)
+        count = len(group.operations)
         group.settle(self._apply(group))
-        for job, operation in group.upkeep:
-            self._housekeeping.start(job, operation, group.acknowledgement)
+        if group.is_done:
+            for job, operation in group.upkeep:
+                self._housekeeping.start(job, operation, group.acknowledgement)
         seconds = time.monotonic() - started
         self._send(group.acknowledgement, seconds)
-        log.debug("committed %d jobs in %.1f ms", len(group.operations), 1e3 * seconds)
+        log.debug("committed %d jobs in %.1f ms", count - len(group.operations), 1e3 * seconds)
+        return group.is_done
+
+    def _are_there(self, jobs: Sequence[ReservedJob]) -> list[bool]:
+        commands = [("EXISTS", f"rq:job:{job.id}") for job in jobs]
+        self._confirm()
+        return [bool(count) for count in self._acknowledgements.call(*commands)]
 
     def _apply(self, group: Group) -> list[Any]:
         """Apply the group; while the store fails, pause and try again: it is no job's fault."""
@@ -240,7 +283,7 @@ class GroupCommitWorker(ResilientWorker):
         store = FailingStore(self.connection, self.key)
         while True:
             try:
-                answers = self._backend.apply(group.operations, meanwhile)
+                answers = self._backend.apply(group.operations, meanwhile, self._budget)
             except (StoreUnavailableError, StoreUnusableError) as error:
                 if self._stop_requested:
                     raise StopRequested from error
@@ -265,22 +308,36 @@ class GroupCommitWorker(ResilientWorker):
             self._send(acknowledgement, time.monotonic() - started)
 
     def _acknowledgement(self) -> Acknowledgement:
-        return Acknowledgement(
-            self.connection, self._queue.name, self._reservations.intermediate_key, self
-        )
+        return Acknowledgement(self._queue.name, self._reservations.intermediate_key, self)
 
     def _send(self, acknowledgement: Acknowledgement, seconds: float) -> None:
         self._confirm()
         self._acknowledgements.refresh()
-        self._acknowledgements.send(*acknowledgement.commands(seconds))
+        with self._blaming_jobs():
+            self._publisher.publish(acknowledgement)
+            self._acknowledgements.send(*acknowledgement.commands(seconds))
         self.has_worked = True
         if self._jobs_left is not None:
             self._jobs_left -= acknowledgement.succeeded + acknowledgement.failed
+        if self._reservations.has_suspects:
+            self._confirm()
+            self._reservations.note_released(acknowledgement.count)
 
     def _confirm(self) -> None:
         """See that the server did what the last acknowledgement says."""
         if self._acknowledgements.is_awaited:
-            self._acknowledgements.receive()
+            with self._blaming_jobs():
+                check_acknowledged(self._acknowledgements.replies())
+            self.server.is_over()
+
+    @contextmanager
+    def _blaming_jobs(self) -> Iterator[None]:
+        """Should the server hang up meanwhile, it may be because of what it is sent."""
+        try:
+            yield
+        except SERVER_TROUBLE as error:
+            self._blames_jobs = not is_state_of_server(error)
+            raise
 
 
 def run_worker(

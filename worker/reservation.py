@@ -7,6 +7,7 @@ Only the holder of the store's lock may do either.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import uuid
 from typing import Any, Final, NamedTuple
@@ -50,13 +51,37 @@ return jobs
 """)
 
 # The fence stops a take that is still on its way: one that a frozen server carries out late, on a
-# connection given up long ago, would leave jobs in flight that nobody knows of.
+# connection given up long ago, would leave jobs in flight that nobody knows of. With it is noted
+# how often in a row jobs were in flight when a worker died or the server hung up on it, how many
+# these were the last time, and for one that was alone how often it was that one.
 _PUT_BACK: Final = Script("""
-redis.call('SET', KEYS[3], ARGV[1])
-local count = 0
-while redis.call('LMOVE', KEYS[2], KEYS[1], 'RIGHT', 'LEFT') do count = count + 1 end
-return count
+local note = redis.call('GET', KEYS[3]) or ''
+local deaths, suspects, alone, name = string.match(note, ' (%d+) (%d+) (%d+) (%S+)$')
+if not deaths then deaths, suspects, alone, name = 0, 0, 0, '-' end
+local count, first = redis.call('LLEN', KEYS[2]), redis.call('LINDEX', KEYS[2], 0)
+while redis.call('LMOVE', KEYS[2], KEYS[1], 'RIGHT', 'LEFT') do end
+if count > 0 and ARGV[2] == '1' then
+  local last = name
+  deaths, suspects, name = deaths + 1, count, '-'
+  if count == 1 then name = redis.sha1hex(first) end
+  if name == last then alone = alone + 1 else alone = 1 end
+end
+note = string.format('%s %d %d %d %s', ARGV[1], deaths, suspects, alone, name)
+redis.call('SET', KEYS[3], note)
+return {count, note}
 """)
+
+_CLEAR: Final = Script("""
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2]) end
+""")
+
+_HARMLESS_DEATHS: Final = 1
+_TAKEN_APART: Final = 16
+DEATHS_ALONE: Final = 5
+"""So often in a row a worker may die, or the server hang up, over one job that is alone in flight.
+
+A worker that is killed for another reason time and again must not cost a job.
+"""
 
 
 class ReservedJob(NamedTuple):
@@ -88,7 +113,8 @@ class SuspendedError(Exception):
 class Reservations:
     """The queue and its intermediate list, as one worker sees them.
 
-    `put_back` comes first; it also makes this worker the one that may take.
+    `put_back` comes first; it also makes this worker the one that may take. When what was in flight
+    may be why a worker died, it is taken again in ever smaller groups, until one job is left.
     """
 
     def __init__(self, connection: redis.Redis, queue: str, queue_key: str) -> None:
@@ -98,6 +124,27 @@ class Reservations:
         self._fence_key = f"backscroll:{queue}:fence"
         self._keys = [queue_key, self.intermediate_key, WORKERS_SUSPENDED, self._fence_key]
         self._token = ""
+        self._deaths = self._suspects = self._alone = 0
+        self._alone_name = ""
+        self._step = 1
+
+    @property
+    def has_suspects(self) -> bool:
+        """Whether what is taken next was in flight already when a worker died."""
+        return self._suspects > 0
+
+    @property
+    def is_careful(self) -> bool:
+        """Whether that happened more than once, so that nothing else may be in flight with it."""
+        return self.has_suspects and self._deaths > _HARMLESS_DEATHS
+
+    def is_deadly(self, job: ReservedJob) -> bool:
+        """Whether this job was alone in flight when one worker after the other died."""
+        return (
+            self.has_suspects
+            and self._alone >= DEATHS_ALONE
+            and self._alone_name == _digest(job.raw_id)
+        )
 
     def wait_and_take(self, timeout_seconds: int, most: int) -> list[ReservedJob]:
         """Block until there is a job to take, or the time is up; then as `take`.
@@ -133,15 +180,39 @@ class Reservations:
         """Have the server prepare the next `take` while this process does something else."""
         self._channel.send(_TAKE.call(*self._take_arguments(most)))
 
-    def put_back(self) -> int:
-        """Everything in flight back to the head of the queue, in order; how many there were."""
+    def put_back(self, *, after_death: bool = True) -> int:
+        """Everything in flight back to the head of the queue, in order; how many there were.
+
+        `after_death` says that a worker has died since they were taken, or failed in a way that
+        they may be the reason of.
+        """
         if self._channel.is_awaited:
             self._channel.reset()
-        self._token = uuid.uuid4().hex
         keys = [self._queue_key, self.intermediate_key, self._fence_key]
-        return int(self._channel.run(_PUT_BACK, len(keys), *keys, self._token))
+        count, note = self._channel.run(
+            _PUT_BACK, len(keys), *keys, uuid.uuid4().hex, int(after_death)
+        )
+        self._token = note.decode()
+        _, *numbers, self._alone_name = self._token.split()
+        self._deaths, self._suspects, self._alone = map(int, numbers)
+        self._step = max(1, self._suspects // _TAKEN_APART)
+        return int(count)
+
+    def note_released(self, count: int) -> None:
+        """So many jobs, the first that were taken, are done with."""
+        was, self._suspects = self._suspects, max(0, self._suspects - count)
+        if was and not self._suspects:
+            token = f"{uuid.uuid4().hex} 0 0 0 -"
+            self._channel.run(_CLEAR, 1, self._fence_key, self._token, token)
+            self._token, self._deaths = token, 0
+
+    def hang_up(self) -> None:
+        """Connect anew with the next command."""
+        self._channel.reset()
 
     def _take_arguments(self, most: int) -> list[Any]:
+        if self.is_careful:
+            most = min(most, self._step)
         return [len(self._keys), *self._keys, most, MAX_GROUP_BYTES, self._token]
 
 
@@ -154,6 +225,10 @@ def _parse(reply: Any) -> list[ReservedJob]:
     if reply == b"suspended":
         raise SuspendedError
     return [_reserved(*row) for row in reply]
+
+
+def _digest(raw_id: bytes) -> str:
+    return hashlib.sha1(raw_id, usedforsecurity=False).hexdigest()
 
 
 def _reserved(

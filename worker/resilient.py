@@ -5,6 +5,8 @@ What jobs are and how they are done is not decided here; see `worker.group_commi
 
 from __future__ import annotations
 
+import socket
+import time
 import uuid
 from contextlib import suppress
 from datetime import timedelta
@@ -18,10 +20,15 @@ from rq import SimpleWorker
 from rq.timeouts import BaseDeathPenalty
 from rq.utils import now
 from rq.worker import WorkerStatus
+from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
 
 from producer.serializer import OrjsonSerializer
+from worker.server_trouble import ServerTrouble, may_pass
 
 _HEARTBEAT_SECONDS: Final = 2.0
+_REGISTRATION_SECONDS: Final = 30
+"""So long a killed worker is still to be seen; as long as `worker.stats` takes it for alive."""
+
 _SOCKET_TIMEOUT_SECONDS: Final = 10.0
 _PASSING_STATES: Final = (WorkerStatus.STARTED, WorkerStatus.IDLE, WorkerStatus.BUSY)
 
@@ -49,9 +56,38 @@ class ResilientWorker(SimpleWorker):
             # A fixed name could not come back after kill -9 until its key expires.
             name = f"{name or 'backscroll'}-{uuid.uuid4().hex[:12]}"
         super().__init__(queues, name, *args, **{**options, "serializer": OrjsonSerializer})
+        self.server = ServerTrouble()
+        self.may_wait_for_server = False
         self.has_worked = False
         self.look_for_suspension = True
         self._told_state = ""
+
+    def bootstrap(self, *args: Any, **options: Any) -> None:
+        """As RQ's, but it waits for a server that is unreachable or refuses for the moment.
+
+        A wrong address, password or permission is raised at once.
+        """
+        while True:
+            try:
+                super().bootstrap(*args, **options)
+                return
+            except SERVER_TROUBLE as error:
+                if not (self.may_wait_for_server and may_pass(error)):
+                    raise
+                self.server.note(error, "waiting for it to begin")
+                self.hang_up()
+                time.sleep(1.0)
+
+    def hang_up(self) -> None:
+        """Connect anew with the next command: this server may never hang up, and yet be demoted."""
+        self.connection.connection_pool.disconnect()
+
+    def register_birth(self) -> None:
+        """As RQ's, for a name that nobody else has, and with a short life of its own."""
+        if self.connection.exists(self.key):
+            self.connection.delete(self.key)
+        super().register_birth()  # type: ignore[no-untyped-call]
+        self.connection.expire(self.key, _REGISTRATION_SECONDS)
 
     def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
         """RQ's heartbeat, but not more often than is of use.
@@ -63,12 +99,11 @@ class ResilientWorker(SimpleWorker):
         if last is not None and now() - last < timedelta(seconds=_HEARTBEAT_SECONDS):
             return
         with suppress(*SERVER_TROUBLE):  # RQ's loop would end the worker; taking jobs will notice
-            self._tell(timeout, pipeline)
+            self._tell(timeout or _REGISTRATION_SECONDS, pipeline)
 
-    def _tell(self, timeout: int | None, pipeline: Pipeline | None) -> None:
+    def _tell(self, timeout: int, pipeline: Pipeline | None) -> None:
         if not self.connection.hexists(self.key, "birth"):
-            self.connection.delete(self.key)  # some field may have been written since
-            self.register_birth()  # type: ignore[no-untyped-call]
+            self.register_birth()
         if self._told_state in _PASSING_STATES:
             self._told_state = WorkerStatus.BUSY if self.has_worked else WorkerStatus.IDLE
             self.has_worked = False
@@ -108,6 +143,12 @@ class ResilientWorker(SimpleWorker):
         with suppress(*SERVER_TROUBLE):
             super().teardown()  # type: ignore[no-untyped-call]
 
+    def _set_ip_address(self, connection: redis.Redis) -> None:
+        """As RQ's, which asks the server before anybody has waited for it."""
+        self.ip_address = "unknown"
+        with suppress(*SERVER_TROUBLE):
+            super()._set_ip_address(connection)
+
     def _set_connection(self, connection: redis.Redis) -> redis.Redis:
         """Short timeouts, so that a frozen server is noticed, and none of redis-py's retries.
 
@@ -118,3 +159,14 @@ class ResilientWorker(SimpleWorker):
         options = connection.connection_pool.connection_kwargs
         options["socket_timeout"] = options.get("socket_timeout") or _SOCKET_TIMEOUT_SECONDS
         return connection
+
+
+def forget_dead_workers(connection: redis.Redis, queue: str, store: str, own_key: str) -> None:
+    """Strike off the workers of this host that wrote to `store` before: its lock was theirs."""
+    members: Any = connection.smembers(WORKERS_BY_QUEUE_KEY % queue)
+    for key in {member.decode() for member in members} - {own_key}:
+        hostname, writes_to = connection.hmget(key, "hostname", "store")
+        if hostname == socket.gethostname().encode() and writes_to == store.encode():
+            connection.srem(WORKERS_BY_QUEUE_KEY % queue, key)
+            connection.srem(REDIS_WORKER_KEYS, key)
+            connection.delete(key)

@@ -19,6 +19,7 @@ from tests.crash.disk import watch
 from tests.crash.mutants import MUTANTS
 from tests.crash.points import POINTS, Fuse, around, swap
 from tests.crash.trouble import Trouble
+from worker import reservation
 from worker.backends.jsonl import JsonlBackend
 from worker.backends.sqlite import SqliteBackend
 from worker.group_commit import run_worker
@@ -76,6 +77,7 @@ def _live(life: Life) -> None:
         migrate(life.migrates, life.settings.store)
         return
     assert life.settings.redis_url is not None
+    swap(reservation, "DEATHS_ALONE", 1_000)  # that so many die is no job's fault here
     run_worker(life.settings, life.settings.redis_url, burst=life.burst)
 
 

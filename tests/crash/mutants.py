@@ -27,10 +27,11 @@ def _skip_the_op_id_record() -> None:
 
 def _acknowledge_before_commit() -> None:
     def hasty(worker: Any, group: Any) -> None:
-        group.settle([Outcome(0)] * len(group.operations))
+        operations = list(group.operations)
+        group.settle([Outcome(0)] * len(operations))
         worker._send(group.acknowledgement, 0.0)
         worker._confirm()
-        worker._apply(group)
+        worker._backend.apply(operations)
 
     swap(GroupCommitWorker, "_work_through", hasty)
 

@@ -20,6 +20,7 @@ from producer.messages import ChatMessage, Limits, SessionInfo, SessionPage
 from producer.operations import Erase, Operation, Write
 from producer.requests import Requests
 from producer.search import SearchFilter, SearchPage
+from worker.backends.budget import AnswerBudget
 from worker.backends.tombstones import Tombstones
 
 if TYPE_CHECKING:
@@ -111,7 +112,10 @@ class SessionBackend(Protocol):
 
     @abstractmethod
     def apply(
-        self, operations: Sequence[Operation], meanwhile: Callable[[], None] | None = None
+        self,
+        operations: Sequence[Operation],
+        meanwhile: Callable[[], None] | None = None,
+        budget: AnswerBudget | None = None,
     ) -> list[Answer | OperationRefusedError]:
         """Carry out `operations` in order and return what came of each, in the same order.
 
@@ -122,6 +126,10 @@ class SessionBackend(Protocol):
 
         `meanwhile` is what the caller can do in the time the group needs to get to the disk. It
         may be called, even more than once, and what it raises comes out of here.
+
+        With a `budget`, answers to reads come encoded, and those that would be too large are
+        refused. Once it is used up, what is left of the group is not carried out, and the list is
+        that much shorter; there is at least one answer.
 
         Raises `StoreUnavailableError` when the store cannot be used right now; then nothing of
         the group is applied, and calling again with the same group is safe.

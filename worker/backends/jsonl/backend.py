@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -27,6 +28,7 @@ from worker.backends.base import (
     Slices,
     unobserved,
 )
+from worker.backends.budget import AnswerBudget, out_of_memory, until_used_up
 from worker.backends.jsonl import upkeep
 from worker.backends.jsonl.cleanup import Cleanup
 from worker.backends.jsonl.erasure import erase
@@ -79,13 +81,18 @@ class JsonlBackend(SessionBackend):
             self._recover()
 
     def apply(
-        self, operations: Sequence[Operation], meanwhile: Callable[[], None] | None = None
+        self,
+        operations: Sequence[Operation],
+        meanwhile: Callable[[], None] | None = None,
+        budget: AnswerBudget | None = None,
     ) -> Answers:
         try:
             with self._group(meanwhile) as group:
-                return [self._carry_out(group, operation) for operation in operations]
+                carry_out = partial(self._carry_out, group, budget)
+                return until_used_up(budget, map(carry_out, operations))
         except _BrokenDownError:  # find the bad one, and keep the others
-            return [self._apply_alone(operation) for operation in operations]
+            apply_alone = partial(self._apply_alone, budget)
+            return until_used_up(budget, map(apply_alone, operations))
 
     def expect(self, operations: Iterable[ImportSession]) -> None:
         """There is nothing that could be done ahead."""
@@ -153,25 +160,33 @@ class JsonlBackend(SessionBackend):
             finally:
                 self._writer.shut_down()
 
-    def _apply_alone(self, operation: Operation) -> Answer | OperationRefusedError:
+    def _apply_alone(
+        self, budget: AnswerBudget | None, operation: Operation
+    ) -> Answer | OperationRefusedError:
         """In a group of its own, of which nothing is written should it break down."""
         try:
             with self._group() as group:
-                return self._carry_out(group, operation)
+                return self._carry_out(group, budget, operation)
         except _BrokenDownError as error:
             return OperationRefusedError(f"the store cannot take this operation: {error}")
 
-    def _carry_out(self, group: Group, operation: Operation) -> Answer | OperationRefusedError:
+    def _carry_out(
+        self, group: Group, budget: AnswerBudget | None, operation: Operation
+    ) -> Answer | OperationRefusedError:
         try:
             if isinstance(operation, Write):
                 self._refuse_if_read_only()
                 return group.write(operation)
             if isinstance(operation, Read):
-                return read(group, operation)
+                return read(group, operation, budget)
         except OperationRefusedError as refusal:  # raised before anything was changed
             return refusal
         except (StoreUnavailableError, StoreUnusableError, OSError):
             raise  # the store's fault, and not the operation's
+        except MemoryError:
+            if isinstance(operation, Read):
+                return out_of_memory()
+            raise  # it may well succeed elsewhere or later
         except Exception as error:
             raise _BrokenDownError(error) from error
         raise TypeError(f"{operation.kind} does not go through apply")

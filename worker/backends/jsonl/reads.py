@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any, Final
 
 from producer.answers import Answer
@@ -18,6 +19,7 @@ from producer.messages import (
     to_micros,
 )
 from producer.operations import GetSession, ListSessions, Load, Read, Search
+from worker.backends.budget import AnswerBudget, history
 from worker.backends.jsonl.group import Group
 from worker.backends.jsonl.lines import Line
 from worker.backends.jsonl.search import search
@@ -29,15 +31,21 @@ _Place = tuple[int, str]
 _CURSOR: Final = re.compile(r"([0-9]+)-([0-9a-f]{32})")
 
 
-def read(group: Group, operation: Read) -> Answer:
-    """Answer `operation`; raises `OperationRefusedError` for what cannot be answered."""
-    return _READERS[type(operation)](group, operation)
+def read(group: Group, operation: Read, budget: AnswerBudget | None = None) -> Answer:
+    """Answer `operation`; raises `OperationRefusedError` for what cannot be answered.
+
+    With a `budget` the answer is encoded, and refused where it would be too large.
+    """
+    if isinstance(operation, Load):
+        return history(_newest_first(group, operation), budget)
+    answer = _READERS[type(operation)](group, operation)
+    return answer if budget is None else budget.encode(answer)
 
 
-def _load(group: Group, operation: Load) -> list[ChatMessage]:
+def _newest_first(group: Group, operation: Load) -> Iterator[ChatMessage]:
     session = group.find(operation.key)
     if not session.exists:
-        return []
+        return
     lines = session.lines
     end, limit = len(lines), operation.limit
     if operation.before is not None:
@@ -48,9 +56,8 @@ def _load(group: Group, operation: Load) -> list[ChatMessage]:
         end = min(place + following, end)
         limit = end - place + preceding
     start = 0 if limit is None else max(0, end - limit)
-    if operation.include_edits:
-        return [line.with_edits() for line in lines[start:end]]
-    return [line.message for line in lines[start:end]]
+    for line in islice(reversed(lines), len(lines) - end, len(lines) - start):
+        yield line.with_edits() if operation.include_edits else line.message
 
 
 def _position(lines: Sequence[Line], argument: str, message_id: str) -> int:
@@ -111,7 +118,6 @@ def _parse_cursor(cursor: str) -> _Place:
 
 
 _READERS: Final[dict[type[Read], Callable[[Group, Any], Answer]]] = {
-    Load: _load,
     GetSession: _get_session,
     ListSessions: _list_sessions,
     Search: search,

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from producer.messages import LATEST_MICROS, ChatMessage, from_micros, to_micros
 from producer.operations import Search
 from producer.search import SearchFilter, SearchHit, SearchPage
+from worker.backends.budget import PAGE_BYTES, hit_bytes
 from worker.backends.cursor import read_cursor, write_cursor
 from worker.backends.jsonl.group import Group
 from worker.backends.jsonl.session import Session
@@ -60,12 +61,30 @@ def search(group: Group, operation: Search) -> SearchPage:
     else:
         found = (hit for session in sessions for hit in _hits(session, query, where))
     left = (hit for hit in found if after is None or list(hit.place) < after)
-    best = heapq.nlargest(operation.limit + 1, left, key=_place)
-    page = best[: operation.limit]
+    page, has_more = _best(left, operation.limit)
     cursor = None
-    if len(best) > len(page):
+    if has_more:
         cursor = write_cursor(operation, (*page[-1].place, max(newest)))
     return SearchPage(tuple([highlighted_hit(hit, query) for _, hit in page]), cursor)
+
+
+def _best(found: Iterable[_Found], limit: int) -> tuple[list[_Found], bool]:
+    """The best hits that fit into a page, best first, and whether there are more.
+
+    No more of them than that is held on to. What is dropped is worse than all that are kept, and so
+    is everything dropped with it.
+    """
+    kept: list[tuple[_Place, int, _Found, int]] = []
+    size_bytes, dropped = 0, None
+    for number, each in enumerate(found):
+        if dropped is not None and each.place <= dropped:
+            continue
+        size_bytes += (size := hit_bytes(each.hit))
+        heapq.heappush(kept, (each.place, number, each, size))
+        while len(kept) > limit or (size_bytes > PAGE_BYTES and len(kept) > 1):
+            dropped, _, _, size = heapq.heappop(kept)
+            size_bytes -= size
+    return [each for _, _, each, _ in sorted(kept, reverse=True)], dropped is not None
 
 
 def _searched(group: Group, where: SearchFilter) -> Iterator[Session]:

@@ -29,6 +29,7 @@ from worker.backends.base import (
     Slices,
     unobserved,
 )
+from worker.backends.budget import AnswerBudget, out_of_memory
 from worker.backends.sqlite import erasure
 from worker.backends.sqlite.cleanup import Cleanup
 from worker.backends.sqlite.compaction import compact
@@ -40,6 +41,7 @@ from worker.backends.sqlite.reads import messages_after, read
 from worker.backends.sqlite.repair import repair
 from worker.backends.sqlite.schema import (
     FULL,
+    is_out_of_memory,
     is_store_failure,
     open_database,
     store_errors,
@@ -94,15 +96,18 @@ class SqliteBackend(SessionBackend):
         self._latest: int = latest or 0
 
     def apply(
-        self, operations: Sequence[Operation], meanwhile: Callable[[], None] | None = None
+        self,
+        operations: Sequence[Operation],
+        meanwhile: Callable[[], None] | None = None,
+        budget: AnswerBudget | None = None,
     ) -> Answers:
         try:
-            return self._apply_together(operations, meanwhile)
+            return self._apply_together(operations, meanwhile, budget)
         except BackscrollError:
             raise
         except Exception:
             # One of them is bad in a way nobody foresaw. Find it, and keep the others.
-            return self._apply_one_by_one(operations)
+            return self._apply_one_by_one(operations, budget)
 
     def expect(self, operations: Iterable[ImportSession]) -> None:
         self._fold.expect(message.content for each in operations for message in each.messages)
@@ -182,7 +187,10 @@ class SqliteBackend(SessionBackend):
             self._database.close()
 
     def _apply_together(
-        self, operations: Sequence[Operation], meanwhile: Callable[[], None] | None
+        self,
+        operations: Sequence[Operation],
+        meanwhile: Callable[[], None] | None,
+        budget: AnswerBudget | None,
     ) -> Answers:
         with self._transaction(commits=False) as connection:
             now, memory = self._now(), self._memory
@@ -190,29 +198,39 @@ class SqliteBackend(SessionBackend):
             if memory is None or memory.best_before < now:
                 memory = Memory(connection, now)
             group = self._group(connection, now, operations, memory)
-            answers = self._carry_out(group, now, operations)
+            if budget is not None:
+                budget.restart()
+            answers = self._carry_out(group, now, operations, budget)
             self._commit(group, meanwhile)
         self._untidy_groups += 1
         if len(memory.sessions) < _MOST_KNOWN_SESSIONS:
             self._memory = memory
         return answers
 
-    def _apply_one_by_one(self, operations: Sequence[Operation]) -> Answers:
+    def _apply_one_by_one(
+        self, operations: Sequence[Operation], budget: AnswerBudget | None
+    ) -> Answers:
         """Still one transaction, but a savepoint around each operation."""
         answers: Answers = []
+        if budget is not None:
+            budget.restart()
         with self._transaction() as connection:
             for operation in operations:
+                if answers and budget is not None and budget.is_used_up:
+                    break
                 try:
                     with connection:  # APSW makes it a savepoint
                         now = self._now()
                         memory = Memory(connection, now)
                         group = self._group(connection, now, [operation], memory)
-                        answer = self._carry_out(group, now, [operation])
+                        answer = self._carry_out(group, now, [operation], budget)
                         group.flush()
                     answers += answer
                 except Exception as error:
                     if isinstance(error, BackscrollError) or is_store_failure(error):
                         raise
+                    if is_out_of_memory(error) and isinstance(operation, Write):
+                        raise  # it may well succeed elsewhere or later
                     answers.append(_refusal(error))
         return answers
 
@@ -233,7 +251,13 @@ class SqliteBackend(SessionBackend):
             keep_edits=self._keep_edits,
         )
 
-    def _carry_out(self, group: Group, now: int, operations: Sequence[Operation]) -> Answers:
+    def _carry_out(
+        self,
+        group: Group,
+        now: int,
+        operations: Sequence[Operation],
+        budget: AnswerBudget | None,
+    ) -> Answers:
         answers: Answers = []
         for operation in operations:
             try:
@@ -242,7 +266,9 @@ class SqliteBackend(SessionBackend):
                     answers.append(group.write(operation))
                 elif isinstance(operation, Read):
                     group.flush()
-                    answers.append(read(self._database, now, operation))
+                    answers.append(read(self._database, now, operation, budget))
+                    if budget is not None and budget.is_used_up:
+                        break
                 else:
                     raise TypeError(f"{operation.kind} does not go through apply")
             except OperationRefusedError as refusal:  # raised before anything was changed
@@ -344,6 +370,8 @@ class SqliteBackend(SessionBackend):
 
 
 def _refusal(error: Exception) -> OperationRefusedError:
+    if is_out_of_memory(error):
+        return out_of_memory()
     if isinstance(error, apsw.ConstraintError) and "message_id" in str(error):
         return OperationRefusedError(
             "a message with this operation's id is stored already, though its op id is forgotten"

@@ -16,6 +16,12 @@ from producer.messages import ChatMessage, EarlierVersion, from_micros, to_micro
 
 _INSERT = "INSERT INTO edits(message_id, role, content, extra, replaced_at) VALUES (?, ?, ?, ?, ?)"
 
+# A CROSS JOIN, by which SQLite looks up the messages' edits and never goes through all edits.
+_OF_ROWS = (
+    "FROM messages m INDEXED BY messagerow_session_id CROSS JOIN edits e ON e.message_id = m.id"
+    " WHERE m.session_id = ? AND m.id BETWEEN ? AND ?"
+)
+
 
 def keep(connection: apsw.Connection, row: int, message: ChatMessage, now: int) -> None:
     """Keep what the message in `row` is, unless `message` is no different."""
@@ -41,19 +47,25 @@ def of_session(
     connection: apsw.Connection, session: int, first: int, last: int
 ) -> Mapping[int, tuple[EarlierVersion, ...]]:
     """The earlier versions of a session's messages in rows `first` to `last`, by row."""
-    # A CROSS JOIN, by which SQLite looks up the messages' edits and never goes through all edits.
     found: defaultdict[int, list[EarlierVersion]] = defaultdict(list)
     rows: Iterable[Any] = connection.execute(
-        "SELECT e.message_id, e.role, e.content, e.extra, e.replaced_at"
-        " FROM messages m INDEXED BY messagerow_session_id"
-        " CROSS JOIN edits e ON e.message_id = m.id"
-        " WHERE m.session_id = ? AND m.id BETWEEN ? AND ? ORDER BY e.id",
+        f"SELECT e.message_id, e.role, e.content, e.extra, e.replaced_at {_OF_ROWS} ORDER BY e.id",
         (session, first, last),
     )
     for row, role, content, extra, replaced_at in rows:
         edit = EarlierVersion(role, content, unpack_extra(extra), from_micros(replaced_at))
         found[row].append(edit)
     return {row: tuple(edits) for row, edits in found.items()}
+
+
+def size_bytes(connection: apsw.Connection, session: int, first: int, last: int) -> int:
+    """How many bytes of text the earlier versions in these rows have; none of them is read."""
+    size: Any = connection.execute(
+        "SELECT ifnull(sum(octet_length(e.content) + ifnull(octet_length(e.extra), 0)), 0)"
+        f" {_OF_ROWS}",
+        (session, first, last),
+    ).get
+    return int(size)
 
 
 def pack_extra(extra: Mapping[str, Any] | None) -> str | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any, Final
 
 import apsw
@@ -14,6 +15,7 @@ from producer.errors import OperationRefusedError
 from producer.messages import ChatMessage, SessionInfo, SessionPage
 from producer.operations import GetSession, ListSessions, Load, Read, Search
 from producer.search import SearchPage
+from worker.backends.budget import AnswerBudget, check_bytes, check_count, history
 from worker.backends.sqlite import edits
 from worker.backends.sqlite.listing import get_session, list_sessions
 from worker.backends.sqlite.rows import MESSAGE_COLUMNS, message_of
@@ -22,33 +24,50 @@ from worker.backends.sqlite.search import search
 
 # Said here and not left to SQLite's planner, whose statistics may be missing or old.
 _OF_SESSION: Final = "INDEXED BY messagerow_session_id WHERE session_id = ?"
+_BACK: Final = f"SELECT {{columns}} FROM messages {_OF_SESSION} AND id < ? ORDER BY id DESC LIMIT ?"  # noqa: S608
+_AT_ONCE: Final = 64
 
 
-def read(database: APSWDatabase, now: int, operation: Read) -> Answer:
-    """Answer `operation`; raises `OperationRefusedError` for what cannot be answered."""
-    return _READERS[type(operation)](database, now, operation)
+def read(
+    database: APSWDatabase, now: int, operation: Read, budget: AnswerBudget | None = None
+) -> Answer:
+    """Answer `operation`; raises `OperationRefusedError` for what cannot be answered.
+
+    With a `budget` the answer is encoded, and refused where it would be too large.
+    """
+    if isinstance(operation, Load):
+        return _load(database, operation, budget)
+    answer = _READERS[type(operation)](database, now, operation)
+    return answer if budget is None else budget.encode(answer)
 
 
-def _load(database: APSWDatabase, _now: int, operation: Load) -> list[ChatMessage]:
+def _load(database: APSWDatabase, operation: Load, budget: AnswerBudget | None) -> Answer:
     # This is the read adapters wait for, and the plan is what makes it fast.
     execute = database.connection().execute
-    session: int | None = execute("SELECT id FROM sessions WHERE key = ?", (operation.key,)).get
-    if session is None:
-        return []
+    found: Any = execute(
+        "SELECT id, message_count FROM sessions WHERE key = ?", (operation.key,)
+    ).fetchone()
+    if found is None:
+        return history((), budget)
+    session, count = found
     limit = -1 if operation.limit is None else operation.limit
+    if operation.before is None and operation.around is None:
+        check_count(count if limit < 0 else min(count, limit), budget)
     before = 2**62
     if operation.before is not None:
         before = _row(database.connection(), session, "before", operation.before)
     elif operation.around is not None:
         before, limit = _around(database.connection(), session, operation.around, *operation.sides)
-    if operation.include_edits:
-        return _load_with_edits(database.connection(), session, before, limit)
-    rows = execute(
-        f"SELECT {MESSAGE_COLUMNS} FROM messages {_OF_SESSION} AND id < ?"  # noqa: S608
-        " ORDER BY id DESC LIMIT ?",
-        (session, before, limit),
-    ).fetchall()
-    return [message_of(*row) for row in reversed(rows)]
+    read_back = _with_edits if operation.include_edits else _without_edits
+    return history(read_back(database.connection(), session, before, limit, budget), budget)
+
+
+def _without_edits(
+    connection: apsw.Connection, session: int, before: int, limit: int, _: AnswerBudget | None
+) -> Iterator[ChatMessage]:
+    """The session's messages before a row, newest first, each read when it is asked for."""
+    rows = connection.execute(_BACK.format(columns=MESSAGE_COLUMNS), (session, before, limit))
+    return (message_of(*row) for row in rows)
 
 
 def _row(connection: apsw.Connection, session: int, argument: str, message_id: str) -> int:
@@ -104,19 +123,24 @@ def messages_after(
     return stored_messages(connection, session, row + 1, 2**62, MAX_PAGE)
 
 
-def _load_with_edits(
-    connection: apsw.Connection, session: int, before: int, limit: int
-) -> list[ChatMessage]:
-    rows: list[Any] = connection.execute(
-        f"SELECT id, {MESSAGE_COLUMNS} FROM messages {_OF_SESSION} AND id < ?"  # noqa: S608
-        " ORDER BY id DESC LIMIT ?",
-        (session, before, limit),
-    ).fetchall()
-    rows.reverse()
-    if not rows:
-        return []
-    earlier = edits.of_session(connection, session, rows[0][0], rows[-1][0])
-    return [message_of(*columns, edits=earlier.get(row, ())) for row, *columns in rows]
+def _with_edits(
+    connection: apsw.Connection,
+    session: int,
+    before: int,
+    limit: int,
+    budget: AnswerBudget | None,
+) -> Iterator[ChatMessage]:
+    """As `_without_edits`, with the earlier versions."""
+    rows = connection.execute(
+        _BACK.format(columns=f"id, {MESSAGE_COLUMNS}"), (session, before, limit)
+    )
+    while some := list(islice(rows, _AT_ONCE)):
+        first, last = some[-1][0], some[0][0]
+        if budget is not None:
+            check_bytes(edits.size_bytes(connection, session, first, last), budget)
+        earlier = edits.of_session(connection, session, first, last)
+        for row, *columns in some:
+            yield message_of(*columns, edits=earlier.get(row, ()))
 
 
 def _get_session(database: APSWDatabase, _now: int, operation: GetSession) -> SessionInfo | None:
@@ -132,7 +156,6 @@ def _search(database: APSWDatabase, _now: int, operation: Search) -> SearchPage:
 
 
 _READERS: Final[dict[type[Read], Callable[[APSWDatabase, int, Any], Answer]]] = {
-    Load: _load,
     GetSession: _get_session,
     ListSessions: _list_sessions,
     Search: _search,

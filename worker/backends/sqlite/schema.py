@@ -30,7 +30,6 @@ _PASSING: Final = (
     apsw.FullError,
     apsw.IOError,
     apsw.LockedError,
-    apsw.NoMemError,
     apsw.PermissionsError,
     apsw.ReadOnlyError,
 )
@@ -224,6 +223,11 @@ def store_errors(path: Path) -> Iterator[None]:
 def is_store_failure(error: Exception) -> bool:
     """Whether `error` is the file's or the disk's fault, not one operation's."""
     return isinstance(_sqlite_error(error), (*_PASSING, *_DAMAGED))
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether this process may not have the memory that an operation needs."""
+    return isinstance(error, MemoryError) or isinstance(_sqlite_error(error), apsw.NoMemError)
 
 
 def _sqlite_error(error: BaseException) -> BaseException | None:

@@ -20,13 +20,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
-from itertools import islice
 from typing import Any, Final, NamedTuple
 
 import apsw
 
 from producer.operations import Search
 from producer.search import SearchHit, SearchPage
+from worker.backends.budget import page_of
 from worker.backends.cursor import read_cursor, write_cursor
 from worker.backends.query import Query, relevance
 from worker.backends.snippet import highlighted_hit
@@ -98,9 +98,9 @@ def search(connection: apsw.Connection, operation: Search) -> SearchPage:
         return SearchPage(())
     scope = Scope.of(connection, operation.where)
     finder = _Finder(connection, query, scope, by_session=operation.by_session)
-    found = list(islice(_looked_up(connection, finder.ranked(after)), operation.limit + 1))
-    page = found[: operation.limit]
-    cursor = write_cursor(operation, page[-1][0]) if len(found) > len(page) else None
+    found = _looked_up(connection, finder.ranked(after))
+    page, has_more = page_of(found, operation.limit, lambda each: each[2])
+    cursor = write_cursor(operation, page[-1][0]) if has_more else None
     hits = [highlighted_hit(hit, query) for _, _, hit in page]
     if operation.by_session and page:
         counts = finder.count([session for _, session, _ in page], page[0][0].newest)
