@@ -282,7 +282,7 @@ class AsyncProducer:
             if ack == "queued":
                 return Receipt(operation.op_id, message_ids, spooled=True)
             await self._wait_until_sent(enqueued.number, operation)
-            enqueued, is_again = await self._enqueue(operation, ack), True
+            enqueued, is_again = await self._enqueue(operation, ack, is_known=True), True
             if isinstance(enqueued, Spooled):
                 raise still_spooled(operation, self.spooled)
         if is_again:
@@ -307,9 +307,11 @@ class AsyncProducer:
             raise still_spooled(operation, self.spooled)
         return await self._await_result(operation, "queued", enqueued.last_result)
 
-    async def _enqueue(self, operation: Operation, ack: Ack) -> Enqueued | Spooled:
+    async def _enqueue(
+        self, operation: Operation, ack: Ack, *, is_known: bool = False
+    ) -> Enqueued | Spooled:
         box = AsyncBox()
-        self._batches.submit(operation, ack, box)
+        self._batches.submit(operation, ack, box, is_known=is_known)
         enqueued: Enqueued | Spooled = await box.wait()
         return enqueued
 
@@ -348,5 +350,4 @@ class AsyncProducer:
             if result is not GONE:
                 return parse_result(result)
             # Done before anybody wanted its result; the store knows what came of it.
-            if isinstance(await self._enqueue(operation, ack), Spooled):
-                raise still_spooled(operation, self.spooled)
+            await self._enqueue(operation, ack, is_known=True)

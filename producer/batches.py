@@ -44,12 +44,16 @@ _GONE: Final = object()
 
 @dataclass(eq=False, slots=True)
 class _Pending:
-    """An operation on its way, and the box its caller waits at."""
+    """An operation on its way, and the box its caller waits at.
+
+    `is_known`: the server had it already, so it neither waits in the spool nor for what does.
+    """
 
     operation: Operation
     ack: Ack
     job: Job
     box: Mailbox
+    is_known: bool
 
     @property
     def is_unwanted(self) -> bool:
@@ -75,12 +79,17 @@ class BatchSender:
             lambda: _Thread(_Batches(url, Line(client, writer), writer, retry, courier))
         )
 
-    def submit(self, operation: Operation, ack: Ack, box: Mailbox) -> None:
-        """Send `operation` with the next batch; `box` gets an `Enqueued`, `Spooled` or error."""
+    def submit(
+        self, operation: Operation, ack: Ack, box: Mailbox, *, is_known: bool = False
+    ) -> None:
+        """Send `operation` with the next batch; `box` gets an `Enqueued`, `Spooled` or error.
+
+        `is_known`: the server had it already, and is asked what became of it.
+        """
         if self._courier is not None:
             self._courier.refuse_after_fork()
         job = self._writer.job(operation, ack)
-        self._threads.get().put(_Pending(operation, ack, job, box))
+        self._threads.get().put(_Pending(operation, ack, job, box, is_known))
 
     def close(self, box: Mailbox) -> None:
         """Send what is still waiting; then `box` gets None."""
@@ -119,7 +128,7 @@ def _serve(items: SimpleQueue[Any], batches: _Batches) -> None:
         batch, size = [item], len(item.job[-1])
         while len(batch) < MAX_BATCH_JOBS and size < MAX_BATCH_BYTES and items.qsize():
             next_item = items.get()
-            if not isinstance(next_item, _Pending):
+            if not isinstance(next_item, _Pending) or next_item.is_known != item.is_known:
                 break
             batch.append(next_item)
             size += len(next_item.job[-1])
@@ -153,8 +162,9 @@ class _Batches:
             return [(item.box, error) for item in batch]
 
     def _outcomes(self, batch: list[_Pending]) -> Sequence[Outcome]:
-        if self._courier is not None and self._courier.count:
-            return self._spooled(self._courier, batch, None)
+        courier = None if batch[0].is_known else self._courier
+        if courier is not None and courier.count:
+            return self._spooled(courier, batch, None)
         failures = 0
 
         def count(_error: Exception) -> None:
@@ -166,12 +176,15 @@ class _Batches:
                 lambda: self._attempt(batch), count, is_retryable
             )
         except redis.RedisError as error:
-            return self._failed(batch, error)
+            if courier is None:
+                return self._failed(batch, error)
+            # The courier finds out which of the batch the server refuses.
+            return self._spooled(courier, batch, error)
         outcomes = [self._outcome(*pair, fsynced) for pair in zip(batch, replies, strict=True)]
         if failures:
             outcomes = [SENT_AGAIN if isinstance(it, Enqueued) else it for it in outcomes]
-        if self._courier is not None and any(depth == 0 for depth, *_ in replies):
-            return self._keep_refused(self._courier, batch, outcomes, replies)
+        if courier is not None and any(depth == 0 for depth, *_ in replies):
+            return self._keep_refused(courier, batch, outcomes, replies)
         return outcomes
 
     def _attempt(self, batch: list[_Pending]) -> tuple[list[Reply], Any]:
@@ -189,9 +202,7 @@ class _Batches:
         return enqueued
 
     def _failed(self, batch: list[_Pending], error: redis.RedisError) -> Sequence[Outcome]:
-        """The courier finds out which of the batch the server refuses; without one, do it here."""
-        if self._courier is not None:
-            return self._spooled(self._courier, batch, error)
+        """Find out whether it is one of the batch alone that the server refuses."""
         jobs = [item.job for item in batch]
         if is_own_fault(error, jobs) and self._line.is_serving():
             if len(batch) > 1:

@@ -325,7 +325,7 @@ class Producer:
             if ack == "queued":
                 return Receipt(operation.op_id, message_ids, spooled=True)
             self._wait_until_sent(enqueued.number, operation)
-            enqueued, is_again = self._enqueue(operation, ack), True
+            enqueued, is_again = self._enqueue(operation, ack, is_known=True), True
             if isinstance(enqueued, Spooled):
                 raise still_spooled(operation, self.spooled)
         if is_again:
@@ -350,11 +350,13 @@ class Producer:
             raise still_spooled(operation, self.spooled)
         return self._await_result(operation, "queued", enqueued.last_result)
 
-    def _enqueue(self, operation: Operation, ack: Ack) -> Enqueued | Spooled:
+    def _enqueue(
+        self, operation: Operation, ack: Ack, *, is_known: bool = False
+    ) -> Enqueued | Spooled:
         if self._courier is None:  # straight from this thread: nobody else's calls can wait
             return self._sender.send(operation, ack)
         box = Box()
-        self._batches.submit(operation, ack, box)
+        self._batches.submit(operation, ack, box, is_known=is_known)
         enqueued: Enqueued | Spooled = box.wait()
         return enqueued
 
@@ -393,5 +395,4 @@ class Producer:
             if result is not GONE:
                 return parse_result(result)
             # Done before anybody wanted its result; the store knows what came of it.
-            if isinstance(self._enqueue(operation, ack), Spooled):
-                raise still_spooled(operation, self.spooled)
+            self._enqueue(operation, ack, is_known=True)
