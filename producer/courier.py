@@ -19,7 +19,12 @@ import redis
 
 from producer.connection import RETRYABLE, backoff, connect, explain
 from producer.enqueue import Job, JobWriter
-from producer.errors import BackscrollError, QueueFullError, ServerRefusedError
+from producer.errors import (
+    BackscrollError,
+    QueueFullError,
+    ServerRefusedError,
+    SpoolUnusableError,
+)
 from producer.mailbox import Mailbox
 from producer.sender import Line, is_own_fault
 from producer.spool import Entry, Spool
@@ -184,10 +189,13 @@ class Courier:
     def _send_some(self) -> bool:
         """Send one batch; False when the server took none of it."""
         if self._has_left:
-            self._drop([])
+            try:
+                self._drop([])
+            except SpoolUnusableError as error:  # the disk fails: what is left can go all the same
+                self._note(error)
         entries = self._spool.head(self._most, MAX_BATCH_BYTES)
         if not entries:
-            return True
+            return not self._has_left
         is_alone = len(entries) == 1
         # What a server says to one job means something only if it takes others.
         is_serving = is_alone and self._strikes > 0 and self._line.is_serving()
