@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, Final
@@ -40,6 +40,7 @@ log = logging.getLogger("backscroll.producer")
 Outcome = Enqueued | Spooled | Exception
 
 _GONE: Final = object()
+_MOST_CONFIRMING: Final = 8
 
 
 @dataclass(eq=False, slots=True)
@@ -76,7 +77,7 @@ class BatchSender:
         self._courier = courier
         client = connect(url)
         self._threads = PerProcess(
-            lambda: _Thread(_Batches(url, Line(client, writer), writer, retry, courier))
+            lambda: _Thread(_Batches(url, lambda: Line(client, writer), writer, retry, courier))
         )
 
     def submit(
@@ -140,23 +141,41 @@ class _Batches:
     """What the thread does."""
 
     def __init__(
-        self, url: str, line: Line, writer: JobWriter, retry: Retry, courier: Courier | None
+        self,
+        url: str,
+        new_line: Callable[[], Line],
+        writer: JobWriter,
+        retry: Retry,
+        courier: Courier | None,
     ) -> None:
         self._url = url
-        self._line = line
+        self._new_line = new_line
+        self._line = new_line()
+        self._idle: list[Line] = []
+        self._confirming: set[threading.Thread] = set()
         self._writer = writer
         self._retry = retry
         self._courier = courier
 
     def close(self) -> None:
-        self._line.reset()
+        for line in (self._line, *self._idle):
+            line.reset()
 
     def send(self, batch: list[_Pending]) -> list[tuple[Mailbox, Outcome]]:
         """What became of each of `batch`, nobody forgotten."""
         try:
             wanted = [item for item in batch if not item.is_unwanted]
             outcomes = self._outcomes(wanted) if wanted else []
-            return [(item.box, outcome) for item, outcome in zip(wanted, outcomes, strict=True)]
+            settled: list[tuple[Mailbox, Outcome]] = []
+            to_confirm: list[tuple[_Pending, Enqueued]] = []
+            for item, outcome in zip(wanted, outcomes, strict=True):
+                if item.ack == "fsynced" and isinstance(outcome, Enqueued):
+                    to_confirm.append((item, outcome))
+                else:
+                    settled.append((item.box, outcome))
+            if to_confirm:
+                self._confirm_aside(to_confirm)
+            return settled
         except Exception as error:
             log.exception("a batch of %d operations failed unexpectedly", len(batch))
             return [(item.box, error) for item in batch]
@@ -172,34 +191,69 @@ class _Batches:
             failures += 1
 
         try:
-            replies, fsynced = self._retry.call_with_retry(
-                lambda: self._attempt(batch), count, is_retryable
+            replies: list[Reply] = self._retry.call_with_retry(
+                lambda: self._line.enqueue([item.job for item in batch]), count, is_retryable
             )
         except redis.RedisError as error:
             if courier is None:
                 return self._failed(batch, error)
             # The courier finds out which of the batch the server refuses.
             return self._spooled(courier, batch, error)
-        outcomes = [self._outcome(*pair, fsynced) for pair in zip(batch, replies, strict=True)]
+        outcomes = [self._outcome(*pair) for pair in zip(batch, replies, strict=True)]
         if failures:
             outcomes = [SENT_AGAIN if isinstance(it, Enqueued) else it for it in outcomes]
         if courier is not None and any(depth == 0 for depth, *_ in replies):
             return self._keep_refused(courier, batch, outcomes, replies)
         return outcomes
 
-    def _attempt(self, batch: list[_Pending]) -> tuple[list[Reply], Any]:
-        replies = self._line.enqueue([item.job for item in batch])
-        must_fsync = any(item.ack == "fsynced" for item in batch)
-        return replies, self._line.wait_fsynced() if must_fsync else None
-
-    def _outcome(self, item: _Pending, reply: Reply, fsynced: Any) -> Outcome:
+    def _outcome(self, item: _Pending, reply: Reply) -> Outcome:
         try:
-            enqueued = self._writer.parse_reply(reply)
-            if item.ack == "fsynced":
-                check_fsynced(fsynced, item.operation)
+            return self._writer.parse_reply(reply)
         except BackscrollError as error:
             return carrying(item.operation, error)
-        return enqueued
+
+    def _confirm_aside(self, sent: list[tuple[_Pending, Enqueued]]) -> None:
+        """Wait for the server's disk without holding up the next batch.
+
+        WAITAOF is about what its own connection wrote, so the next batch gets another one. What was
+        sent has been answered, so it comes before that all the same.
+        """
+        self._confirming = {thread for thread in self._confirming if thread.is_alive()}
+        if len(self._confirming) >= _MOST_CONFIRMING:
+            self._confirm(self._line, sent)
+            return
+        line, self._line = self._line, self._idle.pop() if self._idle else self._new_line()
+        thread = threading.Thread(
+            target=self._confirm, args=(line, sent), name="backscroll-fsync", daemon=True
+        )
+        self._confirming.add(thread)
+        thread.start()
+
+    def _confirm(self, line: Line, sent: list[tuple[_Pending, Enqueued]]) -> None:
+        deliver(zip([item.box for item, _ in sent], self._confirmed(line, sent), strict=True))
+        if line is not self._line:
+            self._idle.append(line)
+
+    def _confirmed(self, line: Line, sent: list[tuple[_Pending, Enqueued]]) -> Sequence[Outcome]:
+        failures = 0
+
+        def attempt() -> Any:
+            if failures:  # on a new connection, which has to write them for itself
+                line.enqueue([item.job for item, _ in sent])
+            return line.wait_fsynced()
+
+        def count(_error: Exception) -> None:
+            nonlocal failures
+            failures += 1
+
+        try:
+            fsynced = self._retry.call_with_retry(attempt, count, is_retryable)
+            return [_checked(item, enqueued, fsynced) for item, enqueued in sent]
+        except redis.RedisError as error:
+            return [explain(error, self._url, item.operation) for item, _ in sent]
+        except Exception as error:
+            log.exception("waiting for the server's disk failed unexpectedly")
+            return [error] * len(sent)
 
     def _failed(self, batch: list[_Pending], error: redis.RedisError) -> Sequence[Outcome]:
         """Find out whether it is one of the batch alone that the server refuses."""
@@ -252,3 +306,11 @@ class _Batches:
             if len(writes) == 1:
                 return [carrying(writes[0].operation, error)]
         return [outcome for item in writes for outcome in self._keep(courier, [item])]
+
+
+def _checked(item: _Pending, enqueued: Enqueued, fsynced: Any) -> Outcome:
+    try:
+        check_fsynced(fsynced, item.operation)
+    except BackscrollError as error:
+        return error
+    return enqueued

@@ -95,7 +95,9 @@ def test_until_the_name_leads_elsewhere_the_error_says_that_trying_again_helps(p
     with Producer(pair.name.url, retries=1) as producer:
         ids = [producer.append("k", HI).op_id]
         pair.demote_first()
-        with pytest.raises(ServerUnavailableError, match="cannot take this now.*read only") as caught:
+        with pytest.raises(
+            ServerUnavailableError, match="cannot take this now.*read only"
+        ) as caught:
             producer.append("k", HI)
         assert caught.value.retryable
         assert caught.value.operation is not None

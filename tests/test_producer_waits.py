@@ -263,3 +263,29 @@ def test_a_producer_that_nobody_closed_leaves_no_thread(server_url: str, kind: s
     use()
     wait_for(lambda: of_ours() <= before, "the threads to end")
     assert os.getpid()
+
+
+def test_waiting_for_the_servers_disk_holds_up_no_other_write(
+    server_url: str, client: redis.Redis
+) -> None:
+    async def use() -> list[str]:
+        async with AsyncProducer(server_url) as producer:
+            synced = [
+                asyncio.create_task(producer.append("k", HI, ack="fsynced")) for _ in range(3)
+            ]
+            while client.llen("rq:queue:backscroll") < 3:
+                await asyncio.sleep(0.01)
+            receipts = [await producer.append("k", HI) for _ in range(20)]
+            assert not any(call.done() for call in synced)
+            client.config_set("appendfsync", "always")
+            client.set("x", 1)
+            first = await asyncio.gather(*synced)
+            return [receipt.op_id for receipt in (*first, *receipts)]
+
+    client.config_set("appendfsync", "no")
+    try:
+        sent = asyncio.run(use())
+    finally:
+        client.config_set("appendfsync", "everysec")
+    queued: Any = client.lrange("rq:queue:backscroll", 0, -1)
+    assert [raw.decode() for raw in queued] == sent
