@@ -59,8 +59,9 @@ from producer.spool import DEFAULT_MAX_BYTES, Spool
 class AsyncProducer:
     """The asyncio twin of `Producer`: same arguments, same calls, awaited.
 
-    Use it on one event loop. `max_connections` bounds the connections its callers share; a call
-    that waits for the worker holds one while it waits.
+    Any number of event loops may use it, one after the other (`asyncio.run`) or at once in threads,
+    and any may close it. However many calls wait, writes have one connection and the waiting for
+    results has another; `max_connections` is accepted, and has no effect any more.
     """
 
     def __init__(

@@ -103,6 +103,7 @@ class NotConfirmedError(BackscrollError):
     """
 
     retryable = True
+    operation: Operation
 
     def __init__(self, problem: str, operation: Operation) -> None:
         super().__init__(problem)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
@@ -262,7 +261,6 @@ def test_a_producer_that_nobody_closed_leaves_no_thread(server_url: str, kind: s
     before = of_ours()
     use()
     wait_for(lambda: of_ours() <= before, "the threads to end")
-    assert os.getpid()
 
 
 def test_waiting_for_the_servers_disk_holds_up_no_other_write(

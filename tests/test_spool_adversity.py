@@ -13,7 +13,7 @@ import sys
 import textwrap
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -86,12 +86,12 @@ def test_a_caller_interrupted_at_any_line_leaves_the_spool_right(spool: Path, ca
     for line in range(1, 20):
         entries = held.head(1, 100)
         sys.settrace(at_line(line, {"put", "drop", "_call", "refuse_after_fork", "is_inherited"}))
-        try:
-            held.put([job(line)]) if call == "put" else held.drop(entries)
-        except InterruptionError:
-            pass
-        finally:
-            sys.settrace(None)
+        with suppress(InterruptionError):
+            if call == "put":
+                held.put([job(line)])
+            else:
+                held.drop(entries)
+        sys.settrace(None)
         held.put([job(100 + line)])  # neither hangs nor overtakes
         assert held.count == len(numbers(held)) == read_spool(spool).operations
         assert numbers(held)[-1] == f"id{100 + line}"
@@ -108,28 +108,20 @@ def test_a_failure_at_any_line_of_the_work_itself_leaves_the_count_right(
         path = tmp_path / f"{line}.db"
         threading.settrace(at_line(line, {function}))
         held = Spool(path)
-        threading.settrace(None)  # type: ignore[arg-type]
+        threading.settrace(None)
         known = []
         for number in range(4):
-            with pytest_ignores(InterruptionError):
+            with suppress(InterruptionError):
                 held.put([job(number)])
                 known.append(f"id{number}")
-        with pytest_ignores(InterruptionError):
+        with suppress(InterruptionError):
             held.drop(held.head(1, 100))
-        with pytest_ignores(InterruptionError):
+        with suppress(InterruptionError):
             numbers(held)
         assert held.count == len(numbers(held))
         assert set(numbers(held)) >= set(known[1:])
         assert numbers(held) == sorted(numbers(held))
         held.close()
-
-
-@contextmanager
-def pytest_ignores(kind: type[BaseException]) -> Iterator[None]:
-    try:
-        yield
-    except kind:
-        pass
 
 
 @pytest.mark.parametrize("with_server", [False, True])
@@ -146,12 +138,10 @@ def test_signals_at_random_times_lose_and_reorder_nothing_acknowledged(
             if not with_server:
                 road.close()
             for number in range(120):
-                try:
+                with suppress(InterruptionError):
                     signal.setitimer(signal.ITIMER_REAL, (number % 40 + 1) / 8_000)
                     acknowledged.append(producer.append("s", HI).op_id)
                     signal.setitimer(signal.ITIMER_REAL, 0)
-                except InterruptionError:
-                    pass
             signal.setitimer(signal.ITIMER_REAL, 0)
             assert producer.append("s", HI).spooled != with_server
             if not with_server:
@@ -185,8 +175,10 @@ class Babbling(Proxy):
             client.sendall(reply)
 
 
-ODD_REPLIES = (b":5\r\n", b"+OK\r\n", b"_\r\n", b"*1\r\n:1\r\n", b"*1\r\n*1\r\n$1\r\nx\r\n", b"%0\r\n",
-               b"*0\r\n", b"-ERR odd\r\n", b"?what\r\n")  # fmt: skip
+ODD_REPLIES = (
+    b":5\r\n", b"+OK\r\n", b"_\r\n", b"*1\r\n:1\r\n", b"*1\r\n*1\r\n$1\r\nx\r\n", b"%0\r\n",
+    b"*0\r\n", b"-ERR odd\r\n", b"?what\r\n",
+)  # fmt: skip
 
 
 def test_replies_that_nobody_expects_end_no_thread_and_lose_nothing(
@@ -220,52 +212,78 @@ def test_an_odd_reply_is_an_error_of_its_own_call_in_asyncio(server_url: str) ->
 @contextmanager
 def refusing(client: redis.Redis, why: str) -> Iterator[None]:
     """The server refuses writes meanwhile."""
-    settings = {
-        "OOM": ("maxmemory", 1, 0),
-        "NOREPLICAS": ("min-replicas-to-write", 1, 0),
-    }
-    if why in settings:
-        name, value, before = settings[why]
+    begin, end = REFUSALS[why]
+    try:
+        begin(client)
+        yield
+    finally:
+        end(client)
+
+
+def set_to(name: str, value: object) -> Callable[[redis.Redis], None]:
+    def set_it(client: redis.Redis) -> None:
         client.config_set(name, value)
-        yield
-        client.config_set(name, before)
-    elif why == "READONLY":
-        client.replicaof("127.0.0.1", 1)
-        yield
-        client.replicaof("NO", "ONE")
-    elif why == "MASTERDOWN":
-        client.config_set("replica-serve-stale-data", "no")
-        client.replicaof("127.0.0.1", 1)
-        yield
-        client.replicaof("NO", "ONE")
-        client.config_set("replica-serve-stale-data", "yes")
-    elif why == "MISCONF":
-        directory = client.config_get("dir")["dir"]
-        client.config_set("save", "3600 1")
-        Path(directory, "dump.rdb").unlink(missing_ok=True)
-        Path(directory, "dump.rdb").mkdir()
-        with pytest_ignores(redis.ResponseError):  # type: ignore[arg-type]
-            client.set("x", 1)
-            client.bgsave()
-        wait_for(lambda: client.info()["rdb_last_bgsave_status"] == "err", "the save to fail")
-        yield
-        Path(directory, "dump.rdb").rmdir()
-        client.config_set("save", "")
+
+    return set_it
+
+
+def be_replica(client: redis.Redis) -> None:
+    client.replicaof("127.0.0.1", 1)
+
+
+def be_primary(client: redis.Redis) -> None:
+    client.replicaof("NO", "ONE")
+    client.config_set("replica-serve-stale-data", "yes")
+
+
+def be_stale_replica(client: redis.Redis) -> None:
+    client.config_set("replica-serve-stale-data", "no")
+    be_replica(client)
+
+
+def save_in_vain(client: redis.Redis) -> None:
+    client.config_set("save", "3600 1")
+    snapshot(client).unlink(missing_ok=True)
+    snapshot(client).mkdir()
+    with suppress(redis.ResponseError):
         client.bgsave()
-        wait_for(lambda: client.info()["rdb_last_bgsave_status"] == "ok", "a save")
-    elif why == "BUSY":
-        client.config_set("busy-reply-threshold", 50)
-        with redis.Redis(connection_pool=client.connection_pool) as other:
-            busy = threading.Thread(target=lambda: run_endless(other))
-            busy.start()
-            wait_for(lambda: is_busy(client), "the script to be busy")
-            yield
-            client.script_kill()
-            busy.join()
+    wait_for(lambda: client.info()["rdb_last_bgsave_status"] == "err", "the save to fail")
+
+
+def save_again(client: redis.Redis) -> None:
+    snapshot(client).rmdir()
+    client.config_set("save", "")
+    client.bgsave()
+    wait_for(lambda: client.info()["rdb_last_bgsave_status"] == "ok", "a save")
+
+
+def snapshot(client: redis.Redis) -> Path:
+    return Path(str(client.config_get("dir")["dir"]), "dump.rdb")
+
+
+def run_endless_script(client: redis.Redis) -> None:
+    client.config_set("busy-reply-threshold", 50)
+    threading.Thread(target=lambda: run_endless(client)).start()
+    wait_for(lambda: is_busy(client), "the script to be busy")
+
+
+def kill_script(client: redis.Redis) -> None:
+    client.script_kill()
+    wait_for(lambda: not is_busy(client), "the script to end")
+
+
+REFUSALS: dict[str, tuple[Callable[[redis.Redis], None], Callable[[redis.Redis], None]]] = {
+    "OOM": (set_to("maxmemory", 1), set_to("maxmemory", 0)),
+    "NOREPLICAS": (set_to("min-replicas-to-write", 1), set_to("min-replicas-to-write", 0)),
+    "READONLY": (be_replica, be_primary),
+    "MASTERDOWN": (be_stale_replica, be_primary),
+    "MISCONF": (save_in_vain, save_again),
+    "BUSY": (run_endless_script, kill_script),
+}
 
 
 def run_endless(client: redis.Redis) -> None:
-    with pytest_ignores(redis.RedisError):  # type: ignore[arg-type]
+    with suppress(redis.RedisError):
         client.eval("while true do end", 0)
 
 
@@ -276,10 +294,7 @@ def is_busy(client: redis.Redis) -> bool:
         return str(error).startswith("BUSY")
 
 
-REFUSALS = ("OOM", "NOREPLICAS", "READONLY", "MASTERDOWN", "MISCONF", "BUSY")
-
-
-@pytest.mark.parametrize("why", REFUSALS)
+@pytest.mark.parametrize("why", list(REFUSALS))
 def test_what_a_server_refuses_for_now_waits_in_the_spool(
     server_url: str, client: redis.Redis, spool: Path, why: str
 ) -> None:
@@ -364,7 +379,7 @@ def test_without_a_spool_the_error_says_that_the_operation_is_too_large(
 
     with (
         Producer(server_url, retries=1) as producer,
-        pytest.raises(ServerRefusedError, match="1,600,.*proto-max-bulk-len"),
+        pytest.raises(ServerRefusedError, match=r"1,600,.*proto-max-bulk-len"),
     ):
         producer.append("k", half, half)
     first, large, last = asyncio.run(use())
@@ -548,7 +563,12 @@ def test_a_disk_that_is_full_while_the_spool_is_sent_holds_nothing_up(
 ) -> None:
     road.close()
     is_full = tmp_path / "full"
-    opener = threading.Thread(target=lambda: (wait_for(is_full.exists, "a full disk"), road.open()))
+
+    def open_then() -> None:
+        wait_for(is_full.exists, "a full disk")
+        road.open()
+
+    opener = threading.Thread(target=open_then)
     opener.start()
     ended = run(FULL_WHILE_SENDING, road.url, spool, is_full)
     opener.join()
