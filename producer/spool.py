@@ -232,10 +232,10 @@ class Spool:
     def _drop(self, entries: Sequence[Entry]) -> None:
         if entries:
             self.sent = entries[-1].number
-            self.count -= len(entries)
-            self._bytes -= sum(len(entry.job[-1]) for entry in entries)
         with self._database:
             self._database.execute("DELETE FROM jobs WHERE number <= ?", (self.sent,))
+        self.count -= len(entries)
+        self._bytes -= sum(len(entry.job[-1]) for entry in entries)
 
     def _measure(self) -> None:
         self.count, self._bytes = _measure(self._database, self.sent)

@@ -181,11 +181,12 @@ ODD_REPLIES = (
 )  # fmt: skip
 
 
+@pytest.mark.parametrize("odd", ODD_REPLIES)
 def test_replies_that_nobody_expects_end_no_thread_and_lose_nothing(
-    server_url: str, spool: Path
+    server_url: str, spool: Path, odd: bytes
 ) -> None:
     with (
-        Babbling(server_url.removeprefix("unix://"), b":1\r\n", *ODD_REPLIES) as proxy,
+        Babbling(server_url.removeprefix("unix://"), odd, odd) as proxy,
         Producer(proxy.url, spool=spool) as producer,
     ):
         ids = say(producer, "a", "b", "c")
@@ -220,7 +221,7 @@ def refusing(client: redis.Redis, why: str) -> Iterator[None]:
         end(client)
 
 
-def set_to(name: str, value: object) -> Callable[[redis.Redis], None]:
+def set_to(name: str, value: int) -> Callable[[redis.Redis], None]:
     def set_it(client: redis.Redis) -> None:
         client.config_set(name, value)
 
