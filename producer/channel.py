@@ -75,15 +75,15 @@ class Channel:
 
     def receive(self) -> list[Any]:
         """What the server says to each command sent; raises the first error among it."""
-        replies = self.receive_all()
+        replies = self.replies()
         for reply in replies:
             for item in reply if isinstance(reply, list) else [reply]:  # EXEC's is a list
                 if isinstance(item, Exception):
                     raise item
         return replies
 
-    def receive_all(self) -> list[Any]:
-        """As `receive`, with the server's errors among the replies."""
+    def replies(self) -> list[Any]:
+        """What the server says to each command sent, errors included."""
         try:
             replies = [self._read() for _ in range(self._expected)]
         except BaseException:

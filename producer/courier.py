@@ -21,12 +21,13 @@ from producer.connection import RETRYABLE, backoff, connect, explain
 from producer.enqueue import Job, JobWriter
 from producer.errors import (
     BackscrollError,
+    OperationRefusedError,
     QueueFullError,
     ServerRefusedError,
     SpoolUnusableError,
 )
 from producer.mailbox import Mailbox
-from producer.sender import Line, is_own_fault
+from producer.sender import Line, Reply, is_own_fault
 from producer.spool import Entry, Spool
 
 MAX_BATCH_JOBS: Final = 500
@@ -209,11 +210,25 @@ class Courier:
         self._strikes = 0
         self._most = min(2 * self._most, MAX_BATCH_JOBS)
         accepted = next((n for n, (depth, *_) in enumerate(replies) if depth == 0), len(entries))
+        taken = [
+            entry
+            for entry, reply in zip(entries[:accepted], replies, strict=False)
+            if not self._is_refused(entry, reply)
+        ]
         if accepted:
-            self._drop(entries[:accepted])
+            self._drop(taken)
         else:
             self._note(QueueFullError(self._writer.queue, self._writer.max_depth))
         return accepted > 0
+
+    def _is_refused(self, entry: Entry, reply: Reply) -> bool:
+        """Whether the reply to this job is a refusal for ever; then it is set aside."""
+        try:
+            self._writer.parse_reply(reply)
+        except OperationRefusedError as error:
+            self._set_aside(entry, error)
+            return True
+        return False
 
     def _drop(self, entries: list[Entry]) -> None:
         """Take out of the file what the server has; if its disk fails, later."""
@@ -231,11 +246,14 @@ class Courier:
         self._strikes += 1
         if self._strikes < (_BROKEN_CONNECTIONS if isinstance(error, RETRYABLE) else _REFUSALS):
             return
+        self._strikes, self._most = 0, MAX_BATCH_JOBS
+        self._set_aside(entry, error)
+
+    def _set_aside(self, entry: Entry, error: Exception) -> None:
         op_id = entry.job[0]
         reason = f"the server takes other operations, but refuses operation {op_id}: {error}"
         self._spool.set_aside(entry, str(error))
         self._refused[entry.number] = f"{reason}. It is set aside in {self._spool.path}"
-        self._strikes, self._most = 0, MAX_BATCH_JOBS
         log.error("%s; it is set aside in %s, those behind it go on", reason, self._spool.path)
 
     def _note(self, error: Exception) -> None:

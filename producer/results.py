@@ -206,7 +206,7 @@ class _Watcher:
         if is_late := any(watch.pause for watch in watches):
             commands.append(("HELLO",))
         self._channel.send(*commands)
-        replies = self._channel.receive_all()
+        replies = self._channel.replies()
         self._failures = 0
         for watch, is_queued, found in zip(watches, replies[::2], replies[1::2], strict=False):
             self._settle(watch, is_queued, found)
@@ -236,12 +236,12 @@ class _Watcher:
         commands: list[Command] = []
         if self._results_to_delete:
             commands.append(("UNLINK", *self._results_to_delete))
-        if self._jobs_to_delete:
-            commands.append(("DEL", *self._jobs_to_delete))
+        # Not DEL: a producer may have its reads expire, and has no other right to remove jobs.
+        commands += [("EXPIRE", key, 0) for key in self._jobs_to_delete]
         self._results_to_delete, self._jobs_to_delete = [], []
         if commands:
             self._channel.send(*commands)
-            self._channel.receive_all()
+            self._channel.replies()
 
     def _begin(self) -> None:
         """Have the server tell of changes, on a new connection."""

@@ -41,12 +41,14 @@ class Pair:
 
     def demote_first(self) -> None:
         """As a failover does it: the second becomes the primary, the first its replica."""
-        wait_for(
-            lambda: self.clients[1].info("replication").get("master_link_status") == "up",
-            "the replica to be in step",
-        )
+        wait_for(self._is_in_step, "the replica to be in step")
         self.clients[1].replicaof("NO", "ONE")
         self.clients[0].replicaof("127.0.0.1", self.ports[1])
+
+    def _is_in_step(self) -> bool:
+        first, second = (client.info("replication") for client in self.clients)
+        is_up = second.get("master_link_status") == "up"
+        return is_up and first["master_repl_offset"] == second.get("slave_repl_offset")
 
     def queued(self) -> list[str]:
         ids: Any = self.clients[1].lrange("rq:queue:backscroll", 0, -1)
