@@ -6,7 +6,6 @@ trip, in the order in which they were made.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from datetime import datetime
@@ -14,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from redis.asyncio.retry import Retry
+import redis
 
 from producer.answers import (
     CleanupReport,
@@ -32,33 +31,26 @@ from producer.answers import (
     answered_session,
 )
 from producer.batches import BatchSender
-from producer.connection import (
-    RETRYABLE,
-    backoff,
-    connect_async,
-    is_retryable,
-    server_errors,
-)
+from producer.connection import explain, retries_of
 from producer.courier import Courier
 from producer.enqueue import (
-    ASK_AGAIN_SECONDS,
     SENT_AGAIN,
     Ack,
     Enqueued,
     JobWriter,
     Spooled,
-    best_result,
     check_ack,
-    job_key,
     no_word,
     not_yet_sent,
     parse_result,
-    result_key,
     still_spooled,
 )
+from producer.errors import BackscrollError, ServerRefusedError, carrying
+from producer.mailbox import AsyncBox
 from producer.messages import ChatMessage, SessionInfo, SessionPage, State
 from producer.operations import Operation, Read, Write
 from producer.requests import UNSET, Receipt, Requests, Unset
+from producer.results import GONE, Results
 from producer.search import SearchFilter, SearchPage
 from producer.settings import ProducerSettings
 from producer.spool import DEFAULT_MAX_BYTES, Spool
@@ -67,8 +59,9 @@ from producer.spool import DEFAULT_MAX_BYTES, Spool
 class AsyncProducer:
     """The asyncio twin of `Producer`: same arguments, same calls, awaited.
 
-    Use it on one event loop. `max_connections` bounds the connections its callers share; a call
-    that waits for the worker holds one while it waits.
+    Any number of event loops may use it, one after the other (`asyncio.run`) or at once in threads,
+    and any may close it. However many calls wait, writes have one connection and the waiting for
+    results has another; `max_connections` is accepted, and has no effect any more.
     """
 
     def __init__(
@@ -94,16 +87,13 @@ class AsyncProducer:
         self._timeout_seconds = timeout_seconds
         self._requests = Requests(settings.limits)
         self._writer = JobWriter(settings.queue, settings.max_queue_depth)
-        self._retry = Retry(backoff(), retries, RETRYABLE)
-        self._redis = connect_async(settings.url, max_connections)
+        self._results = Results(settings.url, retries)
         self._courier: Courier | None = None
         if spool is not None:
             held = Spool(Path(spool), spool_max_bytes)
             self._courier = Courier(settings.url, held, self._writer)
-            self._retry = Retry(backoff(), 0, RETRYABLE)  # the courier tries again
-        self._sender = BatchSender(
-            settings.url, self._redis, self._writer, self._retry, self._courier
-        )
+            retries = 0  # the courier tries again
+        self._batches = BatchSender(settings.url, self._writer, retries_of(retries), self._courier)
 
     async def __aenter__(self) -> Self:
         return self
@@ -118,10 +108,14 @@ class AsyncProducer:
 
     async def close(self) -> None:
         """Send what is still waiting, then give the connections back."""
-        await self._sender.close()
+        box = AsyncBox()
+        self._batches.close(box)
+        await box.wait()
         if self._courier is not None:
-            await asyncio.to_thread(self._courier.close)
-        await self._redis.aclose()
+            box = AsyncBox()
+            self._courier.close(box)
+            await box.wait()
+        self._results.close()
 
     @property
     def spooled(self) -> int:
@@ -284,11 +278,14 @@ class AsyncProducer:
         is_again: bool = False,
     ) -> Receipt:
         ack = self._ack if ack is None else check_ack(ack)
-        enqueued = await self._sender.enqueue(operation, ack)
+        enqueued = await self._enqueue(operation, ack)
         if isinstance(enqueued, Spooled):
             if ack == "queued":
                 return Receipt(operation.op_id, message_ids, spooled=True)
-            enqueued = await self._send_after(enqueued, operation, ack)
+            await self._wait_until_sent(enqueued.number, operation)
+            enqueued, is_again = await self._enqueue(operation, ack, is_known=True), True
+            if isinstance(enqueued, Spooled):
+                raise still_spooled(operation, self.spooled)
         if is_again:
             enqueued = SENT_AGAIN
         if ack == "stored" and isinstance(operation, Write):
@@ -297,50 +294,61 @@ class AsyncProducer:
         return Receipt(operation.op_id, message_ids)
 
     async def _read(self, operation: Operation) -> Any:
-        if self._courier is not None and self._courier.count:  # the answer would lack own writes
-            await asyncio.to_thread(self._courier.wait_empty, self._timeout_seconds)
-        enqueued = await self._sender.enqueue(operation, "queued")
+        if self.spooled:  # the answer would lack own writes
+            await self._wait_until_all_is_sent()
+        try:
+            enqueued = await self._enqueue(operation, "queued")
+        except BackscrollError:
+            raise
+        except BaseException:  # the caller was interrupted, and will not look at the answer
+            if isinstance(operation, Read):
+                self._results.take_back(operation)
+            raise
         if isinstance(enqueued, Spooled):
-            raise not_yet_sent(self.spooled)
-        value = await self._await_result(operation, "queued", enqueued.last_result)
-        if isinstance(operation, Read):  # an answer may be large, and nobody will ask for it again
-            with server_errors(self.url):
-                await self._redis.unlink(result_key(operation))
-        return value
+            raise still_spooled(operation, self.spooled)
+        return await self._await_result(operation, "queued", enqueued.last_result)
 
-    async def _send_after(self, spooled: Spooled, operation: Operation, ack: Ack) -> Enqueued:
-        """Wait until the spool is sent as far as `operation`, then ask what became of it."""
-        courier = self._courier
-        if courier is not None and await asyncio.to_thread(
-            courier.wait_sent, spooled.number, self._timeout_seconds
-        ):
-            enqueued = await self._sender.enqueue(operation, ack)
-            if isinstance(enqueued, Enqueued):
-                return SENT_AGAIN
-        raise still_spooled(operation, self.spooled)
+    async def _enqueue(
+        self, operation: Operation, ack: Ack, *, is_known: bool = False
+    ) -> Enqueued | Spooled:
+        box = AsyncBox()
+        self._batches.submit(operation, ack, box, is_known=is_known)
+        enqueued: Enqueued | Spooled = await box.wait()
+        return enqueued
+
+    async def _wait_until_sent(self, number: int, operation: Operation) -> None:
+        """Until the server has the operation with that number in the spool."""
+        box = AsyncBox()
+        if self._courier is not None:
+            self._courier.tell_sent(number, self._timeout_seconds, box)
+        try:
+            is_sent = await box.wait()
+        except ServerRefusedError as error:
+            raise carrying(operation, error) from None
+        if not is_sent:
+            raise still_spooled(operation, self.spooled)
+
+    async def _wait_until_all_is_sent(self) -> None:
+        box = AsyncBox()
+        if self._courier is not None:
+            self._courier.tell_empty(self._timeout_seconds, box)
+        if not await box.wait():
+            raise not_yet_sent(self.spooled)
 
     async def _await_result(self, operation: Operation, ack: Ack, after: str) -> Any:
         deadline = time.monotonic() + self._timeout_seconds
-        stream = result_key(operation)
-
-        async def attempt() -> Any:
-            while (left := deadline - time.monotonic()) > 0:
-                block_ms = max(1, int(min(left, ASK_AGAIN_SECONDS) * 1000))
-                reply: Any = await self._redis.xread({stream: after}, block=block_ms)
-                if reply:
-                    return best_result(reply)
-                if not await self._redis.exists(job_key(operation)):
-                    # Done before anybody wanted its result; the store knows what came of it.
-                    job = self._writer.job(operation, ack)
-                    await self._sender.evaluate(self._writer.script_call([job]), fsync=False)
-            return None
-
-        with server_errors(self.url, operation):
-            fields = await self._retry.call_with_retry(attempt, _ignore, is_retryable)
-        if fields is None:
-            raise no_word(operation, self._timeout_seconds, self.queue)
-        return parse_result(fields)
-
-
-async def _ignore(_error: Exception) -> None:
-    """`Retry` reports every failure to somebody; the last one is raised anyway."""
+        while True:
+            box = AsyncBox()
+            watch = self._results.watch(operation, after, box)
+            try:
+                result = await box.wait(max(0.0, deadline - time.monotonic()))
+            except TimeoutError:
+                raise no_word(operation, self._timeout_seconds, self.queue) from None
+            except redis.RedisError as error:
+                raise explain(error, self.url, operation) from error
+            finally:
+                self._results.forget(watch)
+            if result is not GONE:
+                return parse_result(result)
+            # Done before anybody wanted its result; the store knows what came of it.
+            await self._enqueue(operation, ack, is_known=True)

@@ -7,8 +7,8 @@ longer than all the rest of a small call. What connecting, logging in and packin
 from __future__ import annotations
 
 import hashlib
-import os
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 import redis
@@ -41,12 +41,16 @@ class Channel:
         self._connection: Any = client.connection_pool.make_connection()
         self._expected = 0
         self._used_at = 0.0
-        self.pid = os.getpid()
 
     @property
     def is_awaited(self) -> bool:
         """Whether there are replies that nobody has read yet."""
         return self._expected > 0
+
+    @property
+    def socket(self) -> Any:
+        """What to select on for pushes, None while there is no connection."""
+        return self._connection._sock
 
     def call(self, *commands: Command) -> list[Any]:
         """Send `commands` in one go and read their replies, as `receive`."""
@@ -89,8 +93,33 @@ class Channel:
         self._used_at = time.monotonic()
         return replies
 
+    def on_invalidation(self, note: Callable[[Any], None]) -> bool:
+        """Have `note` called with each push that says which tracked keys have changed.
+
+        False where this connection, once it is made, gets no pushes (RESP2).
+        """
+        if int(self._connection.protocol) < 3:
+            return False
+        self._connection._parser.set_invalidation_push_handler(note)
+        return True
+
+    def read_pushes(self) -> None:
+        """Read what the server has said without being asked."""
+        try:
+            while self._connection.can_read():
+                self._connection.read_response(push_request=True)
+        except BaseException:
+            self.reset()
+            raise
+
     def refresh(self) -> None:
-        """Connect anew if the server has hung up since the last call, unless that was just now."""
+        """Make the connection fit for a new call.
+
+        If the last user was interrupted between a command and its reply, or the server has hung up
+        since (looked at once a second), the next command connects anew.
+        """
+        if self._expected:  # else the next user would get the reply of the last one
+            self.reset()
         if time.monotonic() - self._used_at < _FRESH_SECONDS:
             return
         try:
@@ -102,8 +131,8 @@ class Channel:
 
     def reset(self) -> None:
         """Hang up; replies not read yet are lost."""
-        self._expected = 0
         self._connection.disconnect()
+        self._expected = 0
 
     def _read(self) -> Any:
         try:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from redis.retry import Retry
+import redis
 
 from producer.answers import (
     CleanupReport,
@@ -27,33 +26,27 @@ from producer.answers import (
     answered_restore,
     answered_session,
 )
-from producer.connection import (
-    RETRYABLE,
-    backoff,
-    connect,
-    is_retryable,
-    server_errors,
-)
+from producer.batches import BatchSender
+from producer.connection import explain, retries_of
 from producer.courier import Courier
 from producer.enqueue import (
-    ASK_AGAIN_SECONDS,
+    SENT_AGAIN,
     Ack,
     Enqueued,
     JobWriter,
     Spooled,
-    best_result,
     check_ack,
-    job_key,
     no_word,
     not_yet_sent,
     parse_result,
-    result_key,
     still_spooled,
 )
-from producer.errors import ServerUnavailableError
+from producer.errors import BackscrollError, ServerRefusedError, carrying
+from producer.mailbox import Box
 from producer.messages import ChatMessage, SessionInfo, SessionPage, State
 from producer.operations import Operation, Read, Write
 from producer.requests import UNSET, Receipt, Requests, Unset
+from producer.results import GONE, Results
 from producer.search import SearchFilter, SearchPage
 from producer.sender import Sender
 from producer.settings import ProducerSettings
@@ -97,14 +90,15 @@ class Producer:
         self._timeout_seconds = timeout_seconds
         self._requests = Requests(settings.limits)
         self._writer = JobWriter(settings.queue, settings.max_queue_depth)
-        self._retry = Retry(backoff(), retries, RETRYABLE)
-        self._redis = connect(settings.url)
+        self._results = Results(settings.url, retries)
         self._courier: Courier | None = None
         if spool is not None:
             held = Spool(Path(spool), spool_max_bytes)
             self._courier = Courier(settings.url, held, self._writer)
-            self._retry = Retry(backoff(), 0, RETRYABLE)  # the courier tries again
-        self._sender = Sender(settings.url, self._redis, self._writer, self._retry)
+            retries = 0  # the courier tries again
+        retry = retries_of(retries)
+        self._sender = Sender(settings.url, self._writer, retry)
+        self._batches = BatchSender(settings.url, self._writer, retry, self._courier)
 
     def __enter__(self) -> Self:
         return self
@@ -122,10 +116,15 @@ class Producer:
 
         What is in the spool stays there for the next producer on it.
         """
+        box = Box()
+        self._batches.close(box)
+        box.wait()
         if self._courier is not None:
-            self._courier.close()
+            box = Box()
+            self._courier.close(box)
+            box.wait()
+        self._results.close()
         self._sender.close()
-        self._redis.close()
 
     @property
     def spooled(self) -> int:
@@ -321,65 +320,79 @@ class Producer:
         is_again: bool = False,
     ) -> Receipt:
         ack = self._ack if ack is None else check_ack(ack)
-        enqueued = self._enqueue(operation, ack, is_again=is_again)
+        enqueued = self._enqueue(operation, ack)
         if isinstance(enqueued, Spooled):
             if ack == "queued":
                 return Receipt(operation.op_id, message_ids, spooled=True)
-            enqueued = self._send_after(enqueued, operation, ack)
+            self._wait_until_sent(enqueued.number, operation)
+            enqueued, is_again = self._enqueue(operation, ack, is_known=True), True
+            if isinstance(enqueued, Spooled):
+                raise still_spooled(operation, self.spooled)
+        if is_again:
+            enqueued = SENT_AGAIN
         if ack == "stored" and isinstance(operation, Write):
             value = self._await_result(operation, ack, enqueued.last_result)
             return answered_receipt(value, operation.op_id, message_ids, enqueued.was_known)
         return Receipt(operation.op_id, message_ids)
 
     def _read(self, operation: Operation) -> Any:
-        if self._courier is not None and not self._courier.wait_empty(self._timeout_seconds):
-            raise not_yet_sent(self._courier.count)  # the answer would lack own writes
-        enqueued = self._sender.send(operation, "queued")
-        value = self._await_result(operation, "queued", enqueued.last_result)
-        if isinstance(operation, Read):  # an answer may be large, and nobody will ask for it again
-            with server_errors(self.url):
-                self._redis.unlink(result_key(operation))
-        return value
+        if self.spooled:  # the answer would lack own writes
+            self._wait_until_all_is_sent()
+        try:
+            enqueued = self._enqueue(operation, "queued")
+        except BackscrollError:
+            raise
+        except BaseException:  # the caller was interrupted, and will not look at the answer
+            if isinstance(operation, Read):
+                self._results.take_back(operation)
+            raise
+        if isinstance(enqueued, Spooled):
+            raise still_spooled(operation, self.spooled)
+        return self._await_result(operation, "queued", enqueued.last_result)
 
     def _enqueue(
-        self, operation: Operation, ack: Ack, *, is_again: bool = False
+        self, operation: Operation, ack: Ack, *, is_known: bool = False
     ) -> Enqueued | Spooled:
-        if self._courier is None:
-            return self._sender.send(operation, ack, is_again=is_again)
-        if not self._courier.count:
-            with suppress(ServerUnavailableError):
-                return self._sender.send(operation, ack, is_again=is_again)
-        return Spooled(self._courier.take([self._writer.job(operation, ack)]))
+        if self._courier is None:  # straight from this thread: nobody else's calls can wait
+            return self._sender.send(operation, ack)
+        box = Box()
+        self._batches.submit(operation, ack, box, is_known=is_known)
+        enqueued: Enqueued | Spooled = box.wait()
+        return enqueued
 
-    def _send_after(self, spooled: Spooled, operation: Operation, ack: Ack) -> Enqueued:
-        """Wait until the spool is sent as far as `operation`, then ask what became of it."""
-        courier = self._courier
-        if courier is None or not courier.wait_sent(spooled.number, self._timeout_seconds):
+    def _wait_until_sent(self, number: int, operation: Operation) -> None:
+        """Until the server has the operation with that number in the spool."""
+        box = Box()
+        if self._courier is not None:
+            self._courier.tell_sent(number, self._timeout_seconds, box)
+        try:
+            is_sent = box.wait()
+        except ServerRefusedError as error:
+            raise carrying(operation, error) from None
+        if not is_sent:
             raise still_spooled(operation, self.spooled)
-        return self._sender.send(operation, ack, is_again=True)
+
+    def _wait_until_all_is_sent(self) -> None:
+        box = Box()
+        if self._courier is not None:
+            self._courier.tell_empty(self._timeout_seconds, box)
+        if not box.wait():
+            raise not_yet_sent(self.spooled)
 
     def _await_result(self, operation: Operation, ack: Ack, after: str) -> Any:
         deadline = time.monotonic() + self._timeout_seconds
-        stream = result_key(operation)
-
-        def attempt() -> Any:
-            while (left := deadline - time.monotonic()) > 0:
-                block_ms = max(1, int(min(left, ASK_AGAIN_SECONDS) * 1000))
-                reply: Any = self._redis.xread({stream: after}, block=block_ms)
-                if reply:
-                    return best_result(reply)
-                if not self._redis.exists(job_key(operation)):
-                    # Done before anybody wanted its result; the store knows what came of it.
-                    job = self._writer.job(operation, ack)
-                    self._sender.evaluate(self._writer.script_call([job]))
-            return None
-
-        with server_errors(self.url, operation):
-            fields = self._retry.call_with_retry(attempt, _ignore, is_retryable)
-        if fields is None:
-            raise no_word(operation, self._timeout_seconds, self.queue)
-        return parse_result(fields)
-
-
-def _ignore(_error: Exception) -> None:
-    """`Retry` reports every failure to somebody; the last one is raised anyway."""
+        while True:
+            box = Box()
+            watch = self._results.watch(operation, after, box)
+            try:
+                result = box.wait(max(0.0, deadline - time.monotonic()))
+            except TimeoutError:
+                raise no_word(operation, self._timeout_seconds, self.queue) from None
+            except redis.RedisError as error:
+                raise explain(error, self.url, operation) from error
+            finally:
+                self._results.forget(watch)
+            if result is not GONE:
+                return parse_result(result)
+            # Done before anybody wanted its result; the store knows what came of it.
+            self._enqueue(operation, ack, is_known=True)

@@ -6,13 +6,14 @@ are off here; the clients repeat a whole call instead, with the same op id.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
 import redis
-import redis.asyncio
 from redis.backoff import ExponentialWithJitterBackoff
+from redis.retry import Retry
 
 from producer.errors import (
     AuthenticationFailedError,
@@ -20,12 +21,28 @@ from producer.errors import (
     InvalidSettingError,
     ServerRefusedError,
     ServerUnavailableError,
+    carrying,
 )
 from producer.operations import Operation
 from producer.settings import hide_password
 
 SOCKET_TIMEOUT_SECONDS: Final = 10.0
 RETRYABLE: Final = (redis.ConnectionError, redis.TimeoutError)
+
+# What a server says that is there but cannot take a write now, though it may later, or another
+# one under its name. Within a script's error Redis 6 has the word in the middle of the text.
+_REFUSED_FOR_NOW: Final = (
+    redis.exceptions.BusyLoadingError,
+    redis.exceptions.ReadOnlyError,
+    redis.exceptions.OutOfMemoryError,
+    redis.exceptions.MasterDownError,
+    redis.exceptions.ClusterDownError,
+    redis.exceptions.TryAgainError,
+)
+_REFUSED_FOR_NOW_WORDS: Final = re.compile(
+    r"(?:^|[ -])(?:READONLY|OOM|MISCONF|NOREPLICAS|BUSY|LOADING|MASTERDOWN|CLUSTERDOWN|TRYAGAIN"
+    r"|UNBLOCKED)\b"
+)
 
 _OPTIONS: Final[dict[str, Any]] = {
     "retry": None,
@@ -35,18 +52,9 @@ _OPTIONS: Final[dict[str, Any]] = {
 
 
 def connect(url: str) -> redis.Redis:
-    """A client for `url`, not yet connected."""
+    """A client for `url`, not yet connected. Each connection resolves the server's name anew."""
     with _usable_url(url):
         return redis.Redis.from_url(url, **_OPTIONS)
-
-
-def connect_async(url: str, max_connections: int) -> redis.asyncio.Redis:
-    """An asyncio client for `url`, whose callers share at most `max_connections` connections."""
-    with _usable_url(url):
-        pool = redis.asyncio.BlockingConnectionPool.from_url(
-            url, max_connections=max_connections, timeout=None, **_OPTIONS
-        )
-        return redis.asyncio.Redis.from_pool(pool)
 
 
 def backoff() -> ExponentialWithJitterBackoff:
@@ -54,9 +62,29 @@ def backoff() -> ExponentialWithJitterBackoff:
     return ExponentialWithJitterBackoff(cap=1.0, base=0.05)
 
 
+def retries_of(count: int) -> Retry:
+    """Calls a function again after an error that `is_retryable`, up to `count` times."""
+    return Retry(backoff(), count, (redis.RedisError,))
+
+
 def is_retryable(error: Exception) -> bool:
     """Whether the same call may succeed on a new connection."""
-    return isinstance(error, RETRYABLE) and not isinstance(error, redis.AuthenticationError)
+    return is_refused_for_now(error) or (
+        isinstance(error, RETRYABLE) and not isinstance(error, redis.AuthenticationError)
+    )
+
+
+def is_refused_for_now(error: Exception) -> bool:
+    """Whether the server is there and refuses, but for no reason that lies in the call.
+
+    It is a replica now, is out of memory, cannot save, starts, lacks replicas or runs a script.
+    The connection is better given up: the server's name may lead to another one by now.
+    """
+    if isinstance(error, _REFUSED_FOR_NOW):
+        return True
+    return isinstance(error, redis.ResponseError) and bool(
+        _REFUSED_FOR_NOW_WORDS.search(str(error).partition(" script: ")[0])
+    )
 
 
 @contextmanager
@@ -72,22 +100,32 @@ def explain(error: Exception, url: str, operation: Operation | None = None) -> B
     """Our error for one of redis-py's."""
     shown, said = hide_password(url), str(error).rstrip(".")
     if isinstance(error, redis.AuthenticationError) or said.startswith(("NOAUTH", "WRONGPASS")):
-        return AuthenticationFailedError(
-            f"{shown} refused the login: {said}. Put user and password into the URL: "
-            "redis://user:password@host:port/0"
+        return carrying(
+            operation,
+            AuthenticationFailedError(
+                f"{shown} refused the login: {said}. Put user and password into the URL: "
+                "redis://user:password@host:port/0"
+            ),
+        )
+    if is_refused_for_now(error):
+        return carrying(
+            operation,
+            ServerUnavailableError(
+                f"{shown} is there but cannot take this now: {said.partition(' script: ')[0]}. "
+                "`backscroll check` says what is wrong with it"
+            ),
         )
     if isinstance(error, RETRYABLE):
-        unavailable = ServerUnavailableError(
-            f"no answer from {shown}: {said}. {_remedy(url, said)}"
+        return carrying(
+            operation,
+            ServerUnavailableError(f"no answer from {shown}: {said}. {_remedy(url, said)}"),
         )
-        unavailable.operation = operation
-        return unavailable
     if is_forbidden(error):
         said = (
             f"{said.partition(' script: ')[0]}. This user lacks a right: ACL LOG on the server "
             "names it, and deploy/redis/users.acl those that Backscroll needs"
         )
-    return ServerRefusedError(f"{shown} refused: {said}.")
+    return carrying(operation, ServerRefusedError(f"{shown} refused: {said}."))
 
 
 def is_forbidden(error: Exception) -> bool:

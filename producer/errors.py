@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 if TYPE_CHECKING:
     from producer.operations import Operation
 
 
 class BackscrollError(Exception):
-    """The root: catch this to catch everything Backscroll raises on purpose."""
+    """The root: catch this to catch everything Backscroll raises on purpose.
+
+    `retryable`: the same call may succeed later. `operation` is what was being sent, if anything
+    was: then call `Producer.send(error.operation)` instead of the method. It keeps its op id, so
+    it is applied once even if the server had taken it already; a new call would be a new operation.
+    """
 
     retryable: ClassVar[bool] = False
+    operation: Operation | None = None
 
 
 class InvalidInputError(BackscrollError, ValueError):
@@ -31,15 +37,14 @@ class InvalidSettingError(BackscrollError, ValueError):
 
 
 class ServerUnavailableError(BackscrollError):
-    """The queue's server did not answer, also not after retries.
+    """The queue's server did not answer, or cannot take writes now, also not after retries.
 
-    `operation` is what was being sent, if anything. The server may have taken it before the
-    connection broke, so send it again as it is (`Producer.send`): it keeps its op id, and the
-    worker applies an op id once.
+    It cannot while it starts, is a replica (READONLY), out of memory (OOM), cannot save (MISCONF)
+    or lacks replicas (NOREPLICAS). It may have taken `operation` before the connection broke, so
+    send it again as it is.
     """
 
     retryable = True
-    operation: Operation | None = None
 
 
 class AuthenticationFailedError(BackscrollError):
@@ -47,11 +52,14 @@ class AuthenticationFailedError(BackscrollError):
 
 
 class ServerRefusedError(BackscrollError):
-    """The server answered, but refuses what was asked of it (out of memory, missing right...)."""
+    """The server refuses what was asked, and would again (missing right, operation too large)."""
 
 
 class QueueFullError(BackscrollError):
-    """The queue holds as many operations as it may; nothing was enqueued."""
+    """The queue holds as many operations as it may; nothing was enqueued.
+
+    A producer with a spool keeps the operation there instead.
+    """
 
     retryable = True
 
@@ -65,21 +73,27 @@ class QueueFullError(BackscrollError):
 
 
 class SpoolFullError(BackscrollError):
-    """The server is away and the spool holds as much as it may; the operation was not kept."""
+    """The server takes nothing and the spool holds its maximum; the operation was not kept."""
 
     retryable = True
 
     def __init__(self, path: str, max_bytes: int) -> None:
         super().__init__(
             f"the spool {path} is full: it may hold {max_bytes:,} bytes. It empties by itself "
-            "when the server is back; spool_max_bytes= lets it grow further."
+            "when the server takes writes again; spool_max_bytes= lets it grow further."
         )
         self.path = path
         self.max_bytes = max_bytes
 
 
 class SpoolUnusableError(BackscrollError):
-    """The spool's file cannot be used (disk full, in use, damaged); the operation was not kept."""
+    """The spool's file cannot be used (in use, damaged, replaced); the operation was not kept."""
+
+
+class SpoolDiskError(SpoolUnusableError):
+    """The spool's disk cannot take more now (full, I/O error); the operation was not kept."""
+
+    retryable = True
 
 
 class NotConfirmedError(BackscrollError):
@@ -89,6 +103,7 @@ class NotConfirmedError(BackscrollError):
     """
 
     retryable = True
+    operation: Operation
 
     def __init__(self, problem: str, operation: Operation) -> None:
         super().__init__(problem)
@@ -111,3 +126,13 @@ class StoreUnavailableError(BackscrollError):
 
 class StoreUnusableError(BackscrollError):
     """The store at this place will not work as it is: not a store, damaged, or too new."""
+
+
+_E = TypeVar("_E", bound=BackscrollError)
+
+
+def carrying(operation: Operation | None, error: _E) -> _E:
+    """`error`, which says that it was `operation` that was being sent."""
+    if operation is not None:
+        error.operation = operation
+    return error

@@ -36,3 +36,12 @@ def derived_op_id(session_key: str, dedup_key: str) -> str:
 def message_id(op_id: str, index: int) -> str:
     """The id of an operation's message number `index`; the first one's is the op id itself."""
     return op_id if index == 0 else f"{op_id}-{index}"
+
+
+def _after_fork_in_child() -> None:
+    """Another thread of the parent's may have held the lock; it does not exist here."""
+    global _lock  # noqa: PLW0603
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

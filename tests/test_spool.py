@@ -304,7 +304,7 @@ FULL_DISK = """
 def test_a_full_disk_is_an_error_and_loses_nothing_that_was_kept(road: Road, spool: Path) -> None:
     road.close()
     *ids, error = run(FULL_DISK, road.url, spool).stdout.splitlines()
-    assert error.startswith(f"SpoolUnusableError {spool}")
+    assert error.startswith(f"SpoolDiskError {spool}")
     assert len(ids) > 5
     road.open()
     with Producer(road.url, spool=spool) as producer:

@@ -190,6 +190,9 @@ def _spools(kept: list[SpoolStats]) -> Table:
     for spool in kept:
         waiting = f"{counted(spool.operations, 'operation')}, {size(spool.data_bytes)}"
         rows.add_row("spool", cell(spool.path), waiting)
+        if spool.set_aside:
+            refused = f"{counted(spool.set_aside, 'operation')} that the server refuses for ever"
+            rows.add_row("", "set aside", refused)
     return rows
 
 

@@ -1,0 +1,116 @@
+"""How a background thread hands something to whoever waits for it, in a thread or on a loop.
+
+A caller may be interrupted anywhere (a signal's handler, a cancelled task), so it holds nothing
+that others need: no lock and no condition, only a box of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import Any, Generic, Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Mailbox(Protocol):
+    """Where one thing is put, by any thread."""
+
+    @property
+    def is_abandoned(self) -> bool: ...
+
+    def put(self, outcome: Any) -> None: ...
+
+
+class Box:
+    """A thread's; `wait` raises what was put when it is an exception."""
+
+    is_abandoned = False
+
+    def __init__(self) -> None:
+        self._queue: SimpleQueue[Any] = SimpleQueue()
+
+    def put(self, outcome: Any) -> None:
+        """Hand `outcome` over."""
+        self._queue.put(outcome)
+
+    def wait(self, seconds: float | None = None) -> Any:
+        """What was put; `TimeoutError` when nothing was in time."""
+        try:
+            outcome = self._queue.get(timeout=seconds)
+        except Empty:
+            raise TimeoutError from None
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+
+class AsyncBox:
+    """A task's, on the event loop that runs it."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._future: asyncio.Future[Any] = self.loop.create_future()
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether the task was cancelled."""
+        return self._future.cancelled()
+
+    def put(self, outcome: Any) -> None:
+        """Hand `outcome` over, from any thread."""
+        deliver([(self, outcome)])
+
+    def settle(self, outcome: Any) -> None:
+        """As `put`, on the loop."""
+        if self._future.done():  # given up
+            return
+        if isinstance(outcome, BaseException):
+            self._future.set_exception(outcome)
+        else:
+            self._future.set_result(outcome)
+
+    async def wait(self, seconds: float | None = None) -> Any:
+        """As `Box.wait`."""
+        if seconds is None:
+            return await self._future
+        return await asyncio.wait_for(self._future, seconds)
+
+
+def deliver(outcomes: Iterable[tuple[Mailbox, Any]]) -> None:
+    """Put each outcome into its box; an event loop is woken once for all of its."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[AsyncBox, Any]]] = {}
+    for box, outcome in outcomes:
+        if isinstance(box, AsyncBox):
+            by_loop.setdefault(box.loop, []).append((box, outcome))
+        else:
+            box.put(outcome)
+    for loop, settled in by_loop.items():
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(_settle, settled)
+
+
+def _settle(outcomes: list[tuple[AsyncBox, Any]]) -> None:
+    for box, outcome in outcomes:
+        box.settle(outcome)
+
+
+class PerProcess(Generic[T]):
+    """One `T` for each process: the threads and connections behind it do not survive a fork."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._made: dict[int, T] = {}
+
+    def get(self) -> T:
+        """This process's, made when it is first asked for."""
+        made = self._made.get(os.getpid())
+        # One step, so that two threads get the same without a lock, which a fork might inherit.
+        return self._made.setdefault(os.getpid(), self._make()) if made is None else made
+
+    def made(self) -> T | None:
+        """This process's, if there is one."""
+        return self._made.get(os.getpid())
