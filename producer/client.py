@@ -95,8 +95,8 @@ class Producer:
         self.queue = settings.queue
         self._ack = check_ack(ack)
         self._timeout_seconds = timeout_seconds
-        self._requests = Requests(settings.limits)
-        self._writer = JobWriter(settings.queue, settings.max_queue_depth)
+        self._requests = Requests(settings.limits, settings.queue)
+        self._writer = JobWriter(settings.queue, settings.max_queue_depth, timeout_seconds)
         self._retry = Retry(backoff(), retries, RETRYABLE)
         self._redis = connect(settings.url)
         self._courier: Courier | None = None

@@ -47,6 +47,7 @@ from producer.operations import (
     Search,
 )
 from producer.search import SearchFilter
+from producer.settings import DEFAULT_QUEUE
 
 
 class Unset(Enum):
@@ -78,8 +79,9 @@ class Receipt:
 class Requests:
     """Turns arguments into operations; raises `InvalidInputError` before anything is enqueued."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, queue: str = DEFAULT_QUEUE) -> None:
         self._limits = limits
+        self._queue = queue
 
     def append(self, key: str, messages: tuple[ChatMessage, ...], dedup_key: str | None) -> Append:
         check_messages(messages, self._limits)
@@ -87,7 +89,7 @@ class Requests:
             op_id = new_op_id()
         else:
             check_text("dedup_key", dedup_key, MAX_ATTRIBUTE_CHARS)
-            op_id = derived_op_id(check_key(key), dedup_key)
+            op_id = derived_op_id(check_key(key), dedup_key, self._queue)
         return Append(op_id, _now(), check_key(key), messages)
 
     def rollback(self, key: str, message_id: str | None) -> Rollback:

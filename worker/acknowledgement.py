@@ -120,6 +120,7 @@ class Acknowledgement:
         self._keep(job)
         self.failed += 1
         self._end(job, "failed")
+        self._pipeline.persist(Job.key_for(job.id))  # a read's would expire
         self._pipeline.zadd(self._failed_key, {job.id: int(time.time()) + DEFAULT_FAILURE_TTL})
         if job.payload is None:  # RQ takes a job without this field for no job at all
             self._pipeline.hset(Job.key_for(job.id), "data", b"")
