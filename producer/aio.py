@@ -56,7 +56,7 @@ from producer.enqueue import (
     result_key,
     still_spooled,
 )
-from producer.messages import ChatMessage, SessionInfo, SessionPage, State
+from producer.messages import ChatMessage, SessionAttributes, SessionInfo, SessionPage, State
 from producer.operations import Operation, Read, Write
 from producer.requests import UNSET, Receipt, Requests, Unset
 from producer.search import SearchFilter, SearchPage
@@ -129,10 +129,15 @@ class AsyncProducer:
         return 0 if self._courier is None else self._courier.count
 
     async def append(
-        self, key: str, *messages: ChatMessage, dedup_key: str | None = None, ack: Ack | None = None
+        self,
+        key: str,
+        *messages: ChatMessage,
+        dedup_key: str | None = None,
+        session: SessionAttributes | None = None,
+        ack: Ack | None = None,
     ) -> Receipt:
         """See `Producer.append`."""
-        operation = self._requests.append(key, messages, dedup_key)
+        operation = self._requests.append(key, messages, dedup_key, session)
         return await self._write(operation, ack, operation.message_ids)
 
     async def rollback(

@@ -14,6 +14,7 @@ from producer.messages import (
     MAX_KEY_CHARS,
     STATES,
     ChatMessage,
+    SessionAttributes,
     SessionFilter,
     check_key,
     check_text,
@@ -103,7 +104,7 @@ class ArgumentReader:
         return self.take(name, bool, default)
 
 
-def check_attributes(attributes: Mapping[str, object]) -> Mapping[str, str | bool | None]:
+def check_attributes(attributes: Mapping[str, object]) -> SessionAttributes:
     """`attributes` if each is one a session has and its value fits."""
     if not attributes:
         raise InvalidInputError("attributes", "give at least one")

@@ -51,7 +51,7 @@ from producer.enqueue import (
     still_spooled,
 )
 from producer.errors import ServerUnavailableError
-from producer.messages import ChatMessage, SessionInfo, SessionPage, State
+from producer.messages import ChatMessage, SessionAttributes, SessionInfo, SessionPage, State
 from producer.operations import Operation, Read, Write
 from producer.requests import UNSET, Receipt, Requests, Unset
 from producer.search import SearchFilter, SearchPage
@@ -133,15 +133,25 @@ class Producer:
         return 0 if self._courier is None else self._courier.count
 
     def append(
-        self, key: str, *messages: ChatMessage, dedup_key: str | None = None, ack: Ack | None = None
+        self,
+        key: str,
+        *messages: ChatMessage,
+        dedup_key: str | None = None,
+        session: SessionAttributes | None = None,
+        ack: Ack | None = None,
     ) -> Receipt:
         """Add `messages` at the end of session `key`, in order, all or none.
 
         `dedup_key` is the platform's own id of what is appended: whoever delivers the same thing
         again names the same key, and it is stored once. It stays used when the message is rolled
         back; with `ack="stored"` the receipt says whether it was a `duplicate`.
+
+        `session` has attributes as `describe` takes them, which the session then has from this
+        append on, all at once: `session={"channel": "telegram", "sender": user}`. What is given
+        with each append and has not changed costs next to nothing, and is there again after a
+        deletion or an erasure. A worker of before this argument fails such an append.
         """
-        operation = self._requests.append(key, messages, dedup_key)
+        operation = self._requests.append(key, messages, dedup_key, session)
         return self._write(operation, ack, operation.message_ids)
 
     def rollback(

@@ -7,10 +7,10 @@ anything is stored, so that neither has to trust the other.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal, Self, TypeGuard
+from typing import Any, Final, Literal, Self, TypeGuard, overload
 
 import orjson
 
@@ -21,6 +21,9 @@ MAX_ROLE_CHARS: Final = 64
 MAX_ATTRIBUTE_CHARS: Final = 512
 MAX_MESSAGE_BYTES: Final = 1024 * 1024
 MAX_OPERATION_BYTES: Final = 16 * 1024 * 1024
+
+SessionAttributes = Mapping[str, str | bool | None]
+"""Attributes of a session by name, as `describe` takes them; None clears one."""
 
 State = Literal["idle", "running", "error"]
 STATES: Final[tuple[State, ...]] = ("idle", "running", "error")
@@ -170,11 +173,21 @@ class SessionInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class SessionPage:
+class SessionPage(Sequence[SessionInfo]):
     """Sessions, newest activity first; `cursor` asks for the next page, None when there is none."""
 
     sessions: tuple[SessionInfo, ...]
     cursor: str | None = None
+
+    @overload
+    def __getitem__(self, index: int) -> SessionInfo: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[SessionInfo, ...]: ...
+    def __getitem__(self, index: int | slice) -> SessionInfo | tuple[SessionInfo, ...]:
+        return self.sessions[index]
+
+    def __len__(self) -> int:
+        return len(self.sessions)
 
 
 @dataclass(frozen=True, slots=True)

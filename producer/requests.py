@@ -24,6 +24,7 @@ from producer.messages import (
     MAX_ATTRIBUTE_CHARS,
     ChatMessage,
     Limits,
+    SessionAttributes,
     check_key,
     check_messages,
     check_text,
@@ -83,14 +84,20 @@ class Requests:
         self._limits = limits
         self._queue = queue
 
-    def append(self, key: str, messages: tuple[ChatMessage, ...], dedup_key: str | None) -> Append:
+    def append(
+        self,
+        key: str,
+        messages: tuple[ChatMessage, ...],
+        dedup_key: str | None,
+        session: SessionAttributes | None = None,
+    ) -> Append:
         check_messages(messages, self._limits)
         if dedup_key is None:
             op_id = new_op_id()
         else:
             check_text("dedup_key", dedup_key, MAX_ATTRIBUTE_CHARS)
             op_id = derived_op_id(check_key(key), dedup_key, self._queue)
-        return Append(op_id, _now(), check_key(key), messages)
+        return Append(op_id, _now(), check_key(key), messages, _session(session))
 
     def rollback(self, key: str, message_id: str | None) -> Rollback:
         return Rollback(new_op_id(), _now(), check_key(key), _optional("message_id", message_id))
@@ -172,6 +179,17 @@ class Requests:
     def erase(self, key: str | None, sender: str | None, room: str | None) -> Erase:
         subject = check_subject({"key": key, "sender": sender, "room": room})
         return Erase(new_op_id(), _now(), **subject)
+
+
+def _session(attributes: object) -> SessionAttributes | None:
+    """The attributes that travel with an append; None for none."""
+    if attributes is None:
+        return None
+    if not isinstance(attributes, Mapping):
+        raise InvalidInputError(
+            "session", f"must be a mapping of attributes, not {type(attributes).__name__}"
+        )
+    return check_attributes(attributes) if attributes else None
 
 
 def _now() -> int:

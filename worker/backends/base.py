@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, cast
 
 from producer.answers import Answer, CleanupReport, CompactReport, ErasureReceipt, Outcome
 from producer.errors import OperationRefusedError
-from producer.messages import ChatMessage, Limits, SessionInfo, SessionPage
+from producer.messages import ChatMessage, Limits, SessionAttributes, SessionInfo, SessionPage
 from producer.operations import Erase, Operation, Write
 from producer.requests import Requests
 from producer.search import SearchFilter, SearchPage
@@ -211,9 +211,18 @@ class SessionBackend(Protocol):
 
     # Everything below is a convenience over the two doors above.
 
-    def append(self, key: str, *messages: ChatMessage, dedup_key: str | None = None) -> list[str]:
-        """Add messages at the end of a session; returns their ids."""
-        operation = _requests.append(key, messages, dedup_key)
+    def append(
+        self,
+        key: str,
+        *messages: ChatMessage,
+        dedup_key: str | None = None,
+        session: SessionAttributes | None = None,
+    ) -> list[str]:
+        """Add messages at the end of a session; returns their ids. See `Producer.append`.
+
+        A `dedup_key` is known to producers on the default queue, and to no others.
+        """
+        operation = _requests.append(key, messages, dedup_key, session)
         self._one(operation)
         return list(operation.message_ids)
 
