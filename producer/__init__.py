@@ -7,8 +7,16 @@ with Producer("redis://localhost:6379/0") as producer:
 """
 
 from producer.aio import AsyncProducer
-from producer.answers import CleanupReport, CompactReport, ErasureReceipt
+from producer.answers import (
+    CleanedSession,
+    CleanupReport,
+    CompactReport,
+    ErasureReceipt,
+    RestoreReport,
+    RuleTotals,
+)
 from producer.client import Producer
+from producer.enqueue import Ack
 from producer.errors import (
     AuthenticationFailedError,
     BackscrollError,
@@ -25,16 +33,27 @@ from producer.errors import (
     StoreUnavailableError,
     StoreUnusableError,
 )
-from producer.messages import ChatMessage, EarlierVersion, SessionInfo, SessionPage
-from producer.requests import UNSET, Receipt
-from producer.search import SearchFilter, SearchHit, SearchPage
+from producer.messages import (
+    ChatMessage,
+    EarlierVersion,
+    SessionAttributes,
+    SessionFilter,
+    SessionInfo,
+    SessionPage,
+    State,
+)
+from producer.operations import Operation
+from producer.requests import UNSET, Receipt, Unset
+from producer.search import SearchFields, SearchFilter, SearchHit, SearchPage
 
 __all__ = [
     "UNSET",
+    "Ack",
     "AsyncProducer",
     "AuthenticationFailedError",
     "BackscrollError",
     "ChatMessage",
+    "CleanedSession",
     "CleanupReport",
     "CompactReport",
     "EarlierVersion",
@@ -43,19 +62,27 @@ __all__ = [
     "InvalidSettingError",
     "MalformedJobError",
     "NotConfirmedError",
+    "Operation",
     "OperationRefusedError",
     "Producer",
     "QueueFullError",
     "Receipt",
+    "RestoreReport",
+    "RuleTotals",
+    "SearchFields",
     "SearchFilter",
     "SearchHit",
     "SearchPage",
     "ServerRefusedError",
     "ServerUnavailableError",
+    "SessionAttributes",
+    "SessionFilter",
     "SessionInfo",
     "SessionPage",
     "SpoolFullError",
     "SpoolUnusableError",
+    "State",
     "StoreUnavailableError",
     "StoreUnusableError",
+    "Unset",
 ]

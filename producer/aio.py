@@ -12,7 +12,7 @@ import time
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from redis.asyncio.retry import Retry
 
@@ -56,11 +56,18 @@ from producer.enqueue import (
     result_key,
     still_spooled,
 )
-from producer.messages import ChatMessage, SessionAttributes, SessionInfo, SessionPage, State
+from producer.messages import (
+    ChatMessage,
+    SessionAttributes,
+    SessionFilter,
+    SessionInfo,
+    SessionPage,
+    State,
+)
 from producer.operations import Operation, Read, Write
 from producer.requests import UNSET, Receipt, Requests, Unset
-from producer.search import SearchFilter, SearchPage
-from producer.settings import ProducerSettings
+from producer.search import SearchFields, SearchFilter, SearchPage
+from producer.settings import ProducerSettings, check_option, check_waiting
 from producer.spool import DEFAULT_MAX_BYTES, Spool
 
 
@@ -85,6 +92,8 @@ class AsyncProducer:
         spool: str | Path | None = None,
         spool_max_bytes: int = DEFAULT_MAX_BYTES,
     ) -> None:
+        check_option("max_connections", max_connections, least=1, most=1_000_000)
+        check_waiting(timeout_seconds, retries, spool, spool_max_bytes)
         settings = ProducerSettings.resolve(
             url, queue, max_queue_depth, max_message_bytes, os.environ
         )
@@ -213,6 +222,7 @@ class AsyncProducer:
 
     async def sessions(
         self,
+        where: SessionFilter | None = None,
         *,
         agent: str | None = None,
         channel: str | None = None,
@@ -228,12 +238,12 @@ class AsyncProducer:
         cursor: str | None = None,
     ) -> SessionPage:
         """See `Producer.sessions`."""
-        where = {
+        given = {
             "agent": agent, "channel": channel, "room": room, "sender": sender, "state": state,
             "pinned": pinned, "stuck_seconds": stuck_seconds, "name": name,
             "active_since": active_since, "active_until": active_until,
         }  # fmt: skip
-        return answered_page(await self._read(self._requests.sessions(where, limit, cursor)))
+        return answered_page(await self._read(self._requests.sessions(given, limit, cursor, where)))
 
     async def search(
         self,
@@ -243,10 +253,10 @@ class AsyncProducer:
         limit: int = 20,
         by_session: bool = False,
         cursor: str | None = None,
+        **given: Unpack[SearchFields],
     ) -> SearchPage:
         """See `Producer.search`."""
-        where = where or SearchFilter()
-        operation = self._requests.search(query, where, limit, by_session, cursor)
+        operation = self._requests.search(query, where, limit, by_session, cursor, given)
         return answered_hits(await self._read(operation))
 
     async def cleanup(

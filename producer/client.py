@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from redis.retry import Retry
 
@@ -51,12 +51,19 @@ from producer.enqueue import (
     still_spooled,
 )
 from producer.errors import ServerUnavailableError
-from producer.messages import ChatMessage, SessionAttributes, SessionInfo, SessionPage, State
+from producer.messages import (
+    ChatMessage,
+    SessionAttributes,
+    SessionFilter,
+    SessionInfo,
+    SessionPage,
+    State,
+)
 from producer.operations import Operation, Read, Write
 from producer.requests import UNSET, Receipt, Requests, Unset
-from producer.search import SearchFilter, SearchPage
+from producer.search import SearchFields, SearchFilter, SearchPage
 from producer.sender import Sender
-from producer.settings import ProducerSettings
+from producer.settings import ProducerSettings, check_waiting
 from producer.spool import DEFAULT_MAX_BYTES, Spool
 
 
@@ -88,6 +95,7 @@ class Producer:
         spool: str | Path | None = None,
         spool_max_bytes: int = DEFAULT_MAX_BYTES,
     ) -> None:
+        check_waiting(timeout_seconds, retries, spool, spool_max_bytes)
         settings = ProducerSettings.resolve(
             url, queue, max_queue_depth, max_message_bytes, os.environ
         )
@@ -233,6 +241,7 @@ class Producer:
 
     def sessions(
         self,
+        where: SessionFilter | None = None,
         *,
         agent: str | None = None,
         channel: str | None = None,
@@ -249,6 +258,8 @@ class Producer:
     ) -> SessionPage:
         """The sessions that fit, newest activity first; `cursor` comes from the page before.
 
+        Which ones is said by a filter, by its fields (`channel="slack"`), or by both.
+
         `stuck_seconds`: only those whose turn has been running for longer than that. `name`: only
         those whose name has these words, as search finds them, the last maybe unfinished (`cafe p`
         finds `Café plans`). `active_since` (inclusive) and `active_until` (exclusive) bound the
@@ -257,12 +268,12 @@ class Producer:
         Paging shows no session twice, and each one that nobody writes to meanwhile. What is written
         to moves to the front: ask for it afterwards with `active_since`.
         """
-        where = {
+        given = {
             "agent": agent, "channel": channel, "room": room, "sender": sender, "state": state,
             "pinned": pinned, "stuck_seconds": stuck_seconds, "name": name,
             "active_since": active_since, "active_until": active_until,
         }  # fmt: skip
-        return answered_page(self._read(self._requests.sessions(where, limit, cursor)))
+        return answered_page(self._read(self._requests.sessions(given, limit, cursor, where)))
 
     def search(
         self,
@@ -272,15 +283,16 @@ class Producer:
         limit: int = 20,
         by_session: bool = False,
         cursor: str | None = None,
+        **given: Unpack[SearchFields],
     ) -> SearchPage:
         """Messages that match `query`, best first; `cursor` comes from the page before.
 
         Every word must occur; `"…"` is a phrase, `word*` a prefix, `-word` must not occur.
+        Where to look is said by a filter, by its fields (`channel="slack"`), or by both.
         `by_session`: of each session only the best hit, with the number of all in it; the words may
         then be in different messages of the session.
         """
-        where = where or SearchFilter()
-        operation = self._requests.search(query, where, limit, by_session, cursor)
+        operation = self._requests.search(query, where, limit, by_session, cursor, given)
         return answered_hits(self._read(operation))
 
     def cleanup(self, ttl_hours: float | None = None, *, dry_run: bool = False) -> CleanupReport:

@@ -27,6 +27,7 @@ from producer.settings import hide_password
 SOCKET_TIMEOUT_SECONDS: Final = 10.0
 RETRYABLE: Final = (redis.ConnectionError, redis.TimeoutError)
 
+_REFUSED: Final = "redis-py refuses its options"
 _OPTIONS: Final[dict[str, Any]] = {
     "retry": None,
     "socket_timeout": SOCKET_TIMEOUT_SECONDS,
@@ -37,7 +38,9 @@ _OPTIONS: Final[dict[str, Any]] = {
 def connect(url: str) -> redis.Redis:
     """A client for `url`, not yet connected."""
     with _usable_url(url):
-        return redis.Redis.from_url(url, **_OPTIONS)
+        client = redis.Redis.from_url(url, **_OPTIONS)
+        _check_options(client.connection_pool)
+        return client
 
 
 def connect_async(url: str, max_connections: int) -> redis.asyncio.Redis:
@@ -46,6 +49,7 @@ def connect_async(url: str, max_connections: int) -> redis.asyncio.Redis:
         pool = redis.asyncio.BlockingConnectionPool.from_url(
             url, max_connections=max_connections, timeout=None, **_OPTIONS
         )
+        _check_options(pool)
         return redis.asyncio.Redis.from_pool(pool)
 
 
@@ -114,6 +118,14 @@ def _remedy(url: str, said: str) -> str:
     )
 
 
+def _check_options(pool: Any) -> None:
+    """Have redis-py look at the URL's options now, and not with the first call."""
+    try:
+        pool.connection_class(**pool.connection_kwargs)
+    except Exception as error:
+        raise ValueError(f"{_REFUSED}: {error}") from None
+
+
 @contextmanager
 def _usable_url(url: str) -> Iterator[None]:
     try:
@@ -124,7 +136,7 @@ def _usable_url(url: str) -> Iterator[None]:
         shown, problem = hide_password(url), str(error)
         if "@" in rest:
             shown = hide_password(f"{scheme}://***@{rest.rpartition('@')[2]}")
-        if not problem.startswith("Invalid value for"):
+        if not problem.startswith(("Invalid value for", _REFUSED)):
             problem = (
                 "it is not scheme://user:password@host:port/0; in a password, "
                 "write / as %2F, # as %23, ? as %3F, @ as %40, % as %25"
