@@ -288,7 +288,7 @@ class AsyncProducer:
 
     async def send(self, operation: Operation, ack: Ack | None = None) -> Receipt:
         """See `Producer.send`."""
-        return await self._write(operation, ack, is_again=True)
+        return await self._write(self._requests.again(operation), ack, is_again=True)
 
     async def _write(
         self,

@@ -332,7 +332,7 @@ class Producer:
 
     def send(self, operation: Operation, ack: Ack | None = None) -> Receipt:
         """Send an operation that an error carried, again and as it was."""
-        return self._write(operation, ack, is_again=True)
+        return self._write(self._requests.again(operation), ack, is_again=True)
 
     def _write(
         self,

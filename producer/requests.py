@@ -22,7 +22,8 @@ from producer.arguments import (
     parse_session_filter,
     shown,
 )
-from producer.errors import InvalidInputError
+from producer.codec import decode, encode
+from producer.errors import InvalidInputError, MalformedJobError
 from producer.ids import derived_op_id, new_op_id
 from producer.messages import (
     MAX_ATTRIBUTE_CHARS,
@@ -47,6 +48,7 @@ from producer.operations import (
     GetSession,
     ListSessions,
     Load,
+    Operation,
     RenameAgent,
     Replace,
     Restore,
@@ -66,6 +68,7 @@ class Unset(Enum):
 UNSET: Final = Unset.UNSET
 
 # As `producer.ids` makes them; earlier versions and imports have none of another form.
+_OP_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,200}")
 _OWN_ID: Final = re.compile(r"[0-9a-f]{32}(-[0-9]+)?")
 
 
@@ -108,6 +111,17 @@ class Requests:
             check_text("dedup_key", dedup_key, MAX_ATTRIBUTE_CHARS)
             op_id = derived_op_id(check_key(key), dedup_key, self._queue)
         return Append(op_id, _now(), check_key(key), messages, _session(session))
+
+    def again(self, operation: Operation) -> Operation:
+        """`operation`, which an error carried, if it is one that a job can carry."""
+        if not isinstance(operation, Operation):
+            raise InvalidInputError("operation", f"must be an operation, not {shown(operation)}")
+        try:
+            if not _OP_ID.fullmatch(operation.op_id):
+                raise InvalidInputError("operation", "its op id may have only A-Z a-z 0-9 _ -")
+            return decode(operation.op_id, encode(operation))
+        except (MalformedJobError, AttributeError, TypeError, ValueError) as error:
+            raise InvalidInputError("operation", f"cannot be sent: {error}") from None
 
     def rollback(self, key: str, message_id: str | None) -> Rollback:
         return Rollback(new_op_id(), _now(), check_key(key), _optional("message_id", message_id))
