@@ -7,8 +7,16 @@ with Producer("redis://localhost:6379/0") as producer:
 """
 
 from producer.aio import AsyncProducer
-from producer.answers import CleanupReport, CompactReport, ErasureReceipt
+from producer.answers import (
+    CleanedSession,
+    CleanupReport,
+    CompactReport,
+    ErasureReceipt,
+    RestoreReport,
+    RuleTotals,
+)
 from producer.client import Producer
+from producer.enqueue import Ack
 from producer.errors import (
     AuthenticationFailedError,
     BackscrollError,
@@ -26,16 +34,27 @@ from producer.errors import (
     StoreUnavailableError,
     StoreUnusableError,
 )
-from producer.messages import ChatMessage, EarlierVersion, SessionInfo, SessionPage
-from producer.requests import UNSET, Receipt
-from producer.search import SearchFilter, SearchHit, SearchPage
+from producer.messages import (
+    ChatMessage,
+    EarlierVersion,
+    SessionAttributes,
+    SessionFilter,
+    SessionInfo,
+    SessionPage,
+    State,
+)
+from producer.operations import Operation
+from producer.requests import UNSET, Receipt, Unset
+from producer.search import SearchFields, SearchFilter, SearchHit, SearchPage
 
 __all__ = [
     "UNSET",
+    "Ack",
     "AsyncProducer",
     "AuthenticationFailedError",
     "BackscrollError",
     "ChatMessage",
+    "CleanedSession",
     "CleanupReport",
     "CompactReport",
     "EarlierVersion",
@@ -44,20 +63,28 @@ __all__ = [
     "InvalidSettingError",
     "MalformedJobError",
     "NotConfirmedError",
+    "Operation",
     "OperationRefusedError",
     "Producer",
     "QueueFullError",
     "Receipt",
+    "RestoreReport",
+    "RuleTotals",
+    "SearchFields",
     "SearchFilter",
     "SearchHit",
     "SearchPage",
     "ServerRefusedError",
     "ServerUnavailableError",
+    "SessionAttributes",
+    "SessionFilter",
     "SessionInfo",
     "SessionPage",
     "SpoolDiskError",
     "SpoolFullError",
     "SpoolUnusableError",
+    "State",
     "StoreUnavailableError",
     "StoreUnusableError",
+    "Unset",
 ]

@@ -11,7 +11,7 @@ import time
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import redis
 
@@ -47,12 +47,19 @@ from producer.enqueue import (
 )
 from producer.errors import BackscrollError, ServerRefusedError, carrying
 from producer.mailbox import AsyncBox
-from producer.messages import ChatMessage, SessionInfo, SessionPage, State
+from producer.messages import (
+    ChatMessage,
+    SessionAttributes,
+    SessionFilter,
+    SessionInfo,
+    SessionPage,
+    State,
+)
 from producer.operations import Operation, Read, Write
 from producer.requests import UNSET, Receipt, Requests, Unset
 from producer.results import GONE, Results
-from producer.search import SearchFilter, SearchPage
-from producer.settings import ProducerSettings
+from producer.search import SearchFields, SearchFilter, SearchPage
+from producer.settings import ProducerSettings, check_option, check_waiting
 from producer.spool import DEFAULT_MAX_BYTES, Spool
 
 
@@ -78,6 +85,8 @@ class AsyncProducer:
         spool: str | Path | None = None,
         spool_max_bytes: int = DEFAULT_MAX_BYTES,
     ) -> None:
+        check_option("max_connections", max_connections, least=1, most=1_000_000)
+        check_waiting(timeout_seconds, retries, spool, spool_max_bytes)
         settings = ProducerSettings.resolve(
             url, queue, max_queue_depth, max_message_bytes, os.environ
         )
@@ -85,8 +94,8 @@ class AsyncProducer:
         self.queue = settings.queue
         self._ack = check_ack(ack)
         self._timeout_seconds = timeout_seconds
-        self._requests = Requests(settings.limits)
-        self._writer = JobWriter(settings.queue, settings.max_queue_depth)
+        self._requests = Requests(settings.limits, settings.queue)
+        self._writer = JobWriter(settings.queue, settings.max_queue_depth, timeout_seconds)
         self._results = Results(settings.url, retries)
         self._courier: Courier | None = None
         if spool is not None:
@@ -123,10 +132,15 @@ class AsyncProducer:
         return 0 if self._courier is None else self._courier.count
 
     async def append(
-        self, key: str, *messages: ChatMessage, dedup_key: str | None = None, ack: Ack | None = None
+        self,
+        key: str,
+        *messages: ChatMessage,
+        dedup_key: str | None = None,
+        session: SessionAttributes | None = None,
+        ack: Ack | None = None,
     ) -> Receipt:
         """See `Producer.append`."""
-        operation = self._requests.append(key, messages, dedup_key)
+        operation = self._requests.append(key, messages, dedup_key, session)
         return await self._write(operation, ack, operation.message_ids)
 
     async def rollback(
@@ -202,6 +216,7 @@ class AsyncProducer:
 
     async def sessions(
         self,
+        where: SessionFilter | None = None,
         *,
         agent: str | None = None,
         channel: str | None = None,
@@ -217,12 +232,12 @@ class AsyncProducer:
         cursor: str | None = None,
     ) -> SessionPage:
         """See `Producer.sessions`."""
-        where = {
+        given = {
             "agent": agent, "channel": channel, "room": room, "sender": sender, "state": state,
             "pinned": pinned, "stuck_seconds": stuck_seconds, "name": name,
             "active_since": active_since, "active_until": active_until,
         }  # fmt: skip
-        return answered_page(await self._read(self._requests.sessions(where, limit, cursor)))
+        return answered_page(await self._read(self._requests.sessions(given, limit, cursor, where)))
 
     async def search(
         self,
@@ -232,10 +247,10 @@ class AsyncProducer:
         limit: int = 20,
         by_session: bool = False,
         cursor: str | None = None,
+        **given: Unpack[SearchFields],
     ) -> SearchPage:
         """See `Producer.search`."""
-        where = where or SearchFilter()
-        operation = self._requests.search(query, where, limit, by_session, cursor)
+        operation = self._requests.search(query, where, limit, by_session, cursor, given)
         return answered_hits(await self._read(operation))
 
     async def cleanup(
@@ -267,7 +282,7 @@ class AsyncProducer:
 
     async def send(self, operation: Operation, ack: Ack | None = None) -> Receipt:
         """See `Producer.send`."""
-        return await self._write(operation, ack, is_again=True)
+        return await self._write(self._requests.again(operation), ack, is_again=True)
 
     async def _write(
         self,

@@ -14,6 +14,7 @@ from producer.messages import (
     MAX_KEY_CHARS,
     STATES,
     ChatMessage,
+    SessionAttributes,
     SessionFilter,
     check_key,
     check_text,
@@ -25,6 +26,7 @@ from producer.search import SearchFilter
 Arguments = dict[str, Any]
 
 MAX_PAGE: Final = 1_000
+MAX_LOAD: Final = 2**62  # more than there are; SQLite counts in 64 bits
 MAX_QUERY_CHARS: Final = 1_000
 _NO_MICROS: Final = "must be microseconds from 1970 to the year 9999"
 
@@ -93,17 +95,13 @@ class ArgumentReader:
 
     def number(self, name: str) -> float | None:
         value = self._values.pop(name, None)
-        if value is None:
-            return None
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
-            raise InvalidInputError(name, "must be a number from 0 to 1e9")
-        return float(value)
+        return None if value is None else check_number(name, value)
 
     def flag(self, name: str, default: Any = False) -> Any:
         return self.take(name, bool, default)
 
 
-def check_attributes(attributes: Mapping[str, object]) -> Mapping[str, str | bool | None]:
+def check_attributes(attributes: Mapping[str, object]) -> SessionAttributes:
     """`attributes` if each is one a session has and its value fits."""
     if not attributes:
         raise InvalidInputError("attributes", "give at least one")
@@ -151,8 +149,22 @@ def check_limit(limit: object, most: int | None) -> int:
     if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
         raise InvalidInputError("limit", f"must be a whole number from 1, not {shown(limit)}")
     if most is not None and limit > most:
-        raise InvalidInputError("limit", f"must be at most {most:,}, not {limit:,}", most)
+        raise InvalidInputError("limit", f"must be at most {most:,}, not {shown(limit)}", most)
     return limit
+
+
+def check_number(name: str, value: object) -> float:
+    """`value` if it is a number from 0 to a billion."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
+        raise InvalidInputError(name, f"must be a number from 0 to 1e9, not {shown(value)}")
+    return float(value)
+
+
+def check_flag(name: str, value: object) -> bool:
+    """`value` if it is true or false."""
+    if not isinstance(value, bool):
+        raise InvalidInputError(name, f"must be true or false, not {shown(value)}")
+    return value
 
 
 def check_place(before: str | None, around: str | None) -> None:

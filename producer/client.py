@@ -7,7 +7,7 @@ import time
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import redis
 
@@ -43,13 +43,20 @@ from producer.enqueue import (
 )
 from producer.errors import BackscrollError, ServerRefusedError, carrying
 from producer.mailbox import Box
-from producer.messages import ChatMessage, SessionInfo, SessionPage, State
+from producer.messages import (
+    ChatMessage,
+    SessionAttributes,
+    SessionFilter,
+    SessionInfo,
+    SessionPage,
+    State,
+)
 from producer.operations import Operation, Read, Write
 from producer.requests import UNSET, Receipt, Requests, Unset
 from producer.results import GONE, Results
-from producer.search import SearchFilter, SearchPage
+from producer.search import SearchFields, SearchFilter, SearchPage
 from producer.sender import Sender
-from producer.settings import ProducerSettings
+from producer.settings import ProducerSettings, check_waiting
 from producer.spool import DEFAULT_MAX_BYTES, Spool
 
 
@@ -81,6 +88,7 @@ class Producer:
         spool: str | Path | None = None,
         spool_max_bytes: int = DEFAULT_MAX_BYTES,
     ) -> None:
+        check_waiting(timeout_seconds, retries, spool, spool_max_bytes)
         settings = ProducerSettings.resolve(
             url, queue, max_queue_depth, max_message_bytes, os.environ
         )
@@ -88,8 +96,8 @@ class Producer:
         self.queue = settings.queue
         self._ack = check_ack(ack)
         self._timeout_seconds = timeout_seconds
-        self._requests = Requests(settings.limits)
-        self._writer = JobWriter(settings.queue, settings.max_queue_depth)
+        self._requests = Requests(settings.limits, settings.queue)
+        self._writer = JobWriter(settings.queue, settings.max_queue_depth, timeout_seconds)
         self._results = Results(settings.url, retries)
         self._courier: Courier | None = None
         if spool is not None:
@@ -132,15 +140,25 @@ class Producer:
         return 0 if self._courier is None else self._courier.count
 
     def append(
-        self, key: str, *messages: ChatMessage, dedup_key: str | None = None, ack: Ack | None = None
+        self,
+        key: str,
+        *messages: ChatMessage,
+        dedup_key: str | None = None,
+        session: SessionAttributes | None = None,
+        ack: Ack | None = None,
     ) -> Receipt:
         """Add `messages` at the end of session `key`, in order, all or none.
 
         `dedup_key` is the platform's own id of what is appended: whoever delivers the same thing
         again names the same key, and it is stored once. It stays used when the message is rolled
         back; with `ack="stored"` the receipt says whether it was a `duplicate`.
+
+        `session` has attributes as `describe` takes them, which the session then has from this
+        append on, all at once: `session={"channel": "telegram", "sender": user}`. What is given
+        with each append and has not changed costs next to nothing, and is there again after a
+        deletion or an erasure. A worker of before this argument fails such an append.
         """
-        operation = self._requests.append(key, messages, dedup_key)
+        operation = self._requests.append(key, messages, dedup_key, session)
         return self._write(operation, ack, operation.message_ids)
 
     def rollback(
@@ -222,6 +240,7 @@ class Producer:
 
     def sessions(
         self,
+        where: SessionFilter | None = None,
         *,
         agent: str | None = None,
         channel: str | None = None,
@@ -238,6 +257,8 @@ class Producer:
     ) -> SessionPage:
         """The sessions that fit, newest activity first; `cursor` comes from the page before.
 
+        Which ones is said by a filter, by its fields (`channel="slack"`), or by both.
+
         `stuck_seconds`: only those whose turn has been running for longer than that. `name`: only
         those whose name has these words, as search finds them, the last maybe unfinished (`cafe p`
         finds `Café plans`). `active_since` (inclusive) and `active_until` (exclusive) bound the
@@ -246,12 +267,12 @@ class Producer:
         Paging shows no session twice, and each one that nobody writes to meanwhile. What is written
         to moves to the front: ask for it afterwards with `active_since`.
         """
-        where = {
+        given = {
             "agent": agent, "channel": channel, "room": room, "sender": sender, "state": state,
             "pinned": pinned, "stuck_seconds": stuck_seconds, "name": name,
             "active_since": active_since, "active_until": active_until,
         }  # fmt: skip
-        return answered_page(self._read(self._requests.sessions(where, limit, cursor)))
+        return answered_page(self._read(self._requests.sessions(given, limit, cursor, where)))
 
     def search(
         self,
@@ -261,15 +282,16 @@ class Producer:
         limit: int = 20,
         by_session: bool = False,
         cursor: str | None = None,
+        **given: Unpack[SearchFields],
     ) -> SearchPage:
         """Messages that match `query`, best first; `cursor` comes from the page before.
 
         Every word must occur; `"…"` is a phrase, `word*` a prefix, `-word` must not occur.
+        Where to look is said by a filter, by its fields (`channel="slack"`), or by both.
         `by_session`: of each session only the best hit, with the number of all in it; the words may
         then be in different messages of the session.
         """
-        where = where or SearchFilter()
-        operation = self._requests.search(query, where, limit, by_session, cursor)
+        operation = self._requests.search(query, where, limit, by_session, cursor, given)
         return answered_hits(self._read(operation))
 
     def cleanup(self, ttl_hours: float | None = None, *, dry_run: bool = False) -> CleanupReport:
@@ -309,7 +331,7 @@ class Producer:
 
     def send(self, operation: Operation, ack: Ack | None = None) -> Receipt:
         """Send an operation that an error carried, again and as it was."""
-        return self._write(operation, ack, is_again=True)
+        return self._write(self._requests.again(operation), ack, is_again=True)
 
     def _write(
         self,

@@ -44,6 +44,7 @@ _REFUSED_FOR_NOW_WORDS: Final = re.compile(
     r"|UNBLOCKED)\b"
 )
 
+_REFUSED: Final = "redis-py refuses its options"
 _OPTIONS: Final[dict[str, Any]] = {
     "retry": None,
     "socket_timeout": SOCKET_TIMEOUT_SECONDS,
@@ -54,7 +55,9 @@ _OPTIONS: Final[dict[str, Any]] = {
 def connect(url: str) -> redis.Redis:
     """A client for `url`, not yet connected. Each connection resolves the server's name anew."""
     with _usable_url(url):
-        return redis.Redis.from_url(url, **_OPTIONS)
+        client = redis.Redis.from_url(url, **_OPTIONS)
+        _check_options(client.connection_pool)
+        return client
 
 
 def backoff() -> ExponentialWithJitterBackoff:
@@ -152,6 +155,14 @@ def _remedy(url: str, said: str) -> str:
     )
 
 
+def _check_options(pool: Any) -> None:
+    """Have redis-py look at the URL's options now, and not with the first call."""
+    try:
+        pool.connection_class(**pool.connection_kwargs)
+    except Exception as error:
+        raise ValueError(f"{_REFUSED}: {error}") from None
+
+
 @contextmanager
 def _usable_url(url: str) -> Iterator[None]:
     try:
@@ -162,7 +173,7 @@ def _usable_url(url: str) -> Iterator[None]:
         shown, problem = hide_password(url), str(error)
         if "@" in rest:
             shown = hide_password(f"{scheme}://***@{rest.rpartition('@')[2]}")
-        if not problem.startswith("Invalid value for"):
+        if not problem.startswith(("Invalid value for", _REFUSED)):
             problem = (
                 "it is not scheme://user:password@host:port/0; in a password, "
                 "write / as %2F, # as %23, ? as %3F, @ as %40, % as %25"

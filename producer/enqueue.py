@@ -10,6 +10,7 @@ import zlib
 from base64 import b64decode
 from collections.abc import Iterable, Mapping
 from itertools import chain
+from math import ceil
 from typing import Any, Final, Literal, NamedTuple
 
 import orjson
@@ -30,46 +31,109 @@ from producer.operations import Operation, Read, Upkeep
 Ack = Literal["queued", "fsynced", "stored"]
 ACKS: Final[tuple[Ack, ...]] = ("queued", "fsynced", "stored")
 
-ANSWER_TTL_SECONDS: Final = 60
+DEFAULT_TIMEOUT_SECONDS: Final = 30.0
 CONFIRMATION_TTL_SECONDS: Final = 600
 UPKEEP_TTL_SECONDS: Final = 86_400
 ASK_AGAIN_SECONDS: Final = 1.0
+_GRACE_SECONDS: Final = 2.0
 _QUEUES_KEY: Final = "rq:queues"
 
-# One call, so that the depth is checked and the jobs written with nothing in between. A job that
-# is still there was sent before and its reply lost: sending it again must not queue it twice, but
+# One call, so that the depth is checked and the jobs written with nothing in between. Of each job
+# the reply has the queue's depth, 0 if the queue was full, -1 if the job was known, or -2 if
+# another queue has it; and the id of the last result there is, since who waits wants the next, or
+# the name of that queue.
+#
+# A known job was sent before and its reply lost: sending it again must not queue it twice, but
 # whoever waits for its result now must get one. It is written to in any case, since WAITAOF looks
-# at the writes of its own connection. The reply has for each job the queue's depth, 0 if the queue
-# was full, or -1 if the job was known; and the id of the last result there is, since who waits
-# wants the next.
+# at the writes of its own connection. Its id is looked for where it is likely to be, among the
+# newest, as a whole queue would take long. If it is not there (the queue was emptied by hand, or
+# the job is far ahead) it is pushed once more; the worker drops the second of an id as gone. A job
+# that failed or was stopped never comes to a worker by itself: what is delivered now takes its
+# place. An older users.acl forbids what only this needs, hence the pcall; the job is then left as
+# it is.
+#
+# A ttl below zero is that of a read, whose job expires when its answer would.
 ENQUEUE: Final = Script("""
-local replies, depth = {}, redis.call('LLEN', KEYS[1])
-for i = 3, #ARGV, 5 do
-  local id, ttl, time = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-  local key, reply = 'rq:job:' .. id, 0
-  if redis.call('EXISTS', key) == 1 then
-    local known = tonumber(redis.call('HGET', key, 'result_ttl')) or 0
-    redis.call('HSET', key, 'result_ttl', math.max(known, tonumber(ttl)))
-    reply = -1
-  elseif depth < tonumber(ARGV[1]) then
-    depth = redis.call('RPUSH', KEYS[1], id)
-    redis.call('HSET', key, 'created_at', time, 'enqueued_at', time, 'origin', ARGV[2],
-      'status', 'queued', 'result_ttl', ttl, 'description', ARGV[i + 3], 'data', ARGV[i + 4])
-    reply = depth
+local queue, most, name = KEYS[1], tonumber(ARGV[1]), ARGV[2]
+local replies, depth = {}, redis.call('LLEN', queue)
+local registries = {failed = 'failed', stopped = 'failed', canceled = 'canceled',
+  scheduled = 'scheduled', deferred = 'deferred'}
+
+local function is_waiting(id)
+  for _, list in ipairs({queue, queue .. ':intermediate'}) do
+    if redis.pcall('LPOS', list, id, 'RANK', -1, 'MAXLEN', 1000) then return true end
   end
-  local last = ''
-  if tonumber(ttl) > 0 then
-    local results = redis.call('XREVRANGE', 'rq:results:' .. id, '+', '-', 'COUNT', 1)
-    last = results[1] and results[1][1] or '0-0'
+  return false
+end
+
+local function is_withdrawn(id, key, status)
+  local registry = registries[status]
+  if registry then
+    local removed = redis.pcall('ZREM', 'rq:' .. registry .. ':' .. name, id)
+    if type(removed) ~= 'number' then return false end
+  end
+  redis.pcall('PERSIST', key)
+  redis.call('UNLINK', 'rq:results:' .. id)
+  return true
+end
+
+local function push(id)
+  if depth >= most then return 0 end
+  depth = redis.call('RPUSH', queue, id)
+  return depth
+end
+
+local function add(id, key, ttl, time, description, data)
+  local reply = push(id)
+  if reply > 0 then
+    redis.call('HSET', key, 'created_at', time, 'enqueued_at', time, 'origin', name,
+      'status', 'queued', 'result_ttl', ttl, 'description', description, 'data', data)
+  end
+  return reply
+end
+
+local function add_again(id, key, status, ttl, ...)
+  local is_moving = status == 'queued' or status == 'started'
+  if not is_moving and status ~= 'finished' then
+    if depth >= most or is_withdrawn(id, key, status) then return add(id, key, ttl, ...) end
+  elseif is_moving and not is_waiting(id) and push(id) == 0 then
+    return 0
+  end
+  local known = tonumber(redis.call('HGET', key, 'result_ttl')) or 0
+  redis.call('HSET', key, 'result_ttl', math.max(known, ttl))
+  return -1
+end
+
+local function last_result(id, status)
+  if status == 'finished' then return '0-0' end
+  local results = redis.call('XREVRANGE', 'rq:results:' .. id, '+', '-', 'COUNT', 1)
+  return results[1] and results[1][1] or '0-0'
+end
+
+for i = 3, #ARGV, 5 do
+  local id, ttl = ARGV[i], tonumber(ARGV[i + 1])
+  local key, keep, reply, last = 'rq:job:' .. id, math.abs(ttl), 0, ''
+  local status = redis.call('HGET', key, 'status')
+  local origin = status and redis.call('HGET', key, 'origin') or name
+  if origin ~= name then
+    reply, last = -2, origin
+  else
+    if status then
+      reply = add_again(id, key, status, keep, ARGV[i + 2], ARGV[i + 3], ARGV[i + 4])
+    else
+      reply = add(id, key, keep, ARGV[i + 2], ARGV[i + 3], ARGV[i + 4])
+    end
+    if ttl < 0 and reply ~= 0 then redis.pcall('EXPIRE', key, keep) end
+    if ttl ~= 0 then last = last_result(id, status) end
   end
   replies[#replies + 1] = {reply, last}
 end
-redis.call('SADD', KEYS[2], KEYS[1])
+redis.call('SADD', KEYS[2], queue)
 return replies
 """)
 
 Job = tuple[str, int, str, str, bytes]
-"""What the script takes of a job: id, result_ttl, time, description, data."""
+"""What the script takes of a job: id, result_ttl (a read's below zero), time, description, data."""
 
 
 class Enqueued(NamedTuple):
@@ -90,17 +154,23 @@ SENT_AGAIN: Final = Enqueued(was_known=False, last_result="0-0")
 
 
 class JobWriter:
-    """Writes operations for one queue that may hold at most `max_depth` of them."""
+    """Writes operations for one queue that may hold at most `max_depth` of them.
 
-    def __init__(self, queue: str, max_depth: int) -> None:
+    `timeout_seconds` is how long whoever asks for a read waits; a little later the server drops it.
+    """
+
+    def __init__(
+        self, queue: str, max_depth: int, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
+    ) -> None:
         self.queue = queue
         self.max_depth = max_depth
+        self._read_ttl = -ceil(timeout_seconds + _GRACE_SECONDS)
         self._head = (2, f"rq:queue:{queue}", _QUEUES_KEY, max_depth, queue)
 
     def job(self, operation: Operation, ack: Ack) -> Job:
         """`operation` as a job."""
         time = from_micros(operation.at).isoformat(timespec="microseconds")[:-6] + "Z"
-        ttl = _result_ttl(operation, ack)
+        ttl = self._read_ttl if isinstance(operation, Read) else _result_ttl(operation, ack)
         return operation.op_id, ttl, time, operation.describe(), encode(operation)
 
     def script_call(self, jobs: Iterable[Job]) -> list[Any]:
@@ -108,10 +178,15 @@ class JobWriter:
         return [*self._head, *chain.from_iterable(jobs)]
 
     def parse_reply(self, reply: tuple[int, bytes]) -> Enqueued:
-        """The script's reply for one job; `QueueFullError` if it refused it."""
+        """The script's reply for one job; raises `QueueFullError` or `OperationRefusedError`."""
         depth, last_result = reply
         if depth == 0:
             raise QueueFullError(self.queue, self.max_depth)
+        if depth == -2:
+            raise OperationRefusedError(
+                f"an operation with this id is on queue {last_result.decode()!r} of this server; "
+                "send it again when a worker has done that one"
+            )
         return Enqueued(depth < 0, last_result.decode())
 
 
@@ -197,8 +272,6 @@ def _is_success(fields: Mapping[bytes, bytes]) -> bool:
 
 
 def _result_ttl(operation: Operation, ack: Ack) -> int:
-    if isinstance(operation, Read):
-        return ANSWER_TTL_SECONDS
     if isinstance(operation, Upkeep):
         return UPKEEP_TTL_SECONDS
     return CONFIRMATION_TTL_SECONDS if ack == "stored" else 0

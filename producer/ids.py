@@ -11,6 +11,8 @@ import os
 import threading
 import time
 
+from producer.settings import DEFAULT_QUEUE
+
 _lock = threading.Lock()
 _last_stamp = 0
 
@@ -27,10 +29,18 @@ def new_op_id() -> str:
     return f"{value:032x}"
 
 
-def derived_op_id(session_key: str, dedup_key: str) -> str:
-    """The id every adapter derives for one platform message: same session and key, same id."""
-    material = f"{len(session_key)}:{session_key}{dedup_key}".encode()
-    return hashlib.blake2b(material, digest_size=16).hexdigest()
+def derived_op_id(session_key: str, dedup_key: str, queue: str = DEFAULT_QUEUE) -> str:
+    """The id every adapter on a queue derives for one platform message.
+
+    Another queue may feed another store, so its ids are others. Those of the default queue are as
+    they were when the queue did not count, or what is delivered before and after an upgrade would
+    be stored twice.
+    """
+    material = f"{len(session_key)}:{session_key}{dedup_key}"
+    if queue != DEFAULT_QUEUE:
+        # A queue's name has no colon, and the default's material begins with a digit.
+        material = f"queue {queue}:{material}"
+    return hashlib.blake2b(material.encode(), digest_size=16).hexdigest()
 
 
 def message_id(op_id: str, index: int) -> str:

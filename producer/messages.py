@@ -7,10 +7,10 @@ anything is stored, so that neither has to trust the other.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal, Self, TypeGuard
+from typing import Any, Final, Literal, Self, overload
 
 import orjson
 
@@ -21,6 +21,9 @@ MAX_ROLE_CHARS: Final = 64
 MAX_ATTRIBUTE_CHARS: Final = 512
 MAX_MESSAGE_BYTES: Final = 1024 * 1024
 MAX_OPERATION_BYTES: Final = 16 * 1024 * 1024
+
+SessionAttributes = Mapping[str, str | bool | None]
+"""Attributes of a session by name, as `describe` takes them; None clears one."""
 
 State = Literal["idle", "running", "error"]
 STATES: Final[tuple[State, ...]] = ("idle", "running", "error")
@@ -74,8 +77,9 @@ class ChatMessage:
 
     `role` says who speaks (any non-empty text), `content` what is said (may be empty), `extra` is
     a JSON object given back unchanged: tool calls, attachments, the platform's own ids.
-    `message_id` is stamped by the producer; `created_at` too, unless it is given. `edits` are the
-    earlier versions, oldest first, for who loads them; to send them has no effect.
+    `message_id` is stamped by the producer; `created_at` too, unless it is given. A message that
+    was loaded can be appended elsewhere, and gets another id there. `edits` are the earlier
+    versions, oldest first, for who loads them; to send them has no effect.
     """
 
     role: str
@@ -86,24 +90,52 @@ class ChatMessage:
     edits: tuple[EarlierVersion, ...] = ()
 
     @classmethod
-    def user(cls, content: str, **extra: Any) -> Self:
-        """A user's message; keyword arguments become `extra`."""
-        return cls("user", content, extra or None)
+    def user(
+        cls,
+        content: str,
+        *,
+        extra: Mapping[str, Any] | None = None,
+        created_at: datetime | None = None,
+        **more: Any,
+    ) -> Self:
+        """A user's message; other keyword arguments join `extra`."""
+        return cls("user", content, _joined(extra, more), created_at=created_at)
 
     @classmethod
-    def assistant(cls, content: str, **extra: Any) -> Self:
-        """An assistant's message; keyword arguments become `extra`."""
-        return cls("assistant", content, extra or None)
+    def assistant(
+        cls,
+        content: str,
+        *,
+        extra: Mapping[str, Any] | None = None,
+        created_at: datetime | None = None,
+        **more: Any,
+    ) -> Self:
+        """An assistant's message; other keyword arguments join `extra`."""
+        return cls("assistant", content, _joined(extra, more), created_at=created_at)
 
     @classmethod
-    def system(cls, content: str, **extra: Any) -> Self:
-        """A system message; keyword arguments become `extra`."""
-        return cls("system", content, extra or None)
+    def system(
+        cls,
+        content: str,
+        *,
+        extra: Mapping[str, Any] | None = None,
+        created_at: datetime | None = None,
+        **more: Any,
+    ) -> Self:
+        """A system message; other keyword arguments join `extra`."""
+        return cls("system", content, _joined(extra, more), created_at=created_at)
 
     @classmethod
-    def tool(cls, content: str, **extra: Any) -> Self:
-        """A tool's result; keyword arguments become `extra`."""
-        return cls("tool", content, extra or None)
+    def tool(
+        cls,
+        content: str,
+        *,
+        extra: Mapping[str, Any] | None = None,
+        created_at: datetime | None = None,
+        **more: Any,
+    ) -> Self:
+        """A tool's result; other keyword arguments join `extra`."""
+        return cls("tool", content, _joined(extra, more), created_at=created_at)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it: `role` and `content` first, absent fields left out, time in micros."""
@@ -170,11 +202,21 @@ class SessionInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class SessionPage:
+class SessionPage(Sequence[SessionInfo]):
     """Sessions, newest activity first; `cursor` asks for the next page, None when there is none."""
 
     sessions: tuple[SessionInfo, ...]
     cursor: str | None = None
+
+    @overload
+    def __getitem__(self, index: int) -> SessionInfo: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[SessionInfo, ...]: ...
+    def __getitem__(self, index: int | slice) -> SessionInfo | tuple[SessionInfo, ...]:
+        return self.sessions[index]
+
+    def __len__(self) -> int:
+        return len(self.sessions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +247,13 @@ class Limits:
     operation_bytes: int = MAX_OPERATION_BYTES
 
 
+def _joined(extra: object, more: dict[str, Any]) -> Any:
+    """Both together; what is no object stays as it is, and is refused when it is sent."""
+    if not more:
+        return extra
+    return {**extra, **more} if isinstance(extra, Mapping) else more if extra is None else extra
+
+
 def check_text(name: str, value: object, max_chars: int, *, may_be_empty: bool = False) -> str:
     """`value` if it is text of at most `max_chars` characters without control characters."""
     if isinstance(value, str) and 0 < len(value) <= max_chars and value.isprintable():
@@ -229,6 +278,15 @@ def check_text(name: str, value: object, max_chars: int, *, may_be_empty: bool =
 def check_key(value: object) -> str:
     """`value` if it can be a session key: 1 to 512 characters, no control characters."""
     return check_text("key", value, MAX_KEY_CHARS)
+
+
+def check_moment(name: str, moment: object) -> datetime:
+    """`moment` if it is a time from 1970 to the year 9999 with a time zone."""
+    if not isinstance(moment, datetime) or moment.utcoffset() is None:
+        raise InvalidInputError(name, "must be a datetime with a time zone")
+    if not 0 <= to_micros(moment) < LATEST_MICROS:
+        raise InvalidInputError(name, "must be from 1970 to the year 9999")
+    return moment
 
 
 def check_messages(messages: Iterable[object], limits: Limits) -> None:
@@ -267,10 +325,7 @@ def _message_size(message: ChatMessage, limit: int) -> int:
             "content", f"has {size:,} bytes with its extra; the limit is {limit:,}", limit
         )
     if message.created_at is not None:
-        if not _is_aware(message.created_at):
-            raise InvalidInputError("created_at", "must be a datetime with a time zone")
-        if not 0 <= to_micros(message.created_at) < LATEST_MICROS:
-            raise InvalidInputError("created_at", "must be from 1970 to the year 9999")
+        check_moment("created_at", message.created_at)
     return size
 
 
@@ -290,7 +345,3 @@ def _extra_size(extra: object) -> int:
             "extra", "would not come back unchanged: it holds NaN, infinity, or a type JSON lacks"
         )
     return len(encoded)
-
-
-def _is_aware(moment: object) -> TypeGuard[datetime]:
-    return isinstance(moment, datetime) and moment.utcoffset() is not None

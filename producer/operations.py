@@ -6,7 +6,6 @@ raises `InvalidInputError` for what does not fit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import ClassVar, Final, Self
 
@@ -31,6 +30,7 @@ from producer.messages import (
     MAX_OPERATION_BYTES,
     ChatMessage,
     Limits,
+    SessionAttributes,
     SessionFilter,
     check_messages,
     check_text,
@@ -89,12 +89,14 @@ class Append(Write):
     """Add messages at the end of a session, all or none; creates the session.
 
     A message's id follows from the op id and its place; one without a time of its own is of `at`.
-    Neither travels, and `stamped` puts them in where a whole message is wanted.
+    Neither travels, and `stamped` puts them in where a whole message is wanted. `session` has
+    attributes that the session is to have from then on; what it has already is left as it is.
     """
 
     kind = "append"
     key: str
     messages: tuple[ChatMessage, ...]
+    session: SessionAttributes | None = None
 
     @property
     def message_ids(self) -> tuple[str, ...]:
@@ -109,18 +111,22 @@ class Append(Write):
         )
 
     def arguments(self) -> Arguments:
-        return {
+        values: Arguments = {
             "at": self.at,
             "key": self.key,
             "messages": [message_fields(message) for message in self.messages],
         }
+        if self.session is not None:  # which older workers do not know
+            values["session"] = self.session
+        return values
 
     @classmethod
     def parse(cls, op_id: str, arguments: ArgumentReader) -> Self:
         at, key = arguments.at(), arguments.key()
         messages = tuple([parse_message(item) for item in arguments.take("messages", list)])
         check_messages(messages, _WORKER_LIMITS)
-        return cls(op_id, at, key, messages)
+        session = arguments.take("session", dict, None)
+        return cls(op_id, at, key, messages, None if session is None else check_attributes(session))
 
     def describe(self) -> str:
         count = len(self.messages)
@@ -196,12 +202,19 @@ class Describe(Write):
 
     kind = "describe"
     key: str
-    attributes: Mapping[str, str | bool | None]
+    attributes: SessionAttributes
 
     @classmethod
     def parse(cls, op_id: str, arguments: ArgumentReader) -> Self:
         attributes = arguments.take("attributes", dict)
         return cls(op_id, arguments.at(), arguments.key(), check_attributes(attributes))
+
+
+def told_attributes(operation: Operation) -> SessionAttributes:
+    """What the operation says about its session, besides the messages."""
+    if isinstance(operation, Append):
+        return operation.session or {}
+    return operation.attributes if isinstance(operation, Describe) else {}
 
 
 @dataclass(frozen=True, slots=True)

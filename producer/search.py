@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import overload
+from typing import TypedDict, overload
 
 from producer.messages import ChatMessage
 
@@ -22,6 +22,19 @@ class SearchFilter:
     agent: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+
+
+class SearchFields(TypedDict, total=False):
+    """The fields of a `SearchFilter` as keyword arguments."""
+
+    key: str | None
+    role: str | None
+    channel: str | None
+    sender: str | None
+    room: str | None
+    agent: str | None
+    since: datetime | None
+    until: datetime | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import signal
 import subprocess
 import sys
 import time
@@ -13,6 +15,7 @@ from typing import Any, TypeVar
 import redis
 
 from worker.backends import open_backend
+from worker.group_commit import run_worker
 from worker.settings import Settings
 from worker.up import environment
 
@@ -60,10 +63,13 @@ def running_worker(
     settings: Settings, client: redis.Redis, log: Path, **variables: str
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A worker process that has begun to work; it is killed at the end if it still runs."""
-    before = workers(client)
+    before = workers(client, settings.queue)
     process = spawn(settings, "worker", log=log, **variables)
     try:
-        wait_for(lambda: workers(client) - before or process.poll() is not None, "the worker")
+        wait_for(
+            lambda: workers(client, settings.queue) - before or process.poll() is not None,
+            "the worker",
+        )
         assert process.poll() is None, log.read_text()
         yield process
     finally:
@@ -86,6 +92,18 @@ def depth(client: redis.Redis) -> int:
 def contents(settings: Settings, key: str) -> list[str]:
     with open_backend(settings.store, read_only=True) as store:
         return [message.content for message in store.load(key)]
+
+
+def work_here(settings: Settings) -> None:
+    """Empty the queue with a worker in this process, which is quicker than one to be started."""
+    assert settings.redis_url is not None
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        run_worker(settings, settings.redis_url, burst=True)
+    finally:
+        gc.unfreeze()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def burst(settings: Settings, log: Path, *options: str) -> int:

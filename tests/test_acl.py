@@ -17,8 +17,9 @@ from rq.suspension import resume, suspend
 
 from producer import AsyncProducer, ChatMessage, Producer
 from producer.errors import AuthenticationFailedError, ServerRefusedError
+from producer.ids import derived_op_id
 from tests.cli.command import done, run
-from tests.guarded import FILE, ROLES, Guarded, guarded_server
+from tests.guarded import FILE, ROLES, Guarded, guarded_server, with_passwords
 from tests.processes import running_worker, spawn, stop, wait_for
 from tests.test_dashboard import FROM_THE_PAGE, ask, dashboard
 from worker.cli.exit_codes import ExitCode
@@ -116,6 +117,38 @@ def test_a_producer_can_do_all_its_calls(guarded: Guarded) -> None:
         admin.script_flush()  # as after the server's restart
     asyncio.run(use())
     assert guarded.refused() == []
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_producer_can_deliver_a_message_again_whose_job_failed(guarded: Guarded) -> None:
+    with Producer(guarded.url("producer"), timeout_seconds=20) as producer:
+        failed_id = derived_op_id("failed", "1")
+        put_bad_jobs(guarded, failed_id)
+        receipt = producer.append("failed", HI, dedup_key="1", ack="stored")
+        assert (receipt.op_id, receipt.duplicate) == (failed_id, False)
+    with guarded.client("admin") as admin:
+        assert admin.zcard("rq:failed:backscroll") == 0
+    assert guarded.refused() == []
+
+
+@pytest.mark.usefixtures("worker")
+def test_an_older_file_lets_a_producer_do_what_it_could_before(refusing: Guarded) -> None:
+    newer = (" +expire", " +persist")
+    text = re.sub(r" \(\+(lpos|zrem) [^)]*\)", "", FILE.split("user worker")[0])
+    for right in newer:
+        text = text.replace(right, "")
+    refusing.load(with_passwords(text + "user worker" + FILE.split("user worker")[1]))
+    try:
+        with Producer(refusing.url("producer"), timeout_seconds=20) as producer:
+            put_bad_jobs(refusing, failed_id := derived_op_id("older", "1"))
+            assert producer.append("older", HI, dedup_key="1").op_id == failed_id
+            for _ in range(2):
+                producer.append("older", HI, dedup_key="2")
+            assert len(producer.load("older")) == 1
+    finally:
+        refusing.load(with_passwords(FILE))
+        with refusing.client("admin") as admin:
+            admin.zrem("rq:failed:backscroll", failed_id)
 
 
 @pytest.mark.usefixtures("worker")
@@ -235,7 +268,8 @@ WORK: Final = (
     "ZREM rq:failed:backscroll x", "SADD rq:workers x", "SET rq:suspended 1",
 )  # fmt: skip
 REFUSED: Final = {
-    "producer": (*DEQUEUE, *LOOK_AT_JOBS, *WORK, "INFO", "HMGET rq:worker:x state"),
+    "producer": (*DEQUEUE, *LOOK_AT_JOBS, *(c for c in WORK if not c.startswith("ZREM")), "INFO",
+                 "HMGET rq:worker:x state", "ZCARD rq:failed:backscroll", "ZREM rq:failed:other x"),
     "worker": ("SET rq:suspended 1", "HSET rq:worker:other state busy",
                "ZADD rq:wip:backscroll 1 x",
                "HSET backscroll:backscroll:cron:cleanup tick 0", "XREAD STREAMS rq:results:x 0",

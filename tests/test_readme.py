@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,66 +18,143 @@ from tests.processes import running_worker
 from worker.settings import Settings
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
+(CODE,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+_CHATS = count(1)
+
+Said = Callable[[list[Any]], str]
+
+
+class AssistantFailed(Exception):  # noqa: N818 - the README's name
+    pass
+
+
+class Cancelled(Exception):  # noqa: N818 - it stands for asyncio's
+    """What a test's assistant or platform raises to have the adapter's task cancelled there."""
+
+
+class Bot:
+    """Runs the README's `main` with updates and an assistant of ours, in front of a worker."""
+
+    def __init__(self, producer: Producer, chat_id: int) -> None:
+        self.producer = producer
+        self.chat_id = chat_id
+        self.sent: list[str] = []
+
+    def run(self, *updates: tuple[int, str], assistant: Said, send: Said = lambda _: "") -> None:
+        names = {
+            "AssistantFailed": AssistantFailed,
+            "ask_assistant": lambda history: _or_cancelled(assistant, history),
+            "send": lambda _, text: _or_cancelled(self._send(send), text),
+            "run_bot": lambda on_message, history: self._deliver(updates, on_message, history),
+        }
+        code = CODE.replace("redis://localhost:6379/0", self.producer.url)
+        exec(f"{code}\nasyncio.run(main())", names)  # noqa: S102 - it is our README
+
+    def stored(self) -> list[str]:
+        return [message.content for message in self.producer.load(f"telegram_{self.chat_id}")]
+
+    def _send(self, send: Said) -> Said:
+        def sends(text: Any) -> str:
+            send(text)
+            self.sent.append(text)
+            return ""
+
+        return sends
+
+    async def _deliver(self, updates: Any, on_message: Any, history: Any) -> None:
+        for update_id, text in updates:
+            with suppress(asyncio.CancelledError):
+                await asyncio.create_task(on_message(history, self.chat_id, "ann", update_id, text))
+
+
+async def _or_cancelled(call: Said, argument: Any) -> str:
+    try:
+        return call(argument)
+    except Cancelled:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(60)
+        raise
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, _server: str) -> Iterator[str]:
+    """A worker for all tests here, each of which has a chat of its own."""
+    path = tmp_path_factory.mktemp("readme")
+    settings = Settings(redis_url=_server, data_dir=path, store=f"sqlite://{path}/x.db")
+    with redis.Redis.from_url(_server) as client:
+        client.flushall()
+        with running_worker(settings, client, path / "worker.log"):
+            yield _server
 
 
 @pytest.fixture
-def adapter(settings: Settings, tmp_path: Path) -> Any:
-    """Runs the README's `main` with updates and an assistant of ours; what was sent, and stored."""
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    url = settings.redis_url or ""
-    code = code.replace("redis://localhost:6379/0", url)
-
-    def run(updates: list[tuple[int, str]], assistant: Any) -> SimpleNamespace:
-        sent: list[str] = []
-
-        class AssistantFailed(Exception):  # noqa: N818 - the README's name
-            pass
-
-        async def ask_assistant(history: list[Any]) -> str:
-            return str(assistant(history, AssistantFailed))
-
-        async def send(_chat_id: int, text: str) -> None:
-            sent.append(text)
-
-        async def run_bot(on_message: Any, history: Any) -> None:
-            for update_id, text in updates:
-                await on_message(history, 7, update_id, text)
-
-        names = {
-            "AssistantFailed": AssistantFailed,
-            "ask_assistant": ask_assistant,
-            "send": send,
-            "run_bot": run_bot,
-        }
-        with (
-            redis.Redis.from_url(url) as client,
-            running_worker(settings, client, tmp_path / "worker.log"),
-            Producer(url) as producer,
-        ):
-            exec(f"{code}\nasyncio.run(main())", names)  # noqa: S102 - it is our README
-            stored = [message.content for message in producer.load("telegram_7")]
-        return SimpleNamespace(sent=sent, stored=stored)
-
-    return run
+def bot(served: str) -> Iterator[Bot]:
+    with Producer(served, timeout_seconds=20) as producer:
+        yield Bot(producer, next(_CHATS))
 
 
-def test_it_remembers_a_conversation(adapter: Any) -> None:
-    ran = adapter([(1, "hi"), (2, "bye")], lambda history, _: f"you said {history[-1].content}")
-    assert ran.stored == ["hi", "you said hi", "bye", "you said bye"]
-    assert ran.sent == ["you said hi", "you said bye"]
+def once(outcome: type[Exception]) -> Said:
+    """Fails so the first time it is called; then it answers."""
+    answers: Iterator[Any] = iter([outcome])
 
-
-def test_an_update_that_is_delivered_again_changes_nothing(adapter: Any) -> None:
-    ran = adapter([(1, "hi"), (1, "hi")], lambda *_: "hello")
-    assert ran.stored == ["hi", "hello"]
-    assert ran.sent == ["hello"]
-
-
-def test_a_turn_that_failed_is_taken_back(adapter: Any) -> None:
-    def assistant(history: list[Any], failure: type[Exception]) -> str:
-        if history[-1].content == "boom":
+    def say(_argument: Any) -> str:
+        for failure in answers:
             raise failure
         return "hello"
 
-    ran = adapter([(1, "hi"), (2, "boom"), (3, "hi again")], assistant)
-    assert ran.stored == ["hi", "hello", "hi again", "hello"]
+    return say
+
+
+def test_it_remembers_a_conversation(bot: Bot) -> None:
+    bot.run((1, "hi"), (2, "bye"), assistant=lambda history: f"you said {history[-1].content}")
+    assert bot.stored() == ["hi", "you said hi", "bye", "you said bye"]
+    assert bot.sent == ["you said hi", "you said bye"]
+
+
+def test_an_update_that_is_delivered_again_changes_nothing(bot: Bot) -> None:
+    bot.run((1, "hi"), (1, "hi"), (2, "bye"), (1, "hi"), assistant=lambda _: "hello")
+    assert bot.stored() == ["hi", "hello", "bye", "hello"]
+    assert bot.sent == ["hello", "hello"]
+
+
+def test_a_turn_that_failed_is_taken_back(bot: Bot) -> None:
+    def assistant(history: list[Any]) -> str:
+        if history[-1].content == "boom":
+            raise AssistantFailed
+        return "hello"
+
+    bot.run((1, "hi"), (2, "boom"), (2, "boom"), (3, "hi again"), assistant=assistant)
+    assert bot.stored() == ["hi", "hello", "hi again", "hello"]
+    assert bot.sent == ["hello", "Sorry, please say that again.", "hello"]
+
+
+def test_an_update_is_answered_though_it_was_cancelled_while_the_model_thought(bot: Bot) -> None:
+    bot.run((1, "hi"), (1, "hi"), (1, "hi"), assistant=once(Cancelled))
+    assert bot.stored() == ["hi", "hello"]
+    assert bot.sent == ["hello"]
+
+
+def test_a_cancelled_update_is_answered_after_others_were(bot: Bot) -> None:
+    bot.run((1, "hi"), (2, "you there?"), (1, "hi"), (2, "you there?"), assistant=once(Cancelled))
+    assert bot.stored() == ["hi", "you there?", "hello", "hello"]
+    assert bot.sent == ["hello", "hello"]
+
+
+def test_an_update_is_answered_though_it_was_cancelled_while_it_was_sent(bot: Bot) -> None:
+    bot.run((1, "hi"), (1, "hi"), assistant=lambda _: "hello", send=once(Cancelled))
+    assert bot.stored() == ["hi", "hello"]
+    assert bot.sent == ["hello"]
+
+
+def test_its_sessions_are_found_by_channel_and_erased_by_sender_each_time(bot: Bot) -> None:
+    bot.producer.erase(sender="ann")
+    for number in range(2):
+        bot.run((number, "hi"), assistant=lambda _: "hello")
+        (session,) = bot.producer.sessions(channel="telegram")
+        assert session.key == f"telegram_{bot.chat_id}"
+        receipt = bot.producer.erase(sender="ann")
+        assert (receipt.sessions, receipt.messages) == (1, 2)
+        assert bot.stored() == []

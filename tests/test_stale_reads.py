@@ -1,119 +1,158 @@
-"""Reads that nobody waits for any more, and reads that take long, hold nobody up."""
+"""Reads whose askers gave up: the server lets them go, and nothing else."""
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
+import asyncio
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 import redis
 
-from producer import ChatMessage, OperationRefusedError, Producer
-from producer.answers import Outcome, answered_cleanup, answered_session
-from producer.ids import new_op_id
-from producer.operations import Append, Load
-from tests.processes import burst, contents, depth
-from tests.test_bad_jobs import push
-from worker.backends import open_backend
-from worker.backends.budget import AnswerBudget
-from worker.backends.sqlite import SqliteBackend
-from worker.group_commit import run_worker
+from producer import AsyncProducer, ChatMessage, Producer
+from producer.codec import decode
+from producer.operations import Operation, Read
+from tests.processes import contents, depth, wait_for, work_here
 from worker.settings import Settings
+from worker.up import environment
+
+HI = ChatMessage.user("hi")
+
+READS: list[Callable[[Any], Any]] = [
+    lambda p: p.load("k"),
+    lambda p: p.session("k"),
+    lambda p: p.sessions(),
+    lambda p: p.search("hi"),
+]
+OTHERS: list[Callable[[Any], Any]] = [
+    lambda p: p.append("k", HI),
+    lambda p: p.append("k", HI, dedup_key="1", ack="stored"),
+    lambda p: p.rollback("k", ack="stored"),
+    lambda p: p.replace("k", HI),
+    lambda p: p.clear("k"),
+    lambda p: p.delete("k"),
+    lambda p: p.describe("k", name="n"),
+    lambda p: p.rename_agent("a", "b"),
+    lambda p: p.erase(key="k"),
+    lambda p: p.cleanup(1, dry_run=True),
+    lambda p: p.compact(),
+    lambda p: p.restore("k"),
+]
+ASKER = """
+import sys
+from producer import Producer
+Producer(sys.argv[1], timeout_seconds=float(sys.argv[2])).load("k")
+"""
 
 
-@pytest.fixture
-def _own_signals() -> Iterator[None]:
-    """For a worker inside of the test's process, which leaves its handlers behind."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+def waiting(client: redis.Redis) -> list[str]:
+    ids: Any = client.lrange("rq:queue:backscroll", 0, -1)
+    return [job_id.decode() for job_id in ids]
 
 
-@pytest.mark.usefixtures("_own_signals")
-def test_reads_whose_askers_give_up_while_the_group_is_under_way_are_dropped(
-    settings: Settings, producer: Producer, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+def watched(client: redis.Redis) -> list[tuple[Operation, int]]:
+    """The operations in the queue, and the seconds each has left; -1 for ever."""
+    rows = []
+    for job_id in waiting(client):
+        payload: Any = client.hget(f"rq:job:{job_id}", "data")
+        left: Any = client.ttl(f"rq:job:{job_id}")
+        if payload is not None:
+            rows.append((decode(job_id, payload), int(left)))
+    return rows
+
+
+def killed_asker(settings: Settings, client: redis.Redis, timeout_seconds: float) -> str:
+    """The id of a read whose process was killed while it waited."""
+    before = len(waiting(client))
+    arguments = (settings.redis_url or "", str(timeout_seconds))
+    process = subprocess.Popen([sys.executable, "-c", ASKER, *arguments])
+    try:
+        wait_for(lambda: len(waiting(client)) > before, "the read")
+    finally:
+        process.kill()
+        process.wait()
+    return waiting(client)[-1]
+
+
+def test_a_read_has_a_life_on_the_servers_clock_and_no_other_operation_has_one(
+    server_url: str, client: redis.Redis
 ) -> None:
-    asked = [push(client, ["worker.jobs.load", None, [], {"key": "k", "at": 1}]) for _ in range(50)]
-    producer.append("k", ChatMessage.user("a"))
-    monkeypatch.setattr("worker.group._FRESH_SECONDS", 0.0)
-    applied = 0
-    apply = SqliteBackend.apply
+    seen: dict[str, int] = {}
 
-    def slow(store: Any, operations: Any, meanwhile: Any = None, budget: Any = None) -> Any:
-        nonlocal applied
-        answers = apply(store, operations, meanwhile, budget and AnswerBudget(seconds=0.0))
-        applied += sum(isinstance(each, Load) for each in operations[: len(answers)])
-        if applied == 3:
-            client.delete(*[f"rq:job:{job_id}" for job_id in asked[3:]])
-        return answers
+    async def use() -> None:
+        async with AsyncProducer(server_url, timeout_seconds=3) as asker:
+            tasks = [asyncio.ensure_future(call(asker)) for call in (*READS, *OTHERS)]
+            await asyncio.sleep(0)
+            while len(waiting(client)) < len(tasks):
+                await asyncio.sleep(0.01)
+            for operation, left in watched(client):
+                assert (0 < left <= 5) if isinstance(operation, Read) else left == -1, operation
+                seen[operation.kind] = left
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
-    monkeypatch.setattr(SqliteBackend, "apply", slow)
-    run_worker(settings, str(settings.redis_url), burst=True)
-    assert applied == 3
-    assert contents(settings, "k") == ["a"]
+    asyncio.run(use())
+    assert len(seen) == 15
+
+
+def test_a_read_that_is_sent_again_begins_its_life_anew(
+    settings: Settings, client: redis.Redis
+) -> None:
+    read = killed_asker(settings, client, 100)
+    with redis.Redis.from_url(settings.redis_url or "") as own:
+        own.expire(f"rq:job:{read}", 5)
+        payload: Any = own.hget(f"rq:job:{read}", "data")
+    with Producer(settings.redis_url, timeout_seconds=100) as producer:
+        producer.send(decode(read, payload))
+        assert watched(client)[0][1] > 100
+        client.delete(f"rq:job:{read}")  # its time was up
+        producer.send(decode(read, payload))
+        assert [left > 100 for _, left in watched(client)] == [True, True]
+    work_here(settings)
     assert depth(client) == 0
 
 
-def test_a_group_is_carried_out_as_far_as_the_budget_goes_and_then_the_rest(
-    settings: Settings, tmp_path: Path
+def test_an_answer_that_nobody_waits_for_any_more_expires_as_well(
+    settings: Settings, client: redis.Redis
 ) -> None:
-    for url in (settings.store, f"jsonl://{tmp_path / 'sessions'}"):
-        with open_backend(url) as store:
-            operations: list[Any] = []
-            for number in range(10):
-                message = ChatMessage.user(str(number))
-                operations += [
-                    Append(new_op_id(), 1, "k", (message,)),
-                    Load(new_op_id(), 1, "k"),
-                ]
-            budget, parts, sizes = AnswerBudget(seconds=0.0), [], []
-            while operations:
-                answers = store.apply(operations, None, budget)
-                parts.append(len(answers))
-                sizes += [answer.json.count(b"content") for answer in answers[1::2]]  # type: ignore[union-attr]
-                assert isinstance(answers[0], Outcome)
-                del operations[: len(answers)]
-            assert parts == [2] * 10
-            assert sizes == list(range(1, 11))
+    read = killed_asker(settings, client, 100)
+    work_here(settings)
+    answer: Any = client.ttl(f"rq:results:{read}")
+    assert 0 < answer <= 102
+    assert not client.exists(f"rq:job:{read}")
 
 
-def test_a_history_that_cannot_fit_is_refused_before_a_message_is_read(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
+def test_a_stock_worker_passes_over_a_read_that_has_expired(
+    settings: Settings, producer: Producer, client: redis.Redis, log: Path
 ) -> None:
-    with open_backend(settings.store) as store:
-        store.append("k", *[ChatMessage.user("x") for _ in range(100)])
-        monkeypatch.setattr("worker.backends.budget.MAX_ANSWER_BYTES", 99 * 57)
-        read: list[str] = []
-        store._connection.exec_trace = lambda _c, sql, _b: read.append(sql) or True  # type: ignore[attr-defined,func-returns-value]
-        (answer,) = store.apply([Load(new_op_id(), 1, "k")], None, AnswerBudget())
-        assert isinstance(answer, OperationRefusedError)
-        assert not any("FROM messages" in sql for sql in read)
-        (answer,) = store.apply([Load(new_op_id(), 1, "k", limit=5)], None, AnswerBudget())
-        assert not isinstance(answer, OperationRefusedError)
+    read = killed_asker(settings, client, 100)
+    producer.append("k", HI)
+    client.delete(f"rq:job:{read}")
+    with log.open("ab") as output:
+        subprocess.run(
+            [
+                sys.executable, "-m", "rq.cli", "worker", "--burst", "-w", "rq.SimpleWorker",
+                "--serializer", "producer.serializer.OrjsonSerializer", "--url",
+                settings.redis_url or "", "backscroll",
+            ],
+            env=environment(settings, settings.redis_url or ""),
+            stdout=output, stderr=output, check=True, timeout=60,
+        )  # fmt: skip
+    assert contents(settings, "k") == ["hi"]
+    assert client.zcard("rq:failed:backscroll") == 0
 
 
-def test_jobs_of_a_newer_producer_fail_with_advice(
-    settings: Settings, client: redis.Redis, producer: Producer, log: Path
+def test_the_read_of_a_killed_asker_goes_and_what_comes_after_it_is_carried_out(
+    settings: Settings, producer: Producer, client: redis.Redis
 ) -> None:
-    push(client, ["worker.jobs.translate", None, [], {"key": "k", "at": 1}])
-    push(client, ["worker.jobs.clear", None, [], {"key": "k", "at": 1, "softly": True}])
-    arguments = {"at": 1, "query": "a", "limit": 5, "where": {"mood": "good"}}
-    push(client, ["worker.jobs.search", None, [], arguments])
-    producer.append("k", ChatMessage.user("a"))
-    assert burst(settings, log) == 0
-    assert log.read_text().count("this worker is older: update the worker") == 3
-    assert contents(settings, "k") == ["a"]
-
-
-def test_an_answer_of_another_version_is_read_or_says_who_is_older() -> None:
-    known = {"key": "k", "created_at": 0, "last_activity": 0, "message_count": 1, "mood": "good"}
-    session = answered_session(known)
-    assert session is not None
-    assert session.key == "k"
-    with pytest.raises(OperationRefusedError, match=r"'message_count'.*older than this producer"):
-        answered_session({"key": "k", "created_at": 0, "last_activity": 0})
-    with pytest.raises(OperationRefusedError, match="update the worker"):
-        answered_cleanup({"sessions": 1, "rules": [], "details": []})
+    read = killed_asker(settings, client, 0.1)
+    producer.append("k", HI)
+    wait_for(lambda: not client.exists(f"rq:job:{read}"), "the read to go")
+    work_here(settings)
+    assert contents(settings, "k") == ["hi"]
+    assert depth(client) == 0
+    assert client.zcard("rq:failed:backscroll") == 0
+    assert not client.exists(f"rq:results:{read}")

@@ -124,6 +124,7 @@ class Acknowledgement:
         self._keep(job)
         self.failed += 1
         self._end(job, "failed")
+        self._add("PERSIST", Job.key_for(job.id))  # a read's would expire
         self._add("ZADD", self._failed_key, int(time.time()) + DEFAULT_FAILURE_TTL, job.id)
         if job.payload is None:  # RQ takes a job without this field for no job at all
             self._add("HSET", Job.key_for(job.id), "data", b"")

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
+from producer.arguments import check_number
 from producer.errors import InvalidSettingError
 from producer.messages import LATEST_MICROS, MAX_ATTRIBUTE_CHARS
 
@@ -190,7 +191,7 @@ def duration_micros(text: str) -> int | None:
 
 
 def _micros(hours: float | None) -> int | None:
-    return None if hours is None else int(hours * _HOUR)
+    return None if hours is None else int(check_number("ttl_hours", hours) * _HOUR)
 
 
 def _first(fields: Mapping[str, Any]) -> str:

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from producer.messages import ChatMessage, EarlierVersion, SessionInfo
 from tests.transfer.sessions import anything, everything, messages, take
+from worker.backends import open_backend
 from worker.export import FORMATS
-from worker.export.sessions import ExportedSession
+from worker.export.sessions import ExportedSession, Wanted, find, read
 from worker.export.text import blocks
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -126,6 +127,17 @@ def test_a_transcript_has_days_roles_times_and_marks_of_edits(form: str) -> None
     for part in ("Title", "slack", "user", "assistant", "tool", "edited", "(empty)"):
         assert part in transcript
     assert ("old" in transcript) == (form == "html")
+
+
+@pytest.mark.parametrize("form", ["html", "markdown"])
+def test_a_transcript_is_from_its_first_message_to_its_last(form: str, tmp_path: Path) -> None:
+    with open_backend(f"sqlite://{tmp_path / 'x.db'}") as store:
+        store.append("k", at(2, "a"), at(3, "b"), at(4, "c"))
+        infos = find(store, Wanted(keys=("k",)))
+        text = b"".join(FORMATS[form](read(store, infos, lambda _: None))).decode()
+    text = text.partition("<footer>")[0]  # which says when it was made
+    assert text.index("2026-03-02") < text.index("2026-03-04")
+    assert f"{datetime.now(UTC):%Y-%m-%d}" not in text
 
 
 @pytest.mark.parametrize("form", ["html", "markdown"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -58,10 +59,26 @@ def store_lock(url: str) -> StoreLock:
 
 
 def _split(url: str) -> tuple[str, Path]:
+    if not isinstance(url, str):
+        raise InvalidSettingError(f"store: must be a URL, not {type(url).__name__}")
     scheme, separator, path = url.partition("://")
     if scheme not in _BACKENDS or not separator or not path.strip("/"):
-        raise InvalidSettingError(
-            f"store: {url!r} is no store's URL; use sqlite:///path/to/backscroll.db "
-            "or jsonl:///path/to/directory"
-        )
-    return scheme, Path(path).expanduser()
+        raise _not_a_store(url, "it is not a store's URL")
+    if path == ":memory:":
+        raise _not_a_store(url, "a store is on the disk")
+    if "?" in path:
+        raise _not_a_store(url, "it has an option, and a store's URL has none")
+    if "\0" in path:
+        raise _not_a_store(url, "a path has no NUL")
+    try:
+        os.fsencode(path)
+        return scheme, Path(path).expanduser()
+    except (UnicodeError, RuntimeError) as error:  # a lone surrogate; the home of nobody known
+        raise _not_a_store(url, str(error)) from None
+
+
+def _not_a_store(url: str, problem: str) -> InvalidSettingError:
+    return InvalidSettingError(
+        f"store: {url!r} cannot be used: {problem}; use sqlite:///path/to/backscroll.db "
+        "or jsonl:///path/to/directory"
+    )

@@ -12,14 +12,21 @@ from abc import abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, Unpack, cast
 
 from producer.answers import Answer, CleanupReport, CompactReport, ErasureReceipt, Outcome
 from producer.errors import OperationRefusedError
-from producer.messages import ChatMessage, Limits, SessionInfo, SessionPage
+from producer.messages import (
+    ChatMessage,
+    Limits,
+    SessionAttributes,
+    SessionFilter,
+    SessionInfo,
+    SessionPage,
+)
 from producer.operations import Erase, Operation, Write
 from producer.requests import Requests
-from producer.search import SearchFilter, SearchPage
+from producer.search import SearchFields, SearchFilter, SearchPage
 from worker.backends.budget import AnswerBudget
 from worker.backends.tombstones import Tombstones
 
@@ -219,9 +226,18 @@ class SessionBackend(Protocol):
 
     # Everything below is a convenience over the two doors above.
 
-    def append(self, key: str, *messages: ChatMessage, dedup_key: str | None = None) -> list[str]:
-        """Add messages at the end of a session; returns their ids."""
-        operation = _requests.append(key, messages, dedup_key)
+    def append(
+        self,
+        key: str,
+        *messages: ChatMessage,
+        dedup_key: str | None = None,
+        session: SessionAttributes | None = None,
+    ) -> list[str]:
+        """Add messages at the end of a session; returns their ids. See `Producer.append`.
+
+        A `dedup_key` is known to producers on the default queue, and to no others.
+        """
+        operation = _requests.append(key, messages, dedup_key, session)
         self._one(operation)
         return list(operation.message_ids)
 
@@ -274,9 +290,16 @@ class SessionBackend(Protocol):
         """Whether there is such a session."""
         return self.session(key) is not None
 
-    def sessions(self, *, limit: int = 100, cursor: str | None = None, **where: Any) -> SessionPage:
+    def sessions(
+        self,
+        where: SessionFilter | None = None,
+        *,
+        limit: int = 100,
+        cursor: str | None = None,
+        **given: Any,
+    ) -> SessionPage:
         """Sessions that pass the filter, newest activity first; see `Producer.sessions`."""
-        return cast(SessionPage, self._one(_requests.sessions(where, limit, cursor)))
+        return cast(SessionPage, self._one(_requests.sessions(given, limit, cursor, where)))
 
     def search(
         self,
@@ -286,10 +309,10 @@ class SessionBackend(Protocol):
         limit: int = 20,
         by_session: bool = False,
         cursor: str | None = None,
+        **given: Unpack[SearchFields],
     ) -> SearchPage:
         """Messages that match the query, best first; see `Producer.search`."""
-        where = where or SearchFilter()
-        operation = _requests.search(query, where, limit, by_session, cursor)
+        operation = _requests.search(query, where, limit, by_session, cursor, given)
         return cast(SearchPage, self._one(operation))
 
     def erase(

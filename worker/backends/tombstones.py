@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import ItemsView, Mapping
 from typing import Final, NamedTuple, Self
 
-from producer.operations import Describe, Erase, Operation
+from producer.operations import Erase, Operation, told_attributes
 
 
 class Tombstone(NamedTuple):
@@ -74,12 +74,11 @@ class Tombstones:
 
         None if it does no such thing.
         """
-        if not isinstance(operation, Describe):
-            return None
+        told = told_attributes(operation)
         found = [
             self.of(name, value)
             for name in ("sender", "room")
-            if isinstance(value := operation.attributes.get(name), str)
+            if isinstance(value := told.get(name), str)
         ]
         latest = max(found, default=_NONE)
         return latest if latest.erased_at >= operation.at else None

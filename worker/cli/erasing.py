@@ -17,7 +17,7 @@ from producer.codec import decode
 from producer.enqueue import Job
 from producer.errors import MalformedJobError
 from producer.messages import from_micros
-from producer.operations import Describe, Operation
+from producer.operations import Operation, told_attributes
 from producer.spool import Spool
 from worker.cli.access import open_producer
 from worker.cli.output import cell, console, counted, json_option, local_time, note, print_json
@@ -105,8 +105,8 @@ def _erase_from_spool(path: Path, name: str, value: str) -> int:
 
         def learn(job: Job) -> bool:
             operation = _operation(job)
-            if isinstance(operation, Describe) and operation.attributes.get(name) == value:
-                keys.add(operation.key)
+            if operation is not None and told_attributes(operation).get(name) == value:
+                keys.add(operation.key)  # type: ignore[attr-defined]
             return False
 
         def is_meant(job: Job) -> bool:

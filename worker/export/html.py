@@ -55,10 +55,10 @@ def _head(title: str) -> str:
 
 
 def _session(number: int, session: ExportedSession) -> Iterator[bytes]:
-    info = session.info
+    info, (began, ended) = session.info, session.times
     facts = [_fact(name, _shown(value)) for name, value in who_and_where(info)]
-    facts.append(_fact("from", _time(info.created_at, stamp(info.created_at))))
-    facts.append(_fact("to", _time(info.last_activity, stamp(info.last_activity))))
+    facts.append(_fact("from", _time(began, stamp(began))))
+    facts.append(_fact("to", _time(ended, stamp(ended))))
     facts.append(_fact("messages", f"{info.message_count:,}"))
     if info.pinned:
         facts.append(_fact("", "pinned"))

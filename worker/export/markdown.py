@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from producer.messages import ChatMessage, SessionInfo
+from producer.messages import ChatMessage
 from worker.export.sessions import ExportedSession
 from worker.export.text import Block, blocks, clock, day, stamp, visible, who_and_where
 
@@ -22,7 +22,7 @@ def markdown(sessions: Iterable[ExportedSession]) -> Iterator[bytes]:
     """One document with all sessions."""
     separator = ""
     for session in sessions:
-        yield f"{separator}{_header(session.info)}".encode()
+        yield f"{separator}{_header(session)}".encode()
         today = ""
         for message in session.messages:
             if message.created_at is not None and (its_day := day(message.created_at)) != today:
@@ -32,11 +32,12 @@ def markdown(sessions: Iterable[ExportedSession]) -> Iterator[bytes]:
         separator = "\n---\n\n"
 
 
-def _header(info: SessionInfo) -> str:
+def _header(session: ExportedSession) -> str:
+    info, (began, ended) = session.info, session.times
     facts = "".join([f"- {name}: {_literal(value)}\n" for name, value in who_and_where(info)])
     return (
         f"# {_literal(info.name or info.key)}\n\n{facts}"
-        f"- from {stamp(info.created_at)} to {stamp(info.last_activity)}\n"
+        f"- from {stamp(began)} to {stamp(ended)}\n"
         f"- messages: {info.message_count:,}{', pinned' if info.pinned else ''}\n"
     )
 

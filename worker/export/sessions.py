@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain, islice
 from typing import Final
 
 from producer import ChatMessage, Producer, SessionInfo
@@ -17,10 +18,20 @@ Reader = Producer | SessionBackend
 
 @dataclass(frozen=True, slots=True)
 class ExportedSession:
-    """A session, and its messages in order, to be gone through once."""
+    """A session, and its messages in order, to be gone through once.
+
+    `span` has the times of its first and last message. The session's own are the store's: to one
+    that was imported, everything happened today.
+    """
 
     info: SessionInfo
     messages: Iterable[ChatMessage]
+    span: tuple[datetime, datetime] | None = None
+
+    @property
+    def times(self) -> tuple[datetime, datetime]:
+        """From when and to when it is; the session's own times where it has no message."""
+        return self.span or (self.info.created_at, self.info.last_activity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +77,11 @@ def read(
     for listed in infos:
         info = reader.session(listed.key)  # as it is by now, if it is still there
         if info is not None:
-            messages = _stream(reader, info.key)
-            yield ExportedSession(info, _counted(messages, advance))
+            messages = iter(_stream(reader, info.key))
+            first, last = list(islice(messages, 1)), reader.load(info.key, 1)
+            times = [each.created_at for each in (*first, *last) if each.created_at]
+            span = (min(times), max(times)) if times else None
+            yield ExportedSession(info, _counted(chain(first, messages), advance), span)
 
 
 def _list_all(reader: Reader, wanted: Wanted) -> Iterable[SessionInfo]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from producer.answers import Answer, CleanupReport, CompactReport, ErasureReceipt
+from producer.arguments import check_number
 from producer.errors import OperationRefusedError, StoreUnavailableError, StoreUnusableError
 from producer.messages import ChatMessage, to_micros
 from producer.operations import Erase, Operation, Read, Write
@@ -116,7 +117,7 @@ class JsonlBackend(SessionBackend):
 
     def compact(self, op_ids_hours: float) -> Slices[CompactReport]:
         self._refuse_if_read_only()
-        op_ids_before = self._clock() - int(op_ids_hours * _HOUR)
+        op_ids_before = self._clock() - int(check_number("op_ids_hours", op_ids_hours) * _HOUR)
         return upkeep.compact(self._group, op_ids_before)
 
     def stream(self, key: str) -> Iterator[ChatMessage]:

@@ -137,7 +137,7 @@ class Group:
         if self.erasures.tombstones.cover(operation):
             return True
         tombstone = self.erasures.tombstones.told_by(operation)
-        if tombstone is None or not isinstance(operation, Describe):
+        if tombstone is None or not isinstance(operation, Describe | Append):
             return False
         self.erasures.add_tombstone("key", operation.key, tombstone)
         self.find(operation.key).erase_until(tombstone.erased_at)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from producer.arguments import check_attributes
 from producer.errors import OperationRefusedError
-from producer.messages import ChatMessage, from_micros, to_micros
+from producer.messages import ChatMessage, SessionAttributes, from_micros, to_micros
 from producer.operations import Append, Clear, Delete, Describe, Replace, Rollback
 from worker.backends.base import ImportSession, RestoreSession
+from worker.backends.describing import differing
 from worker.backends.jsonl.lines import Line, Record, drop_old, lines_of
 from worker.backends.jsonl.sidecar import Sidecar
 from worker.backends.jsonl.stored_session import StoredSession
@@ -32,6 +33,8 @@ class Session(StoredSession):
         if not self._is_touched:
             self._create()
             self._touch()
+        if operation.session is not None:
+            self._describe_anew(operation.session)
         self._pending += lines
         memory.count += count
         memory.known[op_id] = count
@@ -78,6 +81,17 @@ class Session(StoredSession):
         self.sidecar.applied[operation.op_id] = Record(self._now, 1)
         self._is_described = True
         return self._done(operation.op_id, 1)
+
+    def _describe_anew(self, attributes: SessionAttributes) -> None:
+        """Set those attributes that the session does not have; mostly it has them all.
+
+        What a sidecar says that cannot be read may be more than these, and is left for a repair.
+        """
+        sidecar = self.sidecar
+        changed = None if sidecar.is_damaged else differing(sidecar.attributes, attributes)
+        if changed:
+            sidecar.describe(changed, self._now)
+            self._is_described = True
 
     def rename_agent(self, old: str, new: str | None) -> bool:
         """Give the agent another alias if it has this one; whether it had."""

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, Final
 import apsw
 
 from producer.answers import Answer, CleanupReport, CompactReport, ErasureReceipt
+from producer.arguments import check_number
 from producer.errors import (
     BackscrollError,
     OperationRefusedError,
     StoreUnavailableError,
     StoreUnusableError,
 )
-from producer.messages import ChatMessage
+from producer.messages import ChatMessage, check_key
 from producer.operations import Erase, Operation, Read, Write
 from worker.backends.base import (
     Finding,
@@ -136,7 +137,7 @@ class SqliteBackend(SessionBackend):
         return Cleanup(*doors, retention, self._clock(), archive, dry_run=dry_run).slices()
 
     def compact(self, op_ids_hours: float) -> Slices[CompactReport]:
-        op_ids_before = self._clock() - int(op_ids_hours * _HOUR)
+        op_ids_before = self._clock() - int(check_number("op_ids_hours", op_ids_hours) * _HOUR)
         slices = compact(self._access, self.size_bytes, op_ids_before)
         with store_errors(self.path):
             report = yield from slices
@@ -151,6 +152,7 @@ class SqliteBackend(SessionBackend):
             return (yield from erasure.erase(self._access, operation, self._now))
 
     def stream(self, key: str) -> Iterator[ChatMessage]:
+        check_key(key)
         after = -1
         while True:
             with self._transaction() as connection:

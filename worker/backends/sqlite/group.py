@@ -13,9 +13,10 @@ from typing import Any, Final, cast
 import apsw
 
 from producer.answers import Outcome
+from producer.arguments import ATTRIBUTES
 from producer.errors import OperationRefusedError
 from producer.ids import message_id as nth_message_id
-from producer.messages import ChatMessage, to_micros
+from producer.messages import ChatMessage, SessionAttributes, to_micros
 from producer.operations import (
     Append,
     Clear,
@@ -29,6 +30,7 @@ from producer.operations import (
     Write,
 )
 from worker.backends.base import ImportSession, RestoreSession
+from worker.backends.describing import differing
 from worker.backends.sqlite import edits, erasure, restoring
 from worker.backends.sqlite.memory import KnownSession, Memory
 from worker.backends.sqlite.names import index_name
@@ -117,6 +119,8 @@ class Group:
 
     def _append(self, operation: Append) -> int:
         session = self._find_or_create(operation.key)
+        if operation.session is not None:
+            self._describe_anew(session, operation.session)
         messages, op_id = operation.messages, operation.op_id
         ids = [self._packed[op_id]]  # the first message's, too
         if len(messages) > 1:
@@ -199,13 +203,26 @@ class Group:
 
     def _describe(self, operation: Describe) -> int:
         session = self._find_or_create(operation.key)
-        values: dict[str, Any] = dict(operation.attributes)
+        self._set(session, self._values(operation.attributes))
+        return 1
+
+    def _describe_anew(self, session: KnownSession, attributes: SessionAttributes) -> None:
+        """Set those attributes that the session does not have; mostly it has them all."""
+        # The names are those `check_attributes` lets through, and none of the user's.
+        sql = f"SELECT {', '.join(ATTRIBUTES)} FROM sessions WHERE id = ?"  # noqa: S608
+        row: Any = self._connection.execute(sql, (session.id,)).fetchone()
+        changed = differing(dict(zip(ATTRIBUTES, row, strict=True)), attributes)
+        if changed:
+            self._set(session, self._values(changed))
+
+    def _values(self, attributes: SessionAttributes) -> dict[str, Any]:
+        """The columns to set; a state begins or ends a turn."""
+        values: dict[str, Any] = dict(attributes)
         if "state" in values:
             is_running = values["state"] == "running"
             values["turn_started_at"] = self._now if is_running else None
             values["turn_id"] = values.get("turn_id") if is_running else None
-        self._set(session, values)
-        return 1
+        return values
 
     def _set(self, session: KnownSession, values: Mapping[str, Any]) -> None:
         # The names are those `check_attributes` lets through, and none of the user's.
@@ -284,7 +301,7 @@ class Group:
         if tombstones.cover(operation):
             return True
         tombstone = tombstones.told_by(operation)
-        if tombstone is None or not isinstance(operation, Describe):
+        if tombstone is None or not isinstance(operation, Describe | Append):
             return False
         key = operation.key
         erasure.note(self._connection, tombstones, [("key", key)], tombstone)

@@ -1,0 +1,119 @@
+"""Reads that nobody waits for any more, and reads that take long, hold nobody up."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from producer import ChatMessage, OperationRefusedError, Producer
+from producer.answers import Outcome, answered_cleanup, answered_session
+from producer.ids import new_op_id
+from producer.operations import Append, Load
+from tests.processes import burst, contents, depth
+from tests.test_bad_jobs import push
+from worker.backends import open_backend
+from worker.backends.budget import AnswerBudget
+from worker.backends.sqlite import SqliteBackend
+from worker.group_commit import run_worker
+from worker.settings import Settings
+
+
+@pytest.fixture
+def _own_signals() -> Iterator[None]:
+    """For a worker inside of the test's process, which leaves its handlers behind."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("_own_signals")
+def test_reads_whose_askers_give_up_while_the_group_is_under_way_are_dropped(
+    settings: Settings, producer: Producer, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [push(client, ["worker.jobs.load", None, [], {"key": "k", "at": 1}]) for _ in range(50)]
+    producer.append("k", ChatMessage.user("a"))
+    monkeypatch.setattr("worker.group._FRESH_SECONDS", 0.0)
+    applied = 0
+    apply = SqliteBackend.apply
+
+    def slow(store: Any, operations: Any, meanwhile: Any = None, budget: Any = None) -> Any:
+        nonlocal applied
+        answers = apply(store, operations, meanwhile, budget and AnswerBudget(seconds=0.0))
+        applied += sum(isinstance(each, Load) for each in operations[: len(answers)])
+        if applied == 3:
+            client.delete(*[f"rq:job:{job_id}" for job_id in asked[3:]])
+        return answers
+
+    monkeypatch.setattr(SqliteBackend, "apply", slow)
+    run_worker(settings, str(settings.redis_url), burst=True)
+    assert applied == 3
+    assert contents(settings, "k") == ["a"]
+    assert depth(client) == 0
+
+
+def test_a_group_is_carried_out_as_far_as_the_budget_goes_and_then_the_rest(
+    settings: Settings, tmp_path: Path
+) -> None:
+    for url in (settings.store, f"jsonl://{tmp_path / 'sessions'}"):
+        with open_backend(url) as store:
+            operations: list[Any] = []
+            for number in range(10):
+                message = ChatMessage.user(str(number))
+                operations += [
+                    Append(new_op_id(), 1, "k", (message,)),
+                    Load(new_op_id(), 1, "k"),
+                ]
+            budget, parts, sizes = AnswerBudget(seconds=0.0), [], []
+            while operations:
+                answers = store.apply(operations, None, budget)
+                parts.append(len(answers))
+                sizes += [answer.json.count(b"content") for answer in answers[1::2]]  # type: ignore[union-attr]
+                assert isinstance(answers[0], Outcome)
+                del operations[: len(answers)]
+            assert parts == [2] * 10
+            assert sizes == list(range(1, 11))
+
+
+def test_a_history_that_cannot_fit_is_refused_before_a_message_is_read(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_backend(settings.store) as store:
+        store.append("k", *[ChatMessage.user("x") for _ in range(100)])
+        monkeypatch.setattr("worker.backends.budget.MAX_ANSWER_BYTES", 99 * 57)
+        read: list[str] = []
+        store._connection.exec_trace = lambda _c, sql, _b: read.append(sql) or True  # type: ignore[attr-defined,func-returns-value]
+        (answer,) = store.apply([Load(new_op_id(), 1, "k")], None, AnswerBudget())
+        assert isinstance(answer, OperationRefusedError)
+        assert not any("FROM messages" in sql for sql in read)
+        (answer,) = store.apply([Load(new_op_id(), 1, "k", limit=5)], None, AnswerBudget())
+        assert not isinstance(answer, OperationRefusedError)
+
+
+def test_jobs_of_a_newer_producer_fail_with_advice(
+    settings: Settings, client: redis.Redis, producer: Producer, log: Path
+) -> None:
+    push(client, ["worker.jobs.translate", None, [], {"key": "k", "at": 1}])
+    push(client, ["worker.jobs.clear", None, [], {"key": "k", "at": 1, "softly": True}])
+    arguments = {"at": 1, "query": "a", "limit": 5, "where": {"mood": "good"}}
+    push(client, ["worker.jobs.search", None, [], arguments])
+    producer.append("k", ChatMessage.user("a"))
+    assert burst(settings, log) == 0
+    assert log.read_text().count("this worker is older: update the worker") == 3
+    assert contents(settings, "k") == ["a"]
+
+
+def test_an_answer_of_another_version_is_read_or_says_who_is_older() -> None:
+    known = {"key": "k", "created_at": 0, "last_activity": 0, "message_count": 1, "mood": "good"}
+    session = answered_session(known)
+    assert session is not None
+    assert session.key == "k"
+    with pytest.raises(OperationRefusedError, match=r"'message_count'.*older than this producer"):
+        answered_session({"key": "k", "created_at": 0, "last_activity": 0})
+    with pytest.raises(OperationRefusedError, match="update the worker"):
+        answered_cleanup({"sessions": 1, "rules": [], "details": []})
