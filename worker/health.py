@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import redis
+
 from producer.connection import connect, server_errors
 from producer.errors import BackscrollError, InvalidSettingError, ServerRefusedError
 from producer.settings import hide_password
@@ -18,6 +20,7 @@ from worker.archive import Archive
 from worker.archive_disk import ArchiveError
 from worker.backends import open_backend, store_path
 from worker.backends.base import Finding, Progress, unobserved
+from worker.default_user import is_affected, missing_right
 from worker.settings import Settings
 from worker.stats import QueueStats, WorkerStats, read_queue
 
@@ -69,6 +72,7 @@ def _check_server_side(settings: Settings, url: str) -> Iterator[Check]:
             checks = [
                 _check_version(info, url),
                 _check_append_only_file(info),
+                *_check_default_user(connection, info, settings.queue),
                 *_check_memory(info),
             ]
             stats = read_queue(connection, settings.queue)
@@ -117,6 +121,30 @@ def _check_append_only_file(info: dict[str, Any]) -> Check:
     detail = "its last write failed" if fails else "on"
     advice = "look at the server's log and at the free space on its disk"
     return _graded("server", "append-only file", detail, advice, problem=fails)
+
+
+def _check_default_user(
+    connection: redis.Redis, info: dict[str, Any], queue: str
+) -> Iterator[Check]:
+    if not is_affected(info):
+        return
+    advice = "its line in the ACL file must be: user default off ~* &* +@all"
+    try:
+        missing = missing_right(connection, queue)
+    except redis.exceptions.NoPermissionError:
+        detail = "this user may not ask which rights 'default' has, and a restart depends on them"
+        advice += "; see deploy/redis/users.acl, also for this user's +acl|dryrun"
+        yield Check("server", "default user", "warning", detail, advice)
+        return
+    detail = f"lacks {missing!r}: the next restart drops what the append-only file holds"
+    has_all = missing is None
+    yield _graded(
+        "server",
+        "default user",
+        "has the rights that loading the append-only file needs" if has_all else detail,
+        f"{advice}; then ACL LOAD, before any restart",
+        problem=not has_all,
+    )
 
 
 def _check_memory(info: dict[str, Any]) -> Iterator[Check]:
