@@ -19,6 +19,7 @@ from typing import Final, NamedTuple, cast
 
 from producer.enqueue import Job
 from producer.errors import SpoolFullError, SpoolUnusableError
+from producer.private import create_private, make_private_directory, open_private
 
 DEFAULT_MAX_BYTES: Final = 256 * 1024 * 1024
 
@@ -59,7 +60,7 @@ class Spool:
         self._mutex = threading.Lock()
         self._pid = os.getpid()
         with self._errors():
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_private_directory(path.parent)
             self._descriptor = _lock(path)
         try:
             with self._errors():
@@ -158,7 +159,7 @@ def read_spool(path: Path) -> SpoolStats:
 
 def _lock(path: Path) -> int:
     """Take the lock beside the file, which the kernel drops when its holder dies."""
-    descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = open_private(f"{path}.lock", os.O_RDWR)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -173,7 +174,7 @@ def _lock(path: Path) -> int:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    create_private(path)
     database = sqlite3.connect(path, timeout=5.0, check_same_thread=False)
     try:
         database.execute("PRAGMA journal_mode = TRUNCATE")

@@ -21,6 +21,7 @@ from worker.archive_disk import ArchiveError
 from worker.backends import open_backend, store_path
 from worker.backends.base import Finding, Progress, unobserved
 from worker.default_user import is_affected, missing_right
+from worker.exposure import exposed
 from worker.settings import Settings
 from worker.stats import QueueStats, WorkerStats, read_queue
 
@@ -60,6 +61,7 @@ def check(
     return [
         *_check_server_side(settings, url),
         _check_disk(store_path(settings.store)),
+        *_check_permissions(settings),
         *_check_store(settings, skip_verify, deep, progress),
         *_check_retention(settings, skip_verify),
     ]
@@ -260,6 +262,15 @@ def _check_disk(path: Path) -> Check:
         "free some space: on a full disk the worker pauses, and the queue grows",
         warning=usage.free < _LEAST_FREE_BYTES or share < _LEAST_FREE_SHARE,
     )
+
+
+def _check_permissions(settings: Settings) -> Iterator[Check]:
+    paths = exposed(settings)
+    if paths:
+        others = f" and {len(paths) - 1:,} more" if len(paths) > 1 else ""
+        detail = f"{paths[0]}{others} may be read or written by others on this machine"
+        advice = "take that away with chmod -R go-w,o-rwx, unless it is meant to be so"
+        yield Check("store", "permissions", "warning", detail, advice)
 
 
 def _check_store(

@@ -136,7 +136,7 @@ def main(
       backscroll demo
       backscroll --data-dir ./history up
     """
-    os.umask(os.umask(0o077) | 0o007)  # conversations are nobody else's business
+    os.umask(0o077)  # conversations are nobody else's business
     environ = dict(os.environ)
     if data_dir is not None:  # before the store's place is derived from it
         environ["BACKSCROLL_DATA_DIR"] = str(data_dir)

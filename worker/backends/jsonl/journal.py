@@ -23,6 +23,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from producer.errors import StoreUnavailableError, StoreUnusableError
+from producer.private import open_private
 from worker.backends.jsonl.changes import Changes
 from worker.backends.jsonl.files import Directory, Stamp, naming, sync_data, write_all
 
@@ -79,8 +80,8 @@ class Journal:
         self._checksum = zlib.crc32(self._first_line)
         with naming(self._path):
             # It holds what every session holds, so nobody else may read it.
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            self._descriptor = os.open(self._path, flags, 0o600)
+            flags = os.O_WRONLY | os.O_APPEND | os.O_EXCL
+            self._descriptor = open_private(self._path, flags)
             self._inode = os.fstat(self._descriptor).st_ino
 
     def write(self, changes: Changes, meanwhile: Callable[[], None] | None = None) -> None:
