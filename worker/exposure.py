@@ -1,4 +1,4 @@
-"""Which files of ours others on this machine may read or write: those of earlier versions, mostly."""
+"""Which of our files others on this machine may read or write: mostly of earlier versions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TOO_MUCH: Final = stat.S_IWGRP | stat.S_IROTH | stat.S_IWOTH
 
 
 def exposed(settings: Settings) -> list[Path]:
-    """The store's files, the archive's and the embedded server's directory, if they are too open."""
+    """The files of store and archive, and the server's directory, that are open to others."""
     return [path for path in _ours(settings) if _mode(path) & _TOO_MUCH]
 
 
