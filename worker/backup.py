@@ -1,7 +1,7 @@
 """A consistent copy of a store, beside the worker that writes to it, and in a bounded time.
 
 It is made in a directory of its own beside its place, verified there, put on the disk and renamed.
-A copy of a SQLite store is one file, without what was deleted. A copy of a JSONL store is a
+A copy of a SQLite store is one file, without free pages. A copy of a JSONL store is a
 directory of files as they are read by everything else; see `worker.backends.jsonl.copying`.
 
 Not SQLite's online backup: it begins again with every commit of another process, and never ends.

@@ -1,7 +1,7 @@
 """rq-dashboard's templates and scripts, made to run under a policy that forbids inline script.
 
 Nothing that comes from the server or from the address is put into a script but as JSON, or into a
-page but as text. What Underscore would compile in the browser, which needs `eval`, is compiled here.
+page but as text. What Underscore would compile in the browser, by `eval`, is compiled here.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ import click
 
 from producer.errors import BackscrollError
 from worker.cli import logs
+from worker.cli.backing_up import COMMANDS as BACKING_UP
 from worker.cli.describing import COMMANDS as DESCRIBING
 from worker.cli.erasing import COMMANDS as ERASING
 from worker.cli.exit_codes import MEANINGS, ExitCode, exit_code
@@ -154,6 +155,7 @@ for _command in (
     *EXPORTING,
     *RETENTION,
     *UPKEEP,
+    *BACKING_UP,
     *ERASING,
     *IMPORTING,
     *FAILED,
