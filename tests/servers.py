@@ -93,17 +93,18 @@ def _answers(client: redis.Redis, process: subprocess.Popen[bytes]) -> bool:
 def users(path: Path, directory: Path, text: str = FILE) -> list[str]:
     """The options for the users of deploy/redis, in the form that this server takes."""
     if version(path) < (False, 7):
-        text = _as_readme_says(directory, text)
+        text = as_readme_says(directory, text, "users-6.2.acl")
     (directory / "users.acl").write_text(with_passwords(text))
     return ["--aclfile", str(directory / "users.acl")]
 
 
-def _as_readme_says(directory: Path, text: str) -> str:
+def as_readme_says(directory: Path, text: str, made: str) -> str:
+    """The form of the file that deploy/redis/README.md makes of it under the name `made`."""
     (directory / "users.acl").write_text(text)
     readme = (ROOT / "deploy" / "redis" / "README.md").read_text()
-    (command,) = [line for line in readme.splitlines() if line.endswith("> users-6.2.acl")]
+    (command,) = [line for line in readme.splitlines() if line.endswith(f"> {made}")]
     subprocess.run(["sh", "-ec", command], cwd=directory, check=True)
-    return (directory / "users-6.2.acl").read_text()
+    return (directory / made).read_text()
 
 
 def version(path: Path) -> tuple[bool, int, int, int]:

@@ -401,7 +401,8 @@ def test_nothing_that_a_string_can_hold_runs_as_script(
             ) == payload.replace("/", "|").replace("\n", "")
             assert_runs_nothing(chrome)
             chrome.get(f"http://{address}/0/view/job/{name}")  # RQ takes no such ids
-            assert "cannot be shown" in chrome.page_source
+            assert chrome.find_elements(By.CSS_SELECTOR, "img, svg, script") == []
+            chrome.get_log("browser")  # type: ignore[no-untyped-call]
         for number, payload in enumerate(PAYLOADS):
             chrome.get(f"http://{address}/0/view/job/odd-{number}")
             wait_for_text(chrome, "#job-data", "Status", payload.strip().split("\n")[0])

@@ -14,8 +14,19 @@ import yaml
 from producer import ChatMessage, Producer
 from tests.cli.command import run
 from tests.guarded import FILE, Guarded
-from tests.processes import contents, spawn
-from tests.servers import OWN, ROOT, SYSTEM, names, program, recommended, running, users, version
+from tests.processes import contents, running_worker, spawn
+from tests.servers import (
+    OWN,
+    ROOT,
+    SYSTEM,
+    as_readme_says,
+    names,
+    program,
+    recommended,
+    running,
+    users,
+    version,
+)
 from worker.cli.exit_codes import ExitCode
 
 AFFECTED: Final = SYSTEM
@@ -121,3 +132,35 @@ def look_at_default_user(guarded: Guarded, user: str) -> dict[str, str]:
     checks = orjson.loads(result.stdout)
     found = [check for check in checks if check["name"] == "default user"]
     return found[0] if found else {}
+
+
+@pytest.mark.parametrize("name", names())
+def test_the_servers_logs_quote_nothing_of_what_was_erased(name: str, tmp_path: Path) -> None:
+    server, guarded = program(name), Guarded(tmp_path)
+    with_commandlog = FILE
+    if version(server) >= (True, 8, 1, 0):
+        with_commandlog = as_readme_says(tmp_path, FILE, "users-valkey.acl")
+    options = [*recommended(), "--slowlog-log-slower-than", "0"]
+    with running(server, tmp_path, *options, *users(server, tmp_path, with_commandlog)) as admin:
+        with Producer(guarded.url("producer"), timeout_seconds=20) as producer:
+            producer.append("zebra", ChatMessage.user("quagga " * 20_000))
+            producer.append("zebra", ChatMessage.user("quagga"))
+        with (
+            running_worker(guarded.settings("worker"), admin, tmp_path / "worker.log"),
+            Producer(guarded.url("producer"), timeout_seconds=20) as producer,
+        ):
+            assert producer.erase(key="zebra").messages == 2
+        assert "does not let this user" not in (tmp_path / "worker.log").read_text()
+        assert b"quagga" not in repr(admin.slowlog_get(1000)).encode()
+
+
+def test_a_worker_that_may_not_empty_them_says_so(tmp_path: Path) -> None:
+    server, guarded = program(OWN), Guarded(tmp_path)
+    text = FILE.replace("+slowlog|reset ", "")
+    with running(server, tmp_path, *recommended(), *users(server, tmp_path, text)) as admin:
+        with (
+            running_worker(guarded.settings("worker"), admin, tmp_path / "worker.log"),
+            Producer(guarded.url("producer"), timeout_seconds=20) as producer,
+        ):
+            producer.erase(key="zebra")
+        assert "SLOWLOG RESET: it may quote" in (tmp_path / "worker.log").read_text()

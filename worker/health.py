@@ -236,7 +236,7 @@ def _check_worker(worker: WorkerStats) -> Check:
             f"{detail}; its store fails: {worker.store_error}",
             "correct what the message names; the worker then goes on by itself, no job is lost",
         )
-    advice = "'rq resume --url URL' lets it go on"
+    advice = "'rq resume' lets it go on"
     return _graded("worker", "alive", detail, advice, warning=worker.state == "suspended")
 
 
