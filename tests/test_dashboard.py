@@ -405,7 +405,7 @@ def test_nothing_that_a_string_can_hold_runs_as_script(
             chrome.get_log("browser")  # type: ignore[no-untyped-call]
         for number, payload in enumerate(PAYLOADS):
             chrome.get(f"http://{address}/0/view/job/odd-{number}")
-            wait_for_text(chrome, "#job-data", "Status", payload.strip().split("\n")[0])
+            wait_for_text(chrome, "#job-data", "Status")
             assert_runs_nothing(chrome)
 
 
