@@ -403,7 +403,7 @@ def test_nothing_that_a_string_can_hold_runs_as_script(
             chrome.get(f"http://{address}/0/view/job/{name}")  # RQ takes no such ids
             assert chrome.find_elements(By.CSS_SELECTOR, "img, svg, script") == []
             chrome.get_log("browser")  # type: ignore[no-untyped-call]
-        for number, payload in enumerate(PAYLOADS):
+        for number in range(len(PAYLOADS)):
             chrome.get(f"http://{address}/0/view/job/odd-{number}")
             wait_for_text(chrome, "#job-data", "Status")
             assert_runs_nothing(chrome)
