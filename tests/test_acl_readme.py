@@ -59,7 +59,7 @@ def test_the_readmes_form_for_another_queue_is_for_that_one_only(tmp_path: Path,
 
 
 def test_the_readmes_form_for_redis_6_2_does_the_same_work(tmp_path: Path, log: Path) -> None:
-    follow(SHELL[2], tmp_path)
+    follow(SHELL[3], tmp_path)
     made = (tmp_path / "users-6.2.acl").read_text()
     assert not re.search(r"[()%]", made)
     with guarded_server(tmp_path, made) as guarded, guarded.client("admin") as admin:

@@ -12,11 +12,12 @@ import sys
 import time
 from base64 import b64encode
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import redis
@@ -351,3 +352,114 @@ def test_a_server_that_is_away_is_told_in_one_line_and_comes_back(tmp_path: Path
         assert body.count("\n") == 1
         with running_server(own):
             assert ask(address, "/0/data/workers.json")[0] == 200
+
+
+PAYLOADS = (
+    HOSTILE,
+    "');window.hacked=1;//",
+    "</script><script>window.hacked=1</script>",
+    '"><svg onload=window.hacked=1>',
+    "<%window.hacked=1%>",
+    "javascript:window.hacked=1",
+    "\\\u2028\n{{7*7}}",
+)
+
+
+def test_nothing_that_a_string_can_hold_runs_as_script(
+    server_url: str, client: redis.Redis, tmp_path: Path
+) -> None:
+    for number, payload in enumerate(PAYLOADS):
+        put_job(client, payload.replace("/", "|"), payload.encode(), "failed")
+        put_job(client, f"odd-{number}", payload.encode(), "failed")
+        fields: dict[Any, Any] = {
+            "description": payload, "exc_info": payload, "result": payload,
+        }  # fmt: skip
+        client.hset(Job.key_for(f"odd-{number}"), mapping=fields)
+        client.sadd("rq:queues", f"rq:queue:{payload}", payload, b"rq:queue:\xff")
+        worker = f"rq:worker:{payload}"
+        client.sadd("rq:workers", worker)
+        client.hset(worker, mapping={"queues": payload, "state": payload, "version": payload})
+    with dashboard(server_url) as address, chromium(tmp_path / "profile") as chrome:
+        chrome.get(f"http://{address}/")
+        wait_for_text(chrome, "table#queues tbody", HOSTILE)
+        assert_runs_nothing(chrome)
+        chrome.get(f"http://{address}/0/view/workers")
+        wait_for_text(chrome, "table#workers tbody", HOSTILE)
+        assert_runs_nothing(chrome)
+        chrome.get(f"http://{address}/0/view/jobs/backscroll/failed/100/asc/1?q={quote(HOSTILE)}")
+        wait_for_text(chrome, "table#jobs tbody", HOSTILE)
+        assert_runs_nothing(chrome)
+        for payload in PAYLOADS:
+            name = quote(payload.replace("/", "|"), safe="")
+            chrome.get(f"http://{address}/0/view/jobs/{name}/queued/8/asc/1")
+            wait_for_text(chrome, "table#jobs tbody", "No jobs.")
+            box = chrome.find_element(By.ID, "select-queue")
+            assert chrome.execute_script(
+                "arguments[0].value = ''; $(arguments[0]).trigger('mouseleave');"
+                " return arguments[0].value",
+                box,
+            ) == payload.replace("/", "|").replace("\n", "")
+            assert_runs_nothing(chrome)
+            chrome.get(f"http://{address}/0/view/job/{name}")  # RQ takes no such ids
+            assert chrome.find_elements(By.CSS_SELECTOR, "img, svg, script") == []
+            chrome.get_log("browser")  # type: ignore[no-untyped-call]
+        for number in range(len(PAYLOADS)):
+            chrome.get(f"http://{address}/0/view/job/odd-{number}")
+            wait_for_text(chrome, "#job-data", "Status")
+            assert_runs_nothing(chrome)
+
+
+def assert_runs_nothing(chrome: Chrome) -> None:
+    assert_harmless(chrome)
+    assert chrome.find_elements(By.CSS_SELECTOR, "svg, a[href^='javascript:']") == []
+    said = [entry["message"] for entry in chrome.get_log("browser")]  # type: ignore[no-untyped-call]
+    assert [line for line in said if "favicon" not in line] == []
+
+
+def test_the_policy_lets_no_inline_script_run(server_url: str) -> None:
+    with dashboard(server_url) as address:
+        policies = []
+        for _ in range(2):
+            with closing(HTTPConnection(address, timeout=20)) as connection:
+                connection.request("GET", "/")
+                response = connection.getresponse()
+                policies.append(response.getheader("Content-Security-Policy") or "")
+                assert response.getheader("X-Frame-Options") == "DENY"
+                response.read()
+    assert policies[0] != policies[1], "each page has a nonce of its own"
+    assert "unsafe" not in policies[0]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/0/view/job/nowhere", "/0/data/job/nowhere.json", "/7/view/queues", "/7/data/queues.json",
+        "/0/data/jobs/q/odd/8/asc/1.json", "/0/data/jobs/q/failed/0/asc/1.json",
+        "/0/data/jobs/q/failed/x/asc/1.json", "/0/data/jobs/q/failed/8/asc/-1.json",
+        "/0/data/jobs/q/failed/8/asc/99999999999999999999999.json", "/0/view/jobs/q/x/8/asc/1",
+        "/0/data/jobs/q/failed/8/odd/1.json", "/0/view/job/%00", "/0/view/job/%ff",
+        "/0/view/jobs/%ff/queued/8/asc/1", "/0/data/jobs/q%3Aq/queued/8/asc/1.json",
+    ],
+)  # fmt: skip
+def test_no_odd_address_breaks_a_page(path: str, odd_dashboard: str) -> None:
+    assert ask(odd_dashboard, path)[0] in (200, 404, 422)
+
+
+@pytest.fixture(scope="module")
+def odd_dashboard(_server: str) -> Iterator[str]:
+    with dashboard(_server) as address:
+        yield address
+
+
+def test_a_job_that_cannot_be_read_hides_no_other(server_url: str, client: redis.Redis) -> None:
+    put_job(client, "good", b"[]", "failed")
+    for name, field in (("a", "created_at"), ("b", "ended_at"), ("c", "timeout"), ("d", "meta")):
+        put_job(client, f"bad-{name}", b"\xff\x00", "failed")
+        client.hset(Job.key_for(f"bad-{name}"), field, b"\xff odd")
+    with dashboard(server_url) as address:
+        status, body = ask(address, "/0/data/jobs/backscroll/failed/8/asc/1.json")
+        assert status == 200
+        assert {"good", "bad-a"} <= {job["id"] for job in json.loads(body)["jobs"]}
+        for name in "abcd":
+            assert ask(address, f"/0/view/job/bad-{name}")[0] in (200, 422)
+            assert ask(address, f"/0/data/job/bad-{name}.json")[0] in (200, 422)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import stat
+from contextlib import closing
 from pathlib import Path
+from typing import Final
 
 import pytest
 import redis
 
-from worker.server import running_server, socket_path
+from producer.errors import ServerUnavailableError
+from tests.cli.command import run
+from worker.server import running_server
 from worker.settings import Settings
+from worker.socket_place import socket_path
 
 
 def settings_in(directory: Path) -> Settings:
@@ -40,21 +47,102 @@ def test_what_it_held_is_there_after_a_restart(tmp_path: Path) -> None:
         assert client.lrange("list", 0, -1) == [b"a"]
 
 
-def test_a_path_too_long_for_a_socket_gets_a_short_one_elsewhere(tmp_path: Path) -> None:
-    deep = tmp_path / ("d" * 60) / ("e" * 60)
-    assert len(str(socket_path(deep))) <= 100
-    assert socket_path(deep) != socket_path(deep / "other")
+@pytest.fixture
+def deep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data directory whose path is too long for a socket."""
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    return tmp_path / ("d" * 60) / ("e" * 60)
+
+
+def test_a_path_too_long_for_a_socket_gets_a_private_one_elsewhere(deep: Path) -> None:
     with running_server(settings_in(deep)) as url, redis.Redis.from_url(url) as client:
         assert client.ping()
+        socket = Path(url.removeprefix("unix://"))
+        assert len(str(socket)) <= 100
+        assert socket == socket_path(deep / "server")
+        assert stat.S_IMODE(socket.parent.stat().st_mode) == 0o700
+        with running_server(settings_in(deep)) as second_url:
+            assert second_url == url
+        with running_server(settings_in(deep / "other")) as other_url:
+            assert other_url != url
+    with running_server(settings_in(deep)) as again:
+        assert again == url, "adapters may know it"
+    assert socket.parent.is_dir(), "nobody else can take its name"
 
 
 def test_it_is_short_also_where_temporary_files_have_a_long_path(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    deep: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    deep = tmp_path / ("d" * 60) / ("e" * 60)
-    monkeypatch.setattr("tempfile.tempdir", str(deep))
+    deep.mkdir(parents=True)
+    monkeypatch.setenv("TMPDIR", str(deep))
     with running_server(settings_in(deep)) as url, redis.Redis.from_url(url) as client:
         assert client.ping()
+    Path(url.removeprefix("unix://")).parent.rmdir()
+
+
+def test_the_users_own_runtime_directory_is_preferred_if_it_is_private(
+    deep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = tmp_path / "run"
+    runtime.mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    with running_server(settings_in(deep)) as url:
+        assert Path(url.removeprefix("unix://")).parent.parent == runtime
+    runtime.chmod(0o755)
+    with running_server(settings_in(deep / "other")) as url:
+        assert Path(url.removeprefix("unix://")).parent.parent == tmp_path
+
+
+NOBODY: Final = 65_534
+
+
+def listen(path: Path) -> socket.socket:
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(path))
+    server.listen()
+    return server
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can make another user's files")
+@pytest.mark.parametrize("planted", ["server", "valkey.sock", "as a link", "socket-directory"])
+def test_a_socket_that_another_user_put_there_is_not_spoken_to(
+    planted: str, deep: Path, tmp_path: Path
+) -> None:
+    place, theirs = (deep if planted == "socket-directory" else tmp_path), tmp_path / "theirs"
+    theirs.mkdir()
+    os.chown(theirs, NOBODY, NOBODY)
+    directory = place / "server"
+    directory.mkdir(parents=True)
+    socket_file = directory / "valkey.sock"
+    if planted == "as a link":
+        directory.rmdir()
+        directory.symlink_to(theirs)
+        os.chown(directory, NOBODY, NOBODY, follow_symlinks=False)
+    if planted == "socket-directory":
+        (directory / "socket-directory").write_text(str(theirs))
+        socket_file = theirs / "valkey.sock"
+    with closing(listen(socket_file)) as server:
+        os.chown(directory if planted == "server" else socket_file, NOBODY, NOBODY)
+        server.settimeout(0)
+        with (
+            pytest.raises(ServerUnavailableError, match=f"belongs to user {NOBODY}"),
+            running_server(settings_in(place)),
+        ):
+            pass
+        shown = run(settings_in(place), "append", "k", "user", "quagga")
+        assert f"belongs to user {NOBODY}" in shown.stderr
+        with pytest.raises(BlockingIOError):
+            server.accept()  # nobody came
+
+
+def test_its_logs_keep_nothing_of_what_was_said(tmp_path: Path) -> None:
+    with running_server(settings_in(tmp_path)) as url, redis.Redis.from_url(url) as client:
+        client.set("k", b"quagga" + bytes(2 << 20))
+        client.get("k")
+        client.eval("for i = 1, 2000000 do end return ARGV[1]", 0, "quagga")
+        for log in ("large-request", "large-reply", "slow"):
+            assert client.execute_command("COMMANDLOG", "GET", "-1", log) == []
 
 
 def test_a_named_server_is_taken_as_it_is(tmp_path: Path) -> None:

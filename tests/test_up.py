@@ -8,14 +8,19 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from producer import ChatMessage, Producer
 from tests.processes import wait_for
-from worker.server import socket_path
-from worker.up import PROCESSES
+from worker.cli.exit_codes import ExitCode
+from worker.server import RunningServer
+from worker.settings import Settings
+from worker.socket_place import socket_path
+from worker.supervisor import Part, Supervisor
+from worker.up import PROCESSES, environment
 
 ROOT = Path(__file__).parent.parent
 
@@ -44,24 +49,42 @@ def running_under(directory: Path) -> list[str]:
     return found
 
 
+def pid_of(directory: Path, word: str) -> int:
+    """The process under `directory` whose command line has `word`."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            line = (process / "cmdline").read_bytes().decode(errors="replace")
+            environ = (process / "environ").read_bytes()
+            if word in line and os.fsencode(directory) in line.encode() + environ:
+                return int(process.name)
+    raise AssertionError(f"no process {word}")
+
+
+def read_until(process: subprocess.Popen[bytes], *words: bytes) -> bytes:
+    """What it writes until all of `words` were in it."""
+    assert process.stderr is not None
+    seen = b""
+    while not all(word in seen for word in words):
+        line = process.stderr.readline()
+        assert line, seen.decode()
+        seen += line
+    return seen
+
+
 Up = Callable[..., subprocess.Popen[bytes]]
 
 
 @pytest.fixture
 def up(tmp_path: Path) -> Up:
-    def start(*until: bytes) -> subprocess.Popen[bytes]:
+    def start(*until: bytes, **variables: str) -> subprocess.Popen[bytes]:
+        port = {"BACKSCROLL_DASHBOARD_PORT": str(free_port())}
         process = subprocess.Popen(
             [sys.executable, "-m", "worker.cli", "--data-dir", str(tmp_path), "up"],
-            env={**os.environ, "BACKSCROLL_DASHBOARD_PORT": str(free_port())},
-            stdout=subprocess.DEVNULL,
+            env={**os.environ, **port, **variables},
+            stdout=(tmp_path / "said").open("wb"),
             stderr=subprocess.PIPE,
         )
-        assert process.stderr is not None
-        seen = b""
-        while not all(line in seen for line in until or (b"storing queue",)):
-            line = process.stderr.readline()
-            assert line, seen.decode()
-            seen += line
+        read_until(process, *(until or (b"storing queue",)))
         return process
 
     return start
@@ -84,7 +107,7 @@ def test_after_a_ctrl_c_each_part_is_said_to_have_ended_well(up: Up, tmp_path: P
     process.send_signal(signal.SIGINT)
     _, rest = process.communicate(timeout=30)
     for name in PROCESSES:
-        assert f"{name} stopped (rc=0)" in rest.decode()
+        assert f"{name:<9} | stopped (rc=0)" in rest.decode()
 
 
 def test_when_nobody_reads_its_output_any_more_it_stops(up: Up, tmp_path: Path) -> None:
@@ -94,3 +117,67 @@ def test_when_nobody_reads_its_output_any_more_it_stops(up: Up, tmp_path: Path) 
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=30) == 0
     wait_for(lambda: not running_under(tmp_path), "all processes to end")
+
+
+def end(process: subprocess.Popen[bytes]) -> str:
+    process.send_signal(signal.SIGTERM)
+    _, rest = process.communicate(timeout=30)
+    assert process.returncode == 0, rest.decode()
+    return rest.decode()
+
+
+def url_in(directory: Path) -> str:
+    return f"unix://{socket_path(directory / 'server')}"
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+def test_a_part_that_is_killed_is_started_again_and_the_others_go_on(
+    name: str, up: Up, tmp_path: Path
+) -> None:
+    ready = {"worker": b"storing queue", "scheduler": b"registering birth"}
+    process = up(*ready.values(), b"dashboard: http")
+    others = [pid_of(tmp_path, word) for word in ("valkey-server", *PROCESSES) if word != name]
+    os.kill(pid_of(tmp_path, f"backscroll\0{name}"), signal.SIGKILL)
+    said = read_until(process, ready.get(name, b"dashboard: http"))
+    assert f"{name}" in said.decode()
+    assert b"stopped (rc=-9)" in said
+    assert others == [
+        pid_of(tmp_path, word) for word in ("valkey-server", *PROCESSES) if word != name
+    ]
+    with Producer(url_in(tmp_path), timeout_seconds=20) as producer:
+        assert producer.append("k", ChatMessage.user("hi"), ack="stored").affected == 1
+    end(process)
+
+
+def test_a_server_that_is_killed_is_started_again_with_what_it_held(up: Up, tmp_path: Path) -> None:
+    process = up()
+    with Producer(url_in(tmp_path), timeout_seconds=30) as producer:
+        producer.append("k", ChatMessage.user("hi"), ack="stored")
+        os.kill(pid_of(tmp_path, "valkey-server"), signal.SIGKILL)
+        read_until(process, b"server    | started")
+        producer.append("k", ChatMessage.user("hi"), ack="stored")
+        assert len(producer.load("k")) == 2
+    end(process)
+    wait_for(lambda: not running_under(tmp_path), "all processes to end")
+
+
+def test_a_port_that_is_taken_is_said_first_and_costs_the_dashboard_only(
+    up: Up, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        process = up(BACKSCROLL_DASHBOARD_PORT=port)
+        said = (tmp_path / "said").read_text()
+        assert f"not started: cannot listen on 127.0.0.1:{port}: Address already in use" in said
+        with Producer(url_in(tmp_path), timeout_seconds=20) as producer:
+            assert producer.append("k", ChatMessage.user("hi"), ack="stored").affected == 1
+        assert "dashboard" not in end(process)
+
+
+def test_settings_that_cannot_be_used_end_it_with_their_code(
+    settings: Settings, capfd: pytest.CaptureFixture[str]
+) -> None:
+    environ = environment(settings, settings.redis_url or "")
+    parts = [Part("worker", "backscroll worker --no-such-option", is_essential=True)]
+    assert Supervisor(parts, environ).run(RunningServer("unnamed")) == ExitCode.USAGE
+    assert "is not started again" in capfd.readouterr().err

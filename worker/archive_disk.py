@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from producer.errors import BackscrollError
+from producer.private import make_private_directory, open_private
 
 TEMPORARY: Final = ".writing-"
 
@@ -38,7 +39,7 @@ def make_directory(path: Path) -> None:
     """Make a directory that is nobody else's business, durably, with those above it."""
     if not path.is_dir():
         make_directory(path.parent)
-        path.mkdir(mode=0o700, exist_ok=True)
+        make_private_directory(path)
         sync_directory(path.parent)
 
 
@@ -60,9 +61,9 @@ def write_all(descriptor: int, content: bytes) -> None:
 def replace(path: Path, content: bytes) -> None:
     """Give a file a new content, durably, all or nothing."""
     temporary = path.with_name(TEMPORARY + path.name)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    flags = os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW
     try:
-        descriptor = os.open(temporary, flags, 0o600)
+        descriptor = open_private(temporary, flags)
         try:
             write_all(descriptor, content)
             os.fsync(descriptor)

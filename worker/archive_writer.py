@@ -11,6 +11,7 @@ import orjson
 import zstandard
 
 from producer.messages import ChatMessage
+from producer.private import open_private
 from worker.archive_disk import (
     ArchiveError,
     make_directory,
@@ -93,8 +94,8 @@ class ArchiveWriter:
 
     def _open(self) -> None:
         make_directory(self.file.data.parent)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._descriptor = os.open(self.file.temporary, flags, 0o600)
+        flags = os.O_WRONLY | os.O_EXCL | os.O_NOFOLLOW
+        self._descriptor = open_private(self.file.temporary, flags)
 
     def _close(self) -> None:
         os.close(self._descriptor)

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import logging
 import re
+import secrets
 import signal
 import socket
+from collections.abc import Iterator
 from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -27,23 +31,26 @@ from worker.settings import Settings
 
 try:
     import waitress
-    from flask import Flask, Response, abort, request
-    from jinja2.ext import Extension
+    from flask import Flask, Response, abort, g, request
+    from rq import Queue, Worker
+    from rq.exceptions import NoSuchJobError
     from rq.job import Job
     from rq_dashboard import default_settings, web
+    from werkzeug.exceptions import HTTPException
+
+    from worker.dashboard_templates import WAITING, SafeTemplates
 except ImportError as error:
     raise InvalidSettingError(
         f"the dashboard is not installed ({error}); pip install 'backscroll[ops]'"
     ) from error
 
-_WAITING: Final = ("queued", "started")
+log = logging.getLogger("backscroll.dashboard")
+
+_REGISTRIES: Final = (
+    "queued", "started", "deferred", "scheduled", "finished", "failed", "canceled",
+)  # fmt: skip
+_PLAIN: Final = {"Content-Type": "text/plain; charset=utf-8"}
 _LOOKING: Final = ("GET", "HEAD", "OPTIONS")
-_SCRIPTS: Final = "{% block content_scripts %}"
-# rq-dashboard says nothing when a button's request is refused.
-_TELL_REFUSAL: Final = (
-    "$(document).ajaxError(function(event, reply, sent) {"
-    " if (sent.type === 'POST') { alert(reply.responseText); } });"
-)
 
 
 class LookingClient(redis.Redis):
@@ -62,21 +69,64 @@ class LookingClient(redis.Redis):
             raise
 
 
-class SafeTemplates(Extension):
-    """rq-dashboard's templates, with what a job holds escaped and some buttons left away."""
+class TolerantQueue(Queue):
+    """Shows what can be read, whatever else lies on the server under RQ's names."""
 
-    # Underscore writes <%= as HTML and escapes <%-. Some places escape by jQuery's text() instead.
-    _raw_output = re.compile(r"<%=(?!\s*\$\()")
+    @classmethod
+    def all(cls, connection: redis.Redis, **_options: Any) -> list[Any]:  # type: ignore[override]
+        """The queues whose names are names."""
+        found: list[Any] = []
+        for key in sorted(as_strings(connection.smembers(cls.redis_queues_keys))):
+            with suppress(ValueError):
+                found.append(cls.from_queue_key(key, connection=connection))
+        return found
 
-    def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:
-        """The template's source as Jinja gets to see it."""
-        source = self._raw_output.sub("<%-", source)
-        source = source.replace(
-            "{% if enable_delete %}",
-            f"{{% if enable_delete and registry_name not in {_WAITING} %}}",
-        )
-        source = source.replace(_SCRIPTS, f"{_TELL_REFUSAL}{_SCRIPTS}")
-        return source.replace("{% if registry_name == 'queued' %}", "{% if false %}")
+    def fetch_job(self, job_id: str) -> Any:
+        """The job, or a stand-in that has only its id."""
+        try:
+            return super().fetch_job(job_id)
+        except redis.RedisError:
+            raise
+        except Exception:
+            return SimpleNamespace(id=job_id)
+
+
+class TolerantWorker(Worker):
+    """As `TolerantQueue`, of workers."""
+
+    @classmethod
+    def all(cls, connection: redis.Redis, **_options: Any) -> list[Any]:  # type: ignore[override]
+        """The workers whose hashes can be read."""
+        found = []
+        for key in sorted(as_strings(connection.smembers("rq:workers"))):
+            try:
+                found.append(cls.find_by_key(key, connection=connection))
+            except redis.RedisError:
+                raise
+            except Exception:
+                log.warning("worker %.200r cannot be shown", key)
+        return [worker for worker in found if worker is not None]
+
+
+def as_strings(members: Any) -> Iterator[str]:
+    """Those that are UTF-8."""
+    for member in members:
+        with suppress(UnicodeDecodeError):
+            yield member.decode()
+
+
+_serialize_job = web.serialize_job
+
+
+def serialize_job(job: Any) -> dict[str, Any]:
+    """A job for the list; one that cannot be read does not hide the others."""
+    try:
+        return dict(_serialize_job(job))
+    except redis.RedisError:
+        raise
+    except Exception:
+        times = dict.fromkeys(("created_at", "started_at", "ended_at", "exc_info"))
+        return {**times, "id": job.id, "description": "cannot be read"}
 
 
 def run_dashboard(settings: Settings, url: str) -> None:
@@ -115,6 +165,8 @@ def make_app(settings: Settings, url: str) -> Flask:
     app.config.from_object(default_settings)
     app.config["RQ_DASHBOARD_REDIS_URL"] = (hide_password(url),)  # only shown
     app.jinja_env.add_extension(SafeTemplates)
+    app.jinja_env.autoescape = True  # Flask's default leaves scripts out
+    web.Queue, web.Worker, web.serialize_job = TolerantQueue, TolerantWorker, serialize_job
     app.register_blueprint(web.blueprint, url_prefix="")
     # It would open a new connection for every request, from the URL that is shown.
     app.before_request_funcs[web.blueprint.name].remove(web.push_rq_connection)
@@ -127,10 +179,29 @@ def make_app(settings: Settings, url: str) -> Flask:
         if values and values.get("queue_name", settings.queue) is None:
             values["queue_name"] = settings.queue  # else it shows RQ's "default", which is empty
 
+    @app.context_processor
+    def nonce() -> dict[str, str]:
+        if "csp_nonce" not in g:
+            g.csp_nonce = secrets.token_urlsafe(18)
+        return {"csp_nonce": g.csp_nonce}
+
+    @app.errorhandler(Exception)
+    def unreadable(error: Exception) -> Any:
+        if isinstance(error, HTTPException):
+            return error
+        if isinstance(error, NoSuchJobError):
+            return "There is no such job.\n", 404, _PLAIN
+        log.warning("a page cannot be shown: %s", type(error).__name__)
+        return (
+            f"What the server holds here cannot be shown ({type(error).__name__}).\n",
+            422,
+            _PLAIN,
+        )
+
     @app.errorhandler(redis.RedisError)
     def no_server(error: redis.RedisError) -> tuple[str, int, dict[str, str]]:
         status = 403 if is_forbidden(error) else 503
-        return f"{explain(error, url)}\n", status, {"Content-Type": "text/plain; charset=utf-8"}
+        return f"{explain(error, url)}\n", status, _PLAIN
 
     return app
 
@@ -153,26 +224,41 @@ def _guard(app: Flask, settings: Settings, connection: redis.Redis) -> None:
     def protect() -> None:
         called = (request.endpoint or "").removeprefix(f"{web.blueprint.name}.")
         given: dict[str, Any] = request.view_args or {}
+        if not _is_known(given):
+            abort(404)
         changes = request.method not in _LOOKING or called == "requeue_all"
         # The page's own script sends this header; a foreign page cannot without asking first.
         if changes and request.headers.get("X-Requested-With") != "XMLHttpRequest":
             abort(403, "Changes can only be made from the dashboard's own pages.")
         if called == "compact_queue" or (
-            (called == "empty_queue" and given["registry_name"] in _WAITING)
+            (called == "empty_queue" and given["registry_name"] in WAITING)
             or (called == "delete_job_view" and _waits(given["job_id"], connection))
         ):
             abort(403, "What waits to be stored is not thrown away, nor its order changed, here.")
 
     @app.after_request
     def harden(response: Response) -> Response:
+        nonce = f"'nonce-{g.csp_nonce}'" if "csp_nonce" in g else "'none'"
         response.headers["Content-Security-Policy"] = (
-            "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
-            "style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
-            "form-action 'self'; base-uri 'none'; object-src 'none'; frame-ancestors 'none'"
+            f"default-src 'none'; script-src {nonce}; style-src 'self' {nonce}; "
+            "img-src 'self' data:; connect-src 'self'; form-action 'none'; base-uri 'none'; "
+            "frame-ancestors 'none'"
         )
+        response.headers["X-Frame-Options"] = "DENY"
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["Referrer-Policy"] = "no-referrer"
         return response
+
+
+def _is_known(given: dict[str, Any]) -> bool:
+    """Whether rq-dashboard can make something of an address; it breaks over some."""
+    sizes = [str(given[name]) for name in ("per_page", "page") if name in given]
+    return (
+        given.get("instance_number", 0) == 0
+        and given.get("registry_name", "queued") in _REGISTRIES
+        and given.get("order", "asc") in ("asc", "dsc")
+        and all(re.fullmatch(r"[1-9][0-9]{0,5}", size, re.ASCII) for size in sizes)
+    )
 
 
 def _is_login(username: str, password: str) -> bool:

@@ -7,6 +7,7 @@ leaves the archive with the next compaction.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -21,6 +22,7 @@ from rq.registry import FailedJobRegistry, FinishedJobRegistry
 from producer.answers import ErasureReceipt
 from producer.arguments import SUBJECTS
 from producer.codec import decode, payload_json
+from producer.connection import is_forbidden
 from producer.enqueue import parse_result
 from producer.errors import BackscrollError, MalformedJobError
 from producer.operations import Erase, Operation
@@ -30,7 +32,14 @@ from worker.backends import SessionBackend
 from worker.backends.base import Slices
 from worker.backends.tombstones import Tombstones
 
+log = logging.getLogger("backscroll.worker")
+
 _JOBS_A_SLICE: Final = 100
+_LOG_RESETS: Final = (
+    ("SLOWLOG", "RESET"),
+    ("COMMANDLOG", "RESET", "large-request"),
+    ("COMMANDLOG", "RESET", "large-reply"),
+)
 
 
 def erase(
@@ -48,6 +57,7 @@ def erase(
         erased = yield from archive.erase_slices(partial(_until, operation, tombstones))
         archived = erased.sessions
     failed = yield from _erase_jobs(connection, queue, _Traces(operation, tombstones))
+    _reset_logs(connection)
     return replace(receipt, archived=archived, failed_jobs=failed)
 
 
@@ -129,6 +139,23 @@ class _Traces:
 
     def _is_erased_key(self, key: object) -> bool:
         return isinstance(key, str) and self._tombstones.moment("key", key) >= 0
+
+
+def _reset_logs(connection: redis.Redis) -> None:
+    """Empty the server's logs of slow and large commands, which quote what was said.
+
+    What this user may not do is logged; a server that does not know such a log has none.
+    """
+    for command in _LOG_RESETS:
+        try:
+            connection.execute_command(*command)  # type: ignore[no-untyped-call]
+        except redis.ResponseError as error:
+            if is_forbidden(error):
+                log.warning(
+                    "the server does not let this user run %s: it may quote erased text there; "
+                    "run it as an administrator, or see deploy/redis/README.md",
+                    " ".join(command),
+                )
 
 
 def _erase_jobs(connection: redis.Redis, queue: str, traces: _Traces) -> Slices[int]:

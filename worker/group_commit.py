@@ -6,7 +6,7 @@ the last acknowledgement says. RQ's own loop keeps signals, suspension, burst mo
 registration.
 
 It works from RQ's command line too, with the store and the rest from the environment:
-`rq worker -w worker.group_commit.GroupCommitWorker --url redis://… backscroll`
+`RQ_REDIS_URL=redis://… rq worker -w worker.group_commit.GroupCommitWorker backscroll`
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import redis
+
 from producer.connection import connect, server_errors
 from producer.errors import BackscrollError, InvalidSettingError, ServerRefusedError
 from producer.settings import hide_password
@@ -18,6 +20,8 @@ from worker.archive import Archive
 from worker.archive_disk import ArchiveError
 from worker.backends import open_backend, store_path
 from worker.backends.base import Finding, Progress, unobserved
+from worker.default_user import is_affected, missing_right
+from worker.exposure import exposed
 from worker.settings import Settings
 from worker.stats import QueueStats, WorkerStats, read_queue
 
@@ -57,6 +61,7 @@ def check(
     return [
         *_check_server_side(settings, url),
         _check_disk(store_path(settings.store)),
+        *_check_permissions(settings),
         *_check_store(settings, skip_verify, deep, progress),
         *_check_retention(settings, skip_verify),
     ]
@@ -69,6 +74,7 @@ def _check_server_side(settings: Settings, url: str) -> Iterator[Check]:
             checks = [
                 _check_version(info, url),
                 _check_append_only_file(info),
+                *_check_default_user(connection, info, settings.queue),
                 *_check_memory(info),
             ]
             stats = read_queue(connection, settings.queue)
@@ -117,6 +123,30 @@ def _check_append_only_file(info: dict[str, Any]) -> Check:
     detail = "its last write failed" if fails else "on"
     advice = "look at the server's log and at the free space on its disk"
     return _graded("server", "append-only file", detail, advice, problem=fails)
+
+
+def _check_default_user(
+    connection: redis.Redis, info: dict[str, Any], queue: str
+) -> Iterator[Check]:
+    if not is_affected(info):
+        return
+    advice = "its line in the ACL file must be: user default off ~* &* +@all"
+    try:
+        missing = missing_right(connection, queue)
+    except redis.exceptions.NoPermissionError:
+        detail = "this user may not ask which rights 'default' has, and a restart depends on them"
+        advice += "; see deploy/redis/users.acl, also for this user's +acl|dryrun"
+        yield Check("server", "default user", "warning", detail, advice)
+        return
+    detail = f"lacks {missing!r}: the next restart drops what the append-only file holds"
+    has_all = missing is None
+    yield _graded(
+        "server",
+        "default user",
+        "has the rights that loading the append-only file needs" if has_all else detail,
+        f"{advice}; then ACL LOAD, before any restart",
+        problem=not has_all,
+    )
 
 
 def _check_memory(info: dict[str, Any]) -> Iterator[Check]:
@@ -206,7 +236,7 @@ def _check_worker(worker: WorkerStats) -> Check:
             f"{detail}; its store fails: {worker.store_error}",
             "correct what the message names; the worker then goes on by itself, no job is lost",
         )
-    advice = "'rq resume --url URL' lets it go on"
+    advice = "'rq resume' lets it go on"
     return _graded("worker", "alive", detail, advice, warning=worker.state == "suspended")
 
 
@@ -232,6 +262,15 @@ def _check_disk(path: Path) -> Check:
         "free some space: on a full disk the worker pauses, and the queue grows",
         warning=usage.free < _LEAST_FREE_BYTES or share < _LEAST_FREE_SHARE,
     )
+
+
+def _check_permissions(settings: Settings) -> Iterator[Check]:
+    paths = exposed(settings)
+    if paths:
+        others = f" and {len(paths) - 1:,} more" if len(paths) > 1 else ""
+        detail = f"{paths[0]}{others} may be read or written by others on this machine"
+        advice = "take that away with chmod -R go-w,o-rwx, unless it is meant to be so"
+        yield Check("store", "permissions", "warning", detail, advice)
 
 
 def _check_store(

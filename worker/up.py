@@ -3,65 +3,71 @@
 from __future__ import annotations
 
 import os
-import signal
+import socket
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from honcho.manager import Manager
-from honcho.printer import Printer
 from rich.console import Console
 
 from producer.settings import hide_password
-from worker.server import running_server
+from worker.server import RunningServer, serving
 from worker.settings import Settings
+from worker.supervisor import Part, Supervisor
 
 # The Procfile's processes; a test keeps the two in step. Not read from a file, since the one in
 # the current directory may be another project's.
 PROCESSES: Final = {name: f"backscroll {name}" for name in ("worker", "scheduler", "dashboard")}
 
-_STOPPED_ON_PURPOSE: Final = (128 + signal.SIGINT, 128 + signal.SIGTERM)
-
 
 def run_up(settings: Settings, console: Console) -> int:
-    """Run the processes until one ends or Ctrl-C; returns the exit code of the one that failed."""
-    with running_server(settings) as url:
-        manager = Manager(Printer(_Output()))
-        for name, command in PROCESSES.items():
-            # In the shell's place: else the code that is shown at the end is the shell's.
-            manager.add_process(name, f"exec {command}", env=environment(settings, url))
-        console.print(
-            f"server     {hide_password(url)}\n"
-            f"           adapters on this machine: BACKSCROLL_REDIS_URL={hide_password(url)}\n"
-            f"store      {settings.store}\n"
-            f"dashboard  http://{settings.dashboard_host}:{settings.dashboard_port}\n"
-            "Ctrl-C stops everything; what is in flight is finished first.",
-            soft_wrap=True,
-            markup=False,
-            highlight=False,
-        )
-        manager.loop()
-    code = int(manager.returncode or 0)
-    return 0 if code in _STOPPED_ON_PURPOSE else code
+    """Run the processes until Ctrl-C; returns the exit code.
+
+    One that ends is started again. Only when worker or scheduler cannot use their settings all
+    ends, with that one's code.
+    """
+    taken = _why_taken(settings.dashboard_host, settings.dashboard_port)
+    with serving(settings) as server:
+        _introduce(settings, server, console, taken)
+        parts = [
+            Part(name, command, is_essential=name != "dashboard")
+            for name, command in PROCESSES.items()
+            if name != "dashboard" or taken is None
+        ]
+        return Supervisor(parts, environment(settings, server.url)).run(server)
 
 
-class _Output:
-    """Standard error for honcho; when nobody reads it any more, everything stops."""
+def _introduce(
+    settings: Settings, server: RunningServer, console: Console, taken: str | None
+) -> None:
+    address = f"{settings.dashboard_host}:{settings.dashboard_port}"
+    dashboard = (
+        f"http://{address}"
+        if taken is None
+        else f"not started: cannot listen on {address}: {taken}; the others run without it.\n"
+        "           Set BACKSCROLL_DASHBOARD_PORT to a free one"
+    )
+    url = hide_password(server.url)
+    console.print(
+        f"server     {url}\n"
+        f"           adapters on this machine: BACKSCROLL_REDIS_URL={url}\n"
+        f"store      {settings.store}\n"
+        f"dashboard  {dashboard}\n"
+        "Ctrl-C stops everything; what is in flight is finished first.",
+        soft_wrap=True,
+        markup=False,
+        highlight=False,
+    )
 
-    def write(self, text: str) -> None:
-        try:
-            sys.stderr.write(text)
-        except BrokenPipeError:
-            sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
-            os.kill(os.getpid(), signal.SIGTERM)  # honcho stops its processes on that
 
-    def flush(self) -> None:
-        with suppress(BrokenPipeError):
-            sys.stderr.flush()
-
-    def isatty(self) -> bool:
-        return sys.stderr.isatty()
+def _why_taken(host: str, port: int) -> str | None:
+    """Why the dashboard could not listen there; None if it could."""
+    try:
+        family, *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.create_server((host, port), family=family):
+            return None
+    except OSError as error:
+        return error.strerror or str(error)
 
 
 def environment(settings: Settings, url: str) -> dict[str, str]:

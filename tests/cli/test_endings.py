@@ -163,9 +163,9 @@ def test_without_the_worker_extra_one_line_says_what_to_install(missing: str) ->
     assert "pip install 'backscroll[worker]'" in ended.stderr
 
 
-def test_without_the_ops_extra_up_says_what_to_install(settings: Settings) -> None:
-    code = "import sys; sys.modules['honcho'] = None; from worker.cli import main; main()"
-    command = [sys.executable, "-c", code, *options(settings), "up"]
+def test_without_the_ops_extra_dashboard_says_what_to_install(settings: Settings) -> None:
+    code = "import sys; sys.modules['waitress'] = None; from worker.cli import main; main()"
+    command = [sys.executable, "-c", code, *options(settings), "dashboard"]
     ended = subprocess.run(command, check=False, capture_output=True, text=True)
     assert ended.returncode == ExitCode.USAGE
     assert "pip install 'backscroll[ops]'" in ended.stderr

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from producer.errors import StoreUnavailableError
+from producer.private import make_private_directory, open_private
 
 
 class StoreLock:
@@ -30,8 +31,8 @@ class StoreLock:
         Without `on_wait`, raises `StoreUnavailableError` when another process holds it.
         """
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            make_private_directory(self.path.parent)
+            descriptor = open_private(self.path, os.O_RDWR)
         except OSError as error:
             raise StoreUnavailableError(
                 f"cannot create {self.path}: {error.strerror}. "

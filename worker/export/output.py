@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from producer.errors import BackscrollError
+from producer.private import FILE
 
 
 class NotWrittenError(BackscrollError):
@@ -36,6 +37,7 @@ def write_file(path: Path, pieces: Iterable[bytes]) -> None:
     except OSError as error:
         raise _unwritable(path, error) from None
     try:
+        os.fchmod(descriptor, FILE)  # whatever the umask
         with os.fdopen(descriptor, "wb", buffering=1 << 20) as file:
             for piece in pieces:
                 file.write(piece)

@@ -21,6 +21,7 @@ from producer.arguments import check_number
 from producer.errors import OperationRefusedError, StoreUnavailableError, StoreUnusableError
 from producer.messages import ChatMessage, to_micros
 from producer.operations import Erase, Operation, Read, Write
+from producer.private import make_private_directory
 from worker.backends.base import (
     Finding,
     ImportSession,
@@ -236,7 +237,7 @@ def _open_directory(path: Path, *, read_only: bool) -> Directory:
                 "name another one in BACKSCROLL_STORE"
             )
         if not read_only:
-            path.mkdir(parents=True, exist_ok=True)
+            make_private_directory(path)
         mode = os.R_OK | os.X_OK | (0 if read_only else os.W_OK)
         is_usable = os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
         if not path.exists():

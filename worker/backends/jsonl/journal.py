@@ -23,10 +23,11 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from producer.errors import StoreUnavailableError, StoreUnusableError
+from producer.private import open_private
 from worker.backends.jsonl.changes import Changes
 from worker.backends.jsonl.files import Directory, Stamp, naming, sync_data, write_all
 
-_PREFIX: Final = ".journal."  # no key's file begins with a dot
+PREFIX: Final = ".journal."  # no key's file begins with a dot
 _VERSION: Final = b"backscroll journal 1 "
 _FIRST_LINE: Final = re.compile(rb"backscroll journal ([0-9]+) [0-9a-f]{16}\n")
 _SIZES: Final = struct.Struct("<IQ")  # of the table, of the bytes after it
@@ -71,7 +72,7 @@ class Journal:
         self.number = number
         self.end = 0
         self.written: dict[str, int] = {}
-        self._name = f"{_PREFIX}{number}"
+        self._name = f"{PREFIX}{number}"
         self._syncer = syncer
         self._directory = directory
         self._path = directory.locate(self._name)
@@ -79,8 +80,8 @@ class Journal:
         self._checksum = zlib.crc32(self._first_line)
         with naming(self._path):
             # It holds what every session holds, so nobody else may read it.
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            self._descriptor = os.open(self._path, flags, 0o600)
+            flags = os.O_WRONLY | os.O_APPEND | os.O_EXCL
+            self._descriptor = open_private(self._path, flags)
             self._inode = os.fstat(self._descriptor).st_ino
 
     def write(self, changes: Changes, meanwhile: Callable[[], None] | None = None) -> None:
@@ -148,8 +149,8 @@ class Journal:
 
 def journals(directory: Directory) -> list[str]:
     """The names of the journals there are, the oldest first."""
-    numbers = [name.removeprefix(_PREFIX) for name in directory.names_with(_PREFIX)]
-    return [f"{_PREFIX}{number}" for number in sorted(map(int, filter(str.isdecimal, numbers)))]
+    numbers = [name.removeprefix(PREFIX) for name in directory.names_with(PREFIX)]
+    return [f"{PREFIX}{number}" for number in sorted(map(int, filter(str.isdecimal, numbers)))]
 
 
 def entries(directory: Directory, name: str) -> Iterator[Entry]:

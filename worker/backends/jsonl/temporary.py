@@ -7,6 +7,7 @@ import stat
 from contextlib import suppress
 from typing import Final
 
+from producer.private import open_private
 from worker.backends.jsonl.files import Directory, Stamp, naming, set_mtime, write_all
 
 TEMPORARY: Final = ".writing"  # no key's file begins with a dot
@@ -24,9 +25,9 @@ def write_temporary(
     """Write what is to take the place of `name`, with its permissions; its stamp."""
     path = directory.locate(temporary)
     mode = _mode(directory, name)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    flags = os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW
     with naming(path):
-        descriptor = os.open(path, flags, 0o666)
+        descriptor = open_private(path, flags)
         try:
             if mode is not None:
                 os.fchmod(descriptor, mode)

@@ -14,6 +14,7 @@ from playhouse.apsw_ext import APSWDatabase
 from playhouse.sqlite_ext import FTS5Model, SearchField
 
 from producer.errors import StoreUnavailableError, StoreUnusableError
+from producer.private import create_private, make_private_directory
 from worker.backends.sqlite.log import BUSY_MS, CHECKPOINT_PAGES
 from worker.backends.sqlite.merging import configure, resume_merging
 from worker.backends.sqlite.names import create_name_index
@@ -34,6 +35,8 @@ _PASSING: Final = (
     apsw.ReadOnlyError,
 )
 _DAMAGED: Final = (apsw.CorruptError, apsw.NotADBError)
+
+_WRITABLE: Final = ". Is the path right, and may this user write there?"
 
 _COMPACT_ID: Final = re.compile(r"([0-9a-f]{32})(?:-([1-9][0-9]{0,8}))?")
 
@@ -241,9 +244,10 @@ def open_database(path: Path, *, read_only: bool) -> APSWDatabase:
     if not read_only:
         flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_private_directory(path.parent)
+            create_private(path)  # SQLite gives its other files the same permissions
         except OSError as error:
-            raise StoreUnavailableError(f"{path.parent}: {error.strerror}") from None
+            raise StoreUnavailableError(f"{error.filename}: {error.strerror}{_WRITABLE}") from None
     with store_errors(path):
         database = APSWDatabase(str(path), timeout=BUSY_MS // 1_000, thread_safe=False, flags=flags)
         database.connect()
@@ -317,8 +321,5 @@ def _advice(cause: BaseException) -> str:
     if isinstance(cause, apsw.BusyError | apsw.LockedError):
         return ". Another program has it open for writing; a store has one writer"
     if isinstance(cause, apsw.ReadOnlyError | apsw.CantOpenError | apsw.PermissionsError):
-        return (
-            ". Is the path right, and may this user write there? "
-            "Who only reads must, too, while no worker has the store open"
-        )
+        return f"{_WRITABLE} Who only reads must, too, while no worker has the store open"
     return ""

@@ -1,0 +1,166 @@
+"""What deploy/ recommends for the server, run on every server that can be had."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Final
+
+import orjson
+import pytest
+import redis
+import yaml
+
+from producer import ChatMessage, Producer
+from tests.cli.command import run
+from tests.guarded import FILE, Guarded
+from tests.processes import contents, running_worker, spawn
+from tests.servers import (
+    OWN,
+    ROOT,
+    SYSTEM,
+    as_readme_says,
+    names,
+    program,
+    recommended,
+    running,
+    users,
+    version,
+)
+from worker.cli.exit_codes import ExitCode
+
+AFFECTED: Final = SYSTEM
+FIXED: Final = OWN
+QUEUE: Final = "rq:queue:backscroll"
+SAID: Final = [f"message {number}" for number in range(10)]
+
+
+def say(url: str) -> None:
+    """Ten messages that wait for a worker, each of them acknowledged."""
+    with Producer(url, timeout_seconds=20) as producer:
+        for text in SAID:
+            producer.append("k", ChatMessage.user(text))
+
+
+def stored(directory: Path) -> list[str]:
+    """What a worker makes of what waits on the server in `directory`."""
+    guarded = Guarded(directory)
+    log = directory / "worker.log"
+    code = spawn(guarded.settings("worker"), "worker", "--burst", log=log).wait(timeout=30)
+    assert code == 0, log.read_text()
+    return contents(guarded.settings("worker"), "k")
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_restart_under_the_recommended_users_loses_no_operation(
+    name: str, tmp_path: Path
+) -> None:
+    server = program(name)
+    options = [*recommended(), *users(server, tmp_path)]
+    with running(server, tmp_path, *options):
+        say(Guarded(tmp_path).url("producer"))
+    with running(server, tmp_path, *options, ends_by=signal.SIGKILL) as admin:
+        assert admin.llen(QUEUE) == len(SAID)
+    with running(server, tmp_path, *options):
+        with (
+            redis.Redis(unix_socket_path=str(tmp_path / "socket")) as nobody,
+            pytest.raises(redis.AuthenticationError),
+        ):
+            nobody.ping()
+        assert stored(tmp_path) == SAID
+
+
+def test_an_upgrade_through_every_server_loses_no_operation(tmp_path: Path) -> None:
+    in_order = sorted(map(program, names()), key=version)
+    for number, server in enumerate(in_order):
+        with running(server, tmp_path, *recommended(), *users(server, tmp_path)) as admin:
+            assert admin.llen(QUEUE) == number * len(SAID), server
+            say(Guarded(tmp_path).url("producer"))
+    with running(server, tmp_path, *recommended(), *users(server, tmp_path)):
+        assert stored(tmp_path) == SAID * len(in_order)
+
+
+@pytest.mark.parametrize("name", names())
+def test_the_compose_files_command_line_keeps_everything_over_a_restart(
+    name: str, tmp_path: Path
+) -> None:
+    compose = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())
+    _, *options = compose["services"]["valkey"]["command"].split()
+    server = program(name)
+    with running(server, tmp_path, *options):
+        say(f"unix://{tmp_path / 'socket'}")
+    with running(server, tmp_path, *options) as client:
+        assert client.llen(QUEUE) == len(SAID)
+
+
+OWN_LINE: Final = "user default off ~* &* +@all\n"
+
+
+@pytest.mark.parametrize("line", ["user default off\n", "user default off ~* &* +@all -xadd\n"])
+def test_check_finds_a_default_user_that_a_restart_would_lose_operations_by(
+    line: str, tmp_path: Path
+) -> None:
+    server, guarded = program(AFFECTED), Guarded(tmp_path)
+    assert FILE.startswith(OWN_LINE)
+    faulty = FILE.replace(OWN_LINE, line)
+    with running(server, tmp_path, *recommended(), *users(server, tmp_path)) as admin:
+        assert look_at_default_user(guarded, "worker")["level"] == "ok"
+        users(server, tmp_path, faulty)
+        admin.acl_load()
+        for user in ("worker", "dashboard", "operator"):
+            found = look_at_default_user(guarded, user)
+            assert found["level"] == "problem"
+            assert "user default off ~* &* +@all" in found["advice"]
+        users(server, tmp_path, faulty.replace("+acl|dryrun ", ""))  # as an earlier version's file
+        admin.acl_load()
+        assert look_at_default_user(guarded, "worker")["level"] == "warning"
+
+
+def test_check_is_silent_of_the_default_user_where_nothing_depends_on_it(tmp_path: Path) -> None:
+    server, guarded = program(FIXED), Guarded(tmp_path)
+    text = FILE.replace(OWN_LINE, "user default off\n")
+    with running(server, tmp_path, *recommended(), *users(server, tmp_path, text)):
+        say(guarded.url("producer"))
+        assert look_at_default_user(guarded, "worker") == {}
+    with running(server, tmp_path, *recommended(), *users(server, tmp_path, text)) as admin:
+        assert admin.llen(QUEUE) == len(SAID)
+
+
+def look_at_default_user(guarded: Guarded, user: str) -> dict[str, str]:
+    result = run(guarded.settings(user), "check", "--skip-verify", "--json")
+    assert result.exit_code == ExitCode.FAILED  # as no worker runs
+    checks = orjson.loads(result.stdout)
+    found = [check for check in checks if check["name"] == "default user"]
+    return found[0] if found else {}
+
+
+@pytest.mark.parametrize("name", names())
+def test_the_servers_logs_quote_nothing_of_what_was_erased(name: str, tmp_path: Path) -> None:
+    server, guarded = program(name), Guarded(tmp_path)
+    with_commandlog = FILE
+    if version(server) >= (True, 8, 1, 0):
+        with_commandlog = as_readme_says(tmp_path, FILE, "users-valkey.acl")
+    options = [*recommended(), "--slowlog-log-slower-than", "0"]
+    with running(server, tmp_path, *options, *users(server, tmp_path, with_commandlog)) as admin:
+        with Producer(guarded.url("producer"), timeout_seconds=20) as producer:
+            producer.append("zebra", ChatMessage.user("quagga " * 20_000))
+            producer.append("zebra", ChatMessage.user("quagga"))
+        with (
+            running_worker(guarded.settings("worker"), admin, tmp_path / "worker.log"),
+            Producer(guarded.url("producer"), timeout_seconds=20) as producer,
+        ):
+            assert producer.erase(key="zebra").messages == 2
+        assert "does not let this user" not in (tmp_path / "worker.log").read_text()
+        assert b"quagga" not in repr(admin.slowlog_get(1000)).encode()
+
+
+def test_a_worker_that_may_not_empty_them_says_so(tmp_path: Path) -> None:
+    server, guarded = program(OWN), Guarded(tmp_path)
+    text = FILE.replace("+slowlog|reset ", "")
+    with running(server, tmp_path, *recommended(), *users(server, tmp_path, text)) as admin:
+        with (
+            running_worker(guarded.settings("worker"), admin, tmp_path / "worker.log"),
+            Producer(guarded.url("producer"), timeout_seconds=20) as producer,
+        ):
+            producer.erase(key="zebra")
+        assert "SLOWLOG RESET: it may quote" in (tmp_path / "worker.log").read_text()
