@@ -52,9 +52,8 @@ def store_lock(url: str) -> StoreLock:
     """The lock of the store at `url`; the same one by whatever links the store is reached."""
     scheme, path = _split(url)
     place = path.resolve()
-    return StoreLock(
-        place / ".lock" if scheme == "jsonl" else place.with_name(f"{place.name}.lock")
-    )
+    beside = place / ".lock" if scheme == "jsonl" else place.with_name(f"{place.name}.lock")
+    return StoreLock(beside, place)
 
 
 def _split(url: str) -> tuple[str, Path]:

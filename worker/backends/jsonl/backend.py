@@ -27,6 +27,7 @@ from worker.backends.base import (
     Slices,
     unobserved,
 )
+from worker.backends.claim import claim
 from worker.backends.jsonl import upkeep
 from worker.backends.jsonl.cleanup import Cleanup
 from worker.backends.jsonl.erasure import erase
@@ -70,13 +71,18 @@ class JsonlBackend(SessionBackend):
         self._keep_edits = keep_edits
         self._lock = threading.RLock()
         self._directory = _open_directory(path, read_only=read_only)
+        self._claim = None if read_only else claim(path)
         self._memories = Memories()
         self._renames = Renames(self._directory)
         self._erasures = Erasures(self._directory)
         self._writer = Writer(self._directory)
         self._must_recover = not read_only
         if self._must_recover:
-            self._recover()
+            try:
+                self._recover()
+            except BaseException:
+                self._give_up()
+                raise
 
     def apply(
         self, operations: Sequence[Operation], meanwhile: Callable[[], None] | None = None
@@ -147,11 +153,12 @@ class JsonlBackend(SessionBackend):
         with self._lock:
             try:
                 if not self._must_recover:
+                    self._check_directory()
                     self._writer.close()
-            except StoreUnavailableError as error:
+            except (StoreUnavailableError, StoreUnusableError) as error:
                 log.warning("%s; what the journal has is put in its place at the next start", error)
             finally:
-                self._writer.shut_down()
+                self._give_up()
 
     def _apply_alone(self, operation: Operation) -> Answer | OperationRefusedError:
         """In a group of its own, of which nothing is written should it break down."""
@@ -185,6 +192,7 @@ class JsonlBackend(SessionBackend):
         """A group that is written when it is left; a failure forgets all that was remembered."""
         with self._lock:
             try:
+                self._check_directory()
                 if self._must_recover:
                     self._recover()
                 group = Group(
@@ -199,9 +207,21 @@ class JsonlBackend(SessionBackend):
                 yield group
                 if not self._read_only:
                     group.flush(meanwhile)
+                    self._check_directory()  # or what was committed may be where nobody finds it
             except BaseException:
                 self._must_recover = not self._read_only
                 raise
+
+    def _check_directory(self) -> None:
+        """See that the directory is where others look for it."""
+        if self._claim is not None:
+            self._claim.check()
+
+    def _give_up(self) -> None:
+        self._writer.shut_down()
+        if self._claim is not None:
+            self._claim.close()
+            self._claim = None
 
     def _recover(self) -> None:
         """Rely on nothing but the disk, after a crash or a failure."""
