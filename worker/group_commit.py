@@ -30,6 +30,7 @@ from worker.backends import SessionBackend, absolute_url, open_backend, store_lo
 from worker.failing_store import LONGEST_PAUSE_SECONDS, FailingStore
 from worker.group import Group
 from worker.housekeeping import Housekeeping
+from worker.identity import recognize
 from worker.reservation import Reservations, ReservedJob, SuspendedError
 from worker.resilient import SERVER_TROUBLE, ResilientWorker
 from worker.settings import Settings
@@ -69,6 +70,7 @@ class GroupCommitWorker(ResilientWorker):
             log.info("storing queue %r into %s", self._queue.name, settings.store)
             with open_backend(settings.store, keep_edits=settings.keep_edits) as backend:
                 self._backend: SessionBackend = backend
+                recognize(self.connection, self._queue.name, backend, settings.accept_store)
                 self._housekeeping = Housekeeping(
                     backend, settings, self._acknowledgement, self.connection
                 )

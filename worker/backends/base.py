@@ -191,6 +191,13 @@ class SessionBackend(Protocol):
         """
 
     @abstractmethod
+    def identity(self) -> str | None:
+        """The store's own id, made when it was first opened for writing; a copy has the same.
+
+        None for a store that no version has opened yet which makes one.
+        """
+
+    @abstractmethod
     def size_bytes(self) -> int:
         """The store's size on disk."""
 

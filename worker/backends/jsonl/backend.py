@@ -34,6 +34,7 @@ from worker.backends.jsonl.erasure import erase
 from worker.backends.jsonl.erasures import Erasures
 from worker.backends.jsonl.files import Directory, naming
 from worker.backends.jsonl.group import Group
+from worker.backends.jsonl.identity import read_identity, write_identity
 from worker.backends.jsonl.memory import Memories
 from worker.backends.jsonl.names import SessionNames
 from worker.backends.jsonl.reader import stream_messages
@@ -80,6 +81,8 @@ class JsonlBackend(SessionBackend):
         if self._must_recover:
             try:
                 self._recover()
+                if read_identity(self._directory) is None:
+                    write_identity(self._directory)
             except BaseException:
                 self._give_up()
                 raise
@@ -145,6 +148,9 @@ class JsonlBackend(SessionBackend):
         del findings  # every file is looked at once more
         with self._group() as group:
             return repair(group, progress)
+
+    def identity(self) -> str | None:
+        return read_identity(self._directory)
 
     def size_bytes(self) -> int:
         return self._directory.size_bytes()

@@ -35,6 +35,7 @@ from worker.backends.sqlite.cleanup import Cleanup
 from worker.backends.sqlite.compaction import compact
 from worker.backends.sqlite.group import Group
 from worker.backends.sqlite.files import LogIsGoneError, StoreFiles
+from worker.backends.sqlite.identity import read_identity
 from worker.backends.sqlite.log import WriteAheadLog
 from worker.backends.sqlite.memory import Memory
 from worker.backends.sqlite.merging import bites, merge
@@ -170,6 +171,10 @@ class SqliteBackend(SessionBackend):
         with self._transaction() as connection:
             self._memory = None
             return repair(connection, findings, self._now(), progress)
+
+    def identity(self) -> str | None:
+        with self._outside() as connection:
+            return read_identity(connection)
 
     def size_bytes(self) -> int:
         size = 0
