@@ -12,12 +12,18 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from producer.connection import connect, server_errors
-from producer.errors import BackscrollError, InvalidSettingError, ServerRefusedError
+from producer.errors import (
+    BackscrollError,
+    InvalidSettingError,
+    ServerRefusedError,
+    StoreUnusableError,
+)
 from producer.settings import hide_password
 from worker.archive import Archive
 from worker.archive_disk import ArchiveError
 from worker.backends import open_backend, store_path
 from worker.backends.base import Finding, Progress, unobserved
+from worker.backends.filesystem import check_file_system
 from worker.settings import Settings
 from worker.stats import QueueStats, WorkerStats, read_queue
 
@@ -57,6 +63,7 @@ def check(
     return [
         *_check_server_side(settings, url),
         _check_disk(store_path(settings.store)),
+        *_check_file_system(store_path(settings.store)),
         *_check_store(settings, skip_verify, deep, progress),
         *_check_retention(settings, skip_verify),
     ]
@@ -232,6 +239,14 @@ def _check_disk(path: Path) -> Check:
         "free some space: on a full disk the worker pauses, and the queue grows",
         warning=usage.free < _LEAST_FREE_BYTES or share < _LEAST_FREE_SHARE,
     )
+
+
+def _check_file_system(path: Path) -> Iterator[Check]:
+    try:
+        check_file_system(path)
+    except StoreUnusableError as error:
+        advice = "move the store; a worker does not open it there"
+        yield Check("store", "file system", "problem", str(error), advice)
 
 
 def _check_store(

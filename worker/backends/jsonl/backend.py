@@ -28,6 +28,7 @@ from worker.backends.base import (
     unobserved,
 )
 from worker.backends.claim import claim
+from worker.backends.filesystem import check_names
 from worker.backends.jsonl import upkeep
 from worker.backends.jsonl.cleanup import Cleanup
 from worker.backends.jsonl.erasure import erase
@@ -80,6 +81,7 @@ class JsonlBackend(SessionBackend):
         self._must_recover = not read_only
         if self._must_recover:
             try:
+                check_names(path)
                 self._recover()
                 if read_identity(self._directory) is None:
                     write_identity(self._directory)
