@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from producer import ChatMessage, Producer, StoreUnavailableError, StoreUnusableError
+from producer import ChatMessage, Producer, StoreUnavailableError
 from tests.backends.stores import say
 from tests.processes import burst, contents, running_worker, spawn, stop, wait_for
 from worker.backends import SessionBackend, open_backend, store_lock
@@ -114,7 +114,7 @@ def test_another_name_of_a_store_lets_no_second_writer_in(
     url: str, path: Path, tmp_path: Path, kind: str
 ) -> None:
     with another_process(_HOLD, url, "lock"):
-        scheme, other = url.split("://")[0], tmp_path / "other"
+        scheme, other = url.split("://", maxsplit=1)[0], tmp_path / "other"
         if kind == "symlink":
             other.symlink_to(path)
         elif kind == "symlinked directory":
@@ -125,27 +125,31 @@ def test_another_name_of_a_store_lets_no_second_writer_in(
         else:
             other.hardlink_to(path)
         for way in (lambda url: store_lock(url).acquire(), open_backend):
-            with pytest.raises(StoreUnavailableError, match="one writer|hard links"):
+            with pytest.raises(StoreUnavailableError, match=r"one writer|hard links"):
                 way(f"{scheme}://{other}")
 
 
 def test_a_bind_mount_of_a_store_lets_no_second_writer_in(
     url: str, path: Path, tmp_path: Path
 ) -> None:
-    with another_process(_HOLD, url, "lock"), mounted(path, tmp_path / "other", "--bind") as other:
-        with pytest.raises(StoreUnavailableError, match="one writer"):
-            store_lock(f"{url.split('://')[0]}://{other}").acquire()
+    scheme, other = url.split("://", maxsplit=1)[0], tmp_path / "other"
+    with (
+        another_process(_HOLD, url, "lock"),
+        mounted(path, other, "--bind"),
+        pytest.raises(StoreUnavailableError, match="one writer"),
+    ):
+        store_lock(f"{scheme}://{other}").acquire()
 
 
 @contextmanager
-def mounted(source: Path, target: Path, *options: str) -> Iterator[Path]:
+def mounted(source: Path, target: Path, *options: str) -> Iterator[None]:
     """A mount, where that may be done."""
     target.mkdir() if source.is_dir() else target.touch()
     done = subprocess.run(["mount", *options, source, target], check=False, capture_output=True)
     if done.returncode:
         pytest.skip(f"cannot mount here: {done.stderr.decode().strip()}")
     try:
-        yield target
+        yield
     finally:
         subprocess.run(["umount", target], check=True)
 
@@ -213,7 +217,7 @@ def test_a_store_that_comes_back_is_written_again(
 def test_a_link_that_is_turned_to_another_store_is_noticed(
     url: str, path: Path, tmp_path: Path
 ) -> None:
-    scheme, link = url.split("://")[0], tmp_path / "link"
+    scheme, link = url.split("://", maxsplit=1)[0], tmp_path / "link"
     other = path.with_name("other")
     for place in (path, other):
         open_backend(f"{scheme}://{place}").close()
@@ -233,8 +237,8 @@ def test_a_store_moved_while_a_group_is_committed_is_not_acknowledged(
 
     say(store, "k", "a")
     operation = requests.append("k", (ChatMessage.user("b"),), None)
-    with pytest.raises(StoreUnavailableError, match="moved, replaced or deleted|No such file"):
-        store.apply([operation], lambda: set_aside(path))
+    with pytest.raises(StoreUnavailableError, match=r"moved, replaced or deleted|No such file"):
+        store.apply([operation], lambda: _rename(path, path.with_name("elsewhere")))
     put_back(path)
     store.apply([operation])  # whether or not it was stored
     assert [message.content for message in store.load("k")] == ["a", "b"]
@@ -297,9 +301,11 @@ def test_an_old_worker_that_got_the_lock_file_is_not_written_beside(
 def test_an_old_worker_keeps_a_new_one_out(url: str, path: Path) -> None:
     lock_file = path / ".lock" if url.startswith("jsonl") else path.with_name("store.lock")
     lock_file.parent.mkdir(parents=True)
-    with another_process(_HOLD_AS_BEFORE, str(lock_file)):
-        with pytest.raises(StoreUnavailableError, match="one writer"):
-            store_lock(url).acquire()
+    with (
+        another_process(_HOLD_AS_BEFORE, str(lock_file)),
+        pytest.raises(StoreUnavailableError, match="one writer"),
+    ):
+        store_lock(url).acquire()
 
 
 def test_a_forked_child_neither_writes_nor_keeps_the_lock(url: str) -> None:

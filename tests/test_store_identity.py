@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -108,9 +107,7 @@ def test_another_store_may_take_its_place_when_somebody_says_so(
     assert burst(settings, log) == ExitCode.STORE
 
 
-def test_an_id_that_was_accepted_once_accepts_no_third_store(
-    settings: Settings, log: Path
-) -> None:
+def test_an_id_that_was_accepted_once_accepts_no_third_store(settings: Settings, log: Path) -> None:
     assert burst(settings, log) == 0
     other, third = sibling(settings, "two"), sibling(settings, "three")
     for each in (other, third):
@@ -174,7 +171,7 @@ def test_rqs_own_worker_with_ours_refuses_another_store(
     for options in (["-w", "worker.group_commit.GroupCommitWorker"], []):
         done = subprocess.run(
             [*command, *options, "--serializer", "producer.serializer.OrjsonSerializer"],
-            env={**environment(other, str(settings.redis_url)), "PYTHONPATH": os.getcwd()},
+            env={**environment(other, str(settings.redis_url)), "PYTHONPATH": str(Path.cwd())},
             capture_output=True,
             text=True,
             check=False,

@@ -86,9 +86,8 @@ def _open_store() -> tuple[SessionBackend, Settings]:
 def _recognize(queue: str) -> None:
     """Once for each queue; `recognize` says what for."""
     backend, settings = _open_store()
-    job = get_current_job()
-    assert job is not None
-    recognize(job.connection, queue, backend, settings.accept_store)
+    if (job := get_current_job()) is not None:
+        recognize(job.connection, queue, backend, settings.accept_store)
 
 
 def _job_function(kind: str) -> Callable[..., Any]:

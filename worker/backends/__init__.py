@@ -32,7 +32,8 @@ def open_backend(
     microseconds since 1970 UTC. `keep_edits` has a replaced message keep its earlier version.
 
     Raises `InvalidSettingError` for a URL of another form, `StoreUnusableError` for what is not a
-    store, from a newer version, or for a file system that breaks it, `StoreUnavailableError` when it cannot be opened right now.
+    store or from a newer version, and for a file system that breaks it, `StoreUnavailableError`
+    when it cannot be opened right now or another process has it open for writing.
     """
     scheme, path = _split(url)
     if not read_only:

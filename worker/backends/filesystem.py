@@ -26,8 +26,31 @@ NORMALIZING: Final = "normalizing"
 
 _MOUNTS: Final = Path("/proc/self/mountinfo")
 _SHARED: Final = frozenset(
-    "nfs nfs3 nfs4 cifs smb3 smbfs smb2 ncpfs 9p virtiofs afs ceph coda glusterfs lustre beegfs"
-    " prl_fs vboxsf vmhgfs drvfs davfs davfs2 gpfs orangefs pvfs2 acfs".split()
+    (
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb3",
+        "smbfs",
+        "ncpfs",
+        "9p",
+        "virtiofs",
+        "drvfs",
+        "afs",
+        "ceph",
+        "coda",
+        "glusterfs",
+        "lustre",
+        "beegfs",
+        "gpfs",
+        "orangefs",
+        "pvfs2",
+        "acfs",
+        "davfs",
+        "prl_fs",
+        "vboxsf",
+        "vmhgfs",
+    )
 )
 _LOCAL_FUSE: Final = frozenset(("fuse.fuse-overlayfs", "fuse.ntfs-3g", "fuse.lxcfs"))
 _ESCAPE: Final = re.compile(r"\\([0-7]{3})")
@@ -55,9 +78,9 @@ def mount_of(path: str, mountinfo: str) -> Mount | None:
     for line in mountinfo.splitlines():
         mount = _parsed(line)
         # Of two on one place, the later one hides the other.
-        if mount and _lies_on(path, mount.point):
-            if found is None or len(mount.point) >= len(found.point):
-                found = mount
+        is_nearer = mount and (found is None or len(mount.point) >= len(found.point))
+        if mount and is_nearer and _lies_on(path, mount.point):
+            found = mount
     return found
 
 
@@ -91,7 +114,7 @@ def check_names(directory: Path, environ: Mapping[str, str] = os.environ) -> Non
     with suppress(OSError):
         descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            is_same = os.stat(descriptor)
+            is_same = os.fstat(descriptor)
             confused = [
                 (kind, what)
                 for kind, what, name in _OTHER_NAMES

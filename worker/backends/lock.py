@@ -38,8 +38,7 @@ class StoreLock:
         Without `on_wait`, raises `StoreUnavailableError` when another process holds it.
         """
         try:
-            while not self._take_file(on_wait):
-                pass
+            self._descriptor = self._take_file(on_wait)
             if self._store is not None:
                 self._claim = claim(self._store, on_wait, for_lock=True)
                 self._claim.set_lock(self._check_file)
@@ -60,27 +59,32 @@ class StoreLock:
             os.close(self._descriptor)
             self._descriptor = None
 
-    def _take_file(self, on_wait: OnWait | None) -> bool:
-        """Lock the file; False when it was removed or replaced while we waited for it."""
-        self._descriptor = self._open()
+    def _take_file(self, on_wait: OnWait | None) -> int:
+        """Lock the file that is at the path when it is locked; its descriptor."""
+        while True:
+            descriptor = self._open()
+            try:
+                self._lock(descriptor, on_wait)
+                if self._is_in_place(descriptor):  # else it was removed while we waited for it
+                    os.ftruncate(descriptor, 0)
+                    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+                    return descriptor
+            except BaseException:
+                os.close(descriptor)
+                raise
+            os.close(descriptor)
+
+    def _lock(self, descriptor: int, on_wait: OnWait | None) -> None:
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.pread(self._descriptor, 100, 0).decode(errors="replace").strip()
-            holder = holder or "unknown"
+            holder = os.pread(descriptor, 100, 0).decode(errors="replace").strip() or "unknown"
             if on_wait is None:
                 raise StoreUnavailableError(
                     f"{self.path} is held by process {holder}; a store has one writer"
                 ) from None
             on_wait(holder)
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-        if not self._is_in_place():
-            os.close(self._descriptor)
-            self._descriptor = None
-            return False
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
-        return True
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
 
     def _open(self) -> int:
         try:
@@ -92,30 +96,21 @@ class StoreLock:
                 "Does its directory exist, and may this user write there?"
             ) from None
 
-    def _is_in_place(self) -> bool:
-        assert self._descriptor is not None
+    def _is_in_place(self, descriptor: int) -> bool:
         try:
             status = os.stat(self.path)  # noqa: PTH116 - before each commit
         except OSError:
             return False
-        return inode_of(status) == inode_of(os.fstat(self._descriptor))
+        return inode_of(status) == inode_of(os.fstat(descriptor))
 
     def _check_file(self) -> None:
         """See that the file is still ours. One that was removed is put back and locked again.
 
         Raises `StoreUnavailableError` when somebody else, of an earlier version, has it by now.
         """
-        if self._descriptor is None or self._is_in_place():
+        if self._descriptor is None or self._is_in_place(self._descriptor):
             return
-        lost, self._descriptor = self._descriptor, None
-        try:
-            while not self._take_file(None):
-                pass
-        except BaseException:
-            if self._descriptor is not None:
-                os.close(self._descriptor)
-            self._descriptor = lost  # to be looked at again
-            raise
+        lost, self._descriptor = self._descriptor, self._take_file(None)
         os.close(lost)
 
     def __enter__(self) -> Self:

@@ -15,7 +15,6 @@ from worker.identity import ANY_STORE
 from worker.server import running_server
 from worker.settings import Settings
 
-
 _accept_store = click.option(
     "--accept-store",
     is_flag=True,
@@ -73,9 +72,7 @@ def up(settings: Settings, accept_store: str | None) -> None:
 @click.option("--max-jobs", type=click.IntRange(min=1), help="End after so many jobs.")
 @_accept_store
 @click.pass_obj
-def worker(
-    settings: Settings, burst: bool, max_jobs: int | None, accept_store: str | None
-) -> None:
+def worker(settings: Settings, burst: bool, max_jobs: int | None, accept_store: str | None) -> None:
     """Store what is enqueued.
 
     The first Ctrl-C or SIGTERM finishes what is in flight. A second worker on the same store waits,

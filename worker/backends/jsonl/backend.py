@@ -25,6 +25,7 @@ from worker.backends.base import (
     Progress,
     SessionBackend,
     Slices,
+    Totals,
     unobserved,
 )
 from worker.backends.claim import claim
@@ -41,6 +42,7 @@ from worker.backends.jsonl.names import SessionNames
 from worker.backends.jsonl.reader import stream_messages
 from worker.backends.jsonl.reads import read
 from worker.backends.jsonl.renames import Renames
+from worker.backends.jsonl.totals import Counts
 from worker.backends.jsonl.verification import repair, verify
 from worker.backends.jsonl.writer import Writer
 from worker.backends.tombstones import Tombstones
@@ -75,6 +77,7 @@ class JsonlBackend(SessionBackend):
         self._directory = _open_directory(path, read_only=read_only)
         self._claim = None if read_only else claim(path)
         self._memories = Memories()
+        self._counts = Counts(self._directory)
         self._renames = Renames(self._directory)
         self._erasures = Erasures(self._directory)
         self._writer = Writer(self._directory)
@@ -150,6 +153,10 @@ class JsonlBackend(SessionBackend):
         del findings  # every file is looked at once more
         with self._group() as group:
             return repair(group, progress)
+
+    def totals(self) -> Totals:
+        with self._lock:
+            return self._counts.totals()
 
     def identity(self) -> str | None:
         return read_identity(self._directory)

@@ -27,14 +27,15 @@ from worker.backends.base import (
     Progress,
     SessionBackend,
     Slices,
+    Totals,
     unobserved,
 )
 from worker.backends.claim import claim
 from worker.backends.sqlite import erasure
 from worker.backends.sqlite.cleanup import Cleanup
 from worker.backends.sqlite.compaction import compact
-from worker.backends.sqlite.group import Group
 from worker.backends.sqlite.files import LogIsGoneError, StoreFiles
+from worker.backends.sqlite.group import Group
 from worker.backends.sqlite.identity import read_identity
 from worker.backends.sqlite.log import WriteAheadLog
 from worker.backends.sqlite.memory import Memory
@@ -80,6 +81,7 @@ class SqliteBackend(SessionBackend):
         self._clock = clock
         self._keep_edits = keep_edits
         self._lock = threading.RLock()  # one connection, and one transaction on it at a time
+        self._memory: Memory | None = None
         self._claim = None if read_only else claim(path)
         try:
             self._open()
@@ -172,6 +174,15 @@ class SqliteBackend(SessionBackend):
             self._memory = None
             return repair(connection, findings, self._now(), progress)
 
+    def totals(self) -> Totals:
+        with self._transaction() as connection:
+            found: Any = connection.execute(
+                "SELECT count(*), ifnull(sum(message_count), 0), min(last_activity),"
+                " max(last_activity) FROM sessions WHERE key IS NOT NULL"
+            ).fetchone()
+        sessions, messages, *activity = found
+        return Totals(sessions, messages, self.size_bytes(), *activity)
+
     def identity(self) -> str | None:
         with self._outside() as connection:
             return read_identity(connection)
@@ -196,7 +207,7 @@ class SqliteBackend(SessionBackend):
         self._connection: apsw.Connection = self._database.connection()
         register_score(self._connection)
         self._log = WriteAheadLog(self.path, self._connection)
-        self._memory: Memory | None = None
+        self._memory = None
         # What is written while the clock is set back must not look old when it is right again. What
         # deletes goes by the clock alone, or one time of the future would make all others look old.
         with store_errors(self.path):
