@@ -50,6 +50,7 @@ from worker.backends.sqlite.schema import (
 )
 from worker.backends.sqlite.search import register_score
 from worker.backends.sqlite.slices import Access
+from worker.backends.sqlite.totals import totals
 from worker.backends.sqlite.verification import verify
 from worker.backends.text import Folder
 from worker.backends.tombstones import Tombstones
@@ -176,12 +177,7 @@ class SqliteBackend(SessionBackend):
 
     def totals(self) -> Totals:
         with self._transaction() as connection:
-            found: Any = connection.execute(
-                "SELECT count(*), ifnull(sum(message_count), 0), min(last_activity),"
-                " max(last_activity) FROM sessions WHERE key IS NOT NULL"
-            ).fetchone()
-        sessions, messages, *activity = found
-        return Totals(sessions, messages, self.size_bytes(), *activity)
+            return totals(connection, self.size_bytes())
 
     def identity(self) -> str | None:
         with self._outside() as connection:
