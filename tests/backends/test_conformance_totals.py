@@ -127,7 +127,7 @@ def test_a_deep_check_takes_as_long_for_a_message_of_a_large_store(
     def more(sessions: int) -> None:
         store.apply(
             [
-                requests.append(f"k{n}", [ChatMessage.user(words)] * 10, None)
+                requests.append(f"k{n}", (ChatMessage.user(words),) * 10, None)
                 for n in range(sessions)
             ]
         )
