@@ -62,7 +62,8 @@ def test_a_store_has_an_id_of_its_own_that_stays_and_that_a_copy_has_too(
 ) -> None:
     ids = []
     for each in (settings, settings, sibling(settings, "two")):
-        open_backend(each.store).close()
+        with open_backend(each.store) as store:
+            store.identity()
         ids.append(identity(each))
     copy(settings, sibling(settings, "copy"))
     open_backend(sibling(settings, "copy").store).close()
@@ -111,7 +112,8 @@ def test_an_id_that_was_accepted_once_accepts_no_third_store(settings: Settings,
     assert burst(settings, log) == 0
     other, third = sibling(settings, "two"), sibling(settings, "three")
     for each in (other, third):
-        open_backend(each.store).close()
+        with open_backend(each.store) as store:
+            store.identity()
     accepted = {"BACKSCROLL_ACCEPT_STORE": identity(other) or ""}
     assert spawn(other, "worker", "--burst", log=log, **accepted).wait(timeout=60) == 0
     assert spawn(third, "worker", "--burst", log=log, **accepted).wait(timeout=60) == 4

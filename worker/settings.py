@@ -1,6 +1,7 @@
 """Everything that can be set, in one frozen object, read once and checked before first use.
 
 docs/settings.md lists the variables for people; a test keeps the two in step.
+BACKSCROLL_ALLOW_FILESYSTEM is read by `worker.backends.filesystem`, whoever opens the store.
 """
 
 from __future__ import annotations

@@ -210,9 +210,9 @@ class SessionBackend(Protocol):
 
     @abstractmethod
     def identity(self) -> str | None:
-        """The store's own id, made when it was first opened for writing; a copy has the same.
+        """The store's own id; a copy has the same. Who writes gives it one when it has none.
 
-        None for a store that no version has opened yet which makes one.
+        None for who only reads a store without one.
         """
 
     @abstractmethod

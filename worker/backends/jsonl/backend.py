@@ -86,8 +86,6 @@ class JsonlBackend(SessionBackend):
             try:
                 check_names(path)
                 self._recover()
-                if read_identity(self._directory) is None:
-                    write_identity(self._directory)
             except BaseException:
                 self._give_up()
                 raise
@@ -159,7 +157,11 @@ class JsonlBackend(SessionBackend):
             return self._counts.totals()
 
     def identity(self) -> str | None:
-        return read_identity(self._directory)
+        with self._lock:
+            if not self._read_only and read_identity(self._directory) is None:
+                self._check_directory()
+                write_identity(self._directory)
+            return read_identity(self._directory)
 
     def size_bytes(self) -> int:
         return self._directory.size_bytes()
