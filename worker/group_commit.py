@@ -31,6 +31,7 @@ from worker.backends.budget import AnswerBudget
 from worker.failing_store import LONGEST_PAUSE_SECONDS, FailingStore
 from worker.group import Group
 from worker.housekeeping import Housekeeping
+from worker.identity import recognize
 from worker.publication import Publisher
 from worker.reservation import Reservations, ReservedJob, SuspendedError
 from worker.resilient import SERVER_TROUBLE, ResilientWorker, forget_dead_workers
@@ -76,6 +77,7 @@ class GroupCommitWorker(ResilientWorker):
             log.info("storing queue %r into %s", self._queue.name, settings.store)
             with open_backend(settings.store, keep_edits=settings.keep_edits) as backend:
                 self._backend: SessionBackend = backend
+                recognize(self.connection, self._queue.name, backend, settings.accept_store)
                 self._housekeeping = Housekeeping(
                     backend, settings, self._acknowledgement, self.connection
                 )

@@ -6,7 +6,7 @@ It only looks. Nothing is enqueued, cleaned up or repaired, so it can run beside
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -14,16 +14,22 @@ from typing import Any, Final, Literal
 import redis
 
 from producer.connection import connect, server_errors
-from producer.errors import BackscrollError, InvalidSettingError, ServerRefusedError
+from producer.errors import (
+    BackscrollError,
+    InvalidSettingError,
+    ServerRefusedError,
+    StoreUnusableError,
+)
 from producer.settings import hide_password
 from worker.archive import Archive
 from worker.archive_disk import ArchiveError
 from worker.backends import open_backend, store_path
 from worker.backends.base import Finding, Progress, unobserved
+from worker.backends.filesystem import check_file_system
 from worker.default_user import is_affected, missing_right
 from worker.exposure import exposed
 from worker.settings import Settings
-from worker.stats import QueueStats, WorkerStats, read_queue
+from worker.stats import QueueStats, WorkerStats, read_queue, read_workers
 
 Level = Literal["ok", "warning", "problem"]
 
@@ -62,9 +68,56 @@ def check(
         *_check_server_side(settings, url),
         _check_disk(store_path(settings.store)),
         *_check_permissions(settings),
+        *_check_file_system(store_path(settings.store)),
         *_check_store(settings, skip_verify, deep, progress),
         *_check_retention(settings, skip_verify),
     ]
+
+
+def check_quickly(settings: Settings, url: str) -> list[Check]:
+    """Whether server, worker and store are there; for what polls, as it takes the same time always.
+
+    It does not look at what the queue and the store hold. Raises nothing.
+    """
+    return [*_check_lives(settings, url), *_check_presence(settings.store)]
+
+
+def _check_lives(settings: Settings, url: str) -> Iterator[Check]:
+    try:
+        with server_errors(url), connect(url) as connection:
+            connection.ping()
+            workers = read_workers(connection, settings.queue)
+    except BackscrollError as error:
+        yield Check("server", "reachable", "problem", *_unreachable(settings, error))
+    else:
+        yield Check("server", "reachable", "ok", hide_password(url))
+        yield from _check_workers(settings.queue, workers)
+
+
+def _check_presence(url: str) -> Iterator[Check]:
+    if not store_path(url).exists():
+        yield _is_missing(url)
+        return
+    try:
+        open_backend(url, read_only=True).close()
+    except BackscrollError as error:
+        yield Check("store", "readable", "problem", str(error), "correct what the message names")
+    else:
+        yield Check("store", "there", "ok", url)
+
+
+def _is_missing(url: str) -> Check:
+    advice = "a worker creates it; if yours runs on another machine, check there"
+    return Check("store", "there", "warning", f"no {url} on this machine", advice)
+
+
+def _unreachable(settings: Settings, error: BackscrollError) -> tuple[str, str]:
+    """What is wrong with the server, and what to do."""
+    if settings.redis_url is None:
+        return "the embedded server is not running", "start it with 'backscroll up'"
+    if isinstance(error, ServerRefusedError):
+        return str(error), "check as a user that may look, such as the worker's"
+    return str(error), "start it, or correct BACKSCROLL_REDIS_URL"
 
 
 def _check_server_side(settings: Settings, url: str) -> Iterator[Check]:
@@ -79,17 +132,11 @@ def _check_server_side(settings: Settings, url: str) -> Iterator[Check]:
             ]
             stats = read_queue(connection, settings.queue)
     except BackscrollError as error:
-        if settings.redis_url is None:
-            detail, advice = "the embedded server is not running", "start it with 'backscroll up'"
-        elif isinstance(error, ServerRefusedError):
-            detail, advice = str(error), "check as a user that may look, such as the worker's"
-        else:
-            detail, advice = str(error), "start it, or correct BACKSCROLL_REDIS_URL"
-        yield Check("server", "reachable", "problem", detail, advice)
+        yield Check("server", "reachable", "problem", *_unreachable(settings, error))
     else:
         yield from checks
         yield from _check_queue(settings, stats)
-        yield from _check_workers(stats)
+        yield from _check_workers(stats.queue, stats.workers)
         yield _check_scheduler(stats)
 
 
@@ -206,22 +253,23 @@ def _check_queue(settings: Settings, stats: QueueStats) -> Iterator[Check]:
     )
 
 
-def _check_workers(stats: QueueStats) -> Iterator[Check]:
-    alive = [worker for worker in stats.workers if worker.is_alive]
+def _check_workers(queue: str, workers: Iterable[WorkerStats]) -> Iterator[Check]:
+    workers = tuple(workers)
+    alive = [worker for worker in workers if worker.is_alive]
     yield from map(_check_worker, alive)
     if not alive:
         silent = [
             f"; {worker.name} was heard of {worker.heartbeat_age_seconds:,.0f} s ago"
-            for worker in stats.workers
+            for worker in workers
         ]
-        detail = f"none serves queue {stats.queue!r}{''.join(silent)}"
+        detail = f"none serves queue {queue!r}{''.join(silent)}"
         yield Check("worker", "alive", "problem", detail, "start one with 'backscroll worker'")
     if len(alive) > 1:
         yield Check(
             "worker",
             "only one",
             "warning",
-            f"{len(alive)} workers take jobs from queue {stats.queue!r}",
+            f"{len(alive)} workers take jobs from queue {queue!r}",
             "unless one has just died: give each store a queue of its own with BACKSCROLL_QUEUE",
         )
 
@@ -273,13 +321,20 @@ def _check_permissions(settings: Settings) -> Iterator[Check]:
         yield Check("store", "permissions", "warning", detail, advice)
 
 
+def _check_file_system(path: Path) -> Iterator[Check]:
+    try:
+        check_file_system(path)
+    except StoreUnusableError as error:
+        advice = "move the store; a worker does not open it there"
+        yield Check("store", "file system", "problem", str(error), advice)
+
+
 def _check_store(
     settings: Settings, skip_verify: bool, deep: bool, progress: Progress
 ) -> Iterator[Check]:
     url = settings.store
     if not store_path(url).exists():
-        advice = "a worker creates it; if yours runs on another machine, check there"
-        yield Check("store", "there", "warning", f"no {url} on this machine", advice)
+        yield _is_missing(url)
         return
     try:
         with open_backend(url, read_only=True) as store:

@@ -25,6 +25,7 @@ from worker.backends import SessionBackend, open_backend, store_lock
 from worker.backends.base import Slices, finish
 from worker.erasure import erase as erase_everywhere
 from worker.erasure import erase_late
+from worker.identity import recognize
 from worker.restore import restore as restore_session
 from worker.settings import Settings
 
@@ -81,6 +82,14 @@ def _open_store() -> tuple[SessionBackend, Settings]:
     return open_backend(settings.store, keep_edits=settings.keep_edits), settings
 
 
+@functools.cache
+def _recognize(queue: str) -> None:
+    """Once for each queue; `recognize` says what for."""
+    backend, settings = _open_store()
+    if (job := get_current_job()) is not None:
+        recognize(job.connection, queue, backend, settings.accept_store)
+
+
 def _job_function(kind: str) -> Callable[..., Any]:
     def run(*positional: Any, **arguments: Any) -> Any:
         job = get_current_job()
@@ -88,6 +97,7 @@ def _job_function(kind: str) -> Callable[..., Any]:
             raise OperationRefusedError(f"worker.jobs.{kind} can only be run as an RQ job")
         operation = parse_call(job.id, f"worker.jobs.{kind}", None, list(positional), arguments)
         backend, settings = _open_store()
+        _recognize(job.origin)
         answer: Answer | OperationRefusedError
         if isinstance(operation, Upkeep):
             answer = finish(upkeep_slices(backend, settings, operation, job.connection))

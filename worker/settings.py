@@ -1,6 +1,7 @@
 """Everything that can be set, in one frozen object, read once and checked before first use.
 
 docs/settings.md lists the variables for people; a test keeps the two in step.
+BACKSCROLL_ALLOW_FILESYSTEM is read by `worker.backends.filesystem`, whoever opens the store.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class Settings:
     archive: Path | None = None
     op_ids_hours: float = 168.0
     keep_edits: bool = False
+    accept_store: str | None = None
     cleanup_cron: str = "0 * * * *"
     compact_cron: str = "30 3 * * *"
     dashboard_host: str = "127.0.0.1"
@@ -80,6 +82,7 @@ class Settings:
             archive=_path(environ, "BACKSCROLL_ARCHIVE"),
             op_ids_hours=_hours(environ, "BACKSCROLL_OP_IDS_HOURS", 168.0),
             keep_edits=_switch(environ, "BACKSCROLL_KEEP_EDITS"),
+            accept_store=environ.get("BACKSCROLL_ACCEPT_STORE", "").strip() or None,
             cleanup_cron=_cron(environ, "BACKSCROLL_CLEANUP_CRON", "0 * * * *"),
             compact_cron=_cron(environ, "BACKSCROLL_COMPACT_CRON", "30 3 * * *"),
             dashboard_host=environ.get("BACKSCROLL_DASHBOARD_HOST") or "127.0.0.1",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import redis
 from rq import worker_registration
@@ -18,13 +18,12 @@ from rq.intermediate_queue import IntermediateQueue
 from rq.job import Job
 from rq.registry import FailedJobRegistry
 
-from worker.backends import open_backend
+from producer.errors import BackscrollError
+from worker.backends import SessionBackend, open_backend, store_path
 
 # A worker says that it lives every few seconds; its key in Redis outlives it by minutes.
 WORKER_SILENCE_SECONDS: Final = 30.0
 UPKEEP_KINDS: Final = ("cleanup", "compact")
-
-_END_OF_TIME: Final = 253_402_300_799_000_000  # microseconds; the year 9999
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,24 +143,49 @@ def read_workers(connection: redis.Redis, queue: str) -> tuple[WorkerStats, ...]
     )
 
 
-def read_store(url: str) -> StoreStats:
-    """The size of the store at `url` and what it holds; raises the backend's errors."""
-    # The one sum over all sessions there is: what a cleanup of everything would remove. It leaves
-    # pinned sessions out, which are few.
-    with open_backend(url, read_only=True, clock=lambda: _END_OF_TIME) as store:
-        slices = store.cleanup(0, dry_run=True)
+class StoreReader:
+    """Counts what the store at `url` holds, again and again, beside the worker that writes it.
+
+    It stays open in between: a JSONL store need not read again what has not changed.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._store: SessionBackend | None = None
+
+    def read(self) -> StoreStats | None:
+        """How much it holds now; None when it is not on this machine.
+
+        Raises the backend's errors.
+        """
+        if not store_path(self._url).exists():
+            self.close()
+            return None
         try:
-            while True:
-                next(slices)
-        except StopIteration as stop:
-            sessions, messages = stop.value.sessions, stop.value.messages
-        cursor = None
-        while True:
-            page = store.sessions(pinned=True, limit=1000, cursor=cursor)
-            sessions += len(page.sessions)
-            messages += sum(session.message_count for session in page.sessions)
-            if (cursor := page.cursor) is None:
-                return StoreStats(url, store.size_bytes(), sessions, messages)
+            return self._read()
+        except BackscrollError:  # another file may be there by now
+            if self._store is None:
+                raise
+            self.close()
+            return self._read()
+
+    def close(self) -> None:
+        """Close the store."""
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _read(self) -> StoreStats:
+        if self._store is None:
+            self._store = open_backend(self._url, read_only=True)
+        totals = self._store.totals()
+        return StoreStats(self._url, totals.size_bytes, totals.sessions, totals.messages)
 
 
 def _job_age(connection: redis.Redis, job_id: bytes | None) -> float | None:

@@ -27,10 +27,15 @@ _CALLS = (
 
 
 def killed_at(step: int, act: Callable[[], object]) -> bool:
-    """Act in a process that is killed at its `step`th call; whether it came so far."""
+    """Act in a process that is killed at its `step`th call; whether it came so far.
+
+    It stands for this one, which has opened the store, and so has this one's number.
+    """
+    number = os.getpid()
     child = os.fork()
     if child == 0:
-        with interrupted(step, _die):
+        with pytest.MonkeyPatch.context() as patch, interrupted(step, _die):
+            patch.setattr(os, "getpid", lambda: number)
             act()
         os._exit(0)
     _, status = os.waitpid(child, 0)
@@ -78,4 +83,4 @@ def interrupted(step: int, interrupt: Callable[[], None]) -> Iterator[None]:
 
 
 def _die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+    signal.raise_signal(signal.SIGKILL)

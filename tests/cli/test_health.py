@@ -15,11 +15,12 @@ import redis
 from rq.suspension import suspend
 
 from producer import ChatMessage, Producer
+from tests.backends.test_conformance_totals import bytes_read
 from tests.cli.command import document, done, in_terminal, run, without_styles, work_off
 from tests.processes import running_worker, spawn, wait_for
 from worker.backends import open_backend
 from worker.cli.exit_codes import ExitCode
-from worker.health import Check, check
+from worker.health import Check, check, check_quickly
 from worker.server import running_server
 from worker.settings import Settings
 
@@ -268,3 +269,36 @@ def test_a_check_fits_a_terminal_of_80_columns(settings: Settings) -> None:
     _, shown = in_terminal(settings, "check")
     assert all(len(line) <= 80 for line in without_styles(shown).splitlines())
     assert "✗" in shown
+
+
+@pytest.mark.parametrize("scheme", ["sqlite", "jsonl"])
+def test_a_quick_check_reads_as_little_of_a_large_store_as_of_a_small_one(
+    settings: Settings, client: redis.Redis, tmp_path: Path, scheme: str
+) -> None:
+    register(client, "w")
+    assert settings.redis_url is not None
+    read = []
+    for sessions in (1, 200):
+        there = replace(settings, store=f"{scheme}://{tmp_path}/{scheme}{sessions}")
+        with open_backend(there.store) as store:
+            for number in range(sessions):
+                store.append(f"k{number}", ChatMessage.user("x" * 20_000))
+        url = settings.redis_url
+        checks: list[Check] = []
+        check_quickly(there, url)  # whatever is read only once
+        read.append(bytes_read(lambda: checks.extend(check_quickly(there, url))))  # noqa: B023
+        assert [one.level for one in checks] == ["ok", "ok", "ok"]
+    assert read[1] < 2 * read[0] + 20_000
+
+
+def test_a_quick_check_fails_without_server_worker_or_store(
+    settings: Settings, client: redis.Redis, tmp_path: Path
+) -> None:
+    assert run(settings, "check", "--quick").exit_code == ExitCode.FAILED
+    register(client, "w")
+    assert run(settings, "check", "--quick").exit_code == ExitCode.OK
+    (tmp_path / "backscroll.db").write_text("this is no database " * 100)
+    assert "not a database" in run(settings, "check", "--quick").stdout
+    gone = replace(settings, redis_url=f"unix://{tmp_path}/no.sock")
+    assert run(gone, "check", "--quick").exit_code == ExitCode.FAILED
+    assert run(settings, "check", "--quick", "--deep").exit_code == ExitCode.USAGE

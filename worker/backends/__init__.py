@@ -9,6 +9,7 @@ from typing import Final
 
 from producer.errors import InvalidSettingError
 from worker.backends.base import SessionBackend, now_micros
+from worker.backends.filesystem import check_file_system
 from worker.backends.jsonl import JsonlBackend
 from worker.backends.lock import StoreLock
 from worker.backends.sqlite import SqliteBackend
@@ -32,9 +33,12 @@ def open_backend(
     microseconds since 1970 UTC. `keep_edits` has a replaced message keep its earlier version.
 
     Raises `InvalidSettingError` for a URL of another form, `StoreUnusableError` for what is not a
-    store or from a newer version, `StoreUnavailableError` when it cannot be opened right now.
+    store or from a newer version, and for a file system that breaks it, `StoreUnavailableError`
+    when it cannot be opened right now or another process has it open for writing.
     """
     scheme, path = _split(url)
+    if not read_only:
+        check_file_system(path)
     return _BACKENDS[scheme](path, read_only=read_only, clock=clock, keep_edits=keep_edits)
 
 
@@ -52,10 +56,10 @@ def absolute_url(url: str) -> str:
 def store_lock(url: str) -> StoreLock:
     """The lock of the store at `url`; the same one by whatever links the store is reached."""
     scheme, path = _split(url)
+    check_file_system(path)  # before anything is written, and before a lock that may not hold
     place = path.resolve()
-    return StoreLock(
-        place / ".lock" if scheme == "jsonl" else place.with_name(f"{place.name}.lock")
-    )
+    beside = place / ".lock" if scheme == "jsonl" else place.with_name(f"{place.name}.lock")
+    return StoreLock(beside, place)
 
 
 def _split(url: str) -> tuple[str, Path]:

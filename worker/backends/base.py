@@ -54,6 +54,17 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Totals:
+    """How much a store holds; the times are the sessions' activity, in microseconds since 1970."""
+
+    sessions: int
+    messages: int
+    size_bytes: int
+    oldest_activity: int | None
+    newest_activity: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class ImportSession(Write):
     """Take over a whole session with its own times, in microseconds since 1970 UTC.
 
@@ -203,6 +214,20 @@ class SessionBackend(Protocol):
         """Mend what `verify` found, as far as it can be; a line for each thing that was done.
 
         All of it or nothing, should it be killed. No message is thrown away.
+        """
+
+    @abstractmethod
+    def totals(self) -> Totals:
+        """How much it holds, by what it knows without reading any message.
+
+        A JSONL store reads each file once, and again only what was changed since the last call.
+        """
+
+    @abstractmethod
+    def identity(self) -> str | None:
+        """The store's own id; a copy has the same. Who writes gives it one when it has none.
+
+        None for who only reads a store without one.
         """
 
     @abstractmethod

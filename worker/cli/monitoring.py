@@ -15,7 +15,6 @@ from rich.table import Table
 from rich.text import Text
 
 from producer.spool import SpoolStats, read_spool
-from worker.backends import store_path
 from worker.cli.access import open_running, server_url
 from worker.cli.exit_codes import ExitCode
 from worker.cli.output import (
@@ -33,10 +32,10 @@ from worker.cli.output import (
     table,
 )
 from worker.cli.repairing import progress_bar, repair_store
-from worker.health import Check
+from worker.health import Check, check_quickly
 from worker.health import check as check_health
 from worker.settings import Settings
-from worker.stats import QueueStats, StoreStats, WorkerStats, read_queue, read_store
+from worker.stats import QueueStats, StoreReader, StoreStats, WorkerStats, read_queue
 
 _MARKS: Final = {
     "ok": ("✓", "green"),
@@ -79,11 +78,11 @@ def stats(settings: Settings, watch: float | None, spools: tuple[Path, ...], as_
     kept = [read_spool(path) for path in spools]
     if kept and not as_json:  # first, as the server may be away
         console().print(_spools(kept))
-    with open_running(settings) as connection:
+    with open_running(settings) as connection, StoreReader(settings.store) as reader:
         if watch is not None:
-            _watch(connection, settings, watch)
+            _watch(connection, settings, reader, watch)
             return
-        queue, store = read_queue(connection, settings.queue), _store_stats(settings)
+        queue, store = read_queue(connection, settings.queue), reader.read()
     if as_json:
         print_json({**asdict(queue), "store": store, "spools": kept})
     else:
@@ -92,15 +91,21 @@ def stats(settings: Settings, watch: float | None, spools: tuple[Path, ...], as_
 
 @click.command()
 @click.option("--skip-verify", is_flag=True, help="Do not read the whole store; for large ones.")
+@click.option("--quick", is_flag=True, help="Look only whether all are there; to be polled.")
 @click.option("--deep", is_flag=True, help="Compare the index with all messages, not a sample.")
 @click.option("--repair", is_flag=True, help="Mend the store; its worker must be stopped.")
 @json_option
 @click.pass_obj
-def check(settings: Settings, skip_verify: bool, deep: bool, repair: bool, as_json: bool) -> None:
+def check(
+    settings: Settings, skip_verify: bool, quick: bool, deep: bool, repair: bool, as_json: bool
+) -> None:
     """Test every part, and say what to do about each finding.
 
     It looks at server, queue, worker, scheduler and store, and changes nothing. The exit code is 1
     when there is a problem; warnings do not count.
+
+    With --quick it looks whether the server answers, a worker lives and the store opens, which
+    takes as long for a large store as for a small one.
 
     With --repair it looks at the store alone and mends what it can: indexes and counts are made
     anew, what cannot be read is set aside. No message is thrown away.
@@ -108,17 +113,23 @@ def check(settings: Settings, skip_verify: bool, deep: bool, repair: bool, as_js
     \b
     Example:
       backscroll check
+      backscroll check --quick
       backscroll check --skip-verify --json
       backscroll check --repair --deep
     """
     if skip_verify and (deep or repair):
         raise click.UsageError("--skip-verify goes neither with --deep nor with --repair")
+    if quick and (skip_verify or deep or repair):
+        raise click.UsageError("--quick goes with --json only")
     if repair:
         repair_store(settings, deep, as_json)
         return
     with progress_bar("verifying", is_shown=deep) as progress:
-        checks = check_health(
-            settings, server_url(settings), skip_verify=skip_verify, deep=deep, progress=progress
+        url = server_url(settings)
+        checks = (
+            check_quickly(settings, url)
+            if quick
+            else check_health(settings, url, skip_verify=skip_verify, deep=deep, progress=progress)
         )
     problems = sum(check.level == "problem" for check in checks)
     warnings = sum(check.level == "warning" for check in checks)
@@ -148,19 +159,17 @@ def _show_check(check: Check) -> None:
     console().print(row)
 
 
-def _watch(connection: redis.Redis, settings: Settings, seconds: float) -> None:
+def _watch(
+    connection: redis.Redis, settings: Settings, reader: StoreReader, seconds: float
+) -> None:
     try:
         with Live(console=console(), auto_refresh=False) as live:
             while True:
                 queue = read_queue(connection, settings.queue)
-                live.update(_rendered(queue, _store_stats(settings)), refresh=True)
+                live.update(_rendered(queue, reader.read()), refresh=True)
                 time.sleep(seconds)
     except KeyboardInterrupt:
         return
-
-
-def _store_stats(settings: Settings) -> StoreStats | None:
-    return read_store(settings.store) if store_path(settings.store).exists() else None
 
 
 def _rendered(queue: QueueStats, store: StoreStats | None) -> Group:

@@ -11,8 +11,17 @@ from rich.console import Console
 
 from worker.cli import logs
 from worker.cli.exit_codes import ExitCode
+from worker.identity import ANY_STORE
 from worker.server import running_server
 from worker.settings import Settings
+
+_accept_store = click.option(
+    "--accept-store",
+    is_flag=True,
+    flag_value=ANY_STORE,
+    default=None,
+    help="Let this store take the place of the one that the queue was stored into before.",
+)
 
 
 def _stop_on_hangup() -> None:
@@ -41,8 +50,9 @@ def demo(settings: Settings, stay: bool) -> None:
 
 
 @click.command()
+@_accept_store
 @click.pass_obj
-def up(settings: Settings) -> None:
+def up(settings: Settings, accept_store: str | None) -> None:
     """Run server, worker, scheduler and dashboard until Ctrl-C.
 
     \b
@@ -53,14 +63,16 @@ def up(settings: Settings) -> None:
     from worker.up import run_up
 
     _stop_on_hangup()
+    settings = settings.with_options(accept_store=accept_store)
     raise click.exceptions.Exit(run_up(settings, Console()))
 
 
 @click.command()
 @click.option("--burst", is_flag=True, help="End when the queue is empty.")
 @click.option("--max-jobs", type=click.IntRange(min=1), help="End after so many jobs.")
+@_accept_store
 @click.pass_obj
-def worker(settings: Settings, burst: bool, max_jobs: int | None) -> None:
+def worker(settings: Settings, burst: bool, max_jobs: int | None, accept_store: str | None) -> None:
     """Store what is enqueued.
 
     The first Ctrl-C or SIGTERM finishes what is in flight. A second worker on the same store waits,
@@ -75,6 +87,7 @@ def worker(settings: Settings, burst: bool, max_jobs: int | None) -> None:
 
     logs.configure(settings.log_level, dated=True)
     _stop_on_hangup()
+    settings = settings.with_options(accept_store=accept_store)
     with running_server(settings) as url:
         run_worker(settings, url, burst=burst, max_jobs=max_jobs)
 

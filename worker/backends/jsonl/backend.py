@@ -28,20 +28,25 @@ from worker.backends.base import (
     Progress,
     SessionBackend,
     Slices,
+    Totals,
     unobserved,
 )
 from worker.backends.budget import AnswerBudget, out_of_memory, until_used_up
+from worker.backends.claim import claim
+from worker.backends.filesystem import check_names
 from worker.backends.jsonl import upkeep
 from worker.backends.jsonl.cleanup import Cleanup
 from worker.backends.jsonl.erasure import erase
 from worker.backends.jsonl.erasures import Erasures
 from worker.backends.jsonl.files import Directory, naming
 from worker.backends.jsonl.group import Group
+from worker.backends.jsonl.identity import read_identity, write_identity
 from worker.backends.jsonl.memory import Memories
 from worker.backends.jsonl.names import SessionNames
 from worker.backends.jsonl.reader import stream_messages
 from worker.backends.jsonl.reads import read
 from worker.backends.jsonl.renames import Renames
+from worker.backends.jsonl.totals import Counts
 from worker.backends.jsonl.verification import repair, verify
 from worker.backends.jsonl.writer import Writer
 from worker.backends.tombstones import Tombstones
@@ -74,13 +79,20 @@ class JsonlBackend(SessionBackend):
         self._keep_edits = keep_edits
         self._lock = threading.RLock()
         self._directory = _open_directory(path, read_only=read_only)
+        self._claim = None if read_only else claim(path)
         self._memories = Memories()
+        self._counts = Counts(self._directory)
         self._renames = Renames(self._directory)
         self._erasures = Erasures(self._directory)
         self._writer = Writer(self._directory)
         self._must_recover = not read_only
         if self._must_recover:
-            self._recover()
+            try:
+                check_names(path)
+                self._recover()
+            except BaseException:
+                self._give_up()
+                raise
 
     def apply(
         self,
@@ -149,6 +161,17 @@ class JsonlBackend(SessionBackend):
         with self._group() as group:
             return repair(group, progress)
 
+    def totals(self) -> Totals:
+        with self._lock:
+            return self._counts.totals()
+
+    def identity(self) -> str | None:
+        with self._lock:
+            if not self._read_only and read_identity(self._directory) is None:
+                self._check_directory()
+                write_identity(self._directory)
+            return read_identity(self._directory)
+
     def size_bytes(self) -> int:
         return self._directory.size_bytes()
 
@@ -156,11 +179,12 @@ class JsonlBackend(SessionBackend):
         with self._lock:
             try:
                 if not self._must_recover:
+                    self._check_directory()
                     self._writer.close()
-            except StoreUnavailableError as error:
+            except (StoreUnavailableError, StoreUnusableError) as error:
                 log.warning("%s; what the journal has is put in its place at the next start", error)
             finally:
-                self._writer.shut_down()
+                self._give_up()
 
     def _apply_alone(
         self, budget: AnswerBudget | None, operation: Operation
@@ -202,6 +226,7 @@ class JsonlBackend(SessionBackend):
         """A group that is written when it is left; a failure forgets all that was remembered."""
         with self._lock:
             try:
+                self._check_directory()
                 if self._must_recover:
                     self._recover()
                 group = Group(
@@ -216,9 +241,21 @@ class JsonlBackend(SessionBackend):
                 yield group
                 if not self._read_only:
                     group.flush(meanwhile)
+                    self._check_directory()  # or what was committed may be where nobody finds it
             except BaseException:
                 self._must_recover = not self._read_only
                 raise
+
+    def _check_directory(self) -> None:
+        """See that the directory is where others look for it."""
+        if self._claim is not None:
+            self._claim.check()
+
+    def _give_up(self) -> None:
+        self._writer.shut_down()
+        if self._claim is not None:
+            self._claim.close()
+            self._claim = None
 
     def _recover(self) -> None:
         """Rely on nothing but the disk, after a crash or a failure."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -28,13 +28,17 @@ from worker.backends.base import (
     Progress,
     SessionBackend,
     Slices,
+    Totals,
     unobserved,
 )
 from worker.backends.budget import AnswerBudget, out_of_memory
+from worker.backends.claim import claim
 from worker.backends.sqlite import erasure
 from worker.backends.sqlite.cleanup import Cleanup
 from worker.backends.sqlite.compaction import compact
+from worker.backends.sqlite.files import LogIsGoneError, StoreFiles
 from worker.backends.sqlite.group import Group
+from worker.backends.sqlite.identity import read_identity
 from worker.backends.sqlite.log import WriteAheadLog
 from worker.backends.sqlite.memory import Memory
 from worker.backends.sqlite.merging import bites, merge
@@ -49,6 +53,7 @@ from worker.backends.sqlite.schema import (
 )
 from worker.backends.sqlite.search import register_score
 from worker.backends.sqlite.slices import Access
+from worker.backends.sqlite.totals import totals
 from worker.backends.sqlite.verification import verify
 from worker.backends.text import Folder
 from worker.backends.tombstones import Tombstones
@@ -56,6 +61,8 @@ from worker.retention import Retention
 
 if TYPE_CHECKING:
     from worker.archive import Archive
+
+logger = logging.getLogger("backscroll.store")
 
 _HOUR: Final = 3_600_000_000  # microseconds
 _MOST_KNOWN_SESSIONS: Final = 20_000
@@ -72,29 +79,27 @@ class SqliteBackend(SessionBackend):
         self, path: Path, *, read_only: bool, clock: Callable[[], int], keep_edits: bool = False
     ) -> None:
         self.url = f"sqlite://{path}"
-        self.path = path
+        self.path = path.resolve()  # SQLite's log lies there, too
+        self._given_path = path
         self._read_only = read_only
         self._clock = clock
         self._keep_edits = keep_edits
         self._lock = threading.RLock()  # one connection, and one transaction on it at a time
-        self._database = open_database(path, read_only=read_only)
-        self._connection: apsw.Connection = self._database.connection()
-        register_score(self._connection)
+        self._memory: Memory | None = None
+        self._claim = None if read_only else claim(path)
+        try:
+            self._open()
+        except BaseException:
+            if self._claim is not None:
+                self._claim.close()
+            raise
         self._committer = ThreadPoolExecutor(1, thread_name_prefix="commit")
         # It starts its thread now, as a Ctrl-C while it starts one makes it start another.
         self._committer.submit(lambda: None).result()
-        self._file, self._path_text = path.stat(), str(path)
-        self._log = WriteAheadLog(path, self._connection)
-        self._memory: Memory | None = None
         self._fold = Folder()
         self._untidy_groups = _TIDIED_GROUPS  # who knows what those before it left
         self._tidying = bites()
-        self._access = Access(self._transaction, self._repeatable, self._outside, path)
-        # What is written while the clock is set back must not look old when it is right again. What
-        # deletes goes by the clock alone, or one time of the future would make all others look old.
-        with store_errors(path):
-            latest: Any = self._connection.execute("SELECT max(last_activity) FROM sessions").get
-        self._latest: int = latest or 0
+        self._access = Access(self._transaction, self._repeatable, self._outside, self.path)
 
     def apply(
         self,
@@ -115,6 +120,7 @@ class SqliteBackend(SessionBackend):
 
     def tidy(self) -> bool:
         if self._untidy_groups < _TIDIED_GROUPS:
+            self._save_log()
             return False
         with suppress(apsw.Error, StoreUnavailableError, StoreUnusableError):
             with self._tidying.slice() as pages, self._repeatable() as connection:
@@ -176,6 +182,14 @@ class SqliteBackend(SessionBackend):
             self._memory = None
             return repair(connection, findings, self._now(), progress)
 
+    def totals(self) -> Totals:
+        with self._transaction() as connection:
+            return totals(connection, self.size_bytes())
+
+    def identity(self) -> str | None:
+        with self._outside() as connection:
+            return read_identity(connection)
+
     def size_bytes(self) -> int:
         size = 0
         for name in (self.path.name, f"{self.path.name}-wal"):
@@ -187,6 +201,24 @@ class SqliteBackend(SessionBackend):
         with self._lock:
             self._committer.shutdown()
             self._database.close()
+            if self._claim is not None:
+                self._claim.close()  # after SQLite has closed the file, as `claim` says
+                self._claim = None
+
+    def _open(self) -> None:
+        self._database = open_database(self.path, read_only=self._read_only)
+        self._connection: apsw.Connection = self._database.connection()
+        register_score(self._connection)
+        self._log = WriteAheadLog(self.path, self._connection)
+        self._memory = None
+        # What is written while the clock is set back must not look old when it is right again. What
+        # deletes goes by the clock alone, or one time of the future would make all others look old.
+        with store_errors(self.path):
+            sql = "SELECT max(last_activity) FROM sessions"
+            latest: Any = self._connection.execute(sql).get
+        self._latest: int = latest or 0
+        self._files = StoreFiles(self._given_path, self._claim)  # SQLite has opened all by now
+        self._files.check()
 
     def _apply_together(
         self,
@@ -285,15 +317,24 @@ class SqliteBackend(SessionBackend):
         self._latest = max(self._clock(), self._latest)
         return self._latest
 
-    def _check_file(self) -> None:
-        """SQLite goes on writing to a file that was moved away or replaced under it."""
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.stat(self._path_text), self._file):  # noqa: PTH116 - hot path
-                return
-        raise StoreUnavailableError(
-            f"{self.path} was moved, replaced or deleted while it was open; "
-            "put it back, or start again to use what is there now"
-        )
+    def _check_files(self) -> None:
+        """See that all that a commit relies on is where others look for it.
+
+        SQLite goes on writing to files that were moved or removed under it. What a log that is gone
+        has is put into the database, and another one begun.
+        """
+        try:
+            self._files.check()
+        except LogIsGoneError as error:
+            logger.warning("%s; putting what it had into the database", error)
+            self._log.empty()
+            self._database.close()
+            self._open()
+        except StoreUnavailableError:
+            if not self._read_only:
+                with suppress(apsw.Error):  # what was committed goes with the database
+                    self._log.empty()
+            raise
 
     @contextmanager
     def _removing(self) -> Iterator[apsw.Connection]:
@@ -328,9 +369,9 @@ class SqliteBackend(SessionBackend):
 
         Unless it `commits`, the caller does.
         """
-        connection = self._connection
         with self._lock, store_errors(self.path):
-            self._check_file()
+            self._check_files()
+            connection = self._connection
             connection.execute("BEGIN" if self._read_only else "BEGIN IMMEDIATE")
             try:
                 yield connection
@@ -342,7 +383,13 @@ class SqliteBackend(SessionBackend):
                     connection.execute("ROLLBACK")
                 raise
             if not self._read_only:
+                self._check_files()  # or what was committed just now may be where nobody finds it
                 self._log.bound()
+
+    def _save_log(self) -> None:
+        """While nothing waits, do not leave what was committed in a log that was removed."""
+        with suppress(StoreUnavailableError, StoreUnusableError), self._outside():
+            self._check_files()
 
     def _commit(self, group: Group, meanwhile: Callable[[], None] | None) -> None:
         group.flush_tables()

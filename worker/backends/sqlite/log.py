@@ -51,6 +51,10 @@ class WriteAheadLog:
             self._connection.set_busy_timeout(BUSY_MS)
         self._try_at = max(_LONGEST_BYTES, self._size() + _TRY_AGAIN_BYTES)
 
+    def empty(self) -> None:
+        """Put all of the log into the database; raises APSW's error when a reader prevents it."""
+        self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+
     def _size(self) -> int:
         try:
             return os.stat(self._path).st_size  # noqa: PTH116 - hot path

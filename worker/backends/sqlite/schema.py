@@ -15,6 +15,7 @@ from playhouse.sqlite_ext import FTS5Model, SearchField
 
 from producer.errors import StoreUnavailableError, StoreUnusableError
 from producer.private import create_private, make_private_directory
+from worker.backends.sqlite.identity import read_identity, write_identity
 from worker.backends.sqlite.log import BUSY_MS, CHECKPOINT_PAGES
 from worker.backends.sqlite.merging import configure, resume_merging
 from worker.backends.sqlite.names import create_name_index
@@ -285,6 +286,9 @@ def _prepare(database: APSWDatabase, path: Path, read_only: bool) -> None:
             version = _step(database, version)
             connection.pragma("application_id", APPLICATION_ID)
             connection.pragma("user_version", version)
+    if read_identity(connection) is None:
+        with database.atomic("IMMEDIATE"):
+            write_identity(connection)
     resume_merging(connection)
 
 

@@ -1,0 +1,417 @@
+"""A store has one writer, by whatever name it is reached and whatever becomes of its files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import redis
+
+from producer import ChatMessage, Producer, StoreUnavailableError
+from tests.backends.stores import say
+from tests.processes import burst, contents, running_worker, spawn, stop, wait_for
+from worker.backends import SessionBackend, open_backend, store_lock
+from worker.settings import Settings
+
+_HOLD = """
+import sys
+from worker.backends import open_backend, store_lock
+if sys.argv[2] == "lock":
+    store_lock(sys.argv[1]).acquire()
+store = open_backend(sys.argv[1])
+print("held", flush=True)
+sys.stdin.read()
+"""
+# As the version before this one locks: the file beside the store, and nothing else.
+_HOLD_AS_BEFORE = """
+import fcntl, os, sys
+descriptor = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def another_process(program: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [sys.executable, "-c", program, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+@pytest.fixture(params=["sqlite", "jsonl"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return f"{request.param}://{tmp_path / 'here' / 'store'}"
+
+
+@pytest.fixture
+def path(url: str) -> Path:
+    return Path(url.split("://")[1])
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[SessionBackend]:
+    with ExitStack() as stack:
+        stack.enter_context(store_lock(url))
+        yield stack.enter_context(open_backend(url))
+
+
+def lock_file_of(path: Path) -> Path:
+    return path / ".lock" if path.is_dir() else path.with_name("store.lock")
+
+
+def set_aside(path: Path) -> Path:
+    """Move the store away, with all that belongs to it."""
+    place = path.with_name("elsewhere")
+    _rename(path, place)
+    return place
+
+
+def put_back(path: Path) -> None:
+    _rename(path.with_name("elsewhere"), path)
+
+
+def _rename(old: Path, new: Path) -> None:
+    for file in (old, *old.parent.glob(f"{old.name}-*")):
+        file.rename(file.with_name(file.name.replace(old.name, new.name)))
+
+
+@pytest.mark.parametrize("how", ["lock", "no lock"])
+def test_a_store_open_in_another_process_is_not_opened_for_writing(url: str, how: str) -> None:
+    with another_process(_HOLD, url, how) as other:
+        with pytest.raises(StoreUnavailableError, match=f"process {other.pid}"):
+            open_backend(url)
+        with pytest.raises(StoreUnavailableError, match="one writer"):
+            store_lock(url).acquire()
+
+
+def test_a_removed_lock_file_lets_no_second_writer_in(url: str, path: Path) -> None:
+    with another_process(_HOLD, url, "lock") as other:
+        lock_file_of(path).unlink()
+        with pytest.raises(StoreUnavailableError, match=f"process {other.pid}"):
+            store_lock(url).acquire()
+        with pytest.raises(StoreUnavailableError, match="one writer"):
+            open_backend(url)
+
+
+@pytest.mark.parametrize("kind", ["symlink", "symlinked directory", "hard link"])
+def test_another_name_of_a_store_lets_no_second_writer_in(
+    url: str, path: Path, tmp_path: Path, kind: str
+) -> None:
+    with another_process(_HOLD, url, "lock"):
+        scheme, other = url.split("://", maxsplit=1)[0], tmp_path / "other"
+        if kind == "symlink":
+            other.symlink_to(path)
+        elif kind == "symlinked directory":
+            other.symlink_to(path.parent)
+            other = other / path.name
+        elif path.is_dir():
+            pytest.skip("directories have no hard links")
+        else:
+            other.hardlink_to(path)
+        for way in (lambda url: store_lock(url).acquire(), open_backend):
+            with pytest.raises(StoreUnavailableError, match=r"one writer|hard links"):
+                way(f"{scheme}://{other}")
+
+
+def test_a_bind_mount_of_a_store_lets_no_second_writer_in(
+    url: str, path: Path, tmp_path: Path
+) -> None:
+    scheme, other = url.split("://", maxsplit=1)[0], tmp_path / "other"
+    with (
+        another_process(_HOLD, url, "lock"),
+        mounted(path, other, "--bind"),
+        pytest.raises(StoreUnavailableError, match="one writer"),
+    ):
+        store_lock(f"{scheme}://{other}").acquire()
+
+
+@contextmanager
+def mounted(source: Path, target: Path, *options: str) -> Iterator[None]:
+    """A mount, where that may be done."""
+    target.mkdir() if source.is_dir() else target.touch()
+    done = subprocess.run(["mount", *options, source, target], check=False, capture_output=True)
+    if done.returncode:
+        pytest.skip(f"cannot mount here: {done.stderr.decode().strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", target], check=True)
+
+
+def test_a_database_with_two_names_is_neither_written_nor_read(tmp_path: Path) -> None:
+    one, other = tmp_path / "one.db", tmp_path / "other.db"
+    with open_backend(f"sqlite://{one}") as store:
+        say(store, "k", "a")
+    other.hardlink_to(one)
+    for path in (one, other):
+        for read_only in (False, True):
+            with pytest.raises(StoreUnavailableError, match=r"2 names .* remove all but one"):
+                open_backend(f"sqlite://{path}", read_only=read_only)
+    other.unlink()
+    with open_backend(f"sqlite://{one}", read_only=True) as store:
+        assert [message.content for message in store.load("k")] == ["a"]
+
+
+def test_a_database_that_gets_a_second_name_is_not_written_until_it_is_gone(
+    tmp_path: Path,
+) -> None:
+    with open_backend(f"sqlite://{tmp_path}/one.db") as store:
+        say(store, "k", "a")
+        (tmp_path / "other.db").hardlink_to(tmp_path / "one.db")
+        with pytest.raises(StoreUnavailableError, match="2 names"):
+            say(store, "k", "b")
+        (tmp_path / "other.db").unlink()
+        say(store, "k", "c")
+        assert [message.content for message in store.load("k")] == ["a", "c"]
+
+
+@pytest.mark.parametrize("what", ["moved", "replaced", "deleted"])
+def test_nothing_is_acknowledged_into_a_store_nobody_will_find(
+    store: SessionBackend, url: str, path: Path, what: str
+) -> None:
+    say(store, "k", "a")
+    if url.startswith("jsonl"):  # no journal is open now
+        store.close()
+        store = open_backend(url)
+    if what == "deleted":
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    else:
+        place = set_aside(path)
+        if what == "replaced":
+            shutil.copytree(place, path) if place.is_dir() else shutil.copy(place, path)
+    for _ in range(2):
+        with pytest.raises(StoreUnavailableError, match="moved, replaced or deleted"):
+            say(store, "k", "b")
+    assert what == "replaced" or not path.exists()
+    store.close()
+
+
+def test_a_store_that_comes_back_is_written_again(
+    store: SessionBackend, path: Path, url: str
+) -> None:
+    say(store, "k", "a")
+    set_aside(path)
+    with pytest.raises(StoreUnavailableError, match="put it back"):
+        say(store, "k", "b")
+    put_back(path)
+    say(store, "k", "c")
+    assert [message.content for message in store.load("k")] == ["a", "c"]
+
+
+def test_a_link_that_is_turned_to_another_store_is_noticed(
+    url: str, path: Path, tmp_path: Path
+) -> None:
+    scheme, link = url.split("://", maxsplit=1)[0], tmp_path / "link"
+    other = path.with_name("other")
+    for place in (path, other):
+        open_backend(f"{scheme}://{place}").close()
+    link.symlink_to(path)
+    with open_backend(f"{scheme}://{link}") as store:
+        say(store, "k", "a")
+        link.unlink()
+        link.symlink_to(other)
+        with pytest.raises(StoreUnavailableError, match="moved, replaced or deleted"):
+            say(store, "k", "b")
+
+
+def test_a_store_moved_while_a_group_is_committed_is_not_acknowledged(
+    store: SessionBackend, url: str, path: Path
+) -> None:
+    from tests.backends.stores import requests  # noqa: PLC0415
+
+    say(store, "k", "a")
+    operation = requests.append("k", (ChatMessage.user("b"),), None)
+    with pytest.raises(StoreUnavailableError, match=r"moved, replaced or deleted|No such file"):
+        store.apply([operation], lambda: _rename(path, path.with_name("elsewhere")))
+    put_back(path)
+    store.apply([operation])  # whether or not it was stored
+    assert [message.content for message in store.load("k")] == ["a", "b"]
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-shm"])
+@pytest.mark.parametrize("then", ["is written to", "idles"])
+def test_what_was_in_a_log_that_was_removed_outlives_a_kill(
+    tmp_path: Path, suffix: str, then: str
+) -> None:
+    program = f"""
+import os, sys
+from tests.backends.stores import say
+from worker.backends import open_backend
+store = open_backend("sqlite://{tmp_path}/b.db")
+say(store, "k", "a")
+for _ in range(3):
+    store.tidy()
+os.unlink("{tmp_path}/b.db{suffix}")
+if {then == "idles"}:
+    store.tidy()
+else:
+    say(store, "k", "b")
+os.kill(os.getpid(), 9)
+"""
+    subprocess.run([sys.executable, "-c", program], check=False)
+    with open_backend(f"sqlite://{tmp_path}/b.db") as store:
+        told = [message.content for message in store.load("k")]
+        assert told == (["a"] if then == "idles" else ["a", "b"])
+        assert store.verify(deep=True) == []
+
+
+def test_a_lock_file_that_was_removed_is_put_back_and_keeps_the_old_version_out(
+    store: SessionBackend, path: Path
+) -> None:
+    lock_file = lock_file_of(path)
+    say(store, "k", "a")
+    lock_file.unlink()
+    say(store, "k", "b")
+    done = subprocess.run(
+        [sys.executable, "-c", _HOLD_AS_BEFORE, str(lock_file)], check=False, capture_output=True
+    )
+    assert b"BlockingIOError" in done.stderr
+
+
+def test_an_old_worker_that_got_the_lock_file_is_not_written_beside(
+    store: SessionBackend, path: Path
+) -> None:
+    lock_file = lock_file_of(path)
+    say(store, "k", "a")
+    lock_file.unlink()
+    with another_process(_HOLD_AS_BEFORE, str(lock_file)):
+        for _ in range(2):
+            with pytest.raises(StoreUnavailableError, match="one writer"):
+                say(store, "k", "b")
+    say(store, "k", "c")
+    assert [message.content for message in store.load("k")] == ["a", "c"]
+
+
+def test_an_old_worker_keeps_a_new_one_out(url: str, path: Path) -> None:
+    lock_file = path / ".lock" if url.startswith("jsonl") else path.with_name("store.lock")
+    lock_file.parent.mkdir(parents=True)
+    with (
+        another_process(_HOLD_AS_BEFORE, str(lock_file)),
+        pytest.raises(StoreUnavailableError, match="one writer"),
+    ):
+        store_lock(url).acquire()
+
+
+def test_a_forked_child_neither_writes_nor_keeps_the_lock(url: str) -> None:
+    program = f"""
+import os, signal
+from producer import StoreUnusableError
+from tests.backends.stores import say
+from worker.backends import open_backend, store_lock
+lock = store_lock({url!r})
+lock.acquire()
+store = open_backend({url!r})
+if os.fork():
+    signal.pause()
+try:
+    say(store, "k", "from the child")
+except StoreUnusableError as error:
+    print(error, os.getpid(), flush=True)
+signal.pause()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        *told, child = parent.stdout.readline().split()
+        parent.kill()
+        parent.wait()
+        try:
+            assert " ".join(told).endswith("open it after the fork")
+            with another_process(_HOLD, url, "lock"):  # while the child lives
+                pass
+        finally:
+            os.kill(int(child), signal.SIGKILL)
+
+
+def test_sqlites_own_locks_outlive_a_second_attempt_to_lock_the_store(tmp_path: Path) -> None:
+    """To close any descriptor of the file would drop them, and another program the log."""
+    url = f"sqlite://{tmp_path}/b.db"
+    with store_lock(url), open_backend(url) as store:
+        say(store, "k", "a")
+        for _ in range(2):
+            with pytest.raises(StoreUnavailableError, match="one writer"):
+                store_lock(url).acquire()
+        open_backend(url).close()
+        with store_lock(f"sqlite://{tmp_path}/another.db"):
+            pass
+        close = (
+            "import apsw, sys; c = apsw.Connection(sys.argv[1]);"
+            "c.execute('SELECT count(*) FROM messages').get; c.close()"
+        )
+        subprocess.run([sys.executable, "-c", close, f"{tmp_path}/b.db"], check=True)
+        assert (tmp_path / "b.db-wal").exists()
+        say(store, "k", "b")
+        assert [message.content for message in store.load("k")] == ["a", "b"]
+
+
+def test_a_store_stays_locked_until_it_is_closed_though_its_lock_went_first(url: str) -> None:
+    lock = store_lock(url)
+    lock.acquire()
+    with open_backend(url):
+        lock.close()
+        with pytest.raises(subprocess.CalledProcessError):
+            subprocess.run(
+                [sys.executable, "-c", _HOLD, url, "no lock"],
+                check=True,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+            )
+    with another_process(_HOLD, url, "lock"):
+        pass
+
+
+def test_a_standby_whose_lock_file_was_removed_takes_over_all_the_same(
+    settings: Settings, client: redis.Redis, producer: Producer, log: Path
+) -> None:
+    """Three workers, of which the third finds another lock file than the first two."""
+    path = Path(settings.store.removeprefix("sqlite://"))
+    with running_worker(settings, client, log) as first:
+        producer.append("k", ChatMessage.user("a"), ack="stored")
+        second = spawn(settings, "worker", log=log)
+        wait_for(lambda: log.read_text().count("as its standby") == 1, "the standby")
+        path.with_name(f"{path.name}.lock").unlink()
+        third = spawn(settings, "worker", log=log)
+        wait_for(lambda: log.read_text().count("as its standby") == 2, "the other standby")
+        first.kill()
+        wait_for(lambda: log.read_text().count("storing queue") == 2, "one of them to take over")
+        producer.append("k", ChatMessage.user("b"), ack="stored")
+        assert log.read_text().count("storing queue") == 2
+        for process in (second, third):
+            process.kill()
+            process.wait()
+    assert contents(settings, "k") == ["a", "b"]
+
+
+@pytest.mark.parametrize("scheme", ["sqlite", "jsonl"])
+def test_a_worker_waits_for_a_moved_store_and_loses_nothing(
+    settings: Settings, client: redis.Redis, producer: Producer, log: Path, scheme: str
+) -> None:
+    path = Path(settings.data_dir / "store")
+    settings = replace(settings, store=f"{scheme}://{path}")
+    with running_worker(settings, client, log) as process:
+        producer.append("k", ChatMessage.user("a"), ack="stored")
+        set_aside(path)
+        producer.append("k", ChatMessage.user("b"))
+        wait_for(lambda: "was moved" in log.read_text(), "the worker to notice")
+        stop(process)
+    assert not path.exists()
+    put_back(path)
+    assert burst(settings, log) == 0
+    assert contents(settings, "k") == ["a", "b"]
