@@ -30,7 +30,7 @@ Inode = tuple[int, int]
 OnWait = Callable[[str], None]
 """Called with the holder before a wait."""
 
-CREATED_MODE: Final = 0o644
+CREATED_MODE: Final = 0o600
 """Of a new database file, less what the umask takes away; SQLite's own choice."""
 
 
