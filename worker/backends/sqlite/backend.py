@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import apsw
 
@@ -29,8 +29,10 @@ from worker.backends.base import (
     Slices,
     unobserved,
 )
+from worker.backends.clock import Clock
 from worker.backends.sqlite import erasure
 from worker.backends.sqlite.cleanup import Cleanup
+from worker.backends.sqlite.clock import Times, open_clock
 from worker.backends.sqlite.compaction import compact
 from worker.backends.sqlite.group import Group
 from worker.backends.sqlite.log import WriteAheadLog
@@ -66,12 +68,11 @@ class SqliteBackend(SessionBackend):
     """Sessions in one SQLite file with FTS5; see `open_backend`."""
 
     def __init__(
-        self, path: Path, *, read_only: bool, clock: Callable[[], int], keep_edits: bool = False
+        self, path: Path, *, read_only: bool, clock: Clock, keep_edits: bool = False
     ) -> None:
         self.url = f"sqlite://{path}"
         self.path = path
         self._read_only = read_only
-        self._clock = clock
         self._keep_edits = keep_edits
         self._lock = threading.RLock()  # one connection, and one transaction on it at a time
         self._database = open_database(path, read_only=read_only)
@@ -87,11 +88,9 @@ class SqliteBackend(SessionBackend):
         self._untidy_groups = _TIDIED_GROUPS  # who knows what those before it left
         self._tidying = bites()
         self._access = Access(self._transaction, self._repeatable, self._outside, path)
-        # What is written while the clock is set back must not look old when it is right again. What
-        # deletes goes by the clock alone, or one time of the future would make all others look old.
         with store_errors(path):
-            latest: Any = self._connection.execute("SELECT max(last_activity) FROM sessions").get
-        self._latest: int = latest or 0
+            self._clock = open_clock(self._connection, clock)
+        self._times = Times(self._clock, self._repeatable)
 
     def apply(
         self, operations: Sequence[Operation], meanwhile: Callable[[], None] | None = None
@@ -127,14 +126,19 @@ class SqliteBackend(SessionBackend):
     ) -> Slices[CleanupReport]:
         if not isinstance(retention, Retention):
             retention = Retention.of_hours(retention)
-        doors = self._access, self._removing
-        return Cleanup(*doors, retention, self._clock(), archive, dry_run=dry_run).slices()
+        if not dry_run:
+            yield from self._times.heal()
+        passage, doors = self._clock.passage(), (self._access, self._removing)
+        cleanup = Cleanup(*doors, retention, passage, archive, dry_run=dry_run)
+        return (yield from self._clock.watch(cleanup.slices()))
 
     def compact(self, op_ids_hours: float) -> Slices[CompactReport]:
-        op_ids_before = self._clock() - int(op_ids_hours * _HOUR)
-        slices = compact(self._access, self.size_bytes, op_ids_before)
         with store_errors(self.path):
+            yield from self._times.heal()
+            old = self._clock.passage().cutoff(int(op_ids_hours * _HOUR))
+            slices = self._clock.watch(compact(self._access, self.size_bytes, old))
             report = yield from slices
+        self._clock.explain(old.latest)
         self._memory = None  # it may know of tombstones that are gone
         return report
 
@@ -143,7 +147,7 @@ class SqliteBackend(SessionBackend):
         if isinstance(answer, OperationRefusedError):
             raise answer
         with store_errors(self.path):
-            return (yield from erasure.erase(self._access, operation, self._now))
+            return (yield from erasure.erase(self._access, operation, self._clock.now))
 
     def stream(self, key: str) -> Iterator[ChatMessage]:
         after = -1
@@ -167,7 +171,7 @@ class SqliteBackend(SessionBackend):
         self._refuse_if_read_only()
         with self._transaction() as connection:
             self._memory = None
-            return repair(connection, findings, self._now(), progress)
+            return repair(connection, findings, self._clock.now(), progress)
 
     def size_bytes(self) -> int:
         size = 0
@@ -185,13 +189,16 @@ class SqliteBackend(SessionBackend):
         self, operations: Sequence[Operation], meanwhile: Callable[[], None] | None
     ) -> Answers:
         with self._transaction(commits=False) as connection:
-            now, memory = self._now(), self._memory
+            now, memory = self._clock.now(), self._memory
             self._memory = None  # until it is committed
-            if memory is None or memory.best_before < now:
+            if memory is None or memory.is_stale(now):
                 memory = Memory(connection, now)
             group = self._group(connection, now, operations, memory)
             answers = self._carry_out(group, now, operations)
+            if not self._read_only:
+                self._times.write(connection)
             self._commit(group, meanwhile)
+        self._times.settle()
         self._untidy_groups += 1
         if len(memory.sessions) < _MOST_KNOWN_SESSIONS:
             self._memory = memory
@@ -204,7 +211,7 @@ class SqliteBackend(SessionBackend):
             for operation in operations:
                 try:
                     with connection:  # APSW makes it a savepoint
-                        now = self._now()
+                        now = self._clock.now()
                         memory = Memory(connection, now)
                         group = self._group(connection, now, [operation], memory)
                         answer = self._carry_out(group, now, [operation])
@@ -252,10 +259,6 @@ class SqliteBackend(SessionBackend):
     def _refuse_if_read_only(self) -> None:
         if self._read_only:
             raise StoreUnusableError(f"{self.path} is open for reading only")
-
-    def _now(self) -> int:
-        self._latest = max(self._clock(), self._latest)
-        return self._latest
 
     def _check_file(self) -> None:
         """SQLite goes on writing to a file that was moved away or replaced under it."""
