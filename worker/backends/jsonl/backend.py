@@ -121,6 +121,8 @@ class JsonlBackend(SessionBackend):
             old = self._clock.passage().cutoff(int(op_ids_hours * _HOUR))
         report = yield from self._clock.watch(upkeep.compact(self._group, old))
         self._clock.explain(old.latest)
+        with self._group():
+            self._activity.flush()  # which writes it down
         return report
 
     def stream(self, key: str) -> Iterator[ChatMessage]:

@@ -139,6 +139,7 @@ class SqliteBackend(SessionBackend):
             slices = self._clock.watch(compact(self._access, self.size_bytes, old))
             report = yield from slices
         self._clock.explain(old.latest)
+        yield from self._times.heal()  # which writes it down
         self._memory = None  # it may know of tombstones that are gone
         return report
 
