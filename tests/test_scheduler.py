@@ -215,6 +215,25 @@ def test_a_clock_that_goes_back_repeats_no_tick(
     assert upkeep.enqueue_jobs() == []
 
 
+def test_a_clock_ahead_back_and_ahead_again_neither_doubles_nor_stops_ticks(
+    hourly: Settings, clock: Clock, client: redis.Redis
+) -> None:
+    schedules = scheduler(hourly, clock)
+    schedules.enqueue_jobs()
+    taken: list[str] = []
+    for hours in (1, 12, -12, 1, 12, -12, 1, 1, 24 * 365, -24 * 365, 1, -24 * 30, 1):
+        clock.advance(hours * HOUR)
+        schedules.enqueue_jobs()
+        taken += queued(client)
+        client.delete("rq:queue:backscroll")
+    ticks = [job_id.split("-")[1] for job_id in taken if job_id.startswith("cleanup")]
+    assert len(set(ticks)) == len(ticks)
+    assert ticks == [
+        f"{START.replace(minute=0) + hours * HOUR:%Y%m%dT%H%M%S}"
+        for hours in (1, 13, 2, 14, 3, 4, 4 + 24 * 365, 5, 5 - 24 * 30, 6 - 24 * 30)
+    ]
+
+
 def test_two_queues_of_one_server_have_their_own_upkeep(
     hourly: Settings, clock: Clock, client: redis.Redis
 ) -> None:

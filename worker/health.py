@@ -6,6 +6,7 @@ It only looks. Nothing is enqueued, cleaned up or repaired, so it can run beside
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from worker.archive_disk import ArchiveError
 from worker.backends import open_backend, store_path
 from worker.backends.base import Finding, Progress, unobserved
 from worker.backends.filesystem import check_file_system
+from worker.clocks import MOST_SECONDS_APART
 from worker.default_user import is_affected, missing_right
 from worker.exposure import exposed
 from worker.settings import Settings
@@ -128,6 +130,7 @@ def _check_server_side(settings: Settings, url: str) -> Iterator[Check]:
                 _check_version(info, url),
                 _check_append_only_file(info),
                 *_check_default_user(connection, info, settings.queue),
+                _check_clock(info),
                 *_check_memory(info),
             ]
             stats = read_queue(connection, settings.queue)
@@ -194,6 +197,15 @@ def _check_default_user(
         f"{advice}; then ACL LOAD, before any restart",
         problem=not has_all,
     )
+
+
+def _check_clock(info: dict[str, Any]) -> Check:
+    ahead = time.time() - info.get("server_time_usec", time.time() * 1e6) / 1e6
+    hours = f"{abs(ahead) / 3_600:,.1f} hours {'ahead of' if ahead > 0 else 'behind'} the server's"
+    is_apart = abs(ahead) > MOST_SECONDS_APART
+    detail = f"this host's is {hours}" if is_apart else "this host's agrees with the server's"
+    advice = "set the one that is wrong: a worker that is ahead refuses to clean up"
+    return _graded("server", "clock", detail, advice, problem=is_apart)
 
 
 def _check_memory(info: dict[str, Any]) -> Iterator[Check]:

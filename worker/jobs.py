@@ -23,6 +23,7 @@ from worker.archive import Archive
 from worker.archive_disk import ArchiveError
 from worker.backends import SessionBackend, open_backend, store_lock
 from worker.backends.base import Slices, finish
+from worker.clocks import refuse_if_ahead
 from worker.erasure import erase as erase_everywhere
 from worker.erasure import erase_late
 from worker.identity import recognize
@@ -43,7 +44,7 @@ def upkeep_slices(
                 "BACKSCROLL_TTL_HOURS is 0, which keeps sessions for ever; set it or "
                 "BACKSCROLL_RETENTION, or give the cleanup --ttl-hours"
             )
-        return _cleanup(backend, settings, archive, operation)
+        return _cleanup(backend, settings, archive, operation, connection)
     if isinstance(operation, Restore):
         return restore_session(backend, archive, operation)
     if isinstance(operation, Erase):
@@ -54,10 +55,16 @@ def upkeep_slices(
 
 
 def _cleanup(
-    backend: SessionBackend, settings: Settings, archive: Archive | None, operation: Cleanup
+    backend: SessionBackend,
+    settings: Settings,
+    archive: Archive | None,
+    operation: Cleanup,
+    connection: redis.Redis,
 ) -> Slices[CleanupReport]:
     """The rules are read for each cleanup. Should the file be wrong by now, nothing goes."""
     retention = settings.load_retention(operation.ttl_hours)
+    if not operation.dry_run:
+        refuse_if_ahead(connection)
     slices = backend.cleanup(retention, dry_run=operation.dry_run, archive=archive)
     return (yield from slices)
 

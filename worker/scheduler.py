@@ -39,14 +39,24 @@ _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 # Everything is read before anything is written: a script that fails half-way would lose the tick.
 # The previous job is looked for where RQ keeps jobs and not in its own status, because a queue
-# that was emptied by hand leaves a status of "queued" behind for ever. A last tick that is more
-# than a day ahead is that of a scheduler whose clock was wrong.
+# that was emptied by hand leaves a status of "queued" behind for ever. A last tick of the future is
+# that of a clock that was ahead: it stops no tick that comes, and the last four are remembered, so
+# that none of them is taken twice though the clock is set back, and ahead again.
 _TAKE_TICK: Final = """
 local state, queue, in_flight, started, queues, job = unpack(KEYS)
 local tick, now, id = ARGV[1], ARGV[2], ARGV[3]
-local last, previous = unpack(redis.call('HMGET', state, 'tick', 'job'))
-if last and tonumber(last) > tonumber(now) + 86400 then last = tick - 1 end
-if last and tonumber(last) >= tonumber(tick) then return 'known' end
+local last, previous, known = unpack(redis.call('HMGET', state, 'tick', 'job', 'ticks'))
+known = known or last or ''
+local ticks = tick
+local count = 1
+for each in known:gmatch('%d+') do
+  if each == tick then return 'known' end
+  if count < 4 then ticks = ticks .. ' ' .. each end
+  count = count + 1
+end
+if last and tonumber(last) <= tonumber(now) and tonumber(last) >= tonumber(tick) then
+  return 'known'
+end
 local outcome = last and 'enqueued' or 'first'
 if outcome == 'enqueued' and previous then
   if redis.call('LPOS', queue, previous) or redis.call('LPOS', in_flight, previous) then
@@ -56,7 +66,7 @@ if outcome == 'enqueued' and previous then
     if execution:sub(1, #previous + 1) == previous .. ':' then outcome = 'waiting' end
   end
 end
-redis.call('HSET', state, 'tick', tick)
+redis.call('HSET', state, 'tick', tick, 'ticks', ticks)
 if outcome == 'enqueued' then
   redis.call('HSET', state, 'job', id)
   redis.call('HSET', job, unpack(ARGV, 4))

@@ -9,7 +9,8 @@ import orjson
 
 
 def names(directory: Path) -> set[str]:
-    return {path.name for path in directory.iterdir()}
+    """The files in it, but for the record of activity, which every store has."""
+    return {path.name for path in directory.iterdir()} - {".activity"}
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

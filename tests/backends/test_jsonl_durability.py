@@ -80,7 +80,8 @@ def test_everything_is_synced_in_its_place_before_the_journal_goes(
         store.delete("t")
         with watched() as steps:
             store.close()
-    *files, names, journal, last = steps
+    *files, names, activity, new_name, journal, last = steps
+    assert [activity, new_name] == ["sync .activity", "sync directory"]
     assert sorted(files) == [
         "sync s.jsonl",
         "sync s.meta.json",
@@ -99,16 +100,18 @@ def test_what_a_killed_process_wrote_is_synced_before_anyone_is_told(
     assert not list(tmp_path.glob("*.json*"))
     with watched() as steps, open_backend(f"jsonl://{tmp_path}", clock=clock) as successor:
         assert apply_all(successor, [said]) == [Outcome(1, duplicate=True)]
-    assert steps[-7:] == [
+    assert steps[-9:] == [
         "sync .writing",
         "replace known.meta.json",
         "sync .writing",
         "replace known.jsonl",
         "sync directory",
+        "sync .activity",
+        "sync directory",
         "unlink .journal.1",
         "sync directory",
     ]
-    assert list(tmp_path.glob(".*")) == []
+    assert [path.name for path in tmp_path.glob(".*")] == [".activity"]
 
 
 def test_reading_syncs_nothing_once_the_store_is_open(store: SessionBackend) -> None:

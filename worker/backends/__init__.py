@@ -9,6 +9,7 @@ from typing import Final
 
 from producer.errors import InvalidSettingError
 from worker.backends.base import SessionBackend, now_micros
+from worker.backends.clock import Clock, Elapsed, since_boot, unmeasured
 from worker.backends.filesystem import check_file_system
 from worker.backends.jsonl import JsonlBackend
 from worker.backends.lock import StoreLock
@@ -24,13 +25,16 @@ def open_backend(
     *,
     read_only: bool = False,
     clock: Callable[[], int] = now_micros,
+    elapsed: Callable[[], Elapsed | None] | None = None,
     keep_edits: bool = False,
 ) -> SessionBackend:
     """Open the store at `sqlite:///PATH` or `jsonl:///DIRECTORY`, creating it when it is missing.
 
     `read_only` opens an existing one beside the process that writes to it. Three slashes lead to
     an absolute path, two to a relative one: `sqlite://backscroll.db`. `clock` tells the time in
-    microseconds since 1970 UTC. `keep_edits` has a replaced message keep its earlier version.
+    microseconds since 1970 UTC. `elapsed` tells the time since boot, by which a clock that is set
+    ahead is noticed; by itself it goes with this machine's clock only. `keep_edits` has a replaced
+    message keep its earlier version.
 
     Raises `InvalidSettingError` for a URL of another form, `StoreUnusableError` for what is not a
     store or from a newer version, and for a file system that breaks it, `StoreUnavailableError`
@@ -39,7 +43,10 @@ def open_backend(
     scheme, path = _split(url)
     if not read_only:
         check_file_system(path)
-    return _BACKENDS[scheme](path, read_only=read_only, clock=clock, keep_edits=keep_edits)
+    if elapsed is None:
+        elapsed = since_boot if clock is now_micros else unmeasured
+    own_clock = Clock(clock, elapsed)
+    return _BACKENDS[scheme](path, read_only=read_only, clock=own_clock, keep_edits=keep_edits)
 
 
 def store_path(url: str) -> Path:

@@ -12,6 +12,7 @@ from collections.abc import ItemsView, Mapping
 from typing import Final, NamedTuple, Self
 
 from producer.operations import Erase, Operation, told_attributes
+from worker.backends.clock import Cutoff
 
 
 class Tombstone(NamedTuple):
@@ -42,6 +43,11 @@ class Tombstones:
 
     def __init__(self, tombstones: Mapping[bytes, Tombstone]) -> None:
         self._by_digest = dict(tombstones)
+        self.reopened: tuple[int, int] | None = None
+        """Since when, and until when, the store's clock is back behind a time it had before.
+
+        What is asked for between the two is from after an erasure that is noted as later.
+        """
         self.latest = max(self._by_digest.values(), default=_NONE).erased_at
 
     def add(self, subject: str, value: str, tombstone: Tombstone) -> bytes:
@@ -57,9 +63,11 @@ class Tombstones:
     def items(self) -> ItemsView[bytes, Tombstone]:
         return self._by_digest.items()
 
-    def noted_since(self, moment: int) -> Self:
-        """Without those that were noted before."""
-        return type(self)({name: each for name, each in self.items() if each.noted_at >= moment})
+    def without(self, old: Cutoff) -> Self:
+        """Those that are not noted as long ago."""
+        return type(self)(
+            {name: each for name, each in self.items() if not old.is_past(each.noted_at)}
+        )
 
     def cover(self, operation: Operation) -> bool:
         """Whether the operation is about a session that was erased after it was asked for.
@@ -67,7 +75,7 @@ class Tombstones:
         Another erasure may come from a slow clock, and must not be lost for that.
         """
         key = None if isinstance(operation, Erase) else getattr(operation, "key", None)
-        return key is not None and self.moment("key", key) >= operation.at
+        return key is not None and self._is_before(operation.at, self.moment("key", key))
 
     def told_by(self, operation: Operation) -> Tombstone | None:
         """That of the sender or room to which the operation, made before, adds a session.
@@ -81,7 +89,12 @@ class Tombstones:
             if isinstance(value := told.get(name), str)
         ]
         latest = max(found, default=_NONE)
-        return latest if latest.erased_at >= operation.at else None
+        return latest if self._is_before(operation.at, latest.erased_at) else None
+
+    def _is_before(self, at: int, erased_at: int) -> bool:
+        if self.reopened is not None and erased_at > self.reopened[1]:
+            return not self.reopened[0] <= at <= self.reopened[1] and at <= erased_at
+        return at <= erased_at
 
     def moment(self, subject: str, value: str) -> int:
         """Until when it was erased; before all time if it was not."""

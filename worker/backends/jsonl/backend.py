@@ -33,8 +33,10 @@ from worker.backends.base import (
 )
 from worker.backends.budget import AnswerBudget, out_of_memory, until_used_up
 from worker.backends.claim import claim
+from worker.backends.clock import Clock, StoreClock
 from worker.backends.filesystem import check_names
 from worker.backends.jsonl import upkeep
+from worker.backends.jsonl.activity import Activity
 from worker.backends.jsonl.cleanup import Cleanup
 from worker.backends.jsonl.erasure import erase
 from worker.backends.jsonl.erasures import Erasures
@@ -42,7 +44,7 @@ from worker.backends.jsonl.files import Directory, naming
 from worker.backends.jsonl.group import Group
 from worker.backends.jsonl.identity import read_identity, write_identity
 from worker.backends.jsonl.memory import Memories
-from worker.backends.jsonl.names import SessionNames
+from worker.backends.jsonl.names import MESSAGES_SUFFIX, SessionNames
 from worker.backends.jsonl.reader import stream_messages
 from worker.backends.jsonl.reads import read
 from worker.backends.jsonl.renames import Renames
@@ -70,21 +72,21 @@ class JsonlBackend(SessionBackend):
     """Sessions as files in one directory; see `open_backend`."""
 
     def __init__(
-        self, path: Path, *, read_only: bool, clock: Callable[[], int], keep_edits: bool = False
+        self, path: Path, *, read_only: bool, clock: Clock, keep_edits: bool = False
     ) -> None:
         self.url = f"jsonl://{path}"
         self.path = path
         self._read_only = read_only
-        self._clock = clock
         self._keep_edits = keep_edits
         self._lock = threading.RLock()
         self._directory = _open_directory(path, read_only=read_only)
         self._claim = None if read_only else claim(path)
-        self._memories = Memories()
+        self._activity = Activity(self._directory, read_only=read_only)
+        self._memories = Memories(self._activity)
         self._counts = Counts(self._directory)
         self._renames = Renames(self._directory)
         self._erasures = Erasures(self._directory)
-        self._writer = Writer(self._directory)
+        self._writer = Writer(self._directory, self._activity)
         self._must_recover = not read_only
         if self._must_recover:
             try:
@@ -93,6 +95,10 @@ class JsonlBackend(SessionBackend):
             except BaseException:
                 self._give_up()
                 raise
+        self._clock = StoreClock(clock, self._activity.history, self._activity.latest)
+        self._activity.clock = self._clock
+        if not read_only and self._activity.is_new:
+            self._note_all()
 
     def apply(
         self,
@@ -125,13 +131,22 @@ class JsonlBackend(SessionBackend):
             retention = Retention.of_hours(retention)
         if not dry_run:
             self._refuse_if_read_only()
-        now = self._clock()
-        return Cleanup(self._group, retention, now, archive, dry_run=dry_run).slices()
+        with self._group():  # which brings back what is in the future
+            passage = self._clock.passage()
+        cleanup = Cleanup(self._group, retention, passage, archive, dry_run=dry_run)
+        return self._clock.watch(cleanup.slices())
 
     def compact(self, op_ids_hours: float) -> Slices[CompactReport]:
         self._refuse_if_read_only()
-        op_ids_before = self._clock() - int(check_number("op_ids_hours", op_ids_hours) * _HOUR)
-        return upkeep.compact(self._group, op_ids_before)
+        with self._group():
+            old = self._clock.passage().cutoff(
+                int(check_number("op_ids_hours", op_ids_hours) * _HOUR)
+            )
+        report = yield from self._clock.watch(upkeep.compact(self._group, old))
+        self._clock.explain(old.latest)
+        with self._group():
+            self._activity.flush()  # which writes it down
+        return report
 
     def stream(self, key: str) -> Iterator[ChatMessage]:
         info = self.session(key)
@@ -144,7 +159,7 @@ class JsonlBackend(SessionBackend):
         (answer,) = self.apply([operation])
         if isinstance(answer, OperationRefusedError):
             raise answer
-        return (yield from erase(self._group, operation, self._clock))
+        return (yield from erase(self._group, operation, self._clock.now))
 
     def tombstones(self) -> Tombstones:
         with self._group() as group:
@@ -181,6 +196,7 @@ class JsonlBackend(SessionBackend):
                 if not self._must_recover:
                     self._check_directory()
                     self._writer.close()
+                    self._activity.flush()
             except (StoreUnavailableError, StoreUnusableError) as error:
                 log.warning("%s; what the journal has is put in its place at the next start", error)
             finally:
@@ -229,13 +245,15 @@ class JsonlBackend(SessionBackend):
                 self._check_directory()
                 if self._must_recover:
                     self._recover()
+                    self._clock.must_heal = True
+                self._keep_time()
                 group = Group(
                     self._directory,
                     self._writer,
                     self._memories,
                     self._renames,
                     self._erasures,
-                    self._clock(),
+                    self._clock,
                     self._keep_edits,
                 )
                 yield group
@@ -256,6 +274,25 @@ class JsonlBackend(SessionBackend):
         if self._claim is not None:
             self._claim.close()
             self._claim = None
+
+    def _keep_time(self) -> None:
+        """Bring back what is in the future; a reader looks what the writer has noted since."""
+        if self._read_only:
+            self._activity.load()
+            return
+        now, reopened = self._clock.now(), self._clock.reopened
+        self._activity.fell_back_to = None if reopened is None else reopened[0]
+        if self._clock.must_heal:
+            self._activity.bring_back(now)
+            self._activity.flush()
+            self._clock.must_heal = False
+
+    def _note_all(self) -> None:
+        """See every session for the first time: what a file says counts now, and not any more."""
+        now = self._clock.now()
+        for name, stamp in self._directory.stamps(MESSAGES_SUFFIX):
+            self._activity.of(name, stamp, now)
+        self._activity.flush()
 
     def _recover(self) -> None:
         """Rely on nothing but the disk, after a crash or a failure."""

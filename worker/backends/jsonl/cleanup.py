@@ -4,7 +4,7 @@ As many as a slice has time for are looked at, and go at once. With an archive t
 there first; when the file is full it is made durable, and what is still as it was then goes. A
 session that was written to meanwhile is active: it stays, and leaves the archive again.
 
-A file's time is the session's last activity, so most are never opened. No file tells how many
+When a session was last active is on record, so most files are never opened. No file tells how many
 messages it holds, so those that are large enough for too many are read.
 """
 
@@ -22,6 +22,7 @@ from producer.messages import SessionInfo, to_micros
 from worker.archive_file import ArchivedSession
 from worker.archive_writer import ArchiveWriter
 from worker.backends.base import Slices
+from worker.backends.clock import Passage
 from worker.backends.exchanges import Exchanges
 from worker.backends.jsonl.files import Stamp
 from worker.backends.jsonl.group import Group
@@ -78,17 +79,17 @@ class Cleanup:
         self,
         opened: Opened,
         retention: Retention,
-        now: int,
+        passage: Passage,
         archive: Archive | None,
         *,
         dry_run: bool,
     ) -> None:
         self._opened = opened
         self._retention = retention
-        self._now = now
+        self._passage = passage
         self._archive = archive
         self._dry_run = dry_run
-        self._tally = Tally(retention, now, dry_run)
+        self._tally = Tally(retention, passage.now, dry_run)
         self._unreadable = 0
 
     def slices(self) -> Slices[CleanupReport]:
@@ -97,6 +98,8 @@ class Cleanup:
         if self._retention.shortest_ttl is not None or self._retention.smallest_cap is not None:
             with self._opened() as group:
                 waiting.extend(group.directory.names(MESSAGES_SUFFIX))
+                if not self._dry_run:
+                    group.activity.keep_only(waiting)
             yield
         if self._archive is None or self._dry_run:
             yield from self._remove_at_once(waiting)
@@ -117,15 +120,15 @@ class Cleanup:
     def _candidate(self, group: Group, name: str) -> Session | None:
         """The session whose messages are in this file, if anything of it might have to go."""
         stamp = group.directory.stamp(name)
-        if stamp is None or not self._may_go(stamp):
+        if stamp is None or not self._may_go(stamp, group.activity.of(name, stamp, group.now)):
             return None
         key = key_of(group.directory.path / name)
         session = None if key is None else group.find(key)
         return session if session is not None and session.exists else None
 
-    def _may_go(self, stamp: Stamp) -> bool:
+    def _may_go(self, stamp: Stamp, last_activity: int) -> bool:
         ttl, cap = self._retention.shortest_ttl, self._retention.smallest_cap
-        is_old = ttl is not None and stamp.mtime < self._now - ttl
+        is_old = self._is_idle(ttl, last_activity)
         return is_old or (cap is not None and stamp.size > cap * _LEAST_LINE)
 
     def _remove_at_once(self, waiting: deque[str]) -> Generator[None]:
@@ -174,7 +177,7 @@ class Cleanup:
             self._unreadable += 1
             return None
         rule = self._rule(session)
-        if rule.ttl_micros is not None and session.last_activity < self._now - rule.ttl_micros:
+        if self._is_idle(rule.ttl_micros, session.last_activity):
             lines = session.lines
             return _Removal(_info(session), rule, len(lines), True, _digest(lines))
         if rule.keep_messages is not None and session.count > rule.keep_messages:
@@ -184,11 +187,16 @@ class Cleanup:
                 return _Removal(_info(session), rule, count, False, digest)
         return None
 
+    def _is_idle(self, ttl_micros: int | None, last_activity: int) -> bool:
+        return ttl_micros is not None and self._passage.cutoff(ttl_micros).is_past(last_activity)
+
     def _rule(self, session: Session) -> Rule:
         return self._retention.rule_for({**session.sidecar.attributes, "key": session.key})
 
     def _write(self, writer: ArchiveWriter, session: Session, removal: _Removal) -> None:
-        writer.begin(ArchivedSession(removal.info, self._now, removal.rule.name, removal.is_whole))
+        writer.begin(
+            ArchivedSession(removal.info, self._passage.now, removal.rule.name, removal.is_whole)
+        )
         for line in session.lines[: removal.messages]:
             writer.add(line.with_edits())
 

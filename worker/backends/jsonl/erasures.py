@@ -20,6 +20,7 @@ import orjson
 
 from producer.answers import ErasureReceipt
 from producer.operations import Erase
+from worker.backends.clock import Cutoff
 from worker.backends.jsonl.changes import Changes
 from worker.backends.jsonl.files import Directory
 from worker.backends.jsonl.lines import (
@@ -43,13 +44,17 @@ _UNREADABLE: Final = (ValueError, TypeError, AttributeError, KeyError)
 
 @dataclass(slots=True)
 class Pending:
-    """An erasure under way. Times are microseconds since 1970 UTC; `began` is the store's."""
+    """An erasure under way. Times are microseconds since 1970 UTC; `began` is the store's.
+
+    `latest` is the highest time that its clock has ever been at.
+    """
 
     op_id: str
     subject: str
     value: str
     asked_at: int
     began: int
+    latest: int | None = None
     sessions: int = 0
     op_ids: int = 0
     message_ids: list[str] = field(default_factory=list)
@@ -62,7 +67,8 @@ class Pending:
     @property
     def tombstone(self) -> Tombstone:
         """A clock that is ahead of ours must not shut out what is said from now on."""
-        return Tombstone(min(self.asked_at, self.began), self.began)
+        erased_at = min(self.asked_at, self.latest or self.began)
+        return Tombstone(erased_at, max(erased_at, self.began))
 
     def is_about(self, session: Session) -> bool:
         """Whether the session is the subject's, and not looked at yet."""
@@ -123,10 +129,10 @@ class Erasures:
         self.tombstones, self.applied, self.pending, self._receipts = loaded
         self._is_changed = False
 
-    def begin(self, operation: Erase, now: int) -> Pending:
+    def begin(self, operation: Erase, now: int, latest: int) -> Pending:
         """Note that an erasure was asked for."""
         subject, value = operation.subject
-        pending = Pending(operation.op_id, subject, value, operation.at, now)
+        pending = Pending(operation.op_id, subject, value, operation.at, now, latest)
         self.pending.append(pending)
         self.add_tombstone(subject, value, pending.tombstone)
         return pending
@@ -192,16 +198,18 @@ class Erasures:
         self.applied[op_id] = Record(now, affected)
         self._is_changed = True
 
-    def compact(self, before: int) -> int:
-        """Forget what was noted before, when all sessions were looked at; how many op ids it was.
+    def compact(self, old: Cutoff) -> int:
+        """Forget what is old, when all sessions were looked at; how many op ids it was.
 
         Nobody comes back to an erasure that old.
         """
         was = self._count()
-        self.tombstones = self.tombstones.noted_since(before)
-        self.pending = [pending for pending in self.pending if pending.began >= before]
-        self._receipts = {id_: told for id_, told in self._receipts.items() if told[0] >= before}
-        purged = drop_old(self.applied, before)
+        self.tombstones = self.tombstones.without(old)
+        self.pending = [pending for pending in self.pending if not old.is_past(pending.began)]
+        self._receipts = {
+            id_: told for id_, told in self._receipts.items() if not old.is_past(told[0])
+        }
+        purged = drop_old(self.applied, old)
         self._is_changed |= self._count() < was
         return purged
 

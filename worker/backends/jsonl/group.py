@@ -26,6 +26,7 @@ from producer.operations import (
     Write,
 )
 from worker.backends.base import ImportSession, RestoreSession
+from worker.backends.clock import StoreClock
 from worker.backends.jsonl.changes import Changes
 from worker.backends.jsonl.erasures import Erasures
 from worker.backends.jsonl.files import Directory
@@ -46,16 +47,19 @@ class Group:
         memories: Memories,
         renames: Renames,
         erasures: Erasures,
-        now: int,
+        clock: StoreClock,
         keep_edits: bool = False,
     ) -> None:
         self._keep_edits = keep_edits
-        self.now = now
+        self.now = clock.now()
+        self.clock = clock
         self.directory = directory
         self.writer = writer
         self.renames = renames
         self.erasures = erasures
+        erasures.tombstones.reopened = clock.reopened
         self.changes = Changes()
+        self.activity = memories.activity
         self._memories = memories
         self._sessions: dict[str, Session] = {}
 
@@ -114,7 +118,7 @@ class Group:
         record = self.erasures.applied.get(operation.op_id)
         if record is not None:
             return Outcome(record.affected, duplicate=True)
-        pending = self.erasures.begin(operation, self.now)
+        pending = self.erasures.begin(operation, self.now, self.clock.latest)
         for session in list(self._sessions.values()):
             self._look_at(session)
         if operation.key is not None and not (session := self.find(operation.key)).exists:

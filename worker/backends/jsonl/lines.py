@@ -22,6 +22,7 @@ import orjson
 
 from producer.messages import LATEST_MICROS, ChatMessage, EarlierVersion, from_micros, to_micros
 from producer.operations import Append
+from worker.backends.clock import Cutoff
 
 
 class Record(NamedTuple):
@@ -144,12 +145,12 @@ def records_from_json(value: object) -> Records | None:
     return records
 
 
-def drop_old(records: Records, before: int) -> int:
-    """Forget the operations applied before; how many there were."""
-    old = [op_id for op_id, record in records.items() if record.at < before]
-    for op_id in old:
+def drop_old(records: Records, old: Cutoff) -> int:
+    """Forget the operations applied too long ago; how many there were."""
+    gone = [op_id for op_id, record in records.items() if old.is_past(record.at)]
+    for op_id in gone:
         del records[op_id]
-    return len(old)
+    return len(gone)
 
 
 def rewritten(lines: Sequence[Line]) -> list[Line]:

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
+from worker.backends.jsonl.activity import Activity
 from worker.backends.jsonl.files import Stamp
 
 _OP_IDS: Final = 500_000
@@ -26,7 +27,8 @@ class Memory:
 class Memories:
     """Those of the sessions used last, bounded by the op ids in them."""
 
-    def __init__(self) -> None:
+    def __init__(self, activity: Activity) -> None:
+        self.activity = activity
         self._by_key: OrderedDict[str, tuple[Memory, int]] = OrderedDict()
         self._op_ids = 0
 

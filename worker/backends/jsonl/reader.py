@@ -5,6 +5,7 @@ It takes our files and the original's, which have only messages, with only role 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,7 +14,9 @@ from pathlib import Path
 
 from producer.errors import InvalidInputError
 from producer.messages import ChatMessage
-from worker.backends.jsonl.files import naming
+from worker.backends.jsonl.activity import NAME as ACTIVITY
+from worker.backends.jsonl.activity import Activity
+from worker.backends.jsonl.files import Directory, Stamp, naming
 from worker.backends.jsonl.names import SessionNames, key_of
 from worker.backends.jsonl.sidecar import Attributes, Sidecar
 from worker.backends.jsonl.transcript import parse, stream
@@ -50,7 +53,7 @@ def read_session_file(path: Path) -> SessionFile:
         raise InvalidInputError("path", f"{path} has no session's file name")
     sidecar_path = path.with_name(SessionNames.of(key).sidecar)
     with naming(path):
-        modified = path.stat().st_mtime_ns // 1000
+        modified = _last_activity(path)
         content = path.read_bytes()
         told = sidecar_path.read_bytes() if sidecar_path.exists() else b""
     sidecar = Sidecar.loads(told, key, modified) or Sidecar(key, modified)
@@ -66,6 +69,20 @@ def read_session_file(path: Path) -> SessionFile:
         sidecar.turn_started_at,
         hashlib.sha256(content).hexdigest(),
     )
+
+
+def _last_activity(path: Path) -> int:
+    """By the store's own record, if there is one, or else the file's time."""
+    directory = Directory(path.parent)
+    stamp = Stamp.of(path.stat())
+    record = _activity(path.parent, directory.stamp(ACTIVITY))
+    return record.of(path.name, stamp, stamp.mtime)
+
+
+@functools.lru_cache(maxsize=1)
+def _activity(directory: Path, _stamp: Stamp | None) -> Activity:
+    """Read once for all files of a directory, as long as the record is the same."""
+    return Activity(Directory(directory), read_only=True)
 
 
 def stream_messages(path: Path, key: str, default_time: int) -> Iterator[ChatMessage]:

@@ -9,6 +9,7 @@ from typing import Final
 
 import orjson
 
+from worker.backends.clock import Cutoff
 from worker.backends.jsonl.changes import Changes
 from worker.backends.jsonl.files import Directory
 from worker.backends.jsonl.lines import (
@@ -48,9 +49,9 @@ class Renames:
         self._applied[op_id] = Record(now, affected)
         self._is_changed = True
 
-    def compact(self, op_ids_before: int) -> int:
-        """Forget op ids from before; how many there were."""
-        purged = drop_old(self._applied, op_ids_before)
+    def compact(self, old: Cutoff) -> int:
+        """Forget old op ids; how many there were."""
+        purged = drop_old(self._applied, old)
         self._is_changed |= purged > 0
         return purged
 

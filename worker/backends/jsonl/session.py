@@ -11,6 +11,7 @@ from producer.errors import OperationRefusedError
 from producer.messages import ChatMessage, SessionAttributes, from_micros, to_micros
 from producer.operations import Append, Clear, Delete, Describe, Replace, Rollback
 from worker.backends.base import ImportSession, RestoreSession
+from worker.backends.clock import Cutoff
 from worker.backends.describing import differing
 from worker.backends.jsonl.lines import Line, Record, drop_old, lines_of
 from worker.backends.jsonl.sidecar import Sidecar
@@ -205,12 +206,12 @@ class Session(StoredSession):
         self._sidecar = Sidecar(self.key, self.sidecar.created_at)
         self._is_described = True
 
-    def compact(self, op_ids_before: int) -> tuple[int, int]:
+    def compact(self, old: Cutoff) -> tuple[int, int]:
         """Drop corrupt lines and old records; how many records and lines that were."""
         transcript = self.transcript
         corrupt = len(transcript.corrupt)
-        purged = drop_old(transcript.records, op_ids_before)
-        described = drop_old(self.sidecar.applied, op_ids_before)
+        purged = drop_old(transcript.records, old)
+        described = drop_old(self.sidecar.applied, old)
         self._is_rewritten = purged > 0 or corrupt > 0
         self._is_described = described > 0
         self._memory = self._remembered()

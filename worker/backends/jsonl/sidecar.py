@@ -3,8 +3,8 @@
 `<name>.meta.json` is one JSON object: `version` (1), `key` (exactly as given), `created_at` and
 `turn_started_at` (microseconds since 1970 UTC), the attributes `name`, `agent`, `channel`, `room`,
 `sender`, `state`, `turn_id` and `pinned` as far as they are set, and `applied`, the op ids of the
-descriptions in it. The last activity is not here but the messages file's modification time, and
-their count is counted, so that an append has one file to write and sync. A sidecar without a
+descriptions in it. The last activity is not here but in the store's `.activity`, and their
+count is counted, so that an append has one file to write and sync. A sidecar without a
 messages file means nothing.
 
 `<name>.gone.json` holds in `applied` the op ids of a session that is not there (any more). It
@@ -28,6 +28,7 @@ from producer.messages import (
     from_micros,
     to_micros,
 )
+from worker.backends.clock import TOLERANCE
 from worker.backends.jsonl.lines import Records, records_from_json, records_to_json
 
 VERSION: Final = 1
@@ -100,6 +101,14 @@ class Sidecar:
         self.created_at = to_micros(info.created_at)
         started = info.turn_started_at
         self.turn_started_at = None if started is None else to_micros(started)
+
+    def bring_back(self, now: int, fell_back_to: int | None) -> None:
+        """Times of the future are those of a clock that was ahead, before it fell back."""
+        latest = now if fell_back_to is None else fell_back_to
+        if self.created_at > now + TOLERANCE:
+            self.created_at = latest
+        if self.turn_started_at is not None and self.turn_started_at > now + TOLERANCE:
+            self.turn_started_at = latest
 
     def describe(self, attributes: Mapping[str, str | bool | None], now: int) -> None:
         """Set attributes; a state begins or ends a turn."""

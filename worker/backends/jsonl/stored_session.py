@@ -35,7 +35,9 @@ class StoredSession:
         self._now = now
         self._stamp = stamp = directory.stamp(self.names.messages)
         self.exists = self._is_stored = stamp is not None
-        self.last_activity = now if stamp is None else stamp.mtime
+        self.last_activity = now
+        if stamp is not None:
+            self.last_activity = memories.activity.of(self.names.messages, stamp, now)
         self._memory: Memory | None = None
         self._transcript: Transcript | None = None
         self._sidecar: Sidecar | None = None
@@ -117,6 +119,10 @@ class StoredSession:
         if not (self._is_rewritten or self._pending or self._notes or not self._is_stored):
             return
         stamp = stamps.get(self.names.messages)
+        if stamp is not None:
+            self._memories.activity.note(self.names.messages, self.last_activity, stamp.size)
+        elif not self.exists:
+            self._memories.activity.forget(self.names.messages)
         if stamp is None:  # it is gone, or somebody else has written to it
             self._memories.drop(self.key)
         else:
@@ -162,7 +168,10 @@ class StoredSession:
         content = self._directory.read(self.names.sidecar) if self._is_stored else None
         began = self.last_activity
         loaded = None if content is None else Sidecar.loads(content, self.key, began)
-        return loaded or Sidecar(self.key, began, is_damaged=content is not None)
+        if loaded is None:
+            return Sidecar(self.key, began, is_damaged=content is not None)
+        loaded.bring_back(self._now, self._memories.activity.fell_back_to)
+        return loaded
 
     def _create(self) -> None:
         if not self.exists:

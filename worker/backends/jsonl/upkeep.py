@@ -9,6 +9,7 @@ from typing import Final
 
 from producer.answers import CompactReport
 from worker.backends.base import Slices
+from worker.backends.clock import Cutoff
 from worker.backends.jsonl.files import Stamp
 from worker.backends.jsonl.group import Group
 from worker.backends.jsonl.lines import drop_old
@@ -30,7 +31,7 @@ FILES_A_SLICE: Final = 200
 Opened = Callable[[], AbstractContextManager[Group]]
 
 
-def compact(opened: Opened, op_ids_before: int) -> Slices[CompactReport]:
+def compact(opened: Opened, old: Cutoff) -> Slices[CompactReport]:
     """Drop corrupt lines, old op ids, and what a crash left of deleted sessions."""
     started = time.monotonic()
     purged, corrupt = 0, 0
@@ -38,28 +39,28 @@ def compact(opened: Opened, op_ids_before: int) -> Slices[CompactReport]:
         before = group.directory.size_bytes()
         files = group.directory.stamps(MESSAGES_SUFFIX)
         left = group.directory.names(GONE_SUFFIX) + group.directory.names(SIDECAR_SUFFIX)
-        purged += group.renames.compact(op_ids_before)
+        purged += group.renames.compact(old)
     yield
     for names in _portions(files):
         with opened() as group:
             for session in _sessions(group, names):
-                records, lines = session.compact(op_ids_before)
+                records, lines = session.compact(old)
                 purged, corrupt = purged + records, corrupt + lines
         yield
     for start in range(0, len(left), FILES_A_SLICE):
         with opened() as group:
             for name in left[start : start + FILES_A_SLICE]:
-                purged += _compact_left(group, name, op_ids_before)
+                purged += _compact_left(group, name, old)
         yield
     with opened() as group:
-        purged += group.erasures.compact(op_ids_before)
+        purged += group.erasures.compact(old)
     yield from empty_journal(opened)
     with opened() as group:
         after = group.directory.size_bytes()
     return CompactReport(before, after, purged, corrupt, time.monotonic() - started)
 
 
-def _compact_left(group: Group, name: str, op_ids_before: int) -> int:
+def _compact_left(group: Group, name: str, old: Cutoff) -> int:
     """Compact one file that may outlive its session; how many op ids it lost."""
     directory = group.directory
     if name.endswith(SIDECAR_SUFFIX):
@@ -68,7 +69,7 @@ def _compact_left(group: Group, name: str, op_ids_before: int) -> int:
             group.changes.remove(name)
         return 0
     records = gone_loads(directory.read(name))
-    purged = drop_old(records, op_ids_before)
+    purged = drop_old(records, old)
     if not records:
         group.changes.remove(name)
     elif purged:
@@ -80,6 +81,7 @@ def empty_journal(opened: Opened) -> Iterator[None]:
     """Have what was removed leave the journal too."""
     with opened() as group:
         number = group.writer.retire()
+        group.activity.flush()
     while True:
         with opened() as group:
             if group.writer.is_removed(number):

@@ -24,6 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Final, NamedTuple
 
+from worker.backends.jsonl.activity import Activity
 from worker.backends.jsonl.changes import Addition, Changes
 from worker.backends.jsonl.files import Directory, Stamp, naming, set_mtime, unavailable, write_all
 from worker.backends.jsonl.journal import Journal, entries, journals
@@ -47,8 +48,9 @@ class _Retired(NamedTuple):
 class Writer:
     """Commits changes to the files of a directory; nobody else may write there meanwhile."""
 
-    def __init__(self, directory: Directory) -> None:
+    def __init__(self, directory: Directory, activity: Activity) -> None:
         self._directory = directory
+        self._activity = activity
         self._syncer = ThreadPoolExecutor(1, thread_name_prefix="sync")
         self._numbers = itertools.count(1)
         self._journal: Journal | None = None
@@ -65,7 +67,8 @@ class Writer:
         names = journals(self._directory)
         if names:
             told = (entries(self._directory, name) for name in names)
-            redo(self._directory, itertools.chain.from_iterable(told))
+            redo(self._directory, self._activity.noting(itertools.chain.from_iterable(told)))
+            self._activity.flush()
         for name in names:
             # The older one first, and durably so: it alone would undo what the younger one did.
             self._unlink(name)
@@ -118,6 +121,7 @@ class Writer:
         sync_files(self._directory, {name: journal.written.pop(name) for name in names})
         if not journal.written:
             self._directory.sync()  # the names, too, and the end of the journal before this one
+            self._activity.flush()
             journal.remove()
             self._retired.popleft()
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import apsw
 
@@ -33,8 +33,10 @@ from worker.backends.base import (
 )
 from worker.backends.budget import AnswerBudget, out_of_memory
 from worker.backends.claim import claim
+from worker.backends.clock import Clock
 from worker.backends.sqlite import erasure
 from worker.backends.sqlite.cleanup import Cleanup
+from worker.backends.sqlite.clock import Times, open_clock
 from worker.backends.sqlite.compaction import compact
 from worker.backends.sqlite.files import LogIsGoneError, StoreFiles
 from worker.backends.sqlite.group import Group
@@ -76,19 +78,20 @@ class SqliteBackend(SessionBackend):
     """Sessions in one SQLite file with FTS5; see `open_backend`."""
 
     def __init__(
-        self, path: Path, *, read_only: bool, clock: Callable[[], int], keep_edits: bool = False
+        self, path: Path, *, read_only: bool, clock: Clock, keep_edits: bool = False
     ) -> None:
         self.url = f"sqlite://{path}"
         self.path = path.resolve()  # SQLite's log lies there, too
         self._given_path = path
         self._read_only = read_only
-        self._clock = clock
         self._keep_edits = keep_edits
         self._lock = threading.RLock()  # one connection, and one transaction on it at a time
         self._memory: Memory | None = None
         self._claim = None if read_only else claim(path)
         try:
             self._open()
+            with store_errors(path):
+                self._clock = open_clock(self._connection, clock)
         except BaseException:
             if self._claim is not None:
                 self._claim.close()
@@ -100,6 +103,7 @@ class SqliteBackend(SessionBackend):
         self._untidy_groups = _TIDIED_GROUPS  # who knows what those before it left
         self._tidying = bites()
         self._access = Access(self._transaction, self._repeatable, self._outside, self.path)
+        self._times = Times(self._clock, self._repeatable)
 
     def apply(
         self,
@@ -139,14 +143,21 @@ class SqliteBackend(SessionBackend):
     ) -> Slices[CleanupReport]:
         if not isinstance(retention, Retention):
             retention = Retention.of_hours(retention)
-        doors = self._access, self._removing
-        return Cleanup(*doors, retention, self._clock(), archive, dry_run=dry_run).slices()
+        if not dry_run:
+            yield from self._times.heal()
+        passage, doors = self._clock.passage(), (self._access, self._removing)
+        cleanup = Cleanup(*doors, retention, passage, archive, dry_run=dry_run)
+        return (yield from self._clock.watch(cleanup.slices()))
 
     def compact(self, op_ids_hours: float) -> Slices[CompactReport]:
-        op_ids_before = self._clock() - int(check_number("op_ids_hours", op_ids_hours) * _HOUR)
-        slices = compact(self._access, self.size_bytes, op_ids_before)
         with store_errors(self.path):
+            yield from self._times.heal()
+            micros = int(check_number("op_ids_hours", op_ids_hours) * _HOUR)
+            old = self._clock.passage().cutoff(micros)
+            slices = self._clock.watch(compact(self._access, self.size_bytes, old))
             report = yield from slices
+        self._clock.explain(old.latest)
+        yield from self._times.heal()  # which writes it down
         self._memory = None  # it may know of tombstones that are gone
         return report
 
@@ -155,7 +166,7 @@ class SqliteBackend(SessionBackend):
         if isinstance(answer, OperationRefusedError):
             raise answer
         with store_errors(self.path):
-            return (yield from erasure.erase(self._access, operation, self._now))
+            return (yield from erasure.erase(self._access, operation, self._clock.now))
 
     def stream(self, key: str) -> Iterator[ChatMessage]:
         check_key(key)
@@ -180,7 +191,7 @@ class SqliteBackend(SessionBackend):
         self._refuse_if_read_only()
         with self._transaction() as connection:
             self._memory = None
-            return repair(connection, findings, self._now(), progress)
+            return repair(connection, findings, self._clock.now(), progress)
 
     def totals(self) -> Totals:
         with self._transaction() as connection:
@@ -211,12 +222,6 @@ class SqliteBackend(SessionBackend):
         register_score(self._connection)
         self._log = WriteAheadLog(self.path, self._connection)
         self._memory = None
-        # What is written while the clock is set back must not look old when it is right again. What
-        # deletes goes by the clock alone, or one time of the future would make all others look old.
-        with store_errors(self.path):
-            sql = "SELECT max(last_activity) FROM sessions"
-            latest: Any = self._connection.execute(sql).get
-        self._latest: int = latest or 0
         self._files = StoreFiles(self._given_path, self._claim)  # SQLite has opened all by now
         self._files.check()
 
@@ -227,15 +232,18 @@ class SqliteBackend(SessionBackend):
         budget: AnswerBudget | None,
     ) -> Answers:
         with self._transaction(commits=False) as connection:
-            now, memory = self._now(), self._memory
+            now, memory = self._clock.now(), self._memory
             self._memory = None  # until it is committed
-            if memory is None or memory.best_before < now:
+            if memory is None or memory.is_stale(now):
                 memory = Memory(connection, now)
             group = self._group(connection, now, operations, memory)
             if budget is not None:
                 budget.restart()
             answers = self._carry_out(group, now, operations, budget)
+            if not self._read_only:
+                self._times.write(connection)
             self._commit(group, meanwhile)
+        self._times.settle()
         self._untidy_groups += 1
         if len(memory.sessions) < _MOST_KNOWN_SESSIONS:
             self._memory = memory
@@ -254,7 +262,7 @@ class SqliteBackend(SessionBackend):
                     break
                 try:
                     with connection:  # APSW makes it a savepoint
-                        now = self._now()
+                        now = self._clock.now()
                         memory = Memory(connection, now)
                         group = self._group(connection, now, [operation], memory)
                         answer = self._carry_out(group, now, [operation], budget)
@@ -312,10 +320,6 @@ class SqliteBackend(SessionBackend):
     def _refuse_if_read_only(self) -> None:
         if self._read_only:
             raise StoreUnusableError(f"{self.path} is open for reading only")
-
-    def _now(self) -> int:
-        self._latest = max(self._clock(), self._latest)
-        return self._latest
 
     def _check_files(self) -> None:
         """See that all that a commit relies on is where others look for it.

@@ -26,6 +26,7 @@ from producer.messages import SessionInfo, to_micros
 from worker.archive_file import ArchivedSession
 from worker.archive_writer import ArchiveWriter
 from worker.backends.base import Slices
+from worker.backends.clock import Cutoff, Passage
 from worker.backends.sqlite.capping import Piece, pieces
 from worker.backends.sqlite.detached import purge_detached
 from worker.backends.sqlite.listing import get_session
@@ -86,7 +87,7 @@ class Cleanup:
         access: Access,
         removing: Door,
         retention: Retention,
-        now: int,
+        passage: Passage,
         archive: Archive | None,
         *,
         dry_run: bool,
@@ -94,10 +95,11 @@ class Cleanup:
         self._access = access
         self._removing = removing
         self._retention = retention
-        self._now = now
+        self._passage = passage
+        self._cutoffs = dict[int, Cutoff]()
         self._archive = archive
         self._dry_run = dry_run
-        self._tally = Tally(retention, now, dry_run)
+        self._tally = Tally(retention, passage.now, dry_run)
         self._looking = Pace(1_000, 5_000)
         self._chosen: list[_Removal] = []
 
@@ -130,7 +132,7 @@ class Cleanup:
                     f"SELECT {_COLUMNS} FROM sessions INDEXED BY sessionrow_last_activity"  # noqa: S608
                     f" WHERE {_MAY_GO} AND (last_activity, id) > (?, ?) AND last_activity < ?"
                     " ORDER BY last_activity, id LIMIT ?",
-                    (*place, self._now - shortest, count),
+                    (*place, self._passage.cutoff(shortest).before, count),
                 ).fetchall()
                 for found in rows:
                     place = found[2], found[0]
@@ -177,7 +179,11 @@ class Cleanup:
         return self._retention.rule_for(dict(zip(_NAMES, found, strict=True)))
 
     def _is_idle(self, rule: Rule, last_activity: int) -> bool:
-        return rule.ttl_micros is not None and last_activity < self._now - rule.ttl_micros
+        if rule.ttl_micros is None:
+            return False
+        if rule.ttl_micros not in self._cutoffs:
+            self._cutoffs[rule.ttl_micros] = self._passage.cutoff(rule.ttl_micros)
+        return self._cutoffs[rule.ttl_micros].is_past(last_activity)
 
     def _choose(self, connection: apsw.Connection, found: tuple[Any, ...], rule: Rule) -> None:
         info = get_session(connection, found[1])
@@ -222,7 +228,7 @@ class Cleanup:
         self, writer: ArchiveWriter, removal: _Removal, clock: SliceClock
     ) -> Generator[None]:
         rule, is_whole = removal.rule.name, removal.is_whole
-        writer.begin(ArchivedSession(removal.info, self._now, rule, is_whole))
+        writer.begin(ArchivedSession(removal.info, self._passage.now, rule, is_whole))
         digest, first, count = hashlib.sha256(), removal.first, MESSAGES_A_READ
         while count == MESSAGES_A_READ:
             with self._access.outside() as connection:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
-from typing import Final
+from typing import Any, Final
 
 import apsw
 
 from producer.answers import CompactReport
 from worker.backends.base import Slices
+from worker.backends.clock import Cutoff
 from worker.backends.sqlite.detached import purge_detached
 from worker.backends.sqlite.scrub import scrub
 from worker.backends.sqlite.slices import Access, Door
@@ -24,12 +25,10 @@ from worker.pace import Pace
 _PATIENCE_SECONDS: Final = 5.0
 
 
-def compact(
-    access: Access, size_bytes: Callable[[], int], op_ids_before: int
-) -> Slices[CompactReport]:
+def compact(access: Access, size_bytes: Callable[[], int], old: Cutoff) -> Slices[CompactReport]:
     """Purge old op ids, merge the index, pack tables, give free pages back, wipe what is left."""
     started, before = time.monotonic(), size_bytes()
-    purged = yield from with_checkpoints(access, _tidied(access, op_ids_before))
+    purged = yield from with_checkpoints(access, _tidied(access, old))
     with access.outside() as connection:
         connection.execute("PRAGMA optimize").fetchall()
     yield
@@ -37,25 +36,25 @@ def compact(
     return CompactReport(before, size_bytes(), purged, 0, time.monotonic() - started)
 
 
-def _tidied(access: Access, op_ids_before: int) -> Slices[int]:
+def _tidied(access: Access, old: Cutoff) -> Slices[int]:
     with access.repeatable() as connection:
-        _forget_erasures(connection, op_ids_before)
+        _forget_erasures(connection, old)
     yield from purge_detached(access.repeatable)
-    purged = yield from _purge_op_ids(access.repeatable, op_ids_before)
+    purged = yield from _purge_op_ids(access.repeatable, old)
     yield from merge_indexes(access.repeatable)
     yield from repack(access)
     yield from give_pages_back(access.repeatable)
     return purged
 
 
-def _forget_erasures(connection: apsw.Connection, before: int) -> None:
-    """Drop what was noted before; what one of them has left goes as a cleanup's sessions do."""
-    connection.execute("DELETE FROM erased WHERE noted_at < ?", (before,))
-    connection.execute("DELETE FROM erasures WHERE noted_at < ?", (before,))
+def _forget_erasures(connection: apsw.Connection, old: Cutoff) -> None:
+    """Drop what is old; what one of them has left goes as a cleanup's sessions do."""
+    connection.execute(f"DELETE FROM erased WHERE {old.condition('noted_at')}")  # noqa: S608
+    connection.execute(f"DELETE FROM erasures WHERE {old.condition('noted_at')}")  # noqa: S608
     connection.execute("DELETE FROM erasing WHERE op_id NOT IN (SELECT op_id FROM erasures)")
 
 
-def _purge_op_ids(door: Door, before: int) -> Generator[None, None, int]:
+def _purge_op_ids(door: Door, old: Cutoff) -> Generator[None, None, int]:
     """Go through the op ids in their order, a stretch at a time, and drop the old ones."""
     start: bytes | str = ""  # text, from other programs, comes before ours
     pace, purged = Pace(1_000, most=20_000), 0
@@ -65,14 +64,19 @@ def _purge_op_ids(door: Door, before: int) -> Generator[None, None, int]:
                 "SELECT op_id FROM applied WHERE op_id > ? ORDER BY op_id LIMIT 1 OFFSET ?",
                 (start, count),
             ).get
-            bound = "" if end is None else "AND op_id <= ?"
-            purged += len(
-                connection.execute(
-                    f"DELETE FROM applied WHERE op_id > ? {bound} AND applied_at < ?"  # noqa: S608
-                    " RETURNING 1",
-                    (start, before) if end is None else (start, end, before),
-                ).fetchall()
+            stretch = "op_id > ?" if end is None else "op_id > ? AND op_id <= ?"
+            bounds = (start,) if end is None else (start, end)
+            table, is_old = f"applied WHERE {stretch}", old.condition("applied_at")
+            gone = connection.execute(
+                f"DELETE FROM {table} AND {is_old} RETURNING 1",  # noqa: S608
+                bounds,
             )
+            purged += len(gone.fetchall())
+            latest: Any = connection.execute(
+                f"SELECT ifnull(max(applied_at), 0) FROM {table}",  # noqa: S608
+                bounds,
+            ).get
+            old.latest = max(old.latest, latest)
         if end is None:
             return purged
         start = end

@@ -70,7 +70,7 @@ def begin(
     """Take the subject's sessions out of sight, within the caller's transaction; how many.
 
     A session whose key a cleanup has taken away is still a sender's, and goes too. `now` is the
-    clock's time, `latest` the store's, which never goes back.
+    store's time, `latest` the highest that it has ever been.
     """
     subject, value = operation.subject
     op_id, found = pack_id(operation.op_id), f"FROM sessions WHERE {subject} = ?"

@@ -30,6 +30,7 @@ from producer.operations import (
     Write,
 )
 from worker.backends.base import ImportSession, RestoreSession
+from worker.backends.clock import StoreClock
 from worker.backends.describing import differing
 from worker.backends.sqlite import edits, erasure, restoring
 from worker.backends.sqlite.memory import KnownSession, Memory
@@ -49,15 +50,16 @@ class Group:
         memory: Memory,
         fold: Callable[[str], str],
         *,
-        clock: Callable[[], int],
+        clock: StoreClock,
         keep_edits: bool,
     ) -> None:
         self._fold = fold
-        self._clock = clock  # which may go back; `now` does not
+        self._clock = clock
         self._keep_edits = keep_edits
         self._connection = connection
         self._now = now
         self._memory = memory
+        memory.tombstones.reopened = clock.reopened
         self._sessions = memory.sessions
         self._pending = Pending(now, memory)
         self._packed = {op.op_id: pack_id(op.op_id) for op in operations if isinstance(op, Write)}
@@ -289,7 +291,7 @@ class Group:
     def _erase(self, operation: Erase) -> int:
         self.flush()
         self._sessions.clear()
-        moments = self._clock(), self._now
+        moments = self._now, self._clock.latest
         return erasure.begin(self._connection, *moments, operation, self._memory.tombstones)
 
     def _is_erased(self, operation: Write) -> bool:

@@ -33,10 +33,15 @@ class Memory:
         self.tombstones = load_tombstones(connection)
         self.last_row: Any = connection.execute("SELECT ifnull(max(id), 0) FROM messages").get
         self.best_before = now + _DAY // 2
+        self._read_at = now
         self.bound = ((now + _DAY) // 1_000).to_bytes(6, "big")
         sql = "SELECT max(op_id) FROM applied WHERE op_id < ?"
         newest: Any = connection.execute(sql, (self.bound,)).get
         self.newest: bytes = newest if isinstance(newest, bytes) else b""  # text is no id of ours
+
+    def is_stale(self, now: int) -> bool:
+        """Whether its time has passed, or the clock has been set back."""
+        return not self._read_at <= now <= self.best_before
 
     def maybe_applied(self, op_ids: Iterable[bytes | str]) -> list[bytes | str]:
         """Those of the ids that may be in the table of applied ones."""

@@ -21,7 +21,7 @@ from worker.backends.sqlite.merging import configure, resume_merging
 from worker.backends.sqlite.names import create_name_index
 
 APPLICATION_ID: Final = int.from_bytes(b"BkSc", "big")
-VERSION: Final = 2
+VERSION: Final = 3
 FULL: Final = 2
 """Of "synchronous": a commit waits for the disk."""
 
@@ -164,6 +164,16 @@ class ErasingRow(peewee.Model):
         table_name = "erasing"
 
 
+class ClockRow(peewee.Model):
+    """What is remembered of the store's clock; one row. See `worker.backends.clock`."""
+
+    id = peewee.IntegerField(primary_key=True)
+    history = peewee.BlobField()
+
+    class Meta:
+        table_name = "clock"
+
+
 class MessageIndex(FTS5Model):  # type: ignore[misc]
     """The words of the messages, by message id; the text itself is only in `messages`."""
 
@@ -183,6 +193,7 @@ MODELS: Final = (
     ErasedRow,
     ErasureRow,
     ErasingRow,
+    ClockRow,
     MessageIndex,
 )
 
@@ -203,8 +214,16 @@ def _to_version_2(database: APSWDatabase) -> None:
     configure(database.connection(), "message_index")
 
 
+def _to_version_3(database: APSWDatabase) -> None:
+    with database.bind_ctx([ClockRow]):
+        database.create_tables([ClockRow])
+
+
 # From version N to N+1. A new database is created at VERSION, so these only see older files.
-MIGRATIONS: Final[dict[int, Callable[[APSWDatabase], None]]] = {1: _to_version_2}
+MIGRATIONS: Final[dict[int, Callable[[APSWDatabase], None]]] = {
+    1: _to_version_2,
+    2: _to_version_3,
+}
 
 
 @contextmanager
