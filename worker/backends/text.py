@@ -60,8 +60,8 @@ _INVISIBLE: Final = re.compile(
     "\U00013430-\U0001343f\U000e0000-\U000e007f]"
 )
 
-# Letters that keyboards give for one another: of Persian and Arabic, and Turkish i when in capitals.
-# An apostrophe that is a letter, as in Ukrainian and Uzbek, is often typed as punctuation.
+# Letters that keyboards give for one another, of Persian and Arabic; what a Turkish i in capitals
+# is. An apostrophe that is a letter, as in Ukrainian and Uzbek, is often typed as punctuation.
 _ALIKE: Final = {
     "\u06a9": "\u0643",
     "\u06cc": "\u064a",
@@ -140,13 +140,13 @@ def _compatible(word: str) -> str:
 def _with_ordered_marks(word: str) -> str:
     for whole, parts in _OF_MARKS.items():
         word = word.replace(whole, parts)
-    parts, end = [], 0
+    found, end = list[str](), 0
     for run in _LONG_RUN.finditer(bytes(map(unicodedata.combining, word))):
         marks = [unicodedata.normalize("NFKD", mark) for mark in word[run.start() : run.end()]]
         ordered = sorted("".join(marks), key=unicodedata.combining)
-        parts += [word[end : run.start()], *ordered]
+        found += [word[end : run.start()], *ordered]
         end = run.end()
-    return "".join([*parts, word[end:]])
+    return "".join([*found, word[end:]])
 
 
 class _FoldedWords(dict[str, str]):
@@ -207,7 +207,7 @@ def _placed_by_cluster(text: str, first: int, last: int) -> Iterator[tuple[str, 
 
 
 def cut(text: str, place: int) -> int:
-    """The first place from `place` on where `text` may be cut, so that both parts fold by themselves."""
+    """The first place from `place` on where `text` may be cut: both parts fold by themselves."""
     found = _clusters().base.search(text, place)
     return found.start() if found else len(text)
 
