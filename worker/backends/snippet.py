@@ -33,7 +33,8 @@ def highlight(text: str, query: Query) -> tuple[str, tuple[tuple[int, int], ...]
         start, end = _window(text, 0)
         return text[start:end] + "…" * (end < len(text)), ()
     placed = list(placed_tokens(text, first.start, first.end))
-    start, end = _window(text, placed[first.number][1])
+    hit = placed[first.number : first.number + 1]
+    start, end = _window(text, hit[0][1] if hit else first.start)
     if end >= first.end:
         placed = list(placed_tokens(text, first.start, cut(text, end + 1)))
     marks = _marks(placed[first.number :], query)
