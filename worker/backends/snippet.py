@@ -28,20 +28,28 @@ def highlight(text: str, query: Query) -> tuple[str, tuple[tuple[int, int], ...]
     It takes long to say where a token comes from. So the first hit is looked for without, and only
     what is shown is looked at closely.
     """
+    if len(text) <= _PIECE_CHARS:
+        marks = _marks(list(placed_tokens(text, 0, len(text))), query)
+        start, end = _window(text, marks[0][0] if marks else 0)
+    else:
+        marks, start, end = _looked_for(text, query)
+    before, after = "…" * (start > 0), "…" * (end < len(text))
+    shift = len(before) - start
+    inside = [(a + shift, b + shift) for a, b in _merged(marks) if start <= a and b <= end]
+    return before + text[start:end] + after, tuple(inside)
+
+
+def _looked_for(text: str, query: Query) -> tuple[list[tuple[int, int]], int, int]:
+    """The places of hits in and around what is shown of a long text, and where that is."""
     first = _first_hit(text, query)
     if first is None:
-        start, end = _window(text, 0)
-        return text[start:end] + "…" * (end < len(text)), ()
+        return [], *_window(text, 0)
     placed = list(placed_tokens(text, first.start, first.end))
     hit = placed[first.number : first.number + 1]
     start, end = _window(text, hit[0][1] if hit else first.start)
     if end >= first.end:
         placed = list(placed_tokens(text, first.start, cut(text, end + 1)))
-    marks = _marks(placed[first.number :], query)
-    before, after = "…" * (start > 0), "…" * (end < len(text))
-    shift = len(before) - start
-    inside = [(a + shift, b + shift) for a, b in _merged(marks) if start <= a and b <= end]
-    return before + text[start:end] + after, tuple(inside)
+    return _marks(placed[first.number :], query), start, end
 
 
 class _Place(NamedTuple):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
-from functools import cache
+from functools import cache, lru_cache
 from itertools import chain, groupby
 from typing import Final, NamedTuple
 
@@ -195,8 +195,8 @@ def placed_tokens(text: str, first: int, last: int) -> Iterator[tuple[str, int, 
 def _placed_by_cluster(text: str, first: int, last: int) -> Iterator[tuple[str, int, int]]:
     word, start, end = "", 0, 0
     for cluster in _clusters().cluster.finditer(text, first, last):
-        for part in _TOKEN_OR_GAP.findall(folded(cluster[0])):
-            if TOKEN.match(part):
+        for part, is_token in _parts(cluster[0]):
+            if is_token:
                 start = start if word else cluster.start()
                 word, end = word + part, cluster.end()
             elif word:
@@ -204,6 +204,19 @@ def _placed_by_cluster(text: str, first: int, last: int) -> Iterator[tuple[str, 
                 word = ""
     if word:
         yield word, start, end
+
+
+def _parts(cluster: str) -> tuple[tuple[str, bool], ...]:
+    return _short_parts(cluster) if len(cluster) <= _LONGEST_KEPT_WORD else _split(cluster)
+
+
+def _split(cluster: str) -> tuple[tuple[str, bool], ...]:
+    """What a cluster is folded to: tokens, and what is between them."""
+    parts = _TOKEN_OR_GAP.findall(folded(cluster))
+    return tuple([(part, TOKEN.match(part) is not None) for part in parts])
+
+
+_short_parts: Final = lru_cache(maxsize=8_192)(_split)  # characters recur
 
 
 def cut(text: str, place: int) -> int:
