@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -96,11 +97,6 @@ class Query:
         """Whether `text` is a hit; the scan's counterpart of `fts5`."""
         return self.score(text) is not None
 
-    def is_partly_in(self, text: str) -> bool:
-        """Whether any of the wanted terms is in `text`."""
-        words = tokens(text)
-        return any(_count(term, words) for term in self.wanted)
-
     def score(self, text: str) -> float | None:
         """How good a hit `text` is; None when it is none."""
         words = tokens(text)
@@ -142,12 +138,24 @@ def relevance(counts: Iterable[int], length: int) -> float:
 
 def occurrences(term: Term, words: list[str]) -> Iterator[tuple[int, int]]:
     """Where in `words` the term stands: indexes of its first and its last token."""
-    *head, last = term.tokens
-    for first in range(len(words) - len(head)):
-        end = first + len(head)
-        found = words[end].startswith(last) if term.is_prefix else words[end] == last
-        if found and words[first:end] == head:
+    *head, _ = term.tokens
+    for end in _ends(term, words):
+        first = end - len(head)
+        if first >= 0 and words[first:end] == head:
             yield first, end
+
+
+def _ends(term: Term, words: list[str]) -> Iterator[int]:
+    """Where in `words` the term's last token stands."""
+    last = term.tokens[-1]
+    if term.is_prefix:
+        yield from (place for place, word in enumerate(words) if word.startswith(last))
+        return
+    place = -1
+    with suppress(ValueError):  # there is no more of them
+        while True:
+            place = words.index(last, place + 1)
+            yield place
 
 
 def _count(term: Term, words: list[str]) -> int:

@@ -11,34 +11,80 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
-from typing import Final
+from functools import cache, lru_cache
+from itertools import chain, groupby
+from typing import Final, NamedTuple
 
-_TOKEN: Final = re.compile(r"[0-9a-z\u0080-\U0010ffff]+")
+TOKEN: Final = re.compile(r"[0-9a-z\u0080-\U0010ffff]+")
 _TOKEN_OR_GAP: Final = re.compile(r"[0-9a-z\u0080-\U0010ffff]+|[^0-9a-z\u0080-\U0010ffff]+")
 _ASCII_TOKEN: Final = re.compile(r"[0-9A-Za-z]+")
 _NO_SPACE: Final = re.compile(r"\S+")  # no token goes on after a space
 _LONGEST_KEPT_WORD: Final = 24
+_LONGEST_RUN: Final = 30  # of marks; Unicode's stream-safe text has no longer one
+_LONG_RUN: Final = re.compile(rb"[^\0]{%d,}" % _LONGEST_RUN)
+# Where marks are, to spare the others.
+_HAVE_MARKS: Final = (
+    range(0x300, 0x3100),
+    range(0xA66F, 0xAC00),
+    range(0xFB1E, 0x12000),
+    range(0x16AF0, 0x17000),
+    range(0x1BC9D, 0x1F000),
+)
+# What consists of marks, though it is none itself.
+_OF_MARKS: Final = {
+    "\u0f73": "\u0f71\u0f72",
+    "\u0f75": "\u0f71\u0f74",
+    "\u0f81": "\u0f71\u0f80",
+    "\uff9e": "\u3099",
+    "\uff9f": "\u309a",
+}
+# Of Hangul, of kana, and how an emoji is to look. Compatibility vowels compose as well.
+_FOLLOWING: Final = (
+    "\u1160-\u11ff\u314f-\u3164\u3187-\u318e\ud7b0-\ud7ff\u3099\u309a\ufe00-\ufe0f\uff9e-\uffa0\uffc2-\uffdc"
+    "\U000e0100-\U000e01ef"
+)
 _MOST_KEPT_WORDS: Final = 40_000
 
-# A character with what follows and belongs to it: marks, Hangul vowels and finals, kana's dots,
-# and how an emoji is to look.
-_CLUSTER: Final = re.compile(
-    ".[\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0670\u1160-\u11ff\u3099\u309a\ufe00-\ufe0f"
-    "\uff9e\uff9f\U000e0100-\U000e01ef]*",
-    re.DOTALL,
-)
-
-# Marks that writers leave out or put in at will: Latin accents, Hebrew points, Arabic vowels; and
-# that keyboards do: variation selectors.
+# Marks that writers leave out or put in at will: Latin accents, the points of Hebrew, Arabic and
+# Syriac; and that keyboards do: variation selectors. Hebrew's marks lie among its punctuation.
 _OPTIONAL_MARK: Final = re.compile(
-    "[\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0670\u0640\ufe00-\ufe0f\U000e0100-\U000e01ef]"
+    "[\u0300-\u036f\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670"
+    "\u06d6-\u06dc\u06df-\u06e4\u06e7\u06e8\u06ea-\u06ed\u0711\u0730-\u074a\u08ca-\u08e1\u08e3-\u08ff"
+    "\ufe00-\ufe0f\U000e0100-\U000e01ef]"
 )
 
-# Letters of scripts that do not separate words: Thai, Lao, Myanmar, Khmer, kana, Han, Hangul.
+# What nobody sees or types: soft hyphen, joiners, directions, the fillers of Hangul, tags. Zero
+# width non-joiner and space are not here: Persian and Khmer separate with them.
+_INVISIBLE: Final = re.compile(
+    "[\u00ad\u061c\u115f\u1160\u180b-\u180f\u200d-\u200f\u202a-\u202e\u2060-\u206f\ufeff"
+    "\U00013430-\U0001343f\U000e0000-\U000e007f]"
+)
+
+# Letters that keyboards give for one another, of Persian and Arabic; what a Turkish i in capitals
+# is. An apostrophe that is a letter, as in Ukrainian and Uzbek, is often typed as punctuation.
+_ALIKE: Final = {
+    "\u06a9": "\u0643",
+    "\u06cc": "\u064a",
+    "\u0649": "\u064a",
+    "\u0131": "i",
+    "\u02bb": " ",
+    "\u02bc": " ",
+}
+
+# Letters of scripts that do not separate words.
 _UNSPACED: Final = re.compile(
-    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u2fdf\u3005-\u3007\u3040-\u30ff\u3130-\u318f"
-    "\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff"
-    "\U0001b000-\U0001b16f\U00020000-\U0003ffff]"
+    "["
+    "\u0e00-\u0fff"  # Thai, Lao, Tibetan
+    "\u1000-\u109f\ua9e0-\ua9ff\uaa60-\uaa7f\U000116d0-\U000116ff"  # Myanmar
+    "\u1780-\u17ff\u1950-\u19df\u1a20-\u1aaf\uaa80-\uaadf\U00011700-\U0001174f"  # Khmer, Tai
+    "\u1a00-\u1a1f\u1b00-\u1bbf\ua980-\ua9df\uaa00-\uaa5f"  # Buginese to Sundanese, Java, Cham
+    "\u1100-\u11ff\u3130-\u318f\ua960-\ua97f\uac00-\ud7ff"  # Hangul
+    "\u2e80-\u2fdf\u3005-\u3007\u3031-\u3035\u303b\u303c"  # Han's marks
+    "\u3040-\u312f\u31a0-\u31bf\u31f0-\u31ff\U0001aff0-\U0001b16f"  # kana, Bopomofo
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Han
+    "\ua000-\ua4cf\U00017000-\U00018d8f\U0001b170-\U0001b2ff"  # Yi, Tangut, Khitan, Nushu
+    "\U00012000-\U0001254f\U00013000-\U0001467f\U00016fe0-\U00016fff"  # cuneiform, hieroglyphs
+    "]"
 )
 
 
@@ -51,35 +97,63 @@ def folded(text: str) -> str:
 
 def tokens(text: str) -> list[str]:
     """The tokens of `text`, in order."""
-    return _TOKEN.findall(folded(text))
+    return TOKEN.findall(folded(text))
 
 
 class _FoldTable(dict[int, str]):
     """Maps a character to what the index holds for it; filled as characters are met."""
 
     def __missing__(self, code: int) -> str:
-        char = chr(code)
-        bare = _OPTIONAL_MARK.sub("", unicodedata.normalize("NFD", char))
-        if bare and "CYRILLIC" not in unicodedata.name(char, ""):  # й is a letter of its own
-            char = unicodedata.normalize("NFC", bare)
-        elif not bare:
-            char = ""
-        if _UNSPACED.match(char) or unicodedata.category(char[:1] or " ") in ("So", "Cn"):
-            char = f" {char} "
-        elif code >= 0x80 and unicodedata.category(chr(code))[0] not in "LNM":
-            char = " "
-        self[code] = char
-        return char
+        self[code] = folded_char = _folded_char(chr(code))
+        return folded_char
+
+
+def _folded_char(char: str) -> str:
+    bare = _OPTIONAL_MARK.sub("", unicodedata.normalize("NFD", char))
+    if not bare or _INVISIBLE.match(char):
+        return ""
+    if "CYRILLIC" not in unicodedata.name(char, ""):  # й is a letter of its own
+        char = unicodedata.normalize("NFC", bare)
+    char = _ALIKE.get(char, char)
+    category = unicodedata.category(char[0])
+    if category in ("So", "Cn") or (category[0] in "LNM" and _UNSPACED.match(char)):
+        return f" {char} "
+    if category == "Nd":
+        return str(unicodedata.decimal(char[0])) + char[1:]
+    return char if char < "\x80" or category[0] in "LNM" else " "
 
 
 _table: Final = _FoldTable({0: " ", **{code: chr(code) for code in range(1, 128)}})
+
+
+def _compatible(word: str) -> str:
+    """`word` in NFKC, in a time that grows with its length.
+
+    Python's `normalize` brings marks into their order in quadratic time. So a long run of them
+    comes to it in order: https://www.unicode.org/reports/tr15/#Description_Norm
+    """
+    if len(word) > _LONGEST_RUN:
+        word = _with_ordered_marks(word)
+    return unicodedata.normalize("NFKC", word)
+
+
+def _with_ordered_marks(word: str) -> str:
+    for whole, parts in _OF_MARKS.items():
+        word = word.replace(whole, parts)
+    found, end = list[str](), 0
+    for run in _LONG_RUN.finditer(bytes(map(unicodedata.combining, word))):
+        marks = [unicodedata.normalize("NFKD", mark) for mark in word[run.start() : run.end()]]
+        ordered = sorted("".join(marks), key=unicodedata.combining)
+        found += [word[end : run.start()], *ordered]
+        end = run.end()
+    return "".join([*found, word[end:]])
 
 
 class _FoldedWords(dict[str, str]):
     """Maps a word to how it is indexed; words recur, and folding one is dear."""
 
     def __missing__(self, word: str) -> str:
-        folded_word = unicodedata.normalize("NFKC", word).casefold().translate(_table)
+        folded_word = _compatible(word).casefold().translate(_table)
         if folded_word == word:
             folded_word = word  # one string in memory, not two
         if len(word) <= _LONGEST_KEPT_WORD:
@@ -108,9 +182,9 @@ class Folder:
         return folded(text) if found is None else found
 
 
-def placed_tokens(text: str) -> Iterator[tuple[str, int, int]]:
-    """The tokens of `text` with the [start, end) characters they come from."""
-    for stretch in _NO_SPACE.finditer(text):
+def placed_tokens(text: str, first: int, last: int) -> Iterator[tuple[str, int, int]]:
+    """The tokens of that part of `text` with the [start, end) characters they come from."""
+    for stretch in _NO_SPACE.finditer(text, first, last):
         if stretch[0].isascii():
             for found in _ASCII_TOKEN.finditer(text, stretch.start(), stretch.end()):
                 yield found[0].lower(), found.start(), found.end()
@@ -120,9 +194,9 @@ def placed_tokens(text: str) -> Iterator[tuple[str, int, int]]:
 
 def _placed_by_cluster(text: str, first: int, last: int) -> Iterator[tuple[str, int, int]]:
     word, start, end = "", 0, 0
-    for cluster in _CLUSTER.finditer(text, first, last):
-        for part in _TOKEN_OR_GAP.findall(folded(cluster[0])):
-            if _TOKEN.match(part):
+    for cluster in _clusters().cluster.finditer(text, first, last):
+        for part, is_token in _parts(cluster[0]):
+            if is_token:
                 start = start if word else cluster.start()
                 word, end = word + part, cluster.end()
             elif word:
@@ -130,3 +204,53 @@ def _placed_by_cluster(text: str, first: int, last: int) -> Iterator[tuple[str, 
                 word = ""
     if word:
         yield word, start, end
+
+
+def _parts(cluster: str) -> tuple[tuple[str, bool], ...]:
+    return _short_parts(cluster) if len(cluster) <= _LONGEST_KEPT_WORD else _split(cluster)
+
+
+def _split(cluster: str) -> tuple[tuple[str, bool], ...]:
+    """What a cluster is folded to: tokens, and what is between them."""
+    parts = _TOKEN_OR_GAP.findall(folded(cluster))
+    return tuple([(part, TOKEN.match(part) is not None) for part in parts])
+
+
+_short_parts: Final = lru_cache(maxsize=8_192)(_split)  # characters recur
+
+
+def cut(text: str, place: int) -> int:
+    """The first place from `place` on where `text` may be cut: both parts fold by themselves."""
+    found = _clusters().base.search(text, place)
+    return found.start() if found else len(text)
+
+
+class _Clusters(NamedTuple):
+    """Patterns of a character with what goes with it, and of one that goes with none before it."""
+
+    cluster: re.Pattern[str]
+    base: re.Pattern[str]
+
+
+@cache
+def _clusters() -> _Clusters:
+    chars = list(map(chr, chain.from_iterable(_HAVE_MARKS)))
+    following = {*filter(unicodedata.combining, chars), *_OF_MARKS, *map(_second, chars)} - {""}
+    pattern = "".join(_stretches(sorted(map(ord, following)))) + _FOLLOWING
+    return _Clusters(re.compile(f".[{pattern}]*", re.DOTALL), re.compile(f"[^{pattern}]"))
+
+
+def _second(char: str) -> str:
+    """The mark that is composed into `char` with another character; empty when there is none."""
+    parts = unicodedata.decomposition(char).split()
+    if len(parts) != 2 or parts[0].startswith("<"):
+        return ""
+    pair = "".join(chr(int(part, 16)) for part in parts)
+    return pair[1] if unicodedata.normalize("NFC", pair) == char else ""
+
+
+def _stretches(codes: list[int]) -> Iterator[str]:
+    """These characters as a pattern has them: from the first to the last of those in a row."""
+    for _, row in groupby(enumerate(codes), key=lambda placed: placed[1] - placed[0]):
+        (_, first), *_, (_, last) = [*row] * 2
+        yield f"{chr(first)}-{chr(last)}"

@@ -56,6 +56,12 @@ class Scope(NamedTuple):
         among = f"{_IDS} (SELECT value FROM json_each(?))"  # noqa: S608
         return self._replace(among=among, among_values=(numbers,))
 
+    def without_sessions(self, sessions: Iterable[int]) -> Scope:
+        """The part of it outside of these sessions, by their row ids."""
+        numbers = orjson.dumps(list(sessions)).decode()
+        sql = f"{self.sql} AND m.session_id NOT IN (SELECT value FROM json_each(?))"  # noqa: S608
+        return self._replace(sql=sql, values=(*self.values, numbers))
+
     def select(
         self,
         connection: apsw.Connection,

@@ -121,6 +121,8 @@ class _Finder:
         self._query = query
         self._scope = scope
         self._by_session = by_session
+        self._had: set[int] = set()
+        """Sessions that came before: their other hits are gone past, not ranked."""
 
     def ranked(self, after: _Place | None) -> Iterator[_Place]:
         """The hits after a place, in their order; some may be of sessions that are going."""
@@ -129,10 +131,14 @@ class _Finder:
             top, is_read = newest, not self._by_session  # which counts all matches, by FTS5
         else:
             newest, top, is_read, *_ = after
+        if self._by_session and 0 < top < newest:
+            self._had = self._sessions(newest, above=top)
         for window in self._windows(top or None, self._common_prefixes(newest) if is_read else ()):
             hits = sorted(window.hits, reverse=True)
             if self._by_session:
-                hits = self._best_of_sessions(hits, window.top, newest)
+                best = _first_of_sessions(hits)
+                self._had |= best.keys()
+                hits = list(best.values())
             for hit in hits:
                 if after is None or hit[:2] < (after.score, after.row):
                     yield _Place(newest, window.top, window.is_read, hit.score, hit.row)
@@ -141,24 +147,18 @@ class _Finder:
             for hit in self._spread(newest, newest + 1 if after is None else after.row):
                 yield _Place(newest, 0, False, hit.score, hit.row)
 
-    def count(self, sessions: Collection[int], newest: int, above: int = 0) -> dict[int, int]:
-        """How many messages of each session match, from row `newest` back to before `above`."""
+    def count(self, sessions: Collection[int], newest: int) -> dict[int, int]:
+        """How many messages of each session match, from row `newest` back."""
         if not sessions:
             return {}
         rows = self._scope.of_sessions(sessions).select(
             self._connection,
             "m.session_id, count(*)",
             self._query.fts5,
-            (above + 1, newest),
+            (1, newest),
             "GROUP BY m.session_id",
         )
         return dict(rows)
-
-    def _best_of_sessions(self, hits: list[_Hit], top: int, newest: int) -> list[_Hit]:
-        """The first hit of each session, without the sessions that an earlier window had."""
-        best = _first_of_sessions(hits)
-        had = self.count(best, newest, above=top) if top < newest else {}
-        return [hit for session, hit in best.items() if session not in had]
 
     def _spread(self, newest: int, before: int) -> Iterator[_Hit]:
         """The sessions whose messages have all terms, but none all; by their hits before a row.
@@ -204,10 +204,10 @@ class _Finder:
         )
         return sum(1 for _ in rows)
 
-    def _sessions(self, newest: int) -> set[int]:
-        """The sessions that have a message that matches."""
+    def _sessions(self, newest: int, above: int = 0) -> set[int]:
+        """The sessions that have a message that matches, from row `newest` to after `above`."""
         rows = self._scope.select(
-            self._connection, "DISTINCT m.session_id", self._query.fts5, (1, newest), ""
+            self._connection, "DISTINCT m.session_id", self._query.fts5, (above + 1, newest), ""
         )
         return {session for (session,) in rows}
 
@@ -239,7 +239,8 @@ class _Finder:
     def _match(self, top: int) -> _Window:
         """A window that FTS5 finds."""
         session = "m.session_id" if self._by_session else "0"
-        rows = self._scope.select(
+        scope = self._scope.without_sessions(self._had) if self._had else self._scope
+        rows = scope.select(
             self._connection,
             f"hit_score(message_index, {len(self._query.wanted)}), {{row}}, {session}",
             self._query.fts5,

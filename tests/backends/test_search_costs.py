@@ -1,0 +1,78 @@
+"""What users say and ask takes a time that grows with its length, and no faster."""
+
+from __future__ import annotations
+
+import random
+import time
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from producer.messages import ChatMessage
+from tests.backends.stores import apply_all, requests
+from worker.backends import open_backend
+from worker.backends.query import Query
+from worker.backends.snippet import highlight
+from worker.backends.text import _compatible, folded
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """The least processor time of several runs."""
+    times = []
+    for _ in range(3):
+        start = time.process_time()
+        work()
+        times.append(time.process_time() - start)
+    return max(min(times), 0.001)
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "\u0301\u0316",
+        "\u05b1\u05b0",
+        "\u0f72\u0f71",
+        "\uff9e\u0316",
+        "\u0f73\u0f39",
+        "e\u0301",
+        "\ufdfa",
+        "知",
+        "é",
+        "\u00ad",
+    ],
+    ids=ascii,
+)
+def test_folding_and_highlighting_take_no_longer_a_character_in_long_texts(unit: str) -> None:
+    query = Query.parse("needle")
+
+    def read(size: int) -> None:
+        text = "a" + unit * size
+        folded(text)
+        highlight(f"{text} needle", query)
+
+    assert seconds(lambda: read(16_000)) < 24 * seconds(lambda: read(2_000))
+
+
+def test_long_runs_of_marks_fold_as_unicode_normalizes_them() -> None:
+    draw = random.Random(1)
+    marks = [chr(code) for code in range(0x20000) if unicodedata.combining(chr(code))]
+    alphabet = [*marks, *"aáкеёᾳかが\u0344\u0f73\u0f75\u0f81\uff9e\uff9f\u0340"]
+    for _ in range(500):
+        word = "".join(draw.choices(alphabet, k=draw.randint(25, 120)))
+        assert _compatible(word) == unicodedata.normalize("NFKC", word), ascii(word)
+
+
+def test_a_search_by_session_is_not_quadratic_in_one_chats_hits(tmp_path: Path) -> None:
+    with open_backend(f"sqlite://{tmp_path}/b.db") as store:
+
+        def search(key: str, count: int) -> Callable[[], object]:
+            said = (ChatMessage.user(f"{key} pear"),) * 1_000
+            apply_all(store, [requests.append(key, said, None) for _ in range(count // 1_000)])
+            return lambda: store.search(key, by_session=True)
+
+        few, many = search("few", 2_000), search("many", 30_000)
+        assert seconds(many) < 45 * seconds(few)
+        (hit,) = store.search("many", by_session=True)
+        assert hit.session_matches == 30_000
