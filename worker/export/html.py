@@ -18,7 +18,7 @@ import orjson
 
 from producer.messages import ChatMessage, SessionInfo
 from worker.export.sessions import ExportedSession
-from worker.export.text import Block, blocks, clock, day, stamp, visible, who_and_where
+from worker.export.text import Block, blocks, clock, day, period, stamp, visible, who_and_where
 
 _KNOWN_ROLES: Final = ("user", "assistant", "system", "tool")
 _INLINE: Final = re.compile(r"`([^`\n]+)`|(https?://[^\s<>\"'`]*[^\s<>\"'`.,;:!?)\]])")
@@ -57,8 +57,8 @@ def _head(title: str) -> str:
 def _session(number: int, session: ExportedSession) -> Iterator[bytes]:
     info = session.info
     facts = [_fact(name, _shown(value)) for name, value in who_and_where(info)]
-    facts.append(_fact("from", _time(info.created_at, stamp(info.created_at))))
-    facts.append(_fact("to", _time(info.last_activity, stamp(info.last_activity))))
+    for name, moment in zip(("from", "to"), period(session), strict=True):
+        facts.append(_fact(name, _time(moment, stamp(moment))))
     facts.append(_fact("messages", f"{info.message_count:,}"))
     if info.pinned:
         facts.append(_fact("", "pinned"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain, islice
 from typing import Final
 
 from producer import ChatMessage, Producer, SessionInfo
@@ -17,10 +18,15 @@ Reader = Producer | SessionBackend
 
 @dataclass(frozen=True, slots=True)
 class ExportedSession:
-    """A session, and its messages in order, to be gone through once."""
+    """A session, and its messages in order, to be gone through once.
+
+    `begin` and `end` are the times of the first and the last of them, None without messages.
+    """
 
     info: SessionInfo
     messages: Iterable[ChatMessage]
+    begin: datetime | None = None
+    end: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +72,14 @@ def read(
     for listed in infos:
         info = reader.session(listed.key)  # as it is by now, if it is still there
         if info is not None:
-            messages = _stream(reader, info.key)
-            yield ExportedSession(info, _counted(messages, advance))
+            messages = iter(_stream(reader, info.key))
+            first = list(islice(messages, 1))
+            begin, end = (_time_of(some) for some in (first, reader.load(info.key, 1)))
+            yield ExportedSession(info, _counted(chain(first, messages), advance), begin, end)
+
+
+def _time_of(messages: list[ChatMessage]) -> datetime | None:
+    return messages[0].created_at if messages else None
 
 
 def _list_all(reader: Reader, wanted: Wanted) -> Iterable[SessionInfo]:
