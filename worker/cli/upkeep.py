@@ -1,4 +1,4 @@
-"""The commands that keep a store in shape: compact, migrate."""
+"""The command `compact`, and how a command asks the worker for something that takes long."""
 
 from __future__ import annotations
 
