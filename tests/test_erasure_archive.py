@@ -195,14 +195,23 @@ def test_a_session_that_becomes_the_senders_later_stays_in_the_archive(
     assert shop.archived == ["hay", "oats"]
 
 
-def test_a_compaction_reads_no_archive_while_nothing_was_erased(
-    shop: Shop, client: redis.Redis
+def test_a_compaction_reads_the_archive_only_after_something_was_erased(
+    shop: Shop, client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     shop.say("horse", "hay", "oats")
+    shop.say("zebra", "grass")
     shop.cap()
     (file,) = shop.archive.files()
-    file.data.write_bytes(b"damaged")
+    content = file.manifest.read_bytes()
+    file.manifest.write_bytes(b"damaged")
     shop.compact(client)
+    assert "damaged" not in caplog.text
+    file.manifest.write_bytes(content)
+    shop.erase(Erase(shop.new_id(), shop.clock(), key="zebra"), client)
+    (file,) = shop.archive.files()
+    file.manifest.write_bytes(b"damaged")
+    shop.compact(client)
+    assert f"{file.manifest} is damaged" in caplog.text
 
 
 @pytest.mark.parametrize("subject", [{"key": "zebra"}, {"sender": "eve"}])

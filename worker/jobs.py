@@ -1,8 +1,8 @@
 """The functions a job may name, as RQ calls them by name.
 
-The group-commit worker never comes here; it reads a job's payload itself. These are for a stock
-`rq worker`, which runs the same jobs one at a time, and correctly: the store's lock and the op id
-hold for it too.
+They are for a stock `rq worker`, which runs the same jobs one at a time, and correctly: the store's
+lock and the op id hold for it too. The group-commit worker reads a job's payload itself; of this
+module it takes only `upkeep_slices`.
 """
 
 from __future__ import annotations

@@ -103,13 +103,16 @@ class UpkeepJob(CronJob):
 
     def tick_after(self, now: datetime) -> datetime:
         """The first tick later than `now`."""
-        return cast(datetime, croniter(self.cron_expression, now).get_next(datetime))
+        return cast(datetime, self._ticks(now).get_next(datetime))
 
     def tick_before(self, now: datetime) -> datetime:
         """The last tick not later than `now`."""
         # croniter's previous tick is strictly earlier, so it is asked from the second after.
         following = now.replace(microsecond=0) + timedelta(seconds=1)
-        return cast(datetime, croniter(self.cron_expression, following).get_prev(datetime))
+        return cast(datetime, self._ticks(following).get_prev(datetime))
+
+    def _ticks(self, start: datetime) -> croniter:
+        return croniter(self.cron_expression, start, second_at_beginning=True)
 
     def job_id(self, tick: datetime) -> str:
         """The same for every scheduler, and another one on each queue of a server."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from croniter import croniter
+from croniter import CroniterError, croniter
 
 from producer.errors import InvalidSettingError
 from producer.messages import MAX_MESSAGE_BYTES, MAX_OPERATION_BYTES
@@ -162,11 +162,16 @@ def _cron(environ: Mapping[str, str], name: str, default: str) -> str:
     expression = environ.get(name, "").strip() or default
     # croniter also knows years, and a random R, which would not be the same for two schedulers.
     fields = len(expression.split())
-    if fields not in (5, 6) or "R" in expression or not croniter.is_valid(expression):
+    is_valid = croniter.is_valid(expression, second_at_beginning=True)
+    if fields not in (5, 6) or "R" in expression or not is_valid:
         raise InvalidSettingError(
             f"{name}: {expression[:40]!r} is not a cron expression; "
-            "five fields, or six with the seconds last; '30 3 * * *' is 03:30 UTC every day"
+            "five fields, or six with the seconds first; '30 3 * * *' is 03:30 UTC every day"
         )
+    try:
+        croniter(expression, second_at_beginning=True).get_next()
+    except CroniterError:
+        raise InvalidSettingError(f"{name}: {expression[:40]!r} names no day there is") from None
     return expression
 
 

@@ -97,3 +97,40 @@ def test_a_command_that_needs_a_worker_starts_no_server(stored: Settings) -> Non
         result = run(embedded, *arguments)
         assert result.exit_code == ExitCode.NOT_CONFIRMED
     assert not (embedded.data_dir / "server").exists()
+
+
+@pytest.fixture(params=["unreachable", "refusing", "no server's"])
+def without_server(request: pytest.FixtureRequest, stored: Settings) -> Settings:
+    urls = {
+        "unreachable": "redis://127.0.0.1:1",
+        "refusing": f"{stored.redis_url}".replace("unix://", "unix://nobody:wrong@"),
+        "no server's": "redis://backscroll.invalid:6379",
+    }
+    return replace(stored, redis_url=urls[request.param])
+
+
+@pytest.mark.parametrize(
+    "arguments", [("load", "k"), ("sessions",), ("search", "hello"), ("export", "k")]
+)
+def test_without_the_server_the_store_on_this_machine_is_read(
+    without_server: Settings, arguments: tuple[str, ...]
+) -> None:
+    result = run(without_server, *arguments)
+    assert result.exit_code == ExitCode.OK, result.stderr
+    assert result.stdout.count("\n") >= 2
+    if arguments[0] != "export":
+        assert READING in result.stderr
+        assert "wrong" not in result.stderr
+
+
+def test_without_server_and_store_the_server_is_to_blame(
+    without_server: Settings, tmp_path: Path
+) -> None:
+    elsewhere = replace(without_server, store=f"sqlite://{tmp_path}/nowhere.db")
+    assert run(elsewhere, "load", "k").exit_code == ExitCode.SERVER
+
+
+def test_stats_shows_the_store_though_the_server_is_unreachable(stored: Settings) -> None:
+    result = run(replace(stored, redis_url="redis://127.0.0.1:1"), "stats")
+    assert result.exit_code == ExitCode.SERVER
+    assert stored.store in result.stdout

@@ -168,10 +168,11 @@ def test_in_markdown_nothing_that_was_said_leaves_its_quote(said: list[ChatMessa
     [
         ("a <b>", "a &lt;b>"),
         ("`<b>` <i>", "`<b>` &lt;i>"),
-        ("``a ` <b>`` x", "``a ` <b>`` x"),
+        ("``a ` <b>`` x", "&#96;&#96;a &#96; &lt;b>&#96;&#96; x"),
+        ("``a <b>`` x", "``a <b>`` x"),
         ("` <b>", "&#96; &lt;b>"),
-        ("\\`<b>`", "\\&#96;&lt;b>&#96;"),
-        ("`a``<b>`", "`a``<b>`"),
+        ("\\`<b>`", "&#92;&#96;&lt;b>&#96;"),
+        ("`a``<b>`", "&#96;a&#96;&#96;&lt;b>&#96;"),
     ],
 )
 def test_in_markdown_a_tag_is_text_unless_it_is_in_code(text: str, shown: str) -> None:

@@ -10,7 +10,11 @@ import redis
 
 from producer import Producer
 from producer.connection import connect, server_errors
-from producer.errors import ServerUnavailableError
+from producer.errors import (
+    AuthenticationFailedError,
+    ServerRefusedError,
+    ServerUnavailableError,
+)
 from worker.backends import SessionBackend, absolute_url, open_backend, store_path
 from worker.cli.exit_codes import NoWorkerError
 from worker.cli.output import note
@@ -51,8 +55,8 @@ def open_reader(settings: Settings) -> Iterator[Producer | SessionBackend]:
     The worker, so that what was just enqueued is seen; without one the store, if it is on this
     machine.
     """
-    serving = [] if _is_down(settings) else _serving(settings, server_url(settings))
     path = store_path(settings.store)
+    serving, reason = _who_serves(settings, or_none=path.exists())
     if serving:
         with open_producer(settings) as producer:
             yield producer
@@ -61,7 +65,7 @@ def open_reader(settings: Settings) -> Iterator[Producer | SessionBackend]:
     elif path.exists():
         with open_backend(settings.store, read_only=True) as store:
             yield store
-        note(f"no worker serves queue {settings.queue!r}: reading the store itself")
+        note(f"{reason}: reading the store itself")
     else:
         raise NoWorkerError(settings.queue, missing_store=path)
 
@@ -119,6 +123,19 @@ def _serving(settings: Settings, url: str) -> list[WorkerStats]:
     with server_errors(url), connect(url) as connection:
         workers = read_workers(connection, settings.queue)
     return [worker for worker in workers if worker.is_alive]
+
+
+def _who_serves(settings: Settings, *, or_none: bool) -> tuple[list[WorkerStats], str]:
+    """The workers that answer, and why there is none; `or_none`: also where the server fails."""
+    nobody = f"no worker serves queue {settings.queue!r}"
+    if _is_down(settings):
+        return [], nobody
+    try:
+        return _serving(settings, server_url(settings)), nobody
+    except (ServerUnavailableError, ServerRefusedError, AuthenticationFailedError) as error:
+        if not or_none:
+            raise
+        return [], str(error).partition(". ")[0]
 
 
 def _say_whose_store(settings: Settings, worker: WorkerStats) -> None:

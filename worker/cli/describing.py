@@ -9,12 +9,13 @@ import click
 from producer.arguments import TEXT_ATTRIBUTES
 from producer.errors import InvalidInputError
 from producer.messages import STATES
+from worker.cli.arguments import TextCommand
 from worker.cli.output import json_option
 from worker.cli.sending import confirm, send, wait_option, yes_option
 from worker.settings import Settings
 
 
-@click.command()
+@click.command(cls=TextCommand)
 @click.argument("key")
 @click.option("--name", help="What people call it.")
 @click.option("--agent", help="The alias of the agent that answers.")
@@ -64,7 +65,7 @@ def describe(
     )
 
 
-@click.command("rename-agent")
+@click.command("rename-agent", cls=TextCommand)
 @click.argument("old")
 @click.argument("new", required=False)
 @yes_option

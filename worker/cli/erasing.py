@@ -22,6 +22,7 @@ from producer.spool import Spool
 from worker.cli.access import open_producer
 from worker.cli.output import cell, console, counted, json_option, local_time, note, print_json
 from worker.cli.sending import confirm, yes_option
+from worker.cli.upkeep import timeout_option
 from worker.settings import Settings
 
 _COUNTS: Final = ("sessions", "messages", "op_ids", "archived", "failed_jobs")
@@ -40,10 +41,7 @@ _COUNTS: Final = ("sessions", "messages", "op_ids", "archived", "failed_jobs")
     help="Also from this spool on this host, which no producer may be using; can be given again.",
 )
 @yes_option
-@click.option(
-    "--timeout-seconds", type=click.FloatRange(min=0), default=600.0, show_default=True,
-    help="Wait for the worker at most so long; it goes on without us.",
-)  # fmt: skip
+@timeout_option
 @json_option
 @click.pass_obj
 def erase(

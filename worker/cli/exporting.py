@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -13,9 +14,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from worker.cli.access import open_exported
+from worker.cli.arguments import TextCommand
 from worker.cli.exit_codes import ExitCode
 from worker.cli.moments import SINCE_HELP, UNTIL_HELP, Moment
-from worker.cli.output import counted, note
+from worker.cli.output import counted, for_terminal, note
 from worker.export import FORMATS
 from worker.export.output import write_file, write_out
 from worker.export.sessions import Wanted, find, read
@@ -24,7 +26,7 @@ from worker.settings import Settings
 _LONG_MESSAGES: Final = 5_000
 
 
-@click.command()
+@click.command(cls=TextCommand)
 @click.argument("keys", metavar="[KEY]...", nargs=-1)
 @click.option(
     "--format", "form", type=click.Choice(list(FORMATS)), default="jsonl", show_default=True,
@@ -72,7 +74,10 @@ def export(
             note(f"there is no session {key!r} that fits")
         with _bar(sum(info.message_count for info in infos)) as advance:
             pieces = FORMATS[form](read(reader, infos, advance))
-            if output is None:
+            if output is None and sys.stdout.isatty():
+                is_json = form in ("jsonl", "openai")
+                write_out(for_terminal(piece, is_json=is_json) for piece in pieces)
+            elif output is None:
                 write_out(pieces)
             else:
                 write_file(output, pieces)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from typing import Final
+from typing import Any, Final
 
 import click
 from rq.logutils import colorizer
 
-from worker.cli.output import one_line
+from worker.cli.output import one_line, printable
 
 _DATED: Final = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 _SHORT: Final = "backscroll: %(message)s"
@@ -19,6 +19,9 @@ class _OneLineFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         return one_line(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's name
+        return printable(super().formatException(ei))
 
 
 class _StandardErrorHandler(logging.Handler):

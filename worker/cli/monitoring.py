@@ -14,8 +14,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from producer.errors import ServerUnavailableError
 from producer.spool import SpoolStats, read_spool
 from worker.cli.access import open_running, server_url
+from worker.cli.arguments import Seconds
 from worker.cli.exit_codes import ExitCode
 from worker.cli.output import (
     Row,
@@ -47,7 +49,7 @@ _MARKS: Final = {
 @click.command()
 @click.option(
     "--watch",
-    type=click.FloatRange(min=0.1),
+    type=Seconds(min=0.1),
     is_flag=False,
     flag_value=2.0,
     metavar="[SECONDS]",
@@ -66,7 +68,8 @@ _MARKS: Final = {
 def stats(settings: Settings, watch: float | None, spools: tuple[Path, ...], as_json: bool) -> None:
     """Show queue, workers, scheduler and store in numbers.
 
-    With --spool also what a producer keeps while the server is away; that is shown then, too.
+    With --spool also what a producer keeps while the server is unreachable. The spool and the store
+    are shown then, too; the exit code is 3.
 
     \b
     Example:
@@ -76,13 +79,20 @@ def stats(settings: Settings, watch: float | None, spools: tuple[Path, ...], as_
     if watch is not None and as_json:
         raise click.UsageError("--json prints one document; it cannot go with --watch")
     kept = [read_spool(path) for path in spools]
-    if kept and not as_json:  # first, as the server may be away
+    if kept and not as_json:  # first, as the server may be unreachable
         console().print(_spools(kept))
-    with open_running(settings) as connection, StoreReader(settings.store) as reader:
-        if watch is not None:
-            _watch(connection, settings, reader, watch)
-            return
-        queue, store = read_queue(connection, settings.queue), reader.read()
+    with StoreReader(settings.store) as reader:
+        try:
+            with open_running(settings) as connection:
+                if watch is not None:
+                    _watch(connection, settings, reader, watch)
+                    return
+                queue = read_queue(connection, settings.queue)
+        except ServerUnavailableError:
+            if not as_json and (store := reader.read()) is not None:
+                console().print(_store_table(store))
+            raise
+        store = reader.read()
     if as_json:
         print_json({**asdict(queue), "store": store, "spools": kept})
     else:
@@ -155,7 +165,7 @@ def _show_check(check: Check) -> None:
     row.add_column(overflow="fold")
     row.add_row(Text(mark, style=style), check.area, cell(check.name), one_line(check.detail))
     if check.advice:
-        row.add_row("", "", "", Text(check.advice, style="italic"))
+        row.add_row("", "", "", cell(check.advice, "italic"))
     console().print(row)
 
 
@@ -173,7 +183,7 @@ def _watch(
 
 
 def _rendered(queue: QueueStats, store: StoreStats | None) -> Group:
-    facts = Table.grid(padding=(0, 2))
+    facts = _facts()
     facts.add_row("queue", cell(queue.queue))
     facts.add_row("waiting", f"{queue.depth:,}")
     facts.add_row("in flight", f"{queue.in_flight:,}")
@@ -186,12 +196,23 @@ def _rendered(queue: QueueStats, store: StoreStats | None) -> Group:
         facts.add_row(f"last {kind}", local_time(tick))
     if store is None:
         facts.add_row("store", "not on this machine")
-    else:
-        facts.add_row("store", cell(store.url))
-        facts.add_row("size", size(store.size_bytes))
-        facts.add_row("sessions", f"{store.sessions:,}")
-        facts.add_row("messages", f"{store.messages:,}")
-    return Group(facts, _workers_table(queue))
+        return Group(facts, _workers_table(queue))
+    return Group(facts, _store_table(store), _workers_table(queue))
+
+
+def _store_table(store: StoreStats) -> Table:
+    facts = _facts()
+    facts.add_row("store", cell(store.url))
+    facts.add_row("size", size(store.size_bytes))
+    facts.add_row("sessions", f"{store.sessions:,}")
+    facts.add_row("messages", f"{store.messages:,}")
+    return facts
+
+
+def _facts() -> Table:
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(min_width=len("last compact"))  # the same in every table of facts
+    return facts
 
 
 def _spools(kept: list[SpoolStats]) -> Table:

@@ -66,6 +66,12 @@ def print_json(document: Any) -> None:
     click.echo(data.decode().translate(_JSON_ESCAPES).encode())
 
 
+def for_terminal(piece: bytes, *, is_json: bool) -> bytes:
+    """A piece of a document as a terminal may have it; JSON says the same with other escapes."""
+    text = piece.decode()
+    return text.translate(_JSON_ESCAPES if is_json else _VISIBLE).encode()
+
+
 def console() -> Console:
     """Standard output for people: as wide as the terminal, or as the text when it is piped."""
     width = None if sys.stdout.isatty() else _PIPED_WIDTH

@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -24,7 +25,7 @@ from worker.cli.exporting import COMMANDS as EXPORTING
 from worker.cli.failed import COMMANDS as FAILED
 from worker.cli.importing import COMMANDS as IMPORTING
 from worker.cli.monitoring import COMMANDS as MONITORING
-from worker.cli.output import note
+from worker.cli.output import note, printable
 from worker.cli.reading import COMMANDS as READING
 from worker.cli.retention import COMMANDS as RETENTION
 from worker.cli.searching import COMMANDS as SEARCHING
@@ -55,6 +56,11 @@ class Program(click.Group):
         """In the order of their definition, which is the order of use."""
         return list(self.commands)
 
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        """As click's; an error may quote what was typed."""
+        with _plain_errors():
+            return super().make_context(*arguments, **options)
+
     def main(self, *arguments: Any, **options: Any) -> Any:
         """As click's, but for output that cannot be written."""
         try:
@@ -68,7 +74,8 @@ class Program(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that was named."""
         try:
-            return super().invoke(ctx)
+            with _plain_errors():
+                return super().invoke(ctx)
         except (KeyboardInterrupt, click.Abort):
             raise click.exceptions.Exit(ExitCode.INTERRUPTED) from None
         except BrokenPipeError as error:  # click would call it a failure
@@ -77,10 +84,20 @@ class Program(click.Group):
             raise
         except Exception as error:
             if ctx.params["debug"]:
-                traceback.print_exc(file=sys.stderr)
+                click.echo(printable(traceback.format_exc()), err=True)
             message, code = _explained(error)
             note(message)
             raise click.exceptions.Exit(code) from None
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Have no text that an error quotes do anything to the terminal that shows it."""
+    try:
+        yield
+    except click.ClickException as error:
+        vars(error).update(message=printable(error.message))
+        raise
 
 
 def _end_without_output(error: OutputError) -> NoReturn:

@@ -12,6 +12,7 @@ from rich.text import Text
 from producer import ChatMessage, EarlierVersion, SessionInfo
 from producer.messages import STATES
 from worker.cli.access import open_reader
+from worker.cli.arguments import Seconds, TextCommand
 from worker.cli.exit_codes import ExitCode
 from worker.cli.moments import SINCE_HELP, UNTIL_HELP, Moment
 from worker.cli.output import (
@@ -31,7 +32,7 @@ from worker.settings import Settings
 _ROLE_STYLES = {"user": "bold cyan", "assistant": "bold green", "system": "bold magenta"}
 
 
-@click.command()
+@click.command(cls=TextCommand)
 @click.argument("key")
 @click.option("--limit", type=int, help="Only so many: the newest.")
 @click.option("--before", metavar="ID", help="Those before this message, to page back.")
@@ -82,7 +83,7 @@ def load(
 @click.option("--state", type=click.Choice(STATES), help="Whose turn is in this state.")
 @click.option("--pinned/--unpinned", default=None, help="Only those pinned, or not.")
 @click.option(
-    "--stuck-seconds", type=float, help="Whose turn has been running for longer than this."
+    "--stuck-seconds", type=Seconds(), help="Whose turn has been running for longer than this."
 )
 @click.option("--name", metavar="WORDS", help="With these words in its name; the last may go on.")
 @click.option("--active-since", type=Moment(), help=f"Last active then or later: {SINCE_HELP}.")

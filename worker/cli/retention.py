@@ -11,6 +11,7 @@ from producer.messages import from_micros
 from worker.archive import Archive
 from worker.archive_disk import ArchiveError
 from worker.archive_file import ArchiveFile
+from worker.cli.arguments import TextCommand
 from worker.cli.exit_codes import ExitCode
 from worker.cli.output import (
     Row,
@@ -66,7 +67,7 @@ def cleanup(
         _show_cleanup(report)
 
 
-@click.command()
+@click.command(cls=TextCommand)
 @click.argument("keys", metavar="[KEY]...", nargs=-1)
 @click.option("--list", "only_list", is_flag=True, help="Only show what the archive has.")
 @click.option("--from", "file", metavar="FILE", help="Take it from this file, as --list names it.")
@@ -227,14 +228,14 @@ def _show_files(listed: list[dict[str, Any]], keys: tuple[str, ...], *, is_one: 
     sessions: list[Row] = []
     for entry in listed:
         if entry["damage"]:
-            files.append((entry["file"], "damaged", "", "", "", ""))
+            files.append((cell(entry["file"]), "damaged", "", "", "", ""))
             continue
         counts = (f"{entry[name]:,}" for name in ("sessions", "messages"))
         times = (local_time(entry[name], seconds=False) for name in ("since", "until"))
-        files.append((entry["file"], *counts, *times, size(entry["size_bytes"])))
+        files.append((cell(entry["file"]), *counts, *times, size(entry["size_bytes"])))
         for key, count in entry["keys"].items():
             if key in keys or (is_one and not keys):
-                sessions.append((cell(key), f"{count:,}", entry["file"]))
+                sessions.append((cell(key), f"{count:,}", cell(entry["file"])))
     show_table(
         ("file", "sessions", "messages", "from", "to", "size"),
         files,

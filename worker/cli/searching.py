@@ -13,6 +13,7 @@ from producer import Producer, SearchFilter, SearchHit
 from worker.backends import SessionBackend
 from worker.backends.query import Query
 from worker.cli.access import open_reader
+from worker.cli.arguments import TextCommand
 from worker.cli.moments import SINCE_HELP, UNTIL_HELP, Moment
 from worker.cli.output import (
     console,
@@ -28,25 +29,7 @@ from worker.settings import Settings
 _OF_SESSIONS: Final = ("channel", "sender", "room", "agent")
 
 
-class QueryCommand(click.Command):
-    """A command whose arguments may begin with a dash: -word is an exclusion, and no option."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As click's. What begins with two dashes, before --, is an option or a slip of the pen."""
-        after = len(args) - args.index("--") - 1 if "--" in args else 0
-        rest = super().parse_args(ctx, ["--help"] if args == ["-h"] else args)
-        words = ctx.params.get("words", ())
-        for word in words[: len(words) - after]:
-            if word.startswith("--"):
-                raise click.NoSuchOption(word, ctx=ctx)
-        return rest
-
-
-@click.command(
-    cls=QueryCommand,
-    # Without -h, as that begins -hotel.
-    context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]},
-)
+@click.command(cls=TextCommand)
 @click.argument("words", metavar="QUERY...", nargs=-1, required=True)
 @click.option("--key", help="Only in this session.")
 @click.option("--role", help="Only of this role.")

@@ -59,7 +59,7 @@ def checked_output() -> Iterator[None]:
     out = io.TextIOWrapper(
         io.BufferedWriter(raw),
         encoding=getattr(given, "encoding", "utf-8"),
-        errors=getattr(given, "errors", "strict"),
+        errors="backslashreplace",  # a terminal that knows only ASCII shows what it can
         line_buffering=True,
     )
     with redirect_stdout(out):

@@ -1,4 +1,4 @@
-"""The commands that keep a store in shape: compact, migrate."""
+"""The command `compact`, and how a command asks the worker for something that takes long."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from rich.console import Console
 
 from producer import Producer
 from worker.cli.access import open_producer
+from worker.cli.arguments import Seconds
 from worker.cli.output import counted, json_option, print_json, size
 from worker.settings import Settings
 
 T = TypeVar("T")
 
 timeout_option = click.option(
-    "--timeout-seconds", type=click.FloatRange(min=0), default=600.0, show_default=True,
+    "--timeout-seconds", type=Seconds(), default=600.0, show_default=True,
     help="Wait for the worker at most so long; it goes on without us.",
 )  # fmt: skip
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import click
 
 from producer import ChatMessage
+from worker.cli.arguments import TextCommand
 from worker.cli.output import json_option
 from worker.cli.sending import confirm, content_of, json_object, send, wait_option, yes_option
 from worker.settings import Settings
 
 
-@click.command()
+@click.command(cls=TextCommand)
 @click.argument("key")
 @click.argument("role")
 @click.argument("content")
@@ -49,7 +50,7 @@ def append(
     )
 
 
-@click.command()
+@click.command(cls=TextCommand)
 @click.argument("key")
 @click.option("--message-id", metavar="ID", help="Exactly that message, wherever it stands.")
 @wait_option
@@ -73,7 +74,7 @@ def rollback(
     )
 
 
-@click.command()
+@click.command(cls=TextCommand)
 @click.argument("key")
 @click.argument("role")
 @click.argument("content")
@@ -108,7 +109,7 @@ def replace(
     )
 
 
-@click.command()
+@click.command(cls=TextCommand)
 @click.argument("key")
 @yes_option
 @wait_option
@@ -125,7 +126,7 @@ def clear(settings: Settings, key: str, yes: bool, wait: bool, as_json: bool) ->
     send(settings, "clear", lambda producer, ack: producer.clear(key, ack=ack), wait, as_json)
 
 
-@click.command()
+@click.command(cls=TextCommand)
 @click.argument("key")
 @yes_option
 @wait_option

@@ -1,7 +1,8 @@
 """A transcript in Markdown (CommonMark).
 
 What people wrote stands in block quotes, so that it cannot pass for a heading or for another's
-message. Its own Markdown works, its code blocks are kept, but none of its HTML.
+message. Emphasis, lists, code spans and code blocks of theirs are kept. Nothing of it acts: there
+is no HTML, no link or image but for a plain address, and no definition that another's words use.
 """
 
 from __future__ import annotations
@@ -14,8 +15,18 @@ from producer.messages import ChatMessage
 from worker.export.sessions import ExportedSession
 from worker.export.text import Block, blocks, clock, day, stamp, visible, who_and_where
 
-_CODE_SPAN: Final = re.compile(r"(?<!`)(`+)(?!`)(.*?[^`])\1(?!`)")
-_MARKUP: Final = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~&])")
+_BACKTICKS: Final = re.compile("`+")
+_TILDES: Final = re.compile("~{3,}")
+_ENTITY: Final = re.compile(r"&(?=#?[0-9A-Za-z]+;)")
+# Some renderers know fewer backslash escapes than CommonMark; an entity is text in all of them.
+_NAMED: Final = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
+_ENTITIES: Final = {ord(mark): _NAMED.get(mark, f"&#{ord(mark)};") for mark in "\\<>[]!|~&"}
+_IN_TEXT: Final = {ord(mark): _ENTITIES[ord(mark)] for mark in "\\<[]"}
+_LITERAL: Final = {**_ENTITIES, **{ord(mark): f"\\{mark}" for mark in "`*_{}()#+-."}}
+# Only a name: some renderers draw mermaid and maps, and pandoc inserts {=html} as it is.
+_LANGUAGE: Final = re.compile(
+    r"(?!(?:mermaid|math|geojson|topojson|stl)$)[a-z0-9][a-z0-9+#._-]{0,30}", re.IGNORECASE
+)
 
 
 def markdown(sessions: Iterable[ExportedSession]) -> Iterator[bytes]:
@@ -58,27 +69,41 @@ def _block(block: Block) -> str:
         # Two spaces keep a line break, as it was meant in a chat.
         lines = [f"{_line(line)}  " if line.strip() else "" for line in block.text.split("\n")]
         return "\n".join(lines).removesuffix("  ")
-    longest = max((len(run) for run in re.findall("`+", block.text)), default=0)
+    longest = max((len(run) for run in _BACKTICKS.findall(block.text)), default=0)
     fence = "`" * max(3, longest + 1)  # so that nothing in it ends it
-    return f"{fence}{block.language.replace('`', '')}\n{block.text}\n{fence}"
+    language = block.language if _LANGUAGE.fullmatch(block.language) else ""
+    return f"{fence}{language}\n{block.text}\n{fence}"
 
 
 def _line(line: str) -> str:
-    """A line of text, in which a `<` begins no tag.
+    """A line of text in which nothing acts.
 
-    In a code span it may stand as it is, but only where every reader sees that span: on a line
-    that has no other backtick, and no backslash that could take one away.
+    A code span stays as it is, but only where every renderer sees that span: runs of backticks come
+    in pairs, none opens a code block, and no backslash or table cell could take one away.
     """
-    without_spans = _CODE_SPAN.sub("", line)
-    if "`" in without_spans or "\\" in line:
-        return line.replace("<", "&lt;").replace("`", "&#96;")
+    runs = list(_BACKTICKS.finditer(line))
+    pairs = list(zip(runs[::2], runs[1::2], strict=False))
+    is_doubtful = (
+        len(runs) % 2
+        or any(len(first[0]) != len(last[0]) or len(first[0]) > 2 for first, last in pairs)
+        or "\\" in line
+        or "|" in line
+    )
+    if is_doubtful:
+        return _text(line).replace("`", "&#96;")
     parts, end = [], 0
-    for span in _CODE_SPAN.finditer(line):
-        parts += [line[end : span.start()].replace("<", "&lt;"), span[0]]
-        end = span.end()
-    return "".join([*parts, line[end:].replace("<", "&lt;")])
+    for first, last in pairs:
+        parts += [_text(line[end : first.start()]), line[first.start() : last.end()]]
+        end = last.end()
+    return "".join([*parts, _text(line[end:])])
+
+
+def _text(text: str) -> str:
+    shown = _ENTITY.sub("&amp;", text).translate(_IN_TEXT)
+    return _TILDES.sub(lambda run: "&#126;" * len(run[0]), shown)  # they would open a code block
 
 
 def _literal(text: str) -> str:
     """Text as it is, without any Markdown."""
-    return _MARKUP.sub(r"\\\1", visible(text).replace("\n", " "))
+    shown = visible(text).replace("\n", " ").translate(_LITERAL)
+    return shown.replace("://", "&#58;//")  # or some renderers make a link of it

@@ -9,8 +9,9 @@ from typing import Final, NamedTuple
 
 from producer.messages import SessionInfo
 
-# Controls have no look, and what overrides the direction of text could show a lie.
-_ACTING: Final = (*range(0x20), *range(0x7F, 0xA0), 0x202D, 0x202E)
+# Controls have no look, what overrides the direction of text could show a lie, and some programs
+# take the separators of lines and paragraphs for the end of a line.
+_ACTING: Final = (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, 0x202D, 0x202E)
 _VISIBLE: Final = {code: f"[U+{code:04X}]" for code in _ACTING if chr(code) not in "\n\t"}
 _FENCE: Final = re.compile(r" {0,3}(`{3,}|~{3,})[ \t]*([^`\n]*)")
 

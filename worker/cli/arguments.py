@@ -1,0 +1,73 @@
+"""Arguments and option values that a command line gets wrong by itself.
+
+Keys and texts may begin with a dash (Telegram's groups are negative numbers), and a number of
+seconds may be none that anything can wait for.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from typing import Any, Final
+
+import click
+
+_LONGEST_SECONDS: Final = 366 * 86_400.0
+
+
+class TextCommand(click.Command):
+    """A command whose arguments may begin with one dash: `-100123` is a key, and not an option.
+
+    What begins with two dashes is an option, or a misspelled one, unless `--` stands before it.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        settings = {
+            "ignore_unknown_options": True,
+            "help_option_names": ["--help"],  # without -h, as that begins -hotel
+            **(options.pop("context_settings", None) or {}),
+        }
+        options["context_settings"] = settings
+        super().__init__(*args, **options)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click's; raises `click.NoSuchOption` for an option that the command does not have."""
+        if args == ["-h"]:
+            args = ["--help"]
+        texts = self._texts(ctx, args)
+        after = len(args) - args.index("--") - 1 if "--" in args else 0
+        for text in texts[: len(texts) - after]:
+            if text.startswith("--"):
+                self._refuse(ctx, text)
+        return super().parse_args(ctx, args)
+
+    def _texts(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """All that is neither an option nor the value of one, in order."""
+        values, surplus, _ = self.make_parser(ctx).parse_args(list(args))
+        given = [values.get(str(p.name)) for p in self.params if isinstance(p, click.Argument)]
+        texts = [text for each in given for text in (each if isinstance(each, tuple) else (each,))]
+        return [text for text in (*texts, *surplus) if isinstance(text, str)]
+
+    def _refuse(self, ctx: click.Context, text: str) -> None:
+        known = [name for param in self.params for name in (*param.opts, *param.secondary_opts)]
+        close = difflib.get_close_matches(text.partition("=")[0], known)
+        message = f"No such option: {text}" + ("" if close else " (if it is a text, put -- before)")
+        raise click.NoSuchOption(text, message, possibilities=close, ctx=ctx)
+
+
+class Seconds(click.FloatRange):
+    """A finite length of time in seconds, up to a year; `min` as for `click.FloatRange`."""
+
+    name = "seconds"
+
+    def __init__(self, min: float = 0.0) -> None:  # noqa: A002 - click's name
+        super().__init__(min=min, max=_LONGEST_SECONDS)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """`value` as a float; NaN, which passes every comparison, is refused."""
+        number: float = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+        return number
