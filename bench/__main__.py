@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import click
 
-from bench.measure import Comparison
+from bench.measure import Row, attempted
 from bench.program import Output, output_options, run
 from bench.suite import BENCHMARKS, Plan
 
@@ -33,10 +34,10 @@ def main(
       python -m bench --quick --only enqueue
     """
 
-    def measure(url: str, place: Path, tell: Callable[[str], None]) -> Iterator[Comparison]:
+    def measure(url: str, place: Path, tell: Callable[[str], None]) -> Iterator[Row]:
         plan = Plan(url, place, runs or (1 if quick else 3), quick, tell)
         for benchmark in only or BENCHMARKS:
-            yield from BENCHMARKS[benchmark](plan)
+            yield from attempted(benchmark, partial(BENCHMARKS[benchmark], plan))
 
     run(measure, directory, Output(json_file, markdown))
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -128,4 +128,21 @@ def wait_until(
         if time.monotonic() > deadline:
             raise BenchmarkFailedError(f"{what} did not happen within {seconds:g} s")
         time.sleep(poll_seconds)
+    return time.monotonic()
+
+
+def wait_while_it_grows(
+    count: Callable[[], int], wanted: int, process: subprocess.Popen[bytes], what: str
+) -> float:
+    """The time at which `count` was first seen to be `wanted`, or `process` to have ended.
+
+    A slow disk may take as long as it needs; only one that stands still is given up.
+    """
+    seen = -1
+    while process.poll() is None and (now := count()) < wanted:
+        if now == seen:
+            raise BenchmarkFailedError(f"{what}: {now:,} of {wanted:,}, and it goes on no more")
+        seen = now
+        with suppress(BenchmarkFailedError):
+            wait_until(lambda: process.poll() is not None or count() >= wanted, what)
     return time.monotonic()

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench.arena import Arena, BenchmarkFailedError, wait_until
+from bench.arena import Arena, BenchmarkFailedError, wait_until, wait_while_it_grows
 from bench.fill import fill_queue
 from bench.progress import progress
 
@@ -57,10 +57,7 @@ def drain(arena: Arena, contestant: Contestant) -> float:
             f"{contestant.name}'s first commit",
         )
         first, began = seen.committed(), time.monotonic()
-        ended = wait_until(
-            lambda: process.poll() is not None or seen.committed() >= jobs,
-            f"{contestant.name}'s last commit",
-        )
+        ended = wait_while_it_grows(seen.committed, jobs, process, f"{contestant.name}'s commits")
         committed = seen.committed()
     if not first < committed == jobs:
         raise BenchmarkFailedError(

@@ -13,13 +13,14 @@ import statistics
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
-from bench.arena import Arena, BenchmarkFailedError, wait_until
+from bench.arena import Arena, BenchmarkFailedError, wait_while_it_grows
 from bench.data import SEED, messages
 from bench.drain import worker_program
 from bench.progress import SqliteProgress
-from bench.workers import read_commits
+from bench.workers import count_commits, read_commits
 from producer import ChatMessage, Producer
 
 RATE: Final = 100
@@ -43,17 +44,11 @@ def latency(arena: Arena, worker: str, count: int) -> Latency:
         SqliteProgress(arena) as seen,
         arena.running(*worker_program(worker), str(commits)) as process,
     ):
-
-        def wait_for(number: int) -> None:
-            wait_until(
-                lambda: process.poll() is not None or seen.committed() >= number,
-                f"{worker}'s commit number {number}",
-            )
-
         call_at_random(producer, sayings[:_WARM_UP], RATE)
-        wait_for(_WARM_UP)
+        wait_while_it_grows(seen.committed, _WARM_UP, process, f"{worker}'s commits")
         called = call_at_random(producer, sayings[_WARM_UP:], RATE)
-        wait_for(len(sayings))
+        noted = partial(count_commits, commits)
+        wait_while_it_grows(noted, len(sayings), process, f"{worker}'s commits")
     committed = read_commits(commits)[_WARM_UP:]
     if len(committed) != count:
         raise BenchmarkFailedError(f"{worker} committed {len(committed)} of {count} messages")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeVar
+
+from producer.errors import BackscrollError
 
 T = TypeVar("T")
 
@@ -17,6 +19,8 @@ class Series:
     name: str
     unit: str
     runs: tuple[float, ...]
+    problem: str = ""
+    """Why it could not be measured; then there are no runs."""
 
     @property
     def median(self) -> float:
@@ -26,10 +30,11 @@ class Series:
         return {
             "name": self.name,
             "unit": self.unit,
-            "median": self.median,
-            "min": min(self.runs),
-            "max": max(self.runs),
+            "median": None if self.problem else self.median,
+            "min": min(self.runs, default=None),
+            "max": max(self.runs, default=None),
             "runs": list(self.runs),
+            "problem": self.problem,
         }
 
 
@@ -57,19 +62,25 @@ class Comparison:
     bound: Bound
 
     @property
+    def problem(self) -> str:
+        """Why there is no ratio, if there is none."""
+        said = (f"{one.name}: {one.problem}" for one in (self.ours, self.theirs) if one.problem)
+        return "; ".join(said)
+
+    @property
     def ratio(self) -> float:
         return self.ours.median / self.theirs.median
 
     @property
     def is_met(self) -> bool:
-        return self.bound.holds(self.ratio)
+        return not self.problem and self.bound.holds(self.ratio)
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "measured": self.measured,
             "ours": self.ours.to_dict(),
             "theirs": self.theirs.to_dict(),
-            "ratio": self.ratio,
+            "ratio": None if self.problem else self.ratio,
             "must_reach": str(self.bound),
             "is_met": self.is_met,
         }
@@ -84,8 +95,13 @@ class Figure:
     bound: Bound
 
     @property
+    def problem(self) -> str:
+        """Why there is no figure, if there is none."""
+        return self.ours.problem
+
+    @property
     def is_met(self) -> bool:
-        return self.bound.holds(self.ours.median)
+        return not self.problem and self.bound.holds(self.ours.median)
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -107,13 +123,52 @@ def at_most(value: float) -> Bound:
     return Bound("≤", value)
 
 
+@dataclass(slots=True)
+class Runs(Generic[T]):
+    """What a contestant's runs gave; or, once one has failed, only why."""
+
+    results: list[T] = field(default_factory=list)
+    problem: str = ""
+
+    def series(
+        self,
+        name: str,
+        unit: str,
+        value: Callable[[T], float] = float,  # type: ignore[assignment]
+    ) -> Series:
+        """The figures that `value` takes of the results."""
+        return Series(name, unit, tuple(map(value, self.results)), self.problem)
+
+
 def interleaved(
     contestants: Mapping[str, Callable[[], T]], runs: int, tell: Callable[[str], None]
-) -> dict[str, list[T]]:
-    """Measure each contestant `runs` times, in turns, so that noise meets all of them."""
-    figures: dict[str, list[T]] = {name: [] for name in contestants}
+) -> dict[str, Runs[T]]:
+    """Measure each contestant `runs` times, in turns, so that noise meets all of them.
+
+    One that fails takes no further turn, and the others go on.
+    """
+    figures: dict[str, Runs[T]] = {name: Runs() for name in contestants}
     for run in range(1, runs + 1):
         for name, measure in contestants.items():
+            if figures[name].problem:
+                continue
             tell(f"{name}, run {run} of {runs}")
-            figures[name].append(measure())
+            try:
+                figures[name].results.append(measure())
+            except Exception as error:
+                figures[name] = Runs(problem=reason(error))
     return figures
+
+
+def attempted(name: str, measure: Callable[[], Iterable[Row]]) -> Iterator[Row]:
+    """The rows of one measurement; should it fail, a row that says why, and nothing raised."""
+    try:
+        yield from measure()
+    except Exception as error:
+        yield Figure(name, Series("Backscroll", "", (), reason(error)), at_least(0))
+
+
+def reason(error: Exception) -> str:
+    """One line that says what went wrong."""
+    said = " ".join(str(error).split())[-500:]
+    return said if isinstance(error, BackscrollError) else f"{type(error).__name__}: {said}"

@@ -11,8 +11,20 @@ from pathlib import Path
 from typing import Final
 
 from bench import million_reads as reads
+from bench import raw
 from bench.arena import Arena
-from bench.measure import Comparison, Figure, Row, Series, T, at_least, at_most, interleaved
+from bench.limit import straight_into_sqlite
+from bench.measure import (
+    Comparison,
+    Figure,
+    Row,
+    Series,
+    T,
+    at_least,
+    at_most,
+    attempted,
+    interleaved,
+)
 from bench.million_fill import ACTIVE, Filled, fill, write_files
 from bench.million_reads import Queries
 from bench.million_upkeep import compact, migrate
@@ -23,6 +35,9 @@ _OURS: Final = "Backscroll"
 _SMALL: Final = 1_000
 _SHORT: Final = 3
 """Times as many runs of what takes half a second, or a moment's noise would be all of one."""
+
+_SEARCH_BOUNDS: Final = {"rare word": at_most(10)}
+"""Of a common word FTS5 ranks every message; of a rare one there is nothing that could be saved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +78,10 @@ def measure(arena: Arena, scale: Scale, tell: Callable[[str], None]) -> Iterator
     subject = Subject(arena, scale, filled, Queries.of(filled), tell)
     for part in (_size, _opening, _loading, _searching, _appending, _worker, _compaction):
         tell(part.__doc__ or "")
-        yield from part(subject)
+        yield from attempted(part.__doc__ or "", partial(part, subject))
     arena.store_path.unlink()
     tell("migration")
-    yield from _migration(subject)
+    yield from attempted("migration", partial(_migration, subject))
 
 
 def _size(subject: Subject) -> Iterable[Row]:
@@ -81,39 +96,55 @@ def _size(subject: Subject) -> Iterable[Row]:
 
 def _opening(subject: Subject) -> Iterable[Row]:
     """opening the store"""
-    arena, runs = subject.arena, subject.scale.runs
-    opened = reads.open_cold(arena.store, arena.store_path, runs)
-    yield Figure("open the store, cold", Series(_OURS, "ms", tuple(opened)), at_most(50))
+    arena = subject.arena
+    ours, bare = _in_turns(
+        subject,
+        "ms",
+        {
+            _OURS: partial(reads.open_cold_ms, arena.store, arena.store_path),
+            "APSW": partial(reads.open_cold_ms, arena.store, arena.store_path, raw=True),
+        },
+    )
+    yield Comparison("open the store, cold", ours, bare, at_most(6))
 
 
 def _loading(subject: Subject) -> Iterable[Row]:
     """loading"""
     url, _ = subject.beside("small.db")
     few, asked = reads.small_store(url, _SMALL), subject.scale.asked
+    keys, path = subject.filled.keys, subject.arena.store_path
+    raw.read_ms(path)  # from here on the store is measured, and not the disk
     with open_backend(subject.arena.store) as large, open_backend(url) as small:
-        figures = interleaved(
+        ours, theirs, statement = _in_turns(
+            subject,
+            "ms",
             {
-                "large": partial(reads.load_p99, large, subject.filled.keys, asked),
-                "small": partial(reads.load_p99, small, few, asked),
+                _OURS: partial(reads.load_p99, large, keys, asked),
+                f"with {_SMALL:,} messages": partial(reads.load_p99, small, few, asked),
+                "APSW, one SELECT": partial(raw.load_p99, path, keys, asked),
             },
-            _SHORT * subject.scale.runs,
-            subject.tell,
+            _SHORT,
         )
-    ours = Series(_OURS, "ms", tuple(figures["large"]))
-    yield Figure("load the newest 50, p99", ours, at_most(1))
-    theirs = Series(f"with {_SMALL:,} messages", "ms", tuple(figures["small"]))
     yield Comparison("load the newest 50, p99", ours, theirs, at_most(1.5))
+    yield Comparison("load the newest 50, p99", ours, statement, at_most(4))
 
 
 def _searching(subject: Subject) -> Iterable[Row]:
     """searching"""
-    asked = subject.scale.asked // 5
+    asked, path = subject.scale.asked // 5, subject.arena.store_path
     with open_backend(subject.arena.store) as store:
         for kind, queries in subject.queries.kinds.items():
             subject.tell(f"searching for a {kind}")
-            waited = reads.search_p99(store, queries, asked)
-            ours = Series(_OURS, "ms", (waited,))
-            yield Figure(f"search, {kind}, best {reads.HITS}, p99", ours, at_most(50))
+            ours, fts5 = _in_turns(
+                subject,
+                "ms",
+                {
+                    _OURS: partial(reads.search_p99, store, queries, asked),
+                    "FTS5's own ranking": partial(raw.search_p99, path, queries, asked // 10),
+                },
+            )
+            bound = _SEARCH_BOUNDS.get(kind, at_most(1))
+            yield Comparison(f"search, {kind}, best {reads.HITS}, p99", ours, fts5, bound)
 
 
 def _appending(subject: Subject) -> Iterable[Row]:
@@ -138,8 +169,8 @@ def _appending(subject: Subject) -> Iterable[Row]:
         )
     yield Comparison(
         "append in groups",
-        Series(_OURS, "messages/s", tuple(figures["large"])),
-        Series("into an empty store", "messages/s", tuple(figures["empty"])),
+        figures["large"].series(_OURS, "messages/s"),
+        figures["empty"].series("into an empty store", "messages/s"),
         at_least(0.7),
     )
 
@@ -152,7 +183,8 @@ def _worker(subject: Subject) -> Iterable[Row]:
         subject, lambda: cleanup_under_load(subject.arena, subject.filled, sessions, queries)
     )
     waited = Series(_OURS, "ms", tuple(run.p99 for run in runs))
-    yield Figure("call to commit during a cleanup, p99", waited, at_most(50))
+    alone = Series("without a cleanup", "ms", tuple(run.p99_alone for run in runs))
+    yield Comparison("call to commit during a cleanup, p99", waited, alone, at_most(15))
     memory = Series(_OURS, "MiB", tuple(run.worker_mib for run in runs))
     yield Figure("worker memory", memory, at_most(120))
 
@@ -167,7 +199,16 @@ def _compaction(subject: Subject) -> Iterable[Row]:
         at_most(1.3),
     )
     longest = Series(_OURS, "ms", tuple(run.longest_slice_ms for run in runs))
-    yield Figure("compaction, longest slice", longest, at_most(100))
+    through = Series("reading the file", "ms", tuple(run.read_ms for run in runs))
+    yield Comparison("compaction, longest slice", longest, through, at_most(1))
+
+
+def _in_turns(
+    subject: Subject, unit: str, contestants: dict[str, Callable[[], float]], times: int = 1
+) -> list[Series]:
+    """The series of each, `times` the usual number of runs, in turns."""
+    figures = interleaved(contestants, times * subject.scale.runs, subject.tell)
+    return [runs.series(name, unit) for name, runs in figures.items()]
 
 
 def _repeated(subject: Subject, change: Callable[[], T]) -> list[T]:
@@ -196,7 +237,9 @@ def _migration(subject: Subject) -> Iterable[Row]:
         runs[messages] = migrate(arena, directory, messages)
     (few, small), (many, large) = runs.items()
     rate = Series(_OURS, "lines/s", (many / large.seconds,))
-    yield Figure(f"migrate {many:,} JSONL lines", rate, at_least(40_000))
+    subject.tell("the same rows put straight into SQLite")
+    limit = Series("straight into SQLite", "rows/s", (straight_into_sqlite(arena, many // 10),))
+    yield Comparison(f"migrate {many:,} JSONL lines", rate, limit, at_least(0.4))
     yield Comparison(
         "memory of migrate, peak",
         Series(_OURS, "MiB", (large.peak_mib,)),

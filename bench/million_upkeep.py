@@ -12,6 +12,7 @@ from pathlib import Path
 import apsw
 
 from bench.arena import Arena, BenchmarkFailedError
+from bench.raw import read_ms
 from worker.backends import open_backend
 
 
@@ -24,11 +25,14 @@ class Compacted:
     fresh: int
     seconds: float
     longest_slice_ms: float
+    read_ms: float
+    """What reading the file once takes, right before."""
 
 
 def compact(arena: Arena) -> Compacted:
     """Compact the arena's store, timing every slice."""
     slices: list[float] = []
+    through = read_ms(arena.store_path)
     with open_backend(arena.store) as store:
         before, began = store.size_bytes(), time.perf_counter()
         work = store.compact(arena.settings.op_ids_hours)
@@ -41,7 +45,8 @@ def compact(arena: Arena) -> Compacted:
             finally:
                 slices.append(time.perf_counter() - slice_began)
         seconds, after = time.perf_counter() - began, store.size_bytes()
-    return Compacted(before, after, _fresh_copy(arena.store_path), seconds, 1e3 * max(slices))
+    fresh = _fresh_copy(arena.store_path)
+    return Compacted(before, after, fresh, seconds, 1e3 * max(slices), through)
 
 
 def _fresh_copy(path: Path) -> int:

@@ -26,6 +26,7 @@ from worker.backends.base import now_micros
 
 RATE: Final = 500
 _WARM_UP: Final = 250
+_BEFORE: Final = 1_250
 _FEWEST: Final = 200
 _SERVED: Final = 200
 _TIMEOUT_SECONDS: Final = 600.0
@@ -41,6 +42,8 @@ class UnderLoad:
     arrived: int
     p99: float
     """Milliseconds from call to commit of what arrived meanwhile."""
+    p99_alone: float
+    """The same right before, while nothing was cleaned up."""
     worker_mib: float
 
 
@@ -59,7 +62,7 @@ def cleanup_under_load(
         ThreadPoolExecutor(1) as pool,
         arena.running(*worker_program("Backscroll"), str(commits)) as process,
     ):
-        call_at_random(producer, itertools.islice(sayings, _WARM_UP), RATE)
+        before = call_at_random(producer, itertools.islice(sayings, _BEFORE), RATE)
         producer.append(*next(sayings), ack="stored")
         ttl_hours = (now_micros() - idle_until) / 3.6e9
         cleaning = pool.submit(cleaner.cleanup, ttl_hours)
@@ -72,13 +75,24 @@ def cleanup_under_load(
         for query in queries:
             producer.search(query)
         worker_mib = resident_mib(process.pid)
-    committed = read_commits(commits)[_WARM_UP + 1 :][: len(called)]
+    ends = read_commits(commits)
+    committed = ends[_BEFORE + 1 :][: len(called)]
     if len(committed) != len(called):
         raise BenchmarkFailedError(f"{len(committed)} of {len(called)} messages were committed")
-    waited = [1e3 * (end - start) for start, end in zip(called, committed, strict=True)]
+    alone = _waited(before[_WARM_UP:], ends[_WARM_UP:_BEFORE])
     return UnderLoad(
-        report.sessions, report.messages, seconds, len(called), p99(waited), worker_mib
+        report.sessions,
+        report.messages,
+        seconds,
+        len(called),
+        p99(_waited(called, committed)),
+        p99(alone),
+        worker_mib,
     )
+
+
+def _waited(called: Sequence[float], committed: Sequence[float]) -> list[float]:
+    return [1e3 * (end - start) for start, end in zip(called, committed, strict=True)]
 
 
 def _sayings(keys: Sequence[str]) -> Iterator[tuple[str, ChatMessage]]:

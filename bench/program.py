@@ -15,7 +15,6 @@ from rich.console import Console
 from bench.environment import describe_environment
 from bench.measure import Row
 from bench.report import as_markdown, show_table, write_json
-from producer.errors import BackscrollError
 from worker.server import running_server
 from worker.settings import Settings
 
@@ -36,14 +35,11 @@ Measure = Callable[[str, Path, Callable[[str], None]], Iterable[Row]]
 
 
 def run(measure: Measure, directory: Path | None, output: Output) -> None:
-    """Measure and show everything; a `BackscrollError` becomes one line."""
+    """Measure and show everything; ends with 1 when something could not be measured."""
     console, log = Console(), Console(stderr=True)
     began = time.monotonic()
     with _place(directory) as (url, place), log.status("starting") as status:
-        try:
-            rows = list(measure(url, place, status.update))
-        except BackscrollError as error:
-            raise click.ClickException(str(error)) from error
+        rows = list(measure(url, place, status.update))
         environment = describe_environment(url, place)
     if output.markdown:
         click.echo(as_markdown(rows, environment))
@@ -52,6 +48,8 @@ def run(measure: Measure, directory: Path | None, output: Output) -> None:
     if output.json_file is not None:
         write_json(output.json_file, rows, environment, time.monotonic() - began)
     log.print(f"took {time.monotonic() - began:.0f} s")
+    if any(row.problem for row in rows):
+        raise click.exceptions.Exit(1)
 
 
 @contextmanager

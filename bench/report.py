@@ -27,11 +27,17 @@ def show_table(console: Console, rows: Sequence[Row], environment: dict[str, Any
     for index, column in enumerate(COLUMNS):
         table.add_column(column, no_wrap=True, justify="left" if index in (0, 2, 6) else "right")
     for row in rows:
+        if row.problem:
+            table.add_row(row.measured, *[""] * 5, Text("not measured", style="bold red"))
+            continue
         cells = [f"{text}\n[dim]{small}[/dim]" for text, small in _cells(row)]
         style = "green" if row.is_met else "bold red"
         table.add_row(*cells, Text("yes" if row.is_met else "NO", style=style))
     console.width = max(console.width, NARROWEST_TABLE)
     console.print(table)
+    for row in rows:
+        if row.problem:
+            console.print(Text(f"{row.measured}: not measured, {row.problem}"), soft_wrap=True)
     for line in _environment_lines(environment):
         console.print(Text(line, style="dim"), soft_wrap=True)
 
@@ -40,6 +46,10 @@ def as_markdown(rows: Sequence[Row], environment: dict[str, Any]) -> str:
     """The same as Markdown."""
     lines = [f"| {' | '.join(COLUMNS)} |", "|---|--:|---|--:|--:|--:|---|"]
     for row in rows:
+        if row.problem:
+            problem = row.problem.replace("|", "\\|")
+            lines.append(f"| {row.measured} | not measured: {problem} |  |  |  |  | **no** |")
+            continue
         cells = [f"{text} ({small})" if small else text for text, small in _cells(row)]
         lines.append(f"| {' | '.join(cells)} | {'yes' if row.is_met else '**no**'} |")
     lines += ["", *(f"- {line}" for line in _environment_lines(environment))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -13,7 +14,7 @@ from bench.arena import Arena, arena
 from bench.drain import Contestant, drain, peer, worker
 from bench.latency import latency
 from bench.limit import straight_into_sqlite
-from bench.measure import Comparison, Series, at_least, at_most, interleaved
+from bench.measure import Comparison, Runs, Series, at_least, at_most, interleaved
 
 T = TypeVar("T")
 
@@ -45,7 +46,7 @@ class Plan:
 
         return run
 
-    def in_turns(self, **contestants: Callable[[], T]) -> dict[str, list[T]]:
+    def in_turns(self, **contestants: Callable[[], T]) -> dict[str, Runs[T]]:
         return interleaved(contestants, self.runs, self.tell)
 
 
@@ -103,8 +104,7 @@ def latencies(plan: Plan) -> Iterable[Comparison]:
     )
     for percentile in ("p50", "p99"):
         ours, theirs = (
-            Series(name, "ms", tuple(getattr(run, percentile) for run in runs))
-            for name, runs in measured.items()
+            runs.series(name, "ms", attrgetter(percentile)) for name, runs in measured.items()
         )
         yield Comparison(f"call to commit, {percentile}", ours, theirs, at_most(0.5))
 
@@ -154,5 +154,5 @@ def _drains(
     }
 
 
-def _series(figures: dict[str, list[float]], unit: str) -> dict[str, Series]:
-    return {name: Series(name, unit, tuple(runs)) for name, runs in figures.items()}
+def _series(figures: dict[str, Runs[float]], unit: str) -> dict[str, Series]:
+    return {name: runs.series(name, unit) for name, runs in figures.items()}

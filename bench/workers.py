@@ -36,6 +36,11 @@ def read_commits(path: Path) -> list[float]:
     return list(times)
 
 
+def count_commits(path: Path) -> int:
+    """How many of them there are by now."""
+    return path.stat().st_size // array("d").itemsize if path.exists() else 0
+
+
 def _work(name: str) -> None:
     settings = Settings.from_environment()
     url = settings.redis_url or ""
@@ -49,8 +54,8 @@ def _work(name: str) -> None:
 
 @contextmanager
 def _noting_commits(path: Path) -> Iterator[None]:
-    """Note each commit's end; written when the worker ends, not while it works."""
-    times = array("d")
+    """Note each commit's end at once: a worker may be killed before it ends by itself."""
+    file = path.open("ab", buffering=0)
     apply = SqliteBackend.apply
 
     def noting(
@@ -59,14 +64,12 @@ def _noting_commits(path: Path) -> Iterator[None]:
         meanwhile: Callable[[], None] | None = None,
     ) -> Any:
         answers = apply(backend, operations, meanwhile)
-        times.extend([time.monotonic()] * len(operations))
+        file.write(array("d", [time.monotonic()] * len(operations)).tobytes())
         return answers
 
     SqliteBackend.apply = noting  # type: ignore[method-assign, assignment]
-    try:
+    with file:
         yield
-    finally:
-        path.write_bytes(times.tobytes())
 
 
 if __name__ == "__main__":
