@@ -256,6 +256,23 @@ def test_an_erasure_run_again_spares_what_was_said_afterwards_though_a_clock_was
     assert shop.archived == ["new 1"]
 
 
+def test_an_erasure_takes_nothing_for_another_one_of_the_same_moment(
+    shop: Shop, client: redis.Redis
+) -> None:
+    shop.tell_sender("zebra", "eve")
+    shop.say("zebra", "grass")
+    shop.say("horse", "old")
+    at = shop.clock()
+    shop.clock.advance(hours=1_000)  # it is ahead while both are noted
+    eve = Erase(shop.new_id(), at, sender="eve")
+    apply_all(shop.backend, [eve, Erase(shop.new_id(), at, key="horse")])
+    shop.clock.advance(hours=-999)
+    shop.say("horse", "new 1", "new 2")
+    shop.cap()
+    shop.erase(eve, client)
+    assert shop.archived == ["new 1"]
+
+
 def test_what_began_and_was_archived_by_a_clock_that_was_ahead_goes_by_its_date(
     shop: Shop, client: redis.Redis
 ) -> None:

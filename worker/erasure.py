@@ -95,7 +95,8 @@ def _until(operation: Erase, tombstones: Tombstones, session: ArchivedSession) -
     """
     (name, value), info = operation.subject, session.info
     until, own = _erased_until(tombstones, session), tombstones.of(name, value)
-    if getattr(info, name) == value or tombstones.of("key", info.key) == own:
+    is_own = tombstones.of("key", info.key).noted_at == own.noted_at  # that erasure took its key
+    if getattr(info, name) == value or is_own:
         return ALL if own.noted_at >= session.removed_at else max(until, own.erased_at)
     return until
 

@@ -20,6 +20,7 @@ class Tombstone(NamedTuple):
 
     Both are microseconds. What was archived is compared with the second, which is the worker's: a
     clock that may have been wrong, so that alone it tells only the erasure itself what to take.
+    No two erasures are noted at the same time: by it an erasure knows the tombstones it made.
     """
 
     erased_at: int
@@ -49,6 +50,13 @@ class Tombstones:
         What is asked for between the two is from after an erasure that is noted as later.
         """
         self.latest = max(self._by_digest.values(), default=_NONE).erased_at
+
+    def free_moment(self, now: int) -> int:
+        """`now`, or the next microsecond at which no erasure was noted yet."""
+        taken = {each.noted_at for each in self._by_digest.values()}
+        while now in taken:
+            now += 1
+        return now
 
     def add(self, subject: str, value: str, tombstone: Tombstone) -> bytes:
         """Note an erasure; an earlier one does not shorten a later one. Returns the digest."""

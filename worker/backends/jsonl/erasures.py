@@ -133,6 +133,7 @@ class Erasures:
         """Note that an erasure was asked for."""
         subject, value = operation.subject
         pending = Pending(operation.op_id, subject, value, operation.at, now, latest)
+        pending.began = self.tombstones.free_moment(pending.tombstone.noted_at)
         self.pending.append(pending)
         self.add_tombstone(subject, value, pending.tombstone)
         return pending

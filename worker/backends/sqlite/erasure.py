@@ -87,7 +87,8 @@ def begin(
     subjects = {(subject, value), *(("key", key) for (key,) in keys if key is not None)}
     # A clock that is ahead of ours must not shut out what is said from now on.
     erased_at = min(operation.at, latest)
-    note(connection, tombstones, subjects, Tombstone(erased_at, max(erased_at, now)))
+    noted_at = tombstones.free_moment(max(erased_at, now))
+    note(connection, tombstones, subjects, Tombstone(erased_at, noted_at))
     return len(keys)
 
 
