@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -37,6 +37,7 @@ from worker.backends.clock import Clock
 from worker.backends.sqlite import erasure
 from worker.backends.sqlite.cleanup import Cleanup
 from worker.backends.sqlite.clock import Times, open_clock
+from worker.backends.sqlite.committer import Committer
 from worker.backends.sqlite.compaction import compact
 from worker.backends.sqlite.files import LogIsGoneError, StoreFiles
 from worker.backends.sqlite.group import Group
@@ -96,9 +97,7 @@ class SqliteBackend(SessionBackend):
             if self._claim is not None:
                 self._claim.close()
             raise
-        self._committer = ThreadPoolExecutor(1, thread_name_prefix="commit")
-        # It starts its thread now, as a Ctrl-C while it starts one makes it start another.
-        self._committer.submit(lambda: None).result()
+        self._committer = Committer()
         self._fold = Folder()
         self._untidy_groups = _TIDIED_GROUPS  # who knows what those before it left
         self._tidying = bites()
@@ -210,7 +209,7 @@ class SqliteBackend(SessionBackend):
 
     def close(self) -> None:
         with self._lock:
-            self._committer.shutdown()
+            self._committer.close()
             self._database.close()
             if self._claim is not None:
                 self._claim.close()  # after SQLite has closed the file, as `claim` says
@@ -382,7 +381,7 @@ class SqliteBackend(SessionBackend):
                 if commits:
                     connection.execute("COMMIT")
             except BaseException:
-                self._wait_for_commit()
+                self._committer.wait()
                 if connection.in_transaction:  # SQLite ends it by itself on some errors
                     connection.execute("ROLLBACK")
                 raise
@@ -397,25 +396,7 @@ class SqliteBackend(SessionBackend):
 
     def _commit(self, group: Group, meanwhile: Callable[[], None] | None) -> None:
         group.flush_tables()
-        if meanwhile is None:
-            self._index_and_commit(group)
-            return
-        # Both are long calls into SQLite, during which Python can do something else.
-        committing = self._committer.submit(self._index_and_commit, group)
-        meanwhile()
-        committing.result()
-
-    def _wait_for_commit(self) -> None:
-        """The connection is the thread's until it is done, whatever comes in between: a Ctrl-C."""
-        is_idle: Future[None] | None = None
-        while is_idle is None or not is_idle.done():
-            try:
-                is_idle = is_idle or self._committer.submit(lambda: None)
-                wait([is_idle])
-            except RuntimeError:
-                return  # it is shut down, and at rest
-            except BaseException:  # noqa: S112 - one is on its way out already
-                continue
+        self._committer.run(partial(self._index_and_commit, group), meanwhile)
 
     def _index_and_commit(self, group: Group) -> None:
         group.flush_index()
