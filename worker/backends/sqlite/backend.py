@@ -31,7 +31,7 @@ from worker.backends.base import (
     Totals,
     unobserved,
 )
-from worker.backends.budget import AnswerBudget, out_of_memory
+from worker.backends.budget import AnswerBudget
 from worker.backends.claim import claim
 from worker.backends.clock import Clock
 from worker.backends.sqlite import erasure
@@ -39,13 +39,14 @@ from worker.backends.sqlite.cleanup import Cleanup
 from worker.backends.sqlite.clock import Times, open_clock
 from worker.backends.sqlite.committer import Committer
 from worker.backends.sqlite.compaction import compact
-from worker.backends.sqlite.files import LogIsGoneError, StoreFiles
+from worker.backends.sqlite.files import LogIsGoneError, StoreFiles, size_bytes
 from worker.backends.sqlite.group import Group
 from worker.backends.sqlite.identity import read_identity
 from worker.backends.sqlite.log import WriteAheadLog
 from worker.backends.sqlite.memory import Memory
 from worker.backends.sqlite.merging import bites, merge
 from worker.backends.sqlite.reads import messages_after, read
+from worker.backends.sqlite.refusal import refusal
 from worker.backends.sqlite.repair import repair
 from worker.backends.sqlite.schema import (
     FULL,
@@ -201,11 +202,7 @@ class SqliteBackend(SessionBackend):
             return read_identity(connection)
 
     def size_bytes(self) -> int:
-        size = 0
-        for name in (self.path.name, f"{self.path.name}-wal"):
-            with suppress(FileNotFoundError):
-                size += self.path.with_name(name).stat().st_size
-        return size
+        return size_bytes(self.path)
 
     def close(self) -> None:
         with self._lock:
@@ -272,7 +269,7 @@ class SqliteBackend(SessionBackend):
                         raise
                     if is_out_of_memory(error) and isinstance(operation, Write):
                         raise  # it may well succeed elsewhere or later
-                    answers.append(_refusal(error))
+                    answers.append(refusal(error))
         return answers
 
     def _group(
@@ -401,13 +398,3 @@ class SqliteBackend(SessionBackend):
     def _index_and_commit(self, group: Group) -> None:
         group.flush_index()
         self._connection.execute("COMMIT")
-
-
-def _refusal(error: Exception) -> OperationRefusedError:
-    if is_out_of_memory(error):
-        return out_of_memory()
-    if isinstance(error, apsw.ConstraintError) and "message_id" in str(error):
-        return OperationRefusedError(
-            "a message with this operation's id is stored already, though its op id is forgotten"
-        )
-    return OperationRefusedError(f"the store cannot take this operation: {error}")

@@ -1,4 +1,4 @@
-"""A thread for the two long calls into SQLite that end a group, so that Python has time meanwhile."""
+"""A thread for the two long calls into SQLite that end a group; Python has time meanwhile."""
 
 from __future__ import annotations
 
