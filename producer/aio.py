@@ -7,14 +7,12 @@ trip, in the order in which they were made.
 from __future__ import annotations
 
 import os
-import time
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Self, Unpack
 
-import redis
-
+from producer.aio_calls import AsyncCalls
 from producer.answers import (
     CleanupReport,
     CompactReport,
@@ -26,27 +24,12 @@ from producer.answers import (
     answered_hits,
     answered_messages,
     answered_page,
-    answered_receipt,
     answered_restore,
     answered_session,
 )
-from producer.batches import BatchSender
-from producer.connection import explain, retries_of
-from producer.courier import Courier
 from producer.enqueue import (
-    SENT_AGAIN,
     Ack,
-    Enqueued,
-    JobWriter,
-    Spooled,
-    check_ack,
-    no_word,
-    not_yet_sent,
-    parse_result,
-    still_spooled,
 )
-from producer.errors import BackscrollError, ServerRefusedError, carrying
-from producer.mailbox import AsyncBox
 from producer.messages import (
     ChatMessage,
     SessionAttributes,
@@ -55,15 +38,14 @@ from producer.messages import (
     SessionPage,
     State,
 )
-from producer.operations import Operation, Read, Write
-from producer.requests import UNSET, Receipt, Requests, Unset
-from producer.results import GONE, Results
+from producer.operations import Operation
+from producer.requests import UNSET, Receipt, Unset
 from producer.search import SearchFields, SearchFilter, SearchPage
 from producer.settings import ProducerSettings, check_option, check_waiting
-from producer.spool import DEFAULT_MAX_BYTES, Spool
+from producer.spool import DEFAULT_MAX_BYTES
 
 
-class AsyncProducer:
+class AsyncProducer(AsyncCalls):
     """The asyncio twin of `Producer`: same arguments, same calls, awaited.
 
     Any number of event loops may use it, one after the other (`asyncio.run`) or at once in threads,
@@ -90,19 +72,7 @@ class AsyncProducer:
         settings = ProducerSettings.resolve(
             url, queue, max_queue_depth, max_message_bytes, os.environ
         )
-        self.url = settings.url
-        self.queue = settings.queue
-        self._ack = check_ack(ack)
-        self._timeout_seconds = timeout_seconds
-        self._requests = Requests(settings.limits, settings.queue)
-        self._writer = JobWriter(settings.queue, settings.max_queue_depth, timeout_seconds)
-        self._results = Results(settings.url, retries)
-        self._courier: Courier | None = None
-        if spool is not None:
-            held = Spool(Path(spool), spool_max_bytes)
-            self._courier = Courier(settings.url, held, self._writer)
-            retries = 0  # the courier tries again
-        self._batches = BatchSender(settings.url, self._writer, retries_of(retries), self._courier)
+        super().__init__(settings, ack, timeout_seconds, retries, spool, spool_max_bytes)
 
     async def __aenter__(self) -> Self:
         return self
@@ -117,19 +87,7 @@ class AsyncProducer:
 
     async def close(self) -> None:
         """Send what is still waiting, then give the connections back."""
-        box = AsyncBox()
-        self._batches.close(box)
-        await box.wait()
-        if self._courier is not None:
-            box = AsyncBox()
-            self._courier.close(box)
-            await box.wait()
-        self._results.close()
-
-    @property
-    def spooled(self) -> int:
-        """See `Producer.spooled`."""
-        return 0 if self._courier is None else self._courier.count
+        await self._close()
 
     async def append(
         self,
@@ -283,87 +241,3 @@ class AsyncProducer:
     async def send(self, operation: Operation, ack: Ack | None = None) -> Receipt:
         """See `Producer.send`."""
         return await self._write(self._requests.again(operation), ack, is_again=True)
-
-    async def _write(
-        self,
-        operation: Operation,
-        ack: Ack | None,
-        message_ids: tuple[str, ...] = (),
-        *,
-        is_again: bool = False,
-    ) -> Receipt:
-        ack = self._ack if ack is None else check_ack(ack)
-        enqueued = await self._enqueue(operation, ack)
-        if isinstance(enqueued, Spooled):
-            if ack == "queued":
-                return Receipt(operation.op_id, message_ids, spooled=True)
-            await self._wait_until_sent(enqueued.number, operation)
-            enqueued, is_again = await self._enqueue(operation, ack, is_known=True), True
-            if isinstance(enqueued, Spooled):
-                raise still_spooled(operation, self.spooled)
-        if is_again:
-            enqueued = SENT_AGAIN
-        if ack == "stored" and isinstance(operation, Write):
-            value = await self._await_result(operation, ack, enqueued.last_result)
-            return answered_receipt(value, operation.op_id, message_ids, enqueued.was_known)
-        return Receipt(operation.op_id, message_ids)
-
-    async def _read(self, operation: Operation) -> Any:
-        if self.spooled:  # the answer would lack own writes
-            await self._wait_until_all_is_sent()
-        try:
-            enqueued = await self._enqueue(operation, "queued")
-        except BackscrollError:
-            raise
-        except BaseException:  # the caller was interrupted, and will not look at the answer
-            if isinstance(operation, Read):
-                self._results.take_back(operation)
-            raise
-        if isinstance(enqueued, Spooled):
-            raise still_spooled(operation, self.spooled)
-        return await self._await_result(operation, "queued", enqueued.last_result)
-
-    async def _enqueue(
-        self, operation: Operation, ack: Ack, *, is_known: bool = False
-    ) -> Enqueued | Spooled:
-        box = AsyncBox()
-        self._batches.submit(operation, ack, box, is_known=is_known)
-        enqueued: Enqueued | Spooled = await box.wait()
-        return enqueued
-
-    async def _wait_until_sent(self, number: int, operation: Operation) -> None:
-        """Until the server has the operation with that number in the spool."""
-        box = AsyncBox()
-        if self._courier is not None:
-            self._courier.tell_sent(number, self._timeout_seconds, box)
-        try:
-            is_sent = await box.wait()
-        except ServerRefusedError as error:
-            raise carrying(operation, error) from None
-        if not is_sent:
-            raise still_spooled(operation, self.spooled)
-
-    async def _wait_until_all_is_sent(self) -> None:
-        box = AsyncBox()
-        if self._courier is not None:
-            self._courier.tell_empty(self._timeout_seconds, box)
-        if not await box.wait():
-            raise not_yet_sent(self.spooled)
-
-    async def _await_result(self, operation: Operation, ack: Ack, after: str) -> Any:
-        deadline = time.monotonic() + self._timeout_seconds
-        while True:
-            box = AsyncBox()
-            watch = self._results.watch(operation, after, box)
-            try:
-                result = await box.wait(max(0.0, deadline - time.monotonic()))
-            except TimeoutError:
-                raise no_word(operation, self._timeout_seconds, self.queue) from None
-            except redis.RedisError as error:
-                raise explain(error, self.url, operation) from error
-            finally:
-                self._results.forget(watch)
-            if result is not GONE:
-                return parse_result(result)
-            # Done before anybody wanted its result; the store knows what came of it.
-            await self._enqueue(operation, ack, is_known=True)

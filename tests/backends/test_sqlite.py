@@ -33,6 +33,7 @@ from tests.backends.stores import (
 from worker.backends import SessionBackend, open_backend
 from worker.backends.base import finish
 from worker.backends.sqlite import SqliteBackend, schema
+from worker.backends.sqlite.committer import Committer
 from worker.backends.sqlite.group import Group
 
 
@@ -351,13 +352,13 @@ def test_an_interrupt_during_a_commit_waits_for_it_and_comes_out(
                 break
         index_and_commit(backend, group)
 
-    def wait_for_commit(backend: SqliteBackend) -> None:
+    def wait_for_commit(committer: Committer) -> None:
         is_waited_for.set()
-        real_wait(backend)
+        real_wait(committer)
 
-    real_wait = SqliteBackend._wait_for_commit
+    real_wait = Committer.wait
     monkeypatch.setattr(SqliteBackend, "_index_and_commit", interrupted)
-    monkeypatch.setattr(SqliteBackend, "_wait_for_commit", wait_for_commit)
+    monkeypatch.setattr(Committer, "wait", wait_for_commit)
     with open_backend(url) as store:
         operations = [requests.append("s", (ChatMessage.user("hi"),), None)]
         with pytest.raises(KeyboardInterrupt):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -31,20 +31,22 @@ from worker.backends.base import (
     Totals,
     unobserved,
 )
-from worker.backends.budget import AnswerBudget, out_of_memory
+from worker.backends.budget import AnswerBudget
 from worker.backends.claim import claim
 from worker.backends.clock import Clock
 from worker.backends.sqlite import erasure
 from worker.backends.sqlite.cleanup import Cleanup
 from worker.backends.sqlite.clock import Times, open_clock
+from worker.backends.sqlite.committer import Committer
 from worker.backends.sqlite.compaction import compact
-from worker.backends.sqlite.files import LogIsGoneError, StoreFiles
+from worker.backends.sqlite.files import LogIsGoneError, StoreFiles, size_bytes
 from worker.backends.sqlite.group import Group
 from worker.backends.sqlite.identity import read_identity
 from worker.backends.sqlite.log import WriteAheadLog
 from worker.backends.sqlite.memory import Memory
 from worker.backends.sqlite.merging import bites, merge
 from worker.backends.sqlite.reads import messages_after, read
+from worker.backends.sqlite.refusal import refusal
 from worker.backends.sqlite.repair import repair
 from worker.backends.sqlite.schema import (
     FULL,
@@ -96,9 +98,7 @@ class SqliteBackend(SessionBackend):
             if self._claim is not None:
                 self._claim.close()
             raise
-        self._committer = ThreadPoolExecutor(1, thread_name_prefix="commit")
-        # It starts its thread now, as a Ctrl-C while it starts one makes it start another.
-        self._committer.submit(lambda: None).result()
+        self._committer = Committer()
         self._fold = Folder()
         self._untidy_groups = _TIDIED_GROUPS  # who knows what those before it left
         self._tidying = bites()
@@ -202,15 +202,11 @@ class SqliteBackend(SessionBackend):
             return read_identity(connection)
 
     def size_bytes(self) -> int:
-        size = 0
-        for name in (self.path.name, f"{self.path.name}-wal"):
-            with suppress(FileNotFoundError):
-                size += self.path.with_name(name).stat().st_size
-        return size
+        return size_bytes(self.path)
 
     def close(self) -> None:
         with self._lock:
-            self._committer.shutdown()
+            self._committer.close()
             self._database.close()
             if self._claim is not None:
                 self._claim.close()  # after SQLite has closed the file, as `claim` says
@@ -273,7 +269,7 @@ class SqliteBackend(SessionBackend):
                         raise
                     if is_out_of_memory(error) and isinstance(operation, Write):
                         raise  # it may well succeed elsewhere or later
-                    answers.append(_refusal(error))
+                    answers.append(refusal(error))
         return answers
 
     def _group(
@@ -382,7 +378,7 @@ class SqliteBackend(SessionBackend):
                 if commits:
                     connection.execute("COMMIT")
             except BaseException:
-                self._wait_for_commit()
+                self._committer.wait()
                 if connection.in_transaction:  # SQLite ends it by itself on some errors
                     connection.execute("ROLLBACK")
                 raise
@@ -397,36 +393,8 @@ class SqliteBackend(SessionBackend):
 
     def _commit(self, group: Group, meanwhile: Callable[[], None] | None) -> None:
         group.flush_tables()
-        if meanwhile is None:
-            self._index_and_commit(group)
-            return
-        # Both are long calls into SQLite, during which Python can do something else.
-        committing = self._committer.submit(self._index_and_commit, group)
-        meanwhile()
-        committing.result()
-
-    def _wait_for_commit(self) -> None:
-        """The connection is the thread's until it is done, whatever comes in between: a Ctrl-C."""
-        is_idle: Future[None] | None = None
-        while is_idle is None or not is_idle.done():
-            try:
-                is_idle = is_idle or self._committer.submit(lambda: None)
-                wait([is_idle])
-            except RuntimeError:
-                return  # it is shut down, and at rest
-            except BaseException:  # noqa: S112 - one is on its way out already
-                continue
+        self._committer.run(partial(self._index_and_commit, group), meanwhile)
 
     def _index_and_commit(self, group: Group) -> None:
         group.flush_index()
         self._connection.execute("COMMIT")
-
-
-def _refusal(error: Exception) -> OperationRefusedError:
-    if is_out_of_memory(error):
-        return out_of_memory()
-    if isinstance(error, apsw.ConstraintError) and "message_id" in str(error):
-        return OperationRefusedError(
-            "a message with this operation's id is stored already, though its op id is forgotten"
-        )
-    return OperationRefusedError(f"the store cannot take this operation: {error}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +11,15 @@ from producer.errors import StoreUnavailableError
 from worker.backends.claim import Claim, Inode, check_place, inode_of
 
 _BESIDE: Final = ("-wal", "-shm")
+
+
+def size_bytes(path: Path) -> int:
+    """The size of the database and its log on disk."""
+    size = 0
+    for name in (path.name, f"{path.name}-wal"):
+        with suppress(FileNotFoundError):
+            size += path.with_name(name).stat().st_size
+    return size
 
 
 class LogIsGoneError(StoreUnavailableError):

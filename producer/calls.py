@@ -1,0 +1,165 @@
+"""How a blocking call gets to the server and its answer back; what the calls say is `client`'s."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from producer.answers import answered_receipt
+from producer.batches import BatchSender
+from producer.connection import explain, retries_of
+from producer.courier import Courier
+from producer.enqueue import (
+    SENT_AGAIN,
+    Ack,
+    Enqueued,
+    JobWriter,
+    Spooled,
+    check_ack,
+    no_word,
+    not_yet_sent,
+    parse_result,
+    still_spooled,
+)
+from producer.errors import BackscrollError, ServerRefusedError, carrying
+from producer.mailbox import Box
+from producer.operations import Operation, Read, Write
+from producer.requests import Receipt, Requests
+from producer.results import GONE, Results
+from producer.sender import Sender
+from producer.settings import ProducerSettings
+from producer.spool import Spool
+
+
+class Calls:
+    """What `Producer` is made of: senders, the waiting for results, and the spool."""
+
+    def __init__(
+        self,
+        settings: ProducerSettings,
+        ack: Ack,
+        timeout_seconds: float,
+        retries: int,
+        spool: str | Path | None,
+        spool_max_bytes: int,
+    ) -> None:
+        self.url = settings.url
+        self.queue = settings.queue
+        self._ack = check_ack(ack)
+        self._timeout_seconds = timeout_seconds
+        self._requests = Requests(settings.limits, settings.queue)
+        self._writer = JobWriter(settings.queue, settings.max_queue_depth, timeout_seconds)
+        self._results = Results(settings.url, retries)
+        self._courier: Courier | None = None
+        if spool is not None:
+            held = Spool(Path(spool), spool_max_bytes)
+            self._courier = Courier(settings.url, held, self._writer)
+            retries = 0  # the courier tries again
+        retry = retries_of(retries)
+        self._sender = Sender(settings.url, self._writer, retry)
+        self._batches = BatchSender(settings.url, self._writer, retry, self._courier)
+
+    @property
+    def spooled(self) -> int:
+        """How many operations wait in the spool; 0 without one."""
+        return 0 if self._courier is None else self._courier.count
+
+    def _close(self) -> None:
+        box = Box()
+        self._batches.close(box)
+        box.wait()
+        if self._courier is not None:
+            box = Box()
+            self._courier.close(box)
+            box.wait()
+        self._results.close()
+        self._sender.close()
+
+    def _write(
+        self,
+        operation: Operation,
+        ack: Ack | None,
+        message_ids: tuple[str, ...] = (),
+        *,
+        is_again: bool = False,
+    ) -> Receipt:
+        ack = self._ack if ack is None else check_ack(ack)
+        enqueued = self._enqueue(operation, ack)
+        if isinstance(enqueued, Spooled):
+            if ack == "queued":
+                return Receipt(operation.op_id, message_ids, spooled=True)
+            self._wait_until_sent(enqueued.number, operation)
+            enqueued, is_again = self._enqueue(operation, ack, is_known=True), True
+            if isinstance(enqueued, Spooled):
+                raise still_spooled(operation, self.spooled)
+        if is_again:
+            enqueued = SENT_AGAIN
+        if ack == "stored" and isinstance(operation, Write):
+            value = self._await_result(operation, ack, enqueued.last_result)
+            return answered_receipt(value, operation.op_id, message_ids, enqueued.was_known)
+        return Receipt(operation.op_id, message_ids)
+
+    def _read(self, operation: Operation) -> Any:
+        if self.spooled:  # the answer would lack own writes
+            self._wait_until_all_is_sent()
+        try:
+            enqueued = self._enqueue(operation, "queued")
+        except BackscrollError:
+            raise
+        except BaseException:  # the caller was interrupted, and will not look at the answer
+            if isinstance(operation, Read):
+                self._results.take_back(operation)
+            raise
+        if isinstance(enqueued, Spooled):
+            raise still_spooled(operation, self.spooled)
+        return self._await_result(operation, "queued", enqueued.last_result)
+
+    def _enqueue(
+        self, operation: Operation, ack: Ack, *, is_known: bool = False
+    ) -> Enqueued | Spooled:
+        if self._courier is None:  # straight from this thread: nobody else's calls can wait
+            return self._sender.send(operation, ack)
+        box = Box()
+        self._batches.submit(operation, ack, box, is_known=is_known)
+        enqueued: Enqueued | Spooled = box.wait()
+        return enqueued
+
+    def _wait_until_sent(self, number: int, operation: Operation) -> None:
+        """Until the server has the operation with that number in the spool."""
+        box = Box()
+        if self._courier is not None:
+            self._courier.tell_sent(number, self._timeout_seconds, box)
+        try:
+            is_sent = box.wait()
+        except ServerRefusedError as error:
+            raise carrying(operation, error) from None
+        if not is_sent:
+            raise still_spooled(operation, self.spooled)
+
+    def _wait_until_all_is_sent(self) -> None:
+        box = Box()
+        if self._courier is not None:
+            self._courier.tell_empty(self._timeout_seconds, box)
+        if not box.wait():
+            raise not_yet_sent(self.spooled)
+
+    def _await_result(self, operation: Operation, ack: Ack, after: str) -> Any:
+        deadline = time.monotonic() + self._timeout_seconds
+        while True:
+            box = Box()
+            watch = self._results.watch(operation, after, box)
+            try:
+                result = box.wait(max(0.0, deadline - time.monotonic()))
+            except TimeoutError:
+                raise no_word(operation, self._timeout_seconds, self.queue) from None
+            except redis.RedisError as error:
+                raise explain(error, self.url, operation) from error
+            finally:
+                self._results.forget(watch)
+            if result is not GONE:
+                return parse_result(result)
+            # Done before anybody wanted its result; the store knows what came of it.
+            self._enqueue(operation, ack, is_known=True)
