@@ -154,17 +154,16 @@ class _Watcher:
 
     def _wait(self) -> None:
         """Until somebody wants something, something has changed, or it is time to ask again."""
-        sockets = [self.inbox.bell]
-        if self._channel.socket is not None:
+        ready = select.poll()  # and not select, which knows no descriptor beyond 1,023
+        ready.register(self.inbox.bell, select.POLLIN)
+        if (own := self._channel.socket) is not None:
             self._channel.read_pushes()  # some may have come with the last replies
-            sockets.append(self._channel.socket)
+            ready.register(own, select.POLLIN)
         while self._due and self._due[0][0] != self._due[0][2].due:
             heapq.heappop(self._due)  # it was asked for sooner, or nobody waits any more
-        seconds = max(0.0, self._due[0][0] - time.monotonic()) if self._due else None
-        if (
-            self._channel.socket
-            in select.select(sockets, [], [], 0.0 if self._changed else seconds)[0]
-        ):
+        milliseconds = 1e3 * max(0.0, self._due[0][0] - time.monotonic()) if self._due else None
+        events = ready.poll(0 if self._changed else milliseconds)
+        if own is not None and any(descriptor == own.fileno() for descriptor, _ in events):
             self._channel.read_pushes()
 
     def _do(self, what: str, about: Any) -> None:
