@@ -14,7 +14,7 @@ from worker.backends.base import ImportSession, RestoreSession
 from worker.backends.jsonl.lines import Line, Record, drop_old, lines_of
 from worker.backends.jsonl.sidecar import Sidecar
 from worker.backends.jsonl.stored_session import StoredSession
-from worker.backends.jsonl.transcript import Transcript
+from worker.backends.jsonl.transcript import Damage, Transcript
 
 
 class Session(StoredSession):
@@ -62,6 +62,7 @@ class Session(StoredSession):
         count = self.count
         self._touch()
         self._rewrite().clear()
+        self.transcript.damage.clear()
         self._recall().count = 0
         return self._done(operation.op_id, count)
 
@@ -172,6 +173,7 @@ class Session(StoredSession):
         elif len(kept) < len(self.lines):
             self._touch()
             self._rewrite()[:] = kept
+            self.transcript.damage.clear()  # it may be of then, too
             self._recall().count = len(kept)
 
     def repeated(self) -> list[Line]:
@@ -180,10 +182,12 @@ class Session(StoredSession):
         return [line for line in self.lines if first[line.message.message_id] is not line]
 
     def drop_damage(self) -> None:
-        """Lose the lines that are no messages, and repeated ones; which is no activity."""
-        repeated = set(map(id, self.repeated()))
+        """Set aside what cannot be read, and repeated lines; which is no activity."""
+        repeated = self.repeated()
+        places = set(map(id, repeated))
         lines = self._rewrite()
-        lines[:] = [line for line in lines if id(line) not in repeated]
+        lines[:] = [line for line in lines if id(line) not in places]
+        self.transcript.damage += [Damage(0, line.raw, "repeated") for line in repeated]
         self._recall().count = len(lines)
 
     def forget_attributes(self) -> None:
@@ -192,15 +196,15 @@ class Session(StoredSession):
         self._is_described = True
 
     def compact(self, op_ids_before: int) -> tuple[int, int]:
-        """Drop corrupt lines and old records; how many records and lines that were."""
+        """Drop old records and set damage aside; how many records and damaged lines there were."""
         transcript = self.transcript
-        corrupt = len(transcript.corrupt)
+        damaged = len(transcript.damage)
         purged = drop_old(transcript.records, op_ids_before)
         described = drop_old(self.sidecar.applied, op_ids_before)
-        self._is_rewritten = purged > 0 or corrupt > 0
+        self._is_rewritten = purged > 0 or damaged > 0
         self._is_described = described > 0
         self._memory = self._remembered()
-        return purged + described, corrupt
+        return purged + described, damaged
 
     def _index(self, message_id: str | None) -> int | None:
         """Where the last message stands, or the one named."""

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from worker.backends.jsonl.changes import Addition, Changes, Replacement
+from worker.backends.jsonl.decoding import as_utf8
 from worker.backends.jsonl.files import Directory, Stamp
 from worker.backends.jsonl.lines import Line, Record, Records, control_line, joined, rewritten
 from worker.backends.jsonl.memory import Memories, Memory
-from worker.backends.jsonl.names import SessionNames
+from worker.backends.jsonl.names import SessionNames, damaged_name
 from worker.backends.jsonl.sidecar import Sidecar, gone_dumps, gone_loads
 from worker.backends.jsonl.transcript import Transcript, parse
 
@@ -41,6 +42,7 @@ class StoredSession:
         self._sidecar: Sidecar | None = None
         self._pending: list[bytes] = []  # whole lines
         self._ends_line = True
+        self._is_foreign = False
         self._read = 0  # how many of these are in the transcript
         self._notes: Records = {}
         self._is_touched = False
@@ -71,6 +73,7 @@ class StoredSession:
                 self._directory.read(self.names.messages) if self._is_stored else None
             ) or b""
             self._ends_line = not content or content.endswith(b"\n")
+            self._is_foreign = as_utf8(content) is not content
             self._transcript = parse(content, self.key, self.sidecar.created_at)
         return self._transcript
 
@@ -98,10 +101,11 @@ class StoredSession:
             return
         if self._is_described:
             changes.put(names.sidecar, self.sidecar.dumps())
-        if self._is_rewritten or self._stamp is None:
+        if self._is_rewritten or self._stamp is None or self._recall().is_foreign:
             changes.replace(
                 names.messages, Replacement(self._content(), self.last_activity, self._stamp)
             )
+            self._set_damage_aside(changes)
             if self._has_gone:
                 changes.remove(names.gone)  # the messages file has its op ids
         elif self._pending or self._notes:
@@ -121,7 +125,7 @@ class StoredSession:
             self._memories.drop(self.key)
         else:
             memory = self._recall()
-            memory.stamp, memory.ends_line = stamp, True
+            memory.stamp, memory.ends_line, memory.is_foreign = stamp, True, False
             memory.has_sidecar = memory.has_sidecar or self._is_described
             self._memories.put(self.key, memory)
 
@@ -135,6 +139,13 @@ class StoredSession:
             changes.remove(self.names.gone)
             changes.remove(self.names.sidecar)
 
+    def _set_damage_aside(self, changes: Changes) -> None:
+        """Keep what of the old file could not be read, in a file beside the new one."""
+        if damage := self.transcript.damage:
+            aside = damaged_name(self.names.messages)
+            before = self._directory.read(aside) or b""
+            changes.put(aside, before + joined(each.raw for each in damage))
+
     def _recall(self) -> Memory:
         if self._memory is None:
             self._memory = self._memories.get(self.key, self._stamp)
@@ -146,7 +157,7 @@ class StoredSession:
 
     def _remembered(self) -> Memory:
         known, count = self._known(), len(self.transcript.lines)
-        return Memory(self._stamp, known, count, self._ends_line)
+        return Memory(self._stamp, known, count, self._ends_line, is_foreign=self._is_foreign)
 
     def _known(self) -> dict[str, int]:
         if not self._is_stored:
