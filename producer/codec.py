@@ -43,10 +43,19 @@ _PARSERS: Final[dict[str, Callable[[str, ArgumentReader], Operation]]] = {
     )
 }  # fmt: skip
 
+_SPOOLED: Final = b" "
+
 
 def encode(operation: Operation) -> bytes:
     """The job payload of `operation`."""
     return orjson.dumps([f"worker.jobs.{operation.kind}", None, [], operation.arguments()])
+
+
+def mark_spooled(payload: bytes) -> bytes:
+    """The payload of a job that comes out of a spool: with a space behind it, which is nothing to
+    JSON, so that workers of any version take it.
+    """
+    return payload + _SPOOLED
 
 
 def decode(op_id: str, payload: bytes | None) -> Operation:
@@ -56,7 +65,10 @@ def decode(op_id: str, payload: bytes | None) -> Operation:
     call = payload_json(payload)
     if not isinstance(call, list) or len(call) != 4:
         raise MalformedJobError("the job's data is not [function, null, [], arguments]")
-    return parse_call(op_id, *call)
+    operation = parse_call(op_id, *call)
+    if _was_spooled(payload):
+        object.__setattr__(operation, "was_spooled", True)  # it is only being made
+    return operation
 
 
 def payload_json(payload: bytes) -> Any:
@@ -92,6 +104,11 @@ def parse_call(
             f"{function}: unknown argument {names}; a newer producer may have sent it"
         )
     return parsed
+
+
+def _was_spooled(payload: bytes) -> bool:
+    data = payload if payload[:1] == b"[" else _inflate(payload)
+    return data.endswith(_SPOOLED)
 
 
 def _inflate(payload: bytes) -> bytes:

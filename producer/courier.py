@@ -9,6 +9,7 @@ from typing import Final
 import redis
 
 from producer.channel import Channel
+from producer.codec import mark_spooled
 from producer.connection import backoff, connect, explain
 from producer.enqueue import ENQUEUE, Job, JobWriter
 from producer.errors import BackscrollError, SpoolUnusableError
@@ -109,7 +110,8 @@ class Courier:
         """Send one batch; False when the queue is full."""
         entries = self._spool.head(MAX_BATCH_JOBS, MAX_BATCH_BYTES)
         self._channel.refresh()
-        call = self._writer.script_call(entry.job for entry in entries)
+        jobs = [(*entry.job[:-1], mark_spooled(entry.job[-1])) for entry in entries]
+        call = self._writer.script_call(jobs)
         replies = self._channel.run(ENQUEUE, *call)
         accepted = 0
         for depth, _ in replies:

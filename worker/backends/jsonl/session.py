@@ -6,15 +6,21 @@ each file written once.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Final
+
 from producer.arguments import check_attributes
 from producer.errors import OperationRefusedError
 from producer.messages import ChatMessage, from_micros, to_micros
-from producer.operations import Append, Clear, Delete, Describe, Replace, Rollback
+from producer.operations import Append, Clear, Delete, Describe, Replace, Rollback, Write
 from worker.backends.base import ImportSession, RestoreSession
 from worker.backends.jsonl.lines import Line, Record, drop_old, lines_of
 from worker.backends.jsonl.sidecar import Sidecar
 from worker.backends.jsonl.stored_session import StoredSession
 from worker.backends.jsonl.transcript import Damage, Transcript
+from worker.backends.tombstones import digest, emptied_by, undone_by
+
+_MARK: Final = "~"  # no op id has it
 
 
 class Session(StoredSession):
@@ -58,19 +64,33 @@ class Session(StoredSession):
 
     def clear(self, operation: Clear) -> int:
         if not self.exists:
+            self._note_emptied(operation)
             return self._note(operation.op_id, 0)
         count = self.count
         self._touch()
         self._rewrite().clear()
         self.transcript.damage.clear()
         self._recall().count = 0
+        self._note_emptied(operation)
         return self._done(operation.op_id, count)
 
     def delete(self, operation: Delete) -> int:
+        self._note_emptied(operation)
         affected = self._note(operation.op_id, int(self.exists))
         if self.exists:
             self.leave()
         return affected
+
+    def is_late(self, operation: Write) -> bool:
+        """Whether what it is about was deleted or cleared after it was asked for."""
+        moments = [self.applied(_MARK + how) for how in undone_by(operation)]
+        return any(moment is not None and operation.at <= moment for moment in moments)
+
+    def _note_emptied(self, operation: Clear | Delete) -> None:
+        """Note until when what comes out of a spool is late, as no op id that there could be."""
+        name = f"{_MARK}{emptied_by(operation)}"
+        self.transcript.records.pop(name, None)
+        self._note(name, max(min(operation.at, self._now), self.applied(name) or 0))
 
     def describe(self, operation: Describe) -> int:
         check_attributes(operation.attributes)
@@ -113,13 +133,11 @@ class Session(StoredSession):
         memory.known.update((line.op_id, 1) for line in lines)
         return self._done(operation.op_id, len(lines))
 
-    def put_back(self, operation: RestoreSession) -> int:
-        """Have messages from the archive before all others, those excepted that are there."""
-        places = [self]
-        if operation.source != self.key:
-            places.append(
-                Session(self._directory, self._memories, operation.source, self._now, False)
-            )
+    def put_back(self, operation: RestoreSession, elsewhere: Iterable[Session]) -> int:
+        """Have messages from the archive before all others, those excepted that are there, or in
+        the sessions `elsewhere`.
+        """
+        places = [self, *elsewhere]
         there = {line.message.message_id for place in places for line in place.lines}
         lines = [_line_of(m) for m in operation.messages if m.message_id not in there]
         info, is_new = operation.info, not self.exists
@@ -132,6 +150,8 @@ class Session(StoredSession):
         self.sidecar.created_at = min(self.sidecar.created_at, to_micros(info.created_at))
         if info.pinned:
             self.sidecar.attributes["pinned"] = True
+        if lines and operation.source != self.key:
+            self.sidecar.restored_from = digest("key", operation.source).hex()
         self._is_described = True
         self._rewrite()[:0] = lines
         memory = self._recall()
