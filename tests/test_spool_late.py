@@ -28,6 +28,6 @@ def test_what_waited_in_a_spool_through_a_delete_is_dropped(
         assert cut_off.append("s", ChatMessage.user("before")).spooled
         assert connected.delete("s", ack="stored").affected == 0
         assert cut_off.append("s", ChatMessage.user("after")).spooled
-        road.symlink_to(settings.redis_url.removeprefix("unix://"))
+        road.symlink_to(str(settings.redis_url).removeprefix("unix://"))
         wait_for(lambda: cut_off.spooled == 0, "the spool to be empty")
         assert [message.content for message in connected.load("s")] == ["after"]

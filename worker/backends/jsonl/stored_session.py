@@ -8,15 +8,16 @@ that changed them.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 
 from worker.backends.jsonl.changes import Addition, Changes, Replacement
-from worker.backends.jsonl.decoding import as_utf8
-from worker.backends.jsonl.files import Directory, Stamp
+from worker.backends.jsonl.decoding import ENCODING_BYTES, as_utf8
+from worker.backends.jsonl.files import Directory, Stamp, naming
 from worker.backends.jsonl.lines import Line, Record, Records, control_line, joined, rewritten
 from worker.backends.jsonl.memory import Memories, Memory
 from worker.backends.jsonl.names import SessionNames, damaged_name
 from worker.backends.jsonl.sidecar import Sidecar, gone_dumps, gone_loads
-from worker.backends.jsonl.transcript import Transcript, parse
+from worker.backends.jsonl.transcript import Transcript, parse, tally
 
 
 class StoredSession:
@@ -76,6 +77,12 @@ class StoredSession:
             self._is_foreign = as_utf8(content) is not content
             self._transcript = parse(content, self.key, self.sidecar.created_at)
         return self._transcript
+
+    @property
+    def is_on_disk(self) -> bool:
+        """Whether the session is as its file says, so that a part of that can be read."""
+        is_read = self._transcript is not None
+        return self._is_stored and not (is_read or self._pending or self._is_rewritten)
 
     @property
     def sidecar(self) -> Sidecar:
@@ -156,8 +163,24 @@ class StoredSession:
         return self._memory
 
     def _remembered(self) -> Memory:
+        if self.is_on_disk and (found := self._counted()) is not None:
+            return found
         known, count = self._known(), len(self.transcript.lines)
         return Memory(self._stamp, known, count, self._ends_line, is_foreign=self._is_foreign)
+
+    def _counted(self) -> Memory | None:
+        """Go through the file and keep no line of it; None when it must be read as a whole."""
+        path, began = self._directory.path / self.names.messages, self.sidecar.created_at
+        with naming(path), suppress(FileNotFoundError), path.open("rb") as file:
+            start = file.read(ENCODING_BYTES)
+            if as_utf8(start) is not start:
+                return None
+            file.seek(0)
+            known, count = tally(file, self.key, began)
+            file.seek(max(0, file.tell() - 1))
+            ends_line = file.read(1) in (b"", b"\n")
+            return Memory(self._stamp, {**self._described(), **known}, count, ends_line)
+        return None
 
     def _known(self) -> dict[str, int]:
         if not self._is_stored:

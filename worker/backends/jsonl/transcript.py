@@ -70,13 +70,40 @@ class Transcript:
 
 def parse(content: bytes, key: str, default_time: int) -> Transcript:
     """Read a file's content; `default_time` is for messages that do not tell their own."""
+    return _parsed(as_utf8(content), 0, key, default_time)
+
+
+def parse_part(content: bytes, offset: int, key: str, default_time: int) -> list[Line]:
+    """The lines that `parse` finds in a part of a file, which is in UTF-8 and begins there.
+
+    Its first line has to be one that `starts_anew`.
+    """
+    return _parsed(content, offset, key, default_time).lines
+
+
+def starts_anew(raw: bytes) -> bool:
+    """Whether what a line is does not depend on those before it, nor what the next ones are."""
+    reader = _Reader("", 0)
+    return reader.is_sound(raw)
+
+
+def tally(raws: Iterable[bytes], key: str, default_time: int) -> tuple[dict[str, int], int]:
+    """What `Transcript.known` tells of the lines, and how many messages there are.
+
+    No more is kept of any. `raws` are the lines of a file in UTF-8.
+    """
     reader = _Reader(key, default_time)
-    offset = 0
-    for number, raw in enumerate(as_utf8(content).split(b"\n"), start=1):
-        if raw and not raw.isspace():
-            reader.take(number, offset, raw)
-        offset += len(raw) + 1
-    return reader.finish()
+    known, count, offset = dict[str, int](), 0, 0
+    for number, raw in enumerate(raws, start=1):
+        if (op_id := reader.quick_id(raw)) is not None:
+            known[op_id] = 1
+            count += 1
+        elif not raw.isspace():
+            reader.take(number, offset, raw.rstrip(b"\n"))
+            count += reader.drain(known)
+        offset += len(raw)
+    reader.finish()
+    return known, count + reader.drain(known)
 
 
 def stream(raws: Iterable[bytes], key: str, default_time: int) -> Iterator[Line]:
@@ -91,6 +118,15 @@ def stream(raws: Iterable[bytes], key: str, default_time: int) -> Iterator[Line]
         yield from reader.transcript.lines
         reader.transcript.lines.clear()
     yield from reader.finish().lines
+
+
+def _parsed(content: bytes, offset: int, key: str, default_time: int) -> Transcript:
+    reader = _Reader(key, default_time)
+    for number, raw in enumerate(content.split(b"\n"), start=1):
+        if raw and not raw.isspace():
+            reader.take(number, offset, raw)
+        offset += len(raw) + 1
+    return reader.finish()
 
 
 class _Raw(NamedTuple):
@@ -121,6 +157,30 @@ class _Reader:
             self._go_on(here)
         elif not self._take_damaged(here, may_go_on=True):
             self._cut_off.append(here)
+
+    def is_sound(self, raw: bytes) -> bool:
+        """Whether a line stands for itself."""
+        return self._take_sound(1, 0, raw) and not self._run
+
+    def quick_id(self, raw: bytes) -> str | None:
+        """The op id in a plain line of ours, of which nothing else matters; None for any other."""
+        if self._cut_off or self._run:
+            return None
+        try:
+            fields = orjson.loads(raw)
+        except ValueError:
+            return None
+        if not isinstance(fields, dict) or len(fields) != 4 or not _is_ours(fields):
+            return None
+        role, content = fields.get("role"), fields.get("content")
+        is_plain = type(role) is str and type(content) is str and _is_role(role)
+        return fields["message_id"] if is_plain else None
+
+    def drain(self, known: dict[str, int]) -> int:
+        """Move what was found to `known`; how many messages that was."""
+        found, self.transcript = self.transcript, Transcript()
+        known.update(found.known())
+        return len(found.lines)
 
     def finish(self) -> Transcript:
         """All that the file holds."""
