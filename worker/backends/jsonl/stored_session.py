@@ -108,14 +108,17 @@ class StoredSession:
             return
         if self._is_described:
             changes.put(names.sidecar, self.sidecar.dumps())
-        if self._is_rewritten or self._stamp is None or self._recall().is_foreign:
+        is_added_to = bool(self._pending or self._notes)
+        if is_added_to and self._recall().is_foreign:
+            self._is_rewritten = True
+        if self._is_rewritten or self._stamp is None:
             changes.replace(
                 names.messages, Replacement(self._content(), self.last_activity, self._stamp)
             )
             self._set_damage_aside(changes)
             if self._has_gone:
                 changes.remove(names.gone)  # the messages file has its op ids
-        elif self._pending or self._notes:
+        elif is_added_to:
             content = b"".join(self._pending)
             if self._notes:
                 content += control_line(self._notes) + b"\n"
