@@ -56,6 +56,9 @@ def test_what_was_spooled_before_a_delete_does_not_bring_the_session_back(
     apply_all(store, [append("s", "new", LATE)])
     assert {outcome.affected for outcome in apply_all(store, arriving)} == {0}
     assert contents(store, "s") == ["new"]
+    again = [decode(each.op_id, encode(each)) for each in arriving]  # asked for past the spool
+    assert {outcome.affected for outcome in apply_all(store, again)} == {0}
+    assert contents(store, "s") == ["new"]
     info = store.session("s")
     assert info is not None
     assert info.name is None
