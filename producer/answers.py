@@ -97,7 +97,7 @@ class RestoreReport:
 
 @dataclass(frozen=True, slots=True)
 class CompactReport:
-    """What a compaction gave back, in bytes on disk, purged op ids and dropped corrupt lines."""
+    """What a compaction gave back, in bytes on disk, purged op ids and corrupt lines set aside."""
 
     bytes_before: int
     bytes_after: int
@@ -109,7 +109,7 @@ class CompactReport:
         """What happened, in a line for the log."""
         return (
             f"compaction took {self.bytes_before:,} bytes to {self.bytes_after:,}, purged "
-            f"{self.op_ids_purged:,} op ids and dropped {self.corrupt_lines:,} corrupt lines, "
+            f"{self.op_ids_purged:,} op ids and set {self.corrupt_lines:,} corrupt lines aside, "
             f"in {self.seconds:.1f} s"
         )
 

@@ -46,11 +46,19 @@ _PARSERS: Final[dict[str, Callable[[str, ArgumentReader], Operation]]] = {
 
 _OLDER: Final = "; if a newer producer sent it, this worker is older: update the worker"
 _OPERATION: Final = re.compile(r"worker\.jobs\.[a-z][a-z_]{0,40}")
+_SPOOLED: Final = b" "
 
 
 def encode(operation: Operation) -> bytes:
     """The job payload of `operation`."""
     return orjson.dumps([f"worker.jobs.{operation.kind}", None, [], operation.arguments()])
+
+
+def mark_spooled(payload: bytes) -> bytes:
+    """The payload of a job that comes out of a spool: with a space behind it, which is nothing to
+    JSON, so that workers of any version take it.
+    """
+    return payload + _SPOOLED
 
 
 def decode(op_id: str, payload: bytes | None) -> Operation:
@@ -63,7 +71,10 @@ def decode_unpacked(op_id: str, data: bytes) -> Operation:
     call = _loads(data)
     if not isinstance(call, list) or len(call) != 4:
         raise MalformedJobError("the job's data is not [function, null, [], arguments]")
-    return parse_call(op_id, *call)
+    operation = parse_call(op_id, *call)
+    if data.endswith(_SPOOLED):
+        object.__setattr__(operation, "was_spooled", True)  # it is only being made
+    return operation
 
 
 def payload_json(payload: bytes) -> Any:

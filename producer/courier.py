@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import redis
 
+from producer.codec import mark_spooled
 from producer.connection import RETRYABLE, backoff, connect, explain
 from producer.enqueue import Job, JobWriter
 from producer.errors import (
@@ -48,6 +49,10 @@ class _Waiter:
     answer: Callable[[], Any]
     until: float
     box: Mailbox
+
+
+def _marked(job: Job) -> Job:
+    return (*job[:-1], mark_spooled(job[-1]))
 
 
 class Courier:
@@ -201,7 +206,7 @@ class Courier:
         # What a server says to one job means something only if it takes others.
         is_serving = is_alone and self._strikes > 0 and self._line.is_serving()
         try:
-            replies = self._line.enqueue([entry.job for entry in entries])
+            replies = self._line.enqueue([_marked(entry.job) for entry in entries])
         except redis.RedisError as error:
             self._most = max(1, len(entries) // 2)  # one of them may be what the server refuses
             if is_alone and is_own_fault(error, [entries[0].job]):

@@ -6,7 +6,7 @@ raises `InvalidInputError` for what does not fit.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import ClassVar, Final, Self
 
 from producer.arguments import (
@@ -47,18 +47,24 @@ _WORKER_LIMITS = Limits(message_bytes=MAX_OPERATION_BYTES, operation_bytes=MAX_O
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One thing asked of the store. `at` is when, in microseconds since 1970 UTC."""
+    """One thing asked of the store. `at` is when, in microseconds since 1970 UTC.
+
+    `was_spooled` says that it waited on the adapter's disk, so that what was asked for after it may
+    have been carried out before it. It is no argument; see `producer.codec.mark_spooled`.
+    """
 
     kind: ClassVar[str]
     op_id: str
     at: int
+    was_spooled: bool = field(default=False, init=False)
 
     def arguments(self) -> Arguments:
         """What the job carries: the set fields besides the op id, in JSON types."""
         return {
-            field.name: value
-            for field in fields(self)
-            if field.name != "op_id" and (value := getattr(self, field.name)) is not None
+            each.name: value
+            for each in fields(self)
+            if each.name not in ("op_id", "was_spooled")
+            and (value := getattr(self, each.name)) is not None
         }
 
     def describe(self) -> str:

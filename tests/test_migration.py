@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 from producer import ChatMessage, InvalidInputError, StoreUnavailableError
+from worker import migration
 from worker.backends import SessionBackend, open_backend, store_lock
 from worker.backends.base import finish
 from worker.intake import store as intake
@@ -229,11 +230,12 @@ def test_many_files_are_taken_over_in_few_transactions(directory: Path, store: s
 
 def test_one_bad_file_of_a_group_harms_no_other(directory: Path, store: str) -> None:
     line = b'{"role":"user","content":"x","message_id":"same","created_at":5}\n'
-    (directory / "twice.jsonl").write_bytes(line * 2)
+    for name in ("b", "twice"):
+        (directory / f"{name}.jsonl").write_bytes(line)
     for name in ("a", "z"):
         write(directory / f"{name}.jsonl", name)
     report = migrate(directory, store)
-    assert report.sessions == 2
+    assert report.sessions == 3
     assert len(report.refused) == 1
     assert report.refused[0].startswith(str(directory / "twice.jsonl"))
     assert [contents(store, key) for key in ("a", "twice", "z")] == [["a"], [], ["z"]]
@@ -247,3 +249,91 @@ def test_what_was_erased_from_the_store_does_not_come_back(directory: Path, stor
     assert "was erased" in migrate(directory, store).refused[0]
     assert path.exists()
     assert contents(store, "a") == []
+
+
+def test_a_message_whose_id_another_one_has_comes_over_with_its_own(
+    directory: Path, store: str
+) -> None:
+    line = b'{"role":"user","content":"x","message_id":"same","created_at":5}\n'
+    (directory / "s.jsonl").write_bytes(line * 2)
+    assert migrate(directory, store).refused == []
+    with open_backend(store, read_only=True) as backend:
+        first, second = backend.load("s")
+        assert (first.message_id, second.extra) == ("same", {"message_id": "same"})
+        assert first.message_id != second.message_id
+
+
+FOREIGN = (
+    b'\xef\xbb\xbf{"role":"user","content":"first","timestamp":"2026-03-24T15:17:14+03:00"}\n'
+    b'{"role":"assistant","content":null,"tool_calls":[{"id":"c"}],"ts":1774354634}\n'
+    b'{"role":"tool","content":"3","name":"sum","tool_call_id":"c","created_at":1774354634000}\n'
+    b'{"role":"user","content":"torn {"role":"user","content":"after it"}\n'
+)
+
+
+def test_a_foreign_file_comes_over_whole_and_what_cannot_is_in_a_report(
+    directory: Path, store: str
+) -> None:
+    path = directory / "s.jsonl"
+    path.write_bytes(FOREIGN)
+    report = migrate(directory, store)
+    with open_backend(store, read_only=True) as backend:
+        messages = backend.load("s")
+    assert [message.content for message in messages] == ["first", "", "3", "after it"]
+    assert [message.extra for message in messages] == [
+        None, {"tool_calls": [{"id": "c"}]}, {"name": "sum", "tool_call_id": "c"}, None,
+    ]  # fmt: skip
+    times = {message.created_at.timestamp() for message in messages[:3] if message.created_at}
+    assert times == {1774354634}
+    assert report.corrupt_lines == [f"{path}:4"]
+    assert report.reports == [f"{path}.migrated.report"]
+    assert f"{path}:4: " in Path(report.reports[0]).read_text()
+    assert (directory / "s.jsonl.migrated").read_bytes() == FOREIGN
+
+
+def test_a_source_stays_when_its_report_cannot_be_written(directory: Path, store: str) -> None:
+    path = directory / "s.jsonl"
+    path.write_bytes(FOREIGN)
+    (directory / ".report").mkdir()  # where it is written first
+    report = migrate(directory, store)
+    assert path.exists()
+    assert "could not be set aside" in report.refused[0]
+    (directory / ".report").rmdir()
+    assert migrate(directory, store).refused == []
+    assert not path.exists()
+    assert len(stored(store, lambda backend: backend.load("s"))) == 4  # type: ignore[arg-type]
+
+
+def test_a_source_that_grows_meanwhile_stays_and_its_rest_comes_over_next(
+    directory: Path, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(directory / "s.jsonl", "one")
+
+    class Growing(intake.Groups):  # type: ignore[type-arg]
+        def __next__(self) -> list[object]:
+            group = super().__next__()
+            if path.stat().st_mtime == OLD_SECONDS:
+                with path.open("ab") as file:
+                    file.write(b'{"role":"user","content":"two"}\n')
+            return group
+
+    monkeypatch.setattr(migration, "Groups", Growing)
+    assert "written to meanwhile" in migrate(directory, store).refused[0]
+    assert path.exists()
+    assert migrate(directory, store).refused == []
+    assert contents(store, "s") == ["one", "two"]
+    assert not path.exists()
+
+
+def test_what_is_no_file_or_has_another_ending_is_named(directory: Path, store: str) -> None:
+    (directory / "d.jsonl").mkdir()
+    os.mkfifo(directory / "p.jsonl")
+    (directory / "dangling.jsonl").symlink_to(directory / "nowhere")
+    write(directory / "upper.JSONL", "x")
+    write(directory / f"{'n' * 240}.jsonl", "long")
+    report = migrate(directory, store)
+    assert report.sessions == 1
+    names = ("d.jsonl", "dangling.jsonl", "p.jsonl", "upper.JSONL")
+    assert len(report.refused) == len(names)
+    assert all(name in line for name, line in zip(names, report.refused, strict=True))
+    assert migrate(directory, store).sessions == 0

@@ -1,44 +1,66 @@
 """`backscroll migrate`: a folder of JSONL sessions into the store, many files in a transaction.
 
-Files are renamed to `.jsonl.migrated` only after their commit. Killed in between, the next run
-finds them again, and the store knows their op ids, which follow from the files' contents: nothing
-is stored twice.
+Files are renamed to `.jsonl.migrated` only after their commit, and only when all that they hold was
+taken over or is listed in a report beside them, `.jsonl.migrated.report`. Killed in between, the
+next run finds them again, and the store knows their op ids, which follow from the files' contents:
+nothing is stored twice.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final
 
-from producer.errors import InvalidInputError, OperationRefusedError, StoreUnavailableError
+from producer.errors import (
+    BackscrollError,
+    InvalidInputError,
+    OperationRefusedError,
+    StoreUnavailableError,
+)
 from producer.ids import derived_op_id
+from producer.messages import ChatMessage
 from worker.backends import SessionBackend, open_backend, store_lock
 from worker.backends.base import ImportSession, now_micros
-from worker.backends.jsonl.files import Directory
+from worker.backends.jsonl.files import Directory, Stamp, naming
 from worker.backends.jsonl.journal import journals
 from worker.backends.jsonl.names import SessionNames
 from worker.backends.jsonl.reader import SessionFile, read_session_file
+from worker.intake.source import LIMITS, BadLineError, checked
 from worker.intake.store import Groups, take_in, writing
 
-MIGRATED_SUFFIX = ".migrated"
+MIGRATED_SUFFIX: Final = ".migrated"
+REPORT_SUFFIX: Final = ".report"
+_MAX_NAME_BYTES: Final = 255
+_OTHER_ENDINGS: Final = (".jsonl", ".ndjson", ".jsonlines")
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
+    """A session file that was read; `problems` are what of it is left out, by place and reason."""
+
     path: Path
     operation: ImportSession
-    corrupt_lines: Sequence[int]
+    problems: Sequence[tuple[str, str]]
+    stamp: Stamp
 
 
 @dataclass(slots=True)
 class MigrationReport:
-    """What a migration did; `corrupt_lines` are `file:line`, `refused` are `file: reason`."""
+    """What a migration did.
+
+    `corrupt_lines` are `file:line` of what was left out, which `reports`, files, list with reasons.
+    `refused` are `file: reason`, and such files stay where they are.
+    """
 
     sessions: int = 0
     messages: int = 0
     corrupt_lines: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
+    reports: list[str] = field(default_factory=list)
 
 
 def migrate(
@@ -61,6 +83,11 @@ def migrate(
         groups = Groups(found, backend)
         for group in groups:
             _migrate_files(group, backend, report, groups.prepare)
+    report.refused += [
+        f"{path}: not looked at; a session's file ends in .jsonl"
+        for path in sorted(directory.iterdir())
+        if path.suffix != ".jsonl" and path.suffix.lower() in _OTHER_ENDINGS
+    ]
     return report
 
 
@@ -79,10 +106,60 @@ def _sessions_in(paths: Iterable[Path], report: MigrationReport) -> Iterator[_Fo
         except (InvalidInputError, OperationRefusedError, StoreUnavailableError) as error:
             report.refused.append(str(error))
             continue
-        if file.corrupt_lines and not file.messages:
+        if file.damage and not file.messages:
             report.refused.append(f"{path}: no line of it is a message")
             continue
-        yield _Found(path, _import_operation(file), file.corrupt_lines)
+        yield _found(path, file)
+
+
+def _found(path: Path, file: SessionFile) -> _Found:
+    problems = [
+        (f"{path}:{damage.number}", f"{damage.problem} ({len(damage.raw):,} bytes)")
+        for damage in file.damage
+    ]
+    if file.has_damaged_sidecar:
+        sidecar = path.with_name(SessionNames.of(file.key).sidecar)
+        problems.append((str(sidecar), "it cannot be read: the session's attributes are left out"))
+    messages = file.messages
+    if file.stamp.size > LIMITS.message_bytes // 4:
+        messages = tuple(_small_enough(path, messages, problems))
+    ids = {message.message_id for message in messages}
+    if len(ids) < len(messages):
+        messages = tuple(_with_own_ids(file.key, messages))
+    operation = ImportSession(
+        derived_op_id(file.key, f"migrate {file.sha256}"),
+        now_micros(),
+        file.key,
+        messages,
+        file.attributes,
+        file.created_at,
+        file.last_activity,
+        file.turn_started_at,
+    )
+    return _Found(path, operation, problems, file.stamp)
+
+
+def _small_enough(
+    path: Path, messages: Iterable[ChatMessage], problems: list[tuple[str, str]]
+) -> Iterator[ChatMessage]:
+    for number, message in enumerate(messages, start=1):
+        try:
+            yield checked(message)
+        except BadLineError as error:
+            problems.append((f"{path}, message {number:,}", str(error)))
+
+
+def _with_own_ids(key: str, messages: Iterable[ChatMessage]) -> Iterator[ChatMessage]:
+    """Ids of their own for messages whose id one before them has, kept in `extra`."""
+    seen = set[str | None]()
+    for number, message in enumerate(messages):
+        if message.message_id in seen:
+            extra = {**(message.extra or {}), "message_id": message.message_id}
+            own_id = derived_op_id(key, f"message {number}")
+            yield replace(message, message_id=own_id, extra=extra)
+        else:
+            yield message
+        seen.add(message.message_id)
 
 
 def _migrate_files(
@@ -92,44 +169,72 @@ def _migrate_files(
     meanwhile: Callable[[], None],
 ) -> None:
     """One transaction; then the files are set aside, and that is made durable."""
-    taken = take_in(backend, [file.operation for file in files], meanwhile)
+    taken = take_in(backend, [file.operation for file in files], meanwhile, may_go_on=True)
     for file, result in zip(files, taken, strict=True):
-        if result.refusal is not None:
-            report.refused.append(f"{file.path}: {result.refusal}")
-            continue
-        _set_aside(file.path, SessionNames.of(file.operation.key).sidecar)
-        report.corrupt_lines += [f"{file.path}:{line}" for line in file.corrupt_lines]
-        report.sessions += 1
-        report.messages += result.messages
+        refusal = result.refusal
+        if refusal is None:
+            report.sessions += 1
+            report.messages += result.messages
+            report.corrupt_lines += [where for where, _ in file.problems]
+            refusal = _set_aside(file, report)
+        if refusal is not None:
+            report.refused.append(f"{file.path}: {refusal}")
     Directory(files[0].path.parent).sync()
 
 
-def _import_operation(file: SessionFile) -> ImportSession:
-    return ImportSession(
-        derived_op_id(file.key, f"migrate {file.sha256}"),
-        now_micros(),
-        file.key,
-        file.messages,
-        file.attributes,
-        file.created_at,
-        file.last_activity,
-        file.turn_started_at,
-    )
-
-
-def _set_aside(path: Path, sidecar: str) -> None:
-    """Rename the sidecar and then the file; never over another file.
+def _set_aside(file: _Found, report: MigrationReport) -> str | None:
+    """Rename the sidecar and then the file; never over another file. Why not, if it stays.
 
     The file goes last: as long as it is there, a run that was killed is taken up again.
     """
-    for source in (path.with_name(sidecar), path):
-        if source.exists():
-            source.rename(_free_name(source.with_name(source.name + MIGRATED_SUFFIX)))
+    path, directory = file.path, Directory(file.path.parent)
+    try:
+        if directory.stamp(path.name) != file.stamp:
+            return (
+                "its messages are in the store, but it was written to meanwhile; "
+                "stop the program that writes there and migrate again"
+            )
+        target = _free_name(path, MIGRATED_SUFFIX)
+        if file.problems:
+            report.reports.append(str(_write_report(file, target)))
+        sidecar = path.with_name(SessionNames.of(file.operation.key).sidecar)
+        with naming(path):
+            if sidecar.exists():
+                sidecar.rename(_free_name(sidecar, MIGRATED_SUFFIX))
+            path.rename(target)
+    except BackscrollError as error:
+        return f"its messages are in the store, but it could not be set aside: {error}"
+    return None
 
 
-def _free_name(path: Path) -> Path:
-    number, name = 1, path
-    while name.exists():
+def _write_report(file: _Found, target: Path) -> Path:
+    """List what is left out beside the file, durably; it has no text of the messages."""
+    path = _free_name(target, REPORT_SUFFIX)
+    lines = [f"left out when {file.path.name} was taken over; {target.name} still has it"]
+    lines += [f"{where}: {problem}" for where, problem in file.problems]
+    unfinished = path.with_name(".report")
+    with naming(path):
+        try:
+            with unfinished.open("wb") as writer:
+                writer.write(os.fsencode("\n".join(lines) + "\n"))
+                writer.flush()
+                os.fsync(writer.fileno())
+            unfinished.rename(path)
+        except OSError:
+            with suppress(OSError):
+                unfinished.unlink()
+            raise
+    return path
+
+
+def _free_name(path: Path, suffix: str) -> Path:
+    """A name that no file has: this one with the suffix, cut where there is no room for it."""
+    number, ending = 1, suffix
+    while True:
+        room = _MAX_NAME_BYTES - len(ending)
+        name = os.fsencode(path.name)[:room].decode(errors="ignore") + ending
+        free = path.with_name(name)
+        if not os.path.lexists(free):
+            return free
         number += 1
-        name = path.with_name(f"{path.name}.{number}")
-    return name
+        ending = f"{suffix}.{number}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from producer.messages import ChatMessage
+from producer.messages import ChatMessage, to_micros
 from producer.operations import Append, Describe, Erase
 from tests.backends.conftest import Open
 from tests.backends.stores import Clock, apply_all, contents, keys, say
@@ -177,3 +177,43 @@ def test_op_ids_of_anothers_making_are_forgotten_in_their_time(
     store.close()
     store = open_store()
     assert not any(outcome.duplicate for outcome in apply_all(store, describing))
+
+
+def _deliver(store: SessionBackend) -> None:
+    store.append("z", ChatMessage.user("quagga"), dedup_key="update 1")
+
+
+@pytest.mark.parametrize("is_reopened", [False, True])
+@pytest.mark.parametrize("way", ["late description", "delete", "clear", "cleanup", "rollback"])
+def test_an_erased_message_that_is_delivered_again_stays_away_however_it_went(
+    open_store: Open, clock: Clock, way: str, is_reopened: bool
+) -> None:
+    store = open_store()
+    if way == "late description":
+        asked = clock()
+        apply_all(store, [Erase(op_id(), asked, None, "zebra")])
+    _deliver(store)
+    if way == "late description":
+        until = store.load("z")[0].created_at
+        assert until is not None
+        clock.now = to_micros(until) + 1
+        apply_all(store, [Erase(op_id(), clock(), None, "zebra")])
+        apply_all(store, [Describe(op_id(), asked, "z", {"sender": "zebra"})])
+        assert keys(store) == set()
+    elif way == "delete":
+        store.delete("z")
+    elif way == "clear":
+        store.clear("z")
+    elif way == "rollback":
+        store.remove_last("z")
+    else:
+        clock.advance(hours=2)
+        finish(store.cleanup(1))
+    finish(store.erase(key="z"))
+    if is_reopened:
+        store.close()
+        store = open_store()
+    _deliver(store)
+    assert keys(store) == set()
+    store.append("z", ChatMessage.user("new"), dedup_key="update 2")
+    assert contents(store, "z") == ["new"]

@@ -170,6 +170,31 @@ def test_messages_that_are_still_there_do_not_come_to_another_session(
     assert store.verify() == []
 
 
+@pytest.mark.parametrize("is_reopened", [False, True])
+def test_what_came_back_as_another_session_does_not_come_back_once_more(
+    open_store: Open, clock: Clock, archive: Archive, is_reopened: bool
+) -> None:
+    store = open_store()
+    say(store, "s", "a", "b")
+    clock.advance(hours=2)
+    finish(store.cleanup(1, archive=archive))
+    bring_back(store, archive, "s", into="copy")
+    store.describe("copy", name="Copy")
+    if is_reopened:
+        store.close()
+        store = open_store()
+    for into in (None, "copy 2"):
+        report = bring_back(store, archive, "s", into=into)
+        assert (report.messages, report.present) == (0, 2)
+    assert keys(store) == {"copy"}
+    say(store, "s", "c")
+    bring_back(store, archive, "s")
+    assert (contents(store, "s"), contents(store, "copy")) == (["c"], ["a", "b"])
+    store.delete("copy")
+    assert bring_back(store, archive, "s").messages == 2
+    assert contents(store, "s") == ["a", "b", "c"]
+
+
 def test_a_restoration_that_brought_nothing_is_not_carried_out_later(
     open_store: Open, clock: Clock, archive: Archive
 ) -> None:

@@ -31,7 +31,7 @@ def test_a_file_of_the_original_is_read_with_the_numbers_of_its_corrupt_lines(
         ("user", "hi"),
         ("a", ""),
     ]
-    assert session.corrupt_lines == (3, 5)
+    assert [damage.number for damage in session.damage] == [3, 5]
     assert (session.created_at, session.last_activity, session.attributes) == (7_000, 7_000, {})
     assert {message.created_at for message in session.messages} == {from_micros(7_000)}
 

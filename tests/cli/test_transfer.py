@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import orjson
 import pytest
 import redis
 
@@ -228,8 +229,9 @@ def test_a_migration_says_what_it_took_and_what_it_left(
     result = run(settings, "migrate", str(old_sessions))
     assert result.exit_code == ExitCode.FAILED
     assert result.stdout == "migrated 2 sessions with 2 messages\n"
-    torn, refused, database = result.stderr.splitlines()
-    assert torn == f"backscroll: left out, not a message: {old_sessions}/b.jsonl:2"
+    torn, report, refused, database = result.stderr.splitlines()
+    assert torn == f"backscroll: left out: {old_sessions}/b.jsonl:2"
+    assert report.endswith(f"{old_sessions}/b.jsonl.migrated.report")
     assert "refused: " in refused
     assert "\x1b" not in refused
     assert "sessions.db is not looked at" in database
@@ -238,7 +240,10 @@ def test_a_migration_says_what_it_took_and_what_it_left(
 
 def test_a_migration_can_be_read_by_a_program(settings: Settings, old_sessions: Path) -> None:
     (old_sessions / "no key\x1b[2J\n.jsonl").unlink()
-    assert document(settings, "migrate", str(old_sessions)) == {
+    result = run(settings, "migrate", str(old_sessions), "--json")
+    assert result.exit_code == ExitCode.FAILED, "something was left out"
+    assert orjson.loads(result.stdout) == {
         "sessions": 2, "messages": 2, "refused": [],
         "corrupt_lines": [f"{old_sessions}/b.jsonl:2"],
+        "reports": [f"{old_sessions}/b.jsonl.migrated.report"],
     }  # fmt: skip

@@ -1,8 +1,11 @@
 """What was erased, by hash alone: keeps out what was asked for before and arrives afterwards.
 
-An adapter's spool, a resend or a requeued job may bring back what an erasure removed. A tombstone
-says until when everything about a session, a sender or a room is to be dropped; it holds the
-SHA-256 of the name and no text.
+An adapter's spool, a resend or a requeued job may bring back what an erasure removed; a spool also
+what was deleted or cleared meanwhile. A tombstone says until when everything about a session, a
+sender or a room is to be dropped; it holds the SHA-256 of the name and no text.
+
+Only what was spooled is compared with deletions: to drop other operations by their time would lose
+what adapters say whose clocks are slow.
 """
 
 from __future__ import annotations
@@ -11,8 +14,23 @@ import hashlib
 from collections.abc import ItemsView, Mapping
 from typing import Final, NamedTuple, Self
 
-from producer.operations import Erase, Operation, told_attributes
+from producer.operations import Clear, Delete, Describe, Erase, Operation, told_attributes
 from worker.backends.clock import Cutoff
+
+_EMPTIED: Final[dict[type[Operation], str]] = {Delete: "deleted", Clear: "cleared"}
+
+
+def emptied_by(operation: Operation) -> str | None:
+    """How the operation takes away what its session holds: it is "deleted" or "cleared"."""
+    return _EMPTIED.get(type(operation))
+
+
+def undone_by(operation: Operation) -> tuple[str, ...]:
+    """What of these, done after the operation was asked for, leaves nothing for it to do.
+
+    To clear a session leaves its attributes.
+    """
+    return ("deleted",) if isinstance(operation, Describe) else ("deleted", "cleared")
 
 
 class Tombstone(NamedTuple):

@@ -86,12 +86,14 @@ def migrate(settings: Settings, directory: Path, as_json: bool) -> None:
         sessions = counted(report.sessions, "session")
         click.echo(f"migrated {sessions} with {counted(report.messages, 'message')}")
         for line in report.corrupt_lines:
-            note(f"left out, not a message: {line}")
+            note(f"left out: {line}")
+        for line in report.reports:
+            note(f"what was left out, and why: {line}")
         for line in report.refused:
             note(f"refused: {line}")
     if (directory / "sessions.db").exists():
         note(f"{directory / 'sessions.db'} is not looked at: 'backscroll import' takes it over")
-    if report.refused:
+    if report.refused or report.corrupt_lines:
         raise click.exceptions.Exit(ExitCode.FAILED)
 
 

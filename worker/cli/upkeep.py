@@ -41,8 +41,8 @@ def compact(settings: Settings, timeout_seconds: float, as_json: bool) -> None:
         return
     click.echo(
         f"compacted in {report.seconds:.1f} s: {size(report.bytes_before)} before, "
-        f"{size(report.bytes_after)} after; {counted(report.op_ids_purged, 'op id')} and "
-        f"{counted(report.corrupt_lines, 'corrupt line')} dropped"
+        f"{size(report.bytes_after)} after; {counted(report.op_ids_purged, 'op id')} dropped, "
+        f"{counted(report.corrupt_lines, 'corrupt line')} set aside"
     )
 
 

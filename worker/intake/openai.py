@@ -15,6 +15,7 @@ from producer.errors import InvalidInputError
 from producer.ids import derived_op_id, message_id
 from producer.messages import ChatMessage, check_key, from_micros
 from worker.backends.base import ImportSession, now_micros
+from worker.backends.jsonl.fields import text_of
 from worker.intake.source import (
     Advance,
     BadLineError,
@@ -59,11 +60,7 @@ def _message(fields: object, message_id: str, at: datetime) -> ChatMessage:
     extra = {name: value for name, value in fields.items() if name not in ("role", "content")}
     if isinstance(content, list):
         extra["content"] = content
-        content = "\n".join(
-            part["text"]
-            for part in content
-            if isinstance(part, dict) and isinstance(part.get("text"), str)
-        )
+        content = text_of(content)
     role: Any = fields.get("role")
     content = "" if content is None else content
     return checked(ChatMessage(role, content, extra or None, message_id, at))

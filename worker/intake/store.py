@@ -15,8 +15,9 @@ from typing import Final, Protocol, TypeVar
 
 from producer.answers import Outcome
 from producer.arguments import SUBJECTS
-from producer.errors import StoreUnavailableError
+from producer.errors import OperationRefusedError, StoreUnavailableError
 from producer.ids import new_op_id
+from producer.operations import Clear
 from worker.backends import SessionBackend, open_backend, store_lock
 from worker.backends.base import ImportSession
 from worker.backends.tombstones import Tombstones
@@ -114,11 +115,16 @@ class Groups(Iterator[list[T]]):
 
 
 def take_in(
-    backend: SessionBackend, operations: Sequence[ImportSession], meanwhile: Callable[[], None]
+    backend: SessionBackend,
+    operations: Sequence[ImportSession],
+    meanwhile: Callable[[], None],
+    *,
+    may_go_on: bool = False,
 ) -> list[Taken]:
     """Have the store take these sessions over, in one transaction; what became of each.
 
-    `meanwhile` is called while they get to the disk.
+    `meanwhile` is called while they get to the disk. With `may_go_on` a session that the store has
+    the beginning of gets the rest.
     """
     tombstones = backend.tombstones()
     welcome = [each for each in operations if not _was_erased(each, tombstones)]
@@ -135,6 +141,11 @@ def take_in(
             return Taken(answer.affected, answer.duplicate)
         if _has_all(backend, operation):
             return Taken(len(operation.messages), was_there=True)
+        if may_go_on and isinstance(answer, OperationRefusedError) and _goes_on(backend, operation):
+            clear = Clear(new_op_id(), operation.at, operation.key)
+            (_, answer) = backend.apply([clear, operation])
+            if isinstance(answer, Outcome):
+                return Taken(answer.affected)
         return Taken(refusal=str(answer))
 
     return [settled(operation) for operation in operations]
@@ -147,6 +158,19 @@ def _was_erased(operation: ImportSession, tombstones: Tombstones) -> bool:
         tombstones.moment(subject, value) >= operation.last_activity
         for subject in SUBJECTS
         if isinstance(value := named.get(subject), str)
+    )
+
+
+def _goes_on(backend: SessionBackend, operation: ImportSession) -> bool:
+    """Whether the session has the first of these messages, and nothing else.
+
+    Those without a time of their own are of the file's, which is later when it has grown.
+    """
+    stored = backend.load(operation.key, include_edits=True)
+    first = operation.messages[: len(stored)]
+    return 0 < len(stored) == len(first) and all(
+        replace(old, created_at=new.created_at) == new
+        for old, new in zip(stored, first, strict=True)
     )
 
 

@@ -156,7 +156,7 @@ class Erasures:
         """Whether this erasure is to erase the session; then it is noted here.
 
         Of its op ids those made of a dedup key stay: a platform may deliver a message again, and
-        only they tell that it is not a new one. A tombstone keeps the others' resends out.
+        only they tell that it is not a new one. A tombstone keeps out the others, when they come.
         """
         if not pending.is_about(session):
             return False
@@ -164,13 +164,18 @@ class Erasures:
         ids = [str(line.message.message_id) for line in session.lines]
         pending.sessions += 1
         pending.message_ids += ids
-        for op_id, affected in session.known.items():
-            if not _is_fresh(op_id, pending.asked_at):
-                self.applied[op_id] = Record(pending.began, affected)
+        self.keep_op_ids(session, pending.asked_at, pending.began)
         known = session.known
         pending.op_ids += sum(id_ in known and _is_fresh(id_, pending.asked_at) for id_ in ids)
         self.add_tombstone("key", session.key, pending.tombstone)
         return True
+
+    def keep_op_ids(self, session: Session, asked_at: int, began: int) -> None:
+        """Have those op ids of a session outlive it that no tombstone keeps out."""
+        for op_id, affected in session.known.items():
+            if not _is_fresh(op_id, asked_at):
+                self.applied[op_id] = Record(began, affected)
+                self._is_changed = True
 
     def finish(self, op_id: str, now: int) -> ErasureReceipt | None:
         """End an erasure: its subject is forgotten. The receipt, also of one ended before.

@@ -31,10 +31,11 @@ from worker.backends.jsonl.changes import Changes
 from worker.backends.jsonl.erasures import Erasures
 from worker.backends.jsonl.files import Directory
 from worker.backends.jsonl.memory import Memories
-from worker.backends.jsonl.names import MESSAGES_SUFFIX, key_of
+from worker.backends.jsonl.names import MESSAGES_SUFFIX, SIDECAR_SUFFIX, key_of, key_told_by
 from worker.backends.jsonl.renames import Renames
 from worker.backends.jsonl.session import Session
 from worker.backends.jsonl.writer import Writer
+from worker.backends.tombstones import digest
 
 
 class Group:
@@ -93,6 +94,10 @@ class Group:
             return Outcome(affected, duplicate=True)
         if operation.at <= self.erasures.tombstones.latest and self._is_erased(operation):
             return Outcome(0)
+        if operation.was_spooled and session.is_late(operation):
+            return Outcome(session.drop_late(operation))
+        if isinstance(operation, RestoreSession):
+            return Outcome(session.put_back(operation, self._restored(operation)))
         return _first_outcome(_HANDLERS[type(operation)](session, operation))
 
     def flush(self, meanwhile: Callable[[], None] | None = None) -> None:
@@ -122,6 +127,7 @@ class Group:
         for session in list(self._sessions.values()):
             self._look_at(session)
         if operation.key is not None and not (session := self.find(operation.key)).exists:
+            self.erasures.keep_op_ids(session, pending.asked_at, pending.began)
             session.erase()  # or its op ids would stay under its name
         self.erasures.note_applied(operation.op_id, pending.sessions, self.now)
         return Outcome(pending.sessions)
@@ -144,8 +150,25 @@ class Group:
         if tombstone is None or not isinstance(operation, Describe | Append):
             return False
         self.erasures.add_tombstone("key", operation.key, tombstone)
-        self.find(operation.key).erase_until(tombstone.erased_at)
+        session = self.find(operation.key)
+        if session.exists:
+            self.erasures.keep_op_ids(session, tombstone.erased_at, self.now)
+            session.erase_until(tombstone.erased_at)
         return True
+
+    def _restored(self, operation: RestoreSession) -> list[Session]:
+        """The other sessions that may have messages of the one that is to be restored."""
+        digests = {digest("key", key).hex() for key in (operation.source, operation.key)}
+        keys = {operation.source, *(key for key, _ in self._sessions.items())}
+        for name in self.directory.names(SIDECAR_SUFFIX):
+            if b'"restored_from"' in (self.directory.read(name) or b""):
+                keys.add(key_told_by(self.directory.path / name) or operation.source)
+        found = [self.find(key) for key in keys if key != operation.key]
+        return [
+            session
+            for session in found
+            if session.key == operation.source or session.sidecar.restored_from in digests
+        ]
 
     def _rename_agent(self, operation: RenameAgent) -> Outcome:
         affected = self.renames.applied(operation.op_id)
@@ -174,5 +197,4 @@ _HANDLERS: Final[dict[type[Operation], Callable[[Session, Any], int]]] = {
     Delete: Session.delete,
     Describe: Session.describe,
     ImportSession: Session.take_over,
-    RestoreSession: Session.put_back,
 }

@@ -94,9 +94,7 @@ class Line:
         """The earlier versions, as far as they can be read; few ask, so `message` lacks them."""
         if b'"edits"' not in self.raw:
             return ()
-        told = orjson.loads(self.raw).get("edits")
-        found = [_earlier(fields) for fields in told] if isinstance(told, list) else []
-        return tuple([edit for edit in found if edit is not None])
+        return earlier_versions(orjson.loads(self.raw).get("edits"))
 
     def with_edits(self) -> ChatMessage:
         """The message with its earlier versions."""
@@ -165,6 +163,12 @@ def rewritten(lines: Sequence[Line]) -> list[Line]:
         else:
             result += [line.alone() for line in together]
     return result
+
+
+def earlier_versions(told: object) -> tuple[EarlierVersion, ...]:
+    """Those in a line's `edits`, as far as they can be read."""
+    found = [_earlier(fields) for fields in told] if isinstance(told, list) else []
+    return tuple([edit for edit in found if edit is not None])
 
 
 def _encoded(message: ChatMessage, message_id: str, at: int, part: Part) -> bytes:

@@ -22,6 +22,8 @@ class Memory:
     ends_line: bool = True
     """Whether the messages file ends where a line does."""
     has_sidecar: bool = False
+    is_foreign: bool = False
+    """Whether the messages file is not in UTF-8, so that nothing can be added to it."""
 
 
 class Memories:

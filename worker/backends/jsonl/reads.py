@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from contextlib import suppress
 from typing import Any, Final
 
 from producer.answers import Answer
@@ -20,10 +20,12 @@ from producer.messages import (
 )
 from producer.operations import GetSession, ListSessions, Load, Read, Search
 from worker.backends.budget import AnswerBudget, history
+from worker.backends.jsonl.files import naming
 from worker.backends.jsonl.group import Group
 from worker.backends.jsonl.lines import Line
 from worker.backends.jsonl.search import search
 from worker.backends.jsonl.session import Session
+from worker.backends.jsonl.window import PartReader, Window
 from worker.backends.query import name_query
 
 _Place = tuple[int, str]
@@ -46,28 +48,46 @@ def _newest_first(group: Group, operation: Load) -> Iterator[ChatMessage]:
     session = group.find(operation.key)
     if not session.exists:
         return
-    lines = session.lines
-    end, limit = len(lines), operation.limit
-    if operation.before is not None:
-        end = _position(lines, "before", operation.before)
-    elif operation.around is not None:
+    preceding, following = operation.limit, 0
+    if operation.around is not None:
         preceding, following = operation.sides
-        place = _position(lines, "around", operation.around)
-        end = min(place + following, end)
-        limit = end - place + preceding
-    start = 0 if limit is None else max(0, end - limit)
-    for line in islice(reversed(lines), len(lines) - end, len(lines) - start):
+    window = None
+    if preceding is not None and session.is_on_disk:
+        window = _window(group, session, operation, preceding, following)
+    if window is None:
+        window = Window(session.lines, _position(session.lines, operation))
+    lines, place = window
+    start = 0 if preceding is None else max(0, place - preceding)
+    for line in reversed(lines[start : place + following]):
         yield line.with_edits() if operation.include_edits else line.message
 
 
-def _position(lines: Sequence[Line], argument: str, message_id: str) -> int:
-    """Where the message stands that an argument names."""
-    for position, line in enumerate(lines):
-        if line.message.message_id == message_id:
-            return position
-    raise OperationRefusedError(
-        f"{argument}: the session has no message {message_id!r}; it may be rolled back"
-    )
+def _window(
+    group: Group, session: Session, operation: Load, preceding: int, following: int
+) -> Window | None:
+    """As much of the file as is asked for; None when the whole of it has to be read."""
+    path = group.directory.path / session.names.messages
+    place = operation.before or operation.around
+    with naming(path), suppress(FileNotFoundError), path.open("rb") as file:
+        part = PartReader(file.fileno(), session.key, session.sidecar.created_at)
+        if place is None:
+            return part.newest(preceding)
+        return part.beside(place, preceding, max(following, 1))
+    return None
+
+
+def _position(lines: Sequence[Line], operation: Load) -> int:
+    """Where the message stands that an argument names; behind the last one if none does."""
+    for argument in ("before", "around"):
+        message_id = getattr(operation, argument)
+        if message_id is not None:
+            for position, line in enumerate(lines):
+                if line.message.message_id == message_id:
+                    return position
+            raise OperationRefusedError(
+                f"{argument}: the session has no message {message_id!r}; it may be rolled back"
+            )
+    return len(lines)
 
 
 def _get_session(group: Group, operation: GetSession) -> SessionInfo | None:

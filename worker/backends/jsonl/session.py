@@ -6,17 +6,23 @@ each file written once.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Final
+
 from producer.arguments import check_attributes
 from producer.errors import OperationRefusedError
 from producer.messages import ChatMessage, SessionAttributes, from_micros, to_micros
-from producer.operations import Append, Clear, Delete, Describe, Replace, Rollback
+from producer.operations import Append, Clear, Delete, Describe, Replace, Rollback, Write
 from worker.backends.base import ImportSession, RestoreSession
 from worker.backends.clock import Cutoff
 from worker.backends.describing import differing
 from worker.backends.jsonl.lines import Line, Record, drop_old, lines_of
 from worker.backends.jsonl.sidecar import Sidecar
 from worker.backends.jsonl.stored_session import StoredSession
-from worker.backends.jsonl.transcript import Transcript
+from worker.backends.jsonl.transcript import Damage, Transcript
+from worker.backends.tombstones import digest, emptied_by, undone_by
+
+_MARK: Final = "~"  # no op id has it
 
 
 class Session(StoredSession):
@@ -62,18 +68,37 @@ class Session(StoredSession):
 
     def clear(self, operation: Clear) -> int:
         if not self.exists:
+            self._note_emptied(operation)
             return self._note(operation.op_id, 0)
         count = self.count
         self._touch()
         self._rewrite().clear()
+        self.transcript.damage.clear()
         self._recall().count = 0
+        self._note_emptied(operation)
         return self._done(operation.op_id, count)
 
     def delete(self, operation: Delete) -> int:
+        self._note_emptied(operation)
         affected = self._note(operation.op_id, int(self.exists))
         if self.exists:
             self.leave()
         return affected
+
+    def is_late(self, operation: Write) -> bool:
+        """Whether what it is about was deleted or cleared after it was asked for."""
+        moments = [self.applied(_MARK + how) for how in undone_by(operation)]
+        return any(moment is not None and operation.at <= moment for moment in moments)
+
+    def drop_late(self, operation: Write) -> int:
+        """Do nothing of it, nor when it is sent again by another way than the spool."""
+        return self._note(operation.op_id, 0)
+
+    def _note_emptied(self, operation: Clear | Delete) -> None:
+        """Note until when what comes out of a spool is late, as no op id that there could be."""
+        name = f"{_MARK}{emptied_by(operation)}"
+        self.transcript.records.pop(name, None)
+        self._note(name, max(min(operation.at, self._now), self.applied(name) or 0))
 
     def describe(self, operation: Describe) -> int:
         check_attributes(operation.attributes)
@@ -127,13 +152,11 @@ class Session(StoredSession):
         memory.known.update((line.op_id, 1) for line in lines)
         return self._done(operation.op_id, len(lines))
 
-    def put_back(self, operation: RestoreSession) -> int:
-        """Have messages from the archive before all others, those excepted that are there."""
-        places = [self]
-        if operation.source != self.key:
-            places.append(
-                Session(self._directory, self._memories, operation.source, self._now, False)
-            )
+    def put_back(self, operation: RestoreSession, elsewhere: Iterable[Session]) -> int:
+        """Have messages from the archive before all others, those excepted that are there, or in
+        the sessions `elsewhere`.
+        """
+        places = [self, *elsewhere]
         there = {line.message.message_id for place in places for line in place.lines}
         lines = [_line_of(m) for m in operation.messages if m.message_id not in there]
         info, is_new = operation.info, not self.exists
@@ -146,6 +169,8 @@ class Session(StoredSession):
         self.sidecar.created_at = min(self.sidecar.created_at, to_micros(info.created_at))
         if info.pinned:
             self.sidecar.attributes["pinned"] = True
+        if lines and operation.source != self.key:
+            self.sidecar.restored_from = digest("key", operation.source).hex()
         self._is_described = True
         self._rewrite()[:0] = lines
         memory = self._recall()
@@ -187,6 +212,7 @@ class Session(StoredSession):
         elif len(kept) < len(self.lines):
             self._touch()
             self._rewrite()[:] = kept
+            self.transcript.damage.clear()  # it may be of then, too
             self._recall().count = len(kept)
 
     def repeated(self) -> list[Line]:
@@ -195,10 +221,12 @@ class Session(StoredSession):
         return [line for line in self.lines if first[line.message.message_id] is not line]
 
     def drop_damage(self) -> None:
-        """Lose the lines that are no messages, and repeated ones; which is no activity."""
-        repeated = set(map(id, self.repeated()))
+        """Set aside what cannot be read, and repeated lines; which is no activity."""
+        repeated = self.repeated()
+        places = set(map(id, repeated))
         lines = self._rewrite()
-        lines[:] = [line for line in lines if id(line) not in repeated]
+        lines[:] = [line for line in lines if id(line) not in places]
+        self.transcript.damage += [Damage(0, line.raw, "repeated") for line in repeated]
         self._recall().count = len(lines)
 
     def forget_attributes(self) -> None:
@@ -207,15 +235,15 @@ class Session(StoredSession):
         self._is_described = True
 
     def compact(self, old: Cutoff) -> tuple[int, int]:
-        """Drop corrupt lines and old records; how many records and lines that were."""
+        """Drop old records and set damage aside; how many records and damaged lines there were."""
         transcript = self.transcript
-        corrupt = len(transcript.corrupt)
+        damaged = len(transcript.damage)
         purged = drop_old(transcript.records, old)
         described = drop_old(self.sidecar.applied, old)
-        self._is_rewritten = purged > 0 or corrupt > 0
+        self._is_rewritten = purged > 0 or damaged > 0
         self._is_described = described > 0
         self._memory = self._remembered()
-        return purged + described, corrupt
+        return purged + described, damaged
 
     def _index(self, message_id: str | None) -> int | None:
         """Where the last message stands, or the one named."""

@@ -2,8 +2,9 @@
 
 `<name>.meta.json` is one JSON object: `version` (1), `key` (exactly as given), `created_at` and
 `turn_started_at` (microseconds since 1970 UTC), the attributes `name`, `agent`, `channel`, `room`,
-`sender`, `state`, `turn_id` and `pinned` as far as they are set, and `applied`, the op ids of the
-descriptions in it. The last activity is not here but in the store's `.activity`, and their
+`sender`, `state`, `turn_id` and `pinned` as far as they are set, `applied`, the op ids of the
+descriptions in it, and `restored_from`, the hash of the key under which what it has was archived,
+if that was another. The last activity is not here but in the store's `.activity`, and their
 count is counted, so that an append has one file to write and sync. A sidecar without a
 messages file means nothing.
 
@@ -45,6 +46,7 @@ class Sidecar:
     attributes: Attributes = field(default_factory=dict)
     turn_started_at: int | None = None
     applied: Records = field(default_factory=dict)
+    restored_from: str | None = None
     is_damaged: bool = False
     """Whether there is a file that cannot be read: nobody knows the attributes."""
 
@@ -62,13 +64,14 @@ class Sidecar:
                 f"the sidecar of session {key!r} has version {fields['version']} and this "
                 f"Backscroll knows {VERSION}; it was written by a newer one, install that"
             )
-        told = _time(fields.get("created_at"))
+        told, source = _time(fields.get("created_at")), fields.get("restored_from")
         return cls(
             key,
             created_at if told is None else told,
             {name: fields[name] for name in ATTRIBUTES if _fits(name, fields.get(name))},
             _time(fields.get("turn_started_at")),
             records_from_json(fields.get("applied")) or {},
+            source if isinstance(source, str) else None,
         )
 
     def dumps(self) -> bytes:
@@ -80,6 +83,8 @@ class Sidecar:
         }
         if self.turn_started_at is not None:
             fields["turn_started_at"] = self.turn_started_at
+        if self.restored_from is not None:
+            fields["restored_from"] = self.restored_from
         if self.applied:
             fields["applied"] = records_to_json(self.applied)
         return orjson.dumps(fields) + b"\n"

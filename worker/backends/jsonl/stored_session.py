@@ -8,14 +8,16 @@ that changed them.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 
 from worker.backends.jsonl.changes import Addition, Changes, Replacement
-from worker.backends.jsonl.files import Directory, Stamp
+from worker.backends.jsonl.decoding import ENCODING_BYTES, as_utf8
+from worker.backends.jsonl.files import Directory, Stamp, naming
 from worker.backends.jsonl.lines import Line, Record, Records, control_line, joined, rewritten
 from worker.backends.jsonl.memory import Memories, Memory
-from worker.backends.jsonl.names import SessionNames
+from worker.backends.jsonl.names import SessionNames, damaged_name
 from worker.backends.jsonl.sidecar import Sidecar, gone_dumps, gone_loads
-from worker.backends.jsonl.transcript import Transcript, parse
+from worker.backends.jsonl.transcript import Transcript, parse, tally
 
 
 class StoredSession:
@@ -43,6 +45,7 @@ class StoredSession:
         self._sidecar: Sidecar | None = None
         self._pending: list[bytes] = []  # whole lines
         self._ends_line = True
+        self._is_foreign = False
         self._read = 0  # how many of these are in the transcript
         self._notes: Records = {}
         self._is_touched = False
@@ -73,8 +76,15 @@ class StoredSession:
                 self._directory.read(self.names.messages) if self._is_stored else None
             ) or b""
             self._ends_line = not content or content.endswith(b"\n")
+            self._is_foreign = as_utf8(content) is not content
             self._transcript = parse(content, self.key, self.sidecar.created_at)
         return self._transcript
+
+    @property
+    def is_on_disk(self) -> bool:
+        """Whether the session is as its file says, so that a part of that can be read."""
+        is_read = self._transcript is not None
+        return self._is_stored and not (is_read or self._pending or self._is_rewritten)
 
     @property
     def sidecar(self) -> Sidecar:
@@ -100,13 +110,17 @@ class StoredSession:
             return
         if self._is_described:
             changes.put(names.sidecar, self.sidecar.dumps())
+        is_added_to = bool(self._pending or self._notes)
+        if is_added_to and self._recall().is_foreign:
+            self._is_rewritten = True
         if self._is_rewritten or self._stamp is None:
             changes.replace(
                 names.messages, Replacement(self._content(), self.last_activity, self._stamp)
             )
+            self._set_damage_aside(changes)
             if self._has_gone:
                 changes.remove(names.gone)  # the messages file has its op ids
-        elif self._pending or self._notes:
+        elif is_added_to:
             content = b"".join(self._pending)
             if self._notes:
                 content += control_line(self._notes) + b"\n"
@@ -127,7 +141,7 @@ class StoredSession:
             self._memories.drop(self.key)
         else:
             memory = self._recall()
-            memory.stamp, memory.ends_line = stamp, True
+            memory.stamp, memory.ends_line, memory.is_foreign = stamp, True, False
             memory.has_sidecar = memory.has_sidecar or self._is_described
             self._memories.put(self.key, memory)
 
@@ -141,6 +155,13 @@ class StoredSession:
             changes.remove(self.names.gone)
             changes.remove(self.names.sidecar)
 
+    def _set_damage_aside(self, changes: Changes) -> None:
+        """Keep what of the old file could not be read, in a file beside the new one."""
+        if damage := self.transcript.damage:
+            aside = damaged_name(self.names.messages)
+            before = self._directory.read(aside) or b""
+            changes.put(aside, before + joined(each.raw for each in damage))
+
     def _recall(self) -> Memory:
         if self._memory is None:
             self._memory = self._memories.get(self.key, self._stamp)
@@ -151,8 +172,24 @@ class StoredSession:
         return self._memory
 
     def _remembered(self) -> Memory:
+        if self.is_on_disk and (found := self._counted()) is not None:
+            return found
         known, count = self._known(), len(self.transcript.lines)
-        return Memory(self._stamp, known, count, self._ends_line)
+        return Memory(self._stamp, known, count, self._ends_line, is_foreign=self._is_foreign)
+
+    def _counted(self) -> Memory | None:
+        """Go through the file and keep no line of it; None when it must be read as a whole."""
+        path, began = self._directory.path / self.names.messages, self.sidecar.created_at
+        with naming(path), suppress(FileNotFoundError), path.open("rb") as file:
+            start = file.read(ENCODING_BYTES)
+            if as_utf8(start) is not start:
+                return None
+            file.seek(0)
+            known, count = tally(file, self.key, began)
+            file.seek(max(0, file.tell() - 1))
+            ends_line = file.read(1) in (b"", b"\n")
+            return Memory(self._stamp, {**self._described(), **known}, count, ends_line)
+        return None
 
     def _known(self) -> dict[str, int]:
         if not self._is_stored:

@@ -32,7 +32,7 @@ Opened = Callable[[], AbstractContextManager[Group]]
 
 
 def compact(opened: Opened, old: Cutoff) -> Slices[CompactReport]:
-    """Drop corrupt lines, old op ids, and what a crash left of deleted sessions."""
+    """Drop old op ids and what a crash left of deleted sessions; set what is damaged aside."""
     started = time.monotonic()
     purged, corrupt = 0, 0
     with opened() as group:

@@ -79,12 +79,8 @@ def repair(group: Group, progress: Progress) -> list[str]:
 def _check_session(session: Session) -> list[Finding]:
     name = session.names.messages
     findings = [
-        Finding(
-            f"{name}:{number}",
-            "the line is no message, or a part of an append that broke off",
-            _REPAIR,
-        )
-        for number in session.transcript.corrupt
+        Finding(f"{name}:{damage.number}", damage.problem, _REPAIR)
+        for damage in session.transcript.damage
     ]
     if session.repeated():
         findings.append(Finding(name, "messages have the same id", _REPAIR))
@@ -105,15 +101,10 @@ def _repair_session(group: Group, session: Session) -> list[str]:
     if session.sidecar.is_damaged:
         done.append(_copy_aside(group, session.names.sidecar))
         session.forget_attributes()
-    lines = (group.directory.read(name) or b"").split(b"\n")
-    corrupt = [lines[number - 1] for number in session.transcript.corrupt]
-    repeated = [line.raw for line in session.repeated()]
-    if corrupt or repeated:
+    if session.transcript.damage or session.repeated():
         session.drop_damage()
-        aside = damaged_name(name)
-        before = group.directory.read(aside) or b""
-        group.changes.put(aside, before + b"\n".join([*corrupt, *repeated, b""]))
-        done.append(f"moved {len(corrupt) + len(repeated):,} lines of {name} to {aside}")
+        count = len(session.transcript.damage)
+        done.append(f"moved {count:,} lines of {name} to {damaged_name(name)}")
     return done
 
 

@@ -21,6 +21,7 @@ from producer.answers import ErasureReceipt
 from producer.operations import Erase
 from worker.backends.base import Slices
 from worker.backends.sqlite.detached import purge_detached
+from worker.backends.sqlite.emptied import ERASED_BYTES
 from worker.backends.sqlite.merging import unindex
 from worker.backends.sqlite.schema import pack_id, unpack_id
 from worker.backends.sqlite.scrub import scrub
@@ -40,7 +41,9 @@ _UUID7: Final = 7
 
 def load_tombstones(connection: apsw.Connection) -> Tombstones:
     """The store's tombstones."""
-    rows: Iterable[Any] = connection.execute("SELECT digest, erased_at, noted_at FROM erased")
+    rows: Iterable[Any] = connection.execute(
+        "SELECT digest, erased_at, noted_at FROM erased WHERE length(digest) = ?", (ERASED_BYTES,)
+    )
     return Tombstones({name: Tombstone(erased_at, noted_at) for name, erased_at, noted_at in rows})
 
 

@@ -32,11 +32,12 @@ from producer.operations import (
 from worker.backends.base import ImportSession, RestoreSession
 from worker.backends.clock import StoreClock
 from worker.backends.describing import differing
-from worker.backends.sqlite import edits, erasure, restoring
+from worker.backends.sqlite import edits, emptied, erasure, restoring
 from worker.backends.sqlite.memory import KnownSession, Memory
 from worker.backends.sqlite.names import index_name
 from worker.backends.sqlite.pending import Pending
 from worker.backends.sqlite.schema import pack_id
+from worker.backends.tombstones import emptied_by
 
 
 class Group:
@@ -73,9 +74,12 @@ class Group:
             return Outcome(affected, duplicate=True)
         if operation.at <= self._memory.tombstones.latest and self._is_erased(operation):
             return _outcome(0)
-        affected = _HANDLERS[type(operation)](self, operation)
+        is_late = operation.was_spooled and self._is_late(operation)
+        affected = 0 if is_late else _HANDLERS[type(operation)](self, operation)
         self._applied[op_id] = affected
         self._pending.op_ids.append((op_id, self._now, affected))
+        if not is_late and (how := emptied_by(operation)) is not None:
+            self._note_emptied(operation, how)
         return _outcome(affected)
 
     def flush(self) -> None:
@@ -317,6 +321,14 @@ class Group:
             if not session.message_count:
                 self._delete(Delete(operation.op_id, operation.at, key))
         return True
+
+    def _note_emptied(self, operation: Write, how: str) -> None:
+        key: str = operation.key  # type: ignore[attr-defined]
+        emptied.note(self._connection, how, operation, key, self._clock.latest, self._now)
+
+    def _is_late(self, operation: Write) -> bool:
+        key = getattr(operation, "key", None)
+        return key is not None and emptied.is_late(self._connection, operation, key)
 
     def _locate(self, key: str, message_id: str | None) -> tuple[KnownSession | None, int | None]:
         """The session and the row of its last message, or of the one named."""

@@ -1,0 +1,159 @@
+"""How much of a JSONL session is read: as much as is asked for, however long it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from producer.errors import OperationRefusedError
+from producer.messages import ChatMessage
+from tests.backends.conftest import Open
+from tests.backends.jsonl_files import write_as_the_original
+from tests.backends.stores import say
+from worker.backends import SessionBackend, open_backend
+from worker.backends.jsonl import window
+from worker.backends.jsonl.transcript import parse, tally
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"jsonl://{tmp_path / 'store'}"
+
+
+def read_bytes() -> int:
+    """What this process has read so far, by all its calls of the kernel."""
+    first = Path("/proc/self/io").read_text().splitlines()[0]
+    return int(first.removeprefix("rchar: "))
+
+
+def fill(store: SessionBackend, count: int) -> list[str]:
+    ids = []
+    for start in range(0, count, 1_000):
+        texts = (ChatMessage.user(f"{start + n} " + "x" * 80) for n in range(1_000))
+        ids += store.append("s", *texts)
+    return ids
+
+
+def loading(
+    directory: Path, *, read_only: bool = True, **place: object
+) -> tuple[list[str | None], int]:
+    """What somebody loads who has not read the session before, and how many bytes that takes."""
+    with open_backend(f"jsonl://{directory}", read_only=read_only) as reader:
+        before = read_bytes()
+        found = [message.message_id for message in reader.load("s", 50, **place)]  # type: ignore[arg-type]
+        return found, read_bytes() - before
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_the_bytes_read_for_the_newest_do_not_grow_with_the_session(
+    open_store: Open, tmp_path: Path, read_only: bool
+) -> None:
+    taken, ids = [], list[str]()
+    for count in (4_000, 12_000):
+        with open_store() as store:
+            ids += fill(store, count)
+        found, size = loading(tmp_path / "store", read_only=read_only)
+        assert found == ids[-50:]
+        taken.append(size)
+    assert taken[1] < taken[0] * 1.5
+
+
+def test_a_page_before_or_around_a_message_reads_no_further_than_to_it(
+    open_store: Open, tmp_path: Path
+) -> None:
+    with open_store() as store:
+        ids = fill(store, 10_000)
+    (file,) = (tmp_path / "store").glob("s.jsonl")
+    place = 9_000
+    found, size = loading(tmp_path / "store", before=ids[place])
+    assert found == ids[place - 50 : place]
+    assert size < file.stat().st_size
+    found, size = loading(tmp_path / "store", around=ids[place])
+    assert found == ids[place - 25 : place + 25]
+    assert size < file.stat().st_size
+
+
+def test_paging_back_gives_each_message_once(open_store: Open) -> None:
+    with open_store() as store:
+        ids = fill(store, 2_000)
+    store, before, seen = open_store(), None, list[str | None]()
+    while page := store.load("s", 170, before=before):
+        seen = [*(message.message_id for message in page), *seen]
+        before = page[0].message_id
+    assert seen == ids
+    with pytest.raises(OperationRefusedError, match="has no message"):
+        store.load("s", 5, before="nobody's")
+
+
+def test_messages_of_the_original_are_paged_too(tmp_path: Path, open_store: Open) -> None:
+    (tmp_path / "store").mkdir()
+    write_as_the_original(tmp_path / "store" / "s.jsonl", *map(str, range(3_000)))
+    store, before, seen = open_store(), None, list[str]()
+    while page := store.load("s", 400, before=before):
+        seen = [*(message.content for message in page), *seen]
+        before = page[0].message_id
+    assert seen == list(map(str, range(3_000)))
+
+
+def test_what_a_group_has_appended_so_far_is_loaded_with_what_was_there(open_store: Open) -> None:
+    with open_store() as store:
+        say(store, "s", "a", "b")
+    store = open_store()
+    say(store, "s", "c")
+    assert [message.content for message in store.load("s", 2)] == ["b", "c"]
+    store.remove_last("s")
+    assert [message.content for message in store.load("s", 2)] == ["a", "b"]
+
+
+LINES = st.sampled_from(
+    [
+        b'{"role":"user","content":"\xc3\xa9"}',
+        b'{"role":"user","content":"id","message_id":"q","created_at":5,"extra":{"message_id":"m"}}',
+        b'{"role":"user","content":"a","message_id":"m","created_at":5,"part":[0,2]}',
+        b'{"role":"user","content":"b","message_id":"m-1","created_at":5,"part":[1,2]}',
+        b'{"applied":[["op",5,0]]}',
+        b'{"role":"user","content":"torn',
+        b'"role":"x","content":"y"}',
+        b"{",
+        b'{"role":"user","content":"x"}{"role":"user","content":"y"}',
+        b"\0\0",
+        b"",
+    ]
+)
+
+
+@given(st.lists(LINES, max_size=24), st.booleans(), st.integers(1, 6), st.integers(8, 300))
+@settings(deadline=None, max_examples=200)
+def test_a_part_of_a_file_is_read_as_the_whole_is(
+    tmp_path_factory: pytest.TempPathFactory,
+    lines: list[bytes],
+    ends: bool,
+    count: int,
+    part_bytes: int,
+) -> None:
+    content = b"\n".join(lines) + (b"\n" if ends else b"")
+    whole = parse(content, "k", 7)
+    messages = [line.message for line in whole.lines]
+    assert tally(content.splitlines(keepends=True), "k", 7) == (whole.known(), len(messages))
+    path = tmp_path_factory.getbasetemp() / "window.jsonl"
+    path.write_bytes(content)
+    with pytest.MonkeyPatch.context() as patch, path.open("rb") as file:
+        patch.setattr(window, "_PART_BYTES", part_bytes)
+        patch.setattr(window, "_SEARCHED_BYTES", part_bytes)
+        part = window.PartReader(file.fileno(), "k", 7)
+        newest = part.newest(count)
+        if newest is not None:
+            assert [line.message for line in newest.lines][-count:] == messages[-count:]
+        for place, message in enumerate(messages):
+            beside = part.beside(str(message.message_id), count, count)
+            if beside is None or messages.index(message) != place:
+                continue
+            found = [line.message for line in beside.lines]
+            first = beside.position - min(count, place)
+            assert (
+                found[first : beside.position + count]
+                == messages[max(0, place - count) : place + count]
+            )
