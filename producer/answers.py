@@ -97,20 +97,26 @@ class RestoreReport:
 
 @dataclass(frozen=True, slots=True)
 class CompactReport:
-    """What a compaction gave back, in bytes on disk, purged op ids and corrupt lines set aside."""
+    """What a compaction gave back, in bytes on disk, purged op ids and corrupt lines set aside.
+
+    `log_is_held` says that another program keeps SQLite's log: what is free is given back, and what
+    was deleted is wiped, by a compaction after it has let go.
+    """
 
     bytes_before: int
     bytes_after: int
     op_ids_purged: int
     corrupt_lines: int
     seconds: float
+    log_is_held: bool = False
 
     def summary(self) -> str:
         """What happened, in a line for the log."""
+        held = "; another program keeps SQLite's log, so little is given back"
         return (
             f"compaction took {self.bytes_before:,} bytes to {self.bytes_after:,}, purged "
             f"{self.op_ids_purged:,} op ids and set {self.corrupt_lines:,} corrupt lines aside, "
-            f"in {self.seconds:.1f} s"
+            f"in {self.seconds:.1f} s{held if self.log_is_held else ''}"
         )
 
 

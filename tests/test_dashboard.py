@@ -31,7 +31,7 @@ from selenium.webdriver.common.by import By
 from producer import ChatMessage, InvalidSettingError, Producer
 from producer.serializer import OrjsonSerializer
 from tests.browser import chromium, wait_for_text
-from tests.processes import running_worker, wait_for
+from tests.processes import running_worker, wait_for, workers
 from worker.dashboard import run_dashboard
 from worker.server import running_server
 from worker.settings import Settings
@@ -312,6 +312,28 @@ def test_the_workers_page_holds_while_a_worker_shows_its_current_job(
         status, body = ask(address, "/0/data/workers.json")
     assert status == 200
     assert json.loads(body)["workers"][0]["current_job"]["job_id"] == op_id
+
+
+def test_a_killed_worker_is_off_the_workers_page_within_half_a_minute(
+    settings: Settings, server_url: str, client: redis.Redis, tmp_path: Path
+) -> None:
+    def shown(address: str) -> list[str]:
+        status, body = ask(address, "/0/data/workers.json")
+        assert status == 200
+        return [each["name"] for each in json.loads(body)["workers"]]
+
+    with dashboard(server_url) as address:
+        with running_worker(settings, client, tmp_path / "log") as worker:
+            (key,) = workers(client)
+            wait_for(lambda: worker_state(client) == "idle", "the worker to wait for jobs")
+            assert [key.decode()] == [f"rq:worker:{name}" for name in shown(address)]
+            worker.kill()
+            worker.wait()
+        left: Any = client.pttl(key)
+        assert 0 < left <= 30_000
+        client.pexpire(key, 1)  # the rest of its time
+        wait_for(lambda: not client.exists(key), "the end of its registration")
+        assert shown(address) == []
 
 
 def test_the_password_of_the_server_is_not_on_the_page(

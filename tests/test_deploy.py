@@ -178,3 +178,41 @@ def test_the_image_gets_what_the_distribution_is_built_from() -> None:
     assert ignored[0] == "*"
     assert kept == {"pyproject.toml", "README.md", "LICENSE", "producer", "worker"}
     assert all((ROOT / name).exists() for name in kept)
+
+
+PASSWORD_ON_A_COMMAND_LINE: Final = re.compile(
+    r"--(?:redis-)?url[ =]+\S*:\S*@|(?:redis|valkey)-cli\b.*\s(?:-a\b|-u\s+\S*:\S*@|--pass\b)"
+    r"|--(?:dashboard-)?password[ =]|--requirepass\b|AUTH [a-z]+ "
+)
+
+
+def documented_commands() -> list[tuple[str, str]]:
+    """Each line of a block in the docs, and all of what deploy/ runs."""
+    commands: list[tuple[str, str]] = []
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *DEPLOY.rglob("*")]:
+        if path.is_file():
+            text = path.read_text()
+            blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+            shown = "\n".join(blocks) if path.suffix == ".md" else text
+            commands += [(str(path.relative_to(ROOT)), line) for line in shown.splitlines()]
+    return commands
+
+
+def test_no_documented_command_puts_a_password_where_ps_shows_it() -> None:
+    commands = documented_commands()
+    assert len(commands) > 300
+    assert [each for each in commands if PASSWORD_ON_A_COMMAND_LINE.search(each[1])] == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "rq worker --url redis://worker:secret@host",
+        "backscroll --redis-url=redis://:secret@host stats",
+        "redis-cli --user admin -a secret ping",
+        "valkey-cli -u redis://admin:secret@host ping",
+        "redis-server --requirepass secret",
+    ],
+)
+def test_a_command_line_with_a_password_would_be_found(command: str) -> None:
+    assert PASSWORD_ON_A_COMMAND_LINE.search(command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,7 +16,9 @@ from producer import ChatMessage, OperationRefusedError, Producer
 from producer.ids import derived_op_id
 from producer.operations import Append
 from tests.processes import contents, running_worker, work_here
+from worker.scheduler import UpkeepScheduler
 from worker.settings import Settings
+from worker.stats import SchedulerStats, read_queue
 
 HI = ChatMessage.user("hi")
 
@@ -94,3 +97,27 @@ def test_no_two_queues_keys_and_dedup_keys_share_an_id() -> None:
     names, queues = ["a", "1", "1:a", "a1:a", "0", "10:", "a:1"], ["backscroll", "a", "1", "11"]
     places = list(product(queues, names, names))
     assert len({derived_op_id(key, dedup, queue) for queue, key, dedup in places}) == len(places)
+
+
+def test_a_scheduler_counts_for_its_own_queue_only(
+    sides: tuple[Side, Side], client: redis.Redis
+) -> None:
+    own, other = (side.settings for side in sides)
+    assert own.redis_url is not None
+    schedulers = UpkeepScheduler(own, own.redis_url)
+    seen: list[tuple[SchedulerStats, ...]] = []
+
+    def look(_seconds: float) -> bool:
+        seen.extend(read_queue(client, each.queue).schedulers for each in (own, other))
+        return True
+
+    schedulers.run(look)
+    ours, theirs = seen
+    assert [each.name for each in ours] == [schedulers.name]
+    assert theirs == ()
+
+
+def test_a_scheduler_of_an_earlier_version_counts_for_every_queue(client: redis.Redis) -> None:
+    client.zadd("rq:cron_schedulers", {"host:1234:abcdef": time.time()})
+    assert len(read_queue(client, "backscroll").schedulers) == 1
+    assert len(read_queue(client, "other").schedulers) == 1

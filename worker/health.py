@@ -30,6 +30,7 @@ from worker.backends.filesystem import check_file_system
 from worker.clocks import MOST_SECONDS_APART
 from worker.default_user import is_affected, missing_right
 from worker.exposure import exposed
+from worker.log_holders import HELD_ADVICE, held_log
 from worker.settings import Settings
 from worker.stats import QueueStats, WorkerStats, read_queue, read_workers
 
@@ -157,8 +158,7 @@ def _check_version(info: dict[str, Any], url: str) -> Check:
     version = str(info["valkey_version"] if is_valkey else info.get("redis_version", "?"))
     detail = f"{'Valkey' if is_valkey else 'Redis'} {version} at {hide_password(url)}"
     if info.get("role") == "slave":
-        advice = "name its primary instead"
-        return Check("server", "reachable", "problem", f"{detail} is a replica", advice)
+        return Check("server", "reachable", "problem", f"{detail} is a replica", "name its primary")
     is_old = not is_valkey and _numbers(version) < _OLDEST_SERVER
     advice = "use Redis 6.2 or newer, or Valkey"
     return _graded("server", "reachable", detail, advice, problem=is_old)
@@ -348,14 +348,15 @@ def _check_store(
     if not store_path(url).exists():
         yield _is_missing(url)
         return
+    if held := held_log(url):
+        yield Check("store", "log", "warning", held, HELD_ADVICE)
     try:
         with open_backend(url, read_only=True) as store:
             yield Check("store", "there", "ok", f"{url}, {_mebibytes(store.size_bytes())}")
             if not skip_verify:
                 yield from _check_findings(store.verify(deep=deep, progress=progress))
     except BackscrollError as error:
-        advice = "correct what the message names"
-        yield Check("store", "readable", "problem", str(error), advice)
+        yield Check("store", "readable", "problem", str(error), "correct what the message names")
 
 
 def _check_findings(findings: list[Finding]) -> Iterator[Check]:

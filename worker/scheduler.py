@@ -31,6 +31,7 @@ from producer.enqueue import UPKEEP_TTL_SECONDS, JobWriter
 from producer.errors import AuthenticationFailedError, InvalidSettingError
 from producer.messages import to_micros
 from producer.operations import Cleanup, Compact
+from worker.scheduler_name import scheduler_name
 from worker.settings import Settings
 
 log = logging.getLogger("backscroll.scheduler")
@@ -161,7 +162,7 @@ class UpkeepScheduler(CronScheduler):
     def __init__(
         self, settings: Settings, url: str, *, now: Callable[[], datetime] = utc_now
     ) -> None:
-        super().__init__(connect(url))
+        super().__init__(connect(url), name=scheduler_name(settings.queue))
         self._url = url
         self._now = now
         self._writer = JobWriter(settings.queue, settings.max_queue_depth)

@@ -20,6 +20,7 @@ from rq.registry import FailedJobRegistry
 
 from producer.errors import BackscrollError
 from worker.backends import SessionBackend, open_backend, store_path
+from worker.scheduler_name import is_for
 
 # A worker says that it lives every few seconds; its key in Redis outlives it by minutes.
 WORKER_SILENCE_SECONDS: Final = 30.0
@@ -47,7 +48,7 @@ class WorkerStats:
 
 @dataclass(frozen=True, slots=True)
 class SchedulerStats:
-    """One scheduler; it belongs to the server and not to one queue."""
+    """One scheduler of the queue, or one of an earlier version, which may be another queue's."""
 
     name: str
     heartbeat_age_seconds: float
@@ -104,7 +105,9 @@ def read_queue(connection: redis.Redis, queue: str) -> QueueStats:
         _job_age(connection, taken or waiting),
         read_workers(connection, queue),
         tuple(
-            SchedulerStats(_text(name), max(0.0, time.time() - seen)) for name, seen in schedulers
+            SchedulerStats(_text(name), max(0.0, time.time() - seen))
+            for name, seen in schedulers
+            if is_for(_text(name), queue)
         ),
         _last_ticks(connection, queue),
     )

@@ -59,7 +59,7 @@ def test_the_schedulers_last_ticks_are_shown(
         wait_for(lambda: client.exists(state), "the first tick")
         assert document(settings, "stats")["last_ticks"] == {}
         scheduler.kill()
-        client.hset(state, "tick", 0)  # as if none had run for long
+        client.hset(state, mapping={"tick": 0, "ticks": "0"})  # as if none had run for long
         scheduler = spawn(settings, "scheduler", log=tmp_path / "log", BACKSCROLL_TTL_HOURS="1")
         wait_for(lambda: client.hexists(state, "job"), "the tick to be made up for")
         numbers = document(settings, "stats")

@@ -11,7 +11,7 @@ from rich.console import Console
 from producer import Producer
 from worker.cli.access import open_producer
 from worker.cli.arguments import Seconds
-from worker.cli.output import counted, json_option, print_json, size
+from worker.cli.output import counted, json_option, note, print_json, size
 from worker.settings import Settings
 
 T = TypeVar("T")
@@ -38,12 +38,18 @@ def compact(settings: Settings, timeout_seconds: float, as_json: bool) -> None:
     report = ask_worker(settings, timeout_seconds, "compacting", lambda p: p.compact())
     if as_json:
         print_json(report)
-        return
-    click.echo(
-        f"compacted in {report.seconds:.1f} s: {size(report.bytes_before)} before, "
-        f"{size(report.bytes_after)} after; {counted(report.op_ids_purged, 'op id')} dropped, "
-        f"{counted(report.corrupt_lines, 'corrupt line')} set aside"
-    )
+    else:
+        click.echo(
+            f"compacted in {report.seconds:.1f} s: {size(report.bytes_before)} before, "
+            f"{size(report.bytes_after)} after; {counted(report.op_ids_purged, 'op id')} dropped, "
+            f"{counted(report.corrupt_lines, 'corrupt line')} set aside"
+        )
+    if report.log_is_held:
+        note(
+            "another program reads the store and keeps SQLite's log, so little was given back; "
+            "end it ('backscroll check' on the store's host names it), then run "
+            "'backscroll compact' again"
+        )
 
 
 COMMANDS = (compact,)

@@ -22,7 +22,7 @@ from worker.backends.sqlite.space import (
 )
 from worker.pace import Pace
 
-_PATIENCE_SECONDS: Final = 5.0
+PATIENCE_SECONDS: Final = 5.0
 
 
 def compact(access: Access, size_bytes: Callable[[], int], old: Cutoff) -> Slices[CompactReport]:
@@ -32,8 +32,9 @@ def compact(access: Access, size_bytes: Callable[[], int], old: Cutoff) -> Slice
     with access.outside() as connection:
         connection.execute("PRAGMA optimize").fetchall()
     yield
-    yield from scrub(access, _PATIENCE_SECONDS)
-    return CompactReport(before, size_bytes(), purged, 0, time.monotonic() - started)
+    is_empty = yield from scrub(access, PATIENCE_SECONDS)
+    seconds = time.monotonic() - started
+    return CompactReport(before, size_bytes(), purged, 0, seconds, log_is_held=not is_empty)
 
 
 def _tidied(access: Access, old: Cutoff) -> Slices[int]:
