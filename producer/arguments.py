@@ -154,9 +154,9 @@ def check_limit(limit: object, most: int | None) -> int:
 
 
 def check_number(name: str, value: object) -> float:
-    """`value` if it is a number from 0 to a billion."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
-        raise InvalidInputError(name, f"must be a number from 0 to 1e9, not {shown(value)}")
+    """`value` if it is a number of less than a billion; a negative age is past for everything."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e9:
+        raise InvalidInputError(name, f"must be a number of less than 1e9, not {shown(value)}")
     return float(value)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import pytest
@@ -332,3 +333,25 @@ def test_an_id_from_a_clock_days_ahead_is_known_when_its_day_has_come(
 
 
 _HELLO = ChatMessage.user("hello")
+
+
+_CHANGES = {
+    "rollback": lambda: requests.rollback("k", None),
+    "replace": lambda: requests.replace("k", ChatMessage.user("new"), None),
+    "one more": lambda: requests.append("k", (ChatMessage.user("x"),), None),
+}
+
+
+@pytest.mark.parametrize("is_reopened", [False, True])
+def test_an_append_is_known_with_all_it_touched_whatever_became_of_its_messages(
+    open_store: Open, is_reopened: bool
+) -> None:
+    store = open_store()
+    for changes in itertools.product(_CHANGES, repeat=3):
+        first = requests.append("k", tuple(map(ChatMessage.user, "abc")), None)
+        for operation in (first, *(_CHANGES[change]() for change in changes)):
+            apply_all(store, [operation])
+            if is_reopened:
+                store.close()
+                store = open_store()
+        assert apply_all(store, [first]) == [Outcome(3, duplicate=True)], changes

@@ -96,7 +96,7 @@ def tally(raws: Iterable[bytes], key: str, default_time: int) -> tuple[dict[str,
     known, count, offset = dict[str, int](), 0, 0
     for number, raw in enumerate(raws, start=1):
         if (op_id := reader.quick_id(raw)) is not None:
-            known[op_id] = 1
+            known.setdefault(op_id, 1)  # a record, wherever it stands, knows better
             count += 1
         elif not raw.isspace():
             reader.take(number, offset, raw.rstrip(b"\n"))
@@ -179,7 +179,9 @@ class _Reader:
     def drain(self, known: dict[str, int]) -> int:
         """Move what was found to `known`; how many messages that was."""
         found, self.transcript = self.transcript, Transcript()
-        known.update(found.known())
+        for line in found.lines:
+            known.setdefault(line.op_id, line.part.total)
+        known.update((op_id, record.affected) for op_id, record in found.records.items())
         return len(found.lines)
 
     def finish(self) -> Transcript:
