@@ -82,16 +82,16 @@ def test_it_is_short_also_where_temporary_files_have_a_long_path(
 
 
 def test_the_users_own_runtime_directory_is_preferred_if_it_is_private(
-    deep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    deep: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runtime = tmp_path / "run"
-    runtime.mkdir(mode=0o700)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
-    with running_server(settings_in(deep)) as url:
-        assert Path(url.removeprefix("unix://")).parent.parent == runtime
-    runtime.chmod(0o755)
-    with running_server(settings_in(deep / "other")) as url:
-        assert Path(url.removeprefix("unix://")).parent.parent == tmp_path
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:  # short enough for a socket
+        runtime = Path(name)
+        monkeypatch.setenv("XDG_RUNTIME_DIR", name)
+        with running_server(settings_in(deep)) as url:
+            assert Path(url.removeprefix("unix://")).parent.parent == runtime
+        runtime.chmod(0o755)
+        with running_server(settings_in(deep / "other")) as url:
+            assert runtime not in Path(url.removeprefix("unix://")).parents
 
 
 NOBODY: Final = 65_534

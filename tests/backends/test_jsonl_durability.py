@@ -95,7 +95,7 @@ def test_what_a_killed_process_wrote_is_synced_before_anyone_is_told(
 ) -> None:
     store = open_backend(f"jsonl://{tmp_path}", clock=clock)
     said = requests.append("known", (ChatMessage.user("b"),), None)
-    first_rename = 9
+    first_rename = 11
     assert killed_at(first_rename, lambda: store.apply([said]))
     assert not list(tmp_path.glob("*.json*"))
     with watched() as steps, open_backend(f"jsonl://{tmp_path}", clock=clock) as successor:
