@@ -12,8 +12,8 @@ what is a hit among them.
 By session, those whose words are in different messages come after all those of which one message
 has them. They are looked for among the sessions of the rarest word's newest `RANKED` messages.
 
-One page goes through at most `MOST` hits (twice that where it reads first). If these do not
-fill it, it ends early, even empty, and its cursor goes on below them.
+One page looks at no more than `MOST` hits (twice that where it reads first), and ranks no more than
+`_WINDOWS` windows. Where these do not fill it, it ends early, even empty; its cursor goes on below.
 
 A message's score depends on nothing but itself (`worker.backends.query`), and a window begins at a
 certain row, so pages neither repeat nor omit a hit, even while messages come in.
@@ -53,6 +53,9 @@ _WINDOWS_READ: Final = 10
 
 _SAMPLE: Final = 50
 _COMMON: Final = 5
+
+_WINDOWS: Final = 25
+"""So many windows are ranked for a page, some 0.3 s."""
 
 _LOOKED_THROUGH: Final = 200
 _AT_ONCE: Final = 50
@@ -274,16 +277,20 @@ class _Finder:
         A window in which the bound is met is begun anew on the next page, unless it is the first:
         who comes back to that one meets the bound at the same row.
         """
-        limit, is_first = Bound(), True
+        limit = Bound()
         matches = self._matches(top, limit)
-        while hits := list(islice(matches, RANKED)):
-            if limit.met_at is not None and not is_first:
-                self.rest = _Place(newest, top, False, _BEFORE_ANY, 0)
-                return
-            yield _Window(top, False, hits, None)
-            top, is_first = hits[-1].row - 1, False
-        if limit.met_at is not None:
-            self.rest = _Place(newest, limit.met_at, False, _BEFORE_ANY, 0)
+        for number in range(_WINDOWS):
+            hits = list(islice(matches, RANKED))
+            if limit.met_at is not None and number > 0:
+                break
+            if hits:
+                yield _Window(top, False, hits, None)
+            if len(hits) < RANKED:
+                top = limit.met_at or 0
+                break
+            top = hits[-1].row - 1
+        if top:
+            self.rest = _Place(newest, top, False, _BEFORE_ANY, 0)
 
     def _matches(self, top: int, limit: Bound) -> Iterator[_Hit]:
         """What FTS5 finds, newest first, of sessions that have not come before by then."""
