@@ -41,7 +41,7 @@ def long_chats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqliteBacke
         yield store
 
 
-@pytest.mark.parametrize("query", ["a*", "apple ag*"])
+@pytest.mark.parametrize("query", ["apple", "a*"])
 @pytest.mark.parametrize("role", [None, "tool", "rare"])
 def test_pages_that_end_at_the_bound_hold_everything_once(
     long_chats: SqliteBackend, monkeypatch: pytest.MonkeyPatch, query: str, role: str | None
