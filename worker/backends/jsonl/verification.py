@@ -32,16 +32,21 @@ def verify(group: Group, progress: Progress) -> list[Finding]:
     for name in names:
         if key_of(directory.path / name) is None:
             findings.append(
-                Finding(name, "no session has this file name, so it is not shown", _REPAIR)
+                Finding(name, "no session has this file name, so it is not shown", _REPAIR, True)
             )
     for name in directory.names(GONE_SUFFIX):
         if not gone_loads(directory.read(name)):
             findings.append(
-                Finding(name, "op ids of a session that is gone cannot be read", _REPAIR)
+                Finding(name, "op ids of a session that is gone cannot be read", _REPAIR, True)
             )
     if not is_readable(directory.read(NAME)):
         findings.append(
-            Finding(NAME, "it cannot be read, so what comes late of the erased is stored", _REPAIR)
+            Finding(
+                NAME,
+                "it cannot be read, so what comes late of the erased is stored",
+                _REPAIR,
+                True,
+            )
         )
     findings += [
         Finding(
@@ -83,11 +88,12 @@ def _check_session(session: Session) -> list[Finding]:
             f"{name}:{number}",
             "the line is no message, or a part of an append that broke off",
             _REPAIR,
+            True,
         )
         for number in session.transcript.corrupt
     ]
     if session.repeated():
-        findings.append(Finding(name, "messages have the same id", _REPAIR))
+        findings.append(Finding(name, "messages have the same id", _REPAIR, True))
     if session.sidecar.is_damaged:
         findings.append(
             Finding(
@@ -95,6 +101,7 @@ def _check_session(session: Session) -> list[Finding]:
                 "cannot be read, so the session's attributes are not known",
                 "restore it from a backup, or run 'backscroll check --repair' and describe the "
                 "session again",
+                True,
             )
         )
     return findings
