@@ -65,7 +65,10 @@ class SearchHit:
 
 @dataclass(frozen=True, slots=True)
 class SearchPage(Sequence[SearchHit]):
-    """Hits, best first; `cursor` asks for the next page, None when there is none."""
+    """Hits, best first; `cursor` asks for the next page, None when there is none.
+
+    A page may have fewer hits than asked for, or none, and a cursor: go on until that is None.
+    """
 
     hits: tuple[SearchHit, ...]
     cursor: str | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import tempfile
 from contextlib import closing
 from pathlib import Path
 from typing import Final

@@ -66,6 +66,28 @@ def test_indexes_and_counts_are_made_anew(path: Path, statement: str, where: str
         assert [info.message_count for info in store.sessions(name="fruit").sessions]
 
 
+@pytest.mark.parametrize(
+    "older", ["DROP TABLE folding", "UPDATE folding SET version = version - 1"]
+)
+def test_an_index_made_by_older_rules_is_reported_and_made_anew(path: Path, older: str) -> None:
+    damage(
+        path,
+        older,
+        "DELETE FROM message_index WHERE rowid = 1",
+        "INSERT INTO message_index(rowid, text) VALUES (1, 'asitwasfolded 0')",
+        "DELETE FROM name_index WHERE rowid = 1",
+        "INSERT INTO name_index(rowid, name) VALUES (1, 'asitwasfolded')",
+    )
+    with open_backend(f"sqlite://{path}") as store:
+        (finding,) = store.verify()
+        assert finding.repairable
+        assert "older rules" in finding.problem
+        assert "check --repair" in finding.advice
+        assert len(repaired(store)) == 2
+        assert found(store, "apple") == {f"apple {number}" for number in range(40)}
+        assert [info.key for info in store.sessions(name="fruit").sessions] == ["a"]
+
+
 def test_a_wrong_word_in_the_index_is_found_in_a_sample_too(path: Path) -> None:
     damage(path, "UPDATE messages SET content = replace(content, 'banana', 'cherry')")
     with open_backend(f"sqlite://{path}", read_only=True) as reader:

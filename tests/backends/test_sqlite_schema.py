@@ -36,5 +36,9 @@ def test_a_migrated_database_is_made_like_a_new_one_and_works_like_it(tmp_path: 
             say(store, "s", "again")
             store.replace("s", store.load("s")[0])
             assert found(store, "hello") == {"hello"}
-            assert store.verify() == []
+            (finding,) = store.verify()
+            assert (finding.where, finding.repairable) == ("index", True)
+            assert "older rules" in finding.problem
+            store.repair([finding])
+            assert store.verify(deep=True) == []
         assert shape(old) == shape(new)

@@ -2,16 +2,106 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
 
 from producer.messages import ChatMessage
-from producer.search import SearchFilter
+from producer.search import SearchFilter, SearchPage
 from tests.backends.stores import Clock, apply_all, requests, say
-from worker.backends import open_backend
+from worker.backends import SessionBackend, open_backend
+from worker.backends.sqlite import SqliteBackend, bound, search
 from worker.backends.sqlite.search import _LOOKED_THROUGH, RANKED
+
+
+def pages(store: SessionBackend, query: str, where: SearchFilter, **how: Any) -> list[SearchPage]:
+    """All pages of a search."""
+    found = [store.search(query, where, **how)]
+    while (cursor := found[-1].cursor) is not None:
+        found.append(store.search(query, where, cursor=cursor, **how))
+    return found
+
+
+@pytest.fixture(scope="module")
+def long_chats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqliteBackend]:
+    """20 sessions, one after the other, whose 100 messages each have the same words."""
+    draw = random.Random(1)
+    words = ["apple", "about", "again", "pear"]
+    with open_backend(f"sqlite://{tmp_path_factory.mktemp('long')}/long.db") as store:
+        for number in range(20):
+            texts = (" ".join(draw.choices(words, k=9)) for _ in range(99))
+            said = [ChatMessage(draw.choice(("user", "tool")), text) for text in texts]
+            last = ChatMessage("user" if number else "rare", "apple about again pear")
+            apply_all(store, [requests.append(f"s{number}", (*said, last), None)])
+        assert isinstance(store, SqliteBackend)
+        yield store
+
+
+@pytest.mark.parametrize("query", ["apple", "a*"])
+@pytest.mark.parametrize("role", [None, "tool", "rare"])
+def test_pages_that_end_at_the_bound_hold_everything_once(
+    long_chats: SqliteBackend, monkeypatch: pytest.MonkeyPatch, query: str, role: str | None
+) -> None:
+    where = SearchFilter(role=role)
+    for by_session, limit in ((False, 305), (True, 7)):
+
+        def found(by_session: bool = by_session, limit: int = limit) -> list[str]:
+            everything = pages(long_chats, query, where, by_session=by_session, limit=limit)
+            hits = [hit for page in everything for hit in page]
+            return sorted(hit.key if by_session else str(hit.message.message_id) for hit in hits)
+
+        unbounded = found()
+        assert len(unbounded) == len(set(unbounded))
+        with monkeypatch.context() as patch:
+            patch.setattr(bound, "MOST", 310)
+            patch.setattr(search, "RANKED", 50)
+            patch.setattr(search, "_WINDOWS", 7)
+            assert found() == unbounded
+
+
+def test_a_page_whose_filter_nothing_passes_ends_at_the_bound(
+    long_chats: SqliteBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bound, "MOST", 500)
+    nobody = SearchFilter(role="nobody")
+    for query in ("apple", "a*"):
+        for by_session in (False, True):
+            found = pages(long_chats, query, nobody, by_session=by_session)
+            assert not any(found)
+            assert len(found) == 4, query
+    assert long_chats.search("apple about", SearchFilter(role="rare")).cursor is not None
+
+
+def test_the_rows_of_a_prefix_are_collected_as_often_for_many_windows_as_for_one(
+    long_chats: SqliteBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "RANKED", 50)
+    asked: list[str] = []
+
+    def note(_cursor: apsw.Cursor, sql: str, _values: object) -> bool:
+        asked.extend([sql] if "MATCH" in sql else [])
+        return True
+
+    connection = long_chats._connection
+    connection.exec_trace = note
+    for limit in (1, 10):
+        assert len(long_chats.search("a*", by_session=True, limit=limit)) == limit
+    connection.exec_trace = None
+    assert len(asked) == 2 * 2
+
+
+def test_matches_of_a_session_are_counted_up_to_the_bound(
+    long_chats: SqliteBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert {hit.session_matches for hit in long_chats.search("a*", by_session=True)} <= {99, 100}
+    monkeypatch.setattr(search, "MOST", 150)
+    counted = [hit.session_matches for hit in long_chats.search("a*", by_session=True)]
+    assert sum(count or 0 for count in counted) == 150 + len(counted) - 2
+    assert min(count or 0 for count in counted) == 1
 
 
 def test_the_newest_hits_are_ranked_before_older_ones(tmp_path: Path) -> None:

@@ -51,6 +51,8 @@ class Finding:
     where: str
     problem: str
     advice: str
+    repairable: bool = False
+    """Whether `repair` can put it right: what the users said is sound."""
 
 
 @dataclass(frozen=True, slots=True)

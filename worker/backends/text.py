@@ -15,6 +15,10 @@ from functools import cache, lru_cache
 from itertools import chain, groupby
 from typing import Final, NamedTuple
 
+FOLDING: Final = 2
+"""The version of the rules here. Whoever changes what `folded` gives raises it, so that `check`
+finds the indexes made before."""
+
 TOKEN: Final = re.compile(r"[0-9a-z\u0080-\U0010ffff]+")
 _TOKEN_OR_GAP: Final = re.compile(r"[0-9a-z\u0080-\U0010ffff]+|[^0-9a-z\u0080-\U0010ffff]+")
 _ASCII_TOKEN: Final = re.compile(r"[0-9A-Za-z]+")

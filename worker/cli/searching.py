@@ -73,7 +73,9 @@ def search(
             query, SearchFilter(**where), limit=limit, by_session=by_session, cursor=cursor
         )
         advice = ""
-        if cursor is not None and not page:
+        if page.cursor is not None and not page:
+            advice = "none among the newest; the search goes on with the cursor"
+        elif cursor is not None and not page:
             advice = "there are no more"
         elif not (page or as_json):
             advice = _advice(reader, query, where, by_session)

@@ -32,16 +32,21 @@ def verify(group: Group, progress: Progress) -> list[Finding]:
     for name in names:
         if key_of(directory.path / name) is None:
             findings.append(
-                Finding(name, "no session has this file name, so it is not shown", _REPAIR)
+                Finding(name, "no session has this file name, so it is not shown", _REPAIR, True)
             )
     for name in directory.names(GONE_SUFFIX):
         if not gone_loads(directory.read(name)):
             findings.append(
-                Finding(name, "op ids of a session that is gone cannot be read", _REPAIR)
+                Finding(name, "op ids of a session that is gone cannot be read", _REPAIR, True)
             )
     if not is_readable(directory.read(NAME)):
         findings.append(
-            Finding(NAME, "it cannot be read, so what comes late of the erased is stored", _REPAIR)
+            Finding(
+                NAME,
+                "it cannot be read, so what comes late of the erased is stored",
+                _REPAIR,
+                True,
+            )
         )
     findings += [
         Finding(
@@ -79,11 +84,11 @@ def repair(group: Group, progress: Progress) -> list[str]:
 def _check_session(session: Session) -> list[Finding]:
     name = session.names.messages
     findings = [
-        Finding(f"{name}:{damage.number}", damage.problem, _REPAIR)
+        Finding(f"{name}:{damage.number}", damage.problem, _REPAIR, True)
         for damage in session.transcript.damage
     ]
     if session.repeated():
-        findings.append(Finding(name, "messages have the same id", _REPAIR))
+        findings.append(Finding(name, "messages have the same id", _REPAIR, True))
     if session.sidecar.is_damaged:
         findings.append(
             Finding(
@@ -91,6 +96,7 @@ def _check_session(session: Session) -> list[Finding]:
                 "cannot be read, so the session's attributes are not known",
                 "restore it from a backup, or run 'backscroll check --repair' and describe the "
                 "session again",
+                True,
             )
         )
     return findings

@@ -9,9 +9,10 @@ from typing import Any, Final
 import apsw
 
 from worker.backends.base import Finding, Progress
+from worker.backends.sqlite.folding import is_folded_by_older_rules, write_folding
 from worker.backends.sqlite.merging import configure
 from worker.backends.sqlite.names import index_name
-from worker.backends.sqlite.verification import ROWS_A_STEP, is_repairable
+from worker.backends.sqlite.verification import ROWS_A_STEP
 from worker.backends.text import folded
 
 _REFILLED: Final = {"index": "message_index", "names": "name_index"}
@@ -25,9 +26,11 @@ def repair(
     Where the rows themselves are damaged, nothing is touched: it could make matters worse.
     """
     found = list(findings)
-    if not all(is_repairable(finding) for finding in found):
+    if not all(finding.repairable for finding in found):
         return []
     places = {finding.where for finding in found}
+    if is_folded_by_older_rules(connection):
+        places |= _REFILLED.keys()
     done = []
     if "table index" in places:
         connection.execute("REINDEX")
@@ -45,6 +48,8 @@ def repair(
         done.append(_refill_message_index(connection, progress))
     if "names" in places:
         done.append(_refill_name_index(connection))
+    if places >= _REFILLED.keys():
+        write_folding(connection)
     return done
 
 

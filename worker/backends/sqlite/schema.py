@@ -15,6 +15,7 @@ from playhouse.sqlite_ext import FTS5Model, SearchField
 
 from producer.errors import StoreUnavailableError, StoreUnusableError
 from producer.private import create_private, make_private_directory
+from worker.backends.sqlite.folding import write_folding
 from worker.backends.sqlite.identity import read_identity, write_identity
 from worker.backends.sqlite.log import BUSY_MS, CHECKPOINT_PAGES
 from worker.backends.sqlite.merging import configure, resume_merging
@@ -317,6 +318,7 @@ def _step(database: APSWDatabase, version: int) -> int:
             database.create_tables(MODELS)
         create_name_index(database)
         configure(database.connection(), "message_index")
+        write_folding(database.connection())
         return VERSION
     MIGRATIONS[version](database)
     return version + 1

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 import apsw
@@ -10,6 +11,7 @@ import orjson
 
 from producer.messages import to_micros
 from producer.search import SearchFilter
+from worker.backends.sqlite.bound import OUTSIDE, WITHIN, Bound, ExceededError
 
 FEW_SESSIONS: Final = 10_000
 FEW_MESSAGES: Final = 50_000
@@ -56,11 +58,10 @@ class Scope(NamedTuple):
         among = f"{_IDS} (SELECT value FROM json_each(?))"  # noqa: S608
         return self._replace(among=among, among_values=(numbers,))
 
-    def without_sessions(self, sessions: Iterable[int]) -> Scope:
-        """The part of it outside of these sessions, by their row ids."""
-        numbers = orjson.dumps(list(sessions)).decode()
-        sql = f"{self.sql} AND m.session_id NOT IN (SELECT value FROM json_each(?))"  # noqa: S608
-        return self._replace(sql=sql, values=(*self.values, numbers))
+    def without_sessions(self, sessions: set[int]) -> Scope:
+        """The part of it outside of these sessions, by their row ids; they may become more."""
+        sql = f"{self.sql} AND {OUTSIDE.format('m.session_id')}"
+        return self._replace(sql=sql, values=(*self.values, apsw.pyobject(sessions)))
 
     def select(
         self,
@@ -71,12 +72,14 @@ class Scope(NamedTuple):
         end: str,
         *,
         index_only: bool = False,
-    ) -> Iterable[Any]:
+        bound: Bound | None = None,
+    ) -> Iterator[Any]:
         """`columns` of messages from one row to another that match `match`, or just are there.
 
         `end` is what follows in the statement; {row} in it and in `columns` is the message's row.
         `index_only`: nothing is looked up for them in the tables, unless the filter needs it; some
-        may then be of sessions that are being deleted.
+        may then be of sessions that are being deleted. `bound` counts the rows and ends them; where
+        `among` picks them, they are few.
         """
         tables, row = (_MESSAGES, "m.id") if match is None else (_INDEX, "message_index.rowid")
         before, conditions = "", [f"{row} BETWEEN ? AND ?"]
@@ -87,6 +90,9 @@ class Scope(NamedTuple):
             conditions = [f"{row} BETWEEN max(?, {first}) AND min(?, {last})"]
             # The plus keeps SQLite from asking FTS5 for each of the ids by itself.
             conditions.append(f"{'' if match is None else '+'}{row} IN among")
+        elif bound is not None:
+            conditions.append(WITHIN.format(row))
+            values.append(apsw.pyobject(bound))
         if match is not None:
             conditions.insert(0, "message_index MATCH ?")
             values.insert(0, match)
@@ -96,7 +102,8 @@ class Scope(NamedTuple):
             conditions.append(self.sql)
             values += self.values
         sql = f"{before} SELECT {columns} FROM {tables} WHERE {' AND '.join(conditions)} {end}"  # noqa: S608
-        return connection.execute(sql.format(row=row), (*self.among_values, *values))
+        with suppress(ExceededError):
+            yield from connection.execute(sql.format(row=row), (*self.among_values, *values))
 
 
 def _session_conditions(where: SearchFilter) -> list[Condition]:

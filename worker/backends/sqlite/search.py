@@ -12,14 +12,19 @@ what is a hit among them.
 By session, those whose words are in different messages come after all those of which one message
 has them. They are looked for among the sessions of the rarest word's newest `RANKED` messages.
 
+One page looks at no more than `MOST` hits (twice that where it reads first), and ranks no more than
+`_WINDOWS` windows. Where these do not fill it, it ends early, even empty; its cursor goes on below.
+
 A message's score depends on nothing but itself (`worker.backends.query`), and a window begins at a
 certain row, so pages neither repeat nor omit a hit, even while messages come in.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 import apsw
@@ -30,6 +35,7 @@ from worker.backends.budget import page_of
 from worker.backends.cursor import read_cursor, write_cursor
 from worker.backends.query import Query, relevance
 from worker.backends.snippet import highlighted_hit
+from worker.backends.sqlite.bound import MOST, Bound, register_bounds
 from worker.backends.sqlite.rows import MESSAGE_COLUMNS, message_of
 from worker.backends.sqlite.scope import Scope
 from worker.backends.text import tokens
@@ -42,14 +48,21 @@ _READ_CHARS: Final = 1_000_000
 """So many hits among them, or characters, too."""
 
 _FEWEST: Final = 20
-"""With fewer hits among those, FTS5 is asked after all."""
+_WINDOWS_READ: Final = 10
+"""With fewer hits among those, or after so many windows on a page, FTS5 is asked after all."""
 
 _SAMPLE: Final = 50
 _COMMON: Final = 5
 
+_WINDOWS: Final = 25
+"""So many windows are ranked for a page, some 0.3 s."""
+
 _LOOKED_THROUGH: Final = 200
 _AT_ONCE: Final = 50
 """So many sessions are looked through for a word that many messages have, and so many at a time."""
+
+_BEFORE_ANY: Final = 1e300
+"""The score of a place that all hits of a window come after."""
 
 
 class _Hit(NamedTuple):
@@ -84,8 +97,9 @@ class _Place(NamedTuple):
 
 
 def register_score(connection: apsw.Connection) -> None:
-    """Have `connection` know the function that scores what FTS5 finds."""
+    """Have `connection` know the function that scores what FTS5 finds, and those of a scope."""
     connection.register_fts5_function("hit_score", _hit_score)
+    register_bounds(connection)
 
 
 def search(connection: apsw.Connection, operation: Search) -> SearchPage:
@@ -100,15 +114,16 @@ def search(connection: apsw.Connection, operation: Search) -> SearchPage:
     finder = _Finder(connection, query, scope, by_session=operation.by_session)
     found = _looked_up(connection, finder.ranked(after))
     page, has_more = page_of(found, operation.limit, lambda each: each[2])
-    cursor = write_cursor(operation, page[-1][0]) if has_more else None
+    last = page[-1][0] if has_more else finder.rest
     hits = [highlighted_hit(hit, query) for _, _, hit in page]
-    if operation.by_session and page:
-        counts = finder.count([session for _, session, _ in page], page[0][0].newest)
+    if operation.by_session:
+        sessions = [session for place, session, _ in page if place.top]
+        counts = finder.count(sessions, page[0][0].newest) if sessions else {}
         hits = [
-            replace(hit, session_matches=counts.get(session, 0))
-            for hit, (_, session, _) in zip(hits, page, strict=True)
+            replace(hit, session_matches=counts.get(session, 1) if place.top else 0)
+            for hit, (place, session, _) in zip(hits, page, strict=True)
         ]
-    return SearchPage(tuple(hits), cursor)
+    return SearchPage(tuple(hits), None if last is None else write_cursor(operation, last))
 
 
 class _Finder:
@@ -123,6 +138,8 @@ class _Finder:
         self._by_session = by_session
         self._had: set[int] = set()
         """Sessions that came before: their other hits are gone past, not ranked."""
+        self.rest: _Place | None = None
+        """Where the search goes on, once `ranked` has gone through as many hits as it may."""
 
     def ranked(self, after: _Place | None) -> Iterator[_Place]:
         """The hits after a place, in their order; some may be of sessions that are going."""
@@ -133,7 +150,8 @@ class _Finder:
             newest, top, is_read, *_ = after
         if self._by_session and 0 < top < newest:
             self._had = self._sessions(newest, above=top)
-        for window in self._windows(top or None, self._common_prefixes(newest) if is_read else ()):
+        common = self._common_prefixes(newest) if is_read else ()
+        for window in self._windows(newest, top, common) if top else ():
             hits = sorted(window.hits, reverse=True)
             if self._by_session:
                 best = _first_of_sessions(hits)
@@ -143,22 +161,28 @@ class _Finder:
                 if after is None or hit[:2] < (after.score, after.row):
                     yield _Place(newest, window.top, window.is_read, hit.score, hit.row)
             after = None
-        if self._by_session and self._query.may_spread:
-            for hit in self._spread(newest, newest + 1 if after is None else after.row):
+        if self.rest is None and self._by_session and self._may_spread(newest):
+            before = newest + 1 if after is None or after.top else after.row
+            for hit in self._spread(newest, before):
                 yield _Place(newest, 0, False, hit.score, hit.row)
 
     def count(self, sessions: Collection[int], newest: int) -> dict[int, int]:
-        """How many messages of each session match, from row `newest` back."""
-        if not sessions:
-            return {}
+        """How many messages of each session match, of the newest `MOST` that do."""
         rows = self._scope.of_sessions(sessions).select(
             self._connection,
-            "m.session_id, count(*)",
+            "m.session_id",
             self._query.fts5,
             (1, newest),
-            "GROUP BY m.session_id",
+            f"ORDER BY {{row}} DESC LIMIT {MOST}",
         )
-        return dict(rows)
+        return Counter(session for (session,) in rows)
+
+    def _may_spread(self, newest: int) -> bool:
+        """Whether it is worth while to look for the words in different messages."""
+        limit = Bound()
+        if self._query.may_spread:
+            self._size(newest, MOST + 1, limit)
+        return self._query.may_spread and limit.met_at is None
 
     def _spread(self, newest: int, before: int) -> Iterator[_Hit]:
         """The sessions whose messages have all terms, but none all; by their hits before a row.
@@ -171,12 +195,12 @@ class _Finder:
         for term in self._query.wanted:
             only = self._query.only(term)
             part = _Finder(self._connection, only, self._scope, by_session=True)
-            size = part._size(newest)
+            size = part._size(newest, RANKED, Bound())
             if not size:
                 return
             sizes.append((size, part))
         (_, rarest), *others = sorted(sizes, key=lambda each: each[0])
-        left = _first_of_sessions(rarest._match(newest).hits)
+        left = _first_of_sessions(islice(rarest._matches(newest, Bound()), RANKED))
         for size, part in others:
             if left and size < RANKED:
                 having = part._sessions(newest)
@@ -192,22 +216,31 @@ class _Finder:
             sessions -= self.count(sessions, newest).keys()
             yield from (hit for hit in some if hit.session in sessions)
 
-    def _size(self, newest: int) -> int:
-        """How many messages match; at most a window."""
+    def _size(self, newest: int, most: int, limit: Bound) -> int:
+        """How many messages match; at most so many."""
         rows = self._scope.select(
             self._connection,
             "1",
             self._query.fts5,
             (1, newest),
-            f"LIMIT {RANKED}",
+            f"ORDER BY {{row}} DESC LIMIT {most}",
             index_only=True,
+            bound=limit,
         )
         return sum(1 for _ in rows)
 
     def _sessions(self, newest: int, above: int = 0) -> set[int]:
-        """The sessions that have a message that matches, from row `newest` to after `above`."""
+        """The sessions that have a message that matches, from row `newest` to after `above`.
+
+        Without `above`, of the newest `MOST` messages only.
+        """
         rows = self._scope.select(
-            self._connection, "DISTINCT m.session_id", self._query.fts5, (above + 1, newest), ""
+            self._connection,
+            "m.session_id",
+            self._query.fts5,
+            (above + 1, newest),
+            "ORDER BY {row} DESC",
+            bound=None if above else Bound(),
         )
         return {session for (session,) in rows}
 
@@ -226,41 +259,67 @@ class _Finder:
             if sum(any(word.startswith(prefix) for word in words) for words in sample) >= _COMMON
         ]
 
-    def _windows(self, top: int | None, common: Collection[str]) -> Iterator[_Window]:
+    def _windows(self, newest: int, top: int, common: Collection[str]) -> Iterator[_Window]:
         rest = self._query.without(common).fts5
-        while top is not None:
-            window = self._read(top, rest) if common else None
+        for _ in range(_WINDOWS_READ if common else 0):
+            window = self._read(top, rest)
             if window is None:
-                common = ()
-                window = self._match(top)
+                break
             yield window
+            if window.below is None:
+                return
             top = window.below
+        yield from self._matched(newest, top)
 
-    def _match(self, top: int) -> _Window:
-        """A window that FTS5 finds."""
+    def _matched(self, newest: int, top: int) -> Iterator[_Window]:
+        """The windows that FTS5 finds; of a prefix it collects the rows once for all of them.
+
+        A window in which the bound is met is begun anew on the next page, unless it is the first:
+        who comes back to that one meets the bound at the same row.
+        """
+        limit = Bound()
+        matches = self._matches(top, limit)
+        for number in range(_WINDOWS):
+            hits = list(islice(matches, RANKED))
+            if limit.met_at is not None and number > 0:
+                break
+            if hits:
+                yield _Window(top, False, hits, None)
+            if len(hits) < RANKED:
+                top = limit.met_at or 0
+                break
+            top = hits[-1].row - 1
+        if top:
+            self.rest = _Place(newest, top, False, _BEFORE_ANY, 0)
+
+    def _matches(self, top: int, limit: Bound) -> Iterator[_Hit]:
+        """What FTS5 finds, newest first, of sessions that have not come before by then."""
         session = "m.session_id" if self._by_session else "0"
-        scope = self._scope.without_sessions(self._had) if self._had else self._scope
+        scope = self._scope.without_sessions(self._had) if self._by_session else self._scope
         rows = scope.select(
             self._connection,
             f"hit_score(message_index, {len(self._query.wanted)}), {{row}}, {session}",
             self._query.fts5,
             (1, top),
-            f"ORDER BY {{row}} DESC LIMIT {RANKED}",
+            "ORDER BY {row} DESC",
             # A window's messages lie all over a large store: only those on the page are looked up.
             index_only=not self._by_session,
+            bound=limit,
         )
-        hits = [_Hit._make(row) for row in rows]
-        below = hits[-1].row - 1 if len(hits) == RANKED else None
-        return _Window(top, False, hits, below)
+        # Of a session that comes meanwhile, SQLite may be a row ahead.
+        hits = map(_Hit._make, rows)
+        return (hit for hit in hits if hit.session not in self._had)
 
     def _read(self, top: int, rest: str | None) -> _Window | None:
         """A window of messages that are read; None where few of them are hits."""
+        limit = Bound()
         rows = self._scope.select(
             self._connection,
             "m.id, m.session_id, m.content",
             rest,
             (1, top),
             f"ORDER BY {{row}} DESC LIMIT {RANKED}",
+            bound=limit,
         )
         hits: list[_Hit] = []
         read_chars = 0
@@ -271,7 +330,7 @@ class _Finder:
                 hits.append(_Hit(score, row, session))
             if len(hits) == _ENOUGH or number == RANKED or read_chars > _READ_CHARS:
                 return _Window(top, True, hits, row - 1) if len(hits) >= _FEWEST else None
-        return _Window(top, True, hits, None)
+        return None if limit.met_at is not None else _Window(top, True, hits, None)
 
 
 def _first_of_sessions(hits: Iterable[_Hit]) -> dict[int, _Hit]:

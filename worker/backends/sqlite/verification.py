@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 import apsw
 
 from worker.backends.base import Finding, Progress
+from worker.backends.sqlite.folding import is_folded_by_older_rules
 from worker.backends.text import tokens
 
 SAMPLED_ROWS: Final = 200
@@ -84,7 +85,10 @@ def verify(connection: apsw.Connection, *, deep: bool, progress: Progress) -> li
             findings.append(_of_damage(where, str(error)))
             continue
         if count:
-            findings.append(Finding(where, f"{count:,} {problem}", _REPAIR))
+            findings.append(Finding(where, f"{count:,} {problem}", _REPAIR, True))
+    if is_folded_by_older_rules(connection):
+        problem = "it was made by older rules, so words of some scripts are not found"
+        findings.append(Finding("index", problem, _REPAIR, True))
     if any(finding.where in ("database", "index") for finding in findings):
         return findings
     try:
@@ -94,13 +98,8 @@ def verify(connection: apsw.Connection, *, deep: bool, progress: Progress) -> li
         return findings
     if wrong:
         problem = f"{wrong:,} messages are indexed with other words than theirs"
-        findings.append(Finding("index", problem, _REPAIR))
+        findings.append(Finding("index", problem, _REPAIR, True))
     return findings
-
-
-def is_repairable(finding: Finding) -> bool:
-    """Whether a repair can mend it: the rows themselves are sound."""
-    return finding.advice == _REPAIR
 
 
 def _integrity(connection: apsw.Connection) -> Iterator[Finding]:
@@ -116,9 +115,9 @@ def _integrity(connection: apsw.Connection) -> Iterator[Finding]:
 def _of_damage(where: str, message: str) -> Finding:
     """What SQLite says is wrong: an index, which can be made anew, or the rows themselves."""
     if (full_text := _FULL_TEXT.search(message)) and "page" not in message:
-        return Finding("names" if full_text[1] == "name" else "index", message, _REPAIR)
+        return Finding("names" if full_text[1] == "name" else "index", message, _REPAIR, True)
     if _REINDEXED.match(message):
-        return Finding("table index", message, _REPAIR)
+        return Finding("table index", message, _REPAIR, True)
     return Finding(where, message, _BROKEN)
 
 
