@@ -141,7 +141,7 @@ def with_a_log(path: Path) -> tuple[list[list[str]], bytes]:
 
 def test_check_finds_a_damaged_database(sound: Path, tmp_path: Path, server_url: str) -> None:
     path = tmp_path / "backscroll.db"
-    path.write_bytes(interleaved(sound.read_bytes(), random.Random(2)))
+    path.write_bytes(interleaved(sound.read_bytes(), random.Random(0)))
     settings = Settings(redis_url=server_url, data_dir=tmp_path, store=f"sqlite://{path}")
     assert any(
         found.area == "store" and found.level == "problem" for found in check(settings, server_url)
