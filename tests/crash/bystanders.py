@@ -16,6 +16,7 @@ from typing import Final
 
 from producer.errors import BackscrollError
 from worker.backends import open_backend, store_path
+from worker.backends.jsonl.names import EDITED_SUFFIX
 
 _DAY: Final = 86_400
 _LITTER: Final = (".DS_Store", "Thumbs.db", "notes.txt", "old.jsonl.swp")
@@ -46,6 +47,13 @@ class Bystanders:
     def interfere_with_nobody(self) -> str:
         """The same, with no worker there."""
         return self._do((self._touch, self._chmod, self._unlock, self._copy_anew))
+
+    def remove_what_was_set_aside(self) -> int:
+        """What a worker had to remove and kept, as its time was another; how many files."""
+        kept = sorted(self._path.glob(f"*{EDITED_SUFFIX}"))
+        for path in kept:
+            path.unlink()
+        return len(kept)
 
     def _do(self, choices: tuple[Callable[[], str], ...]) -> str:
         return self._random.choice(choices)()

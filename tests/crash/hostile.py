@@ -37,7 +37,7 @@ _LARGE: Final = (
 )
 LIMIT_ADAPTERS: Final[Sequence[Mapping[str, Any]]] = (
     {"acks": ("queued", "fsynced")},
-    {"is_mixed": True, "fillers": ("", "x" * 10) * 20 + _LARGE},
+    {"is_mixed": True, "fillers": ("", "x" * 10) * 5 + _LARGE},
 )
 _BULK_BYTES: Final = 4 * MAX_MESSAGE_BYTES
 
@@ -85,6 +85,8 @@ def kill_while_files_are_touched(laboratory: Laboratory, points: Sequence[Point]
         laboratory.end(process, life, laboratory.random.uniform(0.0, 0.1))
         laboratory.tally.faults[bystanders.interfere_with_nobody()] += 1
     laboratory.drain()
+    kept = bystanders.remove_what_was_set_aside()
+    laboratory.tally.faults["file kept aside, as somebody may have edited it"] += kept
 
 
 def kill_while_the_server_refuses(laboratory: Laboratory, times: int) -> None:
@@ -124,7 +126,7 @@ def kill_at_the_limits(laboratory: Laboratory, points: Sequence[Point]) -> None:
     laboratory.client.config_set("proto-max-bulk-len", _BULK_BYTES)
     try:
         for point in points:
-            laboratory.write(15)
+            laboratory.write(6)
             laboratory.live(laboratory.life(point))
         laboratory.drain()
     finally:

@@ -95,6 +95,8 @@ class Laboratory:
         self.random = random.Random(seed)
         self.tally = tally
         self.log = directory / "worker.log"
+        self.mutant = ""
+        """How all workers are broken, if they are."""
         self.settings = Settings(
             redis_url=url,
             data_dir=directory,
@@ -151,6 +153,7 @@ class Laboratory:
             "" if point is None else point.name,
             passing,
             seed=self.random.randrange(1 << 30),
+            mutant=options.pop("mutant", self.mutant),
             **options,
         )
 

@@ -50,7 +50,7 @@ def test_what_others_do_to_the_files_between_kills_harms_nothing(
 ) -> None:
     kill_while_files_are_touched(laboratory, FEW)
     assert laboratory.check() == []
-    assert tally.faults.total() == 2 * len(FEW)
+    assert tally.faults.total() >= 2 * len(FEW)
 
 
 def test_a_server_that_refuses_between_kills_loses_and_doubles_nothing(
