@@ -51,6 +51,15 @@ def kill_while_clocks_jump(laboratory: Laboratory, points: Sequence[Point]) -> N
     laboratory.queue_upkeep()
     laboratory.drain()
     _forget_refused_cleanups(laboratory)
+    _forget_what_expires(laboratory)
+
+
+def _forget_what_expires(laboratory: Laboratory) -> None:
+    """RQ lists finished upkeep by the worker's clock, and the server keeps it by its own."""
+    client = laboratory.client
+    for name in client.scan_iter("rq:job:*", count=1_000):
+        if client.hget(name, "status") == b"finished" and client.ttl(name) > 0:
+            client.delete(name)
 
 
 def _forget_refused_cleanups(laboratory: Laboratory) -> None:
