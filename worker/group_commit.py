@@ -16,6 +16,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from typing import Any, Final
 
 from rq import Queue
@@ -77,7 +78,15 @@ class GroupCommitWorker(ResilientWorker):
             log.info("storing queue %r into %s", self._queue.name, settings.store)
             with open_backend(settings.store, keep_edits=settings.keep_edits) as backend:
                 self._backend: SessionBackend = backend
-                recognize(self.connection, self._queue.name, backend, settings.accept_store)
+                self.wait_for_server(
+                    partial(
+                        recognize,
+                        self.connection,
+                        self._queue.name,
+                        backend,
+                        settings.accept_store,
+                    )
+                )
                 self._housekeeping = Housekeeping(
                     backend, settings, self._acknowledgement, self.connection
                 )

@@ -8,8 +8,10 @@ from __future__ import annotations
 import socket
 import time
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 
 import redis
@@ -63,13 +65,17 @@ class ResilientWorker(SimpleWorker):
         self._told_state = ""
 
     def bootstrap(self, *args: Any, **options: Any) -> None:
-        """As RQ's, but it waits for a server that is unreachable or refuses for the moment.
+        """As RQ's, but it waits for a server that fails."""
+        self.wait_for_server(partial(super().bootstrap, *args, **options))
+
+    def wait_for_server(self, begin: Callable[[], object]) -> None:
+        """Call `begin` until the server is no longer unreachable, nor refuses for the moment.
 
         A wrong address, password or permission is raised at once.
         """
         while True:
             try:
-                super().bootstrap(*args, **options)
+                begin()
                 return
             except SERVER_TROUBLE as error:
                 if not (self.may_wait_for_server and may_pass(error)):

@@ -94,6 +94,7 @@ class Model:
             case Append(key=key):
                 session = self.sessions.setdefault(key, ModelSession(now, now))
                 session.messages += operation.stamped()
+                self._describe_anew(session, operation.session or {}, now)
                 session.last_activity = now
                 return len(operation.messages)
             case Rollback(key=key, message_id=message_id):
@@ -139,6 +140,13 @@ class Model:
             values["turn_id"] = values.get("turn_id") if is_running else None
             values["turn_started_at"] = now if is_running else None
         session.attributes.update(values)
+
+    def _describe_anew(self, session: ModelSession, attributes: Any, now: int) -> None:
+        """As `_describe`, but for a turn that is running already: it did not begin now."""
+        before = dict(session.attributes)
+        self._describe(session, attributes, now)
+        if all(session.attributes.get(name) == before.get(name) for name in ("state", "turn_id")):
+            session.attributes["turn_started_at"] = before.get("turn_started_at")
 
     def _rename(self, old: str, new: str | None) -> int:
         named = [s for s in self.sessions.values() if s.attributes.get("agent") == old]

@@ -70,9 +70,13 @@ class Stores(RuleBasedStateMachine):
         self.sent.append(operation)
         self.group.append(operation)
 
-    @rule(key=keys, said=st.lists(messages, min_size=1, max_size=4))
-    def append(self, key: str, said: list[ChatMessage]) -> None:
-        operation = requests.append(key, tuple(said), None)
+    @rule(
+        key=keys,
+        said=st.lists(messages, min_size=1, max_size=4),
+        session=st.none() | attributes,
+    )
+    def append(self, key: str, said: list[ChatMessage], session: Any) -> None:
+        operation = requests.append(key, tuple(said), None, session)
         self.message_ids += operation.message_ids
         self.send(operation)
 

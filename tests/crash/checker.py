@@ -10,17 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import redis
 
 from producer.answers import Outcome
 from producer.messages import ChatMessage, SessionInfo
-from producer.operations import Write
+from producer.operations import Append, Write
 from producer.search import SearchFilter
 from tests.backends.model import Model
 from tests.crash.ledger import Ledger, WriterRecord
-from worker.backends import SessionBackend, open_backend, store_lock
+from worker.backends import SessionBackend, open_backend, store_lock, store_path
 
 QUEUE: Final = "rq:queue:backscroll"
 IN_FLIGHT: Final = f"{QUEUE}:intermediate"
@@ -87,6 +88,7 @@ def check_store(url: str, ledger: Ledger, *, prefix: bool = False) -> list[Viola
                 found += _check_prefix(ledger, applied, by_session=url.startswith("jsonl"))
             for writer in ledger.writers:
                 found += _check_once(store, writer, applied)
+                found += _check_erased(url, store, writer, loaded)
                 found += [Violation("stale read", writer.name, what) for what in writer.complaints]
             return found
 
@@ -167,7 +169,7 @@ def _check_sessions(loaded: Loaded, ledger: Ledger, applied: set[str]) -> Iterat
 def _given(ledger: Ledger) -> Model:
     """What was there before any writer, less what the cleanup takes away."""
     model = Model()
-    model.apply(ledger.pinned, now=1)
+    model.apply([*ledger.pinned, *ledger.restored], now=1)
     return model
 
 
@@ -227,3 +229,27 @@ def _check_once(
             elif outcome.affected != affected[operation.op_id]:
                 detail = f"touched {outcome.affected} instead of {affected[operation.op_id]}"
                 yield Violation("altered", where, detail)
+
+
+def _check_erased(
+    url: str, store: SessionBackend, writer: WriterRecord, loaded: Loaded
+) -> Iterator[Violation]:
+    """No file has a word of it; what was asked for before and comes again changes nothing."""
+    if not writer.erased:
+        return
+    yield from _check_words(store_path(url), writer)
+    store.apply([each for each in writer.asked if writer.is_erased(each)])
+    for key in writer.erased:
+        before = loaded[key][1] if key in loaded else []
+        if store.load(key) != before or store.exists(key) != (key in loaded):
+            yield Violation("doubled", key, "delivered again, what was erased comes back")
+
+
+def _check_words(place: Path, writer: WriterRecord) -> Iterator[Violation]:
+    files = place.rglob("*") if place.is_dir() else place.parent.glob(f"{place.name}*")
+    contents = b"".join(file.read_bytes() for file in files if file.is_file())
+    for operation in writer.asked:
+        if isinstance(operation, Append) and writer.is_erased(operation):
+            word = operation.messages[0].content.split()[2]
+            if word.encode() in contents:
+                yield Violation("left behind", operation.key, f"{word} was erased")

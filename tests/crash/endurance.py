@@ -8,15 +8,25 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
-from itertools import count
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count, cycle
 from pathlib import Path
 from typing import Any, Final
 
 from producer import Producer
 from tests.crash.checker import Violation
+from tests.crash.hostile import (
+    LIMIT_ADAPTERS,
+    REFUSED_ADAPTERS,
+    kill_at_the_limits,
+    kill_while_clocks_jump,
+    kill_while_files_are_touched,
+    kill_while_the_server_refuses,
+)
 from tests.crash.laboratory import Laboratory, Tally
 from tests.crash.load import Load, run
+from tests.crash.mixed import ADAPTERS, kill_in_mixed_work
 from tests.crash.network import BadNetwork
 from tests.crash.points import WORKER_POINTS
 from tests.crash.rounds import (
@@ -59,13 +69,16 @@ class Endurance:
 
     def run(self, seconds: float, show: Show) -> None:
         """Rounds until the time is over."""
+        with self._server.client() as client:
+            client.flushall()  # the queue knows which store it went into before
         started = time.monotonic()
         for number in count():
             elapsed = time.monotonic() - started
             show(min(elapsed, seconds))
             if elapsed >= seconds:
                 break
-            self._round(number, min(_ROUND_SECONDS, seconds - elapsed))
+            with self._tally.counting("load"):
+                self._round(number, min(_ROUND_SECONDS, seconds - elapsed))
         self._tally.notes.append(
             f"emptied after each of {number} rounds of load with {self._writers} producer "
             f"processes, the store had at most {self._most_store_bytes / 1e6:.1f} MB and the "
@@ -130,27 +143,56 @@ class Endurance:
             self._tally.violations.append(Violation("left behind", what, detail))
 
 
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of round: what is done to a laboratory, and who writes there."""
+
+    name: str
+    run: Callable[[Laboratory], None]
+    writers: int | Sequence[Mapping[str, Any]] = 3
+    is_checked: bool = True
+    """Whether the store is to be compared; a migration is compared as it goes."""
+
+
+_POINTS: Final = Kind("named points", lambda each: kill_at_points(each, WORKER_POINTS * 2))
+_ANY_TIME: Final = Kind("any time", lambda each: kill_at_random_times(each, 40))
+_MIXED: Final = Kind("mixed work", lambda each: kill_in_mixed_work(each, WORKER_POINTS), ADAPTERS)
+
+KINDS: Final = (
+    _POINTS,
+    _MIXED,
+    Kind("clocks jump", lambda each: kill_while_clocks_jump(each, WORKER_POINTS * 2)),
+    _POINTS,
+    _ANY_TIME,
+    Kind("files touched", lambda each: kill_while_files_are_touched(each, WORKER_POINTS * 2)),
+    _POINTS,
+    Kind("limits", lambda each: kill_at_the_limits(each, WORKER_POINTS), LIMIT_ADAPTERS),
+    Kind("cleanup and compaction", lambda each: kill_in_upkeep(each, 3)),
+    _POINTS,
+    Kind("server refuses", lambda each: kill_while_the_server_refuses(each, 4), REFUSED_ADAPTERS),
+    _MIXED,
+    _ANY_TIME,
+    Kind("migration", lambda each: kill_in_migration(each, 2), is_checked=False),
+)
+
+
 def kill_until(
     kills: int, url: str, directory: Path, scheme: str, seed: int, tally: Tally, show: Show
 ) -> None:
-    """Rounds at named points, at random times, in upkeep and in migration, each on a new store."""
-    for number in count():
+    """Rounds of each kind in turn, each on a new store."""
+    for number, kind in enumerate(cycle(KINDS)):
         show(min(kills, tally.kills.total()))
         if tally.kills.total() >= kills:
             break
         place = directory / f"kills-{number}"
-        with Laboratory(url, place, scheme, seed + number, tally) as laboratory:
-            laboratory.client.flushall()
+        with (
+            tally.counting(kind.name),
+            Laboratory(url, place, scheme, seed + number, tally, writers=kind.writers) as each,
+        ):
+            each.client.flushall()
             before = len(tally.violations)
-            if number % 10 == 8:
-                kill_in_upkeep(laboratory, 3)
-            elif number % 10 == 9:
-                kill_in_migration(laboratory, 2)
-            elif number % 5 == 4:
-                kill_at_random_times(laboratory, 40)
-            else:
-                kill_at_points(laboratory, WORKER_POINTS * 2)
-            if number % 10 != 9:
-                laboratory.check()
-            if len(tally.violations) == before:
-                shutil.rmtree(place)
+            kind.run(each)
+            if kind.is_checked:
+                each.check()
+        if len(tally.violations) == before:
+            shutil.rmtree(place)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from types import TracebackType
@@ -29,8 +31,19 @@ SCHEMES: Final = ("sqlite", "jsonl")
 _FENCE: Final = "backscroll:backscroll:fence"  # each worker's first act is to change it
 _LONG_AGO: Final = 1_600_000_000_000_000
 _LIFE_SECONDS: Final = 60.0
+_ALIKE: Final[Mapping[str, Any]] = {"acks": ("queued", "queued", "fsynced")}
 
 _requests: Final = Requests(Limits())
+
+
+@dataclass(slots=True)
+class KindTally:
+    """The part that rounds of one kind have in a `Tally`."""
+
+    rounds: int = 0
+    operations: int = 0
+    kills: int = 0
+    violations: int = 0
 
 
 @dataclass(slots=True)
@@ -44,13 +57,26 @@ class Tally:
     rounds: int = 0
     violations: list[Violation] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    kinds: dict[str, KindTally] = field(default_factory=dict)
+
+    @contextmanager
+    def counting(self, kind: str) -> Iterator[None]:
+        """Count what is done meanwhile as a round of this kind."""
+        operations, kills, found = self.operations, self.kills.total(), len(self.violations)
+        yield
+        part = self.kinds.setdefault(kind, KindTally())
+        part.rounds += 1
+        part.operations += self.operations - operations
+        part.kills += self.kills.total() - kills
+        part.violations += len(self.violations) - found
 
 
 class Laboratory:
     """Everything about one store in `directory` (or at `store`); `tally` is told what happens.
 
     Writers here write when they are told to, with no worker alive; `plan` is for those that are
-    processes of their own.
+    processes of their own. `writers` are so many that are all alike, or the options of each one's
+    plan.
     """
 
     def __init__(
@@ -61,7 +87,7 @@ class Laboratory:
         seed: int,
         tally: Tally,
         *,
-        writers: int = 3,
+        writers: int | Sequence[Mapping[str, Any]] = 3,
         store: Path | None = None,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
@@ -69,16 +95,22 @@ class Laboratory:
         self.random = random.Random(seed)
         self.tally = tally
         self.log = directory / "worker.log"
+        self.mutant = ""
+        """How all workers are broken, if they are."""
         self.settings = Settings(
-            redis_url=url, data_dir=directory, store=f"{scheme}://{store or directory / 'store'}"
+            redis_url=url,
+            data_dir=directory,
+            store=f"{scheme}://{store or directory / 'store'}",
+            archive=directory / "archive",
         )
         self.client = redis.Redis.from_url(url, socket_timeout=30.0)
         self._url = url
         self._idle: list[ImportSession] = []
         self._pinned: list[ImportSession] = []
-        self._writers = [
-            Writer(self.plan(f"w{number}", acks=("queued", "queued", "fsynced")))
-            for number in range(writers)
+        self._restored: list[ImportSession] = []
+        given = [_ALIKE] * writers if isinstance(writers, int) else writers
+        self.writers = [
+            Writer(self.plan(f"w{number}", **options)) for number, options in enumerate(given)
         ]
 
     def __enter__(self) -> Self:
@@ -90,7 +122,7 @@ class Laboratory:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for writer in self._writers:
+        for writer in self.writers:
             writer.close()
         self.client.close()
 
@@ -98,12 +130,18 @@ class Laboratory:
         """A writer's plan, with its journal where `ledger` finds it."""
         options.setdefault("url", self._url)
         journal = self.directory / f"{name}.journal"
+        if options.get("spool") is True:
+            options["spool"] = self.directory / f"{name}.spool"
         return WriterPlan(name, self.random.randrange(1 << 30), journal=journal, **options)
 
     def write(self, count: int) -> None:
         """Queue `count` operations, the writers' mixed."""
+        self.write_by(self.writers, count)
+
+    def write_by(self, writers: Sequence[Writer], count: int) -> None:
+        """Queue operations of some of the writers only."""
         for _ in range(count):
-            self.random.choice(self._writers).write(1)
+            self.random.choice(writers).write(1)
 
     def life(self, point: Point | None = None, **options: Any) -> Life:
         """A worker's life, with small groups, so that much happens in it."""
@@ -115,12 +153,18 @@ class Laboratory:
             "" if point is None else point.name,
             passing,
             seed=self.random.randrange(1 << 30),
+            mutant=options.pop("mutant", self.mutant),
             **options,
         )
 
     def live(self, life: Life, kill_after_seconds: float | None = None) -> bool:
         """Live it to its end, or to a kill from outside; whether it was killed."""
-        process = life.start()
+        return self.end(life.start(), life, kill_after_seconds)
+
+    def end(
+        self, process: ForkServerProcess, life: Life, kill_after_seconds: float | None = None
+    ) -> bool:
+        """As `live`, of a life that has been started."""
         process.join(_LIFE_SECONDS if kill_after_seconds is None else kill_after_seconds)
         if process.exitcode is None:
             process.kill()
@@ -187,10 +231,20 @@ class Laboratory:
         """A cleanup of what `age` put there, and a compaction."""
         upkeep(self._url, _requests.cleanup(24, dry_run=False), _requests.compact())
 
+    def queue_restorations(self, count: int) -> None:
+        """Ask for sessions that a cleanup has archived, each under a new name."""
+        chosen = self.random.sample(self._idle, count)
+        operations = []
+        for session in chosen:
+            into = f"restored/{len(self._restored)}"
+            operations.append(_requests.restore(session.key, into, None, pin=False))
+            self._restored.append(replace(session, key=into))
+        upkeep(self._url, *operations)
+
     def ledger(self) -> Ledger:
         """What has to be in the store."""
         ledger = Ledger.read(self.directory.glob("*.journal"))
-        ledger.idle, ledger.pinned = self._idle, self._pinned
+        ledger.idle, ledger.pinned, ledger.restored = self._idle, self._pinned, self._restored
         return ledger
 
     def check(self) -> list[Violation]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from producer.codec import decode
-from producer.operations import Write
+from producer.operations import Erase, Write
 from tests.backends.model import Model
 from worker.backends.base import ImportSession
 
@@ -24,6 +24,8 @@ class WriterRecord:
     asked: list[Write] = field(default_factory=list)
     acknowledged: set[str] = field(default_factory=set)
     complaints: list[str] = field(default_factory=list)
+    erased: dict[str, int] = field(default_factory=dict)
+    """Until when each session was erased; none of these is ever named in a description."""
 
     @classmethod
     def read(cls, journal: Path) -> WriterRecord:
@@ -40,9 +42,16 @@ class WriterRecord:
             elif op_id.decode() not in known:
                 known.add(op_id.decode())
                 operation = decode(op_id.decode(), payload)
-                assert isinstance(operation, Write)
-                record.asked.append(operation)
+                if isinstance(operation, Erase) and operation.key is not None:
+                    record.erased[operation.key] = operation.at
+                else:
+                    assert isinstance(operation, Write)
+                    record.asked.append(operation)
         return record
+
+    def is_erased(self, operation: Write) -> bool:
+        """Whether it was asked for before its session was erased, and so has left nothing."""
+        return operation.at <= self.erased.get(getattr(operation, "key", ""), -1)
 
     @property
     def unsure(self) -> list[Write]:
@@ -55,18 +64,23 @@ class WriterRecord:
         `applied` are the op ids of those that were not acknowledged and applied all the same.
         """
         model = Model()
-        done = [each for each in self.asked if each.op_id in self.acknowledged | applied]
+        done = [
+            each
+            for each in self.asked
+            if each.op_id in self.acknowledged | applied and not self.is_erased(each)
+        ]
         model.apply(done, now=1)
         return model, model.applied
 
 
 @dataclass(slots=True)
 class Ledger:
-    """All writers, and the sessions that a cleanup has to take away or to leave alone."""
+    """All writers, and what a cleanup has to take away or to leave alone, or was restored."""
 
     writers: list[WriterRecord]
     idle: list[ImportSession] = field(default_factory=list)
     pinned: list[ImportSession] = field(default_factory=list)
+    restored: list[ImportSession] = field(default_factory=list)
 
     @classmethod
     def read(cls, journals: Iterable[Path]) -> Ledger:
@@ -75,8 +89,10 @@ class Ledger:
 
     def without_acknowledgements(self) -> Ledger:
         """As if nobody had heard anything: of each operation the store has to say what became."""
-        writers = [WriterRecord(writer.name, writer.asked) for writer in self.writers]
-        return Ledger(writers, self.idle, self.pinned)
+        writers = [
+            WriterRecord(writer.name, writer.asked, erased=writer.erased) for writer in self.writers
+        ]
+        return Ledger(writers, self.idle, self.pinned, self.restored)
 
     @property
     def operations(self) -> int:

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
@@ -38,7 +39,8 @@ class Life:
     """What a worker is to do, and at which passing of which point it is killed.
 
     `migrates` is a directory to take over instead of working. While the file `trouble` is there,
-    the disk fails in the way it says. `trace` gets a line for each group that is applied.
+    the disk fails in the way it says. `trace` gets a line for each group that is applied. This
+    life's clock is ahead by `clock_seconds`.
     """
 
     settings: Settings
@@ -51,6 +53,7 @@ class Life:
     migrates: Path | None = None
     trouble: Path | None = None
     trace: Path | None = None
+    clock_seconds: int = 0
 
     def start(self) -> ForkServerProcess:
         """Begin this life in a process of its own."""
@@ -64,6 +67,8 @@ def _live(life: Life) -> None:
     os.dup2(output, 1)
     os.dup2(output, 2)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, force=True)
+    if life.clock_seconds:
+        _set_clock(life.clock_seconds)
     if life.trouble is not None:
         watch(Trouble(life.trouble))
     if life.trace is not None:
@@ -77,8 +82,17 @@ def _live(life: Life) -> None:
         migrate(life.migrates, life.settings.store)
         return
     assert life.settings.redis_url is not None
-    swap(reservation, "DEATHS_ALONE", 1_000)  # that so many die is no job's fault here
+    # Whoever dies here was killed, which says nothing of the job that was in flight alone; that
+    # one which does kill its workers fails is shown by tests/test_deadly_jobs.py.
+    swap(reservation, "DEATHS_ALONE", 1_000)
     run_worker(life.settings, life.settings.redis_url, burst=life.burst)
+
+
+def _set_clock(seconds_ahead: int) -> None:
+    """The wall clock only: what measures the time since boot cannot be set."""
+    wall, wall_ns = time.time, time.time_ns
+    swap(time, "time", lambda: wall() + seconds_ahead)
+    swap(time, "time_ns", lambda: wall_ns() + seconds_ahead * 10**9)
 
 
 def _trace(path: Path) -> None:

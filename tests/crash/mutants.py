@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 
+from producer import codec
 from producer.answers import Outcome
 from producer.channel import Script
+from producer.operations import Append
 from tests.crash.points import around, swap
-from worker import reservation
+from worker import jobs, reservation
+from worker.backends.clock import Cutoff, Passage
+from worker.backends.jsonl import JsonlBackend
 from worker.backends.sqlite import SqliteBackend
 from worker.backends.sqlite.pending import Pending
 from worker.group_commit import GroupCommitWorker
@@ -51,9 +58,50 @@ def _do_not_sync() -> None:
     swap(os, "fsync", lambda _descriptor: None)
 
 
+def _believe_any_clock() -> None:
+    swap(jobs, "refuse_if_ahead", lambda _connection: None)
+    swap(Passage, "cutoff", lambda passage, age: Cutoff(passage.now - age))
+
+
+def _believe_the_files_times() -> None:
+    """What is older by its time than a day goes, whatever the store remembers of it."""
+    cleanup = JsonlBackend.cleanup
+
+    def hasty(backend: Any, *arguments: Any, **options: Any) -> Any:
+        for path in Path(backend._directory.path).glob("*.jsonl"):
+            if path.stat().st_mtime < time.time() - 86_400:
+                path.unlink()
+        return cleanup(backend, *arguments, **options)
+
+    swap(JsonlBackend, "cleanup", hasty)
+
+
+def _parse_appends(change: Callable[[Append], Append]) -> None:
+    parse: Any = codec._PARSERS["worker.jobs.append"]
+    codec._PARSERS["worker.jobs.append"] = lambda *arguments: change(parse(*arguments))
+
+
+def _ignore_what_comes_with_an_append() -> None:
+    _parse_appends(lambda operation: replace(operation, session=None))
+
+
+def _cut_long_messages() -> None:
+    def cut(operation: Append) -> Append:
+        messages = [
+            replace(message, content=message.content[:100_000]) for message in operation.messages
+        ]
+        return replace(operation, messages=tuple(messages))
+
+    _parse_appends(cut)
+
+
 MUTANTS: Final[dict[str, Callable[[], None]]] = {
     "skip the op id record": _skip_the_op_id_record,
     "acknowledge before commit": _acknowledge_before_commit,
     "put back in the wrong order": _put_back_in_the_wrong_order,
     "do not sync": _do_not_sync,
+    "believe any clock": _believe_any_clock,
+    "believe the files' times": _believe_the_files_times,
+    "ignore what comes with an append": _ignore_what_comes_with_an_append,
+    "cut long messages": _cut_long_messages,
 }

@@ -150,7 +150,7 @@ def _put_back_sent(fuse: Fuse) -> None:
     """In the middle of recovery: the server does it, and nobody hears of it."""
     real = Reservations.put_back
 
-    def put_back(reservations: Any) -> int:
+    def put_back(reservations: Any, **options: Any) -> int:
         channel = reservations._channel
 
         def receive() -> Any:
@@ -159,7 +159,7 @@ def _put_back_sent(fuse: Fuse) -> None:
 
         channel.receive = receive
         try:
-            return real(reservations)
+            return real(reservations, **options)
         finally:
             del channel.receive
 

@@ -6,13 +6,13 @@ import os
 import platform
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Final
 
 import apsw
 
 from tests.crash.checker import Violation
-from tests.crash.laboratory import Tally
+from tests.crash.laboratory import KindTally, Tally
 
 _LOSSES: Final = ("lost",)
 _DUPLICATES: Final = ("doubled",)
@@ -37,7 +37,9 @@ class Run:
 
 def markdown(run: Run) -> str:
     """The report as a section."""
-    return "\n".join([*_summary(run), "", *_kills(run), "", *_notes(run), *_violations(run)])
+    return "\n".join(
+        [*_summary(run), "", *_kinds(run), "", *_kills(run), "", *_notes(run), *_violations(run)]
+    )
 
 
 def _summary(run: Run) -> Iterator[str]:
@@ -61,6 +63,17 @@ def _summary(run: Run) -> Iterator[str]:
     ]
     for name, values in rows:
         yield f"| {name} | {' | '.join(f'{value:,}' for value in values)} |"
+
+
+def _kinds(run: Run) -> Iterator[str]:
+    """A row for each kind of round, with the sums over all stores."""
+    yield "| kind of round | rounds | acknowledged operations | kills | violations |"
+    yield "|---|---:|---:|---:|---:|"
+    names = dict.fromkeys(name for tally in run.tallies.values() for name in tally.kinds)
+    for name in names:
+        parts = [tally.kinds[name] for tally in run.tallies.values() if name in tally.kinds]
+        sums = [sum(getattr(part, field.name) for part in parts) for field in fields(KindTally)]
+        yield f"| {name} | {' | '.join(f'{value:,}' for value in sums)} |"
 
 
 def _count(tally: Tally, kinds: tuple[str, ...]) -> int:

@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Final
 
 import pytest
 
+from tests.crash.endurance import KINDS
+from tests.crash.hostile import (
+    kill_at_the_limits,
+    kill_while_clocks_jump,
+    kill_while_files_are_touched,
+    kill_while_the_server_refuses,
+)
 from tests.crash.laboratory import Laboratory, Tally
+from tests.crash.mixed import kill_in_mixed_work
 from tests.crash.points import POINTS, WORKER_POINTS
+from tests.crash.server import CrashableServer
+
+FEW = (POINTS["acknowledgement sent, not read"],) * 4
+ROUNDS: Final[Mapping[str, Callable[[Laboratory], None]]] = {
+    "mixed work": lambda each: kill_in_mixed_work(each, FEW),
+    "clocks jump": lambda each: kill_while_clocks_jump(each, FEW),
+    "files touched": lambda each: kill_while_files_are_touched(each, FEW),
+    "server refuses": lambda each: kill_while_the_server_refuses(each, 2),
+    "limits": lambda each: kill_at_the_limits(each, FEW),
+}
 
 
 @pytest.mark.parametrize(
@@ -38,6 +58,32 @@ def test_the_laboratory_notices_a_worker_that(
         laboratory.live(laboratory.life(mutant=mutant))
         found = {violation.kind for violation in laboratory.check()}
     assert kinds <= found
+
+
+@pytest.mark.parametrize(
+    ("kind", "mutant", "scheme", "found"),
+    [
+        ("mixed work", "ignore what comes with an append", "sqlite", "altered"),
+        ("clocks jump", "believe any clock", "sqlite", "doubled"),
+        ("files touched", "believe the files' times", "jsonl", "lost"),
+        ("server refuses", "skip the op id record", "sqlite", "doubled"),
+        ("limits", "cut long messages", "sqlite", "altered"),
+    ],
+)
+def test_each_kind_of_round_notices_a_worker_that_is_broken(
+    crashable: CrashableServer,
+    tmp_path: Path,
+    tally: Tally,
+    kind: str,
+    mutant: str,
+    scheme: str,
+    found: str,
+) -> None:
+    place, (of_kind, *_) = tmp_path / "broken", [each for each in KINDS if each.name == kind]
+    with Laboratory(crashable.url, place, scheme, 1, tally, writers=of_kind.writers) as broken:
+        broken.mutant = mutant
+        ROUNDS[kind](broken)
+        assert found in {violation.kind for violation in broken.check()}
 
 
 @pytest.mark.parametrize("scheme", ["sqlite", "jsonl"])

@@ -101,7 +101,7 @@ def test_suspended_and_resumed_under_load_nothing_is_lost(
     laboratory: Laboratory, tally: Tally
 ) -> None:
     url = str(laboratory.settings.redis_url)
-    with working(laboratory), writing(laboratory, Load(0, writers=2, acks=("queued",))):
+    with working(laboratory), writing(laboratory, Load(0, 2, 50.0, acks=("queued",))):
         for _ in range(3):
             time.sleep(0.2)
             assert rq(laboratory.settings, "suspend", "--url", url).returncode == 0

@@ -1,7 +1,8 @@
 """An adapter that writes down what it asks for before it asks, and afterwards what it was told.
 
 It asks for everything the contract has: in sessions of its own anything, in the shared ones only
-what commutes with other writers' operations, so that its own part of them is determined.
+what commutes with other writers' operations, so that its own part of them is determined. With
+`is_mixed` it also erases, in sessions that are there for it, and asks for answers nobody waits for.
 A line of the journal is `> op_id payload` (asked for), `+ op_id` (acknowledged), or `! words` (it
 read something else than it had written).
 """
@@ -19,13 +20,18 @@ from producer import NotConfirmedError, Producer, QueueFullError, ServerUnavaila
 from producer.codec import encode
 from producer.enqueue import Ack
 from producer.messages import ChatMessage, Limits
-from producer.operations import Append, Operation, RenameAgent, Write
+from producer.operations import Append, Operation, Read, RenameAgent, Write
 from producer.requests import Requests
+from producer.search import SearchFilter
 from tests.backends.model import Model
+from tests.crash.async_client import AsyncClient
 
+SECRET: Final = "secret"
+"""What stands before the word of a message that its erasure must not leave anywhere."""
 SHARED_SESSIONS: Final = tuple(f"shared/{number}" for number in range(3))
 _OWN_SESSIONS: Final = 4
 _READ_EVERY: Final = 40
+_FILLERS: Final = ("", "x" * 10, "x" * 10, "x" * 200, "x" * 4_000)
 
 
 class Stop(Protocol):
@@ -51,6 +57,9 @@ class WriterPlan:
     reads: bool = False
     timeout_seconds: float = 5.0
     spool: Path | None = None
+    is_async: bool = False
+    is_mixed: bool = False
+    fillers: tuple[str, ...] = _FILLERS
 
 
 class Writer:
@@ -60,7 +69,8 @@ class Writer:
         self._plan = plan
         self._random = random.Random(plan.seed)
         self._requests = Requests(Limits())
-        self._producer = Producer(
+        client = AsyncClient if plan.is_async else Producer
+        self._producer = client(
             plan.url, retries=1, timeout_seconds=plan.timeout_seconds, spool=plan.spool
         )
         self._journal = plan.journal.open("ab", buffering=0)
@@ -73,10 +83,23 @@ class Writer:
 
     def close(self) -> None:
         """Give connection and journal back, when the spool is empty."""
-        while self._producer.spooled:
-            time.sleep(0.01)
+        self.wait_until_sent()
         self._producer.close()
         self._journal.close()
+
+    @property
+    def has_spool(self) -> bool:
+        return self._plan.spool is not None
+
+    def wait_until_sent(self) -> None:
+        """Until nothing is left in the spool."""
+        while self._producer.spooled:
+            time.sleep(0.01)
+
+    def read_back(self) -> None:
+        """Compare each of its own sessions with what it wrote; a worker has to be there."""
+        for key in self._own:
+            self._read_back(key)
 
     def write(self, count: int) -> None:
         """Ask for `count` operations, one after the other."""
@@ -91,7 +114,7 @@ class Writer:
             self._ask(self._next_operation())
             asked += 1
             if self._plan.reads and asked % _READ_EVERY == 0:
-                self._read_back()
+                self._read_back(self._random.choice(self._own))
             if pace and (ahead := asked / pace - (time.monotonic() - started)) > 0:
                 time.sleep(min(ahead, 0.5))
 
@@ -101,10 +124,14 @@ class Writer:
         self._own = [f"{name}/{generation}/{number}" for number in range(_OWN_SESSIONS)]
         self._shared = list(SHARED_SESSIONS)
 
-    def _ask(self, operation: Write) -> None:
+    def _ask(self, operation: Operation) -> None:
         """Send until it is acknowledged. Whoever gives up does not know what became of it."""
+        if isinstance(operation, Read):
+            self._producer.send(operation, "queued")
+            return
         self._journal.write(b"> %b %b\n" % (operation.op_id.encode(), encode(operation)))
-        self._sent.append(operation)
+        if isinstance(operation, Write):
+            self._sent.append(operation)
         ack = self._random.choice(self._plan.acks)
         for _ in range(self._plan.patience):
             try:
@@ -119,7 +146,7 @@ class Writer:
                 return
         self._retire(operation)
 
-    def _retire(self, operation: Write) -> None:
+    def _retire(self, operation: Operation) -> None:
         """An operation may come late that nobody waits for: nothing may follow it there."""
         key = getattr(operation, "key", None)
         if key in self._shared:
@@ -128,9 +155,8 @@ class Writer:
             self._generation += 1
             self._name_sessions()
 
-    def _read_back(self) -> None:
+    def _read_back(self, key: str) -> None:
         """An adapter reads its own writes."""
-        key = self._random.choice(self._own)
         try:
             seen = self._producer.load(key)
         except (ServerUnavailableError, NotConfirmedError):
@@ -140,8 +166,11 @@ class Writer:
             told = f"{key} has {_texts(seen)} instead of {_texts(expected)}"
             self._journal.write(b"! %b\n" % told.encode())
 
-    def _next_operation(self) -> Write:
+    def _next_operation(self) -> Operation:
         self._count += 1
+        if self._plan.is_mixed and self._random.random() < 0.2:
+            kinds = (self._read, self._erasable, self._erase)
+            return self._random.choices(kinds, (4, 5, 1))[0]()
         if self._shared and self._random.random() < 0.25:
             return self._shared_operation(self._random.choice(self._shared))
         return self._own_operation(self._random.choice(self._own))
@@ -175,9 +204,35 @@ class Writer:
 
     def _append(self, key: str) -> Append:
         messages = tuple(self._message("said") for _ in range(self._random.choice((1, 1, 1, 3))))
-        operation = self._requests.append(key, messages, None)
+        session: Any = None
+        if key in self._own and self._random.random() < 0.25:
+            session = self._attributes()
+        operation = self._requests.append(key, messages, None, session)
         self._message_ids.setdefault(key, []).extend(operation.message_ids)
         return operation
+
+    def _read(self) -> Operation:
+        """Something that is carried out though nobody waits for its answer."""
+        key, requests = self._random.choice(self._own), self._requests
+        return self._random.choice(
+            (
+                requests.load(key, None, None),
+                requests.session(key),
+                requests.sessions({}, 1_000, None),
+                requests.search("said OR edited", None, 1_000),
+                requests.search("said", SearchFilter(key=key), 1_000),
+                requests.search("x*", None, 1_000, by_session=True),
+            )
+        )
+
+    def _erasable(self) -> Operation:
+        return self._requests.append(self._erased_session(), (self._message(SECRET),), None)
+
+    def _erase(self) -> Operation:
+        return self._requests.erase(self._erased_session(), None, None)
+
+    def _erased_session(self) -> str:
+        return f"{self._plan.name}/erased/{self._random.randrange(3)}"
 
     def _again(self, key: str) -> Write:
         """A platform delivers something a second time."""
@@ -189,8 +244,9 @@ class Writer:
         return self._random.choice(recent) if recent else self._append(key)
 
     def _message(self, verb: str) -> ChatMessage:
-        filler = "x" * self._random.choice((0, 10, 10, 200, 4_000))
-        text = f"{self._plan.name} {verb} {self._count} {filler}"
+        filler = self._random.choice(self._plan.fillers)
+        number = f"{verb}{self._plan.seed}n{self._count}z" if verb == SECRET else self._count
+        text = f"{self._plan.name} {verb} {number} {filler}"
         return self._random.choice((ChatMessage.user, ChatMessage.assistant))(text)
 
     def _some_message(self, key: str, *, must_be_one: bool = False) -> str | None:
