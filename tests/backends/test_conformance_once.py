@@ -335,7 +335,7 @@ def test_an_id_from_a_clock_days_ahead_is_known_when_its_day_has_come(
 _HELLO = ChatMessage.user("hello")
 
 
-_CHANGES = {
+_CHANGES: dict[str, Callable[[], Operation]] = {
     "rollback": lambda: requests.rollback("k", None),
     "replace": lambda: requests.replace("k", ChatMessage.user("new"), None),
     "one more": lambda: requests.append("k", (ChatMessage.user("x"),), None),
