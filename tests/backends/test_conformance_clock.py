@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -161,6 +163,31 @@ def test_op_ids_stay_their_hours_and_go_whatever_the_clock_did(url: str, hours: 
             finish(store.compact(TTL_HOURS))
         outcomes = apply_all(store, operations)
         assert not any(outcome.duplicate for outcome in outcomes)
+
+
+@pytest.mark.parametrize("wrong_hours", [(0, -720, 2, 0), (0, 8_760, 0), (0, -2, -720, 8, -2, 0)])
+@pytest.mark.parametrize("killed", [1, 2])
+def test_a_kill_after_the_clock_jumped_ages_no_op_id(
+    url: str, tmp_path: Path, wrong_hours: tuple[int, ...], killed: int
+) -> None:
+    time, said = Time(), []
+    for number, hours in enumerate(wrong_hours):
+        time.wrong = hours * HOUR
+        with measured(url, time) as store:
+            said.append(append(f"s{number}", "x", time.wall()))
+            apply_all(store, [said[-1]])
+            store.delete(f"s{number}")
+            say(store, "alive", "x")
+            time.real += HOUR // 10
+            if number == killed:  # what lies there now is what a kill leaves
+                scheme, _, path = url.partition("://")
+                left = tmp_path / "left"
+                shutil.copytree(Path(path) if Path(path).is_dir() else Path(path).parent, left)
+        if number == killed:
+            url = f"{scheme}://{left if scheme == 'jsonl' else left / Path(path).name}"
+    with measured(url, time) as store:
+        finish(store.compact(168))
+        assert all(outcome.duplicate for outcome in apply_all(store, said))
 
 
 def test_what_is_said_after_an_erasure_by_a_clock_ahead_is_stored(

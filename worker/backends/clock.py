@@ -183,12 +183,15 @@ class StoreClock:
     def __init__(self, clock: Clock, history: History | None, latest_stamp: int) -> None:
         self._clock = clock
         self._history = history or History()
-        self._history.high = max(self._history.high, latest_stamp)
         self._saved_wall = self._history.wall or 0
         self._is_changed = False
         self.must_heal = False
         self.falls = 0
         """How often it fell back since the store was opened."""
+        if self._history.wall is not None and latest_stamp > self._history.high + TOLERANCE:
+            # Whoever stamped that was killed before it could note how the clock came there.
+            self._go_on(latest_stamp, clock.elapsed())
+        self._history.high = max(self._history.high, latest_stamp)
 
     def now(self) -> int:
         """The time. It goes back when the clock does, but not by a little."""
