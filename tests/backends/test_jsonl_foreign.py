@@ -169,3 +169,16 @@ def test_time_per_byte_is_flat_whatever_a_file_holds(part: bytes) -> None:
         return best
 
     assert seconds(8 * 4_096) < 24 * (seconds(4_096) + 0.001)
+
+
+@pytest.mark.parametrize(
+    ("line", "seconds"),
+    [
+        (b'{"role":"a","content":"x","message_id":"7","created_at":1700000000,"name":"b"}', 17e8),
+        (b'{"role":"a","content":"x","message_id":"7","created_at":1700000000}', 1_700.0),
+    ],
+)
+def test_what_looks_like_a_line_of_ours_is_of_microseconds(line: bytes, seconds: float) -> None:
+    ((message,),) = ([each.message for each in parse(line, "k", 7).lines],)
+    assert message.created_at is not None
+    assert message.created_at.timestamp() == seconds

@@ -115,6 +115,9 @@ LINES = st.sampled_from(
         b'{"role":"user","content":"a","message_id":"m","created_at":5,"part":[0,2]}',
         b'{"role":"user","content":"b","message_id":"m-1","created_at":5,"part":[1,2]}',
         b'{"applied":[["op",5,0]]}',
+        b'{"applied":[["m",5,2],["q",5,3]]}',
+        b'{"role":"user","content":"c","message_id":"%032x","created_at":5}' % 7,
+        b'{"applied":[["%032x",5,4]]}' % 7,
         b'{"role":"user","content":"torn',
         b'"role":"x","content":"y"}',
         b"{",
@@ -147,9 +150,10 @@ def test_a_part_of_a_file_is_read_as_the_whole_is(
         newest = part.newest(count)
         if newest is not None:
             assert [line.message for line in newest.lines][-count:] == messages[-count:]
+        ids = [message.message_id for message in messages]
         for place, message in enumerate(messages):
             beside = part.beside(str(message.message_id), count, count)
-            if beside is None or messages.index(message) != place:
+            if beside is None or ids.count(message.message_id) > 1:  # which is damage
                 continue
             found = [line.message for line in beside.lines]
             first = beside.position - min(count, place)

@@ -27,6 +27,7 @@ from producer.messages import (
 UNKNOWN_ROLE: Final = "unknown"
 TIMES: Final = ("created_at", "timestamp", "ts")
 
+_OUR_FIELDS: Final = frozenset(("role", "content", "extra", "created_at"))
 _OURS: Final = re.compile(r"[0-9a-f]{32}(-[0-9]+)?")
 _1990: Final = 631_152_000_000_000
 _TIME_CHARS: Final = 64
@@ -113,9 +114,9 @@ def _take_id(left: dict[str, Any]) -> str | None:
 
 
 def _take_time(left: dict[str, Any], message_id: str | None) -> int | None:
-    """Ours is in microseconds, whatever its size; it stands beside an id."""
+    """Ours is in microseconds, whatever its size; it stands beside an id, and nothing unknown."""
     own, moment = left.get("created_at"), None
-    if message_id is not None and type(own) is int and _is_micros(own, message_id):
+    if message_id is not None and type(own) is int and _is_micros(own, message_id, left):
         moment = int(left.pop("created_at"))
     for name in TIMES:
         told = read_time(left.get(name))
@@ -125,10 +126,10 @@ def _take_time(left: dict[str, Any], message_id: str | None) -> int | None:
     return moment
 
 
-def _is_micros(value: int, message_id: str) -> bool:
+def _is_micros(value: int, message_id: str, left: Mapping[str, Any]) -> bool:
     """Whether a time beside that id is in microseconds, as ours are, and not in another unit."""
-    is_plain = value >= _1990 or value < _FROM_1973 or _OURS.fullmatch(message_id) is not None
-    return is_plain and 0 <= value < LATEST_MICROS
+    is_ours = left.keys() <= _OUR_FIELDS or _OURS.fullmatch(message_id) is not None
+    return (is_ours or value >= _1990 or value < _FROM_1973) and 0 <= value < LATEST_MICROS
 
 
 def _take_role(left: dict[str, Any]) -> str:

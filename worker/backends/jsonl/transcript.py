@@ -96,14 +96,16 @@ def tally(raws: Iterable[bytes], key: str, default_time: int) -> tuple[dict[str,
     known, count, offset = dict[str, int](), 0, 0
     for number, raw in enumerate(raws, start=1):
         if (op_id := reader.quick_id(raw)) is not None:
-            known.setdefault(op_id, 1)  # a record, wherever it stands, knows better
+            known[op_id] = 1
             count += 1
         elif not raw.isspace():
             reader.take(number, offset, raw.rstrip(b"\n"))
-            count += reader.drain(known)
+            count += reader.drain_lines(known)
         offset += len(raw)
     reader.finish()
-    return known, count + reader.drain(known)
+    count += reader.drain_lines(known)
+    known.update(reader.transcript.known())  # what a record says counts
+    return known, count
 
 
 def stream(raws: Iterable[bytes], key: str, default_time: int) -> Iterator[Line]:
@@ -176,13 +178,14 @@ class _Reader:
         is_plain = type(role) is str and type(content) is str and _is_role(role)
         return fields["message_id"] if is_plain else None
 
-    def drain(self, known: dict[str, int]) -> int:
-        """Move what was found to `known`; how many messages that was."""
-        found, self.transcript = self.transcript, Transcript()
-        for line in found.lines:
-            known.setdefault(line.op_id, line.part.total)
-        known.update((op_id, record.affected) for op_id, record in found.records.items())
-        return len(found.lines)
+    def drain_lines(self, known: dict[str, int]) -> int:
+        """Note the op ids of the messages found, and forget them; how many there were."""
+        lines = self.transcript.lines
+        known.update((line.op_id, line.part.total) for line in lines)
+        count = len(lines)
+        lines.clear()
+        self.transcript.damage.clear()
+        return count
 
     def finish(self) -> Transcript:
         """All that the file holds."""
