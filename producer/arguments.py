@@ -153,10 +153,10 @@ def check_limit(limit: object, most: int | None) -> int:
     return limit
 
 
-def check_number(name: str, value: object) -> float:
-    """`value` if it is a number of less than a billion; a negative age is past for everything."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e9:
-        raise InvalidInputError(name, f"must be a number of less than 1e9, not {shown(value)}")
+def check_number(name: str, value: object, least: float = 0) -> float:
+    """`value` if it is a number from `least` to a billion."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < 1e9:
+        raise InvalidInputError(name, f"must be a number from {least:g} to 1e9, not {shown(value)}")
     return float(value)
 
 

@@ -117,7 +117,8 @@ def test_a_producer_can_do_all_its_calls(guarded: Guarded) -> None:
     with guarded.client("admin") as admin:
         admin.script_flush()  # as after the server's restart
     asyncio.run(use())
-    assert guarded.refused() == []
+    # Redis refuses a file that names it; deploy/redis/README.md adds it to Valkey's.
+    assert set(guarded.refused()) <= {"worker commandlog|reset"}
 
 
 @pytest.mark.usefixtures("worker")

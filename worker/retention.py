@@ -191,7 +191,7 @@ def duration_micros(text: str) -> int | None:
 
 
 def _micros(hours: float | None) -> int | None:
-    return None if hours is None else int(check_number("ttl_hours", hours) * _HOUR)
+    return None if hours is None else int(check_number("ttl_hours", hours, -1e9) * _HOUR)
 
 
 def _first(fields: Mapping[str, Any]) -> str:

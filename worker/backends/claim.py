@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Final
 
 from producer.errors import StoreUnavailableError, StoreUnusableError
+from producer.private import make_private_directory, open_private
 
 Inode = tuple[int, int]
 """Device and number."""
@@ -30,7 +31,6 @@ Inode = tuple[int, int]
 OnWait = Callable[[str], None]
 """Called with the holder before a wait."""
 
-CREATED_MODE: Final = 0o600
 """Of a new database file, less what the umask takes away; SQLite's own choice."""
 
 
@@ -178,8 +178,8 @@ def _open(path: Path) -> int:
     try:
         if path.is_dir():
             return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, CREATED_MODE)
+        make_private_directory(path.parent)
+        return open_private(path, os.O_RDWR)
     except OSError as error:
         raise StoreUnavailableError(
             f"{path}: {error.strerror}. Is the path right, and may this user write there?"

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from producer.errors import StoreUnavailableError
+from producer.private import open_private
 from worker.backends.clock import TOLERANCE, History, StoreClock
 from worker.backends.jsonl.files import Directory, Stamp, naming, sync_data, write_all
 from worker.backends.jsonl.journal import Added, Entry, Put
@@ -141,7 +142,7 @@ class Activity:
     def _add(self) -> None:
         path, is_new = self._directory.locate(NAME), self._directory.stamp(NAME) is None
         with naming(path):
-            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            descriptor = open_private(path, os.O_WRONLY | os.O_APPEND)
             try:
                 # A line that a crash cut off must not swallow the next.
                 write_all(descriptor, b"\n" + self._dumps(self._changed))

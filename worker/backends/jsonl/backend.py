@@ -140,7 +140,7 @@ class JsonlBackend(SessionBackend):
         self._refuse_if_read_only()
         with self._group():
             old = self._clock.passage().cutoff(
-                int(check_number("op_ids_hours", op_ids_hours) * _HOUR)
+                int(check_number("op_ids_hours", op_ids_hours, -1e9) * _HOUR)
             )
         report = yield from self._clock.watch(upkeep.compact(self._group, old))
         self._clock.explain(old.latest)

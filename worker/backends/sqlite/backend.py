@@ -152,7 +152,7 @@ class SqliteBackend(SessionBackend):
     def compact(self, op_ids_hours: float) -> Slices[CompactReport]:
         with store_errors(self.path):
             yield from self._times.heal()
-            micros = int(check_number("op_ids_hours", op_ids_hours) * _HOUR)
+            micros = int(check_number("op_ids_hours", op_ids_hours, -1e9) * _HOUR)
             old = self._clock.passage().cutoff(micros)
             slices = self._clock.watch(compact(self._access, self.size_bytes, old))
             report = yield from slices
