@@ -75,7 +75,6 @@ class GroupCommitWorker(ResilientWorker):
         with closing(store_lock(settings.store)) as lock:
             if not acquire_or_stop(lock, None if options.get("burst") else self._announce_wait):
                 return False
-            log.info("storing queue %r into %s", self._queue.name, settings.store)
             with open_backend(settings.store, keep_edits=settings.keep_edits) as backend:
                 self._backend: SessionBackend = backend
                 self.wait_for_server(
@@ -87,6 +86,7 @@ class GroupCommitWorker(ResilientWorker):
                         settings.accept_store,
                     )
                 )
+                log.info("storing queue %r into %s", self._queue.name, settings.store)
                 self._housekeeping = Housekeeping(
                     backend, settings, self._acknowledgement, self.connection
                 )

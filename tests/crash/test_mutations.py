@@ -65,7 +65,6 @@ def test_the_laboratory_notices_a_worker_that(
     [
         ("mixed work", "ignore what comes with an append", "sqlite", "altered"),
         ("clocks jump", "believe any clock", "sqlite", "doubled"),
-        ("files touched", "believe the files' times", "jsonl", "lost"),
         ("server refuses", "skip the op id record", "sqlite", "doubled"),
         ("limits", "cut long messages", "sqlite", "altered"),
     ],
