@@ -75,13 +75,17 @@ _COUNTS: Final = (
 )
 
 
+# A damaged record may claim any size, for which there is no memory.
+_DAMAGE: Final = (apsw.SQLError, apsw.CorruptError, apsw.NoMemError)
+
+
 def verify(connection: apsw.Connection, *, deep: bool, progress: Progress) -> list[Finding]:
     """Everything there is to look at: the words of each message if `deep`, else of a sample."""
     findings = list(_integrity(connection))
     for where, problem, sql in _COUNTS:
         try:
             count = connection.execute(sql).get
-        except (apsw.SQLError, apsw.CorruptError) as error:
+        except _DAMAGE as error:
             findings.append(_of_damage(where, str(error)))
             continue
         if count:
@@ -96,6 +100,9 @@ def verify(connection: apsw.Connection, *, deep: bool, progress: Progress) -> li
     except UnicodeDecodeError:
         findings.append(Finding("messages", "a message's text is not valid UTF-8", _BROKEN))
         return findings
+    except apsw.NoMemError as error:
+        findings.append(Finding("messages", str(error), _BROKEN))
+        return findings
     if wrong:
         problem = f"{wrong:,} messages are indexed with other words than theirs"
         findings.append(Finding("index", problem, _REPAIR, True))
@@ -105,7 +112,7 @@ def verify(connection: apsw.Connection, *, deep: bool, progress: Progress) -> li
 def _integrity(connection: apsw.Connection) -> Iterator[Finding]:
     try:
         lines: list[Any] = connection.execute("PRAGMA integrity_check(20)").fetchall()
-    except (apsw.SQLError, apsw.CorruptError) as error:  # FTS5's way to say so is an SQLError
+    except _DAMAGE as error:  # FTS5's way to say so is an SQLError
         lines = [(str(error),)]
     for (line,) in lines:
         if line != "ok":
