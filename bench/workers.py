@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 import time
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -58,13 +58,9 @@ def _noting_commits(path: Path) -> Iterator[None]:
     file = path.open("ab", buffering=0)
     apply = SqliteBackend.apply
 
-    def noting(
-        backend: SqliteBackend,
-        operations: Sequence[Operation],
-        meanwhile: Callable[[], None] | None = None,
-    ) -> Any:
-        answers = apply(backend, operations, meanwhile)
-        file.write(array("d", [time.monotonic()] * len(operations)).tobytes())
+    def noting(backend: SqliteBackend, operations: Sequence[Operation], *others: Any) -> Any:
+        answers = apply(backend, operations, *others)
+        file.write(array("d", [time.monotonic()] * len(answers)).tobytes())
         return answers
 
     SqliteBackend.apply = noting  # type: ignore[method-assign, assignment]
