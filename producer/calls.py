@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 import redis
 
 from producer.answers import answered_receipt
-from producer.batches import BatchSender
-from producer.connection import explain, retries_of
-from producer.courier import Courier
+from producer.connection import explain
 from producer.enqueue import (
     SENT_AGAIN,
     Ack,
     Enqueued,
-    JobWriter,
     Spooled,
     check_ack,
     no_word,
@@ -27,45 +23,18 @@ from producer.enqueue import (
 from producer.errors import BackscrollError, ServerRefusedError, carrying
 from producer.mailbox import Box
 from producer.operations import Operation, Read, Write
-from producer.requests import Receipt, Requests
-from producer.results import GONE, Results
+from producer.requests import Receipt
+from producer.results import GONE
 from producer.sender import Sender
-from producer.settings import ProducerSettings
-from producer.spool import Spool
+from producer.wiring import Wiring
 
 
-class Calls:
+class Calls(Wiring):
     """What `Producer` is made of: senders, the waiting for results, and the spool."""
 
-    def __init__(
-        self,
-        settings: ProducerSettings,
-        ack: Ack,
-        timeout_seconds: float,
-        retries: int,
-        spool: str | Path | None,
-        spool_max_bytes: int,
-    ) -> None:
-        self.url = settings.url
-        self.queue = settings.queue
-        self._ack = check_ack(ack)
-        self._timeout_seconds = timeout_seconds
-        self._requests = Requests(settings.limits, settings.queue)
-        self._writer = JobWriter(settings.queue, settings.max_queue_depth, timeout_seconds)
-        self._results = Results(settings.url, retries)
-        self._courier: Courier | None = None
-        if spool is not None:
-            held = Spool(Path(spool), spool_max_bytes)
-            self._courier = Courier(settings.url, held, self._writer)
-            retries = 0  # the courier tries again
-        retry = retries_of(retries)
-        self._sender = Sender(settings.url, self._writer, retry)
-        self._batches = BatchSender(settings.url, self._writer, retry, self._courier)
-
-    @property
-    def spooled(self) -> int:
-        """How many operations wait in the spool; 0 without one."""
-        return 0 if self._courier is None else self._courier.count
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._sender = Sender(self.url, self._writer, self._retry)
 
     def _close(self) -> None:
         box = Box()

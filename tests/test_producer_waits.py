@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
+import resource
 import signal
 import subprocess
 import sys
@@ -260,6 +263,7 @@ def test_a_producer_that_nobody_closed_leaves_no_thread(server_url: str, kind: s
 
     before = of_ours()
     use()
+    gc.collect()  # the error and its frames know one another
     wait_for(lambda: of_ours() <= before, "the threads to end")
 
 
@@ -287,3 +291,21 @@ def test_waiting_for_the_servers_disk_holds_up_no_other_write(
         client.config_set("appendfsync", "everysec")
     queued: Any = client.lrange("rq:queue:backscroll", 0, -1)
     assert [raw.decode() for raw in queued] == sent
+
+
+def test_an_adapter_with_over_a_thousand_open_files_gets_its_results(
+    settings: Settings, client: redis.Redis, log: Path
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4_096, hard), hard))
+    opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(1_100)]
+    try:
+        with (
+            running_worker(settings, client, log),
+            Producer(settings.redis_url, timeout_seconds=20) as producer,
+        ):
+            assert producer.append("k", ChatMessage.user("x"), ack="stored").affected == 1
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

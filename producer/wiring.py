@@ -1,0 +1,47 @@
+"""What a producer is made of, blocking or not: its sender, the wait for results, the spool."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from producer.batches import BatchSender
+from producer.connection import retries_of
+from producer.courier import Courier
+from producer.enqueue import Ack, JobWriter, check_ack
+from producer.requests import Requests
+from producer.results import Results
+from producer.settings import ProducerSettings
+from producer.spool import Spool
+
+
+class Wiring:
+    """The parts that `Calls` and `AsyncCalls` share."""
+
+    def __init__(
+        self,
+        settings: ProducerSettings,
+        ack: Ack,
+        timeout_seconds: float,
+        retries: int,
+        spool: str | Path | None,
+        spool_max_bytes: int,
+    ) -> None:
+        self.url = settings.url
+        self.queue = settings.queue
+        self._ack = check_ack(ack)
+        self._timeout_seconds = timeout_seconds
+        self._requests = Requests(settings.limits, settings.queue)
+        self._writer = JobWriter(settings.queue, settings.max_queue_depth, timeout_seconds)
+        self._results = Results(settings.url, retries)
+        self._courier: Courier | None = None
+        if spool is not None:
+            held = Spool(Path(spool), spool_max_bytes)
+            self._courier = Courier(settings.url, held, self._writer)
+            retries = 0  # the courier tries again
+        self._retry = retries_of(retries)
+        self._batches = BatchSender(settings.url, self._writer, self._retry, self._courier)
+
+    @property
+    def spooled(self) -> int:
+        """How many operations wait in the spool; 0 without one."""
+        return 0 if self._courier is None else self._courier.count
