@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from producer.messages import ChatMessage, from_micros
-from producer.operations import Erase
+from producer.operations import Describe, Erase, Write
 from tests.backends.conftest import Open
 from tests.backends.stores import HOUR, Clock, apply_all, keys, say
 from tests.backends.test_conformance_erasure import append, op_id
-from worker.backends import SessionBackend, open_backend
+from worker.backends import SessionBackend, open_backend, store_path
 from worker.backends.base import finish
 from worker.backends.clock import Elapsed
 
@@ -165,29 +165,44 @@ def test_op_ids_stay_their_hours_and_go_whatever_the_clock_did(url: str, hours: 
         assert not any(outcome.duplicate for outcome in outcomes)
 
 
-@pytest.mark.parametrize("wrong_hours", [(0, -720, 2, 0), (0, 8_760, 0), (0, -2, -720, 8, -2, 0)])
-@pytest.mark.parametrize("killed", [1, 2])
+@pytest.mark.parametrize(
+    "wrong_hours",
+    [
+        (0, -720, 2, 0),
+        (0, 8_760),
+        (0, 0, 8_760, 0),
+        (8_760, 0, 8_761),
+        (0, -2, -720, 8, -2, 0),
+    ],
+)
+@pytest.mark.parametrize("killed", [{0}, {1}, {2}, set(range(6))])
 def test_a_kill_after_the_clock_jumped_ages_no_op_id(
-    url: str, tmp_path: Path, wrong_hours: tuple[int, ...], killed: int
+    url: str, tmp_path: Path, wrong_hours: tuple[int, ...], killed: set[int]
 ) -> None:
-    time, said = Time(), []
+    time, said = Time(), list[Write]()
     for number, hours in enumerate(wrong_hours):
         time.wrong = hours * HOUR
         with measured(url, time) as store:
             said.append(append(f"s{number}", "x", time.wall()))
             apply_all(store, [said[-1]])
             store.delete(f"s{number}")
-            say(store, "alive", "x")
+            said.append(Describe(op_id(), time.wall(), "described", {"name": str(number)}))
+            apply_all(store, [said[-1]])
             time.real += HOUR // 10
-            if number == killed:  # what lies there now is what a kill leaves
-                scheme, _, path = url.partition("://")
-                left = tmp_path / "left"
-                shutil.copytree(Path(path) if Path(path).is_dir() else Path(path).parent, left)
-        if number == killed:
-            url = f"{scheme}://{left if scheme == 'jsonl' else left / Path(path).name}"
+            if number in killed:  # what lies there now is what a kill leaves
+                left = _copied(url, tmp_path / str(number))
+        if number in killed:
+            url = left
     with measured(url, time) as store:
         finish(store.compact(168))
         assert all(outcome.duplicate for outcome in apply_all(store, said))
+
+
+def _copied(url: str, directory: Path) -> str:
+    """The URL of a copy of a store that is open."""
+    scheme, path = url.partition("://")[0], store_path(url)
+    shutil.copytree(path if path.is_dir() else path.parent, directory)
+    return f"{scheme}://{directory if path.is_dir() else directory / path.name}"
 
 
 def test_what_is_said_after_an_erasure_by_a_clock_ahead_is_stored(
