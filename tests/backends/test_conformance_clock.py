@@ -12,13 +12,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from producer.messages import ChatMessage, from_micros
+from producer.messages import ChatMessage, SessionInfo, from_micros
 from producer.operations import Describe, Erase, Write
 from tests.backends.conftest import Open
 from tests.backends.stores import HOUR, Clock, apply_all, keys, say
 from tests.backends.test_conformance_erasure import append, op_id
 from worker.backends import SessionBackend, open_backend, store_path
-from worker.backends.base import finish
+from worker.backends.base import ImportSession, RestoreSession, finish
 from worker.backends.clock import Elapsed
 
 DAY = 24 * HOUR
@@ -290,3 +290,24 @@ def test_nothing_goes_early_or_stays_whatever_the_clock_does(
         assert keys(store) == set()
     finally:
         store.close()
+
+
+@pytest.mark.parametrize("how", [ImportSession, RestoreSession])
+def test_no_time_of_a_session_from_elsewhere_is_in_the_future(
+    store: SessionBackend, clock: Clock, how: type[ImportSession | RestoreSession]
+) -> None:
+    future = clock.now + YEAR
+    said = (ChatMessage("user", "x", None, op_id(), from_micros(clock.now)),)
+    if how is ImportSession:
+        attributes = {"state": "running", "turn_id": "t"}
+        taken: Write = ImportSession(
+            op_id(), clock.now, "k", said, attributes, future, future, future
+        )
+    else:
+        at = from_micros(future)
+        info = SessionInfo("k", at, at, 1, state="running", turn_id="t", turn_started_at=at)
+        taken = RestoreSession(op_id(), clock.now, "k", "k", info, said)
+    apply_all(store, [taken])
+    (seen,) = store.sessions().sessions
+    now = from_micros(clock.now)
+    assert (seen.created_at, seen.last_activity, seen.turn_started_at) == (now, now, now)
