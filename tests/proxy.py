@@ -43,7 +43,11 @@ class Proxy:
 
     def ready(self, client: socket.socket, server: socket.socket) -> list[socket.socket]:
         """Who has said something."""
-        return select.select([client, server], [], [])[0]
+        said = select.poll()  # and not select, which knows no descriptor beyond 1,023
+        for each in (client, server):
+            said.register(each, select.POLLIN)
+        fired = {descriptor for descriptor, _ in said.poll()}
+        return [each for each in (client, server) if each.fileno() in fired]
 
     def forward(self, is_reply: bool, target: socket.socket, chunk: bytes) -> bool:
         """Pass a chunk on; whether the connection is to go on."""
