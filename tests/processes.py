@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import signal
 import subprocess
 import sys
@@ -101,7 +100,6 @@ def work_here(settings: Settings) -> None:
     try:
         run_worker(settings, settings.redis_url, burst=True)
     finally:
-        gc.unfreeze()
         for number, handler in handlers.items():
             signal.signal(number, handler)
 
