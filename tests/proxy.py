@@ -16,6 +16,7 @@ class Proxy:
 
     def __init__(self, target: str) -> None:
         self._target = target
+        self._failures: list[Exception] = []
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=100)
         self.port: int = self._listener.getsockname()[1]
         self.url = f"redis://127.0.0.1:{self.port}/0"
@@ -31,6 +32,8 @@ class Proxy:
         trace: TracebackType | None,
     ) -> None:
         self._listener.close()
+        if self._failures:
+            raise self._failures[0]
 
     def serve(self, client: socket.socket, server: socket.socket) -> None:
         """Forward what either says, until one of them hangs up; as it is, unless overridden."""
@@ -61,9 +64,12 @@ class Proxy:
                 threading.Thread(target=self._connect, args=(client,), daemon=True).start()
 
     def _connect(self, client: socket.socket) -> None:
-        with client, socket.socket(socket.AF_UNIX) as server, suppress(OSError):
-            server.connect(self._target)
-            self.serve(client, server)
+        try:
+            with client, socket.socket(socket.AF_UNIX) as server, suppress(OSError):
+                server.connect(self._target)
+                self.serve(client, server)
+        except Exception as error:  # the test is to fail by it, and not by the hang-up alone
+            self._failures.append(error)
 
 
 class LossyProxy(Proxy):
