@@ -210,8 +210,10 @@ def test_a_killed_worker_is_gone_from_the_list_with_the_next_one(
         first.kill()
         first.wait()
         with running_worker(settings, client, log):
-            assert dead not in workers(client)
-            assert not client.exists(dead.decode())
+            wait_for(
+                lambda: dead not in workers(client) and not client.exists(dead.decode()),
+                "the killed one to be forgotten",
+            )
 
 
 def test_the_worker_of_another_host_or_store_stays_in_the_list(
