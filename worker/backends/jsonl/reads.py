@@ -25,7 +25,7 @@ from worker.backends.jsonl.group import Group
 from worker.backends.jsonl.lines import Line
 from worker.backends.jsonl.search import search
 from worker.backends.jsonl.session import Session
-from worker.backends.jsonl.window import PartReader, Window
+from worker.backends.jsonl.window import AbsentError, PartReader, Window
 from worker.backends.query import name_query
 
 _Place = tuple[int, str]
@@ -72,7 +72,10 @@ def _window(
         part = PartReader(file.fileno(), session.key, session.sidecar.created_at)
         if place is None:
             return part.newest(preceding)
-        return part.beside(place, preceding, max(following, 1))
+        try:
+            return part.beside(place, preceding, max(following, 1))
+        except AbsentError:
+            return Window([], _position([], operation))
     return None
 
 
