@@ -203,4 +203,4 @@ def test_a_page_of_large_hits_ends_early_and_its_cursor_leads_on(store: Settings
             found += [hit.message.content.split()[1] for hit in page]
             cursor, pages = page.cursor, pages + 1
         assert sorted(found, key=int) == [str(number) for number in range(40)]
-        assert pages == 2
+        assert 4 < pages < 10
