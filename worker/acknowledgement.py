@@ -11,7 +11,7 @@ import logging
 import time
 import zlib
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -85,9 +85,9 @@ class Acknowledgement:
         self.failed = 0
 
     @property
-    def count(self) -> int:
-        """How many jobs it lets go of."""
-        return len(self._released)
+    def released(self) -> Sequence[bytes]:
+        """The jobs that it lets go of, as the intermediate list has them."""
+        return self._released
 
     def drop(self, job: ReservedJob) -> None:
         """There is nothing to do for this job: its hash is gone."""
