@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from producer.errors import OperationRefusedError
-from producer.messages import ChatMessage
+from producer.messages import ChatMessage, SessionFilter
 from tests.backends.conftest import Open
 from tests.backends.jsonl_files import write_as_the_original
 from tests.backends.stores import say
@@ -195,3 +195,17 @@ def test_a_part_of_a_file_is_read_as_the_whole_is(
                 found[first : beside.position + count]
                 == messages[max(0, place - count) : place + count]
             )
+
+
+def test_a_page_of_a_listing_reads_no_more_sessions_than_it_has(tmp_path: Path) -> None:
+    with open_backend(f"jsonl://{tmp_path / 'store'}") as store:
+        for number in range(300):
+            store.append(f"s{number}", ChatMessage.user("x"))
+            store.describe(f"s{number}", channel="c", name="x" * 400)
+        taken = []
+        for limit in (10, 300):
+            before = read_bytes()
+            page = store.sessions(SessionFilter(channel="c"), limit=limit)
+            taken.append(read_bytes() - before)
+            assert [info.key for info in page.sessions] == [f"s{299 - n}" for n in range(limit)]
+        assert taken[0] < taken[1] / 10
