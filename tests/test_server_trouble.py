@@ -213,7 +213,7 @@ def test_a_killed_worker_is_gone_from_the_list_with_the_next_one(
         first.kill()
         first.wait()
         with running_worker(settings, client, log):
-            assert dead not in workers(client)
+            wait_for(lambda: dead not in workers(client), "the new worker to strike it off")
             assert not client.exists(dead.decode())
 
 
