@@ -213,8 +213,8 @@ def test_a_killed_worker_is_gone_from_the_list_with_the_next_one(
         first.kill()
         first.wait()
         with running_worker(settings, client, log):
-            wait_for(lambda: dead not in workers(client), "the new worker to strike it off")
-            assert not client.exists(dead.decode())
+            wait_for(lambda: not client.exists(dead.decode()), "the new worker to strike it off")
+            assert dead not in workers(client)
 
 
 def test_the_worker_of_another_host_or_store_stays_in_the_list(
