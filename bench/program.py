@@ -22,6 +22,16 @@ FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, writable=True, path_type=Path)
 
 
+def _made(_context: click.Context, _option: click.Parameter, file: Path | None) -> Path | None:
+    """Make the file now, and not find out after half an hour that there is no place for it."""
+    if file is not None:
+        try:
+            file.touch()
+        except OSError as error:
+            raise click.BadParameter(f"cannot write there: {error}") from error
+    return file
+
+
 @dataclass(frozen=True, slots=True)
 class Output:
     """Where the rows go."""
@@ -67,7 +77,12 @@ def output_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--directory", type=FOLDER, help="Where to write stores; not a tmpfs."),
         click.option("--markdown", is_flag=True, help="Print Markdown instead of a table."),
         click.option(
-            "--json", "json_file", type=FILE, metavar="FILE", help="Write everything to FILE."
+            "--json",
+            "json_file",
+            type=FILE,
+            metavar="FILE",
+            callback=_made,
+            help="Write everything to FILE.",
         ),
     ):
         command = option(command)

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from bench.__main__ import main as bench_all
 from bench.arena import arena
 from bench.measure import Comparison, Figure, Row, Series, at_least, at_most
+from bench.million import main as bench_million
 from bench.million_data import conversations
 from bench.million_fill import as_said, fill, write_files
 from bench.million_reads import Queries, append_rate, load_p99, p99, search_p99
@@ -132,3 +135,10 @@ def test_what_finds_nothing_is_no_measurement(tmp_path: Path) -> None:
         pytest.raises(LookupError, match="nothing was found"),
     ):
         load_p99(store, ["nobody"], 5)
+
+
+def test_a_benchmark_that_cannot_write_its_figures_says_so_before_it_measures() -> None:
+    for program in (bench_all, bench_million):
+        result = CliRunner().invoke(program, ["--json", "/nonexistent/figures.json"])
+        assert result.exit_code == 2
+        assert "cannot write there" in result.output

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,17 +44,21 @@ def live(settings: Settings, log: Path) -> None:
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 2)
 
-    def die(_self: Any, operations: Any, *_: Any) -> None:
+    def die(*_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def die_of(_self: Any, operations: Any, *_: Any) -> None:
         if any(map(is_deadly, operations)):
-            os.kill(os.getpid(), signal.SIGKILL)
+            die()
 
     for backend in (SqliteBackend, JsonlBackend):
-        around(backend, "apply", before=die)
+        around(backend, "apply", before=die_of)
+        around(backend, "compact", before=die)
     run_worker(settings, str(settings.redis_url), burst=True)
 
 
-def lives(settings: Settings, log: Path) -> int:
-    """One worker after the other until one survives; how many died."""
+def lives(settings: Settings, log: Path, meanwhile: Callable[[], object] = lambda: None) -> int:
+    """One worker after the other until one survives; how many died. Then comes `meanwhile`."""
     for died in range(MOST_LIVES):
         process = context.Process(target=live, args=(settings, log))
         process.start()
@@ -61,6 +66,7 @@ def lives(settings: Settings, log: Path) -> int:
         if process.exitcode == 0:
             return died
         assert process.exitcode == KILLED
+        meanwhile()
     raise AssertionError("the same jobs kill each next worker")
 
 
@@ -82,6 +88,22 @@ def test_a_job_that_kills_each_worker_fails_alone(
     assert contents(store, "k") == [str(number) for number in range(300)]
     assert depth(client) == 0
     assert lives(store, log) == 0
+
+
+def test_a_compaction_that_kills_each_worker_fails_though_appends_come_in(
+    settings: Settings, producer: Producer, client: redis.Redis, log: Path
+) -> None:
+    said: list[str] = []
+
+    def say() -> None:
+        said.append(str(len(said)))
+        producer.append("k", ChatMessage.user(said[-1]))
+
+    say()
+    deadly = push(client, ["worker.jobs.compact", None, [], {"at": 1}])
+    assert lives(settings, log, say) < MOST_LIVES
+    assert failed(client) == [deadly]
+    assert contents(settings, "k") == said
 
 
 def test_who_asked_for_what_kills_the_worker_gets_the_error(

@@ -95,6 +95,22 @@ def test_a_history_that_cannot_fit_is_refused_before_a_message_is_read(
         assert not isinstance(answer, OperationRefusedError)
 
 
+def test_short_edits_that_cannot_fit_are_refused_before_one_is_read(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_backend(settings.store, keep_edits=True) as store:
+        store.append("k", ChatMessage.user("0"))
+        for number in range(1, 50):
+            store.replace("k", ChatMessage.user(str(number)))
+        monkeypatch.setattr("worker.backends.budget.MAX_ANSWER_BYTES", 49 * 42)
+        read: list[str] = []
+        store._connection.exec_trace = lambda _c, sql, _b: read.append(sql) or True  # type: ignore[attr-defined,func-returns-value]
+        load = Load(new_op_id(), 1, "k", include_edits=True)
+        (answer,) = store.apply([load], None, AnswerBudget())
+        assert isinstance(answer, OperationRefusedError)
+        assert not any("e.content, e.extra" in sql for sql in read)
+
+
 def test_jobs_of_a_newer_producer_fail_with_advice(
     settings: Settings, client: redis.Redis, producer: Producer, log: Path
 ) -> None:

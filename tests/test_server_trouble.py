@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -148,7 +149,9 @@ def test_while_the_server_is_unreachable_the_worker_logs_it_once(
         with Producer(own.redis_url) as producer:
             producer.append("k", HI, ack="stored")
         wait_for(lambda: "works again" in failures(log)[-1], "the worker to say so")
+        wait_for(lambda: client.pubsub_channels("rq:pubsub:*"), "the thread for RQ's commands")
         assert stop(process) == 0
+    assert not re.search("Traceback|pubsub thread|could not connect", log.read_text())
 
 
 @pytest.mark.parametrize("kind", ["unreachable", *sorted(REFUSALS.keys() - {"NOPERM"})])

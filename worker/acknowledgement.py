@@ -11,7 +11,7 @@ import logging
 import time
 import zlib
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ from producer.answers import Answer, encode_answer
 from producer.channel import Command
 from producer.errors import OperationRefusedError
 from worker.reservation import ReservedJob
+from worker.server_trouble import is_state_of_server
 
 log = logging.getLogger("backscroll.worker")
 
@@ -84,9 +85,9 @@ class Acknowledgement:
         self.failed = 0
 
     @property
-    def count(self) -> int:
-        """How many jobs it lets go of."""
-        return len(self._released)
+    def released(self) -> Sequence[bytes]:
+        """The jobs that it lets go of, as the intermediate list has them."""
+        return self._released
 
     def drop(self, job: ReservedJob) -> None:
         """There is nothing to do for this job: its hash is gone."""
@@ -224,11 +225,26 @@ def check_acknowledged(replies: list[Any]) -> None:
     *queued, executed = replies
     if not isinstance(executed, list):
         raise next(reply for reply in (*queued, executed) if isinstance(reply, Exception))
-    errors = [reply for reply in executed if isinstance(reply, Exception)]
     if isinstance(executed[0], Exception):
         raise executed[0]
-    for error in errors:
-        log.error("the server refuses a part of an acknowledgement: %s", error)
+    _log_refusals(executed)
+
+
+def check_published(replies: list[Any]) -> None:
+    """Raise if the server refuses everything for a while.
+
+    What it has against one key is only logged: it would be refused again, and all jobs would wait.
+    """
+    for reply in replies:
+        if isinstance(reply, Exception) and is_state_of_server(reply):
+            raise reply
+    _log_refusals(replies)
+
+
+def _log_refusals(replies: list[Any]) -> None:
+    for reply in replies:
+        if isinstance(reply, Exception):
+            log.error("the server refuses a part of an acknowledgement: %s", reply)
 
 
 def _named(error: Exception) -> str:

@@ -215,7 +215,7 @@ class GroupCommitWorker(ResilientWorker):
         if group is not None:
             self._ask_after(group)
             return group
-        if self._reservations.is_careful and self._housekeeping:
+        if self._housekeeping and self._housekeeping.seconds < self._reservations.alone_seconds:
             self._state = was
             return None
         try:
@@ -340,7 +340,7 @@ class GroupCommitWorker(ResilientWorker):
             self._jobs_left -= acknowledgement.succeeded + acknowledgement.failed
         if self._reservations.has_suspects:
             self._confirm()
-            self._reservations.note_released(acknowledgement.count)
+            self._reservations.note_released(acknowledgement.released)
 
     def _confirm(self) -> None:
         """See that the server did what the last acknowledgement says."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -39,10 +40,16 @@ class Housekeeping:
         self._connection = connection
         self._settings = settings
         self._acknowledgement = acknowledgement
+        self._began_at = time.monotonic()
         self._under_way: deque[tuple[ReservedJob, Upkeep, Slices[Any]]] = deque()
 
     def __bool__(self) -> bool:
         return bool(self._under_way)
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been the turn of the first of them."""
+        return time.monotonic() - self._began_at
 
     def clear(self) -> None:
         """Forget what is under way; it is safe to begin it again at any point."""
@@ -57,6 +64,8 @@ class Housekeeping:
             acknowledgement.decline(job, error)
         else:
             log.info("%s begins", operation.kind)
+            if not self._under_way:
+                self._began_at = time.monotonic()
             self._under_way.append((job, operation, slices))
 
     def do_slice(self) -> Acknowledgement | None:
@@ -88,6 +97,7 @@ class Housekeeping:
             log.exception("job %s failed in a way nobody foresaw", job.id)
             acknowledgement.fail(job, error)
         self._under_way.popleft()
+        self._began_at = time.monotonic()
         return acknowledgement
 
 

@@ -14,7 +14,7 @@ from typing import Final
 import redis
 
 from producer.channel import Channel
-from worker.acknowledgement import Acknowledgement, Batch
+from worker.acknowledgement import Acknowledgement, Batch, check_published
 from worker.server_trouble import is_state_of_server
 
 log = logging.getLogger("backscroll.worker")
@@ -37,7 +37,8 @@ class Publisher:
         """
         for batch in acknowledgement.batches_ahead():
             if batch.large_answer_to is None:
-                self._channel.call(*batch.commands)
+                self._channel.send(*batch.commands)
+                check_published(self._channel.replies())
             elif reason := self._refusal(batch):
                 size_bytes = batch.size_bytes
                 log.warning("the server does not take %d bytes of answer: %s", size_bytes, reason)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 import uuid
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 import redis
@@ -77,6 +78,7 @@ if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2]
 
 _HARMLESS_DEATHS: Final = 1
 _TAKEN_APART: Final = 16
+_LONGEST_ALONE: Final = 16
 DEATHS_ALONE: Final = 5
 """So often in a row a worker may die, or the server hang up, over one job that is alone in flight.
 
@@ -124,19 +126,25 @@ class Reservations:
         self._fence_key = f"backscroll:{queue}:fence"
         self._keys = [queue_key, self.intermediate_key, WORKERS_SUSPENDED, self._fence_key]
         self._token = ""
-        self._deaths = self._suspects = self._alone = 0
+        self._deaths = self._untaken = self._alone = 0
         self._alone_name = ""
         self._step = 1
+        self._suspects: set[bytes] = set()
 
     @property
     def has_suspects(self) -> bool:
-        """Whether what is taken next was in flight already when a worker died."""
-        return self._suspects > 0
+        """Whether what was in flight when a worker died is still to be taken, or to be done."""
+        return self._untaken > 0 or bool(self._suspects)
 
     @property
     def is_careful(self) -> bool:
         """Whether that happened more than once, so that nothing else may be in flight with it."""
         return self.has_suspects and self._deaths > _HARMLESS_DEATHS
+
+    @property
+    def alone_seconds(self) -> float:
+        """So long a suspect is left alone; the longer, the more workers have died."""
+        return 2.0 ** min(self._deaths, _LONGEST_ALONE) if self.is_careful else 0.0
 
     def is_deadly(self, job: ReservedJob) -> bool:
         """Whether this job was alone in flight when one worker after the other died."""
@@ -155,7 +163,8 @@ class Reservations:
         queue = self._queue_key
         wait = ("BLMOVE", queue, queue, "LEFT", "LEFT", timeout_seconds)
         try:
-            return _parse(self._channel.call(wait, _TAKE.call(*self._take_arguments(most)))[1])
+            reply = self._channel.call(wait, _TAKE.call(*self._take_arguments(most)))[1]
+            return self._taken(reply)
         except redis.exceptions.NoScriptError:  # the caller's next take loads it
             return []
 
@@ -167,9 +176,9 @@ class Reservations:
         try:
             if not self._channel.is_awaited:
                 self.ask(most)
-            return _parse(self._channel.receive()[0])
+            return self._taken(self._channel.receive()[0])
         except redis.exceptions.NoScriptError:  # then nothing was taken
-            return _parse(self._channel.run(_TAKE, *self._take_arguments(most)))
+            return self._taken(self._channel.run(_TAKE, *self._take_arguments(most)))
 
     @property
     def has_asked(self) -> bool:
@@ -194,14 +203,15 @@ class Reservations:
         )
         self._token = note.decode()
         _, *numbers, self._alone_name = self._token.split()
-        self._deaths, self._suspects, self._alone = map(int, numbers)
-        self._step = max(1, self._suspects // _TAKEN_APART)
+        self._deaths, self._untaken, self._alone = map(int, numbers)
+        self._suspects.clear()
+        self._step = max(1, self._untaken // _TAKEN_APART)
         return int(count)
 
-    def note_released(self, count: int) -> None:
-        """So many jobs, the first that were taken, are done with."""
-        was, self._suspects = self._suspects, max(0, self._suspects - count)
-        if was and not self._suspects:
+    def note_released(self, raw_ids: Iterable[bytes]) -> None:
+        """These are done with; maintenance may be under way for long after the others."""
+        self._suspects.difference_update(raw_ids)
+        if not self.has_suspects:
             token = f"{uuid.uuid4().hex} 0 0 0 -"
             self._channel.run(_CLEAR, 1, self._fence_key, self._token, token)
             self._token, self._deaths = token, 0
@@ -210,8 +220,16 @@ class Reservations:
         """Connect anew with the next command."""
         self._channel.reset()
 
+    def _taken(self, reply: Any) -> list[ReservedJob]:
+        """The jobs in the reply; the first ones are suspects, as far as there are any."""
+        jobs = _parse(reply)
+        suspects = jobs[: self._untaken]
+        self._untaken -= len(suspects)
+        self._suspects.update(job.raw_id for job in suspects)
+        return jobs
+
     def _take_arguments(self, most: int) -> list[Any]:
-        if self.is_careful:
+        if self.is_careful and self._untaken:
             most = min(most, self._step)
         return [len(self._keys), *self._keys, most, MAX_GROUP_BYTES, self._token]
 

@@ -144,6 +144,14 @@ class ResilientWorker(SimpleWorker):
         with suppress(*SERVER_TROUBLE):
             super().set_shutdown_requested_date()  # type: ignore[no-untyped-call]
 
+    def _pubsub_exception_handler(self, exc: Exception, pubsub: Any, pubsub_thread: Any) -> None:
+        """Let the thread that waits for RQ's commands try again, whatever went wrong.
+
+        RQ's ends it, with a traceback, when `hang_up` comes amid its wait. That the server fails is
+        for the main thread to log.
+        """
+        time.sleep(2.0)
+
     def teardown(self) -> None:
         """Sign off, if there is anybody to tell."""
         with suppress(*SERVER_TROUBLE):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from producer.errors import OperationRefusedError
-from producer.messages import ChatMessage
+from producer.messages import ChatMessage, SessionFilter
 from tests.backends.conftest import Open
 from tests.backends.jsonl_files import write_as_the_original
 from tests.backends.stores import say
@@ -74,6 +74,40 @@ def test_a_page_before_or_around_a_message_reads_no_further_than_to_it(
     found, size = loading(tmp_path / "store", around=ids[place])
     assert found == ids[place - 25 : place + 25]
     assert size < file.stat().st_size
+
+
+@pytest.mark.parametrize("field", ["reply_to", "message_id"])
+def test_an_id_that_many_messages_name_is_looked_for_once(
+    open_store: Open, tmp_path: Path, field: str
+) -> None:
+    with open_store() as store:
+        first, gone = fill(store, 1_000)[:2]
+        store.remove("s", gone)
+        for id_ in (first, gone):
+            replies = [ChatMessage.user("x" * 80, extra={field: id_})] * 500
+            store.append("s", *replies)
+    (file,) = (tmp_path / "store").glob("s.jsonl")
+    found, size = loading(tmp_path / "store", around=first)
+    assert found[0] == first
+    assert size < 8 * file.stat().st_size
+    with open_backend(f"jsonl://{tmp_path / 'store'}") as reader:
+        before = read_bytes()
+        with pytest.raises(OperationRefusedError, match="it may be rolled back"):
+            reader.load("s", 5, before=gone)
+        assert read_bytes() - before < 8 * file.stat().st_size
+
+
+def test_a_page_beside_a_message_without_an_id_reads_a_part(
+    tmp_path: Path, open_store: Open
+) -> None:
+    (tmp_path / "store").mkdir()
+    file = tmp_path / "store" / "s.jsonl"
+    write_as_the_original(file, *(f"{n} " + "x" * 200 for n in range(4_000)))
+    with open_store() as store:
+        (place,) = [each.message_id for each in store.load("s")[2_000:2_001]]
+    found, size = loading(tmp_path / "store", around=place)
+    assert found[25] == place
+    assert size < file.stat().st_size / 2
 
 
 def test_paging_back_gives_each_message_once(open_store: Open) -> None:
@@ -161,3 +195,17 @@ def test_a_part_of_a_file_is_read_as_the_whole_is(
                 found[first : beside.position + count]
                 == messages[max(0, place - count) : place + count]
             )
+
+
+def test_a_page_of_a_listing_reads_no_more_sessions_than_it_has(tmp_path: Path) -> None:
+    with open_backend(f"jsonl://{tmp_path / 'store'}") as store:
+        for number in range(300):
+            store.append(f"s{number}", ChatMessage.user("x"))
+            store.describe(f"s{number}", channel="c", name="x" * 400)
+        taken = []
+        for limit in (10, 300):
+            before = read_bytes()
+            page = store.sessions(SessionFilter(channel="c"), limit=limit)
+            taken.append(read_bytes() - before)
+            assert [info.key for info in page.sessions] == [f"s{299 - n}" for n in range(limit)]
+        assert taken[0] < taken[1] / 10

@@ -15,7 +15,7 @@ from tests.backends.stores import apply_all, requests
 from worker.backends import open_backend
 from worker.backends.query import Query
 from worker.backends.snippet import highlight
-from worker.backends.text import _compatible, folded
+from worker.backends.text import _compatible, _table, folded
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -62,6 +62,51 @@ def test_long_runs_of_marks_fold_as_unicode_normalizes_them() -> None:
     for _ in range(500):
         word = "".join(draw.choices(alphabet, k=draw.randint(25, 120)))
         assert _compatible(word) == unicodedata.normalize("NFKC", word), ascii(word)
+
+
+def test_characters_that_stand_for_words_fold_as_all_others() -> None:
+    draw = random.Random(2)
+    alphabet = [
+        *map(chr, range(0x3300, 0x3400)),
+        *"\ufdfa\ufdfb\u3099\u309a\uff9e\u0301\u0654aé\uff76か",
+    ]
+    for _ in range(300):
+        word = "".join(draw.choices(alphabet, k=draw.randint(25, 60)))
+        assert folded(word) == _compatible(word).casefold().translate(_table), ascii(word)
+    assert seconds(lambda: folded("\ufdfa" * 50_000)) < 25 * seconds(lambda: folded("é" * 50_000))
+
+
+def test_a_phrase_that_long_messages_repeat_is_ranked_in_small_windows(tmp_path: Path) -> None:
+    with open_backend(f"sqlite://{tmp_path}/b.db") as store:
+        said = ChatMessage.user("tick tock " * 2_000)
+        apply_all(store, [requests.append("k", (said,) * 32, None)])
+        phrase = '"' + "tick tock " * 16 + '"'
+
+        def search() -> object:
+            return store.search(phrase)
+
+        few = seconds(search)
+        apply_all(store, [requests.append("k", (said,) * 32, None) for _ in range(8)])
+        assert seconds(search) < 5 * few
+
+
+def test_a_hit_in_a_long_text_of_ascii_is_found_as_in_any() -> None:
+    draw = random.Random(3)
+    words = ["the", "cat", "CAT", "x", "ab", "a", "zz9", ",", "\0", "--", "o'clock", "\n"]
+    asked = ["cat", '"the cat"', "a*", '"a b*"', 'zz9 "o clock"', "-x ab", "no*", '"cat x" é', "-é"]
+    for _ in range(300):
+        text = "".join(
+            draw.choice(words) + draw.choice(["", " ", " ", ", "])
+            for _ in range(draw.randint(200, 500))
+        )
+        query = Query.parse(draw.choice(asked))
+        assert highlight(text + " " * 300 + "e", query) == highlight(text + " " * 300 + "é", query)
+    long = "x\n" * 100_000 + "needle"
+    needle = Query.parse("needle")
+    assert (
+        seconds(lambda: highlight(long, needle))
+        < seconds(lambda: highlight(long + "é", needle)) / 3
+    )
 
 
 def test_a_search_by_session_is_not_quadratic_in_one_chats_hits(tmp_path: Path) -> None:

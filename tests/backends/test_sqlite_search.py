@@ -10,10 +10,13 @@ from typing import Any
 import apsw
 import pytest
 
+from producer.answers import Outcome
+from producer.errors import OperationRefusedError
 from producer.messages import ChatMessage
 from producer.search import SearchFilter, SearchPage
 from tests.backends.stores import Clock, apply_all, requests, say
 from worker.backends import SessionBackend, open_backend
+from worker.backends.budget import AnswerBudget
 from worker.backends.sqlite import SqliteBackend, bound, search
 from worker.backends.sqlite.search import _LOOKED_THROUGH, RANKED
 
@@ -61,6 +64,26 @@ def test_pages_that_end_at_the_bound_hold_everything_once(
             patch.setattr(search, "RANKED", 50)
             patch.setattr(search, "_WINDOWS", 7)
             assert found() == unbounded
+        with monkeypatch.context() as patch:
+            patch.setattr(search, "_TOKENS", 150)
+            assert found() == unbounded
+
+
+def test_a_read_that_would_take_too_long_is_refused_and_what_is_beside_it_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bound, "MOST_SECONDS", 0.0)
+    with open_backend(f"sqlite://{tmp_path}/b.db") as store:
+        apply_all(store, [requests.append("k", (ChatMessage.user("an apple"),) * 300, None)])
+        asked = requests.search("apple", SearchFilter(), 20, by_session=True)
+        append = requests.append("k", (ChatMessage.user("an apple"),), None)
+        budget = AnswerBudget()
+        answers = store.apply([append, asked], None, budget)
+        assert answers[0] == Outcome(1)
+        assert isinstance(answers[1], OperationRefusedError)
+        assert "a shorter phrase" in str(answers[1])
+        assert store.session("k").message_count == 301  # type: ignore[union-attr]
+        assert len(store.search("apple")) == 20  # who asks without a worker may wait
 
 
 def test_a_page_whose_filter_nothing_passes_ends_at_the_bound(

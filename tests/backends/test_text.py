@@ -145,7 +145,7 @@ def test_a_query_without_its_beginnings_finds_no_less(text: str, query: str, pre
 )
 def test_a_message_that_is_more_about_it_scores_higher(better: str, worse: str) -> None:
     query = Query.parse("apple pear" if "pear" in better else "apple")
-    high, low = query.score(better), query.score(worse)
+    high, low = query.score(tokens(better)), query.score(tokens(worse))
     assert high is not None
     assert low is not None
     assert high > low > 0

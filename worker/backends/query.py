@@ -68,6 +68,11 @@ class Query:
         return f"({wanted}) NOT ({unwanted})"
 
     @property
+    def size(self) -> int:
+        """How many tokens it has."""
+        return sum(len(term.tokens) for term in self.wanted + self.unwanted)
+
+    @property
     def prefixes(self) -> frozenset[str]:
         """The beginnings of words that the query has."""
         return frozenset(term.prefix for term in self.wanted + self.unwanted) - {""}
@@ -95,11 +100,10 @@ class Query:
 
     def matches(self, text: str) -> bool:
         """Whether `text` is a hit; the scan's counterpart of `fts5`."""
-        return self.score(text) is not None
+        return self.score(tokens(text)) is not None
 
-    def score(self, text: str) -> float | None:
-        """How good a hit `text` is; None when it is none."""
-        words = tokens(text)
+    def score(self, words: list[str]) -> float | None:
+        """How good a hit a text of these tokens is; None when it is none."""
         counts = []
         for term in self.wanted:
             count = _count(term, words)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from producer.search import SearchHit
-from worker.backends.query import MAX_TOKENS, Query, occurrences
+from worker.backends.query import MAX_TOKENS, Query, Term, occurrences
 from worker.backends.text import TOKEN, cut, folded, placed_tokens
 
 _SNIPPET_CHARS: Final = 160
@@ -41,6 +42,8 @@ def highlight(text: str, query: Query) -> tuple[str, tuple[tuple[int, int], ...]
 
 def _looked_for(text: str, query: Query) -> tuple[list[tuple[int, int]], int, int]:
     """The places of hits in and around what is shown of a long text, and where that is."""
+    if text.isascii():
+        return _looked_for_in_ascii(text, query)
     first = _first_hit(text, query)
     if first is None:
         return [], *_window(text, 0)
@@ -50,6 +53,27 @@ def _looked_for(text: str, query: Query) -> tuple[list[tuple[int, int]], int, in
     if end >= first.end:
         placed = list(placed_tokens(text, first.start, cut(text, end + 1)))
     return _marks(placed[first.number :], query), start, end
+
+
+def _looked_for_in_ascii(text: str, query: Query) -> tuple[list[tuple[int, int]], int, int]:
+    """As `_looked_for`; nothing has to be folded, so this is many times as fast."""
+    pattern = _ascii_pattern(query.wanted)
+    hit = pattern.search(text.lower()) if pattern else None
+    if hit is None:
+        return [], *_window(text, 0)
+    start, end = _window(text, hit.start())
+    return _marks(list(placed_tokens(text, hit.start(), end + 1)), query), start, end
+
+
+@lru_cache(maxsize=16)
+def _ascii_pattern(terms: tuple[Term, ...]) -> re.Pattern[str] | None:
+    """Finds the first hit in lower-case ASCII; None when there can be none."""
+    runs = [
+        "[^0-9a-z]+".join(term.tokens) + ("" if term.is_prefix else "(?![0-9a-z])")
+        for term in terms
+        if all(map(str.isascii, term.tokens))
+    ]
+    return re.compile(f"(?<![0-9a-z])(?:{'|'.join(runs)})") if runs else None
 
 
 class _Place(NamedTuple):

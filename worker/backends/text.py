@@ -153,10 +153,24 @@ def _with_ordered_marks(word: str) -> str:
     return "".join([*found, word[end:]])
 
 
+def _is_alone(char: str) -> bool:
+    """Whether no mark that comes after it is composed with what it consists of."""
+    last = unicodedata.normalize("NFKC", char)[-1]
+    return all(len(unicodedata.normalize("NFC", last + mark)) == 2 for mark in "\u3099\u309a")
+
+
+# What stands for words: one of them is 18 characters, and each is folded once.
+_SPELT_OUT: Final = re.compile(
+    f"([\ufdfa\ufdfb{''.join(filter(_is_alone, map(chr, range(0x3300, 0x3358))))}])"
+)
+
+
 class _FoldedWords(dict[str, str]):
     """Maps a word to how it is indexed; words recur, and folding one is dear."""
 
     def __missing__(self, word: str) -> str:
+        if len(word) > _LONGEST_KEPT_WORD and _SPELT_OUT.search(word):
+            return "".join([self[part] for part in _SPELT_OUT.split(word) if part])
         folded_word = _compatible(word).casefold().translate(_table)
         if folded_word == word:
             folded_word = word  # one string in memory, not two

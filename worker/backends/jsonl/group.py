@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final
 
 from producer.answers import Outcome
@@ -79,6 +81,23 @@ class Group:
             if key is not None and key not in self._sessions and (found := self._open(key)).exists:
                 yield found
 
+    def newest_first(self) -> Iterator[tuple[int, Iterator[Session]]]:
+        """The times at which sessions were last active, the latest first, with those of each.
+
+        A session is opened when it is asked for: a page of a listing needs few of them.
+        """
+        opened = {session.names.messages: session for session in self._sessions.values()}
+        places = [(session.last_activity, name) for name, session in opened.items()]
+        places += [
+            (self.activity.of(name, stamp, self.now), name)
+            for name, stamp in self.directory.stamps(MESSAGES_SUFFIX)
+            if name not in opened
+        ]
+        places.sort(reverse=True)
+        for at, same in groupby(places, key=itemgetter(0)):
+            sessions = (opened.get(name) or self._of_file(name) for _, name in same)
+            yield at, (session for session in sessions if session is not None and session.exists)
+
     def write(self, operation: Write) -> Outcome:
         """Carry out one write, unless its op id has been applied before."""
         if isinstance(operation, RenameAgent):
@@ -120,6 +139,10 @@ class Group:
         if self.erasures.pending:
             self._look_at(session, self.erasures.pending)
         return session
+
+    def _of_file(self, name: str) -> Session | None:
+        key = key_of(self.directory.path / name)
+        return None if key is None else self._open(key)
 
     def _erase(self, operation: Erase) -> Outcome:
         record = self.erasures.applied.get(operation.op_id)

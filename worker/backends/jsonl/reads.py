@@ -25,7 +25,7 @@ from worker.backends.jsonl.group import Group
 from worker.backends.jsonl.lines import Line
 from worker.backends.jsonl.search import search
 from worker.backends.jsonl.session import Session
-from worker.backends.jsonl.window import PartReader, Window
+from worker.backends.jsonl.window import AbsentError, PartReader, Window
 from worker.backends.query import name_query
 
 _Place = tuple[int, str]
@@ -72,7 +72,10 @@ def _window(
         part = PartReader(file.fileno(), session.key, session.sidecar.created_at)
         if place is None:
             return part.newest(preceding)
-        return part.beside(place, preceding, max(following, 1))
+        try:
+            return part.beside(place, preceding, max(following, 1))
+        except AbsentError:
+            return Window([], _position([], operation))
     return None
 
 
@@ -96,25 +99,28 @@ def _get_session(group: Group, operation: GetSession) -> SessionInfo | None:
 
 
 def _list_sessions(group: Group, operation: ListSessions) -> SessionPage:
-    sessions = {
-        _place(session): session
-        for session in _listed(group.sessions(), operation.where, group.now)
-    }
-    places = sorted(sessions, reverse=True)
-    if operation.cursor is not None:
-        after = _parse_cursor(operation.cursor)
-        places = [place for place in places if place < after]
-    page = places[: operation.limit]
-    cursor = "{}-{}".format(*page[-1]) if len(places) > len(page) else None
-    return SessionPage(tuple(_info(sessions[place]) for place in page), cursor)
-
-
-def _listed(sessions: Iterable[Session], where: SessionFilter, now: int) -> Iterator[Session]:
+    where, limit = operation.where, operation.limit
     since = 0 if where.active_since is None else to_micros(where.active_since)
     until = LATEST_MICROS if where.active_until is None else to_micros(where.active_until)
+    after = (until, "") if operation.cursor is None else _parse_cursor(operation.cursor)
+    found: list[tuple[_Place, Session]] = []
+    for at, sessions in group.newest_first():
+        if at < since or len(found) > limit:
+            break
+        if at < until and at <= after[0]:
+            passing = {_place(session): session for session in _passing(sessions, where, group.now)}
+            found += [
+                (place, passing[place]) for place in sorted(passing, reverse=True) if place < after
+            ]
+    page = found[:limit]
+    cursor = "{}-{}".format(*page[-1][0]) if len(found) > limit else None
+    return SessionPage(tuple([_info(session) for _, session in page]), cursor)
+
+
+def _passing(sessions: Iterable[Session], where: SessionFilter, now: int) -> Iterator[Session]:
     named = None if where.name is None else name_query(where.name)
     for session in sessions:
-        if since <= session.last_activity < until and session.sidecar.passes(where, now):
+        if session.sidecar.passes(where, now):
             name = session.sidecar.attributes.get("name")
             if named is None or (isinstance(name, str) and named.matches(name)):
                 yield session

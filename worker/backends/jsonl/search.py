@@ -19,6 +19,7 @@ from worker.backends.jsonl.group import Group
 from worker.backends.jsonl.session import Session
 from worker.backends.query import Query
 from worker.backends.snippet import highlighted_hit
+from worker.backends.text import tokens
 
 _SESSION_FILTERS: Final = ("channel", "sender", "room", "agent")
 
@@ -114,7 +115,7 @@ def _until(where: SearchFilter, newest: int) -> SearchFilter:
 
 def _hits(session: Session, query: Query, where: SearchFilter) -> Iterator[_Found]:
     for position, message in _messages(session, where):
-        score = query.score(message.content)
+        score = query.score(tokens(message.content))
         if score is not None:
             yield _found(session.key, position, message, score, is_whole=True)
 

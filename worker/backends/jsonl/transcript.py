@@ -36,7 +36,8 @@ from worker.backends.jsonl.lines import (
     records_from_json,
 )
 
-_OUR_ID: Final = re.compile(r"[0-9a-f]{32}(-[0-9]+)?")
+OUR_ID: Final = re.compile(r"[0-9a-f]{32}(-[0-9]+)?")
+_OWN_PLACE: Final = re.compile(r"[0-9a-f]{10}")
 _OUR_FIELDS: Final = frozenset(
     ("role", "content", "extra", "message_id", "created_at", "part", "edits")
 )
@@ -79,6 +80,12 @@ def parse_part(content: bytes, offset: int, key: str, default_time: int) -> list
     Its first line has to be one that `starts_anew`.
     """
     return _parsed(content, offset, key, default_time).lines
+
+
+def own_place(message_id: str, key: str) -> int | None:
+    """Where a line begins that has no id of its own, by the one it gets; None for another id."""
+    place = message_id.removeprefix(_own_prefix(key))
+    return int(place, 16) if _OWN_PLACE.fullmatch(place) else None
 
 
 def starts_anew(raw: bytes) -> bool:
@@ -146,7 +153,7 @@ class _Reader:
         self.transcript = Transcript()
         # A line without an id gets one of its place. It never moves, except in a rewrite, which
         # writes the id into it. Those of a session are alike: an index has them side by side.
-        self._own = hashlib.blake2b(key.encode(), digest_size=11).hexdigest()
+        self._own = _own_prefix(key)
         self._default_time = from_micros(default_time)
         self._run: list[tuple[int, Line]] = []
         self._cut_off: list[_Raw] = []
@@ -324,6 +331,10 @@ class _Reader:
         return Line(message, raw, op_id, part, is_settled)
 
 
+def _own_prefix(key: str) -> str:
+    return hashlib.blake2b(key.encode(), digest_size=11).hexdigest()
+
+
 def _is_record(fields: dict[str, Any]) -> bool:
     return is_message(fields) or records_from_json(fields.get("applied")) is not None
 
@@ -339,7 +350,7 @@ def _is_ours(fields: dict[str, Any]) -> bool:
         type(message_id) is str
         and type(created_at) is int
         and 0 <= created_at < LATEST_MICROS
-        and _OUR_ID.fullmatch(message_id) is not None
+        and OUR_ID.fullmatch(message_id) is not None
     )
 
 

@@ -8,15 +8,21 @@ begins with a line that is whole by itself, where a reader of the file forgets w
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import re
 from typing import Final, NamedTuple
 
 from worker.backends.jsonl.decoding import ENCODING_BYTES, as_utf8
 from worker.backends.jsonl.lines import Line
-from worker.backends.jsonl.transcript import parse_part, starts_anew
+from worker.backends.jsonl.transcript import OUR_ID, own_place, parse_part, starts_anew
 
 _PART_BYTES: Final = 64 * 1024
 _SEARCHED_BYTES: Final = 1024 * 1024
+_NAMED: Final = rb'"message_id"[ \t]{0,9}:[ \t]{0,9}"%b"'
+_NAME_BYTES: Final = 40
+
+
+class AbsentError(Exception):
+    """The session has no message with that id."""
 
 
 class Window(NamedTuple):
@@ -34,6 +40,7 @@ class PartReader:
         self._key = key
         self._default_time = default_time
         self._size = os.fstat(descriptor).st_size
+        self._parsed_from = self._size
         start = os.pread(descriptor, ENCODING_BYTES, 0)
         self._is_in_utf8 = as_utf8(start) is start
 
@@ -42,13 +49,25 @@ class PartReader:
         return self._grow(self._size, None, count, 0) if self._is_in_utf8 else None
 
     def beside(self, message_id: str, preceding: int, following: int) -> Window | None:
-        """A message with so many before it, and from it on; None as above or if it is not there."""
+        """A message with so many before it, and from it on; None as above.
+
+        Raises `AbsentError` when no line has the id. (One that another program has written may
+        have it in another form; then the whole file has to be read.)
+        """
         if not self._is_in_utf8:
             return None
-        for place in self._places(message_id):
+        place, end = own_place(message_id, self._key), self._size
+        if place is None or place >= self._size:
+            place = self._last_place(message_id, end)
+        is_absent = place is None
+        while place is not None:
             window = self._grow(place, message_id, preceding, following)
             if window is not None:
                 return window
+            end = min(place, self._parsed_from)  # it is not in what was parsed
+            place = self._last_place(message_id, end)
+        if is_absent and OUR_ID.fullmatch(message_id):
+            raise AbsentError
         return None
 
     def _grow(
@@ -77,23 +96,24 @@ class PartReader:
         if end < self._size:
             content = content[: content.rfind(b"\n") + 1]
         begin = 0 if start == 0 else _first_anew(content)
+        self._parsed_from = end if begin is None else start + begin
         if begin is None:
             return []
         return parse_part(content[begin:], start + begin, self._key, self._default_time)
 
-    def _places(self, message_id: str) -> Iterator[int]:
-        """Where in the file the id stands, the last one first."""
-        name = b'"%b"' % message_id.encode(errors="replace")
-        end = self._size
+    def _last_place(self, message_id: str, end: int) -> int | None:
+        """Where the last line that begins before `end` and seems to have the id says so."""
+        id_ = message_id.encode(errors="replace")
+        named = re.compile(_NAMED % re.escape(id_))
         while end > 0:
             start = max(0, end - _SEARCHED_BYTES)
-            content = os.pread(self._descriptor, end - start + len(name) - 1, start)
-            place = content.rfind(name)
-            if place >= 0:
-                yield start + place
-                end = start + place
-            else:
-                end = start
+            content = os.pread(self._descriptor, end - start + _NAME_BYTES + len(id_), start)
+            places = [found.start() for found in named.finditer(content)]
+            before = [start + place for place in places if start + place < end]
+            if before:
+                return before[-1]
+            end = start
+        return None
 
 
 def _first_anew(content: bytes) -> int | None:

@@ -6,12 +6,22 @@ whoever takes them.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import apsw
 
+from producer.errors import OperationRefusedError
+
 MOST: Final = 100_000
 """So many rows are looked up in the tables, some 0.1 s."""
+
+MOST_SECONDS: Final = 5.0
+"""So long one read may use the processor: what FTS5 does within a step cannot be counted."""
+
+_STEPS: Final = 1_000
 
 WITHIN: Final = "is_within({}, ?)"
 """SQL: a row is within a `Bound`; else the statement ends."""
@@ -38,6 +48,22 @@ class Bound:
             raise ExceededError
         self._left -= 1
         return True
+
+
+@contextmanager
+def bounded_seconds(connection: apsw.Connection) -> Iterator[None]:
+    """Refuse what takes longer. Others' load does not count, as that is not its fault."""
+    end = time.thread_time() + MOST_SECONDS
+    connection.set_progress_handler(lambda: time.thread_time() > end, _STEPS)
+    try:
+        yield
+    except apsw.InterruptError:
+        raise OperationRefusedError(
+            f"this takes more than {MOST_SECONDS:g} s, and everything else would wait; ask for "
+            "fewer words or a shorter phrase, or filter with key=, sender=, room= or channel="
+        ) from None
+    finally:
+        connection.set_progress_handler(None)
 
 
 def register_bounds(connection: apsw.Connection) -> None:

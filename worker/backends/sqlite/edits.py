@@ -23,6 +23,10 @@ _OF_ROWS = (
 )
 
 
+_LEAST_BYTES = 42
+"""No version is shorter in an answer: {"role":"a","content":"","replaced_at":0}, and a comma."""
+
+
 def keep(connection: apsw.Connection, row: int, message: ChatMessage, now: int) -> None:
     """Keep what the message in `row` is, unless `message` is no different."""
     (old,) = connection.execute("SELECT role, content, extra FROM messages WHERE id = ?", (row,))
@@ -59,10 +63,10 @@ def of_session(
 
 
 def size_bytes(connection: apsw.Connection, session: int, first: int, last: int) -> int:
-    """How many bytes of text the earlier versions in these rows have; none of them is read."""
+    """How many bytes the earlier versions in these rows have at least; none of them is read."""
     size: Any = connection.execute(
-        "SELECT ifnull(sum(octet_length(e.content) + ifnull(octet_length(e.extra), 0)), 0)"
-        f" {_OF_ROWS}",
+        f"SELECT ifnull(sum({_LEAST_BYTES} + octet_length(e.content)"
+        f" + ifnull(octet_length(e.extra), 0)), 0) {_OF_ROWS}",
         (session, first, last),
     ).get
     return int(size)

@@ -5,7 +5,7 @@ or old. An index that held an attribute and the last activity would make it simp
 changes the last activity, and would have to write to each such index. So:
 
 1. A filter that few sessions pass leads to them by its own index, and they are sorted.
-2. Else most sessions pass: a page is found among those that were active last.
+2. Else most sessions pass: a page is found among those that were active last, and `FEW` more.
 3. Where it is not (a channel that nobody uses any more), as 1, with more to sort.
 """
 
@@ -88,7 +88,7 @@ def _find(
     count, lead = min(counts, key=lambda counted: counted[0])
     if count == FEW:
         newest = f"SELECT * FROM {_BY_ACTIVITY} WHERE {active.sql} {_NEWEST_FIRST}"  # noqa: S608
-        rows = _select(connection, f"({newest})", conditions, limit, (*active.values, FEW))
+        rows = _select(connection, f"({newest})", conditions, limit, (*active.values, FEW + limit))
         if len(rows) == limit:
             return rows
         lead = leads[0]

@@ -17,6 +17,7 @@ from producer.operations import GetSession, ListSessions, Load, Read, Search
 from producer.search import SearchPage
 from worker.backends.budget import AnswerBudget, check_bytes, check_count, history
 from worker.backends.sqlite import edits
+from worker.backends.sqlite.bound import bounded_seconds
 from worker.backends.sqlite.listing import get_session, list_sessions
 from worker.backends.sqlite.rows import MESSAGE_COLUMNS, message_of
 from worker.backends.sqlite.schema import pack_id
@@ -37,8 +38,12 @@ def read(
     """
     if isinstance(operation, Load):
         return _load(database, operation, budget)
-    answer = _READERS[type(operation)](database, now, operation)
-    return answer if budget is None else budget.encode(answer)
+    reader = _READERS[type(operation)]
+    if budget is None:
+        return reader(database, now, operation)
+    with bounded_seconds(database.connection()):
+        answer = reader(database, now, operation)
+    return budget.encode(answer)
 
 
 def _load(database: APSWDatabase, operation: Load, budget: AnswerBudget | None) -> Answer:
