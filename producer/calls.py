@@ -32,8 +32,7 @@ from producer.wiring import Wiring
 class Calls(Wiring):
     """What `Producer` is made of: senders, the waiting for results, and the spool."""
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def _complete(self) -> None:
         self._sender = Sender(self.url, self._writer, self._retry)
 
     def _close(self) -> None:

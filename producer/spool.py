@@ -13,22 +13,26 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
 from producer.enqueue import Job
 from producer.errors import SpoolDiskError, SpoolFullError, SpoolUnusableError
-from producer.mailbox import Box
+from producer.mailbox import Box, Inbox
 from producer.private import create_private, make_private_directory
 from producer.spool_lock import SpoolLock
 
 DEFAULT_MAX_BYTES: Final = 256 * 1024 * 1024
 
 T = TypeVar("T")
+
+# What the file's thread is to do, None to end, and where the outcome goes.
+_Call = tuple[Callable[[], Any] | None, Box]
 
 _SCHEMA_VERSION: Final = 1
 _TABLES: Final = (
@@ -90,10 +94,11 @@ class Spool:
         self.sent = 0
         self._bytes = 0
         self._max_bytes = max_bytes
-        self._is_closed = False
         with self._errors():
             make_private_directory(self.path.parent)
             self._lock = SpoolLock(self.path)
+        self._calls: Inbox[_Call] = Inbox(partial(_refuse, self.path))
+        weakref.finalize(self, self._calls.put, (None, Box())).atexit = False
         try:
             with self._errors():
                 self._database = _open(self.path)
@@ -102,8 +107,12 @@ class Spool:
         except BaseException:
             self._lock.release()
             raise
-        self._calls: SimpleQueue[tuple[Callable[[], Any], Box] | None] = SimpleQueue()
-        threading.Thread(target=self._serve, name="backscroll-spool", daemon=True).start()
+        threading.Thread(
+            target=_serve,
+            args=(self._calls, self._database, self._lock),
+            name="backscroll-spool",
+            daemon=True,
+        ).start()
 
     def put(self, jobs: Sequence[Job]) -> int:
         """Add `jobs` at the end, all or none, on disk when this returns; the last one's number."""
@@ -137,13 +146,10 @@ class Spool:
 
     def close(self) -> None:
         """Leave the file to the next producer; what is in it stays."""
-        if self.is_inherited or self._is_closed:
-            return
-        self._is_closed = True
-        box = Box()
-        self._calls.put((self._close, box))
-        self._calls.put(None)
-        box.wait()
+        if not self.is_inherited:
+            box = Box()
+            self._calls.put((None, box))
+            box.wait()
 
     @property
     def is_inherited(self) -> bool:
@@ -161,22 +167,9 @@ class Spool:
     def _call(self, work: Callable[[], T]) -> T:
         """What `work` returns or raises, done by the thread that has the file."""
         self.refuse_after_fork()
-        if self._is_closed:
-            raise SpoolUnusableError(f"{self.path}: the spool was closed")
         box = Box()
-        self._calls.put((work, box))
+        self._calls.put((partial(self._carry_out, work), box))
         return box.wait()  # type: ignore[no-any-return]
-
-    def _serve(self) -> None:
-        while (call := self._calls.get()) is not None:
-            work, box = call
-            try:
-                with self._lock.no_fork():
-                    outcome = self._carry_out(work)
-            except BaseException as error:
-                outcome = error
-            box.put(outcome)
-            del call, work, box, outcome
 
     def _carry_out(self, work: Callable[[], Any]) -> Any:
         try:
@@ -261,10 +254,6 @@ class Spool:
         self._measure()
         return gone
 
-    def _close(self) -> None:
-        self._database.close()
-        self._lock.release()
-
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
@@ -275,6 +264,32 @@ class Spool:
             raise kind(f"{self.path}: {error}") from error
         except OSError as error:
             raise SpoolUnusableError(f"{self.path}: {error.strerror}") from error
+
+
+def _serve(calls: Inbox[_Call], database: sqlite3.Connection, lock: SpoolLock) -> None:
+    """Do what is asked for until the spool is closed; a spool that nobody closed may be collected.
+
+    Each outcome goes into its box.
+    """
+    work, box = calls.get()
+    while work is not None:
+        try:
+            with lock.no_fork():
+                outcome = work()
+        except BaseException as error:
+            outcome = error
+        box.put(outcome)
+        del work, box, outcome
+        work, box = calls.get()
+    database.close()
+    lock.release()
+    box.put(None)
+    calls.end()
+
+
+def _refuse(path: Path, call: _Call) -> None:
+    work, box = call
+    box.put(None if work is None else SpoolUnusableError(f"{path}: the spool was closed"))
 
 
 def read_spool(path: Path) -> SpoolStats:
