@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from producer.batches import BatchSender
-from producer.connection import retries_of
+from producer.connection import new_connection_at_once, retries_of
 from producer.courier import Courier
 from producer.enqueue import Ack, JobWriter, check_ack
 from producer.mailbox import Box
@@ -34,7 +34,7 @@ class Wiring:
         self._requests = Requests(settings.limits, settings.queue)
         self._writer = JobWriter(settings.queue, settings.max_queue_depth, timeout_seconds)
         self._results = Results(settings.url, retries)
-        self._retry = retries_of(retries if spool is None else 0)  # the courier tries again
+        self._retry = retries_of(retries) if spool is None else new_connection_at_once(retries)
         self._courier: Courier | None = None
         try:
             if spool is not None:
