@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, NamedTuple
 import orjson
 from rq.results import Result
 
+from producer.arguments import shown
 from producer.channel import Script
 from producer.codec import encode
 from producer.errors import (
@@ -193,12 +194,12 @@ class JobWriter:
         return Enqueued(depth < 0, last)
 
 
-def check_ack(ack: str) -> Ack:
+def check_ack(ack: object) -> Ack:
     """`ack` if it is one of the three."""
     for known in ACKS:
-        if ack == known:
+        if isinstance(ack, str) and ack == known:
             return known
-    raise InvalidInputError("ack", f"must be one of {', '.join(ACKS)}, not {str(ack)[:40]!r}")
+    raise InvalidInputError("ack", f"must be one of {', '.join(ACKS)}, not {shown(ack)}")
 
 
 def check_fsynced(reply: Any, operation: Operation) -> None:
