@@ -11,6 +11,7 @@ transaction either (`spool_lock.py`).
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 import threading
 import weakref
@@ -50,6 +51,16 @@ _TABLES: Final = (
     )
     """,
 )
+# As bytes, whatever a row has become: one that makes no sense is for the server to refuse, and must
+# not hold up those behind it.
+_HEAD: Final = """
+    SELECT number, CAST(op_id AS BLOB), result_ttl, CAST(time AS BLOB), CAST(description AS BLOB),
+      CAST(data AS BLOB)
+    FROM jobs WHERE number > ? ORDER BY number LIMIT ?
+"""
+_OTHERS_TABLES: Final = """
+    SELECT count(*) FROM sqlite_master WHERE name NOT IN ('jobs', 'set_aside', 'sqlite_sequence')
+"""
 _REMOVE: Final = (
     ("SELECT * FROM jobs ORDER BY number", "DELETE FROM jobs WHERE number = ?"),
     ("SELECT * FROM set_aside ORDER BY number", "DELETE FROM set_aside WHERE number = ?"),
@@ -58,6 +69,11 @@ _DISK_TROUBLE: Final = {
     sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_NOMEM,
     sqlite3.SQLITE_LOCKED,
 }  # fmt: skip
+_DAMAGE: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_REMEDY: Final = (
+    ". Move it away, and a new one is made; `sqlite3 FILE .recover` shows what of it can be read"
+)
+_FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 class Entry(NamedTuple):
@@ -211,11 +227,10 @@ class Spool:
         size = 0
         with closing(self._database.cursor()) as cursor:
             for number, op_id, ttl, at, description, data in cursor.execute(
-                "SELECT number, op_id, result_ttl, time, description, data FROM jobs"
-                " WHERE number > ? ORDER BY number LIMIT ?",
-                (self.sent, most),
+                _HEAD, (self.sent, most)
             ):
-                entries.append(Entry(number, (op_id, ttl, at, description, data)))
+                texts = [text.decode(errors="replace") for text in (op_id, at, description)]
+                entries.append(Entry(number, (texts[0], ttl, texts[1], texts[2], data)))
                 size += len(data)
                 if size >= most_bytes:
                     break
@@ -261,9 +276,11 @@ class Spool:
         except sqlite3.Error as error:
             code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
             kind = SpoolDiskError if code in _DISK_TROUBLE else SpoolUnusableError
-            raise kind(f"{self.path}: {error}") from error
+            remedy = _REMEDY if code in _DAMAGE else ""
+            raise kind(f"{self.path}: {error}{remedy}") from error
         except OSError as error:
-            raise SpoolUnusableError(f"{self.path}: {error.strerror}") from error
+            kind = SpoolDiskError if error.errno in _FULL else SpoolUnusableError
+            raise kind(f"{self.path}: {error.strerror}") from error
 
 
 def _serve(calls: Inbox[_Call], database: sqlite3.Connection, lock: SpoolLock) -> None:
@@ -305,12 +322,16 @@ def _open(path: Path) -> sqlite3.Connection:
     create_private(path)
     database = sqlite3.connect(path, timeout=5.0, check_same_thread=False)
     try:
-        database.execute("PRAGMA journal_mode = TRUNCATE")
-        database.execute("PRAGMA synchronous = FULL")
-        database.execute("PRAGMA secure_delete = ON")  # what was sent leaves no text behind
         (version,) = database.execute("PRAGMA user_version").fetchone()
         if version > _SCHEMA_VERSION:
             raise SpoolUnusableError(f"{path} was written by a newer Backscroll; install that")
+        if database.execute(_OTHERS_TABLES).fetchone()[0]:
+            raise SpoolUnusableError(
+                f"{path} is a database of something else; the spool needs a file of its own"
+            )
+        database.execute("PRAGMA journal_mode = TRUNCATE")
+        database.execute("PRAGMA synchronous = FULL")
+        database.execute("PRAGMA secure_delete = ON")  # what was sent leaves no text behind
         for table in _TABLES:
             database.execute(table)
         database.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
