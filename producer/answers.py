@@ -9,7 +9,8 @@ from typing import Any, ParamSpec, TypeVar
 
 import orjson
 
-from producer.errors import BackscrollError, OperationRefusedError
+from producer.channel import STUMBLES
+from producer.errors import OperationRefusedError
 from producer.messages import ChatMessage, SessionInfo, SessionPage
 from producer.requests import Receipt
 from producer.search import SearchHit, SearchPage
@@ -222,9 +223,7 @@ def _of_any_version(answered: Callable[P, T]) -> Callable[P, T]:
     def checked(*arguments: P.args, **named: P.kwargs) -> T:
         try:
             return answered(*arguments, **named)
-        except BackscrollError:
-            raise
-        except Exception as error:
+        except STUMBLES as error:
             raise OperationRefusedError(
                 "the worker's answer is not what this producer expects "
                 f"({type(error).__name__}: {error}); are both of the same version?"

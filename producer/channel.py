@@ -16,6 +16,12 @@ import redis
 
 Command = tuple[Any, ...]
 
+# What reading raises of itself that was written by nobody we know. Not `Exception`: a signal's
+# handler may raise one anywhere, which is the caller's.
+STUMBLES: Final = (
+    AttributeError, IndexError, KeyError, OverflowError, RecursionError, TypeError, ValueError,
+)  # fmt: skip
+
 _FRESH_SECONDS: Final = 1.0
 
 
@@ -126,7 +132,7 @@ class Channel:
         # A new one, as redis-py's may be half-way in anything.
         old, self._connection = self._connection, self._make()
         self._expected = 0
-        with suppress(Exception):
+        with suppress(redis.RedisError, OSError, *STUMBLES):
             old.disconnect()
 
     @contextmanager
@@ -137,7 +143,7 @@ class Channel:
         except redis.RedisError:
             self.reset()
             raise
-        except Exception as error:  # its parser's, over what is no reply
+        except STUMBLES as error:  # its parser's, over what is no reply
             self.reset()
             raise redis.exceptions.InvalidResponse(f"unreadable reply: {error}") from error
         except BaseException:
@@ -148,7 +154,7 @@ class Channel:
         """Whether the stream has ended, or has something that nobody awaits."""
         try:
             return bool(self._connection.can_read())
-        except Exception:
+        except (redis.RedisError, *STUMBLES):
             return True
 
     def _read(self) -> Any:

@@ -25,8 +25,14 @@ class InterruptionError(BaseException):
     """What a soft time limit raises, wherever the program happens to be."""
 
 
+class SoftLimitError(Exception):
+    """As Celery's and RQ's do."""
+
+
 @contextmanager
-def interrupted_at(line: int, *places: str) -> Iterator[Callable[[], bool]]:
+def interrupted_at(
+    line: int, *places: str, by: type[BaseException] = InterruptionError
+) -> Iterator[Callable[[], bool]]:
     """Raises where the line with that number is run in files of `places`; whether it came to it."""
     left = line
 
@@ -37,26 +43,28 @@ def interrupted_at(line: int, *places: str) -> Iterator[Callable[[], bool]]:
         if event == "line":
             left -= 1
             if left == 0:
-                raise InterruptionError
+                raise by
         return trace
 
     sys.settrace(trace)
     try:
-        with suppress(InterruptionError):
+        with suppress(by):
             yield lambda: left <= 0
     finally:
         sys.settrace(None)
 
 
+@pytest.mark.parametrize("by", [InterruptionError, SoftLimitError])
 def test_a_call_after_one_that_was_interrupted_anywhere_goes_on(
-    server_url: str, client: redis.Redis
+    server_url: str, client: redis.Redis, by: type[BaseException]
 ) -> None:
     acknowledged: list[str] = []
     line, came_to_it = 0, True
     while came_to_it:
-        line += 5
+        line += 7
         with Producer(server_url, retries=0) as producer:
-            with interrupted_at(line, "/producer/channel.py", "/redis/_parsers/") as it_came:
+            places = ("/producer/channel.py", "/redis/_parsers/")
+            with interrupted_at(line, *places, by=by) as it_came:
                 acknowledged.append(producer.append("s", HI).op_id)
             came_to_it = it_came()
             acknowledged.append(producer.append("s", HI).op_id)
