@@ -17,7 +17,7 @@ from producer.enqueue import (
     check_ack,
     no_word,
     not_yet_sent,
-    parse_result,
+    result_of,
     still_spooled,
 )
 from producer.errors import BackscrollError, ServerRefusedError, carrying
@@ -54,10 +54,7 @@ class AsyncCalls(Wiring):
         if isinstance(enqueued, Spooled):
             if ack == "queued":
                 return Receipt(operation.op_id, message_ids, spooled=True)
-            await self._wait_until_sent(enqueued.number, operation)
-            enqueued, is_again = await self._enqueue(operation, ack, is_known=True), True
-            if isinstance(enqueued, Spooled):
-                raise still_spooled(operation, self.spooled)
+            enqueued = await self._once_sent(enqueued, operation, ack)
         if is_again:
             enqueued = SENT_AGAIN
         if ack == "stored" and isinstance(operation, Write):
@@ -66,7 +63,7 @@ class AsyncCalls(Wiring):
         return Receipt(operation.op_id, message_ids)
 
     async def _read(self, operation: Operation) -> Any:
-        if self.spooled:  # the answer would lack own writes
+        if self.spooled and not isinstance(operation, Write):  # it would lack own writes
             await self._wait_until_all_is_sent()
         try:
             enqueued = await self._enqueue(operation, "queued")
@@ -76,8 +73,8 @@ class AsyncCalls(Wiring):
             if isinstance(operation, Read):
                 self._results.take_back(operation)
             raise
-        if isinstance(enqueued, Spooled):
-            raise still_spooled(operation, self.spooled)
+        if isinstance(enqueued, Spooled):  # an erasure is a write as well
+            enqueued = await self._once_sent(enqueued, operation, "queued")
         return await self._await_result(operation, "queued", enqueued.last_result)
 
     async def _enqueue(
@@ -87,6 +84,14 @@ class AsyncCalls(Wiring):
         self._batches.submit(operation, ack, box, is_known=is_known)
         enqueued: Enqueued | Spooled = await box.wait()
         return enqueued
+
+    async def _once_sent(self, spooled: Spooled, operation: Operation, ack: Ack) -> Enqueued:
+        """What the server says of a spooled operation when it has it."""
+        await self._wait_until_sent(spooled.number, operation)
+        enqueued = await self._enqueue(operation, ack, is_known=True)
+        if isinstance(enqueued, Spooled):
+            raise still_spooled(operation, self.spooled)
+        return SENT_AGAIN
 
     async def _wait_until_sent(self, number: int, operation: Operation) -> None:
         """Until the server has the operation with that number in the spool."""
@@ -121,6 +126,6 @@ class AsyncCalls(Wiring):
             finally:
                 self._results.forget(watch)
             if result is not GONE:
-                return parse_result(result)
+                return result_of(operation, result)
             # Done before anybody wanted its result; the store knows what came of it.
             await self._enqueue(operation, ack, is_known=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
-from typing import Any, TypeVar
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import orjson
 
+from producer.channel import STUMBLES
 from producer.errors import OperationRefusedError
 from producer.messages import ChatMessage, SessionInfo, SessionPage
 from producer.requests import Receipt
@@ -179,6 +181,7 @@ Answer = (
 
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 def encode_answer(answer: Answer) -> bytes:
@@ -213,6 +216,23 @@ def hit_to_json(hit: SearchHit) -> dict[str, Any]:
     }
 
 
+def _of_any_version(answered: Callable[P, T]) -> Callable[P, T]:
+    """An answer that cannot be read is an error of ours."""
+
+    @wraps(answered)
+    def checked(*arguments: P.args, **named: P.kwargs) -> T:
+        try:
+            return answered(*arguments, **named)
+        except STUMBLES as error:
+            raise OperationRefusedError(
+                "the worker's answer is not what this producer expects "
+                f"({type(error).__name__}: {error}); are both of the same version?"
+            ) from error
+
+    return checked
+
+
+@_of_any_version
 def answered_receipt(
     value: Any, op_id: str, message_ids: tuple[str, ...], was_known: bool
 ) -> Receipt:
@@ -220,18 +240,22 @@ def answered_receipt(
     return Receipt(op_id, message_ids, outcome.affected, outcome.duplicate or was_known)
 
 
+@_of_any_version
 def answered_messages(value: Any) -> list[ChatMessage]:
     return [ChatMessage.from_dict(item) for item in value]
 
 
+@_of_any_version
 def answered_session(value: Any) -> SessionInfo | None:
     return None if value is None else _info(value)
 
 
+@_of_any_version
 def answered_page(value: Any) -> SessionPage:
     return SessionPage(tuple(_info(item) for item in value["sessions"]), value["cursor"])
 
 
+@_of_any_version
 def answered_hits(value: Any) -> SearchPage:
     hits = tuple(
         SearchHit(
@@ -247,20 +271,24 @@ def answered_hits(value: Any) -> SearchPage:
     return SearchPage(hits, value["cursor"])
 
 
+@_of_any_version
 def answered_cleanup(value: Mapping[str, Any]) -> CleanupReport:
     rules = tuple([_known(RuleTotals, item) for item in value["rules"]])
     details = tuple([_known(CleanedSession, item) for item in value["details"]])
     return _known(CleanupReport, {**value, "rules": rules, "details": details})
 
 
+@_of_any_version
 def answered_restore(value: Mapping[str, Any]) -> RestoreReport:
     return _known(RestoreReport, value)
 
 
+@_of_any_version
 def answered_compact(value: Mapping[str, Any]) -> CompactReport:
     return _known(CompactReport, value)
 
 
+@_of_any_version
 def answered_erasure(value: Mapping[str, Any]) -> ErasureReceipt:
     return _known(ErasureReceipt, value)
 

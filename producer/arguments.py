@@ -117,7 +117,7 @@ def check_attributes(attributes: Mapping[str, object]) -> SessionAttributes:
             allowed = "one of " + ", ".join(STATES) if name == "state" else "true or false"
             raise InvalidInputError(name, f"must be {allowed}, not {shown(value)}")
         else:
-            raise InvalidInputError("attributes", f"a session has no {name[:40]!r}")
+            raise InvalidInputError("attributes", f"a session has no {shown(name)}")
     return checked
 
 

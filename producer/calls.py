@@ -17,7 +17,7 @@ from producer.enqueue import (
     check_ack,
     no_word,
     not_yet_sent,
-    parse_result,
+    result_of,
     still_spooled,
 )
 from producer.errors import BackscrollError, ServerRefusedError, carrying
@@ -32,8 +32,7 @@ from producer.wiring import Wiring
 class Calls(Wiring):
     """What `Producer` is made of: senders, the waiting for results, and the spool."""
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def _complete(self) -> None:
         self._sender = Sender(self.url, self._writer, self._retry)
 
     def _close(self) -> None:
@@ -60,10 +59,7 @@ class Calls(Wiring):
         if isinstance(enqueued, Spooled):
             if ack == "queued":
                 return Receipt(operation.op_id, message_ids, spooled=True)
-            self._wait_until_sent(enqueued.number, operation)
-            enqueued, is_again = self._enqueue(operation, ack, is_known=True), True
-            if isinstance(enqueued, Spooled):
-                raise still_spooled(operation, self.spooled)
+            enqueued = self._once_sent(enqueued, operation, ack)
         if is_again:
             enqueued = SENT_AGAIN
         if ack == "stored" and isinstance(operation, Write):
@@ -72,7 +68,7 @@ class Calls(Wiring):
         return Receipt(operation.op_id, message_ids)
 
     def _read(self, operation: Operation) -> Any:
-        if self.spooled:  # the answer would lack own writes
+        if self.spooled and not isinstance(operation, Write):  # it would lack own writes
             self._wait_until_all_is_sent()
         try:
             enqueued = self._enqueue(operation, "queued")
@@ -82,8 +78,8 @@ class Calls(Wiring):
             if isinstance(operation, Read):
                 self._results.take_back(operation)
             raise
-        if isinstance(enqueued, Spooled):
-            raise still_spooled(operation, self.spooled)
+        if isinstance(enqueued, Spooled):  # an erasure is a write as well
+            enqueued = self._once_sent(enqueued, operation, "queued")
         return self._await_result(operation, "queued", enqueued.last_result)
 
     def _enqueue(
@@ -95,6 +91,14 @@ class Calls(Wiring):
         self._batches.submit(operation, ack, box, is_known=is_known)
         enqueued: Enqueued | Spooled = box.wait()
         return enqueued
+
+    def _once_sent(self, spooled: Spooled, operation: Operation, ack: Ack) -> Enqueued:
+        """What the server says of a spooled operation when it has it."""
+        self._wait_until_sent(spooled.number, operation)
+        enqueued = self._enqueue(operation, ack, is_known=True)
+        if isinstance(enqueued, Spooled):
+            raise still_spooled(operation, self.spooled)
+        return SENT_AGAIN
 
     def _wait_until_sent(self, number: int, operation: Operation) -> None:
         """Until the server has the operation with that number in the spool."""
@@ -129,6 +133,6 @@ class Calls(Wiring):
             finally:
                 self._results.forget(watch)
             if result is not GONE:
-                return parse_result(result)
+                return result_of(operation, result)
             # Done before anybody wanted its result; the store knows what came of it.
             self._enqueue(operation, ack, is_known=True)

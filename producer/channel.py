@@ -8,12 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import redis
 
 Command = tuple[Any, ...]
+
+# What reading raises of itself that was written by nobody we know. Not `Exception`: a signal's
+# handler may raise one anywhere, which is the caller's.
+STUMBLES: Final = (
+    AttributeError, IndexError, KeyError, OverflowError, RecursionError, TypeError, ValueError,
+)  # fmt: skip
 
 _FRESH_SECONDS: Final = 1.0
 
@@ -38,7 +45,10 @@ class Channel:
     """A connection for one user at a time. After any failure the next command connects anew."""
 
     def __init__(self, client: redis.Redis) -> None:
-        self._connection: Any = client.connection_pool.make_connection()
+        pool = client.connection_pool
+        # Not by the pool, which counts them for ever, and makes a hundred at most.
+        self._make: Callable[[], Any] = lambda: pool.connection_class(**pool.connection_kwargs)
+        self._connection: Any = self._make()
         self._expected = 0
         self._used_at = 0.0
 
@@ -67,11 +77,8 @@ class Channel:
     def send(self, *commands: Command) -> None:
         """Send `commands` in one go; `receive` then has their replies."""
         self._expected = len(commands)
-        try:
+        with self._whole():
             self._connection.send_packed_command(self._connection.pack_commands(commands))
-        except BaseException:
-            self.reset()
-            raise
 
     def receive(self) -> list[Any]:
         """What the server says to each command sent; raises the first error among it."""
@@ -84,11 +91,8 @@ class Channel:
 
     def replies(self) -> list[Any]:
         """What the server says to each command sent, errors included."""
-        try:
+        with self._whole():
             replies = [self._read() for _ in range(self._expected)]
-        except BaseException:
-            self.reset()
-            raise
         self._expected = 0
         self._used_at = time.monotonic()
         return replies
@@ -105,12 +109,9 @@ class Channel:
 
     def read_pushes(self) -> None:
         """Read what the server has said without being asked."""
-        try:
+        with self._whole():
             while self._connection.can_read():
                 self._connection.read_response(push_request=True)
-        except BaseException:
-            self.reset()
-            raise
 
     def refresh(self) -> None:
         """Make the connection fit for a new call.
@@ -122,17 +123,39 @@ class Channel:
             self.reset()
         if time.monotonic() - self._used_at < _FRESH_SECONDS:
             return
-        try:
-            is_stale = self._connection.can_read()  # the end of the stream, or what nobody awaits
-        except redis.RedisError:
-            is_stale = True
-        if is_stale:
+        if self.socket is not None and self._is_stale():
             self.reset()
 
     def reset(self) -> None:
         """Hang up; replies not read yet are lost."""
-        self._connection.disconnect()
+        self._expected += 1  # whoever is interrupted from here on leaves one to be reset again
+        # A new one, as redis-py's may be half-way in anything.
+        old, self._connection = self._connection, self._make()
         self._expected = 0
+        with suppress(redis.RedisError, OSError, *STUMBLES):
+            old.disconnect()
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """Hang up unless all of it is done; whatever redis-py stumbles over is an error of its."""
+        try:
+            yield
+        except redis.RedisError:
+            self.reset()
+            raise
+        except STUMBLES as error:  # its parser's, over what is no reply
+            self.reset()
+            raise redis.exceptions.InvalidResponse(f"unreadable reply: {error}") from error
+        except BaseException:
+            self.reset()
+            raise
+
+    def _is_stale(self) -> bool:
+        """Whether the stream has ended, or has something that nobody awaits."""
+        try:
+            return bool(self._connection.can_read())
+        except (redis.RedisError, *STUMBLES):
+            return True
 
     def _read(self) -> Any:
         try:

@@ -52,8 +52,9 @@ class Producer(Calls):
     id, so that it is never applied twice.
     `spool` names a file on this host's disk, one for each producer. While the server is away,
     writes are kept there, up to `spool_max_bytes`, also over this process's death. They are sent in
-    their order when the server is back, before anything later; reads wait for that. Without one,
-    such calls raise `ServerUnavailableError`.
+    their order when the server is back, before anything later; reads wait for that. With one, a
+    call goes to the spool, or fails, after one retry. Without one, calls that the server does not
+    take raise `ServerUnavailableError`.
     """
 
     def __init__(

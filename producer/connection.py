@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import redis
-from redis.backoff import ExponentialWithJitterBackoff
+from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.retry import Retry
 
 from producer.errors import (
@@ -68,6 +68,14 @@ def backoff() -> ExponentialWithJitterBackoff:
 def retries_of(count: int) -> Retry:
     """Calls a function again after an error that `is_retryable`, up to `count` times."""
     return Retry(backoff(), count, (redis.RedisError,))
+
+
+def new_connection_at_once(count: int) -> Retry:
+    """Calls a function again, at once and once at most, when the connection was broken.
+
+    For who has a spool: everything else waits there.
+    """
+    return Retry(NoBackoff(), min(count, 1), (redis.ConnectionError,))
 
 
 def is_retryable(error: Exception) -> bool:

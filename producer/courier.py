@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
+from queue import Empty
 from typing import Any, Final
 
 import redis
@@ -27,7 +27,7 @@ from producer.errors import (
     ServerRefusedError,
     SpoolUnusableError,
 )
-from producer.mailbox import Mailbox
+from producer.mailbox import Inbox, Mailbox
 from producer.sender import Line, Reply, is_own_fault
 from producer.spool import Entry, Spool
 
@@ -50,6 +50,10 @@ class _Waiter:
     until: float
     box: Mailbox
 
+    def give_up(self) -> None:
+        """Nothing more is sent."""
+        self.box.put(None if self.until == float("inf") else False)
+
 
 def _marked(job: Job) -> Job:
     return (*job[:-1], mark_spooled(job[-1]))
@@ -63,7 +67,7 @@ class Courier:
         self._spool = spool
         self._writer = writer
         self._line = Line(connect(url), writer)
-        self._bell: SimpleQueue[_Waiter | None] = SimpleQueue()
+        self._bell: Inbox[_Waiter | None] = Inbox(lambda it: None if it is None else it.give_up())
         self._waiters: list[_Waiter] = []
         self._has_left = False  # the file still holds jobs that the server has
         self._refused: dict[int, str] = {}
@@ -72,7 +76,10 @@ class Courier:
         self._told = ""
         self._is_closing = False
         self._thread: threading.Thread | None = None
-        if spool.count:
+
+    def begin(self) -> None:
+        """Send what a former producer has left."""
+        if self.count:
             self._start()
 
     @property
@@ -112,11 +119,12 @@ class Courier:
         What is left is sent by the next producer on this spool.
         """
         self._is_closing = True
-        if self._thread is None or self._spool.is_inherited:
-            self._end()
+        if self._spool.is_inherited:
             box.put(None)
-        else:
-            self._bell.put(_Waiter(lambda: None, float("inf"), box))
+            return
+        if self._thread is None:
+            self._end()
+        self._bell.put(_Waiter(lambda: None, float("inf"), box))
 
     def _start(self) -> None:
         if self._thread is None:
@@ -126,8 +134,18 @@ class Courier:
     def _end(self) -> None:
         self._line.reset()
         self._spool.close()
+        self._bell.end()
+        for waiter in self._waiters:
+            waiter.give_up()
 
     def _run(self) -> None:
+        try:
+            self._send_until_closed()
+        finally:
+            self._is_closing = True
+            self._end()
+
+    def _send_until_closed(self) -> None:
         failures = 0
         while not self._is_closing:
             if not self.count and not self._has_left:
@@ -146,14 +164,6 @@ class Courier:
             until = time.monotonic() + backoff().compute(failures)
             while not self._is_closing and (left := until - time.monotonic()) > 0:
                 self._listen(left)
-        self._close()
-
-    def _close(self) -> None:
-        while self._bell.qsize():
-            self._listen(0)
-        self._end()
-        for waiter in self._waiters:
-            waiter.box.put(None if waiter.until == float("inf") else False)
 
     def _listen(self, seconds: float | None) -> None:
         """Wait until somebody rings, and answer whoever can be answered by now."""

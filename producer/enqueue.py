@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, NamedTuple
 import orjson
 from rq.results import Result
 
+from producer.arguments import shown
 from producer.channel import Script
 from producer.codec import encode
 from producer.errors import (
@@ -24,6 +25,7 @@ from producer.errors import (
     OperationRefusedError,
     QueueFullError,
     ServerUnavailableError,
+    carrying,
 )
 from producer.messages import from_micros
 from producer.operations import Operation, Read, Upkeep
@@ -37,6 +39,7 @@ UPKEEP_TTL_SECONDS: Final = 86_400
 ASK_AGAIN_SECONDS: Final = 1.0
 _GRACE_SECONDS: Final = 2.0
 _QUEUES_KEY: Final = "rq:queues"
+_NO_REASON: Final = "the worker says nothing of why it failed"
 
 # One call, so that the depth is checked and the jobs written with nothing in between. Of each job
 # the reply has the queue's depth, 0 if the queue was full, -1 if the job was known, or -2 if
@@ -182,20 +185,21 @@ class JobWriter:
         depth, last_result = reply
         if depth == 0:
             raise QueueFullError(self.queue, self.max_depth)
+        last = last_result.decode(errors="replace")
         if depth == -2:
             raise OperationRefusedError(
-                f"an operation with this id is on queue {last_result.decode()!r} of this server; "
+                f"an operation with this id is on queue {last!r} of this server; "
                 "send it again when a worker has done that one"
             )
-        return Enqueued(depth < 0, last_result.decode())
+        return Enqueued(depth < 0, last)
 
 
-def check_ack(ack: str) -> Ack:
+def check_ack(ack: object) -> Ack:
     """`ack` if it is one of the three."""
     for known in ACKS:
-        if ack == known:
+        if isinstance(ack, str) and ack == known:
             return known
-    raise InvalidInputError("ack", f"must be one of {', '.join(ACKS)}, not {str(ack)[:40]!r}")
+    raise InvalidInputError("ack", f"must be one of {', '.join(ACKS)}, not {shown(ack)}")
 
 
 def check_fsynced(reply: Any, operation: Operation) -> None:
@@ -221,12 +225,26 @@ def job_key(operation: Operation) -> str:
 
 def parse_result(fields: Mapping[bytes, bytes]) -> Any:
     """The value the worker returned, from RQ's result; raises what it raised."""
-    if not _is_success(fields):
-        trace = zlib.decompress(b64decode(fields.get(b"exc_string", b""))).decode()
-        # The last line of a traceback: "module.ClassName: message".
-        raise OperationRefusedError(trace.strip().rpartition("\n")[2].partition(": ")[2] or trace)
-    value = fields.get(b"return_value")
-    return None if value is None else orjson.loads(b64decode(value))
+    try:
+        if _is_success(fields):
+            value = fields.get(b"return_value")
+            return None if value is None else orjson.loads(b64decode(value))
+        trace = zlib.decompress(b64decode(fields[b"exc_string"])).decode().strip()
+    except (KeyError, ValueError, zlib.error):  # another program's, or a stopped job's
+        raise OperationRefusedError(
+            "the operation's result is not one of a Backscroll worker's; send it again, and look "
+            "for another program that works on this queue"
+        ) from None
+    # The last line of a traceback: "module.ClassName: message".
+    raise OperationRefusedError(trace.rpartition("\n")[2].partition(": ")[2] or trace or _NO_REASON)
+
+
+def result_of(operation: Operation, fields: Mapping[bytes, bytes]) -> Any:
+    """As `parse_result`, with an error that carries the operation."""
+    try:
+        return parse_result(fields)
+    except OperationRefusedError as error:
+        raise carrying(operation, error) from None
 
 
 def best_result(reply: Any) -> dict[bytes, bytes]:
@@ -268,7 +286,7 @@ def not_yet_sent(count: int) -> ServerUnavailableError:
 
 
 def _is_success(fields: Mapping[bytes, bytes]) -> bool:
-    return int(fields[b"type"]) == Result.Type.SUCCESSFUL.value
+    return fields.get(b"type") == b"%d" % Result.Type.SUCCESSFUL.value
 
 
 def _result_ttl(operation: Operation, ack: Ack) -> int:

@@ -13,7 +13,8 @@ import time
 
 from producer.settings import DEFAULT_QUEUE
 
-_lock = threading.Lock()
+# Reentrant: the handler of a signal that arrives in the middle may make an id, too.
+_lock = threading.RLock()
 _last_stamp = 0
 
 
@@ -51,7 +52,7 @@ def message_id(op_id: str, index: int) -> str:
 def _after_fork_in_child() -> None:
     """Another thread of the parent's may have held the lock; it does not exist here."""
     global _lock  # noqa: PLW0603
-    _lock = threading.Lock()
+    _lock = threading.RLock()
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -75,9 +75,8 @@ class AsyncBox:
 
     async def wait(self, seconds: float | None = None) -> Any:
         """As `Box.wait`."""
-        if seconds is None:
+        async with asyncio.timeout(seconds):  # wait_for of 3.11 may swallow a cancellation
             return await self._future
-        return await asyncio.wait_for(self._future, seconds)
 
 
 def deliver(outcomes: Iterable[tuple[Mailbox, Any]]) -> None:
@@ -96,6 +95,37 @@ def deliver(outcomes: Iterable[tuple[Mailbox, Any]]) -> None:
 def _settle(outcomes: list[tuple[AsyncBox, Any]]) -> None:
     for box, outcome in outcomes:
         box.settle(outcome)
+
+
+class Inbox(Generic[T]):
+    """What one thread takes, in order, until it ends; whatever comes later goes to `refuse`.
+
+    So nobody waits for a thread that is not there any more, however close the two were.
+    """
+
+    def __init__(self, refuse: Callable[[T], object]) -> None:
+        self._queue: SimpleQueue[T] = SimpleQueue()
+        self._refuse = refuse
+        self._is_over = False
+
+    def put(self, item: T) -> None:
+        self._queue.put(item)
+        if self._is_over:
+            self._refuse_rest()
+
+    def get(self, timeout: float | None = None) -> T:
+        """The next one; `queue.Empty` when there is none in time."""
+        return self._queue.get(timeout=timeout)
+
+    def end(self) -> None:
+        """Nobody takes any more."""
+        self._is_over = True
+        self._refuse_rest()
+
+    def _refuse_rest(self) -> None:
+        with suppress(Empty):
+            while True:
+                self._refuse(self._queue.get_nowait())
 
 
 class PerProcess(Generic[T]):

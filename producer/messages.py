@@ -255,11 +255,16 @@ def _joined(extra: object, more: dict[str, Any]) -> Any:
 
 
 def check_text(name: str, value: object, max_chars: int, *, may_be_empty: bool = False) -> str:
-    """`value` if it is text of at most `max_chars` characters without control characters."""
-    if isinstance(value, str) and 0 < len(value) <= max_chars and value.isprintable():
-        return value  # nearly always; what is not printable may still be allowed
+    """`value` if it is text of at most `max_chars` characters without control characters.
+
+    As plain text: a string enumeration's member prints as something else than what it is.
+    """
     if not isinstance(value, str):
         raise InvalidInputError(name, f"must be text, not {type(value).__name__}")
+    if type(value) is not str:
+        value = str.__str__(value)
+    if 0 < len(value) <= max_chars and value.isprintable():
+        return value  # nearly always; what is not printable may still be allowed
     if not value and not may_be_empty:
         raise InvalidInputError(name, "must not be empty")
     if len(value) > max_chars:

@@ -108,7 +108,7 @@ class Requests:
         if dedup_key is None:
             op_id = new_op_id()
         else:
-            check_text("dedup_key", dedup_key, MAX_ATTRIBUTE_CHARS)
+            dedup_key = check_text("dedup_key", dedup_key, MAX_ATTRIBUTE_CHARS)
             op_id = derived_op_id(check_key(key), dedup_key, self._queue)
         return Append(op_id, _now(), check_key(key), messages, _session(session))
 
@@ -143,7 +143,7 @@ class Requests:
         return Describe(new_op_id(), _now(), check_key(key), check_attributes(given))
 
     def rename_agent(self, old: str, new: str | None) -> RenameAgent:
-        check_text("old", old, MAX_ATTRIBUTE_CHARS)
+        old = check_text("old", old, MAX_ATTRIBUTE_CHARS)
         return RenameAgent(new_op_id(), _now(), old, _optional("new", new))
 
     def load(

@@ -220,7 +220,7 @@ class _Watcher:
                 raise found
             self._tell(watch, found)
         elif found:
-            self._tell(watch, best_result({watch.stream: _entries(found)}))
+            self._tell(watch, _result_in(found))
             if isinstance(watch.operation, Read):  # it may be large, and nobody asks for it again
                 self._results_to_delete.append(watch.stream)
         elif is_queued == 0:
@@ -303,6 +303,13 @@ class _Watcher:
         self._channel.reset()
         self._changed.clear()
         self._is_ready = False
+
+
+def _result_in(found: Any) -> dict[bytes, bytes] | Exception:
+    try:
+        return best_result([[b"", _entries(found)]])
+    except Exception:  # no such reply; it is nobody's fault among the others who wait
+        return redis.exceptions.InvalidResponse(f"unexpected reply: {str(found)[:100]!r}")
 
 
 def _entries(found: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:

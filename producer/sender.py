@@ -20,7 +20,7 @@ from producer.connection import (
     is_retryable,
 )
 from producer.enqueue import ENQUEUE, SENT_AGAIN, Ack, Enqueued, Job, JobWriter, check_fsynced
-from producer.errors import BackscrollError, QueueFullError, ServerRefusedError, carrying
+from producer.errors import BackscrollError, ServerRefusedError, carrying
 from producer.mailbox import PerProcess
 from producer.operations import Operation
 
@@ -139,7 +139,7 @@ class Sender:
             enqueued = self._retry.call_with_retry(attempt, count, is_retryable)
         except redis.RedisError as error:
             raise self._explained(error, operation, job) from error
-        except QueueFullError as error:
+        except BackscrollError as error:
             raise carrying(operation, error) from None
         return SENT_AGAIN if failures or is_again else enqueued
 

@@ -11,24 +11,29 @@ transaction either (`spool_lock.py`).
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
 from producer.enqueue import Job
 from producer.errors import SpoolDiskError, SpoolFullError, SpoolUnusableError
-from producer.mailbox import Box
+from producer.mailbox import Box, Inbox
 from producer.private import create_private, make_private_directory
 from producer.spool_lock import SpoolLock
 
 DEFAULT_MAX_BYTES: Final = 256 * 1024 * 1024
 
 T = TypeVar("T")
+
+# What the file's thread is to do, None to end, and where the outcome goes.
+_Call = tuple[Callable[[], Any] | None, Box]
 
 _SCHEMA_VERSION: Final = 1
 _TABLES: Final = (
@@ -46,6 +51,16 @@ _TABLES: Final = (
     )
     """,
 )
+# As bytes, whatever a row has become: one that makes no sense is for the server to refuse, and must
+# not hold up those behind it.
+_HEAD: Final = """
+    SELECT number, CAST(op_id AS BLOB), result_ttl, CAST(time AS BLOB), CAST(description AS BLOB),
+      CAST(data AS BLOB)
+    FROM jobs WHERE number > ? ORDER BY number LIMIT ?
+"""
+_OTHERS_TABLES: Final = """
+    SELECT count(*) FROM sqlite_master WHERE name NOT IN ('jobs', 'set_aside', 'sqlite_sequence')
+"""
 _REMOVE: Final = (
     ("SELECT * FROM jobs ORDER BY number", "DELETE FROM jobs WHERE number = ?"),
     ("SELECT * FROM set_aside ORDER BY number", "DELETE FROM set_aside WHERE number = ?"),
@@ -54,6 +69,11 @@ _DISK_TROUBLE: Final = {
     sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_NOMEM,
     sqlite3.SQLITE_LOCKED,
 }  # fmt: skip
+_DAMAGE: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_REMEDY: Final = (
+    ". Move it away, and a new one is made; `sqlite3 FILE .recover` shows what of it can be read"
+)
+_FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 class Entry(NamedTuple):
@@ -90,10 +110,11 @@ class Spool:
         self.sent = 0
         self._bytes = 0
         self._max_bytes = max_bytes
-        self._is_closed = False
         with self._errors():
             make_private_directory(self.path.parent)
             self._lock = SpoolLock(self.path)
+        self._calls: Inbox[_Call] = Inbox(partial(_refuse, self.path))
+        weakref.finalize(self, self._calls.put, (None, Box())).atexit = False
         try:
             with self._errors():
                 self._database = _open(self.path)
@@ -102,8 +123,12 @@ class Spool:
         except BaseException:
             self._lock.release()
             raise
-        self._calls: SimpleQueue[tuple[Callable[[], Any], Box] | None] = SimpleQueue()
-        threading.Thread(target=self._serve, name="backscroll-spool", daemon=True).start()
+        threading.Thread(
+            target=_serve,
+            args=(self._calls, self._database, self._lock),
+            name="backscroll-spool",
+            daemon=True,
+        ).start()
 
     def put(self, jobs: Sequence[Job]) -> int:
         """Add `jobs` at the end, all or none, on disk when this returns; the last one's number."""
@@ -137,13 +162,10 @@ class Spool:
 
     def close(self) -> None:
         """Leave the file to the next producer; what is in it stays."""
-        if self.is_inherited or self._is_closed:
-            return
-        self._is_closed = True
-        box = Box()
-        self._calls.put((self._close, box))
-        self._calls.put(None)
-        box.wait()
+        if not self.is_inherited:
+            box = Box()
+            self._calls.put((None, box))
+            box.wait()
 
     @property
     def is_inherited(self) -> bool:
@@ -161,22 +183,9 @@ class Spool:
     def _call(self, work: Callable[[], T]) -> T:
         """What `work` returns or raises, done by the thread that has the file."""
         self.refuse_after_fork()
-        if self._is_closed:
-            raise SpoolUnusableError(f"{self.path}: the spool was closed")
         box = Box()
-        self._calls.put((work, box))
+        self._calls.put((partial(self._carry_out, work), box))
         return box.wait()  # type: ignore[no-any-return]
-
-    def _serve(self) -> None:
-        while (call := self._calls.get()) is not None:
-            work, box = call
-            try:
-                with self._lock.no_fork():
-                    outcome = self._carry_out(work)
-            except BaseException as error:
-                outcome = error
-            box.put(outcome)
-            del call, work, box, outcome
 
     def _carry_out(self, work: Callable[[], Any]) -> Any:
         try:
@@ -218,11 +227,10 @@ class Spool:
         size = 0
         with closing(self._database.cursor()) as cursor:
             for number, op_id, ttl, at, description, data in cursor.execute(
-                "SELECT number, op_id, result_ttl, time, description, data FROM jobs"
-                " WHERE number > ? ORDER BY number LIMIT ?",
-                (self.sent, most),
+                _HEAD, (self.sent, most)
             ):
-                entries.append(Entry(number, (op_id, ttl, at, description, data)))
+                texts = [text.decode(errors="replace") for text in (op_id, at, description)]
+                entries.append(Entry(number, (texts[0], ttl, texts[1], texts[2], data)))
                 size += len(data)
                 if size >= most_bytes:
                     break
@@ -261,10 +269,6 @@ class Spool:
         self._measure()
         return gone
 
-    def _close(self) -> None:
-        self._database.close()
-        self._lock.release()
-
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
@@ -272,9 +276,37 @@ class Spool:
         except sqlite3.Error as error:
             code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
             kind = SpoolDiskError if code in _DISK_TROUBLE else SpoolUnusableError
-            raise kind(f"{self.path}: {error}") from error
+            remedy = _REMEDY if code in _DAMAGE else ""
+            raise kind(f"{self.path}: {error}{remedy}") from error
         except OSError as error:
-            raise SpoolUnusableError(f"{self.path}: {error.strerror}") from error
+            kind = SpoolDiskError if error.errno in _FULL else SpoolUnusableError
+            raise kind(f"{self.path}: {error.strerror}") from error
+
+
+def _serve(calls: Inbox[_Call], database: sqlite3.Connection, lock: SpoolLock) -> None:
+    """Do what is asked for until the spool is closed; a spool that nobody closed may be collected.
+
+    Each outcome goes into its box.
+    """
+    work, box = calls.get()
+    while work is not None:
+        try:
+            with lock.no_fork():
+                outcome = work()
+        except BaseException as error:
+            outcome = error
+        box.put(outcome)
+        del work, box, outcome
+        work, box = calls.get()
+    database.close()
+    lock.release()
+    box.put(None)
+    calls.end()
+
+
+def _refuse(path: Path, call: _Call) -> None:
+    work, box = call
+    box.put(None if work is None else SpoolUnusableError(f"{path}: the spool was closed"))
 
 
 def read_spool(path: Path) -> SpoolStats:
@@ -290,12 +322,16 @@ def _open(path: Path) -> sqlite3.Connection:
     create_private(path)
     database = sqlite3.connect(path, timeout=5.0, check_same_thread=False)
     try:
-        database.execute("PRAGMA journal_mode = TRUNCATE")
-        database.execute("PRAGMA synchronous = FULL")
-        database.execute("PRAGMA secure_delete = ON")  # what was sent leaves no text behind
         (version,) = database.execute("PRAGMA user_version").fetchone()
         if version > _SCHEMA_VERSION:
             raise SpoolUnusableError(f"{path} was written by a newer Backscroll; install that")
+        if database.execute(_OTHERS_TABLES).fetchone()[0]:
+            raise SpoolUnusableError(
+                f"{path} is a database of something else; the spool needs a file of its own"
+            )
+        database.execute("PRAGMA journal_mode = TRUNCATE")
+        database.execute("PRAGMA synchronous = FULL")
+        database.execute("PRAGMA secure_delete = ON")  # what was sent leaves no text behind
         for table in _TABLES:
             database.execute(table)
         database.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")

@@ -13,7 +13,7 @@ import os
 import threading
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from io import FileIO
 from pathlib import Path
 from typing import Any, Final
@@ -34,16 +34,18 @@ class SpoolLock:
         self.path = path
         self.pid = os.getpid()
         self._gate = threading.Lock()
-        self._beside = _opened(Path(f"{path}.lock"))
-        holder = os.pread(self._beside.fileno(), 100, 0).decode(errors="replace").strip()
-        _lock(self._beside, path, holder)
-        # Before SQLite opens it, and closed after SQLite has: with any descriptor of a file that
-        # a process closes, the kernel drops the locks that SQLite has on it.
-        self._file = _opened(path)
-        _lock(self._file, path, "")
-        self._identity = _identity(os.fstat(self._file.fileno()))
-        os.ftruncate(self._beside.fileno(), 0)
-        os.pwrite(self._beside.fileno(), f"{self.pid}\n".encode(), 0)
+        with ExitStack() as on_failure:  # or a traceback that somebody keeps would keep the locks
+            self._beside = on_failure.enter_context(_opened(Path(f"{path}.lock")))
+            holder = os.pread(self._beside.fileno(), 100, 0).decode(errors="replace").strip()
+            _lock(self._beside, path, holder)
+            # Before SQLite opens it, and closed after SQLite has: with any descriptor of a file
+            # that a process closes, the kernel drops the locks that SQLite has on it.
+            self._file = on_failure.enter_context(_opened(path))
+            _lock(self._file, path, "")
+            self._identity = _identity(os.fstat(self._file.fileno()))
+            os.ftruncate(self._beside.fileno(), 0)
+            os.pwrite(self._beside.fileno(), f"{self.pid}\n".encode(), 0)
+            on_failure.pop_all()
         _held.add(self)
 
     @property
@@ -97,7 +99,6 @@ def _lock(file: FileIO, path: Path, holder: str) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        file.close()
         by = f"process {holder}" if holder else "another producer"
         raise SpoolUnusableError(
             f"{path} is in use by {by}; each producer needs a spool of its own"

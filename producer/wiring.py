@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from producer.batches import BatchSender
-from producer.connection import retries_of
+from producer.connection import new_connection_at_once, retries_of
 from producer.courier import Courier
 from producer.enqueue import Ack, JobWriter, check_ack
+from producer.mailbox import Box
 from producer.requests import Requests
 from producer.results import Results
 from producer.settings import ProducerSettings
@@ -33,13 +34,24 @@ class Wiring:
         self._requests = Requests(settings.limits, settings.queue)
         self._writer = JobWriter(settings.queue, settings.max_queue_depth, timeout_seconds)
         self._results = Results(settings.url, retries)
+        self._retry = retries_of(retries) if spool is None else new_connection_at_once(retries)
         self._courier: Courier | None = None
-        if spool is not None:
-            held = Spool(Path(spool), spool_max_bytes)
-            self._courier = Courier(settings.url, held, self._writer)
-            retries = 0  # the courier tries again
-        self._retry = retries_of(retries)
-        self._batches = BatchSender(settings.url, self._writer, self._retry, self._courier)
+        try:
+            if spool is not None:
+                held = Spool(Path(spool), spool_max_bytes)
+                self._courier = Courier(settings.url, held, self._writer)
+            self._batches = BatchSender(settings.url, self._writer, self._retry, self._courier)
+            self._complete()
+            if self._courier is not None:
+                self._courier.begin()
+        except BaseException:  # whoever tries again is to find the spool free
+            if self._courier is not None:
+                self._courier.close(box := Box())
+                box.wait()
+            raise
+
+    def _complete(self) -> None:
+        """Make what else there is to make."""
 
     @property
     def spooled(self) -> int:

@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Callable, Generator, Iterable
 from datetime import UTC, datetime, timedelta, timezone
+from enum import Enum, StrEnum
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -29,7 +30,7 @@ from producer import (
     SearchFilter,
     SessionFilter,
 )
-from producer.operations import Append
+from producer.operations import Append, RenameAgent
 from worker.backends import SessionBackend, open_backend, store_lock
 from worker.backends.base import finish
 
@@ -222,6 +223,44 @@ def test_keywords_of_a_message_are_what_they_say() -> None:
         assert (message.extra, message.created_at) == ({"a": 1, "b": 2}, moment)
         assert make("x", extra={}).extra == {}
         assert make("x").extra is None
+
+
+class Name(StrEnum):
+    """What an adapter may have for its texts."""
+
+    KEY = "k"
+    UPDATE = "update-7"
+
+
+class Mixed(str, Enum):  # noqa: UP042 - that it is another is the point
+    """As `Name`, the older way; it prints as `Mixed.KEY`."""
+
+    KEY = "k"
+    UPDATE = "update-7"
+
+
+@pytest.mark.parametrize("names", [Name, Mixed])
+def test_a_member_of_an_enumeration_is_the_text_that_it_holds(server_url: str, names: Any) -> None:
+    with Producer(server_url) as producer:
+        plain = producer.append("k", HI, dedup_key="update-7")
+        assert producer.append(names.KEY, HI, dedup_key=names.UPDATE).op_id == plain.op_id
+        renamed = RenameAgent("0" * 32, 1, names.KEY, None)
+        assert producer.send(renamed).op_id == renamed.op_id
+
+
+@pytest.mark.parametrize("names", [{1: "x"}, {None: "x"}, {b"channel": "x"}, {("a",): "x"}])
+def test_an_attribute_whose_name_is_no_text_is_refused(server_url: str, names: Any) -> None:
+    with (
+        Producer(server_url) as producer,
+        pytest.raises(InvalidInputError, match="a session has no"),
+    ):
+        producer.append("k", HI, session=names)
+
+
+@pytest.mark.parametrize("ack", [["stored"], {"a": {}}, Exception("x"), datetime.max, 7])
+def test_an_odd_ack_is_refused_by_name(server_url: str, ack: Any) -> None:
+    with Producer(server_url) as producer, pytest.raises(InvalidInputError, match="ack: must be"):
+        producer.append("k", HI, ack=ack)
 
 
 def test_a_platforms_message_id_is_refused_and_not_dropped(server_url: str) -> None:

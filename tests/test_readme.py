@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import redis
 
-from producer import Producer
+from producer import ChatMessage, Producer
 from tests.processes import running_worker
 from worker.settings import Settings
 
@@ -141,6 +141,23 @@ def test_a_cancelled_update_is_answered_after_others_were(bot: Bot) -> None:
     bot.run((1, "hi"), (2, "you there?"), (1, "hi"), (2, "you there?"), assistant=once(Cancelled))
     assert bot.stored() == ["hi", "you there?", "hello", "hello"]
     assert bot.sent == ["hello", "hello"]
+
+
+def test_a_cancelled_update_is_answered_though_many_others_came_meanwhile(bot: Bot) -> None:
+    bot.run((1, "hi"), assistant=once(Cancelled))
+    others = [ChatMessage.user(f"other {number}") for number in range(60)]
+    bot.producer.append(f"telegram_{bot.chat_id}", *others)
+    bot.run((1, "hi"), (1, "hi"), assistant=lambda _: "hello")
+    assert bot.sent == ["hello"]
+    assert bot.stored()[-1] == "hello"
+
+
+def test_an_update_that_was_erased_stays_so_when_it_is_delivered_again(bot: Bot) -> None:
+    bot.run((1, "hi"), assistant=lambda _: "hello")
+    bot.producer.erase(key=f"telegram_{bot.chat_id}")
+    bot.run((1, "hi"), assistant=lambda _: "hello")
+    assert bot.sent == ["hello"]
+    assert bot.stored() == []
 
 
 def test_an_update_is_answered_though_it_was_cancelled_while_it_was_sent(bot: Bot) -> None:
