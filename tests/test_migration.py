@@ -167,14 +167,29 @@ def test_empty_files_and_other_files_do_no_harm(directory: Path, store: str) -> 
     assert (directory / "notes.txt").exists()
 
 
-def test_while_a_worker_writes_it_refuses(directory: Path, store: str) -> None:
-    lock = store_lock(store)
+@pytest.mark.parametrize("which", ["target", "source"])
+def test_while_a_worker_writes_it_refuses(directory: Path, store: str, which: str) -> None:
+    url = f"jsonl://{directory}"
+    with open_backend(url) as ours:
+        ours.append("k", ChatMessage.user("a"))
+    lock = store_lock(store if which == "target" else url)
     lock.acquire()
     try:
         with pytest.raises(StoreUnavailableError, match="stop the worker"):
             migrate(directory, store)
     finally:
         lock.close()
+    assert contents(url, "k") == ["a"]
+
+
+def test_a_store_is_not_taken_over_by_itself(directory: Path, tmp_path: Path) -> None:
+    path = write(directory / "a.jsonl", "one")
+    link = tmp_path / "link"
+    link.symlink_to(directory)
+    for store in (directory, link):
+        with pytest.raises(InvalidInputError, match="is the store itself"):
+            migrate(directory, f"jsonl://{store}")
+    assert path.exists()
 
 
 def test_a_directory_that_is_none_is_refused(tmp_path: Path, store: str) -> None:
@@ -330,10 +345,13 @@ def test_what_is_no_file_or_has_another_ending_is_named(directory: Path, store: 
     os.mkfifo(directory / "p.jsonl")
     (directory / "dangling.jsonl").symlink_to(directory / "nowhere")
     write(directory / "upper.JSONL", "x")
+    (directory / "packed.jsonl.gz").write_bytes(b"x")
+    (directory / "sub").mkdir()
+    write(directory / "sub" / "x.jsonl", "x")
     write(directory / f"{'n' * 240}.jsonl", "long")
     report = migrate(directory, store)
     assert report.sessions == 1
-    names = ("d.jsonl", "dangling.jsonl", "p.jsonl", "upper.JSONL")
+    names = ("d.jsonl", "dangling.jsonl", "p.jsonl", "packed.jsonl.gz", "sub", "upper.JSONL")
     assert len(report.refused) == len(names)
     assert all(name in line for name, line in zip(names, report.refused, strict=True))
     assert migrate(directory, store).sessions == 0

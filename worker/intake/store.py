@@ -39,13 +39,19 @@ class Taken:
 @contextmanager
 def writing(store: str, doing: str) -> Iterator[SessionBackend]:
     """The store, as its one writer; `StoreUnavailableError` when a worker has it."""
-    with closing(store_lock(store)) as lock, _collecting_rarely():
+    with held(store, doing), _collecting_rarely(), open_backend(store) as backend:
+        yield backend
+
+
+@contextmanager
+def held(store: str, doing: str) -> Iterator[None]:
+    """The store's lock; `StoreUnavailableError` when a worker has it."""
+    with closing(store_lock(store)) as lock:
         try:
             lock.acquire()
         except StoreUnavailableError as error:
             raise StoreUnavailableError(f"{error}: stop the worker, then {doing}") from None
-        with open_backend(store) as backend:
-            yield backend
+        yield
 
 
 @contextmanager
