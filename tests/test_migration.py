@@ -244,7 +244,7 @@ def test_many_files_are_taken_over_in_few_transactions(directory: Path, store: s
 
 
 def test_one_bad_file_of_a_group_harms_no_other(directory: Path, store: str) -> None:
-    line = b'{"role":"user","content":"x","message_id":"same","created_at":5}\n'
+    line = b'{"role":"user","content":"x","message_id":"%032x","created_at":5}\n' % 7
     for name in ("b", "twice"):
         (directory / f"{name}.jsonl").write_bytes(line)
     for name in ("a", "z"):
@@ -276,6 +276,38 @@ def test_a_message_whose_id_another_one_has_comes_over_with_its_own(
         first, second = backend.load("s")
         assert (first.message_id, second.extra) == ("same", {"message_id": "same"})
         assert first.message_id != second.message_id
+
+
+def test_ids_of_another_program_need_only_be_different_in_a_session(
+    directory: Path, store: str
+) -> None:
+    line = b'{"role":"user","content":"x","message_id":"17"}\n'
+    for name in "ab":
+        (directory / f"{name}.jsonl").write_bytes(line)
+    assert migrate(directory, store).refused == []
+    (directory / "b.jsonl").write_bytes(line + line.replace(b"17", b"18"))  # it has grown
+    assert migrate(directory, store).refused == []
+    with open_backend(store, read_only=True) as backend:
+        (first,), (second, third) = backend.load("a"), backend.load("b")
+    assert [first.message_id, second.extra, third.extra] == [
+        "17", {"message_id": "17"}, {"message_id": "18"},
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("told", "seconds"), [(OLD_SECONDS + 7, OLD_SECONDS + 7), (2**32, OLD_SECONDS)]
+)
+def test_a_session_is_as_young_as_its_messages_whatever_the_files_time(
+    directory: Path, store: str, told: int, seconds: int
+) -> None:
+    path = directory / "s.jsonl"
+    path.write_text(f'{{"role":"user","content":"x","timestamp":{told}}}\n')
+    os.utime(path, (OLD_SECONDS, OLD_SECONDS))
+    migrate(directory, store)
+    with open_backend(store, read_only=True) as backend:
+        session = backend.session("s")
+    assert session is not None
+    assert session.last_activity.timestamp() == seconds
 
 
 FOREIGN = (

@@ -123,7 +123,7 @@ class Groups(Iterator[list[T]]):
 def take_in(
     backend: SessionBackend,
     operations: Sequence[ImportSession],
-    meanwhile: Callable[[], None],
+    meanwhile: Callable[[], None] | None = None,
     *,
     may_go_on: bool = False,
 ) -> list[Taken]:

@@ -26,7 +26,7 @@ from worker.backends.jsonl.decoding import (
     is_deep,
     is_storable,
 )
-from worker.backends.jsonl.fields import Told, is_message, read_fields
+from worker.backends.jsonl.fields import OURS, Told, is_message, read_fields
 from worker.backends.jsonl.lines import (
     WHOLE,
     Line,
@@ -36,7 +36,6 @@ from worker.backends.jsonl.lines import (
     records_from_json,
 )
 
-_OUR_ID: Final = re.compile(r"[0-9a-f]{32}(-[0-9]+)?")
 _OUR_FIELDS: Final = frozenset(
     ("role", "content", "extra", "message_id", "created_at", "part", "edits")
 )
@@ -345,7 +344,7 @@ def _is_ours(fields: dict[str, Any]) -> bool:
         type(message_id) is str
         and type(created_at) is int
         and 0 <= created_at < LATEST_MICROS
-        and _OUR_ID.fullmatch(message_id) is not None
+        and OURS.fullmatch(message_id) is not None
     )
 
 
