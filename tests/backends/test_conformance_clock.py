@@ -12,13 +12,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from producer.messages import ChatMessage, from_micros
-from producer.operations import Erase
+from producer.messages import ChatMessage, SessionInfo, from_micros
+from producer.operations import Describe, Erase, Write
 from tests.backends.conftest import Open
 from tests.backends.stores import HOUR, Clock, apply_all, keys, say
 from tests.backends.test_conformance_erasure import append, op_id
-from worker.backends import SessionBackend, open_backend
-from worker.backends.base import finish
+from worker.backends import SessionBackend, open_backend, store_path
+from worker.backends.base import ImportSession, RestoreSession, finish
 from worker.backends.clock import Elapsed
 
 DAY = 24 * HOUR
@@ -165,29 +165,44 @@ def test_op_ids_stay_their_hours_and_go_whatever_the_clock_did(url: str, hours: 
         assert not any(outcome.duplicate for outcome in outcomes)
 
 
-@pytest.mark.parametrize("wrong_hours", [(0, -720, 2, 0), (0, 8_760, 0), (0, -2, -720, 8, -2, 0)])
-@pytest.mark.parametrize("killed", [1, 2])
+@pytest.mark.parametrize(
+    "wrong_hours",
+    [
+        (0, -720, 2, 0),
+        (0, 8_760),
+        (0, 0, 8_760, 0),
+        (8_760, 0, 8_761),
+        (0, -2, -720, 8, -2, 0),
+    ],
+)
+@pytest.mark.parametrize("killed", [{0}, {1}, {2}, set(range(6))])
 def test_a_kill_after_the_clock_jumped_ages_no_op_id(
-    url: str, tmp_path: Path, wrong_hours: tuple[int, ...], killed: int
+    url: str, tmp_path: Path, wrong_hours: tuple[int, ...], killed: set[int]
 ) -> None:
-    time, said = Time(), []
+    time, said = Time(), list[Write]()
     for number, hours in enumerate(wrong_hours):
         time.wrong = hours * HOUR
         with measured(url, time) as store:
             said.append(append(f"s{number}", "x", time.wall()))
             apply_all(store, [said[-1]])
             store.delete(f"s{number}")
-            say(store, "alive", "x")
+            said.append(Describe(op_id(), time.wall(), "described", {"name": str(number)}))
+            apply_all(store, [said[-1]])
             time.real += HOUR // 10
-            if number == killed:  # what lies there now is what a kill leaves
-                scheme, _, path = url.partition("://")
-                left = tmp_path / "left"
-                shutil.copytree(Path(path) if Path(path).is_dir() else Path(path).parent, left)
-        if number == killed:
-            url = f"{scheme}://{left if scheme == 'jsonl' else left / Path(path).name}"
+            if number in killed:  # what lies there now is what a kill leaves
+                left = _copied(url, tmp_path / str(number))
+        if number in killed:
+            url = left
     with measured(url, time) as store:
         finish(store.compact(168))
         assert all(outcome.duplicate for outcome in apply_all(store, said))
+
+
+def _copied(url: str, directory: Path) -> str:
+    """The URL of a copy of a store that is open."""
+    scheme, path = url.partition("://")[0], store_path(url)
+    shutil.copytree(path if path.is_dir() else path.parent, directory)
+    return f"{scheme}://{directory if path.is_dir() else directory / path.name}"
 
 
 def test_what_is_said_after_an_erasure_by_a_clock_ahead_is_stored(
@@ -275,3 +290,24 @@ def test_nothing_goes_early_or_stays_whatever_the_clock_does(
         assert keys(store) == set()
     finally:
         store.close()
+
+
+@pytest.mark.parametrize("how", [ImportSession, RestoreSession])
+def test_no_time_of_a_session_from_elsewhere_is_in_the_future(
+    store: SessionBackend, clock: Clock, how: type[ImportSession | RestoreSession]
+) -> None:
+    future = clock.now + YEAR
+    said = (ChatMessage("user", "x", None, op_id(), from_micros(clock.now)),)
+    if how is ImportSession:
+        attributes = {"state": "running", "turn_id": "t"}
+        taken: Write = ImportSession(
+            op_id(), clock.now, "k", said, attributes, future, future, future
+        )
+    else:
+        at = from_micros(future)
+        info = SessionInfo("k", at, at, 1, state="running", turn_id="t", turn_started_at=at)
+        taken = RestoreSession(op_id(), clock.now, "k", "k", info, said)
+    apply_all(store, [taken])
+    (seen,) = store.sessions().sessions
+    now = from_micros(clock.now)
+    assert (seen.created_at, seen.last_activity, seen.turn_started_at) == (now, now, now)

@@ -134,6 +134,23 @@ def test_what_is_said_right_after_an_erasure_outlives_its_kill(
     assert traces(store, "quagga") == set()
 
 
+@pytest.mark.parametrize("subject", SUBJECTS)
+@pytest.mark.parametrize("is_new", [True, False])
+@pytest.mark.parametrize("other", [{"key": "other"}, {"key": "nobody"}, {"room": "zoo"}])
+def test_what_is_said_between_two_erasures_is_not_for_the_first_to_take(
+    store: SessionBackend, subject: dict[str, str], other: dict[str, str], is_new: bool
+) -> None:
+    if not is_new:
+        _fill(store)
+    first, second = erase(**subject), erase(**other)
+    afterwards = [append("z", "after", LATE), Describe(op_id(), LATE, "z", {"sender": "zebra"})]
+    apply_all(store, [first, *afterwards, second])
+    for operation in (first, second):
+        finish(store.carry_out_erasure(operation))
+    assert contents(store, "z") == ["after"]
+    assert traces(store, "quagga") == set()
+
+
 def test_a_session_that_becomes_a_senders_after_the_erasure_outlives_its_kill(
     open_store: Open,
 ) -> None:

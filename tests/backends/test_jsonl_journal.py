@@ -24,7 +24,9 @@ from tests.backends.jsonl_files import names
 from tests.backends.stores import Clock, apply_all, contents, keys, requests, say
 from worker.backends import SessionBackend, open_backend
 from worker.backends.base import finish
-from worker.backends.jsonl import writer
+from worker.backends.clock import StoreClock
+from worker.backends.jsonl import journal, writer
+from worker.backends.jsonl.names import SessionNames
 
 JOURNAL = ".journal.1"
 
@@ -212,11 +214,25 @@ def test_an_old_journals_frame_is_none_of_a_new_one(
 def test_a_journal_of_a_newer_version_is_refused_and_kept(
     directory: Path, crashed: SessionBackend
 ) -> None:
-    journal = directory / JOURNAL
-    journal.write_bytes(journal.read_bytes().replace(b"journal 1", b"journal 2", 1))
+    path = directory / JOURNAL
+    path.write_bytes(path.read_bytes().replace(b"journal 2", b"journal 3", 1))
     with pytest.raises(StoreUnusableError, match="newer"):
         open_backend(f"jsonl://{directory}")
-    assert journal.exists()
+    assert path.exists()
+
+
+def test_a_journal_of_version_1_is_redone(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    with monkeypatch.context() as earlier:
+        earlier.setattr(journal, "_VERSION", 1)
+        earlier.setattr(StoreClock, "must_save", False)  # it noted nothing of the clock
+        store = open_backend(f"jsonl://{directory}", clock=clock)
+        say(store, "s", "a", "b")
+    assert (directory / JOURNAL).read_bytes().startswith(b"backscroll journal 1 ")
+    (directory / SessionNames.of("s").messages).write_bytes(b"")  # as after a power cut
+    assert seen_after_a_kill(directory, "s") == [["a", "b"]]
+    store.close()
 
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO])

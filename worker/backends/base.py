@@ -70,10 +70,10 @@ class Totals:
 class ImportSession(Write):
     """Take over a whole session with its own times, in microseconds since 1970 UTC.
 
-    Every message has its id and time, and its earlier versions. The attributes are taken as they
-    are, without what `describe` makes of a state. Refused when the store has messages of that
-    session already. No job can name it: it is for migration and import, which run as the store's
-    one writer.
+    Times of the future become now. Every message has its id and time, and its earlier versions. The
+    attributes are taken as they are, without what `describe` makes of a state. Refused when the
+    store has messages of that session already. No job can name it: it is for migration and import,
+    which run as the store's one writer.
     """
 
     kind = "import_session"

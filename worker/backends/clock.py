@@ -70,6 +70,11 @@ def _boot_id() -> str | None:
         return None
 
 
+def no_later(at: int | None, now: int) -> int | None:
+    """A time that somebody else says something was at: in the future nothing was."""
+    return None if at is None else min(at, now)
+
+
 def unmeasured() -> None:
     """Nobody measures the time since boot."""
 

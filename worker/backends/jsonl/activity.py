@@ -6,8 +6,8 @@ sessions that the store has not seen yet, and for what somebody else has written
 a size of -1 means that it is gone. Times are microseconds since 1970 UTC. A line in JSON is what is
 remembered of the store's clock; see `worker.backends.clock`.
 
-A group writes nothing here. Its journal tells the times; what they were goes into the file before
-that journal is removed.
+A group writes nothing here. Its journal tells the times, and of the clock what a kill must not part
+from them; what they were goes into the file before that journal is removed.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from typing import Final
 from producer.errors import StoreUnavailableError
 from producer.private import open_private
 from worker.backends.clock import TOLERANCE, History, StoreClock
+from worker.backends.jsonl.changes import Changes
 from worker.backends.jsonl.files import Directory, Stamp, naming, sync_data, write_all
-from worker.backends.jsonl.journal import Added, Entry, Put
+from worker.backends.jsonl.journal import Added, ClockNoted, Entry, FileEntry, Put
 from worker.backends.jsonl.names import MESSAGES_SUFFIX
 from worker.backends.jsonl.temporary import TEMPORARY, rename, write_temporary
 
@@ -42,6 +43,7 @@ class Activity:
         """Where the clock is back behind a time that it had before, since when."""
         self._records: dict[int, tuple[int, int]] = {}
         self._changed: set[int] = set()
+        self._is_clock_noted = False  # by a journal, and not here yet
         self._lines = 0
         self._stamp: Stamp | None = None
         self.load()
@@ -104,9 +106,24 @@ class Activity:
             del self._records[number]
             self._changed.add(number)
 
-    def noting(self, entries: Iterable[Entry]) -> Iterator[Entry]:
-        """The entries of a journal, noted as they go by."""
+    def stage(self, changes: Changes) -> None:
+        """Have the clock's history go with the changes that rely on it."""
+        if changes and self.clock is not None and self.clock.must_save:
+            changes.clock = self.clock.dumps()
+
+    def settle(self, changes: Changes) -> None:
+        """What was staged is committed."""
+        if changes.clock is not None and self.clock is not None:
+            self.clock.settle()
+            self._is_clock_noted = True
+
+    def noting(self, entries: Iterable[Entry]) -> Iterator[FileEntry]:
+        """The entries of a journal that are about files, all of them noted as they go by."""
         for entry in entries:
+            if isinstance(entry, ClockNoted):
+                self.history = History.loads(entry.history) or self.history
+                self._is_clock_noted = True
+                continue
             if entry.name.endswith(MESSAGES_SUFFIX):
                 if isinstance(entry, Added):
                     self.note(entry.name, entry.mtime, entry.offset + len(entry.content))
@@ -124,7 +141,8 @@ class Activity:
 
     def flush(self) -> None:
         """Make everything durable that was noted."""
-        if self._read_only or not (self._changed or (self.clock and self.clock.has_changed)):
+        is_clock_due = self._is_clock_noted or (self.clock is not None and self.clock.has_changed)
+        if self._read_only or not (self._changed or is_clock_due):
             return
         if self._lines + len(self._changed) > 2 * len(self._records) + _LEAST_LINES:
             self._rewrite()
@@ -132,6 +150,7 @@ class Activity:
             self._add()
         self._stamp = self._directory.stamp(NAME)
         self._changed.clear()
+        self._is_clock_noted = False
         if self.clock is not None:
             self.clock.settle()
 
@@ -163,8 +182,9 @@ class Activity:
     def _dumps(self, numbers: Iterable[int]) -> bytes:
         gone = 0, _GONE
         records = ((number, *self._records.get(number, gone)) for number in numbers)
-        clock = b"" if self.clock is None else self.clock.dumps() + b"\n"
-        return b"".join([clock, *(b"%016x %d %d\n" % record for record in records)])
+        clock = self.clock or self.history
+        noted = b"" if clock is None else clock.dumps() + b"\n"
+        return b"".join([noted, *(b"%016x %d %d\n" % record for record in records)])
 
 
 def _number(name: str) -> int:

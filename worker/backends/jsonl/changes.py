@@ -34,6 +34,8 @@ class Changes:
     additions: dict[str, Addition] = field(default_factory=dict)
     replacements: dict[str, Replacement] = field(default_factory=dict)
     removals: dict[str, Stamp | None] = field(default_factory=dict)
+    clock: bytes | None = None
+    """What is remembered of the store's clock, where that has to be known with these changes."""
 
     def __bool__(self) -> bool:
         return bool(self.additions or self.replacements or self.removals)

@@ -9,7 +9,7 @@ makes the session exist, and that of one that is deleted goes after it.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from producer.answers import Outcome
@@ -28,7 +28,7 @@ from producer.operations import (
 from worker.backends.base import ImportSession, RestoreSession
 from worker.backends.clock import StoreClock
 from worker.backends.jsonl.changes import Changes
-from worker.backends.jsonl.erasures import Erasures
+from worker.backends.jsonl.erasures import Erasures, Pending
 from worker.backends.jsonl.files import Directory
 from worker.backends.jsonl.memory import Memories
 from worker.backends.jsonl.names import MESSAGES_SUFFIX, SIDECAR_SUFFIX, key_of, key_told_by
@@ -107,7 +107,9 @@ class Group:
             session.stage(self.changes)
         self.renames.stage(self.changes)
         self.erasures.stage(self.changes)
+        self.activity.stage(self.changes)
         stamps = self.writer.commit(self.changes, meanwhile)
+        self.activity.settle(self.changes)
         for session in self._sessions.values():
             session.settle(stamps)
         self.renames.settle()
@@ -116,7 +118,7 @@ class Group:
     def _open(self, key: str) -> Session:
         session = Session(self.directory, self._memories, key, self.now, self._keep_edits)
         if self.erasures.pending:
-            self._look_at(session)
+            self._look_at(session, self.erasures.pending)
         return session
 
     def _erase(self, operation: Erase) -> Outcome:
@@ -125,16 +127,16 @@ class Group:
             return Outcome(record.affected, duplicate=True)
         pending = self.erasures.begin(operation, self.now, self.clock.latest)
         for session in list(self._sessions.values()):
-            self._look_at(session)
+            self._look_at(session, [pending])  # the others have; what they left is not theirs
         if operation.key is not None and not (session := self.find(operation.key)).exists:
             self.erasures.keep_op_ids(session, pending.asked_at, pending.began)
             session.erase()  # or its op ids would stay under its name
         self.erasures.note_applied(operation.op_id, pending.sessions, self.now)
         return Outcome(pending.sessions)
 
-    def _look_at(self, session: Session) -> None:
-        """Erase the session if it is one that an erasure under way is to."""
-        for pending in self.erasures.pending:
+    def _look_at(self, session: Session, erasures: Sequence[Pending]) -> None:
+        """Erase the session if it is one that one of the erasures under way is to."""
+        for pending in erasures:
             if self.erasures.takes(pending, session):
                 session.erase()
                 self._sessions[session.key] = session

@@ -2,6 +2,9 @@
 
 A journal, `.journal.<number>`, is a line of text that names the version and a random salt, and
 then frames: sizes and a CRC-32, the table of entries in JSON, the bytes they put into the files.
+Where the store's clock has changed, the table has what is remembered of it too: a kill must not
+part that from the times that it stamped.
+
 Each frame's checksum begins with that of the one before it and the first one's with the salt, so
 that nothing an older journal left on the disk can pass for a frame of this one.
 
@@ -28,7 +31,8 @@ from worker.backends.jsonl.changes import Changes
 from worker.backends.jsonl.files import Directory, Stamp, naming, sync_data, write_all
 
 PREFIX: Final = ".journal."  # no key's file begins with a dot
-_VERSION: Final = b"backscroll journal 1 "
+_VERSION: Final = 2
+"""In a journal of version 1 nothing is said of the clock."""
 _FIRST_LINE: Final = re.compile(rb"backscroll journal ([0-9]+) [0-9a-f]{16}\n")
 _SIZES: Final = struct.Struct("<IQ")  # of the table, of the bytes after it
 _CHECKSUM: Final = struct.Struct("<I")
@@ -62,7 +66,14 @@ class Removed(NamedTuple):
     was: Was
 
 
-Entry = Added | Put | Removed
+class ClockNoted(NamedTuple):
+    """What is remembered of the store's clock; see `worker.backends.clock.History`."""
+
+    history: str
+
+
+FileEntry = Added | Put | Removed
+Entry = FileEntry | ClockNoted
 
 
 class Journal:
@@ -76,7 +87,7 @@ class Journal:
         self._syncer = syncer
         self._directory = directory
         self._path = directory.locate(self._name)
-        self._first_line = b"%b%b\n" % (_VERSION, secrets.token_hex(8).encode())
+        self._first_line = b"backscroll journal %d %b\n" % (_VERSION, secrets.token_hex(8).encode())
         self._checksum = zlib.crc32(self._first_line)
         with naming(self._path):
             # It holds what every session holds, so nobody else may read it.
@@ -159,7 +170,7 @@ def entries(directory: Directory, name: str) -> Iterator[Entry]:
     first_line = _FIRST_LINE.match(content)
     if first_line is None:  # killed or cut off before its first frame
         return
-    if not content.startswith(_VERSION):
+    if int(first_line[1]) > _VERSION:
         raise StoreUnusableError(
             f"{directory.locate(name)} was written by a newer Backscroll; install that"
         )
@@ -184,6 +195,7 @@ def _encoded(changes: Changes, previous: int) -> tuple[bytes, int]:
                 for name, (content, mtime, before) in replacements.items()
             ],
             [[name, _was(before)] for name, before in changes.removals.items()],
+            *([] if changes.clock is None else [changes.clock.decode()]),
         ]
     )
     parts = [addition.content for addition in additions.values()]
@@ -217,7 +229,8 @@ def _checksum(
 
 
 def _decoded(table: memoryview, body: memoryview) -> Iterator[Entry]:
-    additions, replacements, removals = orjson.loads(table)
+    additions, replacements, removals, *clock = orjson.loads(table)
+    yield from map(ClockNoted, clock)
     start = 0
     for name, offset, size, mtime in additions:
         yield Added(name, offset, bytes(body[start : start + size]), mtime)

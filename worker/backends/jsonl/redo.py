@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from worker.backends.jsonl.files import Directory, Stamp, naming, set_mtime, write_all
-from worker.backends.jsonl.journal import Added, Entry, Put, Was
+from worker.backends.jsonl.journal import Added, FileEntry, Put, Was
 from worker.backends.jsonl.lines import control_line, joined
 from worker.backends.jsonl.names import EDITED_SUFFIX, MESSAGES_SUFFIX
 from worker.backends.jsonl.temporary import TEMPORARY, rename, write_temporary
@@ -45,7 +45,7 @@ class _Fate:
         return offset + len(content)
 
 
-def redo(directory: Directory, entries: Iterable[Entry]) -> None:
+def redo(directory: Directory, entries: Iterable[FileEntry]) -> None:
     """Bring the files to where `entries` leave them, durably."""
     for name, fate in _fates(entries).items():
         with naming(directory.locate(name)):
@@ -68,7 +68,7 @@ def sync_files(directory: Directory, starts: Mapping[str, int]) -> None:
                 os.fsync(descriptor)
 
 
-def _fates(entries: Iterable[Entry]) -> dict[str, _Fate]:
+def _fates(entries: Iterable[FileEntry]) -> dict[str, _Fate]:
     fates: dict[str, _Fate] = {}
     for entry in entries:
         if isinstance(entry, Added):

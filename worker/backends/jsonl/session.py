@@ -14,7 +14,7 @@ from producer.errors import OperationRefusedError
 from producer.messages import ChatMessage, SessionAttributes, from_micros, to_micros
 from producer.operations import Append, Clear, Delete, Describe, Replace, Rollback, Write
 from worker.backends.base import ImportSession, RestoreSession
-from worker.backends.clock import Cutoff
+from worker.backends.clock import Cutoff, no_later
 from worker.backends.describing import differing
 from worker.backends.jsonl.lines import Line, Record, drop_old, lines_of
 from worker.backends.jsonl.sidecar import Sidecar
@@ -141,7 +141,7 @@ class Session(StoredSession):
         self._create()
         if operation.attributes:
             self.sidecar.attributes.update(operation.attributes)
-            self.sidecar.turn_started_at = operation.turn_started_at
+            self.sidecar.turn_started_at = no_later(operation.turn_started_at, self._now)
         self.sidecar.created_at = min(operation.created_at, self._now)
         self._is_described = True
         self._rewrite().extend(lines)
@@ -164,7 +164,7 @@ class Session(StoredSession):
             return self._note(operation.op_id, 0)  # they are elsewhere in the store
         self._create()
         if is_new:
-            self.sidecar.take_over(info)
+            self.sidecar.take_over(info, self._now)
             self.last_activity = min(to_micros(info.last_activity), self._now)
         self.sidecar.created_at = min(self.sidecar.created_at, to_micros(info.created_at))
         if info.pinned:

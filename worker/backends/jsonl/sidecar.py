@@ -29,7 +29,7 @@ from producer.messages import (
     from_micros,
     to_micros,
 )
-from worker.backends.clock import TOLERANCE
+from worker.backends.clock import TOLERANCE, no_later
 from worker.backends.jsonl.lines import Records, records_from_json, records_to_json
 
 VERSION: Final = 1
@@ -98,14 +98,14 @@ class Sidecar:
         """Whether cleanup leaves the session alone: it is pinned, or it may be."""
         return self.is_pinned or self.is_damaged
 
-    def take_over(self, info: SessionInfo) -> None:
+    def take_over(self, info: SessionInfo, now: int) -> None:
         """Become the sidecar of a session that was elsewhere."""
         self.attributes = {
             name: value for name in ATTRIBUTES if (value := getattr(info, name)) is not None
         }
         self.created_at = to_micros(info.created_at)
         started = info.turn_started_at
-        self.turn_started_at = None if started is None else to_micros(started)
+        self.turn_started_at = no_later(None if started is None else to_micros(started), now)
 
     def bring_back(self, now: int, fell_back_to: int | None) -> None:
         """Times of the future are those of a clock that was ahead, before it fell back."""

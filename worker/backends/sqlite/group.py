@@ -30,7 +30,7 @@ from producer.operations import (
     Write,
 )
 from worker.backends.base import ImportSession, RestoreSession
-from worker.backends.clock import StoreClock
+from worker.backends.clock import StoreClock, no_later
 from worker.backends.describing import differing
 from worker.backends.sqlite import edits, emptied, erasure, restoring
 from worker.backends.sqlite.memory import KnownSession, Memory
@@ -250,7 +250,7 @@ class Group:
             raise OperationRefusedError("a message was never stamped with its id")
         session = self._find_or_create(operation.key)
         if operation.attributes:
-            started = {"turn_started_at": operation.turn_started_at}
+            started = {"turn_started_at": no_later(operation.turn_started_at, self._now)}
             self._set(session, {**operation.attributes, **started})
         self._take_over(session, operation.at, operation.messages)
         self._pending.imported[session.id] = session, operation.created_at, operation.last_activity
@@ -271,7 +271,7 @@ class Group:
         times = restoring.times(self._connection, session.id, info, is_new=existing is None)
         self._pending.imported[session.id] = session, *times
         if existing is None:
-            self._set(session, restoring.columns(info))
+            self._set(session, restoring.columns(info, self._now))
         elif info.pinned:
             self._set(session, {"pinned": True})
         return len(missing)

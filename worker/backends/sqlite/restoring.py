@@ -13,6 +13,7 @@ import apsw
 
 from producer.arguments import ATTRIBUTES
 from producer.messages import ChatMessage, SessionInfo, to_micros
+from worker.backends.clock import no_later
 from worker.backends.sqlite.reads import stored_messages
 from worker.backends.sqlite.schema import pack_id, unpack_id
 
@@ -52,8 +53,9 @@ def times(
     return min(int(created_at), to_micros(info.created_at)), int(last_activity)
 
 
-def columns(info: SessionInfo) -> Mapping[str, Any]:
+def columns(info: SessionInfo, now: int) -> Mapping[str, Any]:
     """A session's attributes as its row has them."""
     started = info.turn_started_at
     values = {name: getattr(info, name) for name in ATTRIBUTES}
-    return {**values, "turn_started_at": None if started is None else to_micros(started)}
+    micros = None if started is None else to_micros(started)
+    return {**values, "turn_started_at": no_later(micros, now)}
