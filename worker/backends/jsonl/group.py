@@ -129,7 +129,7 @@ class Group:
         for session in list(self._sessions.values()):
             self._look_at(session, [pending])  # the others have; what they left is not theirs
         if operation.key is not None and not (session := self.find(operation.key)).exists:
-            self.erasures.keep_op_ids(session, pending.asked_at, pending.began)
+            self.erasures.keep_op_ids(session, pending.tombstone.erased_at, pending.began)
             session.erase()  # or its op ids would stay under its name
         self.erasures.note_applied(operation.op_id, pending.sessions, self.now)
         return Outcome(pending.sessions)
