@@ -94,7 +94,7 @@ class Group:
             return Outcome(affected, duplicate=True)
         if operation.at <= self.erasures.tombstones.latest and self._is_erased(operation):
             return Outcome(0)
-        if operation.was_spooled and session.is_late(operation):
+        if operation.was_spooled and session.is_late(operation, self.erasures.tombstones):
             return Outcome(session.drop_late(operation))
         if isinstance(operation, RestoreSession):
             return Outcome(session.put_back(operation, self._restored(operation)))
