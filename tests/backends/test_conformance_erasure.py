@@ -262,13 +262,29 @@ def test_an_erasure_killed_half_way_goes_on_and_tells_of_all(open_store: Open, s
     assert store.verify() == []
 
 
+def fresh(at: int) -> str:
+    """An op id made at that time."""
+    return f"{at // 1000:012x}{0x7000_8000_0000_0000_0000:020x}"
+
+
+def test_what_an_erasure_by_a_slow_clock_took_does_not_come_back_when_it_is_sent_again(
+    store: SessionBackend, clock: Clock
+) -> None:
+    finish(store.carry_out_erasure(Erase(op_id(), clock.now, sender="zebra")))
+    at = clock.now - 10_000_000
+    said = Append(fresh(at), at, "z", (ChatMessage.user("quagga"),))
+    apply_all(store, [said, Describe(op_id(), clock.now + 1, "z", {"sender": "zebra"})])
+    finish(store.carry_out_erasure(Erase(op_id(), at - 10_000_000, sender="zebra")))
+    apply_all(store, [said])
+    assert keys(store) == set()
+
+
 @pytest.mark.parametrize("subject", [{"key": "z"}, {"sender": "zebra"}])
 def test_what_an_adapter_ahead_of_the_worker_sends_again_does_not_bring_it_back(
     store: SessionBackend, clock: Clock, subject: dict[str, str]
 ) -> None:
     at = clock.now + HOUR
-    fresh = f"{at // 1000:012x}{0x7000_8000_0000_0000_0000:020x}"
-    said = Append(fresh, at, "z", (ChatMessage.user("quagga"),), {"sender": "zebra"})
+    said = Append(fresh(at), at, "z", (ChatMessage.user("quagga"),), {"sender": "zebra"})
     apply_all(store, [said])
     finish(store.carry_out_erasure(Erase(op_id(), at + 1, **subject)))
     for _ in range(2):

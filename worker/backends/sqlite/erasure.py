@@ -176,10 +176,13 @@ def _take_over(connection: apsw.Connection, op_id: bytes | str) -> None:
 
 
 def _erased_at(connection: apsw.Connection, operation: Erase) -> int:
-    """Until when the tombstone keeps out what comes again; it is not after the store's own time."""
+    """Until when its tombstones keep out what comes again; it is not after the store's own time.
+
+    The subject's may be of a later one; those of the sessions' keys are not.
+    """
     name = digest(*operation.subject)
     found: Any = connection.execute("SELECT erased_at FROM erased WHERE digest = ?", (name,)).get
-    return 0 if found is None else int(found)
+    return 0 if found is None else min(operation.at, int(found))
 
 
 def _known(connection: apsw.Connection, rows: Iterable[Any], erased_at: int) -> list[Any]:
