@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import signal
 import subprocess
 import sys
@@ -64,12 +63,14 @@ def running_worker(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A worker process that has begun to work; it is killed at the end if it still runs."""
     before = workers(client, settings.queue)
+
+    def has_begun() -> bool:
+        new = workers(client, settings.queue) - before
+        return any(client.hexists(key, "state") for key in new)  # the last that it registers
+
     process = spawn(settings, "worker", log=log, **variables)
     try:
-        wait_for(
-            lambda: workers(client, settings.queue) - before or process.poll() is not None,
-            "the worker",
-        )
+        wait_for(lambda: has_begun() or process.poll() is not None, "the worker")
         assert process.poll() is None, log.read_text()
         yield process
     finally:
@@ -101,7 +102,6 @@ def work_here(settings: Settings) -> None:
     try:
         run_worker(settings, settings.redis_url, burst=True)
     finally:
-        gc.unfreeze()
         for number, handler in handlers.items():
             signal.signal(number, handler)
 

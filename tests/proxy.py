@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import select
 import socket
 import ssl
 import threading
 from contextlib import suppress
+from multiprocessing.connection import wait
 from types import TracebackType
 from typing import Self
 
@@ -16,6 +16,7 @@ class Proxy:
 
     def __init__(self, target: str) -> None:
         self._target = target
+        self._failures: list[Exception] = []
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=100)
         self.port: int = self._listener.getsockname()[1]
         self.url = f"redis://127.0.0.1:{self.port}/0"
@@ -31,6 +32,8 @@ class Proxy:
         trace: TracebackType | None,
     ) -> None:
         self._listener.close()
+        if self._failures:
+            raise self._failures[0]
 
     def serve(self, client: socket.socket, server: socket.socket) -> None:
         """Forward what either says, until one of them hangs up; as it is, unless overridden."""
@@ -43,7 +46,8 @@ class Proxy:
 
     def ready(self, client: socket.socket, server: socket.socket) -> list[socket.socket]:
         """Who has said something."""
-        return select.select([client, server], [], [])[0]
+        heard = wait([client, server])  # not select, which knows no descriptor beyond 1,023
+        return [source for source in (client, server) if source in heard]
 
     def forward(self, is_reply: bool, target: socket.socket, chunk: bytes) -> bool:
         """Pass a chunk on; whether the connection is to go on."""
@@ -57,9 +61,12 @@ class Proxy:
                 threading.Thread(target=self._connect, args=(client,), daemon=True).start()
 
     def _connect(self, client: socket.socket) -> None:
-        with client, socket.socket(socket.AF_UNIX) as server, suppress(OSError):
-            server.connect(self._target)
-            self.serve(client, server)
+        try:
+            with client, socket.socket(socket.AF_UNIX) as server, suppress(OSError):
+                server.connect(self._target)
+                self.serve(client, server)
+        except Exception as error:  # the test is to fail by it, and not by the hang-up alone
+            self._failures.append(error)
 
 
 class LossyProxy(Proxy):
@@ -102,7 +109,7 @@ class TlsProxy(Proxy):
             super().serve(spoken, server)
 
     def ready(self, client: socket.socket, server: socket.socket) -> list[socket.socket]:
-        # What TLS has decoded already is nothing that select knows of.
+        # What TLS has decoded already is nothing that the kernel knows of.
         if isinstance(client, ssl.SSLSocket) and client.pending():
             return [client]
         return super().ready(client, server)

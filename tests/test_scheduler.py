@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -24,6 +26,7 @@ from tests.processes import spawn, wait_for
 from worker.scheduler import UpkeepScheduler, run_scheduler
 from worker.server import running_server
 from worker.settings import Settings
+from worker.up import environment
 
 START = datetime(2026, 11, 21, 6, 30, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -345,6 +348,28 @@ def test_a_signal_stops_the_process_with_exit_code_0(
     finally:
         process.kill()
     assert client.zcard("rq:cron_schedulers") == 0
+
+
+_MANY_FILES = """
+import os, resource
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (min(4_096, hard), hard))
+opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(1_100)]
+from worker.cli import main
+main()
+"""
+
+
+def test_over_a_thousand_open_files_do_not_disturb_it(
+    settings: Settings, client: redis.Redis
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _MANY_FILES, "scheduler"],
+        env=environment(settings, settings.redis_url or ""),
+    )
+    wait_for(lambda: process.poll() is not None or client.exists("rq:cron_schedulers"), "it")
+    process.terminate()
+    assert process.wait(20) == 0
 
 
 def test_two_processes_share_the_ticks_and_one_killed_loses_none(

@@ -65,7 +65,9 @@ def test_a_demoted_primary_behind_one_name_is_left_for_the_new_one(
                 receipt = producer.append("k", ChatMessage.user("b"), ack="stored")
                 assert receipt.affected == 1
             wait_for(lambda: workers(new), "the worker to register")
-            assert any("it is a replica" in line for line in failures(log))
+            # The server hangs up on who waits for a job just then, and refuses who asks later.
+            reasons = ("it is a replica", "Connection closed by server")
+            assert any(reason in line for line in failures(log) for reason in reasons)
             assert stop(process) == 0
     assert contents(own, "k") == ["a", "b"]
 
@@ -210,8 +212,10 @@ def test_a_killed_worker_is_gone_from_the_list_with_the_next_one(
         first.kill()
         first.wait()
         with running_worker(settings, client, log):
-            assert dead not in workers(client)
-            assert not client.exists(dead.decode())
+            wait_for(
+                lambda: dead not in workers(client) and not client.exists(dead.decode()),
+                "the killed one to be forgotten",
+            )
 
 
 def test_the_worker_of_another_host_or_store_stays_in_the_list(

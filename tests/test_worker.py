@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -28,6 +29,7 @@ from tests.processes import (
     spawn,
     stop,
     wait_for,
+    work_here,
     workers,
 )
 from worker.backends import open_backend
@@ -58,6 +60,21 @@ def test_with_nothing_to_do_it_merges_the_index(
     with running_worker(settings, client, log):
         wait_for(lambda: index_pieces(path) == 1, "the index to be merged")
     assert contents(settings, "k") == [str(number) for number in range(20)]
+
+
+def test_a_worker_within_a_process_that_goes_on_leaves_nothing_behind(
+    settings: Settings, producer: Producer, client: redis.Redis
+) -> None:
+    producer.append("k", ChatMessage.user("a"))
+    connected, frozen = len(client.client_list()), gc.get_freeze_count()
+    gc.disable()  # it would hang up for what is no longer used, sooner or later
+    try:
+        work_here(settings)
+        wait_for(lambda: len(client.client_list()) == connected, "the worker to hang up", 5)
+    finally:
+        gc.enable()
+    assert gc.get_freeze_count() == frozen
+    assert contents(settings, "k") == ["a"]
 
 
 def test_max_jobs_counts_jobs_not_groups(

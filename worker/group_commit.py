@@ -97,6 +97,7 @@ class GroupCommitWorker(ResilientWorker):
                     with suppress(*SERVER_TROUBLE):
                         self._blames_jobs = self._crash is not None
                         self._put_back()
+                    self._leave()
         if self._crash is not None:  # RQ's loop only logs it
             raise self._crash
         return has_worked
@@ -178,6 +179,13 @@ class GroupCommitWorker(ResilientWorker):
 
     def _has_idled(self, max_idle_seconds: int | None) -> bool:
         return max_idle_seconds is not None and time.monotonic() - self._busy_at > max_idle_seconds
+
+    def _leave(self) -> None:
+        """Leave the process as it was, for who works within one that goes on."""
+        gc.unfreeze()
+        self._acknowledgements.reset()
+        self._reservations.hang_up()
+        self.hang_up()
 
     def _put_back(self) -> None:
         """Start from what the queue says: nothing is in flight, no upkeep is under way.

@@ -251,8 +251,10 @@ def _until_stopped() -> Iterator[Callable[[float], bool]]:
     sender.setblocking(False)
     handlers = {number: signal.signal(number, lambda *_: None) for number in _STOP_SIGNALS}
     fd = signal.set_wakeup_fd(sender.fileno())
+    arrived = select.poll()  # and not select, which knows no descriptor beyond 1,023
+    arrived.register(receiver, select.POLLIN)
     try:
-        yield lambda seconds: bool(select.select([receiver], [], [], seconds)[0])
+        yield lambda seconds: bool(arrived.poll(seconds * 1_000))
     finally:
         signal.set_wakeup_fd(fd)
         for number, handler in handlers.items():

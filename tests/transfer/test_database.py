@@ -247,12 +247,13 @@ def test_a_database_whose_pages_are_damaged_gives_what_can_be_read(path: Path, s
 
 
 @contextmanager
-def sealed(directory: Path) -> Iterator[Path]:
-    """A copy of the database in a directory where nobody may write."""
+def sealed(directory: Path, mode: int = 0o444) -> Iterator[Path]:
+    """A copy of the database in a directory where nobody may write; all may read it."""
     with tempfile.TemporaryDirectory() as name:
         for suffix in ("", "-wal"):
             with suppress(FileNotFoundError):
-                shutil.copy(directory / f"sessions.db{suffix}", name)
+                copy = shutil.copy(directory / f"sessions.db{suffix}", name)
+                Path(copy).chmod(mode)  # and not what the umask has left
         Path(name).chmod(0o555)
         try:
             with unprivileged():
@@ -277,6 +278,14 @@ def test_a_log_that_cannot_be_read_there_is_not_passed_over(
     advice = pytest.raises(InvalidInputError, match="db-wal to a place of your own")
     with sealed(path.parent) as copy, advice:
         list(read_database("x", copy))
+
+
+def test_a_database_that_may_not_be_read_is_refused_by_name(path: Path) -> None:
+    made(path, 8).close()
+    with sealed(path.parent, mode=0o000) as copy:
+        with pytest.raises(InvalidInputError) as caught:
+            list(read_database("x", copy))
+        assert str(copy) in str(caught.value)
 
 
 def test_another_database_is_refused(tmp_path: Path, store: str) -> None:

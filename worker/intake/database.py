@@ -72,19 +72,25 @@ def _open(path: Path) -> apsw.Connection:
     """SQLite must be able to write beside a database that has a log, even to read it."""
     url = f"file:{quote(str(path.absolute()))}"
     log = path.with_name(f"{path.name}-wal")
-    flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
     try:
-        connection = apsw.Connection(f"{url}?mode=ro", flags=flags)
-        connection.set_busy_timeout(5_000)
-        connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
-    except (apsw.CantOpenError, apsw.ReadOnlyError) as error:
-        if log.exists() and log.stat().st_size:
-            raise InvalidInputError(
-                "file", f"{path}: {error}; copy it together with {log.name} to a place of your own"
-            ) from None
-        return apsw.Connection(f"{url}?immutable=1", flags=flags)
+        try:
+            return _opened(f"{url}?mode=ro")
+        except (apsw.CantOpenError, apsw.ReadOnlyError) as error:
+            if log.exists() and log.stat().st_size:
+                raise InvalidInputError(
+                    "file",
+                    f"{path}: {error}; copy it together with {log.name} to a place of your own",
+                ) from None
+            return _opened(f"{url}?immutable=1")
     except apsw.Error as error:
         raise InvalidInputError("file", f"{path}: {error}") from None
+
+
+def _opened(url: str) -> apsw.Connection:
+    """A connection for reading that has seen that it can."""
+    connection = apsw.Connection(url, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+    connection.set_busy_timeout(5_000)
+    connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
     return connection
 
 
