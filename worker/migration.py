@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -27,13 +27,12 @@ from producer.messages import ChatMessage
 from worker.backends import SessionBackend, open_backend, store_path
 from worker.backends.base import ImportSession, now_micros
 from worker.backends.jsonl.activity import NAME as ACTIVITY
-from worker.backends.jsonl.fields import OURS
 from worker.backends.jsonl.files import Directory, Stamp, naming
 from worker.backends.jsonl.journal import journals
 from worker.backends.jsonl.names import SessionNames
 from worker.backends.jsonl.reader import SessionFile, read_session_file
 from worker.intake.source import LIMITS, BadLineError, checked
-from worker.intake.store import Groups, held, take_in, writing
+from worker.intake.store import Groups, held, take_in, with_own_ids, writing
 
 MIGRATED_SUFFIX: Final = ".migrated"
 REPORT_SUFFIX: Final = ".report"
@@ -153,7 +152,7 @@ def _found(path: Path, file: SessionFile) -> _Found:
         messages = tuple(_small_enough(path, messages, problems))
     ids = {message.message_id for message in messages}
     if len(ids) < len(messages):
-        messages = tuple(_with_own_ids(file.key, messages))
+        messages = tuple(with_own_ids(file.key, messages))
     operation = ImportSession(
         derived_op_id(file.key, f"migrate {file.sha256}"),
         now_micros(),
@@ -177,29 +176,6 @@ def _small_enough(
             problems.append((f"{path}, message {number:,}", str(error)))
 
 
-def _with_own_ids(
-    key: str, messages: Iterable[ChatMessage], seen: Iterable[str | None] = ()
-) -> Iterator[ChatMessage]:
-    """Ids of their own for messages whose id is `seen` or one before them has, kept in `extra`."""
-    known = set(seen)
-    for number, message in enumerate(messages):
-        if message.message_id in known:
-            extra = {**(message.extra or {}), "message_id": message.message_id}
-            own_id = derived_op_id(key, f"message {number}")
-            yield replace(message, message_id=own_id, extra=extra)
-        else:
-            yield message
-        known.add(message.message_id)
-
-
-def _with_no_foreign_ids(operation: ImportSession) -> ImportSession:
-    """An id that this program did not make may be one of its session only."""
-    ids = [message.message_id for message in operation.messages]
-    foreign = [id_ for id_ in ids if id_ is None or OURS.fullmatch(id_) is None]
-    messages = tuple(_with_own_ids(operation.key, operation.messages, foreign))
-    return replace(operation, messages=messages) if foreign else operation
-
-
 def _migrate_files(
     files: Sequence[_Found],
     backend: SessionBackend,
@@ -208,12 +184,7 @@ def _migrate_files(
 ) -> None:
     """One transaction; then the files are set aside, and that is made durable."""
     taken = take_in(backend, [file.operation for file in files], meanwhile, may_go_on=True)
-    for file, first in zip(files, taken, strict=True):
-        result = first
-        if result.refusal is not None:
-            operation = _with_no_foreign_ids(file.operation)
-            if operation is not file.operation:
-                (result,) = take_in(backend, [operation], may_go_on=True)
+    for file, result in zip(files, taken, strict=True):
         refusal = result.refusal
         if refusal is None:
             report.sessions += 1
