@@ -146,7 +146,7 @@ class Sidecar:
         started = self.turn_started_at
         return SessionInfo(
             self.key,
-            from_micros(min(self.created_at, last_activity)),  # as the clock was wrong then
+            from_micros(self.created_at),
             from_micros(last_activity),
             message_count,
             turn_started_at=None if started is None else from_micros(started),
