@@ -167,14 +167,29 @@ def test_empty_files_and_other_files_do_no_harm(directory: Path, store: str) -> 
     assert (directory / "notes.txt").exists()
 
 
-def test_while_a_worker_writes_it_refuses(directory: Path, store: str) -> None:
-    lock = store_lock(store)
+@pytest.mark.parametrize("which", ["target", "source"])
+def test_while_a_worker_writes_it_refuses(directory: Path, store: str, which: str) -> None:
+    url = f"jsonl://{directory}"
+    with open_backend(url) as ours:
+        ours.append("k", ChatMessage.user("a"))
+    lock = store_lock(store if which == "target" else url)
     lock.acquire()
     try:
         with pytest.raises(StoreUnavailableError, match="stop the worker"):
             migrate(directory, store)
     finally:
         lock.close()
+    assert contents(url, "k") == ["a"]
+
+
+def test_a_store_is_not_taken_over_by_itself(directory: Path, tmp_path: Path) -> None:
+    path = write(directory / "a.jsonl", "one")
+    link = tmp_path / "link"
+    link.symlink_to(directory)
+    for store in (directory, link):
+        with pytest.raises(InvalidInputError, match="is the store itself"):
+            migrate(directory, f"jsonl://{store}")
+    assert path.exists()
 
 
 def test_a_directory_that_is_none_is_refused(tmp_path: Path, store: str) -> None:
@@ -229,7 +244,7 @@ def test_many_files_are_taken_over_in_few_transactions(directory: Path, store: s
 
 
 def test_one_bad_file_of_a_group_harms_no_other(directory: Path, store: str) -> None:
-    line = b'{"role":"user","content":"x","message_id":"same","created_at":5}\n'
+    line = b'{"role":"user","content":"x","message_id":"%032x","created_at":5}\n' % 7
     for name in ("b", "twice"):
         (directory / f"{name}.jsonl").write_bytes(line)
     for name in ("a", "z"):
@@ -261,6 +276,38 @@ def test_a_message_whose_id_another_one_has_comes_over_with_its_own(
         first, second = backend.load("s")
         assert (first.message_id, second.extra) == ("same", {"message_id": "same"})
         assert first.message_id != second.message_id
+
+
+def test_ids_of_another_program_need_only_be_different_in_a_session(
+    directory: Path, store: str
+) -> None:
+    line = b'{"role":"user","content":"x","message_id":"17"}\n'
+    for name in "ab":
+        (directory / f"{name}.jsonl").write_bytes(line)
+    assert migrate(directory, store).refused == []
+    (directory / "b.jsonl").write_bytes(line + line.replace(b"17", b"18"))  # it has grown
+    assert migrate(directory, store).refused == []
+    with open_backend(store, read_only=True) as backend:
+        (first,), (second, third) = backend.load("a"), backend.load("b")
+    assert [first.message_id, second.extra, third.extra] == [
+        "17", {"message_id": "17"}, {"message_id": "18"},
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("told", "seconds"), [(OLD_SECONDS + 7, OLD_SECONDS + 7), (2**32, OLD_SECONDS)]
+)
+def test_a_session_is_as_young_as_its_messages_whatever_the_files_time(
+    directory: Path, store: str, told: int, seconds: int
+) -> None:
+    path = directory / "s.jsonl"
+    path.write_text(f'{{"role":"user","content":"x","timestamp":{told}}}\n')
+    os.utime(path, (OLD_SECONDS, OLD_SECONDS))
+    migrate(directory, store)
+    with open_backend(store, read_only=True) as backend:
+        session = backend.session("s")
+    assert session is not None
+    assert session.last_activity.timestamp() == seconds
 
 
 FOREIGN = (
@@ -330,10 +377,13 @@ def test_what_is_no_file_or_has_another_ending_is_named(directory: Path, store: 
     os.mkfifo(directory / "p.jsonl")
     (directory / "dangling.jsonl").symlink_to(directory / "nowhere")
     write(directory / "upper.JSONL", "x")
+    (directory / "packed.jsonl.gz").write_bytes(b"x")
+    (directory / "sub").mkdir()
+    write(directory / "sub" / "x.jsonl", "x")
     write(directory / f"{'n' * 240}.jsonl", "long")
     report = migrate(directory, store)
     assert report.sessions == 1
-    names = ("d.jsonl", "dangling.jsonl", "p.jsonl", "upper.JSONL")
+    names = ("d.jsonl", "dangling.jsonl", "p.jsonl", "packed.jsonl.gz", "sub", "upper.JSONL")
     assert len(report.refused) == len(names)
     assert all(name in line for name, line in zip(names, report.refused, strict=True))
     assert migrate(directory, store).sessions == 0

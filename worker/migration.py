@@ -9,9 +9,10 @@ nothing is stored twice.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -23,19 +24,23 @@ from producer.errors import (
 )
 from producer.ids import derived_op_id
 from producer.messages import ChatMessage
-from worker.backends import SessionBackend, open_backend, store_lock
+from worker.backends import SessionBackend, open_backend, store_path
 from worker.backends.base import ImportSession, now_micros
+from worker.backends.jsonl.activity import NAME as ACTIVITY
 from worker.backends.jsonl.files import Directory, Stamp, naming
 from worker.backends.jsonl.journal import journals
 from worker.backends.jsonl.names import SessionNames
 from worker.backends.jsonl.reader import SessionFile, read_session_file
 from worker.intake.source import LIMITS, BadLineError, checked
-from worker.intake.store import Groups, take_in, writing
+from worker.intake.store import Groups, held, take_in, with_own_ids, writing
 
 MIGRATED_SUFFIX: Final = ".migrated"
 REPORT_SUFFIX: Final = ".report"
 _MAX_NAME_BYTES: Final = 255
-_OTHER_ENDINGS: Final = (".jsonl", ".ndjson", ".jsonlines")
+_OTHER_ENDING: Final = re.compile(
+    r"\.(jsonl|ndjson|jsonlines)(\.(gz|bz2|xz|zst|zip|bak|old|txt))?$", re.IGNORECASE
+)
+_OF_A_STORE: Final = (".lock", ACTIVITY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,31 +77,53 @@ def migrate(
 
     `track_files` may wrap the list of files to show progress. A file whose session has another
     history in the store is refused and left where it is. Raises `StoreUnavailableError` when a
-    worker holds the store.
+    worker holds the store or the directory, `InvalidInputError` when they are the same.
     """
     if not directory.is_dir():
         raise InvalidInputError("directory", f"{directory} is not a directory")
-    _finish_journal(directory)
+    place = store_path(store)
+    if place.exists() and place.samefile(directory):
+        raise InvalidInputError("directory", f"{directory} is the store itself; name another one")
     report = MigrationReport()
-    with writing(store, "migrate") as backend:
+    with _source(directory), writing(store, "migrate") as backend:
         found = _sessions_in(track_files(sorted(directory.glob("*.jsonl"))), report)
         groups = Groups(found, backend)
         for group in groups:
             _migrate_files(group, backend, report, groups.prepare)
     report.refused += [
-        f"{path}: not looked at; a session's file ends in .jsonl"
+        f"{path}: not looked at; a session's file ends in .jsonl and lies in {directory} itself"
         for path in sorted(directory.iterdir())
-        if path.suffix != ".jsonl" and path.suffix.lower() in _OTHER_ENDINGS
+        if _is_passed_over(path)
     ]
     return report
 
 
-def _finish_journal(directory: Path) -> None:
-    """Where a JSONL store was killed or lost its power, its files may lack what was committed."""
-    if journals(Directory(directory)):
-        url = f"jsonl://{directory.absolute()}"
-        with store_lock(url), open_backend(url):
-            pass
+def _is_passed_over(path: Path) -> bool:
+    """Whether it may have sessions that somebody expects to come over."""
+    if path.suffix == ".jsonl":
+        return False
+    if path.is_dir():
+        return any(path.glob("*.jsonl"))
+    return _OTHER_ENDING.search(path.name) is not None
+
+
+@contextmanager
+def _source(directory: Path) -> Iterator[None]:
+    """Have nobody write to it meanwhile, and its files complete, if it is a JSONL store.
+
+    Where one was killed or lost its power, its files may lack what was committed.
+    """
+    left = journals(Directory(directory))
+    is_store = left or any((directory / name).exists() for name in _OF_A_STORE)
+    if not (is_store and os.access(directory, os.W_OK)):
+        yield
+        return
+    url = f"jsonl://{directory.absolute()}"
+    with held(url, "migrate"):
+        if left:
+            with open_backend(url):
+                pass
+        yield
 
 
 def _sessions_in(paths: Iterable[Path], report: MigrationReport) -> Iterator[_Found]:
@@ -125,7 +152,7 @@ def _found(path: Path, file: SessionFile) -> _Found:
         messages = tuple(_small_enough(path, messages, problems))
     ids = {message.message_id for message in messages}
     if len(ids) < len(messages):
-        messages = tuple(_with_own_ids(file.key, messages))
+        messages = tuple(with_own_ids(file.key, messages))
     operation = ImportSession(
         derived_op_id(file.key, f"migrate {file.sha256}"),
         now_micros(),
@@ -147,19 +174,6 @@ def _small_enough(
             yield checked(message)
         except BadLineError as error:
             problems.append((f"{path}, message {number:,}", str(error)))
-
-
-def _with_own_ids(key: str, messages: Iterable[ChatMessage]) -> Iterator[ChatMessage]:
-    """Ids of their own for messages whose id one before them has, kept in `extra`."""
-    seen = set[str | None]()
-    for number, message in enumerate(messages):
-        if message.message_id in seen:
-            extra = {**(message.extra or {}), "message_id": message.message_id}
-            own_id = derived_op_id(key, f"message {number}")
-            yield replace(message, message_id=own_id, extra=extra)
-        else:
-            yield message
-        seen.add(message.message_id)
 
 
 def _migrate_files(

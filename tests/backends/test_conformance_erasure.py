@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from producer.operations import (
     Rollback,
 )
 from tests.backends.conftest import Open
-from tests.backends.stores import Clock, apply_all, contents, found, keys, requests, say
+from tests.backends.stores import HOUR, Clock, apply_all, contents, found, keys, requests, say
 from worker.backends import SessionBackend, open_backend, store_path
 from worker.backends.base import finish
 
@@ -79,8 +80,9 @@ def _fill(store: SessionBackend) -> list[str]:
 
 @pytest.mark.parametrize("subject", [{"sender": "zebra"}, {"room": "zoo"}])
 def test_an_erasure_takes_all_of_a_subject_pinned_or_not_and_nobody_elses(
-    store: SessionBackend, subject: dict[str, str]
+    store: SessionBackend, clock: Clock, subject: dict[str, str]
 ) -> None:
+    clock.now = time.time_ns() // 1000 + HOUR  # what is said here is of the real time
     ids = _fill(store)
     receipt = finish(store.erase(**subject))
     assert (receipt.sessions, receipt.messages, receipt.op_ids) == (2, 60, 60)
@@ -258,6 +260,37 @@ def test_an_erasure_killed_half_way_goes_on_and_tells_of_all(open_store: Open, s
     assert contents(store, "z1") == ["after"]
     assert traces(store, "quagga", "zebra") == set()
     assert store.verify() == []
+
+
+def fresh(at: int) -> str:
+    """An op id made at that time."""
+    return f"{at // 1000:012x}{0x7000_8000_0000_0000_0000:020x}"
+
+
+def test_what_an_erasure_by_a_slow_clock_took_does_not_come_back_when_it_is_sent_again(
+    store: SessionBackend, clock: Clock
+) -> None:
+    finish(store.carry_out_erasure(Erase(op_id(), clock.now, sender="zebra")))
+    at = clock.now - 10_000_000
+    said = Append(fresh(at), at, "z", (ChatMessage.user("quagga"),))
+    apply_all(store, [said, Describe(op_id(), clock.now + 1, "z", {"sender": "zebra"})])
+    finish(store.carry_out_erasure(Erase(op_id(), at - 10_000_000, sender="zebra")))
+    apply_all(store, [said])
+    assert keys(store) == set()
+
+
+@pytest.mark.parametrize("subject", [{"key": "z"}, {"sender": "zebra"}])
+def test_what_an_adapter_ahead_of_the_worker_sends_again_does_not_bring_it_back(
+    store: SessionBackend, clock: Clock, subject: dict[str, str]
+) -> None:
+    at = clock.now + HOUR
+    said = Append(fresh(at), at, "z", (ChatMessage.user("quagga"),), {"sender": "zebra"})
+    apply_all(store, [said])
+    finish(store.carry_out_erasure(Erase(op_id(), at + 1, **subject)))
+    for _ in range(2):
+        apply_all(store, [said])
+        assert keys(store) == set()
+        clock.advance(hours=2)
 
 
 def test_a_finished_erasure_asked_for_again_gives_its_receipt_and_erases_no_more(

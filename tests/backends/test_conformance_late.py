@@ -112,6 +112,21 @@ def test_a_deletion_by_a_clock_that_is_ahead_shuts_nothing_out(
     assert contents(store, "s") == ["after"]
 
 
+@pytest.mark.parametrize("emptying", [Delete, Clear])
+def test_a_deletion_while_all_clocks_were_ahead_shuts_out_nothing_that_is_asked_for_now(
+    store: SessionBackend, clock: Clock, emptying: type[Delete | Clear]
+) -> None:
+    clock.advance(hours=1_000)
+    ahead = clock()
+    apply_all(store, [append("s", "x", ahead), emptying(op_id(), ahead + 1, "s")])
+    clock.advance(hours=-1_000)
+    apply_all(store, [append("t", "x", clock())])
+    apply_all(store, [spooled(append("s", "now", clock()))])
+    assert contents(store, "s") == ["now"]
+    apply_all(store, [spooled(append("s", "late", ahead - 1))])
+    assert contents(store, "s") == ["now"]
+
+
 def test_a_deletion_is_remembered_for_as_long_as_op_ids_are(open_store: Open, clock: Clock) -> None:
     store = open_store()
     say(store, "s", "x")

@@ -9,12 +9,13 @@ import pytest
 
 from producer.answers import Outcome
 from producer.errors import InvalidInputError
+from producer.ids import new_op_id
 from producer.messages import ChatMessage
 from producer.operations import Append, Operation
 from tests.backends.conftest import Open
 from tests.backends.stores import Clock, apply_all, contents, found, keys, requests, say
 from worker.backends import SessionBackend
-from worker.backends.base import finish, now_micros
+from worker.backends.base import ImportSession, finish, now_micros
 
 A_WEEK = 168.0
 
@@ -355,3 +356,37 @@ def test_an_append_is_known_with_all_it_touched_whatever_became_of_its_messages(
                 store.close()
                 store = open_store()
         assert apply_all(store, [first]) == [Outcome(3, duplicate=True)], changes
+
+
+@pytest.mark.parametrize("texts", ["a", "abc"])
+@pytest.mark.parametrize("how", ["forgotten", "imported"])
+def test_an_append_whose_messages_are_all_there_is_known_though_its_op_id_is_not(
+    store: SessionBackend, clock: Clock, how: str, texts: str
+) -> None:
+    said = requests.append("s", tuple(map(ChatMessage.user, texts)), "platform id")
+    if how == "forgotten":
+        apply_all(store, [said])
+        clock.advance(hours=2)
+        finish(store.compact(1))
+    else:
+        apply_all(store, [ImportSession(new_op_id(), 0, "s", said.stamped(), {}, 0, 0)])
+    other = requests.append("s", (ChatMessage.user("other"),), None)
+    again, stored = apply_all(store, [said, other])
+    assert (again.duplicate, stored.duplicate) == (True, False)
+    store.remove_last("s")
+    store.remove("s", said.message_ids[-1])
+    assert apply_all(store, [said])[0].duplicate
+    assert contents(store, "s") == list(texts[:-1])
+
+
+def test_an_append_whose_record_was_forgotten_is_refused_rather_than_stored_in_part(
+    store: SessionBackend, clock: Clock
+) -> None:
+    said = requests.append("s", tuple(ChatMessage.user(text) for text in "abc"), None)
+    apply_all(store, [said, requests.rollback("s", said.op_id)])
+    clock.advance(hours=2)
+    finish(store.compact(1))
+    other = requests.append("s", (ChatMessage.user("other"),), None)
+    answer, _ = store.apply([said, other])
+    assert "its op id is forgotten" in str(answer)
+    assert contents(store, "s") == ["b", "c", "other"]

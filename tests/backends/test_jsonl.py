@@ -232,18 +232,6 @@ def test_old_records_leave_the_file_with_a_compaction(
     assert len(lines(directory / "s.jsonl")) == 1
 
 
-def test_an_append_whose_record_was_forgotten_is_refused_rather_than_stored_in_part(
-    store: SessionBackend, clock: Clock
-) -> None:
-    said = requests.append("s", tuple(ChatMessage.user(text) for text in "abc"), None)
-    apply_all(store, [said, requests.rollback("s", said.op_id)])
-    clock.advance(hours=2)
-    finish(store.compact(1))
-    (answer,) = store.apply([said])
-    assert "its op id is forgotten" in str(answer)
-    assert contents(store, "s") == ["b", "c"]
-
-
 def test_hits_come_best_first_and_of_equals_the_newest(store: SessionBackend) -> None:
     say(store, "a", "needle 1")
     say(store, "b", "needle and needle")

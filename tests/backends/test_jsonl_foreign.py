@@ -50,6 +50,8 @@ LEFT_OVER = {
     "zeros between": (ONE + b"\0\0" + TWO, b"\0\0"),
     "garbage behind": (ONE + b"garbage\n" + TWO, b"garbage"),
     "torn": (ONE + b'\n{"role":"us' + TWO, b'{"role":"us'),
+    "a record of more": (ONE + b'\n{"applied":[],"n":1}\n' + TWO, b'{"applied":[],"n":1}'),
+    "two records": (ONE + b'\n{"applied":7,"applied":[]}\n' + TWO, b'{"applied":7,"applied":[]}'),
 }
 
 
@@ -128,6 +130,16 @@ def test_what_a_torn_message_quotes_is_no_message(torn: bytes) -> None:
         (b'{"role":"a","content":"x","extra":{"n":1},"n":2,"ts":"never"}', "a", "x",
          {"n": 1, "n_": 2, "ts": "never"}),
         (b'{"role":"a","content":"\\ud800 caf\xe9"}', "a", "\ufffd caf\ufffd", None),
+        (b'{"role":"a","content":"x","content" : "y"}', "a", "y",
+         {"duplicate_fields": [["content", "x"]]}),
+        (b'{"role":"a","content":"x","n":1,"n":2,"duplicate_fields":3}', "a", "x",
+         {"n": 2, "duplicate_fields": 3, "duplicate_fields_": [["n", 1]]}),
+        (b'{"role":"a","content":"x","message_id":15,"created_at":"never"}', "a", "x",
+         {"message_id": 15, "created_at": "never"}),
+        (b'{"role":"a","content":"x","part":[0,2]}', "a", "x", {"part": [0, 2]}),
+        (b'{"role":"a","content":"x","part":"one"}', "a", "x", {"part": "one"}),
+        (b'{"role":"a","content":"x","edits":[{"role":"b","content":"y","replaced_at":7,"n":1}]}',
+         "a", "x", {"edits": [{"role": "b", "content": "y", "replaced_at": 7, "n": 1}]}),
     ],
 )  # fmt: skip
 def test_an_odd_line_becomes_a_message_that_keeps_what_it_says(

@@ -176,20 +176,6 @@ def test_op_ids_leave_with_a_compaction_when_they_are_old(
     assert [answer.duplicate for answer in answers] == [False, True]
 
 
-def test_an_append_whose_op_id_was_forgotten_is_refused_and_harms_no_neighbour(
-    store: SessionBackend, clock: Clock
-) -> None:
-    said = requests.append("s", (ChatMessage.user("a"),), None)
-    apply_all(store, [said])
-    clock.advance(hours=2)
-    finish(store.compact(1))
-    other = requests.append("s", (ChatMessage.user("b"),), None)
-    refused, stored = store.apply([said, other])
-    assert "its op id is forgotten" in str(refused)
-    assert not isinstance(stored, Exception)
-    assert contents(store, "s") == ["a", "b"]
-
-
 @pytest.mark.parametrize(
     ("damage", "where"),
     [

@@ -164,6 +164,23 @@ def test_databases_of_older_versions_lack_columns(path: Path, store: str, column
     assert (info.name, info.state, message.content) == (named.get("name"), "idle", "hello")
 
 
+def test_columns_of_a_later_version_are_not_passed_over_without_a_word(
+    path: Path, original: sqlite3.Connection, store: str
+) -> None:
+    original.execute("ALTER TABLE sessions ADD COLUMN tools")
+    original.execute("ALTER TABLE session_metadata ADD COLUMN summary")
+    say(original, "k", ("user", "a", "1704067200"))
+    report = take(path, store)
+    assert [line.removeprefix(f"{path}: ").partition(":")[0] for line in report.left_out] == [
+        "sessions.tools",
+        "session_metadata.summary",
+    ]
+    with open_backend(store, read_only=True) as backend:
+        (message,) = backend.load("k")
+    assert message.created_at is not None
+    assert message.created_at.timestamp() == 1_704_067_200
+
+
 def test_a_second_import_changes_nothing(
     original: sqlite3.Connection, path: Path, store: str
 ) -> None:

@@ -240,3 +240,21 @@ def test_a_bad_openai_line_is_named_and_harms_no_other(tmp_path: Path, bad: byte
     (refused,) = report.refused
     assert refused.startswith(f"{tmp_path / 'x'}:2: ")
     assert set(everything(store)) == {"oa_1", "oa_3"}
+
+
+def test_an_openai_line_loses_nothing_without_a_word(tmp_path: Path) -> None:
+    store = f"sqlite://{tmp_path / 'store.db'}"
+    line = (
+        b'{"messages":[{"role":"a","content":"x","content":"caf\xe9","n":%d}],"tools":[]}\n'
+        % 10**30
+    )
+    report = take(store, tmp_path / "x", line, "oa_")
+    (message,) = everything(store)["oa_1"][1]
+    assert (message.content, message.extra) == (
+        "caf\ufffd", {"n": str(10**30), "duplicate_fields": [["content", "x"]]},
+    )  # fmt: skip
+    assert report.sessions == 1
+    assert [line.partition(":1: ")[2] for line in report.left_out] == [
+        "not part of a message: tools",
+        "some of it is not Unicode; U+FFFD stands in its place",
+    ]

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from producer.messages import ChatMessage, SessionPage
+from producer.ids import new_op_id
+from producer.messages import ChatMessage, SessionPage, from_micros
 from tests.backends.stores import Clock, apply_all, requests
 from tests.transfer.sessions import everything, export, fill, sessions, take
 from worker.backends import SessionBackend, open_backend
@@ -285,3 +286,22 @@ def test_a_session_that_moves_while_all_are_listed_is_not_missed(
             clock.advance(seconds=1)
         busy = cast(SessionBackend, Busy(backend, clock))
         assert [info.key for info in find(busy, Wanted())] == [f"chat {n}" for n in range(10)]
+
+
+def test_ids_of_another_program_need_only_be_different_in_a_session(tmp_path: Path) -> None:
+    first, second = f"jsonl://{tmp_path / 'a'}", f"sqlite://{tmp_path / 'b'}"
+    moment = from_micros(5)
+    fill(
+        first,
+        [
+            ImportSession(
+                new_op_id(), 1, key, (ChatMessage("u", key, None, "17", moment),), {}, 5, 5
+            )
+            for key in "ab"
+        ],
+    )
+    assert take(second, tmp_path / "x", export(first, "jsonl")).refused == []
+    with open_backend(second, read_only=True) as backend:
+        said = [message for key in "ab" for message in backend.load(key)]
+    assert [message.content for message in said] == ["a", "b"]
+    assert [message.extra for message in said].count({"message_id": "17"}) == 1

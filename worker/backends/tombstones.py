@@ -101,7 +101,7 @@ class Tombstones:
         Another erasure may come from a slow clock, and must not be lost for that.
         """
         key = None if isinstance(operation, Erase) else getattr(operation, "key", None)
-        return key is not None and self._is_before(operation.at, self.moment("key", key))
+        return key is not None and self.is_before(operation.at, self.moment("key", key))
 
     def told_by(self, operation: Operation) -> Tombstone | None:
         """That of the sender or room to which the operation, made before, adds a session.
@@ -115,9 +115,10 @@ class Tombstones:
             if isinstance(value := told.get(name), str)
         ]
         latest = max(found, default=_NONE)
-        return latest if self._is_before(operation.at, latest.erased_at) else None
+        return latest if self.is_before(operation.at, latest.erased_at) else None
 
-    def _is_before(self, at: int, erased_at: int) -> bool:
+    def is_before(self, at: int, erased_at: int) -> bool:
+        """Whether what was asked for `at` is from before an erasure, a deletion or a clear."""
         if self.reopened is not None and erased_at > self.reopened[1]:
             return not self.reopened[0] <= at <= self.reopened[1] and at <= erased_at
         return at <= erased_at

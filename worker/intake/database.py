@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -24,8 +23,9 @@ import apsw
 from producer.arguments import check_attributes
 from producer.errors import InvalidInputError
 from producer.ids import derived_op_id
-from producer.messages import LATEST_MICROS, ChatMessage, check_key, from_micros, to_micros
+from producer.messages import ChatMessage, check_key, from_micros, to_micros
 from worker.backends.base import ImportSession, now_micros
+from worker.backends.jsonl.fields import read_time
 from worker.intake.source import Advance, BadLineError, Damage, Found, Incoming, Total, checked
 
 MAGIC: Final = b"SQLite format 3\0"
@@ -41,6 +41,10 @@ _ATTRIBUTES: Final = {
     "turn_id": "turn_id",
 }
 _TIMES: Final = ("created_at", "last_activity", "turn_started_at")
+_READ: Final = {
+    "sessions": {"id", "session_key", "role", "content", "created_at"},
+    "session_metadata": {"session_key", "message_count", *_ATTRIBUTES, *_TIMES},
+}
 # As blobs: text that is not UTF-8 is then one bad row, and not the end of reading.
 _MESSAGES: Final = (
     "SELECT id, typeof(role), CAST(role AS BLOB), typeof(content), CAST(content AS BLOB),"
@@ -57,6 +61,7 @@ def read_database(name: str, path: Path) -> Iterator[Found]:
             keys = reader.keys()
         except apsw.Error as error:
             raise InvalidInputError("file", f"{path}: {error}") from None
+        yield from reader.columns_left()
         yield Total(sum(count for _, count in keys))
         for raw, count in keys:
             yield from reader.session(raw)
@@ -97,6 +102,13 @@ class _Reader:
         self._columns = self._columns_of("session_metadata")
         if not {"session_key", "role", "content"} <= self._columns_of("sessions"):
             raise InvalidInputError("file", f"{path} is a database, but not of the original's")
+
+    def columns_left(self) -> Iterator[Damage]:
+        """The columns of a version that this program does not know."""
+        for table, read in _READ.items():
+            for column in sorted(self._columns_of(table) - read):
+                problem = "a column that is not known here, and so not taken over"
+                yield Damage(f"{self._name}: {table}.{column}", problem, is_session=False)
 
     def keys(self) -> list[tuple[bytes | None, int]]:
         """The sessions' keys as blobs, and how many rows each has."""
@@ -189,13 +201,9 @@ class _Reader:
         """Microseconds since 1970 UTC; None when there is no time, or none that can be read."""
         if raw is None:
             return None
-        try:
-            moment = datetime.fromisoformat(raw.decode())
-            micros = to_micros(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
-            if 0 <= micros < LATEST_MICROS:
-                return micros
-        except ValueError:
-            pass
+        micros = read_time(raw.decode(errors="replace"))
+        if micros is not None:
+            return micros
         problem = f"{raw[:40]!r} is not a time from 1970 to 9999"
         problems.append(Damage(where, problem, is_session=False))
         return None

@@ -15,6 +15,7 @@ from producer.errors import InvalidInputError
 from producer.ids import derived_op_id, message_id
 from producer.messages import ChatMessage, check_key, from_micros
 from worker.backends.base import ImportSession, now_micros
+from worker.backends.jsonl.decoding import Value, decode_whole
 from worker.backends.jsonl.fields import text_of
 from worker.intake.source import (
     Advance,
@@ -34,10 +35,22 @@ def read_openai(name: str, file: BinaryIO, key_prefix: str, at: int) -> Iterator
         where = f"{name}:{number}"
         try:
             key = check_key(f"{key_prefix}{number}")
-            yield Incoming(where, _session(key, parse_object(line), line, at))
+            fields, is_altered = _object(line)
+            yield Incoming(where, _session(key, fields, line, at))
+            if left := [name for name in fields if name != "messages"]:
+                yield Damage(where, f"not part of a message: {', '.join(left)}", is_session=False)
+            if is_altered:
+                problem = "some of it is not Unicode; U+FFFD stands in its place"
+                yield Damage(where, problem, is_session=False)
         except (BadLineError, InvalidInputError) as error:
             yield Damage(where, str(error))
         yield Advance(len(line))
+
+
+def _object(line: bytes) -> Value:
+    """What the line says, though a strict parser would refuse it or take only a part."""
+    value = decode_whole(line)
+    return Value(parse_object(line)) if value is None else value
 
 
 def _session(key: str, fields: dict[str, Any], line: bytes, at: int) -> ImportSession:

@@ -8,7 +8,7 @@ it comes again, and where the op id is forgotten its messages are compared.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeVar
@@ -16,10 +16,12 @@ from typing import Final, Protocol, TypeVar
 from producer.answers import Outcome
 from producer.arguments import SUBJECTS
 from producer.errors import OperationRefusedError, StoreUnavailableError
-from producer.ids import new_op_id
+from producer.ids import derived_op_id, new_op_id
+from producer.messages import ChatMessage
 from producer.operations import Clear
 from worker.backends import SessionBackend, open_backend, store_lock
 from worker.backends.base import ImportSession
+from worker.backends.jsonl.fields import OURS
 from worker.backends.tombstones import Tombstones
 
 MESSAGES_A_GROUP: Final = 20_000
@@ -39,13 +41,19 @@ class Taken:
 @contextmanager
 def writing(store: str, doing: str) -> Iterator[SessionBackend]:
     """The store, as its one writer; `StoreUnavailableError` when a worker has it."""
-    with closing(store_lock(store)) as lock, _collecting_rarely():
+    with held(store, doing), _collecting_rarely(), open_backend(store) as backend:
+        yield backend
+
+
+@contextmanager
+def held(store: str, doing: str) -> Iterator[None]:
+    """The store's lock; `StoreUnavailableError` when a worker has it."""
+    with closing(store_lock(store)) as lock:
         try:
             lock.acquire()
         except StoreUnavailableError as error:
             raise StoreUnavailableError(f"{error}: stop the worker, then {doing}") from None
-        with open_backend(store) as backend:
-            yield backend
+        yield
 
 
 @contextmanager
@@ -117,7 +125,7 @@ class Groups(Iterator[list[T]]):
 def take_in(
     backend: SessionBackend,
     operations: Sequence[ImportSession],
-    meanwhile: Callable[[], None],
+    meanwhile: Callable[[], None] | None = None,
     *,
     may_go_on: bool = False,
 ) -> list[Taken]:
@@ -146,9 +154,35 @@ def take_in(
             (_, answer) = backend.apply([clear, operation])
             if isinstance(answer, Outcome):
                 return Taken(answer.affected)
+        own = _with_no_foreign_ids(operation)
+        if own is not operation:
+            return take_in(backend, [own], may_go_on=may_go_on)[0]
         return Taken(refusal=str(answer))
 
     return [settled(operation) for operation in operations]
+
+
+def with_own_ids(
+    key: str, messages: Iterable[ChatMessage], seen: Iterable[str | None] = ()
+) -> Iterator[ChatMessage]:
+    """Ids of their own for messages whose id is `seen` or one before them has, kept in `extra`."""
+    known = set(seen)
+    for number, message in enumerate(messages):
+        if message.message_id in known:
+            extra = {**(message.extra or {}), "message_id": message.message_id}
+            own_id = derived_op_id(key, f"message {number}")
+            yield replace(message, message_id=own_id, extra=extra)
+        else:
+            yield message
+        known.add(message.message_id)
+
+
+def _with_no_foreign_ids(operation: ImportSession) -> ImportSession:
+    """An id that this program did not make may be one of its session only."""
+    ids = [message.message_id for message in operation.messages]
+    foreign = [id_ for id_ in ids if id_ is None or OURS.fullmatch(id_) is None]
+    messages = tuple(with_own_ids(operation.key, operation.messages, foreign))
+    return replace(operation, messages=messages) if foreign else operation
 
 
 def _was_erased(operation: ImportSession, tombstones: Tombstones) -> bool:

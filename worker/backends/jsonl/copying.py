@@ -76,9 +76,9 @@ def _stamps(source: Path) -> dict[str, _Stamp]:
         for entry in entries:
             name = entry.name
             is_passing = name == _LOCK or name.startswith((PREFIX, TEMPORARY))
-            if not is_passing and entry.is_file(follow_symlinks=False):
+            if not is_passing and entry.is_file():  # or a link to one, which may lie elsewhere
                 with suppress(FileNotFoundError):
-                    status = entry.stat(follow_symlinks=False)
+                    status = entry.stat()
                     stamps[name] = _Stamp(
                         status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
                     )

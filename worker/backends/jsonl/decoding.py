@@ -212,7 +212,10 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) < len(pairs):
         last = {name: place for place, (name, _) in enumerate(pairs)}
-        fields["duplicate_fields"] = [
+        free = "duplicate_fields"
+        while free in fields:
+            free += "_"
+        fields[free] = [
             [name, value] for place, (name, value) in enumerate(pairs) if last[name] != place
         ]
     return fields

@@ -164,16 +164,16 @@ class Erasures:
         ids = [str(line.message.message_id) for line in session.lines]
         pending.sessions += 1
         pending.message_ids += ids
-        self.keep_op_ids(session, pending.asked_at, pending.began)
-        known = session.known
-        pending.op_ids += sum(id_ in known and _is_fresh(id_, pending.asked_at) for id_ in ids)
+        erased_at, known = pending.tombstone.erased_at, session.known
+        self.keep_op_ids(session, erased_at, pending.began)
+        pending.op_ids += sum(id_ in known and _is_fresh(id_, erased_at) for id_ in ids)
         self.add_tombstone("key", session.key, pending.tombstone)
         return True
 
-    def keep_op_ids(self, session: Session, asked_at: int, began: int) -> None:
+    def keep_op_ids(self, session: Session, erased_at: int, began: int) -> None:
         """Have those op ids of a session outlive it that no tombstone keeps out."""
         for op_id, affected in session.known.items():
-            if not _is_fresh(op_id, asked_at):
+            if not _is_fresh(op_id, erased_at):
                 self.applied[op_id] = Record(began, affected)
                 self._is_changed = True
 
@@ -274,11 +274,11 @@ def _loads(content: bytes | None) -> _Content:
     )
 
 
-def _is_fresh(op_id: str, asked_at: int) -> bool:
+def _is_fresh(op_id: str, erased_at: int) -> bool:
     """Whether a tombstone keeps its resend out: it is no hash, and not from after.
 
     One of somebody else's making may name whom it is about; it counts as old.
     """
     return not _OURS.fullmatch(op_id) or (
-        op_id[12] == _UUID7 and op_id < f"{asked_at // 1000:012x}~"
+        op_id[12] == _UUID7 and op_id < f"{erased_at // 1000:012x}~"
     )

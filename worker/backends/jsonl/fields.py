@@ -28,7 +28,8 @@ UNKNOWN_ROLE: Final = "unknown"
 TIMES: Final = ("created_at", "timestamp", "ts")
 
 _OUR_FIELDS: Final = frozenset(("role", "content", "extra", "created_at"))
-_OURS: Final = re.compile(r"[0-9a-f]{32}(-[0-9]+)?")
+OURS: Final = re.compile(r"[0-9a-f]{32}(-[0-9]+)?")
+"""Of ids that this program makes."""
 _1990: Final = 631_152_000_000_000
 _TIME_CHARS: Final = 64
 _FROM_1973: Final = 100_000_000  # in seconds; what is smaller is hardly a time
@@ -128,7 +129,7 @@ def _take_time(left: dict[str, Any], message_id: str | None) -> int | None:
 
 def _is_micros(value: int, message_id: str, left: Mapping[str, Any]) -> bool:
     """Whether a time beside that id is in microseconds, as ours are, and not in another unit."""
-    is_ours = left.keys() <= _OUR_FIELDS or _OURS.fullmatch(message_id) is not None
+    is_ours = left.keys() <= _OUR_FIELDS or OURS.fullmatch(message_id) is not None
     return (is_ours or value >= _1990 or value < _FROM_1973) and 0 <= value < LATEST_MICROS
 
 

@@ -113,7 +113,7 @@ class Group:
             return Outcome(affected, duplicate=True)
         if operation.at <= self.erasures.tombstones.latest and self._is_erased(operation):
             return Outcome(0)
-        if operation.was_spooled and session.is_late(operation):
+        if operation.was_spooled and session.is_late(operation, self.erasures.tombstones):
             return Outcome(session.drop_late(operation))
         if isinstance(operation, RestoreSession):
             return Outcome(session.put_back(operation, self._restored(operation)))
@@ -152,7 +152,7 @@ class Group:
         for session in list(self._sessions.values()):
             self._look_at(session, [pending])  # the others have; what they left is not theirs
         if operation.key is not None and not (session := self.find(operation.key)).exists:
-            self.erasures.keep_op_ids(session, pending.asked_at, pending.began)
+            self.erasures.keep_op_ids(session, pending.tombstone.erased_at, pending.began)
             session.erase()  # or its op ids would stay under its name
         self.erasures.note_applied(operation.op_id, pending.sessions, self.now)
         return Outcome(pending.sessions)

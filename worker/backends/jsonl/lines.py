@@ -43,6 +43,7 @@ class Part(NamedTuple):
 
 
 WHOLE: Final = Part(0, 1)
+_IDENTITY: Final = frozenset(("message_id", "created_at", "part"))
 
 
 @dataclass(slots=True)
@@ -72,9 +73,11 @@ class Line:
         message_id = self.message.message_id or ""
         if self.is_settled and self.part == WHOLE:
             return self
-        fields = {**orjson.loads(self.raw), **_identity(self.message)}
-        fields.pop("part", None)
-        return Line(self.message, orjson.dumps(fields), message_id)
+        fields = orjson.loads(self.raw)
+        if not _IDENTITY.isdisjoint(fields):  # what it says there is in `extra`, if it is not ours
+            return Line.of(self.with_edits(), message_id)
+        raw = orjson.dumps({**fields, **_identity(self.message)})
+        return Line(self.message, raw, message_id)
 
     def with_message(self, message: ChatMessage, kept_at: int | None = None) -> Line:
         """Another message in this one's place, with its id, time and earlier versions.
@@ -188,7 +191,7 @@ def _earlier(fields: object) -> EarlierVersion | None:
         return None
     role, content, extra = fields.get("role"), fields.get("content"), fields.get("extra")
     at = fields.get("replaced_at")
-    if not (isinstance(role, str) and isinstance(content, str) and isinstance(at, int)):
+    if not (isinstance(role, str) and isinstance(content, str) and type(at) is int):
         return None
     if not 0 <= at < LATEST_MICROS:
         return None

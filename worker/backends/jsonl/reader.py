@@ -18,6 +18,7 @@ from typing import BinaryIO
 
 from producer.errors import InvalidInputError
 from producer.messages import ChatMessage, to_micros
+from worker.backends.base import now_micros
 from worker.backends.jsonl.activity import NAME as ACTIVITY
 from worker.backends.jsonl.activity import Activity
 from worker.backends.jsonl.decoding import ENCODING_BYTES, as_utf8
@@ -67,19 +68,21 @@ def read_session_file(path: Path) -> SessionFile:
             content = file.read()
             stamp = Stamp.of(os.fstat(file.fileno()))
         told = sidecar_path.read_bytes() if sidecar_path.exists() else None
-    modified = _last_activity(path, stamp)
+    modified, is_recorded = _last_activity(path, stamp)
     loaded = None if told is None else Sidecar.loads(told, key, modified)
     sidecar = loaded or Sidecar(key, modified)
     lines = (transcript := parse(content, key, sidecar.created_at)).lines
     has_edits = b'"edits"' in content
     times = [to_micros(time) for line in lines if (time := line.message.created_at)]
+    now = now_micros()
+    sent = [] if is_recorded else [time for time in times if time <= now]
     return SessionFile(
         key,
         tuple([line.with_edits() if has_edits else line.message for line in lines]),
         tuple(transcript.damage),
         sidecar.attributes,
         sidecar.created_at if loaded else min([modified, *times]),
-        modified,
+        max([modified, *sent]),
         sidecar.turn_started_at,
         hashlib.sha256(content).hexdigest(),
         stamp,
@@ -87,11 +90,14 @@ def read_session_file(path: Path) -> SessionFile:
     )
 
 
-def _last_activity(path: Path, stamp: Stamp) -> int:
-    """By the store's own record, if there is one, or else the file's time."""
+def _last_activity(path: Path, stamp: Stamp) -> tuple[int, bool]:
+    """By the store's own record, if there is one, or else the file's time; and which it is.
+
+    Other programs set a file's time.
+    """
     directory = Directory(path.parent)
     record = _activity(path.parent, directory.stamp(ACTIVITY))
-    return record.of(path.name, stamp, stamp.mtime)
+    return record.of(path.name, stamp, stamp.mtime), not record.is_new
 
 
 @functools.lru_cache(maxsize=1)

@@ -20,7 +20,7 @@ from worker.backends.jsonl.lines import Line, Record, drop_old, lines_of
 from worker.backends.jsonl.sidecar import Sidecar
 from worker.backends.jsonl.stored_session import StoredSession
 from worker.backends.jsonl.transcript import Damage, Transcript
-from worker.backends.tombstones import digest, emptied_by, undone_by
+from worker.backends.tombstones import Tombstones, digest, emptied_by, undone_by
 
 _MARK: Final = "~"  # no op id has it
 
@@ -85,10 +85,12 @@ class Session(StoredSession):
             self.leave()
         return affected
 
-    def is_late(self, operation: Write) -> bool:
+    def is_late(self, operation: Write, tombstones: Tombstones) -> bool:
         """Whether what it is about was deleted or cleared after it was asked for."""
         moments = [self.applied(_MARK + how) for how in undone_by(operation)]
-        return any(moment is not None and operation.at <= moment for moment in moments)
+        return any(
+            moment is not None and tombstones.is_before(operation.at, moment) for moment in moments
+        )
 
     def drop_late(self, operation: Write) -> int:
         """Do nothing of it, nor when it is sent again by another way than the spool."""

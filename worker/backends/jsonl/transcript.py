@@ -26,7 +26,7 @@ from worker.backends.jsonl.decoding import (
     is_deep,
     is_storable,
 )
-from worker.backends.jsonl.fields import Told, is_message, read_fields
+from worker.backends.jsonl.fields import OURS, Told, is_message, read_fields
 from worker.backends.jsonl.lines import (
     WHOLE,
     Line,
@@ -36,12 +36,12 @@ from worker.backends.jsonl.lines import (
     records_from_json,
 )
 
-OUR_ID: Final = re.compile(r"[0-9a-f]{32}(-[0-9]+)?")
 _OWN_PLACE: Final = re.compile(r"[0-9a-f]{10}")
 _OUR_FIELDS: Final = frozenset(
     ("role", "content", "extra", "message_id", "created_at", "part", "edits")
 )
 _LINES_OF_A_RECORD: Final = 100
+_SPACED_NAME: Final = re.compile(rb'"[ \t\r]+:')
 _BEYOND_64_BITS: Final = re.compile(rb"[0-9]{19}|[0-9][eE][+]?[0-9]{3}")
 _NEVER_APPLIED: Final = "part of an append that broke off, and so was never applied"
 
@@ -215,7 +215,7 @@ class _Reader:
                 self._give_up()
             self._add(number, line)
             return True
-        records = None if is_message(fields) else records_from_json(fields.get("applied"))
+        records = None if is_message(fields) or not _has_names(raw, 1) else _records(fields)
         if records is None:
             return False
         self._give_up()
@@ -268,7 +268,7 @@ class _Reader:
             whole = replace(line.message, edits=earlier_versions(value.fields.get("edits")))
             self._add(number, Line.of(whole, line.op_id, line.part))
         else:
-            self._add_records(records_from_json(value.fields.get("applied")) or {})
+            self._add_records(_records(value.fields) or {})
 
     def _add(self, number: int, line: Line) -> None:
         if line.part is WHOLE:
@@ -307,7 +307,7 @@ class _Reader:
         """The message of a sound line; None when there is none, or a closer look is needed."""
         role, content = fields.get("role"), fields.get("content")
         if type(role) is str and type(content) is str and _is_role(role):
-            if len(fields) == 2 and raw.count(b'":') == 2:  # the original's
+            if len(fields) == 2 and _has_names(raw, 2):  # the original's
                 own_id = f"{self._own}{offset:010x}"
                 message = ChatMessage(role, content, None, own_id, self._default_time)
                 return Line(message, raw, own_id, WHOLE, False)
@@ -326,7 +326,7 @@ class _Reader:
             message_id = f"{self._own}{offset:010x}"
         time = self._default_time if created_at is None else from_micros(created_at)
         message = ChatMessage(told.role, told.content, told.extra, message_id, time)
-        part = _part(fields["part"]) if "part" in fields else WHOLE
+        part = _part(fields) if "part" in fields else WHOLE
         op_id = message_id.removesuffix(f"-{part.number}") if part.number else message_id
         return Line(message, raw, op_id, part, is_settled)
 
@@ -336,7 +336,12 @@ def _own_prefix(key: str) -> str:
 
 
 def _is_record(fields: dict[str, Any]) -> bool:
-    return is_message(fields) or records_from_json(fields.get("applied")) is not None
+    return is_message(fields) or _records(fields) is not None
+
+
+def _records(fields: dict[str, Any]) -> Records | None:
+    """The operations that a line of ours records, which says nothing else."""
+    return records_from_json(fields.get("applied")) if len(fields) == 1 else None
 
 
 def _is_role(role: str) -> bool:
@@ -350,7 +355,7 @@ def _is_ours(fields: dict[str, Any]) -> bool:
         type(message_id) is str
         and type(created_at) is int
         and 0 <= created_at < LATEST_MICROS
-        and OUR_ID.fullmatch(message_id) is not None
+        and OURS.fullmatch(message_id) is not None
     )
 
 
@@ -358,27 +363,36 @@ def _is_exact(fields: dict[str, Any], raw: bytes) -> bool:
     """Whether the strict parser took all that the line says, and it can be stored."""
     if fields.keys() <= _OUR_FIELDS and _is_ours(fields):
         return True
-    if raw.count(b'":') != len(fields) or _BEYOND_64_BITS.search(raw):
+    if not _has_names(raw, len(fields)) or _BEYOND_64_BITS.search(raw):
         value = decode_whole(raw)
         if value is None or value.fields != fields:
             return False
     return not is_deep(raw) or is_storable(fields)
 
 
+def _has_names(raw: bytes, count: int) -> bool:
+    """Whether a line has so many names, as it seems: of one that comes twice a parser takes one."""
+    return raw.count(b'":') == count and not _SPACED_NAME.search(raw)
+
+
 def _own_fields(fields: dict[str, Any]) -> tuple[str, ...]:
     """Those of the fields that only this store writes, as far as they are what it writes."""
     own = []
-    if "part" in fields and _part(fields["part"]) is not WHOLE:
+    if "part" in fields and _part(fields) is not WHOLE:
         own.append("part")
-    told = fields.get("edits")
-    if isinstance(told, list) and len(earlier_versions(told)) == len(told):
+    if "edits" in fields and fields["edits"] == [
+        edit.to_dict() for edit in earlier_versions(fields["edits"])
+    ]:
         own.append("edits")
     return tuple(own)
 
 
-def _part(value: object) -> Part:
-    match value:
-        case [int(number), int(total)] if 0 <= number < total:
+def _part(fields: dict[str, Any]) -> Part:
+    """Which of an append's messages one is; others have a field of that name for something else."""
+    match fields["part"], fields.get("message_id"):
+        case [int(number), int(total)], str(message_id) if 0 <= number < total and (
+            number == 0 or message_id.endswith(f"-{number}")
+        ):
             return Part(number, total)
         case _:
             return WHOLE

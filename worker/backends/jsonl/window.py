@@ -12,8 +12,9 @@ import re
 from typing import Final, NamedTuple
 
 from worker.backends.jsonl.decoding import ENCODING_BYTES, as_utf8
+from worker.backends.jsonl.fields import OURS
 from worker.backends.jsonl.lines import Line
-from worker.backends.jsonl.transcript import OUR_ID, own_place, parse_part, starts_anew
+from worker.backends.jsonl.transcript import own_place, parse_part, starts_anew
 
 _PART_BYTES: Final = 64 * 1024
 _SEARCHED_BYTES: Final = 1024 * 1024
@@ -66,7 +67,7 @@ class PartReader:
                 return window
             end = min(place, self._parsed_from)  # it is not in what was parsed
             place = self._last_place(message_id, end)
-        if is_absent and OUR_ID.fullmatch(message_id):
+        if is_absent and OURS.fullmatch(message_id):
             raise AbsentError
         return None
 

@@ -46,7 +46,7 @@ from worker.backends.sqlite.log import WriteAheadLog
 from worker.backends.sqlite.memory import Memory
 from worker.backends.sqlite.merging import bites, merge
 from worker.backends.sqlite.reads import messages_after, read
-from worker.backends.sqlite.refusal import refusal
+from worker.backends.sqlite.refusal import refused
 from worker.backends.sqlite.repair import repair
 from worker.backends.sqlite.schema import (
     FULL,
@@ -269,7 +269,7 @@ class SqliteBackend(SessionBackend):
                         raise
                     if is_out_of_memory(error) and isinstance(operation, Write):
                         raise  # it may well succeed elsewhere or later
-                    answers.append(refusal(error))
+                    answers.append(refused(connection, operation, error, self._clock.now()))
         return answers
 
     def _group(

@@ -69,8 +69,8 @@ def _heal(connection: apsw.Connection, now: int) -> bool:
         (now + TOLERANCE, _SESSIONS_A_GROUP),
     ).fetchall()
     connection.executemany(
-        "UPDATE sessions SET last_activity = ?1, created_at = min(created_at, ?1) WHERE id = ?2",
-        [(now + place, row) for place, (row,) in enumerate(rows)],
+        "UPDATE sessions SET last_activity = ?1, created_at = min(created_at, ?3) WHERE id = ?2",
+        [(now + place, row, now) for place, (row,) in enumerate(rows)],
     )
     if len(rows) == _SESSIONS_A_GROUP:
         return False

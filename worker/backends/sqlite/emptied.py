@@ -11,7 +11,7 @@ from typing import Any, Final
 import apsw
 
 from producer.operations import Operation
-from worker.backends.tombstones import digest, undone_by
+from worker.backends.tombstones import Tombstones, digest, undone_by
 
 ERASED_BYTES: Final = 32
 """Of an erasure's digest. One of these is a byte longer, so that nobody takes it for one."""
@@ -29,12 +29,14 @@ def note(
     )
 
 
-def is_late(connection: apsw.Connection, operation: Operation, key: str) -> bool:
+def is_late(
+    connection: apsw.Connection, operation: Operation, key: str, tombstones: Tombstones
+) -> bool:
     """Whether what the operation is about was taken away after it was asked for."""
     for how in undone_by(operation):
         sql = "SELECT erased_at FROM erased WHERE digest = ?"
         emptied_at: Any = connection.execute(sql, (_name(how, key),)).get
-        if emptied_at is not None and operation.at <= emptied_at:
+        if emptied_at is not None and tombstones.is_before(operation.at, emptied_at):
             return True
     return False
 

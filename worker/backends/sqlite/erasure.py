@@ -127,6 +127,7 @@ def _write_receipt(access: Access, operation: Erase) -> Slices[ErasureReceipt]:
         sessions: list[Any] = connection.execute(
             "SELECT session_id FROM erasing WHERE op_id = ?", (op_id,)
         ).fetchall()
+        erased_at = _erased_at(connection, operation)
     runs: list[list[str]] = []
     op_ids, pace, session, after = 0, Pace(500, most=5_000), 0, 0
     while session < len(sessions):
@@ -139,7 +140,7 @@ def _write_receipt(access: Access, operation: Erase) -> Slices[ErasureReceipt]:
                     " ORDER BY id LIMIT ?",
                     (*sessions[session], after, count),
                 ).fetchall()
-                op_ids += len(_known(connection, rows, operation.at))
+                op_ids += len(_known(connection, rows, erased_at))
                 runs.append(sorted(unpack_id(message_id) for _, message_id in rows))
                 session, after = (session, rows[-1][0]) if len(rows) == count else (session + 1, 0)
                 count -= len(rows) + 1
@@ -174,14 +175,24 @@ def _take_over(connection: apsw.Connection, op_id: bytes | str) -> None:
     )
 
 
-def _known(connection: apsw.Connection, rows: Iterable[Any], asked_at: int) -> list[Any]:
+def _erased_at(connection: apsw.Connection, operation: Erase) -> int:
+    """Until when its tombstones keep out what comes again; it is not after the store's own time.
+
+    The subject's may be of a later one; those of the sessions' keys are not.
+    """
+    name = digest(*operation.subject)
+    found: Any = connection.execute("SELECT erased_at FROM erased WHERE digest = ?", (name,)).get
+    return 0 if found is None else min(operation.at, int(found))
+
+
+def _known(connection: apsw.Connection, rows: Iterable[Any], erased_at: int) -> list[Any]:
     """The op ids on record that go with the messages.
 
     Those made of a dedup key, hashes, stay for their time: a platform may deliver a message again,
     and only they tell that it is not a new one. The others' resends are kept out by a tombstone.
     One of somebody else's making is text, and may name whom it is about.
     """
-    latest = (asked_at // 1000).to_bytes(6, "big") + b"\xff"
+    latest = (erased_at // 1000).to_bytes(6, "big") + b"\xff"
     fresh = [
         (id_,)
         for _, id_ in rows
@@ -202,7 +213,9 @@ def _hashed(runs: Iterable[list[str]]) -> Generator[None, None, str]:
 
 def _delete(access: Access, operation: Erase) -> Generator[None]:
     op_id = pack_id(operation.op_id)
-    yield from _delete_messages(access, op_id, operation.at)
+    with access.outside() as connection:
+        erased_at = _erased_at(connection, operation)
+    yield from _delete_messages(access, op_id, erased_at)
     yield from _delete_sessions(access, op_id)
     yield from purge_detached(access.transaction)
     yield from merge_indexes(access.transaction)
@@ -212,7 +225,7 @@ def _delete(access: Access, operation: Erase) -> Generator[None]:
             connection.execute("DELETE FROM sqlite_stat4")
 
 
-def _delete_messages(access: Access, op_id: Any, asked_at: int) -> Generator[None]:
+def _delete_messages(access: Access, op_id: Any, erased_at: int) -> Generator[None]:
     pace = Pace(200, most=2_000)
     rows: list[Any] = [()]
     while rows:
@@ -224,7 +237,7 @@ def _delete_messages(access: Access, op_id: Any, asked_at: int) -> Generator[Non
                 (op_id, count),
             ).fetchall()
             unindex(connection, "message_index", [(row,) for row, _ in rows])
-            known = _known(connection, rows, asked_at)
+            known = _known(connection, rows, erased_at)
             connection.executemany("DELETE FROM applied WHERE op_id = ?", known)
         yield
 

@@ -317,7 +317,7 @@ class Group:
             for row in erasure.delete_late(self._connection, session.id, tombstone.erased_at):
                 self._pending.forget(row)
                 session.message_count -= 1
-            self._pending.touched[session.id] = session
+                self._pending.touched[session.id] = session
             if not session.message_count:
                 self._delete(Delete(operation.op_id, operation.at, key))
         return True
@@ -328,7 +328,9 @@ class Group:
 
     def _is_late(self, operation: Write) -> bool:
         key = getattr(operation, "key", None)
-        return key is not None and emptied.is_late(self._connection, operation, key)
+        if key is None:
+            return False
+        return emptied.is_late(self._connection, operation, key, self._memory.tombstones)
 
     def _locate(self, key: str, message_id: str | None) -> tuple[KnownSession | None, int | None]:
         """The session and the row of its last message, or of the one named."""
