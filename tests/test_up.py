@@ -205,9 +205,7 @@ def test_a_server_whose_starter_was_killed_is_stopped_with_the_next_one(
     wait_for(lambda: not running_under(tmp_path), "all processes to end")
 
 
-@pytest.mark.parametrize(
-    ("command", "number"), [("up", signal.SIGTERM), ("worker", signal.SIGHUP)]
-)
+@pytest.mark.parametrize(("command", "number"), [("up", signal.SIGTERM), ("worker", signal.SIGHUP)])
 def test_a_signal_while_the_server_starts_leaves_none_behind(
     command: str, number: signal.Signals, tmp_path: Path
 ) -> None:
