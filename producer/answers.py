@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
-from typing import Any, TypeVar
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import orjson
 
@@ -179,6 +180,26 @@ Answer = (
 
 
 T = TypeVar("T")
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _understood(read: Callable[P, R]) -> Callable[P, R]:
+    """Say of an answer of another form than this version's who has to be updated."""
+
+    @wraps(read)
+    def reading(*arguments: P.args, **options: P.kwargs) -> R:
+        try:
+            return read(*arguments, **options)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            # An error's text may quote what was said; what is missing is the name of a field.
+            problem = f"no {error}" if isinstance(error, KeyError) else type(error).__name__
+            raise OperationRefusedError(
+                f"the worker's answer cannot be understood ({problem}): worker and producer are of "
+                "different versions; update the older one"
+            ) from None
+
+    return reading
 
 
 def encode_answer(answer: Answer) -> bytes:
@@ -213,6 +234,7 @@ def hit_to_json(hit: SearchHit) -> dict[str, Any]:
     }
 
 
+@_understood
 def answered_receipt(
     value: Any, op_id: str, message_ids: tuple[str, ...], was_known: bool
 ) -> Receipt:
@@ -220,18 +242,22 @@ def answered_receipt(
     return Receipt(op_id, message_ids, outcome.affected, outcome.duplicate or was_known)
 
 
+@_understood
 def answered_messages(value: Any) -> list[ChatMessage]:
     return [ChatMessage.from_dict(item) for item in value]
 
 
+@_understood
 def answered_session(value: Any) -> SessionInfo | None:
     return None if value is None else _info(value)
 
 
+@_understood
 def answered_page(value: Any) -> SessionPage:
     return SessionPage(tuple(_info(item) for item in value["sessions"]), value["cursor"])
 
 
+@_understood
 def answered_hits(value: Any) -> SearchPage:
     hits = tuple(
         SearchHit(
@@ -247,20 +273,24 @@ def answered_hits(value: Any) -> SearchPage:
     return SearchPage(hits, value["cursor"])
 
 
+@_understood
 def answered_cleanup(value: Mapping[str, Any]) -> CleanupReport:
     rules = tuple([_known(RuleTotals, item) for item in value["rules"]])
     details = tuple([_known(CleanedSession, item) for item in value["details"]])
     return _known(CleanupReport, {**value, "rules": rules, "details": details})
 
 
+@_understood
 def answered_restore(value: Mapping[str, Any]) -> RestoreReport:
     return _known(RestoreReport, value)
 
 
+@_understood
 def answered_compact(value: Mapping[str, Any]) -> CompactReport:
     return _known(CompactReport, value)
 
 
+@_understood
 def answered_erasure(value: Mapping[str, Any]) -> ErasureReceipt:
     return _known(ErasureReceipt, value)
 
