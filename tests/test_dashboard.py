@@ -254,6 +254,26 @@ def test_what_waits_to_be_stored_cannot_be_thrown_away_or_reordered(
         assert 'data-role="delete-job-btn"' not in page
 
 
+@pytest.mark.parametrize("registry", ["failed", "finished", "scheduled"])
+def test_what_waits_is_kept_whatever_registry_has_it_too(
+    registry: str, server_url: str, client: redis.Redis
+) -> None:
+    put_job(client, "other", b"[]", "failed")
+    with Producer(server_url) as producer:
+        kept = producer.append("web/1", ChatMessage.user("hello")).op_id
+    client.zadd(f"rq:{registry}:backscroll", {kept: time.time() + 1_000})
+    with dashboard(server_url) as address:
+        for status in ("queued", "failed"):
+            client.hset(Job.key_for(kept), "status", status)
+            assert ask(address, f"/job/{kept}/delete", "POST", FROM_THE_PAGE)[0] == 403
+            empty = f"/queue/backscroll/{registry}/empty"
+            assert ask(address, empty, "POST", FROM_THE_PAGE)[0] == 200
+        assert queued_ids(client) == [kept]
+        assert client.hexists(Job.key_for(kept), "data")
+        assert client.zcard(f"rq:{registry}:backscroll") == 0
+        assert client.exists(Job.key_for("other")) == (registry != "failed")
+
+
 def test_failed_jobs_can_be_requeued_and_deleted_one_by_one_and_all_at_once(
     server_url: str, client: redis.Redis
 ) -> None:

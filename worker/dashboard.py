@@ -149,6 +149,7 @@ def _is_text(name: bytes) -> bool:
 
 _serialize_job = web.serialize_job
 _requeue_job = web.requeue_job
+_delete_job = web.delete_job_view
 
 
 def requeue_job(job_id: str, connection: redis.Redis) -> Any:
@@ -172,6 +173,13 @@ def serialize_job(job: Any) -> dict[str, Any]:
     except Exception:
         times = dict.fromkeys(("created_at", "started_at", "ended_at", "exc_info"))
         return {**times, "id": job.id, "description": _UNREADABLE}
+
+
+def delete_job(job_id: str, registry: Any = None) -> Any:
+    """Delete a job of a registry that is emptied; one that waits, too, is only taken off it."""
+    if registry is not None and _waits(job_id, registry.connection):
+        return registry.connection.zrem(registry.key, job_id)
+    return _delete_job(job_id, registry)
 
 
 def run_dashboard(settings: Settings, url: str) -> None:
@@ -213,6 +221,7 @@ def make_app(settings: Settings, url: str) -> Flask:
     app.jinja_env.autoescape = True  # Flask's default leaves scripts out
     web.Queue, web.Worker = TolerantQueue, TolerantWorker
     web.serialize_job, web.requeue_job = serialize_job, requeue_job
+    web.delete_job_view = delete_job  # as one registry is emptied; not the page's own button
     app.register_blueprint(web.blueprint, url_prefix="")
     # It would open a new connection for every request, from the URL that is shown.
     app.before_request_funcs[web.blueprint.name].remove(web.push_rq_connection)
@@ -323,8 +332,20 @@ def _is_login(username: str, password: str) -> bool:
 
 
 def _waits(job_id: str, connection: redis.Redis) -> bool:
-    status = connection.hget(Job.key_for(job_id), "status")
-    return status in (b"queued", b"started")
+    """Whether it is still to be stored, whatever it says, and whatever registry has it too.
+
+    A producer that the server does not let do more queues a failed job anew, and leaves it there.
+    """
+    status: Any = connection.hget(Job.key_for(job_id), "status")
+    origin: Any = connection.hget(Job.key_for(job_id), "origin")
+    if status in (b"queued", b"started") or origin is None:
+        return status is not None
+    waiting = f"rq:queue:{origin.decode(errors='replace')}"
+    with suppress(redis.exceptions.NoPermissionError):  # who may not ask may not delete
+        return any(
+            connection.lpos(key, job_id) is not None for key in (waiting, f"{waiting}:intermediate")
+        )
+    return False
 
 
 def _listen(host: str, port: int) -> socket.socket:
