@@ -183,6 +183,20 @@ def test_settings_that_cannot_be_used_end_it_with_their_code(
     assert "is not started again" in capfd.readouterr().err
 
 
+def test_a_program_that_is_missing_for_a_while_stops_no_other(
+    settings: Settings, capfd: pytest.CaptureFixture[str]
+) -> None:
+    parts = [
+        Part("worker", "no-such-program", is_essential=True),
+        Part("scheduler", "backscroll scheduler --no-such-option", is_essential=True),
+    ]
+    environ = environment(settings, settings.redis_url or "")
+    assert Supervisor(parts, environ).run(RunningServer("unnamed")) == ExitCode.USAGE
+    said = capfd.readouterr().err
+    assert "cannot be started: [Errno 2] No such file or directory" in said
+    assert "scheduler | started" in said
+
+
 def test_one_whose_server_was_anothers_takes_it_over(up: Up, tmp_path: Path) -> None:
     first = up()
     second = up(b"waiting as its standby")

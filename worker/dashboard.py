@@ -177,9 +177,18 @@ def serialize_job(job: Any) -> dict[str, Any]:
 
 def delete_job(job_id: str, registry: Any = None) -> Any:
     """Delete a job of a registry that is emptied; one that waits, too, is only taken off it."""
-    if registry is not None and _waits(job_id, registry.connection):
-        return registry.connection.zrem(registry.key, job_id)
-    return _delete_job(job_id, registry)
+    if registry is None:
+        return _delete_job(job_id)
+    connection = registry.connection
+    if _waits(job_id, connection):
+        return connection.zrem(registry.key, job_id)
+    try:
+        return _delete_job(job_id, registry)
+    except redis.RedisError:
+        raise
+    except Exception:  # RQ cannot make anything of it
+        connection.zrem(registry.key, job_id)
+        return connection.delete(Job.key_for(job_id))
 
 
 def run_dashboard(settings: Settings, url: str) -> None:
