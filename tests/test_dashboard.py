@@ -540,7 +540,6 @@ def test_a_key_of_another_kind_or_an_odd_name_hides_nothing_else(
         assert client.zscore("rq:failed:backscroll", "good") is None
         client.hset("rq:job:bad-2", "group_id", "gone")
         assert ask(address, "/queue/backscroll/failed/empty", "POST", FROM_THE_PAGE)[0] == 200
-        assert client.zrange("rq:failed:backscroll", 0, -1) == [b"\xff"]
         assert not client.exists("rq:job:bad-1", "rq:job:bad-2")
         client.set("rq:workers", "x")
         assert ask(address, "/0/view/workers")[0] == 200
