@@ -184,6 +184,24 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 
+def _understood(read: Callable[P, T]) -> Callable[P, T]:
+    """Say of an answer of another form than this version's who has to be updated."""
+
+    @wraps(read)
+    def reading(*arguments: P.args, **options: P.kwargs) -> T:
+        try:
+            return read(*arguments, **options)
+        except STUMBLES as error:
+            # An error's text may quote what was said; what is missing is the name of a field.
+            problem = f"no {error}" if isinstance(error, KeyError) else type(error).__name__
+            raise OperationRefusedError(
+                f"the worker's answer cannot be understood ({problem}): worker and producer are of "
+                "different versions; update the older one"
+            ) from None
+
+    return reading
+
+
 def encode_answer(answer: Answer) -> bytes:
     """The JSON form of an answer, encoded."""
     return answer.json if isinstance(answer, EncodedAnswer) else orjson.dumps(to_json(answer))
@@ -216,23 +234,7 @@ def hit_to_json(hit: SearchHit) -> dict[str, Any]:
     }
 
 
-def _of_any_version(answered: Callable[P, T]) -> Callable[P, T]:
-    """An answer that cannot be read is an error of ours."""
-
-    @wraps(answered)
-    def checked(*arguments: P.args, **named: P.kwargs) -> T:
-        try:
-            return answered(*arguments, **named)
-        except STUMBLES as error:
-            raise OperationRefusedError(
-                "the worker's answer is not what this producer expects "
-                f"({type(error).__name__}: {error}); are both of the same version?"
-            ) from error
-
-    return checked
-
-
-@_of_any_version
+@_understood
 def answered_receipt(
     value: Any, op_id: str, message_ids: tuple[str, ...], was_known: bool
 ) -> Receipt:
@@ -240,22 +242,22 @@ def answered_receipt(
     return Receipt(op_id, message_ids, outcome.affected, outcome.duplicate or was_known)
 
 
-@_of_any_version
+@_understood
 def answered_messages(value: Any) -> list[ChatMessage]:
     return [ChatMessage.from_dict(item) for item in value]
 
 
-@_of_any_version
+@_understood
 def answered_session(value: Any) -> SessionInfo | None:
     return None if value is None else _info(value)
 
 
-@_of_any_version
+@_understood
 def answered_page(value: Any) -> SessionPage:
     return SessionPage(tuple(_info(item) for item in value["sessions"]), value["cursor"])
 
 
-@_of_any_version
+@_understood
 def answered_hits(value: Any) -> SearchPage:
     hits = tuple(
         SearchHit(
@@ -271,24 +273,24 @@ def answered_hits(value: Any) -> SearchPage:
     return SearchPage(hits, value["cursor"])
 
 
-@_of_any_version
+@_understood
 def answered_cleanup(value: Mapping[str, Any]) -> CleanupReport:
     rules = tuple([_known(RuleTotals, item) for item in value["rules"]])
     details = tuple([_known(CleanedSession, item) for item in value["details"]])
     return _known(CleanupReport, {**value, "rules": rules, "details": details})
 
 
-@_of_any_version
+@_understood
 def answered_restore(value: Mapping[str, Any]) -> RestoreReport:
     return _known(RestoreReport, value)
 
 
-@_of_any_version
+@_understood
 def answered_compact(value: Mapping[str, Any]) -> CompactReport:
     return _known(CompactReport, value)
 
 
-@_of_any_version
+@_understood
 def answered_erasure(value: Mapping[str, Any]) -> ErasureReceipt:
     return _known(ErasureReceipt, value)
 

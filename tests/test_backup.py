@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import signal
 import stat
+import subprocess
+import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import pytest
 import redis
 
 from producer import ChatMessage, Producer
-from tests.cli.command import document, run
-from tests.processes import contents, running_worker
+from tests.cli.command import document, options, run
+from tests.processes import contents, running_worker, wait_for
 from worker.backends import open_backend
 from worker.backends.base import finish
 from worker.cli.exit_codes import ExitCode
@@ -102,3 +108,98 @@ def test_nothing_that_is_there_is_overwritten_unless_it_is_asked_for(
     nowhere = run(stored, "backup", str(tmp_path / "missing" / "copy"))
     assert nowhere.exit_code not in (0, ExitCode.INTERNAL)
     assert "No such file or directory" in nowhere.stderr
+
+
+@pytest.mark.parametrize("held", ["a file", "a folder", "files like ours", "a store with more"])
+def test_what_is_not_a_backup_is_not_replaced(held: str, stored: Settings, tmp_path: Path) -> None:
+    place, is_database = tmp_path / "precious", stored.store.startswith("sqlite")
+    file = place
+    if held == "a store with more":
+        document(stored, "backup", str(place))
+        file = place if is_database else place / "notes" / "file"
+    elif not is_database:
+        file = place / {"a folder": "sub/file"}.get(held, "train.jsonl")
+    content = b'{"role": "user", "content": "important"}\n'
+    if not (is_database and held == "a store with more"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+        refused = run(stored, "backup", "--replace", str(place))
+        assert refused.exit_code not in (0, ExitCode.INTERNAL)
+        assert "is not a backup of a store" in refused.stderr
+        assert file.read_bytes() == content
+
+
+def test_a_store_that_a_worker_uses_is_not_replaced(
+    stored: Settings, client: redis.Redis, log: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "copy"
+    document(stored, "backup", str(place))
+    other = replace(stored, store=stored.store.replace("stores/store", "copy"))
+    with running_worker(other, client, log):
+        wait_for(lambda: "storing queue" in log.read_text(), "the worker to open its store")
+        assert "in use as a store" in run(stored, "backup", "--replace", str(place)).stderr
+    document(stored, "backup", "--replace", "--skip-verify", str(place))
+
+
+def test_a_link_stays_and_what_it_leads_to_is_replaced(stored: Settings, tmp_path: Path) -> None:
+    link, place = tmp_path / "link", tmp_path / "elsewhere" / "copy"
+    place.parent.mkdir()
+    link.symlink_to(place)
+    document(stored, "backup", str(link))
+    document(stored, "backup", "--replace", str(link))
+    assert link.is_symlink()
+    assert place.exists()
+    assert list(place.parent.iterdir()) == [place]
+
+
+SLOW: Final = """
+import sys
+from worker import backup
+from worker.cli import main
+backup._verify = lambda url: print("copied", flush=True) or sys.stdin.read()
+main()
+"""
+
+
+@contextmanager
+def slow_backup(settings: Settings, place: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """One that has made its copy, and takes long to verify it."""
+    command = [sys.executable, "-c", SLOW, *options(settings), "backup", str(place)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"copied\n"
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_backup_that_is_ended_leaves_nothing_for_long(
+    number: signal.Signals, stored: Settings, log: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "backups" / "copy"
+    place.parent.mkdir()
+    with slow_backup(stored, place) as process:
+        document(stored, "backup", str(place))  # beside the other
+        place.rename(tmp_path / "first")
+        assert list(place.parent.iterdir()), "the other one's copy is left alone"
+        process.send_signal(number)
+        process.wait(20)
+    assert bool(list(place.parent.iterdir())) == (number == signal.SIGKILL)
+    document(stored, "backup", str(place))
+    assert list(place.parent.iterdir()) == [place]
+
+
+def test_a_directory_that_was_about_to_be_replaced_is_put_back(
+    stored: Settings, tmp_path: Path
+) -> None:
+    place = tmp_path / "copy"
+    document(stored, "backup", str(place))
+    left = tmp_path / ".copy.backup-12345678"
+    left.mkdir()
+    place.rename(left / "old")
+    assert "--replace" in run(stored, "backup", str(place)).stderr
+    assert place.exists()
+    document(stored, "backup", "--replace", str(place))
+    assert not left.exists()

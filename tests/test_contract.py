@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -16,6 +17,7 @@ from producer import (
     OperationRefusedError,
     Producer,
     SearchFilter,
+    answers,
 )
 from producer.enqueue import ACKS
 from tests.processes import in_flight, running_worker
@@ -248,3 +250,25 @@ def test_the_asyncio_producer_does_all_the_same(producer: Producer) -> None:
                 await own.load("gone-too", before="x" * 32) or await own.sessions(cursor="bad")
 
     asyncio.run(use())
+
+
+@pytest.mark.parametrize(
+    ("read", "answer"),
+    [
+        (answers.answered_cleanup, {"sessions": 1, "messages": 2}),
+        (answers.answered_hits, {"hits": [{"key": "quagga"}], "cursor": None}),
+        (answers.answered_hits, ["quagga"]),
+        (answers.answered_page, {"sessions": []}),
+        (answers.answered_messages, None),
+        (answers.answered_messages, [{"content": "quagga"}]),
+        (answers.answered_messages, [{"role": "quagga\n", "content": "quagga"}]),
+        (answers.answered_session, 3),
+        (answers.answered_erasure, None),
+    ],
+)
+def test_an_answer_of_another_version_is_one_error_that_quotes_nothing(
+    read: Callable[[Any], object], answer: Any
+) -> None:
+    with pytest.raises(OperationRefusedError, match=r"update the (worker|older one)") as caught:
+        read(answer)
+    assert "quagga" not in str(caught.value)

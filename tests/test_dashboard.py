@@ -254,6 +254,26 @@ def test_what_waits_to_be_stored_cannot_be_thrown_away_or_reordered(
         assert 'data-role="delete-job-btn"' not in page
 
 
+@pytest.mark.parametrize("registry", ["failed", "finished", "scheduled"])
+def test_what_waits_is_kept_whatever_registry_has_it_too(
+    registry: str, server_url: str, client: redis.Redis
+) -> None:
+    put_job(client, "other", b"[]", "failed")
+    with Producer(server_url) as producer:
+        kept = producer.append("web/1", ChatMessage.user("hello")).op_id
+    client.zadd(f"rq:{registry}:backscroll", {kept: time.time() + 1_000})
+    with dashboard(server_url) as address:
+        for status in ("queued", "failed"):
+            client.hset(Job.key_for(kept), "status", status)
+            assert ask(address, f"/job/{kept}/delete", "POST", FROM_THE_PAGE)[0] == 403
+            empty = f"/queue/backscroll/{registry}/empty"
+            assert ask(address, empty, "POST", FROM_THE_PAGE)[0] == 200
+        assert queued_ids(client) == [kept]
+        assert client.hexists(Job.key_for(kept), "data")
+        assert client.zcard(f"rq:{registry}:backscroll") == 0
+        assert client.exists(Job.key_for("other")) == (registry != "failed")
+
+
 def test_failed_jobs_can_be_requeued_and_deleted_one_by_one_and_all_at_once(
     server_url: str, client: redis.Redis
 ) -> None:
@@ -485,3 +505,42 @@ def test_a_job_that_cannot_be_read_hides_no_other(server_url: str, client: redis
         for name in "abcd":
             assert ask(address, f"/0/view/job/bad-{name}")[0] in (200, 422)
             assert ask(address, f"/0/data/job/bad-{name}.json")[0] in (200, 422)
+
+
+def test_a_key_of_another_kind_or_an_odd_name_hides_nothing_else(
+    server_url: str, client: redis.Redis
+) -> None:
+    for name in ("bad-1", "bad-2", "good"):
+        put_job(client, name, b"\xff" if name == "bad-2" else b"[]", "failed")
+    odd = ["rq:queue:odd", "rq:finished:backscroll", "rq:worker:odd", "rq:job:odd"]
+    client.mset({**dict.fromkeys(odd, "x"), "rq:results:bad-1": "x"})
+    client.sadd("rq:queues", "rq:queue:odd")
+    client.zadd("rq:failed:backscroll", {"odd": 1})
+    client.zadd("rq:failed:backscroll", {b"\xff": 2})
+    client.rpush("rq:queue:backscroll", b"\xff", "good")
+    client.sadd("rq:workers", *odd, "rq:worker:own", b"\xff")
+    client.hset("rq:worker:own", mapping={"queues": "backscroll", "current_job": "bad-2"})
+    with dashboard(server_url) as address:
+
+        def shown(page: str) -> str:
+            status, body = ask(address, f"/0/data/{page}.json")
+            assert status == 200, (page, body)
+            return body
+
+        assert {"backscroll", "odd"} <= {q["name"] for q in json.loads(shown("queues"))["queues"]}
+        assert "own" in {w["name"] for w in json.loads(shown("workers"))["workers"]}
+        assert '"good"' in shown("jobs/backscroll/queued/8/asc/1")
+        assert '"good"' in shown("jobs/backscroll/failed/8/asc/1")
+        assert shown("jobs/backscroll/finished/8/asc/1")
+        for page in ("/", "/0/view/workers", "/0/view/jobs"):
+            assert ask(address, page)[0] == 200
+        client.hset("rq:job:bad-1", "created_at", "never")
+        assert ask(address, "/requeue/backscroll", "POST", FROM_THE_PAGE)[0] == 200
+        assert client.lindex("rq:queue:backscroll", -1) == b"good"
+        assert client.zscore("rq:failed:backscroll", "good") is None
+        put_job(client, "bad-3", b"[]", "failed")
+        client.hset("rq:job:bad-3", "group_id", "gone")
+        assert ask(address, "/queue/backscroll/failed/empty", "POST", FROM_THE_PAGE)[0] == 200
+        assert not client.exists("rq:job:bad-1", "rq:job:bad-3")
+        client.set("rq:workers", "x")
+        assert ask(address, "/0/view/workers")[0] == 200

@@ -26,7 +26,9 @@ PLACES: Final = {
 }
 REDIS_CLI: Final = """
 import os, sys, redis
-print(redis.Redis.from_url(os.environ["BACKSCROLL_REDIS_URL"]).execute_command(*sys.argv[1:]))
+client = redis.Redis.from_url(os.environ["BACKSCROLL_REDIS_URL"], decode_responses=True)
+client.response_callbacks.clear()
+print(client.execute_command(*sys.argv[1:]))
 """
 
 
@@ -111,11 +113,16 @@ def test_queue_and_store_are_restored_by_the_documented_commands(
     url = f"unix://{directory / 'socket'}"
     own = replace(settings, redis_url=url, store=f"sqlite://{host / 'lib'}/backscroll.db")
     copying, last = documented("CONFIG SET").split("backscroll backup", 1)
-    with running(server, directory, *recommended()):
+    with running(server, directory, *recommended()) as client:
         say(own, "stored before")
         work(own, host)
         say(own, "in both")
-        execute(copying, host, own)
+        client.config_set("rdb-key-save-delay", 400_000)
+        client.bgrewriteaof()
+        for _ in range(2):  # the second copy takes the place of the first
+            execute(copying, host, own)
+            name = "appendonlydir/appendonly.aof.manifest"
+            assert (host / "backups" / name).read_text() == (directory / name).read_text()
         work(own, host)
         execute(f"backscroll backup{last}", host, own)
         say(own, "after the backup")

@@ -17,7 +17,7 @@ from producer.errors import ServerUnavailableError
 from tests.cli.command import run
 from worker.server import running_server
 from worker.settings import Settings
-from worker.socket_place import socket_path
+from worker.socket_place import choose_socket, prepare_directory, socket_path
 
 
 def settings_in(directory: Path) -> Settings:
@@ -93,6 +93,35 @@ def test_the_users_own_runtime_directory_is_preferred_if_it_is_private(
         runtime.chmod(0o755)
         with running_server(settings_in(deep / "other")) as url:
             assert runtime not in Path(url.removeprefix("unix://")).parents
+
+
+@pytest.mark.parametrize(
+    "named", [b"", b"a\0b", b"x/y", b"/" + b"a" * 5_000, b"/etc/passwd", b"/\xff"]
+)
+def test_a_damaged_note_of_where_the_socket_lies_is_written_anew(named: bytes, deep: Path) -> None:
+    note = deep / "server" / "socket-directory"
+    note.parent.mkdir(parents=True)
+    note.write_bytes(named)
+    with running_server(settings_in(deep)) as url, redis.Redis.from_url(url) as client:
+        assert client.ping()
+    assert note.read_bytes() != named
+
+
+def test_a_temporary_directory_that_is_open_to_all_is_not_used(
+    deep: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)  # without the sticky bit, others could rename what is in it
+    monkeypatch.setenv("TMPDIR", str(shared))
+    place = choose_socket(prepared(deep / "server")).parent
+    assert shared not in place.parents
+    place.rmdir()
+
+
+def prepared(directory: Path) -> Path:
+    prepare_directory(directory)
+    return directory
 
 
 NOBODY: Final = 65_534

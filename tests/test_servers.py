@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import signal
+from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +17,7 @@ import yaml
 from producer import ChatMessage, Producer
 from tests.cli.command import run
 from tests.guarded import FILE, Guarded
-from tests.processes import contents, running_worker, spawn
+from tests.processes import contents, running_worker, spawn, stop
 from tests.servers import (
     OWN,
     ROOT,
@@ -27,7 +30,9 @@ from tests.servers import (
     users,
     version,
 )
+from tests.test_acl import put_bad_jobs
 from worker.cli.exit_codes import ExitCode
+from worker.default_user import _written, missing_right
 
 AFFECTED: Final = SYSTEM
 FIXED: Final = OWN
@@ -124,6 +129,50 @@ def test_check_is_silent_of_the_default_user_where_nothing_depends_on_it(tmp_pat
         assert look_at_default_user(guarded, "worker") == {}
     with running(server, tmp_path, *recommended(), *users(server, tmp_path, text)) as admin:
         assert admin.llen(QUEUE) == len(SAID)
+
+
+def test_check_asks_of_everything_that_a_transaction_of_the_file_can_hold(tmp_path: Path) -> None:
+    server, guarded, log = program(AFFECTED), Guarded(tmp_path), tmp_path / "worker.log"
+    with running(server, tmp_path, *recommended(), *users(server, tmp_path)) as admin:
+        with (
+            running_worker(guarded.settings("worker"), admin, log) as process,
+            Producer(guarded.url("producer"), timeout_seconds=20) as producer,
+        ):
+            for _ in range(2):
+                producer.append("k", ChatMessage.user("hi"), dedup_key="1", ack="stored")
+            producer.load("k")
+            producer.cleanup(1)
+            put_bad_jobs(guarded, "bad", data='["?", null, [], {"key": "k"}]')
+            producer.erase(key="k")
+            assert stop(process) == 0
+        held = {one for each in files_of(tmp_path) for one in in_transactions(each.read_bytes())}
+        assert {"rpush", "ltrim", "zadd", "zrem", "srem"} <= {command for command, _ in held}
+        assert held <= {(each[0], kind_of(each[1])) for each in _written("backscroll")}
+        for command in {each[0] for each in _written("backscroll")}:
+            admin.acl_setuser("default", categories=["+@all"], commands=[f"-{command}"])
+            assert command in (missing_right(admin, "backscroll") or ""), command
+        admin.acl_setuser("default", categories=["+@all"])
+        assert missing_right(admin, "backscroll") is None
+
+
+def files_of(directory: Path) -> list[Path]:
+    return list(directory.glob("appendonlydir/*.incr.aof"))
+
+
+def in_transactions(content: bytes) -> Iterator[tuple[str, str]]:
+    """Each command between MULTI and EXEC, with its first key."""
+    is_inside, file = False, BytesIO(content)
+    while line := file.readline():
+        words = [file.read(int(file.readline()[1:]) + 2)[:-2] for _ in range(int(line[1:]))]
+        command = words[0].lower().decode()
+        if command in ("multi", "exec"):
+            is_inside = command == "multi"
+        elif is_inside:
+            yield command, kind_of(words[1].decode())
+
+
+def kind_of(key: str) -> str:
+    return re.sub(r"^(rq:(?:job|results|worker):|.*:cron:).*", r"\1", key)
 
 
 def look_at_default_user(guarded: Guarded, user: str) -> dict[str, str]:

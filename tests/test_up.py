@@ -181,3 +181,60 @@ def test_settings_that_cannot_be_used_end_it_with_their_code(
     parts = [Part("worker", "backscroll worker --no-such-option", is_essential=True)]
     assert Supervisor(parts, environ).run(RunningServer("unnamed")) == ExitCode.USAGE
     assert "is not started again" in capfd.readouterr().err
+
+
+def test_a_program_that_is_missing_for_a_while_stops_no_other(
+    settings: Settings, capfd: pytest.CaptureFixture[str]
+) -> None:
+    parts = [
+        Part("worker", "no-such-program", is_essential=True),
+        Part("scheduler", "backscroll scheduler --no-such-option", is_essential=True),
+    ]
+    environ = environment(settings, settings.redis_url or "")
+    assert Supervisor(parts, environ).run(RunningServer("unnamed")) == ExitCode.USAGE
+    said = capfd.readouterr().err
+    assert "cannot be started: [Errno 2] No such file or directory" in said
+    assert "scheduler | started" in said
+
+
+def test_one_whose_server_was_anothers_takes_it_over(up: Up, tmp_path: Path) -> None:
+    first = up()
+    second = up(b"waiting as its standby")
+    end(first)
+    with Producer(url_in(tmp_path), timeout_seconds=30) as producer:
+        assert producer.append("k", ChatMessage.user("hi"), ack="stored").affected == 1
+    end(second)
+    wait_for(lambda: not running_under(tmp_path), "all processes to end")
+
+
+def test_a_server_whose_starter_was_killed_is_stopped_with_the_next_one(
+    up: Up, tmp_path: Path
+) -> None:
+    first = up()
+    parts = [pid_of(tmp_path, f"backscroll\0{name}") for name in PROCESSES]
+    for process in (first.pid, *parts):
+        os.kill(process, signal.SIGKILL)
+    first.wait()
+    end(up())
+    wait_for(lambda: not running_under(tmp_path), "all processes to end")
+
+
+@pytest.mark.parametrize(("command", "number"), [("up", signal.SIGTERM), ("worker", signal.SIGHUP)])
+def test_a_signal_while_the_server_starts_leaves_none_behind(
+    command: str, number: signal.Signals, tmp_path: Path
+) -> None:
+    program = [sys.executable, "-m", "worker.cli", "--data-dir", str(tmp_path), command]
+    with subprocess.Popen(program, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+        wait_for(lambda: b"valkey-server" in b"".join(lines_under(tmp_path)), "the server")
+        process.send_signal(number)
+        assert process.wait(30) == 0
+    wait_for(lambda: not running_under(tmp_path), "all processes to end")
+
+
+def lines_under(directory: Path) -> list[bytes]:
+    """The command lines that name `directory`."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            found.append((process / "cmdline").read_bytes())
+    return [line for line in found if os.fsencode(directory) in line]

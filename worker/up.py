@@ -27,7 +27,7 @@ def run_up(settings: Settings, console: Console) -> int:
     ends, with that one's code.
     """
     taken = _why_taken(settings.dashboard_host, settings.dashboard_port)
-    with serving(settings) as server:
+    with serving(settings, adopts=True) as server:
         _introduce(settings, server, console, taken)
         parts = [
             Part(name, command, is_essential=name != "dashboard")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import click
 from rich.console import Console
 
+from worker import interrupts
 from worker.backup import back_up
 from worker.cli.output import json_option, print_json, size
 from worker.settings import Settings
@@ -29,7 +31,10 @@ def backup(settings: Settings, file: Path, replace: bool, skip_verify: bool, as_
       backscroll backup /var/backups/backscroll.db
       backscroll backup --replace /var/backups/backscroll.db
     """
-    with Console(stderr=True).status("copying"):
+    with (
+        Console(stderr=True).status("copying"),
+        interrupts.ended_by(signal.SIGTERM, signal.SIGHUP),
+    ):
         report = back_up(settings.store, file, replace=replace, skip_verify=skip_verify)
     if as_json:
         print_json(report)

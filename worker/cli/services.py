@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 
 import click
 from rich.console import Console
@@ -24,8 +25,12 @@ _accept_store = click.option(
 )
 
 
-def _stop_on_hangup() -> None:
-    """A terminal that is closed stops a service as SIGTERM does, and what it started with it."""
+def _stop_by_signals() -> None:
+    """SIGTERM ends also a service that only starts, and what it has started with it.
+
+    A terminal that is closed does what SIGTERM does.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
 
 
@@ -62,7 +67,7 @@ def up(settings: Settings, accept_store: str | None) -> None:
     """
     from worker.up import run_up
 
-    _stop_on_hangup()
+    _stop_by_signals()
     settings = settings.with_options(accept_store=accept_store)
     raise click.exceptions.Exit(run_up(settings, Console()))
 
@@ -86,7 +91,7 @@ def worker(settings: Settings, burst: bool, max_jobs: int | None, accept_store: 
     from worker.group_commit import run_worker
 
     logs.configure(settings.log_level, dated=True)
-    _stop_on_hangup()
+    _stop_by_signals()
     settings = settings.with_options(accept_store=accept_store)
     with running_server(settings) as url:
         run_worker(settings, url, burst=burst, max_jobs=max_jobs)
@@ -104,7 +109,7 @@ def scheduler(settings: Settings) -> None:
     from worker.scheduler import run_scheduler
 
     logs.configure(settings.log_level, dated=True)
-    _stop_on_hangup()
+    _stop_by_signals()
     with running_server(settings) as url:
         run_scheduler(settings, url)
 
@@ -121,7 +126,7 @@ def dashboard(settings: Settings) -> None:
     from worker.dashboard import run_dashboard
 
     logs.configure(settings.log_level, dated=True)
-    _stop_on_hangup()
+    _stop_by_signals()
     with running_server(settings) as url:
         run_dashboard(settings, url)
 
