@@ -31,8 +31,6 @@ Inode = tuple[int, int]
 OnWait = Callable[[str], None]
 """Called with the holder before a wait."""
 
-"""Of a new database file, less what the umask takes away; SQLite's own choice."""
-
 
 @dataclass(slots=True)
 class _Claimed:
@@ -74,6 +72,10 @@ class Claim:
         check_place(self._path, self._claimed.inode)
         if self._claimed.check_lock is not None:
             self._claimed.check_lock()
+
+    def read(self, size_bytes: int) -> bytes:
+        """The beginning of the file that was claimed, past SQLite."""
+        return os.pread(self._claimed.descriptor, size_bytes, 0)
 
     def close(self) -> None:
         """Give it up; the last one of this process to do so lets others have it."""
