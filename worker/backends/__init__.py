@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -82,10 +81,16 @@ def _split(url: str) -> tuple[str, Path]:
     if "\0" in path:
         raise _not_a_store(url, "a path has no NUL")
     try:
-        os.fsencode(path)
-        return scheme, Path(path).expanduser()
-    except (UnicodeError, RuntimeError) as error:  # a lone surrogate; the home of nobody known
+        path.encode()  # else it is a name that SQLite, the queue and JSON cannot hold
+        place = Path(path).expanduser()
+        place.exists()  # or it is too long to be one
+        return scheme, place
+    except UnicodeError:
+        raise _not_a_store(url, "its path is not UTF-8") from None
+    except RuntimeError as error:  # the home of nobody known
         raise _not_a_store(url, str(error)) from None
+    except OSError as error:
+        raise _not_a_store(url, str(error.strerror)) from None
 
 
 def _not_a_store(url: str, problem: str) -> InvalidSettingError:

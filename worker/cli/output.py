@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
@@ -62,8 +63,23 @@ def cell(text: str | None, style: str = "") -> Text:
 
 def print_json(document: Any) -> None:
     """One document on standard output; times become ISO 8601 in UTC."""
-    data = orjson.dumps(document, option=orjson.OPT_UTC_Z | orjson.OPT_INDENT_2)
+    options = orjson.OPT_UTC_Z | orjson.OPT_INDENT_2
+    try:
+        data = orjson.dumps(document, option=options)
+    except TypeError:
+        data = orjson.dumps(_in_utf8(document), option=options)
     click.echo(data.decode().translate(_JSON_ESCAPES).encode())
+
+
+def _in_utf8(document: Any) -> Any:
+    """The document with names of files that are not UTF-8 made so."""
+    if isinstance(document, str):
+        return document.encode(errors="backslashreplace").decode()
+    if isinstance(document, dict):
+        return {name: _in_utf8(value) for name, value in document.items()}
+    if isinstance(document, list | tuple):
+        return [_in_utf8(value) for value in document]
+    return _in_utf8(asdict(document)) if is_dataclass(document) else document  # type: ignore[arg-type]
 
 
 def for_terminal(piece: bytes, *, is_json: bool) -> bytes:
