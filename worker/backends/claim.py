@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shlex
 import stat
 import threading
 from collections.abc import Callable
@@ -141,7 +142,7 @@ def check_links(path: Path | str, status: os.stat_result) -> None:
     if status.st_nlink > 1 and stat.S_ISREG(status.st_mode):
         raise StoreUnavailableError(
             f"{path} has {status.st_nlink} names (hard links), and a database may have only one. "
-            f"'find DIRECTORY -samefile {path}' shows them; remove all but one, "
+            f"'find DIRECTORY -samefile {shlex.quote(str(path))}' shows them; remove all but one, "
             "and make copies with 'cp' or VACUUM INTO"
         )
 
