@@ -9,7 +9,7 @@ from typing import Final
 from producer.errors import InvalidSettingError
 from worker.backends.base import SessionBackend, now_micros
 from worker.backends.clock import Clock, Elapsed, since_boot, unmeasured
-from worker.backends.filesystem import check_file_system
+from worker.backends.filesystem import check_file_system, check_mount
 from worker.backends.jsonl import JsonlBackend
 from worker.backends.lock import StoreLock
 from worker.backends.sqlite import SqliteBackend
@@ -40,6 +40,7 @@ def open_backend(
     when it cannot be opened right now or another process has it open for writing.
     """
     scheme, path = _split(url)
+    check_mount(path)
     if not read_only:
         check_file_system(path)
     if elapsed is None:
@@ -62,6 +63,7 @@ def absolute_url(url: str) -> str:
 def store_lock(url: str) -> StoreLock:
     """The lock of the store at `url`; the same one by whatever links the store is reached."""
     scheme, path = _split(url)
+    check_mount(path)
     check_file_system(path)  # before anything is written, and before a lock that may not hold
     place = path.resolve()
     beside = place / ".lock" if scheme == "jsonl" else place.with_name(f"{place.name}.lock")

@@ -105,6 +105,20 @@ def check_file_system(path: Path, environ: Mapping[str, str] = os.environ) -> No
         )
 
 
+def check_mount(path: Path) -> None:
+    """Raise `StoreUnusableError` for a database that is mounted without its directory.
+
+    Its log would lie beside the mount, where whoever opens the file by its own name misses it; in a
+    container it would go with the container.
+    """
+    mount = mount_here(path)
+    if mount is not None and path.is_file() and mount.point == str(path.resolve()):
+        raise StoreUnusableError(
+            f"{path} is a file mounted by itself, and what is committed lies in a log beside it. "
+            "Mount its directory instead"
+        )
+
+
 def check_names(directory: Path, environ: Mapping[str, str] = os.environ) -> None:
     """Raise `StoreUnusableError` when the directory takes two names for one.
 
