@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import threading
 from dataclasses import replace
@@ -99,3 +100,30 @@ def test_nothing_that_is_there_is_overwritten_unless_it_is_asked_for(
     nowhere = run(stored, "backup", str(tmp_path / "missing" / "copy"))
     assert nowhere.exit_code not in (0, ExitCode.INTERNAL)
     assert "No such file or directory" in nowhere.stderr
+
+
+def test_what_is_no_backup_is_not_replaced(stored: Settings, tmp_path: Path) -> None:
+    """The directory that a backup was to go into, for example, with all that is in it."""
+    letters = tmp_path / "letters"
+    (letters / "more").mkdir(parents=True)
+    (letters / "a.jsonl").write_text("mine")
+    pictures, text, pipe = tmp_path / "pictures", tmp_path / "text.db", tmp_path / "pipe"
+    pictures.mkdir()
+    (pictures / "cat.png").write_bytes(b"cat")
+    text.write_text("mine")
+    os.mkfifo(pipe)
+    for place in (letters, pictures, text, pipe):
+        refused = run(stored, "backup", "--replace", str(place))
+        assert (refused.exit_code, "is not a backup" in refused.stderr) == (ExitCode.FAILED, True)
+    assert (letters / "a.jsonl").read_text() == text.read_text() == "mine"
+    assert (pictures / "cat.png").exists()
+    assert pipe.is_fifo()
+
+
+def test_a_link_to_a_backup_stays_a_link(stored: Settings, tmp_path: Path) -> None:
+    place, link = tmp_path / "copy", tmp_path / "latest"
+    link.symlink_to(place)
+    for _ in range(2):
+        document(stored, "backup", "--replace", str(link))
+        assert link.is_symlink()
+        assert place.exists()

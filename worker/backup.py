@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import apsw
 
@@ -24,7 +25,10 @@ from producer.errors import BackscrollError, StoreUnavailableError
 from producer.private import create_private
 from worker.backends import open_backend, store_path
 from worker.backends.jsonl.copying import copy_directory
-from worker.backends.sqlite.schema import store_errors
+from worker.backends.sqlite.schema import APPLICATION_ID, store_errors
+
+_HEADER_BYTES: Final = 100  # of a database; its application id is in there
+_OF_A_DIRECTORY: Final = frozenset((".store.json", ".activity"))
 
 
 class BackupError(BackscrollError):
@@ -51,7 +55,7 @@ def back_up(
 
     Raises `BackupError`, and the store's errors.
     """
-    started, source, place = time.monotonic(), store_path(url).resolve(), target.absolute()
+    started, source, place = time.monotonic(), store_path(url).resolve(), target.resolve()
     _refuse(source, place, replace=replace)
     with open_backend(url, read_only=True):  # says what is wrong with what is no store
         pass
@@ -69,9 +73,8 @@ def back_up(
 
 def _refuse(source: Path, place: Path, *, replace: bool) -> None:
     """Nothing that exists is overwritten by mistake, and the store itself never."""
-    resolved = place.resolve()
     own = {source, *(source.with_name(f"{source.name}{end}") for end in ("-wal", "-shm", ".lock"))}
-    if resolved in own or source in resolved.parents or resolved in source.parents:
+    if place in own or source in place.parents or place in source.parents:
         raise BackupError(f"{place} is the store itself; name another place")
     log = place.with_name(f"{place.name}-wal")
     if log.exists() and log.stat().st_size:
@@ -80,8 +83,27 @@ def _refuse(source: Path, place: Path, *, replace: bool) -> None:
         return
     if not replace:
         raise BackupError(f"{place} is there already; --replace replaces it")
-    if place.is_dir() != source.is_dir():
-        raise BackupError(f"{place} is another kind of store; name another place")
+    if not (_is_directory_store(place) if source.is_dir() else _is_database(place)):
+        raise BackupError(f"{place} is not a backup of such a store; name another place")
+
+
+def _is_database(place: Path) -> bool:
+    """Whether it is a database of ours, or an empty file."""
+    if not place.is_file():
+        return False
+    with place.open("rb") as file:
+        header = file.read(_HEADER_BYTES)
+    return not header or header[68:72] == APPLICATION_ID.to_bytes(4, "big")
+
+
+def _is_directory_store(place: Path) -> bool:
+    """Whether it is a directory with a store's files and nothing else, or an empty one."""
+    if not place.is_dir():
+        return False
+    entries = list(place.iterdir())
+    names = {entry.name for entry in entries}
+    is_whole = all(map(Path.is_file, entries)) and not names.isdisjoint(_OF_A_DIRECTORY)
+    return not names or is_whole
 
 
 @contextmanager

@@ -25,6 +25,7 @@ Row = Sequence[str | Text]
 
 # Wider than any row, so that nothing is cut where a program reads.
 _PIPED_WIDTH: Final = 20_000
+_UNKNOWN_WIDTH: Final = 80
 
 _READABLE_WIDTH: Final = 16
 """A column narrower than this is no pleasure to read, if what is in it goes on for many lines."""
@@ -91,7 +92,10 @@ def for_terminal(piece: bytes, *, is_json: bool) -> bytes:
 def console() -> Console:
     """Standard output for people: as wide as the terminal, or as the text when it is piped."""
     width = None if sys.stdout.isatty() else _PIPED_WIDTH
-    return Console(width=width, markup=False, highlight=False, emoji=False)
+    out = Console(width=width, markup=False, highlight=False, emoji=False)
+    if out.width < 1:  # COLUMNS=0, and rich would print nothing
+        out.width = _UNKNOWN_WIDTH
+    return out
 
 
 def table(
