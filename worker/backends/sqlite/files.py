@@ -6,6 +6,7 @@ cut off, is noticed neither by its locks nor by SQLite, which would mix both int
 
 from __future__ import annotations
 
+import logging
 import os
 import struct
 import time
@@ -17,6 +18,8 @@ import apsw
 
 from producer.errors import StoreUnavailableError, StoreUnusableError
 from worker.backends.claim import Claim, Inode, check_place, inode_of
+
+log = logging.getLogger("backscroll.store")
 
 _BESIDE: Final = ("-wal", "-shm")
 _HEADER_BYTES: Final = 100
@@ -100,6 +103,7 @@ class StoreFiles:
                 return False
             time.sleep(_PAUSE_SECONDS)
         self._problem = problem
+        log.error("%s%s", self._path, problem)  # at once, also while there is nothing to store
         return True
 
     def _problem_now(self, claim: Claim) -> str | None:
