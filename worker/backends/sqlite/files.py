@@ -115,7 +115,10 @@ class StoreFiles:
             return _OVERWRITTEN
         self._changes = changes
         size = _size(self._log)  # before SQLite says how long the log is, which may be begun anew
-        frames, _ = self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
+        try:
+            frames, _ = self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
+        except apsw.LockedError:  # a read that was broken off has not ended yet
+            return None
         needed = _LOG_HEADER_BYTES + frames * (_FRAME_HEADER_BYTES + self._page_bytes)
         return _CUT_OFF if frames > 0 and size is not None and size < needed else None
 
