@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import stat
 import subprocess
@@ -203,3 +204,10 @@ def test_a_directory_that_was_about_to_be_replaced_is_put_back(
     assert place.exists()
     document(stored, "backup", "--replace", str(place))
     assert not left.exists()
+
+
+def test_what_is_no_file_is_not_replaced(stored: Settings, tmp_path: Path) -> None:
+    place = tmp_path / "pipe"
+    os.mkfifo(place)
+    refused = run(stored, "backup", "--replace", str(place))
+    assert (refused.exit_code, place.is_fifo()) == (ExitCode.FAILED, True)

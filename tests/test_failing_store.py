@@ -102,7 +102,7 @@ def test_stopping_while_the_store_fails_puts_the_jobs_back(
     ("prepare", "words"),
     [
         (lambda path: path.write_bytes(b"not a database" * 100), "not a database"),
-        (lambda path: path.mkdir(), "unable to open"),
+        (lambda path: path.mkdir(), "is not a file"),
         (lambda path: apsw.Connection(str(path)).execute("CREATE TABLE t(x)"), "not one of"),
         (
             lambda path: apsw.Connection(str(path)).execute(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from producer import ChatMessage, StoreUnusableError
+from producer import ChatMessage, InvalidSettingError, StoreUnusableError
 from tests.cli.command import run
 from worker.backends import filesystem, open_backend, store_lock
 from worker.backends.filesystem import VARIABLE, check_file_system, check_names, mount_of
@@ -132,3 +133,27 @@ def test_jsonl_is_refused_where_two_keys_would_share_a_file(
     open_backend(f"jsonl://{directory}", read_only=True).close()
     monkeypatch.setenv(VARIABLE, kind)
     open_backend(f"jsonl://{directory}").close()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "directory", "device"])
+def test_what_can_be_no_database_is_refused_without_being_opened(tmp_path: Path, kind: str) -> None:
+    place = tmp_path / "b.db"
+    if kind == "pipe":
+        os.mkfifo(place)  # to read it would take for ever
+    elif kind == "directory":
+        place.mkdir()
+    else:
+        place.symlink_to("/dev/zero")
+    for read_only in (True, False):
+        with pytest.raises(StoreUnusableError, match="is not a file"):
+            open_backend(f"sqlite://{place}", read_only=read_only)
+    with pytest.raises(StoreUnusableError, match="is not a file"):
+        store_lock(f"sqlite://{place}")
+
+
+@pytest.mark.parametrize("scheme", ["sqlite", "jsonl"])
+def test_a_link_that_leads_to_itself_is_no_store(tmp_path: Path, scheme: str) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for path in ("loop", "loop/inside"):
+        with pytest.raises(InvalidSettingError, match="loop"):
+            open_backend(f"{scheme}://{tmp_path}/{path}")

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from producer import ChatMessage, Producer, StoreUnavailableError
+from producer import ChatMessage, Producer, StoreUnavailableError, StoreUnusableError
+from producer.errors import BackscrollError
 from tests.backends.stores import say
 from tests.processes import burst, contents, running_worker, spawn, stop, wait_for
 from worker.backends import SessionBackend, open_backend, store_lock
@@ -136,9 +137,24 @@ def test_a_bind_mount_of_a_store_lets_no_second_writer_in(
     with (
         another_process(_HOLD, url, "lock"),
         mounted(path, other, "--bind"),
-        pytest.raises(StoreUnavailableError, match="one writer"),
+        pytest.raises(BackscrollError, match=r"one writer|mounted by itself"),
     ):
         store_lock(f"{scheme}://{other}").acquire()
+
+
+def test_a_database_mounted_without_its_directory_is_neither_written_nor_read(
+    tmp_path: Path,
+) -> None:
+    """As with `docker run -v FILE:FILE`: a kill would leave the log in the container."""
+    one, other = tmp_path / "one.db", tmp_path / "other.db"
+    open_backend(f"sqlite://{one}").close()
+    with mounted(one, other, "--bind"):
+        for read_only in (False, True):
+            with pytest.raises(StoreUnusableError, match="Mount its directory instead"):
+                open_backend(f"sqlite://{other}", read_only=read_only)
+        with pytest.raises(StoreUnusableError, match="Mount its directory instead"):
+            store_lock(f"sqlite://{other}")
+    open_backend(f"sqlite://{one}").close()
 
 
 @contextmanager
@@ -151,7 +167,7 @@ def mounted(source: Path, target: Path, *options: str) -> Iterator[None]:
     try:
         yield
     finally:
-        subprocess.run(["umount", target], check=True)
+        subprocess.run(["umount", "-l", target], check=True)  # also with the file still open
 
 
 def test_a_database_with_two_names_is_neither_written_nor_read(tmp_path: Path) -> None:

@@ -277,6 +277,33 @@ def test_a_cron_expression_that_never_comes_is_refused_by_name(
         scheduler(replace(settings, compact_cron="0 0 30 2 *"), clock)
 
 
+@pytest.mark.parametrize(
+    ("cron", "comes"),
+    [
+        ("0 30 3 * * *", "2026-11-22 03:30:00"),
+        ("15 0 0 31 12 *", "2026-12-31 00:00:15"),
+        ("59 59 23 * * sun", "2026-11-22 23:59:59"),
+        ("0 0 0 29 2 1", "2027-02-01 00:00:00"),  # a Monday
+        ("@Daily", "2026-11-22 00:00:00"),
+        ("@weekly", "2026-11-22 00:00:00"),
+        ("@yearly", "2027-01-01 00:00:00"),
+    ],
+)
+def test_a_cron_expression_means_to_rq_what_it_means_elsewhere(
+    settings: Settings, clock: Clock, client: redis.Redis, cron: str, comes: str
+) -> None:
+    environ = {"HOME": str(settings.data_dir), "BACKSCROLL_COMPACT_CRON": cron}
+    given = replace(settings, compact_cron=Settings.from_environment(environ).compact_cron)
+    upkeep = scheduler(given, clock)
+    (job,) = (job for job in upkeep.get_jobs() if job.name == "compact")
+    moment = datetime.fromisoformat(f"{comes}+00:00")
+    assert job.next_enqueue_time == moment
+    job.latest_enqueue_time = clock.time
+    assert job.get_next_enqueue_time().replace(tzinfo=UTC) == moment
+    upkeep.register_birth()
+    assert CronScheduler.all(client)
+
+
 def test_rq_shows_a_running_scheduler_with_its_jobs_and_forgets_a_stopped_one(
     hourly: Settings, clock: Clock, client: redis.Redis
 ) -> None:

@@ -84,9 +84,8 @@ def back_up(
 
 def _refuse(source: Path, place: Path, *, replace: bool) -> None:
     """Nothing that exists is overwritten by mistake, and the store itself never."""
-    resolved = place.resolve()
     own = {source, *(source.with_name(f"{source.name}{end}") for end in ("-wal", "-shm", ".lock"))}
-    if resolved in own or source in resolved.parents or resolved in source.parents:
+    if place in own or source in place.parents or place in source.parents:
         raise BackupError(f"{place} is the store itself; name another place")
     log = place.with_name(f"{place.name}-wal")
     if log.exists() and log.stat().st_size:
@@ -119,6 +118,8 @@ def _refuse_foreign(place: Path) -> None:
 
 
 def _is_database(place: Path) -> bool:
+    if not place.is_file():  # but a pipe or a device
+        return False
     with place.open("rb") as file:
         head = file.read(100)
     number = int.from_bytes(head[_APPLICATION_AT : _APPLICATION_AT + 4])

@@ -92,7 +92,7 @@ class UpkeepJob(CronJob):
         super().__init__(
             writer.queue,
             func_name=f"worker.jobs.{operation.kind}",
-            cron=cron,
+            cron=_as_rq_has_it(cron),
             result_ttl=UPKEEP_TTL_SECONDS,
             name=operation.kind,
         )
@@ -156,6 +156,12 @@ class UpkeepJob(CronJob):
         return outcome == "enqueued"
 
 
+def _as_rq_has_it(cron: str) -> str:
+    """With the seconds last; RQ reads that, and so does whoever looks at the scheduler with it."""
+    *seconds, minute, hour, day, month, weekday = cron.split()
+    return " ".join([minute, hour, day, month, weekday, *seconds])
+
+
 class UpkeepScheduler(CronScheduler):
     """RQ's cron scheduler over upkeep jobs; rides out a server that is away."""
 
@@ -166,20 +172,20 @@ class UpkeepScheduler(CronScheduler):
         self._url = url
         self._now = now
         self._writer = JobWriter(settings.queue, settings.max_queue_depth)
-        self._upkeep_jobs = [self._upkeep_job(Compact, settings.compact_cron)]
+        self.upkeep_jobs = [self._upkeep_job(Compact, settings.compact_cron)]
         if settings.has_retention:
-            self._upkeep_jobs.append(self._upkeep_job(Cleanup, settings.cleanup_cron))
-        self._cron_jobs.extend(self._upkeep_jobs)  # what RQ shows of a scheduler
+            self.upkeep_jobs.append(self._upkeep_job(Cleanup, settings.cleanup_cron))
+        self._cron_jobs.extend(self.upkeep_jobs)  # what RQ shows of a scheduler
 
     def enqueue_jobs(self) -> list[CronJob]:
         """Deal with the tick that came last, of each job; the jobs that were enqueued."""
         now = self._now()
-        return [job for job in self._upkeep_jobs if job.take_tick(self.connection, now)]
+        return [job for job in self.upkeep_jobs if job.take_tick(self.connection, now)]
 
     def calculate_sleep_interval(self) -> float:
         """Seconds to the next tick; never so many that the registration would expire."""
         now = self._now()
-        pause = min(job.tick_after(now) for job in self._upkeep_jobs) - now
+        pause = min(job.tick_after(now) for job in self.upkeep_jobs) - now
         return min(pause.total_seconds(), 60.0)
 
     def run(self, pause: Callable[[float], bool]) -> None:
@@ -232,8 +238,8 @@ def run_scheduler(settings: Settings, url: str) -> None:
     tries again whatever else happens to the server. Any number of schedulers may run at once.
     """
     scheduler = UpkeepScheduler(settings, url)
-    for job in scheduler.get_jobs():
-        log.info("%s: %r in UTC, next at %s", job.name, job.cron, job.next_enqueue_time)
+    for job in scheduler.upkeep_jobs:
+        log.info("%s: %r in UTC, next at %s", job.name, job.cron_expression, job.next_enqueue_time)
     if not settings.has_retention:
         log.info("no cleanup: BACKSCROLL_TTL_HOURS is 0, sessions are kept for ever")
     with _until_stopped() as pause:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from croniter import CroniterError, croniter
 
@@ -158,15 +158,28 @@ def _switch(environ: Mapping[str, str], name: str) -> bool:
     return text == "1"
 
 
+_NICKNAMES: Final = {
+    "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@weekly": "0 0 * * 0",
+    "@monthly": "0 0 1 * *",
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+}
+
+
 def _cron(environ: Mapping[str, str], name: str, default: str) -> str:
     expression = environ.get(name, "").strip() or default
+    expression = _NICKNAMES.get(expression.lower(), expression)
     # croniter also knows years, and a random R, which would not be the same for two schedulers.
     fields = len(expression.split())
     is_valid = croniter.is_valid(expression, second_at_beginning=True)
     if fields not in (5, 6) or "R" in expression or not is_valid:
         raise InvalidSettingError(
             f"{name}: {expression[:40]!r} is not a cron expression; "
-            "five fields, or six with the seconds first; '30 3 * * *' is 03:30 UTC every day"
+            "five fields, six with the seconds first, or @daily; "
+            "'30 3 * * *' is 03:30 UTC every day"
         )
     try:
         croniter(expression, second_at_beginning=True).get_next()

@@ -9,11 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 import redis
+from click.testing import CliRunner
 
 from tests.cli.command import done, in_terminal, options, run, work_off
 from tests.processes import running_worker, spawn, wait_for
+from worker.backends import open_backend
+from worker.cli import main
 from worker.cli.exit_codes import ExitCode
 from worker.settings import Settings
 
@@ -50,6 +54,41 @@ def test_bad_input_is_named_and_nothing_is_enqueued(
     code, line = fails_with_one_line(settings, *arguments)
     assert (code, named in line) == (ExitCode.USAGE, True), line
     assert redis.Redis.from_url(server_url).keys("*") == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("backup", "x" * 300),
+        ("backup", "\udcff"),
+        ("backup", "/dev/null/x"),
+        ("migrate", "x" * 300),
+        ("import", "x" * 300),
+        ("export", "--output", "x" * 300),
+        ("--store", "sqlite://" + "x" * 300, "sessions"),
+        ("--store", "jsonl:///x/\udcff", "sessions"),
+        ("--data-dir", "x" * 300, "sessions"),
+        ("--data-dir", "/dev/null/x", "worker", "--burst"),
+        ("--data-dir", "\udcff", "worker", "--burst"),
+    ],
+)
+def test_a_path_that_can_be_none_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with open_backend("sqlite://b.db"):
+        pass
+    given = ["--data-dir", str(tmp_path), "--store", "sqlite://b.db"]
+    result = CliRunner().invoke(main, [*given, *arguments])
+    assert result.exit_code in (ExitCode.FAILED, ExitCode.USAGE)
+    assert result.stderr.count("\n") == 1, result.stderr
+    assert "unexpected" not in result.stderr
+
+
+def test_a_file_whose_name_is_not_text_can_be_named_in_json(settings: Settings) -> None:
+    result = run(settings, "import", "\udcff", "--json")
+    assert result.exit_code == ExitCode.FAILED
+    assert "\\udcff" in orjson.loads(result.stdout)["refused"][0]
 
 
 def test_standard_input_that_is_not_text_is_refused(settings: Settings) -> None:

@@ -66,8 +66,9 @@ def test_every_command_says_what_it_and_its_options_do(path: str) -> None:
 
 @pytest.mark.parametrize("path", COMMANDS)
 def test_help_is_readable_at_80_columns(path: str) -> None:
-    help_text = CliRunner().invoke(main, [*path.split()[1:], "--help"], terminal_width=80).output
-    assert all(len(line) <= 80 for line in help_text.splitlines()), help_text
+    result = CliRunner().invoke(main, [*path.split()[1:], "--help"], terminal_width=80)
+    assert (result.exit_code, "Usage:" in result.output) == (0, True)
+    assert all(len(line) <= 80 for line in result.output.splitlines()), result.output
 
 
 def test_there_is_a_command_for_everything_the_system_does() -> None:

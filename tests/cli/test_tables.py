@@ -28,7 +28,7 @@ def first_column(shown: str) -> str:
     return "".join(line[: header.index(width)].strip() for line in lines)
 
 
-@pytest.mark.parametrize("columns", [20, 40, 60, 80, 120])
+@pytest.mark.parametrize("columns", [0, 20, 40, 60, 80, 120])
 @pytest.mark.parametrize(
     "name", [None, "a name of several words, one of them extraordinarily-long"]
 )

@@ -41,6 +41,7 @@ COMMANDS = [
     ("load", "--limit", HOSTILE, "k"),
     ("sessions", "--active-since", HOSTILE),
     ("import", HOSTILE),
+    ("backup", HOSTILE.replace("/", ""), "--skip-verify"),
     ("migrate", HOSTILE),
     ("failed", "discard", HOSTILE),
     ("failed", HOSTILE),
@@ -59,7 +60,10 @@ def hostile(settings: Settings) -> Settings:
     return settings
 
 
-def test_no_command_shows_a_character_that_a_terminal_obeys(hostile: Settings) -> None:
+def test_no_command_shows_a_character_that_a_terminal_obeys(
+    hostile: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     for arguments in COMMANDS:
         for given in (arguments, ("--debug", *arguments)):
             result = run(hostile, *given)

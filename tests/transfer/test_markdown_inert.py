@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from html.parser import HTMLParser
-from itertools import pairwise
 from urllib.parse import unquote
 
 import cmarkgfm
@@ -160,6 +159,30 @@ def test_a_long_line_of_backticks_takes_time_by_its_length() -> None:
     assert document.count("&#96;") == line.count("`")
 
 
+@pytest.mark.parametrize("form", ["markdown", "html"])
+@pytest.mark.parametrize("line", ["~" * 100_000, "~~~" + " " * 100_000, "```" + " " * 100_000])
+def test_a_line_that_is_almost_a_fence_takes_time_by_its_length(form: str, line: str) -> None:
+    said = [ChatMessage("user", f"{line}`", created_at=NOON)]  # took minutes
+    session = ExportedSession(SessionInfo("k", NOON, NOON, 1), said)
+    assert b"".join(FORMATS[form]([session]))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["`<img src=x onerror=1>`{=html}", "a\n{: onclick=alert(1)}", "::include{file=/etc/passwd}",
+     "{% include x %}", "{{ constructor.constructor('alert(1)')() }}", "`{{ 1 + 1 }}`"],
+)  # fmt: skip
+def test_no_marks_that_only_some_renderers_obey_are_left(text: str) -> None:
+    marks = {"{=", "{:", "{f", "{%", "{{"}
+    document = transcript(text, name=text, room=text)
+    assert not [each for each in marks if each in document]
+
+
+@pytest.mark.parametrize("language", ["mermaid", "PlantUML", "dataviewjs", "math", "a{=html}"])
+def test_code_is_not_taken_for_something_to_be_drawn_or_run(language: str) -> None:
+    assert "```\n> x" in transcript(f"```{language}\nx\n```")
+
+
 def test_a_transcript_is_from_its_first_message_to_its_last() -> None:
     days = [datetime(2026, 3, day, 12, tzinfo=UTC) for day in (2, 9)]
     info = SessionInfo("k", datetime(2026, 5, 1, tzinfo=UTC), datetime(2026, 5, 2, tzinfo=UTC), 2)
@@ -170,4 +193,3 @@ def test_a_transcript_is_from_its_first_message_to_its_last() -> None:
         places = [document.index(f"2026-03-0{day}") for day in (2, 9)]
         assert places == sorted(places)
         assert "2026-05" not in document
-    assert all(one <= other for one, other in pairwise(days))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -10,7 +9,7 @@ from typing import Final
 from producer.errors import InvalidSettingError
 from worker.backends.base import SessionBackend, now_micros
 from worker.backends.clock import Clock, Elapsed, since_boot, unmeasured
-from worker.backends.filesystem import check_file_system
+from worker.backends.filesystem import check_file, check_file_system
 from worker.backends.jsonl import JsonlBackend
 from worker.backends.lock import StoreLock
 from worker.backends.sqlite import SqliteBackend
@@ -41,6 +40,8 @@ def open_backend(
     when it cannot be opened right now or another process has it open for writing.
     """
     scheme, path = _split(url)
+    if scheme == "sqlite":
+        check_file(path)
     if not read_only:
         check_file_system(path)
     if elapsed is None:
@@ -63,6 +64,8 @@ def absolute_url(url: str) -> str:
 def store_lock(url: str) -> StoreLock:
     """The lock of the store at `url`; the same one by whatever links the store is reached."""
     scheme, path = _split(url)
+    if scheme == "sqlite":
+        check_file(path)
     check_file_system(path)  # before anything is written, and before a lock that may not hold
     place = path.resolve()
     beside = place / ".lock" if scheme == "jsonl" else place.with_name(f"{place.name}.lock")
@@ -82,10 +85,16 @@ def _split(url: str) -> tuple[str, Path]:
     if "\0" in path:
         raise _not_a_store(url, "a path has no NUL")
     try:
-        os.fsencode(path)
-        return scheme, Path(path).expanduser()
-    except (UnicodeError, RuntimeError) as error:  # a lone surrogate; the home of nobody known
+        path.encode()  # else it is a name that SQLite, the queue and JSON cannot hold
+        place = Path(path).expanduser()
+        place.resolve().exists()  # unless it is too long, or a link that leads to itself
+        return scheme, place
+    except UnicodeError:
+        raise _not_a_store(url, "its path is not UTF-8") from None
+    except RuntimeError as error:  # the home of nobody known; such a link
         raise _not_a_store(url, str(error)) from None
+    except OSError as error:
+        raise _not_a_store(url, str(error.strerror)) from None
 
 
 def _not_a_store(url: str, problem: str) -> InvalidSettingError:

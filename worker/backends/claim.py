@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shlex
 import stat
 import threading
 from collections.abc import Callable
@@ -30,8 +31,6 @@ Inode = tuple[int, int]
 
 OnWait = Callable[[str], None]
 """Called with the holder before a wait."""
-
-"""Of a new database file, less what the umask takes away; SQLite's own choice."""
 
 
 @dataclass(slots=True)
@@ -74,6 +73,10 @@ class Claim:
         check_place(self._path, self._claimed.inode)
         if self._claimed.check_lock is not None:
             self._claimed.check_lock()
+
+    def read(self, size_bytes: int) -> bytes:
+        """The beginning of the file that was claimed, past SQLite."""
+        return os.pread(self._claimed.descriptor, size_bytes, 0)
 
     def close(self) -> None:
         """Give it up; the last one of this process to do so lets others have it."""
@@ -139,7 +142,7 @@ def check_links(path: Path | str, status: os.stat_result) -> None:
     if status.st_nlink > 1 and stat.S_ISREG(status.st_mode):
         raise StoreUnavailableError(
             f"{path} has {status.st_nlink} names (hard links), and a database may have only one. "
-            f"'find DIRECTORY -samefile {path}' shows them; remove all but one, "
+            f"'find DIRECTORY -samefile {shlex.quote(str(path))}' shows them; remove all but one, "
             "and make copies with 'cp' or VACUUM INTO"
         )
 

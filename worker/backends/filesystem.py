@@ -105,6 +105,24 @@ def check_file_system(path: Path, environ: Mapping[str, str] = os.environ) -> No
         )
 
 
+def check_file(path: Path) -> None:
+    """Raise `StoreUnusableError` for what can be no database, and for one mounted by itself.
+
+    Its log would lie beside the mount, where whoever opens the file by its own name misses it; in a
+    container it would go with the container.
+    """
+    if not path.is_file():
+        if path.exists():  # a pipe would be waited for
+            raise StoreUnusableError(f"{path} is not a file; name another in BACKSCROLL_STORE")
+        return
+    mount = mount_here(path)
+    if mount is not None and mount.point == str(path.resolve()):
+        raise StoreUnusableError(
+            f"{path} is a file mounted by itself, and what is committed lies in a log beside it. "
+            "Mount its directory instead"
+        )
+
+
 def check_names(directory: Path, environ: Mapping[str, str] = os.environ) -> None:
     """Raise `StoreUnusableError` when the directory takes two names for one.
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from worker import interrupts
 from worker.backup import back_up
-from worker.cli.output import json_option, print_json, size
+from worker.cli.output import json_option, one_line, print_json, size
 from worker.settings import Settings
 
 
@@ -40,7 +40,8 @@ def backup(settings: Settings, file: Path, replace: bool, skip_verify: bool, as_
         print_json(report)
     else:
         verified = "verified" if report.is_verified else "not verified"
-        click.echo(f"{report.path}: {size(report.size_bytes)}, {verified}, {report.seconds:.1f} s")
+        place = one_line(report.path)
+        click.echo(f"{place}: {size(report.size_bytes)}, {verified}, {report.seconds:.1f} s")
 
 
 COMMANDS = (backup,)

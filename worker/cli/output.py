@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
@@ -24,6 +25,7 @@ Row = Sequence[str | Text]
 
 # Wider than any row, so that nothing is cut where a program reads.
 _PIPED_WIDTH: Final = 20_000
+_UNKNOWN_WIDTH: Final = 80
 
 _READABLE_WIDTH: Final = 16
 """A column narrower than this is no pleasure to read, if what is in it goes on for many lines."""
@@ -62,8 +64,23 @@ def cell(text: str | None, style: str = "") -> Text:
 
 def print_json(document: Any) -> None:
     """One document on standard output; times become ISO 8601 in UTC."""
-    data = orjson.dumps(document, option=orjson.OPT_UTC_Z | orjson.OPT_INDENT_2)
+    options = orjson.OPT_UTC_Z | orjson.OPT_INDENT_2
+    try:
+        data = orjson.dumps(document, option=options)
+    except TypeError:
+        data = orjson.dumps(_in_utf8(document), option=options)
     click.echo(data.decode().translate(_JSON_ESCAPES).encode())
+
+
+def _in_utf8(document: Any) -> Any:
+    """The document with names of files that are not UTF-8 made so."""
+    if isinstance(document, str):
+        return document.encode(errors="backslashreplace").decode()
+    if isinstance(document, dict):
+        return {name: _in_utf8(value) for name, value in document.items()}
+    if isinstance(document, list | tuple):
+        return [_in_utf8(value) for value in document]
+    return _in_utf8(asdict(document)) if is_dataclass(document) else document  # type: ignore[arg-type]
 
 
 def for_terminal(piece: bytes, *, is_json: bool) -> bytes:
@@ -75,7 +92,10 @@ def for_terminal(piece: bytes, *, is_json: bool) -> bytes:
 def console() -> Console:
     """Standard output for people: as wide as the terminal, or as the text when it is piped."""
     width = None if sys.stdout.isatty() else _PIPED_WIDTH
-    return Console(width=width, markup=False, highlight=False, emoji=False)
+    out = Console(width=width, markup=False, highlight=False, emoji=False)
+    if out.width < 1:  # COLUMNS=0, and rich would print nothing
+        out.width = _UNKNOWN_WIDTH
+    return out
 
 
 def table(

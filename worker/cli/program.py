@@ -117,6 +117,10 @@ def _explained(error: Exception) -> tuple[str, ExitCode]:
     if isinstance(error, ModuleNotFoundError) and package in _EXTRAS:
         install = f"pip install 'backscroll[{_EXTRAS[package]}]'"
         return f"this command needs {package}: run {install}", ExitCode.USAGE
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}", ExitCode.USAGE
+    if isinstance(error, UnicodeEncodeError):
+        return f"{error.object!r} is not UTF-8", ExitCode.USAGE
     return f"unexpected {type(error).__name__}: {error} (--debug shows where)", ExitCode.INTERNAL
 
 

@@ -21,12 +21,25 @@ _ENTITY: Final = re.compile(r"&(?=#?[0-9A-Za-z]+;)")
 # Some renderers know fewer backslash escapes than CommonMark; an entity is text in all of them.
 _NAMED: Final = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 _ENTITIES: Final = {ord(mark): _NAMED.get(mark, f"&#{ord(mark)};") for mark in "\\<>[]!|~&"}
-_IN_TEXT: Final = {ord(mark): _ENTITIES[ord(mark)] for mark in "\\<[]"}
-_LITERAL: Final = {**_ENTITIES, **{ord(mark): f"\\{mark}" for mark in "`*_{}()#+-."}}
-# Only a name: some renderers draw mermaid and maps, and pandoc inserts {=html} as it is.
-_LANGUAGE: Final = re.compile(
-    r"(?!(?:mermaid|math|geojson|topojson|stl)$)[a-z0-9][a-z0-9+#._-]{0,30}", re.IGNORECASE
-)
+# Braces give attributes to what is before them (kramdown, Python-Markdown), make it HTML (pandoc's
+# {=html}), include files (GitLab) and are run as templates (Jekyll, VitePress).
+_BRACES: Final = {ord(mark): f"&#{ord(mark)};" for mark in "{}"}
+_IN_TEXT: Final = {**{ord(mark): _ENTITIES[ord(mark)] for mark in "\\<[]"}, **_BRACES}
+_LITERAL: Final = {**_ENTITIES, **_BRACES, **{ord(mark): f"\\{mark}" for mark in "`*_()#+-."}}
+_NOT_IN_CODE: Final = ("\\", "|", "{{", "{%")
+# Languages to be coloured, and nothing else: viewers draw mermaid and maps, load what PlantUML
+# includes, and run dataviewjs.
+_LANGUAGES: Final = frozenset(
+    ("bash", "c", "c#", "c++", "clojure", "cmake", "console", "cpp", "cs", "csharp", "css", "csv",
+    "dart", "diff", "docker", "dockerfile", "elixir", "erlang", "f#", "fsharp", "go", "graphql",
+    "groovy", "haskell", "hcl", "html", "http", "ini", "java", "javascript", "js", "json",
+    "json5", "jsonc", "jsonl", "jsx", "julia", "kotlin", "kt", "less", "lisp", "log", "lua",
+    "make", "makefile", "markdown", "matlab", "md", "nginx", "nix", "objective-c", "objectivec",
+    "ocaml", "pascal", "patch", "perl", "php", "plaintext", "powershell", "prolog", "properties",
+    "proto", "protobuf", "ps1", "py", "python", "python3", "r", "rb", "rs", "ruby", "rust",
+    "sass", "scala", "scheme", "scss", "sh", "shell", "sql", "swift", "terraform", "text", "toml",
+    "ts", "tsx", "txt", "typescript", "vb", "vim", "vue", "xml", "yaml", "yml", "zig", "zsh")
+)  # fmt: skip
 
 
 def markdown(sessions: Iterable[ExportedSession]) -> Iterator[bytes]:
@@ -71,7 +84,7 @@ def _block(block: Block) -> str:
         return "\n".join(lines).removesuffix("  ")
     longest = max((len(run) for run in _BACKTICKS.findall(block.text)), default=0)
     fence = "`" * max(3, longest + 1)  # so that nothing in it ends it
-    language = block.language if _LANGUAGE.fullmatch(block.language) else ""
+    language = block.language if block.language.lower() in _LANGUAGES else ""
     return f"{fence}{language}\n{block.text}\n{fence}"
 
 
@@ -79,15 +92,14 @@ def _line(line: str) -> str:
     """A line of text in which nothing acts.
 
     A code span stays as it is, but only where every renderer sees that span: runs of backticks come
-    in pairs, none opens a code block, and no backslash or table cell could take one away.
+    in pairs, none opens a code block, and no backslash, table cell or template takes one away.
     """
     runs = list(_BACKTICKS.finditer(line))
     pairs = list(zip(runs[::2], runs[1::2], strict=False))
     is_doubtful = (
         len(runs) % 2
         or any(len(first[0]) != len(last[0]) or len(first[0]) > 2 for first, last in pairs)
-        or "\\" in line
-        or "|" in line
+        or any(marks in line for marks in _NOT_IN_CODE)
     )
     if is_doubtful:
         return _text(line).replace("`", "&#96;")

@@ -13,7 +13,8 @@ from producer.messages import SessionInfo
 # take the separators of lines and paragraphs for the end of a line.
 _ACTING: Final = (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, 0x202D, 0x202E)
 _VISIBLE: Final = {code: f"[U+{code:04X}]" for code in _ACTING if chr(code) not in "\n\t"}
-_FENCE: Final = re.compile(r" {0,3}(`{3,}|~{3,})[ \t]*([^`\n]*)")
+# Nothing of it is tried twice, or a line of tildes would take time by the square of its length.
+_FENCE: Final = re.compile(r" {0,3}+(`{3,}+|~{3,}+)[ \t]*+([^`\n]*+)")
 
 
 class Block(NamedTuple):

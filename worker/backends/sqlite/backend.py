@@ -100,7 +100,7 @@ class SqliteBackend(SessionBackend):
             raise
         self._committer = Committer()
         self._fold = Folder()
-        self._untidy_groups = _TIDIED_GROUPS  # who knows what those before it left
+        self._untidy_groups = _TIDIED_GROUPS  # those before it may have left some
         self._tidying = bites()
         self._access = Access(self._transaction, self._repeatable, self._outside, self.path)
         self._times = Times(self._clock, self._repeatable)
@@ -207,6 +207,8 @@ class SqliteBackend(SessionBackend):
     def close(self) -> None:
         with self._lock:
             self._committer.close()
+            if self._claim is not None:
+                self._save_log()
             self._database.close()
             if self._claim is not None:
                 self._claim.close()  # after SQLite has closed the file, as `claim` says
@@ -218,7 +220,7 @@ class SqliteBackend(SessionBackend):
         register_score(self._connection)
         self._log = WriteAheadLog(self.path, self._connection)
         self._memory = None
-        self._files = StoreFiles(self._given_path, self._claim)  # SQLite has opened all by now
+        self._files = StoreFiles(self._given_path, self._claim, self._connection)  # it opened all
         self._files.check()
 
     def _apply_together(
@@ -230,7 +232,7 @@ class SqliteBackend(SessionBackend):
         with self._transaction(commits=False) as connection:
             now, memory = self._clock.now(), self._memory
             self._memory = None  # until it is committed
-            if memory is None or memory.is_stale(now):
+            if memory is None or memory.is_stale(connection, now):
                 memory = Memory(connection, now)
             group = self._group(connection, now, operations, memory)
             if budget is not None:
@@ -365,10 +367,7 @@ class SqliteBackend(SessionBackend):
 
     @contextmanager
     def _transaction(self, *, commits: bool = True) -> Iterator[apsw.Connection]:
-        """A transaction that holds the write lock from its start (a reader's holds none).
-
-        Unless it `commits`, the caller does.
-        """
+        """One with the write lock from its start; unless it `commits`, the caller does."""
         with self._lock, store_errors(self.path):
             self._check_files()
             connection = self._connection
@@ -387,7 +386,7 @@ class SqliteBackend(SessionBackend):
                 self._log.bound()
 
     def _save_log(self) -> None:
-        """While nothing waits, do not leave what was committed in a log that was removed."""
+        """Do not leave what was committed in a log that was removed."""
         with suppress(StoreUnavailableError, StoreUnusableError), self._outside():
             self._check_files()
 

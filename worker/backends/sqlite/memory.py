@@ -22,7 +22,7 @@ class KnownSession:
 
 
 class Memory:
-    """What the one writer need not ask of the tables again, as nobody else changes them.
+    """What the one writer need not ask of the tables again, as hardly anybody else changes them.
 
     Fresh op ids begin with their time, so one that is larger than `newest` is in no table. Those
     made of a dedup key may be anywhere, mostly far above; from `bound` on nothing is known.
@@ -34,14 +34,16 @@ class Memory:
         self.last_row: Any = connection.execute("SELECT ifnull(max(id), 0) FROM messages").get
         self.best_before = now + _DAY // 2
         self._read_at = now
+        self._version = _version(connection)
         self.bound = ((now + _DAY) // 1_000).to_bytes(6, "big")
         sql = "SELECT max(op_id) FROM applied WHERE op_id < ?"
         newest: Any = connection.execute(sql, (self.bound,)).get
         self.newest: bytes = newest if isinstance(newest, bytes) else b""  # text is no id of ours
 
-    def is_stale(self, now: int) -> bool:
-        """Whether its time has passed, or the clock has been set back."""
-        return not self._read_at <= now <= self.best_before
+    def is_stale(self, connection: apsw.Connection, now: int) -> bool:
+        """Whether its time has passed, the clock was set back, or another program has written."""
+        is_good = self._read_at <= now <= self.best_before
+        return not is_good or self._version != _version(connection)
 
     def maybe_applied(self, op_ids: Iterable[bytes | str]) -> list[bytes | str]:
         """Those of the ids that may be in the table of applied ones."""
@@ -53,3 +55,8 @@ class Memory:
         bound = self.bound
         ours = [id_ for id_ in op_ids if isinstance(id_, bytes) and id_ < bound]
         self.newest = max([self.newest, *ours])
+
+
+def _version(connection: apsw.Connection) -> Any:
+    """What changes when anybody else commits (https://www.sqlite.org/pragma.html, data_version)."""
+    return connection.execute("PRAGMA data_version").get
