@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import select
 import socket
 import ssl
 import threading
 from contextlib import suppress
+from multiprocessing.connection import wait
 from types import TracebackType
 from typing import Self
 
@@ -43,7 +43,8 @@ class Proxy:
 
     def ready(self, client: socket.socket, server: socket.socket) -> list[socket.socket]:
         """Who has said something."""
-        return select.select([client, server], [], [])[0]
+        heard = wait([client, server])  # not select, which knows no descriptor beyond 1,023
+        return [source for source in (client, server) if source in heard]
 
     def forward(self, is_reply: bool, target: socket.socket, chunk: bytes) -> bool:
         """Pass a chunk on; whether the connection is to go on."""
@@ -102,7 +103,7 @@ class TlsProxy(Proxy):
             super().serve(spoken, server)
 
     def ready(self, client: socket.socket, server: socket.socket) -> list[socket.socket]:
-        # What TLS has decoded already is nothing that select knows of.
+        # What TLS has decoded already is nothing that the kernel knows of.
         if isinstance(client, ssl.SSLSocket) and client.pending():
             return [client]
         return super().ready(client, server)
