@@ -7,6 +7,7 @@ the tests of `up`, of the demo and of the documents, which start it as a user do
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 import os
 import signal
@@ -18,18 +19,30 @@ from pathlib import Path
 from typing import Any, Final
 
 _REQUEST_BYTES: Final = 1 << 17
+_IMPORTED_LATE: Final = (
+    "flask",
+    "rq_dashboard",
+    "waitress",
+    "worker.dashboard",
+    "worker.group_commit",
+    "worker.scheduler",
+)
+"""What the commands import when they are run."""
 _ROOT: Final = Path(__file__).parent.parent
 
 
-class Command(subprocess.Popen[bytes]):
-    """`backscroll ARGUMENTS`, to be treated like a process that was started in any other way."""
+class Prepared(subprocess.Popen[bytes]):
+    """`python ARGUMENTS`, to be treated like a process that was started in any other way.
+
+    They are `-c PROGRAM ...`, or those of `backscroll`.
+    """
 
     def __init__(
         self, arguments: Sequence[str], environment: Mapping[str, str], output: int
     ) -> None:
         # The base class would start a program; what it knows of one is set here instead.
         self._child_created = False
-        self.args = ["backscroll", *arguments]
+        self.args = list(arguments)
         self.stdin = self.stdout = self.stderr = None
         self.returncode: Any = None
         self._keeper, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -60,14 +73,14 @@ class Command(subprocess.Popen[bytes]):
 
 @functools.cache
 def _prepared() -> tuple[socket.socket, subprocess.Popen[bytes]]:
-    """Where to ask for a command, and the process behind it, which ends with this one."""
+    """Where to ask for a process, and the one that it is forked from, which ends with this one."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     program = [sys.executable, "-u", "-m", "tests.prepared"]
     with theirs:
         return ours, subprocess.Popen(program, stdin=theirs.fileno(), cwd=_ROOT)
 
 
-def _next_command(requests: socket.socket) -> list[str]:
+def _next_arguments(requests: socket.socket) -> list[str]:
     """Fork for each request; returns, in the new process only, what it is to do."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how a keeper ended
@@ -108,10 +121,14 @@ def _become(arguments: list[str], directory: str, environment: dict[str, str]) -
 
 
 if __name__ == "__main__":
-    import worker.group_commit
-    import worker.scheduler  # noqa: F401 - what the commands would import when they are run
+    for module in _IMPORTED_LATE:
+        importlib.import_module(module)
     from worker.cli import main
 
     with socket.socket(fileno=os.dup(0)) as listening:
-        sys.argv = _next_command(listening)
-    main(prog_name="backscroll")
+        sys.argv = ["backscroll", *_next_arguments(listening)]
+    if sys.argv[1] == "-c":
+        sys.argv[:3], program = ["-c"], sys.argv[2]
+        exec(program, {"__name__": "__main__"})  # noqa: S102
+    else:
+        main(prog_name="backscroll")

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import redis
 
-from tests.prepared import Command
+from tests.prepared import Prepared
 from worker.backends import open_backend
 from worker.group_commit import run_worker
 from worker.settings import Settings
@@ -41,7 +41,7 @@ def spawn(
     complete = {**environment(settings, settings.redis_url), **variables}
     with log.open("ab") as output:
         if "PYTHONPATH" not in variables:
-            return Command(arguments, complete, output.fileno())
+            return Prepared(arguments, complete, output.fileno())
         program = [sys.executable, "-m", "worker.cli", *arguments]
         return subprocess.Popen(program, env=complete, stdout=output, stderr=output)
 
