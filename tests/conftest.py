@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from producer import Producer
-from tests.ordering import begin_with_slow, mark_fast
+from tests.ordering import begin_with_slow, mark
 from worker.server import running_server
 from worker.settings import Settings
 
@@ -30,9 +30,15 @@ def pytest_configure() -> None:
             os.environ["PYTEST_DEBUG_TEMPROOT"] = str(_MEMORY)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors: many a test waits for what others do meanwhile."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    mark_fast(items)
+    mark(items)
     begin_with_slow(items)
 
 

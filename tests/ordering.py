@@ -24,9 +24,11 @@ _STARTING: Final = (
 _STARTERS: Final = {"in_terminal", "work_off"}
 
 
-def mark_fast(items: Iterable[pytest.Item]) -> None:
-    """Mark those that are not slow and whose module has nothing to start a process with."""
+def mark(items: Iterable[pytest.Item]) -> None:
+    """Mark the laboratory's as slow, and as fast those whose module can start no process."""
     for item in items:
+        if item.path.parent.name == "crash":
+            item.add_marker(pytest.mark.slow)
         if item.get_closest_marker("slow") is None and not _starts_something(item):
             item.add_marker(pytest.mark.fast)
 

@@ -37,6 +37,8 @@ from worker.server import running_server
 from worker.settings import Settings
 
 HOSTILE = "<img src=x onerror='window.hacked=1'>"
+pytestmark = pytest.mark.slow
+
 FROM_THE_PAGE = {"X-Requested-With": "XMLHttpRequest"}
 
 _DASHBOARD = """
