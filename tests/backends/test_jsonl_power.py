@@ -22,6 +22,7 @@ from worker.backends.base import finish
 from worker.backends.jsonl import writer
 
 KEYS = ("s", "t", "a/b", "u", "v", "w")
+VARIANTS = 2
 
 pytestmark = pytest.mark.slow
 
@@ -143,9 +144,10 @@ def test_a_power_cut_at_any_step_loses_nothing_that_was_acknowledged(tmp_path: P
         with closing(story), disk_of(story.directory) as disk:
             if not _cut_at(story, disk, step):
                 break
-            found = tmp_path / f"{step} cut"
-            disk.after_power_cut(found, random.Random(step))
-            story.check_after_cut(found, step)
+            for variant in range(VARIANTS):
+                found = tmp_path / f"{step}-{variant}"
+                disk.after_power_cut(found, random.Random(1_000 * step + variant))
+                story.check_after_cut(found, step + variant)
     assert step > 150
 
 
