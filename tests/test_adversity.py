@@ -42,7 +42,10 @@ def never_synced(server_url: str, client: redis.Redis) -> Iterator[str]:
 
 
 def test_fsynced_does_not_lie_after_a_lost_reply(never_synced: str) -> None:
-    with LossyProxy(never_synced.removeprefix("unix://")) as proxy, Producer(proxy.url) as producer:
+    with (
+        LossyProxy(never_synced.removeprefix("unix://")) as proxy,
+        Producer(proxy.url, timeout_seconds=1) as producer,
+    ):
         producer.append("k", HI)
         proxy.lose_replies(b"EVALSHA")
         with pytest.raises(NotConfirmedError):
@@ -50,7 +53,7 @@ def test_fsynced_does_not_lie_after_a_lost_reply(never_synced: str) -> None:
 
 
 def test_fsynced_does_not_lie_about_a_job_that_is_known(never_synced: str) -> None:
-    with Producer(never_synced) as one, Producer(never_synced) as other:
+    with Producer(never_synced) as one, Producer(never_synced, timeout_seconds=1) as other:
         one.append("k", HI, dedup_key="1")
         with pytest.raises(NotConfirmedError):
             other.append("k", HI, dedup_key="1", ack="fsynced")

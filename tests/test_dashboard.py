@@ -7,8 +7,6 @@ import os
 import pickle
 import signal
 import socket
-import subprocess
-import sys
 import time
 from base64 import b64encode
 from collections.abc import Iterator
@@ -16,6 +14,7 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from http.client import HTTPConnection
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 from urllib.parse import quote
 
@@ -31,12 +30,15 @@ from selenium.webdriver.common.by import By
 from producer import ChatMessage, InvalidSettingError, Producer
 from producer.serializer import OrjsonSerializer
 from tests.browser import chromium, wait_for_text
+from tests.prepared import Prepared
 from tests.processes import running_worker, wait_for, workers
 from worker.dashboard import run_dashboard
 from worker.server import running_server
 from worker.settings import Settings
 
 HOSTILE = "<img src=x onerror='window.hacked=1'>"
+pytestmark = pytest.mark.slow
+
 FROM_THE_PAGE = {"X-Requested-With": "XMLHttpRequest"}
 
 _DASHBOARD = """
@@ -57,18 +59,21 @@ def client(server_url: str) -> redis.Redis:
 def dashboard(url: str, password: str | None = None) -> Iterator[str]:
     """A dashboard's address, while it runs; it has to end well on SIGTERM."""
     environ = {**os.environ, "BACKSCROLL_DASHBOARD_PASSWORD": password or ""}
-    with subprocess.Popen(
-        [sys.executable, "-c", _DASHBOARD, url], env=environ, stdout=subprocess.PIPE, text=True
-    ) as process:
+    with (
+        NamedTemporaryFile() as output,
+        Prepared(["-c", _DASHBOARD, url], environ, output.fileno()) as process,
+    ):
         try:
-            assert process.stdout is not None
-            name, _, address = process.stdout.readline().strip().partition(": http://")
-            assert name == "dashboard"
-            yield address
+            yield wait_for(lambda: address_in(Path(output.name).read_text()), "the dashboard")
             process.send_signal(signal.SIGTERM)
             assert process.wait(20) == 0
         finally:
             process.kill()
+
+
+def address_in(said: str) -> str | None:
+    name, _, address = said.partition(": http://")
+    return address.strip() if name == "dashboard" and address.endswith("\n") else None
 
 
 def ask(

@@ -24,6 +24,8 @@ from worker.demo.corpus import CHANNELS, load_sessions
 from worker.demo.verdict import compare
 from worker.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_corpus_has_over_ten_thousand_exchanges_in_28_languages() -> None:
     sessions = load_sessions()

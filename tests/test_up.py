@@ -22,6 +22,8 @@ from worker.socket_place import socket_path
 from worker.supervisor import Part, Supervisor
 from worker.up import PROCESSES, environment
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 
 

@@ -31,7 +31,7 @@ from worker.settings import Settings
 KILLED: Final = -signal.SIGKILL
 
 context: Final[ForkServerContext] = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload(["tests.crash.lives", "tests.crash.writer"])
+context.set_forkserver_preload(["tests.crash.lives", "tests.crash.writer", "pytest"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ def fuzzed(rng: random.Random) -> bytes:
         return bytes(payload) if isinstance(payload, bytes) else _dumps(payload)
     if dice < 0.5:
         return rng.randbytes(rng.choice((1, 10, 100, 3_000)))
-    if dice < 0.505:
+    if dice < 0.501:
         return _BOMB
     good = _good(rng)
     if dice < 0.8:

@@ -13,10 +13,10 @@ from tests.crash.rounds import (
     kill_in_upkeep,
 )
 
-# Over both stores, at least 2 x (4 x 13 + 50 + 18 + 36) = 312 kills.
+# Over both stores, at least 2 x (2 x 13 + 30 + 18 + 24) = 196 kills; `make chaos` has thousands.
 
 
-@pytest.mark.parametrize("time", range(4))
+@pytest.mark.parametrize("time", range(2))
 def test_a_worker_killed_at_each_named_point_loses_doubles_and_reorders_nothing(
     laboratory: Laboratory, tally: Tally, time: int
 ) -> None:
@@ -30,9 +30,9 @@ def test_a_worker_killed_at_each_named_point_loses_doubles_and_reorders_nothing(
 def test_a_worker_killed_at_any_time_loses_doubles_and_reorders_nothing(
     laboratory: Laboratory, tally: Tally
 ) -> None:
-    kill_at_random_times(laboratory, 50)
+    kill_at_random_times(laboratory, 30)
     assert laboratory.check() == []
-    assert tally.kills.total() == 50
+    assert tally.kills.total() == 30
 
 
 def test_a_worker_killed_in_cleanup_and_compaction_brings_them_to_their_end(
@@ -47,6 +47,6 @@ def test_a_worker_killed_in_cleanup_and_compaction_brings_them_to_their_end(
 def test_a_migration_killed_at_any_point_takes_each_file_over_once(
     laboratory: Laboratory, tally: Tally
 ) -> None:
-    kill_in_migration(laboratory, 3)
+    kill_in_migration(laboratory, 2)
     assert tally.violations == []
-    assert tally.kills.total() >= 36
+    assert tally.kills.total() >= 24
