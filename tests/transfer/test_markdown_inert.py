@@ -116,6 +116,8 @@ ATTACKS = [
     ["a\u2028[x]: http://e\u2029<img src=x>", "a\x0b[x](javascript:1)\x0c<b>"],
     ["a\x85<b>\r<b>\r\n<b>", "a\x1c<b>\x1d<i>\x1e<img src=x>"],
     ["text\n===\n[x]: http://e\n---\n# [x]", "***\n___\n    [x](javascript:1)\n\t<b>"],
+    ["http://e.example/p`<img src=x>`", "`a`www.e.example/`<b>`", "x:`<i>` a@b.example`<b>`"],
+    ["https://e.example\u00a0a`<b>`", "http://e.example/(`<b>`)", "ftp://e`<img src=x>`"],
     ["https://good.example[x](javascript:1)", "www.x.example/<b>", "a@b.example](javascript:1)"],
 ]  # fmt: skip
 

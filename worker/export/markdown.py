@@ -92,7 +92,8 @@ def _line(line: str) -> str:
     """A line of text in which nothing acts.
 
     A code span stays as it is, but only where every renderer sees that span: runs of backticks come
-    in pairs, none opens a code block, and no backslash, table cell or template takes one away.
+    in pairs, none opens a code block, and no backslash, table cell, template or address before it
+    takes one away.
     """
     runs = list(_BACKTICKS.finditer(line))
     pairs = list(zip(runs[::2], runs[1::2], strict=False))
@@ -100,6 +101,7 @@ def _line(line: str) -> str:
         len(runs) % 2
         or any(len(first[0]) != len(last[0]) or len(first[0]) > 2 for first, last in pairs)
         or any(marks in line for marks in _NOT_IN_CODE)
+        or any(map(_ends_with_address, _between(line, pairs)))
     )
     if is_doubtful:
         return _text(line).replace("`", "&#96;")
@@ -108,6 +110,20 @@ def _line(line: str) -> str:
         parts += [_text(line[end : first.start()]), line[first.start() : last.end()]]
         end = last.end()
     return "".join([*parts, _text(line[end:])])
+
+
+def _between(line: str, pairs: list[tuple[re.Match[str], re.Match[str]]]) -> Iterator[str]:
+    """What is no code before each of the code spans."""
+    end = 0
+    for first, last in pairs:
+        yield line[end : first.start()]
+        end = last.end()
+
+
+def _ends_with_address(text: str) -> bool:
+    """Whether some renderers may make a link of the last word, and of what follows it."""
+    word = text[max(map(text.rfind, " \t")) + 1 :]
+    return any(mark in word for mark in ":.@")
 
 
 def _text(text: str) -> str:
