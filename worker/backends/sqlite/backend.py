@@ -39,6 +39,7 @@ from worker.backends.sqlite.cleanup import Cleanup
 from worker.backends.sqlite.clock import Times, open_clock
 from worker.backends.sqlite.committer import Committer
 from worker.backends.sqlite.compaction import compact
+from worker.backends.sqlite.detached import give_way
 from worker.backends.sqlite.files import LogIsGoneError, StoreFiles, size_bytes
 from worker.backends.sqlite.group import Group
 from worker.backends.sqlite.identity import read_identity
@@ -154,8 +155,7 @@ class SqliteBackend(SessionBackend):
             yield from self._times.heal()
             micros = int(check_number("op_ids_hours", op_ids_hours, -1e9) * _HOUR)
             old = self._clock.passage().cutoff(micros)
-            slices = self._clock.watch(compact(self._access, self.size_bytes, old))
-            report = yield from slices
+            report = yield from self._clock.watch(compact(self._access, self.size_bytes, old))
         self._clock.explain(old.latest)
         yield from self._times.heal()  # which writes it down
         self._memory = None  # it may know of tombstones that are gone
@@ -261,8 +261,8 @@ class SqliteBackend(SessionBackend):
                 try:
                     with connection:  # APSW makes it a savepoint
                         now = self._clock.now()
-                        memory = Memory(connection, now)
-                        group = self._group(connection, now, [operation], memory)
+                        give_way(connection, operation)
+                        group = self._group(connection, now, [operation], Memory(connection, now))
                         answer = self._carry_out(group, now, [operation], budget)
                         group.flush()
                     answers += answer

@@ -1,14 +1,28 @@
-"""Sessions whose key was taken away: out of sight at once, off the disk in slices."""
+"""Sessions whose key was taken away: out of sight at once, off the disk in slices.
+
+A cleanup chooses them, or a group deletes one that is too large for a commit. What they still hold
+counts nowhere and is found by nobody.
+"""
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from typing import Any, Final
 
+import apsw
+
+from producer.messages import ChatMessage
+from producer.operations import Append, Operation
+from worker.backends.base import ImportSession, RestoreSession
 from worker.backends.sqlite.merging import unindex
+from worker.backends.sqlite.names import index_name
+from worker.backends.sqlite.schema import SessionRow, pack_id
 from worker.backends.sqlite.slices import Door
 from worker.pace import Pace
+
+MOST_AT_ONCE: Final = 1_000
+"""So many messages a group deletes itself, in some 10 ms; of more it only takes the key away."""
 
 MESSAGES_A_ROUND: Final = 200_000
 """Whose rows are sorted in some 20 ms."""
@@ -16,6 +30,49 @@ _MESSAGES_A_SESSION: Final = 20  # to find its first message takes as long as to
 
 # What an erasure took away is its own to count and delete.
 _DETACHED: Final = "key IS NULL AND id NOT IN (SELECT session_id FROM erasing)"
+
+_COLUMNS: Final = ", ".join(
+    field.column_name
+    for field in SessionRow._meta.sorted_fields
+    if field.column_name not in ("id", "key", "message_count")
+)
+
+
+def detach(connection: apsw.Connection, session: int) -> None:
+    """Have the next cleanup or compaction delete it with its messages."""
+    connection.execute("UPDATE sessions SET key = NULL WHERE id = ?", (session,))
+
+
+def detach_messages(connection: apsw.Connection, session: int) -> int:
+    """The same of its messages only: the id of the row that is the session from now on."""
+    row: Any = connection.execute("SELECT key, name FROM sessions WHERE id = ?", (session,))
+    ((key, name),) = row
+    detach(connection, session)
+    connection.execute(
+        f"INSERT INTO sessions(key, message_count, {_COLUMNS})"  # noqa: S608 - columns of ours
+        f" SELECT ?, 0, {_COLUMNS} FROM sessions WHERE id = ?",
+        (key, session),
+    )
+    index_name(connection, row := connection.last_insert_rowid(), name)
+    return int(row)
+
+
+def give_way(connection: apsw.Connection, operation: Operation) -> None:
+    """Have messages that are being deleted leave their ids to those of the operation."""
+    connection.executemany(
+        "UPDATE messages SET message_id = 'gone ' || id WHERE message_id = ?"  # noqa: S608
+        f" AND session_id IN (SELECT id FROM sessions WHERE {_DETACHED})",
+        [(pack_id(message_id),) for message_id in _ids(operation)],
+    )
+
+
+def _ids(operation: Operation) -> Iterable[str]:
+    if isinstance(operation, Append):
+        return operation.message_ids
+    messages: tuple[ChatMessage, ...] = ()
+    if isinstance(operation, ImportSession | RestoreSession):
+        messages = operation.messages
+    return [message.message_id for message in messages if message.message_id]
 
 
 def purge_detached(door: Door) -> Generator[None]:

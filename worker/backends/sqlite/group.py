@@ -32,7 +32,7 @@ from producer.operations import (
 from worker.backends.base import ImportSession, RestoreSession
 from worker.backends.clock import StoreClock, no_later
 from worker.backends.describing import differing
-from worker.backends.sqlite import edits, emptied, erasure, restoring
+from worker.backends.sqlite import detached, edits, emptied, erasure, restoring
 from worker.backends.sqlite.memory import KnownSession, Memory
 from worker.backends.sqlite.names import index_name
 from worker.backends.sqlite.pending import Pending
@@ -187,25 +187,38 @@ class Group:
         session = self._find(operation.key)
         if session is None:
             return 0
+        count = session.message_count
+        if count > detached.MOST_AT_ONCE:
+            self.flush()
+            self._pending.touched.pop(session.id, None)
+            session.id = detached.detach_messages(self._connection, session.id)
+        else:
+            self._delete_messages(session)
+        session.message_count = 0
+        self._pending.touched[session.id] = session
+        return count
+
+    def _delete(self, operation: Delete) -> int:
+        session = self._find(operation.key)
+        if session is None:
+            return 0
+        if session.message_count > detached.MOST_AT_ONCE:
+            self.flush()
+            detached.detach(self._connection, session.id)
+        else:
+            self._delete_messages(session)
+            self._connection.execute("DELETE FROM sessions WHERE id = ?", (session.id,))
+        del self._sessions[operation.key]
+        self._pending.touched.pop(session.id, None)
+        return 1
+
+    def _delete_messages(self, session: KnownSession) -> None:
         self._pending.flush_rows(self._connection)
         rows: list[Any] = self._connection.execute(
             "DELETE FROM messages WHERE session_id = ? RETURNING id", (session.id,)
         ).fetchall()
         for (row,) in rows:
             self._pending.forget(row)
-        session.message_count = 0
-        self._pending.touched[session.id] = session
-        return len(rows)
-
-    def _delete(self, operation: Delete) -> int:
-        session = self._find(operation.key)
-        if session is None:
-            return 0
-        self._clear(Clear(operation.op_id, operation.at, operation.key))
-        self._connection.execute("DELETE FROM sessions WHERE id = ?", (session.id,))
-        del self._sessions[operation.key]
-        self._pending.touched.pop(session.id)
-        return 1
 
     def _describe(self, operation: Describe) -> int:
         session = self._find_or_create(operation.key)
@@ -258,6 +271,7 @@ class Group:
 
     def _restore_session(self, operation: RestoreSession) -> int:
         self.flush()
+        detached.give_way(self._connection, operation)
         missing = restoring.missing(self._connection, operation.messages)
         existing, info = self._find(operation.key), operation.info
         if existing is None and operation.messages and not missing:
