@@ -14,6 +14,7 @@ _SERVERS: Final = {"_server", "crashable", "server", "guarded"}
 _STARTING: Final = (
     "tests.browser",
     "tests.crash",
+    "tests.dashboards",
     "tests.guarded",
     "tests.prepared",
     "tests.processes",

@@ -19,9 +19,9 @@ from producer import AsyncProducer, ChatMessage, Producer
 from producer.errors import AuthenticationFailedError, ServerRefusedError
 from producer.ids import derived_op_id
 from tests.cli.command import done, run
+from tests.dashboards import FROM_THE_PAGE, ask, dashboard
 from tests.guarded import FILE, ROLES, Guarded, guarded_server, with_passwords
 from tests.processes import running_worker, spawn, stop, wait_for
-from tests.test_dashboard import FROM_THE_PAGE, ask, dashboard
 from worker.cli.exit_codes import ExitCode
 
 HI: Final = ChatMessage.user("hi")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,19 +13,19 @@ import redis
 from rq import Queue
 from rq.cron import CronScheduler
 from rq.job import Job, JobStatus
-from rq.utils import as_text
 
 from producer.codec import decode
-from producer.errors import AuthenticationFailedError, InvalidSettingError
+from producer.errors import InvalidSettingError
 from producer.operations import Cleanup, Compact
 from producer.serializer import OrjsonSerializer
-from tests.processes import spawn, wait_for
-from worker.scheduler import UpkeepScheduler, run_scheduler
+from tests.processes import wait_for
+from worker.scheduler import UpkeepScheduler
 from worker.server import running_server
 from worker.settings import Settings
-from worker.up import environment
 
 START = datetime(2026, 11, 21, 6, 30, tzinfo=UTC)
+
+
 HOUR = timedelta(hours=1)
 
 
@@ -354,72 +351,3 @@ def test_a_server_that_goes_away_and_comes_back_costs_no_tick(
     finally:
         stop.set()
     assert not thread.is_alive()
-
-
-def test_a_wrong_password_ends_it_at_the_start(settings: Settings) -> None:
-    assert settings.redis_url is not None
-    url = f"{settings.redis_url}?username=nobody&password=wrong"
-    with pytest.raises(AuthenticationFailedError, match="refused the login"):
-        run_scheduler(settings, url)
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_the_process_with_exit_code_0(
-    number: signal.Signals, settings: Settings, client: redis.Redis, tmp_path: Path
-) -> None:
-    process = spawn(settings, "scheduler", log=tmp_path / "log")
-    try:
-        wait_for(lambda: client.zcard("rq:cron_schedulers") == 1, "the scheduler")
-        process.send_signal(number)
-        assert process.wait(20) == 0
-    finally:
-        process.kill()
-    assert client.zcard("rq:cron_schedulers") == 0
-
-
-_MANY_FILES = """
-import os, resource
-hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-resource.setrlimit(resource.RLIMIT_NOFILE, (min(4_096, hard), hard))
-opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(1_100)]
-from worker.cli import main
-main()
-"""
-
-
-def test_over_a_thousand_open_files_do_not_disturb_it(
-    settings: Settings, client: redis.Redis
-) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", _MANY_FILES, "scheduler"],
-        env=environment(settings, settings.redis_url or ""),
-    )
-    wait_for(lambda: process.poll() is not None or client.exists("rq:cron_schedulers"), "it")
-    process.terminate()
-    assert process.wait(20) == 0
-
-
-def test_two_processes_share_the_ticks_and_one_killed_loses_none(
-    settings: Settings, client: redis.Redis, tmp_path: Path
-) -> None:
-    processes = [
-        spawn(settings, "scheduler", log=tmp_path / "log", BACKSCROLL_COMPACT_CRON="* * * * * *")
-        for _ in range(2)
-    ]
-    try:
-        wait_for(lambda: client.zcard("rq:cron_schedulers") == 2, "both schedulers")
-        done = [take_one(client), take_one(client)]
-        processes[0].kill()
-        done += [take_one(client), take_one(client)]
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    assert len(set(done)) == 4
-    assert done == sorted(done)
-
-
-def take_one(client: redis.Redis) -> str:
-    taken = client.blpop(["rq:queue:backscroll"], 20)
-    assert taken is not None
-    return as_text(taken[1])

@@ -18,6 +18,7 @@ from producer import ChatMessage, InvalidInputError, Producer
 from producer.errors import BackscrollError, InvalidSettingError
 from producer.settings import hide_password
 from tests.cli.command import done, run
+from tests.dashboards import Bomb, ask, dashboard
 from tests.processes import (
     burst,
     contents,
@@ -29,7 +30,6 @@ from tests.processes import (
     workers,
 )
 from tests.test_bad_jobs import push
-from tests.test_dashboard import Bomb, ask, dashboard
 from worker.backends import open_backend
 from worker.server import running_server
 from worker.settings import Settings

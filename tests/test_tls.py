@@ -17,9 +17,9 @@ import trustme
 from producer import AsyncProducer, ChatMessage, Producer
 from producer.errors import ServerUnavailableError
 from tests.cli.command import done, run
+from tests.dashboards import ask, dashboard
 from tests.processes import running_worker, spawn, stop, wait_for
 from tests.proxy import TlsProxy
-from tests.test_dashboard import ask, dashboard
 from worker.cli.exit_codes import ExitCode
 from worker.settings import Settings
 
