@@ -32,8 +32,8 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are processors: many a test waits for what others do meanwhile."""
-    return (os.cpu_count() or 1) + 1
+    """Two more than there are processors: many a test waits for what others do meanwhile."""
+    return (os.cpu_count() or 1) + 2
 
 
 @pytest.hookimpl(tryfirst=True)
