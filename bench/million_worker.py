@@ -56,6 +56,7 @@ def cleanup_under_load(
     recent = keys[sessions:]
     sayings = _sayings(recent[-ACTIVE:])
     commits = arena.directory / "commits"
+    commits.unlink(missing_ok=True)  # a worker adds to what one before it has noted
     with (
         Producer(arena.url) as producer,
         Producer(arena.url, timeout_seconds=_TIMEOUT_SECONDS) as cleaner,
