@@ -55,7 +55,7 @@ def kill_while_clocks_jump(laboratory: Laboratory, points: Sequence[Point]) -> N
 
 
 def _forget_what_expires(laboratory: Laboratory) -> None:
-    """RQ lists finished upkeep by the worker's clock, and the server keeps it by its own."""
+    """RQ lists finished maintenance by the worker's clock, and the server keeps it by its own."""
     client = laboratory.client
     for name in client.scan_iter("rq:job:*", count=1_000):
         if client.hget(name, "status") == b"finished" and client.ttl(name) > 0:

@@ -138,7 +138,7 @@ def _troubles(
         server.restart()
 
     def stop() -> None:
-        laboratory.tally.faults["server away"] += 1
+        laboratory.tally.faults["server unreachable"] += 1
         server.kill()
         time.sleep(laboratory.random.uniform(0.2, 2.0))
         server.start()
@@ -150,7 +150,7 @@ def _troubles(
         server.thaw()
 
     def leave_a_spool() -> None:
-        laboratory.tally.faults["server away"] += 1
+        laboratory.tally.faults["server unreachable"] += 1
         server.kill()
         time.sleep(laboratory.random.uniform(0.2, 1.0))
         adapter.replace()

@@ -232,9 +232,9 @@ WORKER_POINTS: Final = (
 )
 
 UPKEEP_POINTS: Final = (
-    Point("before a slice of upkeep", _before(Housekeeping, "do_slice"), 10),
-    Point("after a slice of upkeep", _after(Housekeeping, "do_slice"), 10),
-    Point("inside a slice of upkeep", _in_a_slice, 80),
+    Point("before a slice of maintenance", _before(Housekeeping, "do_slice"), 10),
+    Point("after a slice of maintenance", _after(Housekeeping, "do_slice"), 10),
+    Point("inside a slice of maintenance", _in_a_slice, 80),
 )
 
 MIGRATION_POINTS: Final = (
