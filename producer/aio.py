@@ -27,9 +27,7 @@ from producer.answers import (
     answered_restore,
     answered_session,
 )
-from producer.enqueue import (
-    Ack,
-)
+from producer.enqueue import Ack
 from producer.messages import (
     ChatMessage,
     SessionAttributes,

@@ -9,8 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import orjson
 
-from producer.channel import STUMBLES
-from producer.errors import OperationRefusedError
+from producer.errors import STUMBLES, OperationRefusedError
 from producer.messages import ChatMessage, SessionInfo, SessionPage
 from producer.requests import Receipt
 from producer.search import SearchHit, SearchPage

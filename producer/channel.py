@@ -14,13 +14,9 @@ from typing import Any, Final
 
 import redis
 
-Command = tuple[Any, ...]
+from producer.errors import STUMBLES
 
-# What reading raises of itself that was written by nobody we know. Not `Exception`: a signal's
-# handler may raise one anywhere, which is the caller's.
-STUMBLES: Final = (
-    AttributeError, IndexError, KeyError, OverflowError, RecursionError, TypeError, ValueError,
-)  # fmt: skip
+Command = tuple[Any, ...]
 
 _FRESH_SECONDS: Final = 1.0
 

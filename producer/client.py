@@ -23,9 +23,7 @@ from producer.answers import (
     answered_session,
 )
 from producer.calls import Calls
-from producer.enqueue import (
-    Ack,
-)
+from producer.enqueue import Ack
 from producer.messages import (
     ChatMessage,
     SessionAttributes,

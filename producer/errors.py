@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
 
 if TYPE_CHECKING:
     from producer.operations import Operation
+
+# What reading raises of itself that was written by nobody we know. Not `Exception`: a signal's
+# handler may raise one anywhere, which is the caller's.
+STUMBLES: Final = (
+    AttributeError, IndexError, KeyError, OverflowError, RecursionError, TypeError, ValueError,
+)  # fmt: skip
 
 
 class BackscrollError(Exception):

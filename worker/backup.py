@@ -31,9 +31,8 @@ from worker.backends import open_backend, store_path
 from worker.backends.jsonl.activity import NAME as ACTIVITY
 from worker.backends.jsonl.copying import copy_directory
 from worker.backends.jsonl.identity import NAME as IDENTITY
-from worker.backends.sqlite.schema import APPLICATION_ID, store_errors
+from worker.backends.sqlite.schema import APPLICATION_ID, MAGIC, store_errors
 
-_MAGIC: Final = b"SQLite format 3\0"
 _APPLICATION_AT: Final = 68  # https://www.sqlite.org/fileformat.html#application_id
 _OLD: Final = "old"
 _STEPS: Final = 100_000  # of SQLite's machine, between two looks whether a Ctrl-C came
@@ -123,7 +122,7 @@ def _is_database(place: Path) -> bool:
     with place.open("rb") as file:
         head = file.read(100)
     number = int.from_bytes(head[_APPLICATION_AT : _APPLICATION_AT + 4])
-    return not head or (head.startswith(_MAGIC) and number == APPLICATION_ID)
+    return not head or (head.startswith(MAGIC) and number == APPLICATION_ID)
 
 
 def _is_store_directory(place: Path) -> bool:

@@ -22,7 +22,7 @@ def held_back() -> Iterator[None]:
 
 @contextmanager
 def ended_by(*numbers: signal.Signals) -> Iterator[None]:
-    """These signals, too, end what is done in here as a Ctrl-C does: it tidies up behind itself."""
+    """These signals, too, end what is done in here as a Ctrl-C does, with all its `finally`."""
     before = [signal.signal(number, signal.default_int_handler) for number in numbers]
     try:
         yield

@@ -13,7 +13,7 @@ import pytest
 from producer.messages import ChatMessage
 from tests.backends.stores import apply_all, requests
 from worker.backends import open_backend
-from worker.backends.query import Query
+from worker.backends.query import Query, relevance
 from worker.backends.snippet import highlight
 from worker.backends.text import _compatible, _table, folded
 
@@ -76,18 +76,22 @@ def test_characters_that_stand_for_words_fold_as_all_others() -> None:
     assert seconds(lambda: folded("\ufdfa" * 50_000)) < 25 * seconds(lambda: folded("é" * 50_000))
 
 
-def test_a_phrase_that_long_messages_repeat_is_ranked_in_small_windows(tmp_path: Path) -> None:
+def test_a_phrase_that_long_messages_repeat_is_ranked_in_small_windows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranked: list[int] = []
+
+    def counted(counts: list[int], size: int) -> float:
+        ranked.append(size)
+        return relevance(counts, size)
+
+    monkeypatch.setattr("worker.backends.sqlite.search.relevance", counted)
     with open_backend(f"sqlite://{tmp_path}/b.db") as store:
         said = ChatMessage.user("tick tock " * 2_000)
-        apply_all(store, [requests.append("k", (said,) * 32, None)])
-        phrase = '"' + "tick tock " * 16 + '"'
-
-        def search() -> object:
-            return store.search(phrase)
-
-        few = seconds(search)
-        apply_all(store, [requests.append("k", (said,) * 32, None) for _ in range(8)])
-        assert seconds(search) < 5 * few
+        apply_all(store, [requests.append("k", (said,) * 32, None) for _ in range(9)])
+        page = store.search('"' + "tick tock " * 16 + '"', limit=5)
+        assert len(page.hits) == 5
+        assert 5 <= len(ranked) < 9 * 32 / 4
 
 
 def test_a_hit_in_a_long_text_of_ascii_is_found_as_in_any() -> None:

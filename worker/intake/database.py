@@ -28,8 +28,6 @@ from worker.backends.base import ImportSession, now_micros
 from worker.backends.jsonl.fields import read_time
 from worker.intake.source import Advance, BadLineError, Damage, Found, Incoming, Total, checked
 
-MAGIC: Final = b"SQLite format 3\0"
-
 # The original's columns, and what they are here.
 _ATTRIBUTES: Final = {
     "name": "name",

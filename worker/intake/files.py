@@ -13,7 +13,8 @@ from typing import Any, Final
 from producer.errors import InvalidInputError
 from worker.backends import SessionBackend
 from worker.backends.base import now_micros
-from worker.intake.database import MAGIC, read_database
+from worker.backends.sqlite.schema import MAGIC
+from worker.intake.database import read_database
 from worker.intake.jsonl import read_jsonl
 from worker.intake.openai import read_openai
 from worker.intake.source import Advance, Damage, Found, Incoming, Total

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import re
 from dataclasses import asdict, dataclass, field
 from typing import Final, NamedTuple
 
@@ -22,6 +21,7 @@ from producer.answers import ErasureReceipt
 from producer.operations import Erase
 from worker.backends.clock import Cutoff
 from worker.backends.jsonl.changes import Changes
+from worker.backends.jsonl.fields import OURS
 from worker.backends.jsonl.files import Directory
 from worker.backends.jsonl.lines import (
     Record,
@@ -37,7 +37,6 @@ from worker.backends.tombstones import Tombstone, Tombstones, digest
 log = logging.getLogger("backscroll.store")
 
 NAME: Final = ".erased.json"  # no key's file begins with a dot
-_OURS: Final = re.compile(r"[0-9a-f]{32}(-[0-9]+)?")
 _UUID7: Final = "7"
 _UNREADABLE: Final = (ValueError, TypeError, AttributeError, KeyError)
 
@@ -279,6 +278,6 @@ def _is_fresh(op_id: str, erased_at: int) -> bool:
 
     One of somebody else's making may name whom it is about; it counts as old.
     """
-    return not _OURS.fullmatch(op_id) or (
+    return not OURS.fullmatch(op_id) or (
         op_id[12] == _UUID7 and op_id < f"{erased_at // 1000:012x}~"
     )

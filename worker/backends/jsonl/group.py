@@ -184,7 +184,7 @@ class Group:
     def _restored(self, operation: RestoreSession) -> list[Session]:
         """The other sessions that may have messages of the one that is to be restored."""
         digests = {digest("key", key).hex() for key in (operation.source, operation.key)}
-        keys = {operation.source, *(key for key, _ in self._sessions.items())}
+        keys = {operation.source, *self._sessions}
         for name in self.directory.names(SIDECAR_SUFFIX):
             if b'"restored_from"' in (self.directory.read(name) or b""):
                 keys.add(key_told_by(self.directory.path / name) or operation.source)

@@ -45,16 +45,17 @@ def detach(connection: apsw.Connection, session: int) -> None:
 
 def detach_messages(connection: apsw.Connection, session: int) -> int:
     """The same of its messages only: the id of the row that is the session from now on."""
-    row: Any = connection.execute("SELECT key, name FROM sessions WHERE id = ?", (session,))
-    ((key, name),) = row
+    found: Any = connection.execute("SELECT key, name FROM sessions WHERE id = ?", (session,))
+    ((key, name),) = found
     detach(connection, session)
     connection.execute(
         f"INSERT INTO sessions(key, message_count, {_COLUMNS})"  # noqa: S608 - columns of ours
         f" SELECT ?, 0, {_COLUMNS} FROM sessions WHERE id = ?",
         (key, session),
     )
-    index_name(connection, row := connection.last_insert_rowid(), name)
-    return int(row)
+    successor = connection.last_insert_rowid()
+    index_name(connection, successor, name)
+    return successor
 
 
 def give_way(connection: apsw.Connection, operation: Operation) -> None:

@@ -18,12 +18,12 @@ import apsw
 
 from producer.errors import StoreUnavailableError, StoreUnusableError
 from worker.backends.claim import Claim, Inode, check_place, inode_of
+from worker.backends.sqlite.schema import MAGIC
 
 log = logging.getLogger("backscroll.store")
 
 _BESIDE: Final = ("-wal", "-shm")
 _HEADER_BYTES: Final = 100
-_MAGIC: Final = b"SQLite format 3\0"
 _WITH_LOG: Final = b"\2\2"
 _LOG_HEADER_BYTES: Final = 32
 _FRAME_HEADER_BYTES: Final = 24
@@ -108,7 +108,7 @@ class StoreFiles:
 
     def _problem_now(self, claim: Claim) -> str | None:
         header = claim.read(_HEADER_BYTES)
-        if header[:16] != _MAGIC or header[18:20] != _WITH_LOG:
+        if header[:16] != MAGIC or header[18:20] != _WITH_LOG:
             return _OVERWRITTEN
         (changes,) = struct.unpack_from(">I", header, 24)
         if changes < self._changes:  # it is an older one

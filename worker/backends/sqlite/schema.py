@@ -21,6 +21,9 @@ from worker.backends.sqlite.log import BUSY_MS, CHECKPOINT_PAGES
 from worker.backends.sqlite.merging import configure, resume_merging
 from worker.backends.sqlite.names import create_name_index
 
+MAGIC: Final = b"SQLite format 3\0"
+"""What any database begins with (https://www.sqlite.org/fileformat.html)."""
+
 APPLICATION_ID: Final = int.from_bytes(b"BkSc", "big")
 VERSION: Final = 3
 FULL: Final = 2
