@@ -203,9 +203,9 @@ def test_the_dashboard_shows_everything_and_changes_nothing(refusing: Guarded) -
 
         changes = {
             "/job/bad-1/requeue": "zrem",
-            "/job/bad-1/delete": "lrem",
+            "/job/bad-1/delete": "lpos",
             "/requeue/backscroll": "zrem",
-            "/queue/backscroll/failed/empty": "lrem",
+            "/queue/backscroll/failed/empty": "lpos",
         }
         for path, command in changes.items():
             status, said = ask(address, path, "POST", FROM_THE_PAGE)
