@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -22,6 +23,10 @@ from producer.errors import SpoolUnusableError
 from producer.private import open_private
 
 _LONGEST_WAIT_SECONDS: Final = 10.0
+_LETTING_GO_SECONDS: Final = 2.0
+"""So long the thread of a spool of this process that nobody closed may need to let go of it."""
+
+_PAUSE_SECONDS: Final = 0.01
 
 _held: weakref.WeakSet[SpoolLock] = weakref.WeakSet()
 _forking = threading.local()
@@ -37,11 +42,12 @@ class SpoolLock:
         with ExitStack() as on_failure:  # or a traceback that somebody keeps would keep the locks
             self._beside = on_failure.enter_context(_opened(Path(f"{path}.lock")))
             holder = os.pread(self._beside.fileno(), 100, 0).decode(errors="replace").strip()
-            _lock(self._beside, path, holder)
+            own = holder == str(self.pid)
+            _lock(self._beside, path, holder, _LETTING_GO_SECONDS if own else 0.0)
             # Before SQLite opens it, and closed after SQLite has: with any descriptor of a file
             # that a process closes, the kernel drops the locks that SQLite has on it.
             self._file = on_failure.enter_context(_opened(path))
-            _lock(self._file, path, "")
+            _lock(self._file, path, "", _LETTING_GO_SECONDS if own else 0.0)
             self._identity = _identity(os.fstat(self._file.fileno()))
             os.ftruncate(self._beside.fileno(), 0)
             os.pwrite(self._beside.fileno(), f"{self.pid}\n".encode(), 0)
@@ -95,14 +101,23 @@ def _opened(path: Path) -> FileIO:
     )
 
 
-def _lock(file: FileIO, path: Path, holder: str) -> None:
+def _lock(file: FileIO, path: Path, holder: str, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while not _try_lock(file):
+        if time.monotonic() >= until:
+            by = f"process {holder}" if holder else "another producer"
+            raise SpoolUnusableError(
+                f"{path} is in use by {by}; each producer needs a spool of its own"
+            )
+        time.sleep(_PAUSE_SECONDS)
+
+
+def _try_lock(file: FileIO) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        by = f"process {holder}" if holder else "another producer"
-        raise SpoolUnusableError(
-            f"{path} is in use by {by}; each producer needs a spool of its own"
-        ) from None
+        return False
+    return True
 
 
 def _identity(status: os.stat_result) -> tuple[Any, ...]:

@@ -12,6 +12,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -192,10 +193,31 @@ def _launch(server: Any) -> None:
 
     umask = os.umask(0o077)  # the server's files are made under it
     try:
-        with _unstartable(ValkeyServerError), interrupts.held_back():  # others stop first, warmly
-            server.start(timeout=60.0)  # a long append-only file takes a while to read back
+        # In a thread: a signal's handler, which runs in this one, must not break off the start of a
+        # process half-way, or nobody knows that it runs.
+        with (
+            _unstartable(ValkeyServerError),
+            interrupts.held_back(),  # others stop first, warmly
+            ThreadPoolExecutor(1, thread_name_prefix="server") as threads,
+        ):
+            # A long append-only file takes a while to read back.
+            starting = threads.submit(server.start, timeout=60.0)
+            try:
+                starting.result()
+            except BaseException:
+                _break_off(server, starting)
+                raise
     finally:
         os.umask(umask)
+
+
+def _break_off(server: Any, starting: Future[None]) -> None:
+    """Kill the server that is starting, as soon as there is one."""
+    while not starting.done():
+        if (process := server._process) is not None:
+            process.kill()
+            return
+        time.sleep(0.01)
 
 
 @contextmanager
