@@ -22,7 +22,7 @@ from worker.up import environment
 T = TypeVar("T")
 
 
-def wait_for(condition: Callable[[], T | None], what: str, seconds: float = 20.0) -> T:
+def wait_for(condition: Callable[[], T | None], what: str, seconds: float = 60.0) -> T:
     """The first true value of `condition`, or a failed test that says what never came."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
