@@ -15,9 +15,9 @@ from typing import Any, Final
 
 import redis
 
-from producer.errors import BackscrollError
-from worker.backends import store_path
-from worker.settings import Settings
+from backscroll.contract.errors import BackscrollError
+from backscroll_worker.settings import Settings
+from backscroll_worker.stores import store_path
 
 _DEADLINE_SECONDS: Final = 120.0
 _POLL_SECONDS: Final = 0.005

@@ -13,11 +13,11 @@ import random
 from collections.abc import Iterator
 from typing import Any, Final
 
-from producer import ChatMessage
-from producer.messages import Limits
-from producer.operations import Append
-from producer.requests import Requests
-from worker.demo.corpus import load_sessions
+from backscroll import ChatMessage
+from backscroll.contract.messages import Limits
+from backscroll.contract.operations import Append
+from backscroll.contract.requests import Requests
+from backscroll_worker.demo.corpus import load_sessions
 
 SESSIONS: Final = 300
 SHORTEST_CHARS: Final = 10

@@ -13,13 +13,13 @@ import redis
 from rq import Queue
 from rq.serializers import JSONSerializer
 
+from backscroll import AsyncProducer, Producer
+from backscroll.contract.ids import DEFAULT_QUEUE
 from bench.arena import Arena
 from bench.data import calls, messages
 from bench.fill import CALLERS, enqueue_concurrently
-from producer import AsyncProducer, Producer
-from producer.settings import DEFAULT_QUEUE
 
-_FUNCTION: Final = "worker.jobs.append"
+_FUNCTION: Final = "backscroll_worker.jobs.append"
 _WARM_UP: Final = 20
 
 

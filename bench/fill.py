@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Iterator
 from typing import Final
 
+from backscroll import AsyncProducer, ChatMessage
 from bench.arena import Arena
 from bench.data import messages
-from producer import AsyncProducer, ChatMessage
 
 CALLERS: Final = 100
 

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from backscroll import ChatMessage, Producer
 from bench.arena import Arena, BenchmarkFailedError, wait_while_it_grows
 from bench.data import SEED, messages
 from bench.drain import worker_program
 from bench.progress import SqliteProgress
 from bench.workers import count_commits, read_commits
-from producer import ChatMessage, Producer
 
 RATE: Final = 100
 _WARM_UP: Final = 250

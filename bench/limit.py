@@ -15,11 +15,11 @@ from typing import Any
 
 import apsw
 
+from backscroll.contract.messages import to_micros
+from backscroll_worker.stores.search.text import folded
+from backscroll_worker.stores.sqlite.schema import open_database, pack_id
 from bench.arena import Arena
 from bench.data import appends
-from producer.messages import to_micros
-from worker.backends.sqlite.schema import open_database, pack_id
-from worker.backends.text import folded
 
 GROUP = 500
 

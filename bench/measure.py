@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
-from producer.errors import BackscrollError
+from backscroll.contract.errors import BackscrollError
 
 T = TypeVar("T")
 

@@ -12,13 +12,13 @@ import redis
 from rq import Queue
 from rq.serializers import JSONSerializer
 
+from backscroll import AsyncProducer
+from backscroll.contract.ids import DEFAULT_QUEUE
 from bench.arena import Arena, wait_until
 from bench.data import calls, messages
 from bench.drain import worker_program
 from bench.fill import enqueue_concurrently, fill_queue
 from bench.progress import SqliteProgress
-from producer import AsyncProducer
-from producer.settings import DEFAULT_QUEUE
 
 _CALLERS: Final = 500
 _MOST_AHEAD: Final = 50_000
@@ -79,7 +79,7 @@ def bytes_queued_by_rq(arena: Arena, count: int) -> float:
         with redis.Redis.from_url(arena.url) as connection:
             queue = Queue(DEFAULT_QUEUE, connection=connection, serializer=JSONSerializer)
             for _, arguments in calls(count):
-                queue.enqueue("worker.jobs.append", result_ttl=0, **arguments)
+                queue.enqueue("backscroll_worker.jobs.append", result_ttl=0, **arguments)
 
     return _bytes_each(arena.url, count, fill)
 

@@ -21,11 +21,11 @@ from typing import Final, NamedTuple
 
 import click
 
+from backscroll.contract.messages import ChatMessage, from_micros, to_micros
+from backscroll_worker.contract.takeover import ImportSession
+from backscroll_worker.demo.corpus import CHANNELS, load_sessions
+from backscroll_worker.stores import SessionBackend, open_backend
 from bench.data import LONGEST_CHARS, SEED, SHORTEST_CHARS
-from producer.messages import ChatMessage, from_micros, to_micros
-from worker.backends import SessionBackend, open_backend
-from worker.backends.base import ImportSession
-from worker.demo.corpus import CHANNELS, load_sessions
 
 FIRST_MICROS: Final = 1_735_689_600_000_000  # 2025-01-01
 _YEAR_SECONDS: Final = 365 * 86_400.0

@@ -16,12 +16,12 @@ from typing import Final
 
 import orjson
 
+from backscroll.contract.messages import ChatMessage, to_micros
+from backscroll.contract.operations import Append, Describe, Write
+from backscroll_worker.contract.takeover import ImportSession
+from backscroll_worker.stores import open_backend
+from backscroll_worker.stores.jsonl.file_names import SessionNames
 from bench.million_data import conversations
-from producer.messages import ChatMessage, to_micros
-from producer.operations import Append, Describe, Write
-from worker.backends import open_backend
-from worker.backends.base import ImportSession
-from worker.backends.jsonl.names import SessionNames
 
 GROUP: Final = 2_000
 ACTIVE: Final = 1_000

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from backscroll.contract.messages import Limits
+from backscroll.contract.operations import Append
+from backscroll.contract.requests import Requests
+from backscroll_worker.stores import SessionBackend, open_backend
+from backscroll_worker.stores.search.text import tokens
 from bench.data import SEED, messages
 from bench.million_fill import Filled
-from producer.messages import Limits
-from producer.operations import Append
-from producer.requests import Requests
-from worker.backends import SessionBackend, open_backend
-from worker.backends.text import tokens
 
 GROUP: Final = 2_000  # as the worker's at most
 PAGE: Final = 50
@@ -33,7 +33,7 @@ _HAN: Final = re.compile("[\u4e00-\u9fff]{2}")
 _WORD: Final = re.compile("[a-z]{4,}")
 _OPEN: Final = """
 import sys, time
-from worker.backends import open_backend
+from backscroll_worker.stores import open_backend
 
 began = time.perf_counter()
 with open_backend(sys.argv[1]) as store:

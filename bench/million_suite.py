@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from backscroll_worker.stores import open_backend
 from bench import million_reads as reads
 from bench import raw
 from bench.arena import Arena
@@ -29,7 +30,6 @@ from bench.million_fill import ACTIVE, Filled, fill, write_files
 from bench.million_reads import Queries
 from bench.million_upkeep import compact, migrate
 from bench.million_worker import cleanup_under_load
-from worker.backends import open_backend
 
 _OURS: Final = "Backscroll"
 _SMALL: Final = 1_000

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import apsw
 
+from backscroll_worker.stores import open_backend
 from bench.arena import Arena, BenchmarkFailedError
 from bench.raw import read_ms
-from worker.backends import open_backend
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,16 @@ def migrate(arena: Arena, directory: Path, messages: int) -> Migrated:
     python = sys.executable
     began = time.monotonic()
     process = subprocess.run(
-        [python, "-m", "bench.peak", python, "-m", "worker.cli", "migrate", str(directory)],
+        [
+            python,
+            "-m",
+            "bench.peak",
+            python,
+            "-m",
+            "backscroll_worker.cli",
+            "migrate",
+            str(directory),
+        ],
         env={**arena.environment(), "BACKSCROLL_STORE": f"sqlite://{store}"},
         stdout=subprocess.PIPE,
         check=False,

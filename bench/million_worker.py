@@ -13,6 +13,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
+from backscroll import ChatMessage, Producer
+from backscroll_worker.contract.pacing import now_micros
 from bench.arena import Arena, BenchmarkFailedError
 from bench.data import messages
 from bench.drain import worker_program
@@ -21,8 +23,6 @@ from bench.memory import resident_mib
 from bench.million_fill import ACTIVE, Filled
 from bench.million_reads import PAGE, p99
 from bench.workers import read_commits
-from producer import ChatMessage, Producer
-from worker.backends.base import now_micros
 
 RATE: Final = 500
 _WARM_UP: Final = 250

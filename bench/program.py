@@ -12,11 +12,11 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from backscroll_worker.ops.server import running_server
+from backscroll_worker.settings import Settings
 from bench.environment import describe_environment
 from bench.measure import Row
 from bench.report import as_markdown, show_table, write_json
-from worker.server import running_server
-from worker.settings import Settings
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, writable=True, path_type=Path)

@@ -7,9 +7,9 @@ from typing import Any, Final, Protocol, Self
 
 import apsw
 
+from backscroll.contract.ids import DEFAULT_QUEUE
+from backscroll.transport.connection import connect
 from bench.arena import Arena
-from producer.connection import connect
-from producer.settings import DEFAULT_QUEUE
 
 _QUEUE_KEY: Final = f"rq:queue:{DEFAULT_QUEUE}"
 

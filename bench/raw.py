@@ -14,9 +14,9 @@ from typing import Final
 
 import apsw
 
+from backscroll_worker.stores.search.query import Query
 from bench.data import SEED
 from bench.million_reads import HITS, PAGE, p99_of
-from worker.backends.query import Query
 
 _NEWEST: Final = """
 SELECT role, content, extra, created_at FROM messages WHERE session_id =

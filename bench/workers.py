@@ -1,7 +1,7 @@
 """The workers that take our own jobs, as programs: ours, and two of RQ's.
 
-RQ's do what `rq worker --serializer producer.serializer.OrjsonSerializer backscroll` does. The
-module of the jobs is imported before the first fork, which is RQ's own advice for speed.
+RQ's do what `rq worker --serializer backscroll_worker.serializer.OrjsonSerializer backscroll`
+does. The module of the jobs is imported before the first fork, which is RQ's own advice for speed.
 
 `python -m bench.workers NAME [FILE]`; into FILE goes when each commit returned.
 """
@@ -19,12 +19,11 @@ from typing import Any, Final
 import redis
 from rq import SimpleWorker, Worker
 
-import worker.jobs  # noqa: F401
-from producer.operations import Operation
-from producer.serializer import OrjsonSerializer
-from worker.backends.sqlite.backend import SqliteBackend
-from worker.group_commit import run_worker
-from worker.settings import Settings
+from backscroll.contract.operations import Operation
+from backscroll_worker.loop.worker import run_worker
+from backscroll_worker.serializer import OrjsonSerializer
+from backscroll_worker.settings import Settings
+from backscroll_worker.stores.sqlite.backend import SqliteBackend
 
 _STOCK: Final = {"SimpleWorker": SimpleWorker, "Worker": Worker}
 

@@ -10,10 +10,10 @@ from typing import Final
 import pytest
 import redis
 
-from producer import Producer
+from backscroll import Producer
+from backscroll_worker.ops.server import running_server
+from backscroll_worker.settings import Settings
 from tests.ordering import begin_with_slow, mark
-from worker.server import running_server
-from worker.settings import Settings
 
 _MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a root for directories that pytest makes safely
 _ENOUGH_BYTES: Final = 2 << 30

@@ -32,8 +32,8 @@ FROM_THE_PAGE = {"X-Requested-With": "XMLHttpRequest"}
 _DASHBOARD = """
 import sys
 from dataclasses import replace
-from worker.dashboard import run_dashboard
-from worker.settings import Settings
+from backscroll_worker.ops.dashboard import run_dashboard
+from backscroll_worker.settings import Settings
 run_dashboard(replace(Settings.from_environment(), dashboard_port=0), sys.argv[1])
 """
 

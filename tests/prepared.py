@@ -23,9 +23,9 @@ _IMPORTED_LATE: Final = (
     "flask",
     "rq_dashboard",
     "waitress",
-    "worker.dashboard",
-    "worker.group_commit",
-    "worker.scheduler",
+    "backscroll_worker.ops.dashboard",
+    "backscroll_worker.loop.worker",
+    "backscroll_worker.maintenance.scheduler",
 )
 """What the commands import when they are run."""
 _ROOT: Final = Path(__file__).parent.parent
@@ -123,7 +123,7 @@ def _become(arguments: list[str], directory: str, environment: dict[str, str]) -
 if __name__ == "__main__":
     for module in _IMPORTED_LATE:
         importlib.import_module(module)
-    from worker.cli import main
+    from backscroll_worker.cli import main
 
     with socket.socket(fileno=os.dup(0)) as listening:
         sys.argv = ["backscroll", *_next_arguments(listening)]

@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 
 import redis
 
+from backscroll_worker.loop.worker import run_worker
+from backscroll_worker.ops.up import environment
+from backscroll_worker.settings import Settings
+from backscroll_worker.stores import open_backend
 from tests.prepared import Prepared
-from worker.backends import open_backend
-from worker.group_commit import run_worker
-from worker.settings import Settings
-from worker.up import environment
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ def spawn(
     with log.open("ab") as output:
         if "PYTHONPATH" not in variables:
             return Prepared(arguments, complete, output.fileno())
-        program = [sys.executable, "-m", "worker.cli", *arguments]
+        program = [sys.executable, "-m", "backscroll_worker.cli", *arguments]
         return subprocess.Popen(program, env=complete, stdout=output, stderr=output)
 
 

@@ -15,14 +15,14 @@ import redis
 from redis.exceptions import NoPermissionError
 from rq.suspension import resume, suspend
 
-from producer import AsyncProducer, ChatMessage, Producer
-from producer.errors import AuthenticationFailedError, ServerRefusedError
-from producer.ids import derived_op_id
+from backscroll import AsyncProducer, ChatMessage, Producer
+from backscroll.contract.errors import AuthenticationFailedError, ServerRefusedError
+from backscroll.contract.ids import derived_op_id
+from backscroll_worker.ops.exit_codes import ExitCode
 from tests.cli.command import done, run
 from tests.dashboards import FROM_THE_PAGE, ask, dashboard
 from tests.guarded import FILE, ROLES, Guarded, guarded_server, with_passwords
 from tests.processes import running_worker, spawn, stop, wait_for
-from worker.cli.exit_codes import ExitCode
 
 HI: Final = ChatMessage.user("hi")
 QUEUE: Final = "rq:queue:backscroll"

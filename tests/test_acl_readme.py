@@ -12,8 +12,8 @@ import pytest
 import redis
 from redis.exceptions import NoPermissionError
 
-from producer import ChatMessage, Producer
-from producer.errors import ServerRefusedError
+from backscroll import ChatMessage, Producer
+from backscroll.contract.errors import ServerRefusedError
 from tests.cli.command import done
 from tests.guarded import FILE, REDIS, ROLES, guarded_server, password
 from tests.processes import running_worker, spawn, stop

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from producer import (
+from backscroll import (
     AsyncProducer,
     ChatMessage,
     InvalidInputError,
@@ -21,11 +21,11 @@ from producer import (
     Producer,
     StoreUnavailableError,
 )
+from backscroll_worker.contract.pacing import finish
+from backscroll_worker.settings import Settings
+from backscroll_worker.stores import open_backend, store_lock
 from tests.processes import burst, contents, running_worker, spawn, stop, wait_for
 from tests.proxy import LossyProxy
-from worker.backends import open_backend, store_lock
-from worker.backends.base import finish
-from worker.settings import Settings
 
 HI = ChatMessage.user("hi")
 HOUR = 3_600_000_000

@@ -14,12 +14,12 @@ import orjson
 import pytest
 import zstandard
 
-from producer.messages import ChatMessage, SessionInfo, from_micros
+from backscroll.contract.messages import ChatMessage, SessionInfo, from_micros
+from backscroll_worker.archive.directory import Archive
+from backscroll_worker.archive.disk import ArchiveError
+from backscroll_worker.archive.file import ArchivedSession, ArchiveFile
+from backscroll_worker.contract.pacing import finish
 from tests.backends.interruptions import failing, killed_at
-from worker.archive import Archive
-from worker.archive_disk import ArchiveError
-from worker.archive_file import ArchivedSession, ArchiveFile
-from worker.backends.base import finish
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as fuzzing
 from hypothesis import strategies as st
 
-import producer as package
-from producer import (
+import backscroll as package
+from backscroll import (
     UNSET,
     AsyncProducer,
     BackscrollError,
@@ -30,9 +30,9 @@ from producer import (
     SearchFilter,
     SessionFilter,
 )
-from producer.operations import Append, RenameAgent
-from worker.backends import SessionBackend, open_backend, store_lock
-from worker.backends.base import finish
+from backscroll.contract.operations import Append, RenameAgent
+from backscroll_worker.contract.pacing import finish
+from backscroll_worker.stores import SessionBackend, open_backend, store_lock
 
 HI = ChatMessage.user("hi")
 LATE, EARLY = timezone(timedelta(hours=14)), timezone(timedelta(hours=-14))

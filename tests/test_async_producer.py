@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import redis
 
-from producer import AsyncProducer, ChatMessage, QueueFullError, ServerUnavailableError
-from producer.codec import decode
-from producer.operations import Append
+from backscroll import AsyncProducer, ChatMessage, QueueFullError, ServerUnavailableError
+from backscroll.contract.codec import decode
+from backscroll.contract.operations import Append
 from tests.proxy import LossyProxy
 
 HI = ChatMessage.user("hi")

@@ -17,13 +17,13 @@ from typing import Final
 import pytest
 import redis
 
-from producer import ChatMessage, Producer
+from backscroll import ChatMessage, Producer
+from backscroll_worker.contract.pacing import finish
+from backscroll_worker.ops.exit_codes import ExitCode
+from backscroll_worker.settings import Settings
+from backscroll_worker.stores import open_backend
 from tests.cli.command import document, options, run
 from tests.processes import contents, running_worker, wait_for
-from worker.backends import open_backend
-from worker.backends.base import finish
-from worker.cli.exit_codes import ExitCode
-from worker.settings import Settings
 
 
 @pytest.fixture(params=["sqlite", "jsonl"])
@@ -156,7 +156,7 @@ def test_a_link_stays_and_what_it_leads_to_is_replaced(stored: Settings, tmp_pat
 SLOW: Final = """
 import sys
 from worker import backup
-from worker.cli import main
+from backscroll_worker.cli import main
 backup._verify = lambda url: print("copied", flush=True) or sys.stdin.read()
 main()
 """

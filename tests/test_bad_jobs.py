@@ -13,18 +13,18 @@ import redis
 from rq import Queue
 from rq.results import Result
 
-from producer import ChatMessage, Producer
-from producer.codec import encode
-from producer.ids import new_op_id
-from producer.operations import Clear
-from producer.serializer import OrjsonSerializer
+from backscroll import ChatMessage, Producer
+from backscroll.contract.codec import encode
+from backscroll.contract.ids import new_op_id
+from backscroll.contract.operations import Clear
+from backscroll_worker.serializer import OrjsonSerializer
+from backscroll_worker.settings import Settings
 from tests.processes import (
     burst,
     contents,
     depth,
     spawn,
 )
-from worker.settings import Settings
 
 BAD_PAYLOADS: list[tuple[str, Any, str]] = [
     ("not JSON", b"\x80\x04pickle", "neither JSON nor compressed"),
@@ -35,7 +35,7 @@ BAD_PAYLOADS: list[tuple[str, Any, str]] = [
     ("nested without end", b"[" + b"[" * 200 + b"]" * 200 + b",null,[],{}]", "not a function"),
     (
         "a state nested without end",
-        b'["worker.jobs.describe",null,[],{"key":"k","at":1,"attributes":{"state":'
+        b'["backscroll_worker.jobs.describe",null,[],{"key":"k","at":1,"attributes":{"state":'
         + b"[" * 200
         + b"]" * 200
         + b"}}]",
@@ -43,28 +43,53 @@ BAD_PAYLOADS: list[tuple[str, Any, str]] = [
     ),
     ("other function", [b"os.system", None, [], {"command": "true"}], "not a function"),
     ("import path", ["subprocess.run", None, [["true"]], {}], "not a function"),
-    ("own internals", ["worker.jobs._open_store", None, [], {}], "not a function"),
+    ("own internals", ["backscroll_worker.jobs._open_store", None, [], {}], "not a function"),
     ("no function", [None, None, [], {}], "not a function"),
-    ("instance", ["worker.jobs.clear", {}, [], {"key": "k", "at": 1}], "named arguments"),
-    ("positional", ["worker.jobs.clear", None, ["k"], {}], "named arguments"),
-    ("no key", ["worker.jobs.clear", None, [], {"at": 1}], "key: is missing"),
-    ("key a number", ["worker.jobs.clear", None, [], {"key": 5, "at": 1}], "key: must be text"),
-    ("time a text", ["worker.jobs.clear", None, [], {"key": "k", "at": "1"}], "at: must be"),
-    ("time far off", ["worker.jobs.clear", None, [], {"key": "k", "at": 10**18}], "at: must be"),
-    ("extra field", ["worker.jobs.clear", None, [], {"key": "k", "at": 1, "z": 1}], "unknown"),
+    (
+        "instance",
+        ["backscroll_worker.jobs.clear", {}, [], {"key": "k", "at": 1}],
+        "named arguments",
+    ),
+    ("positional", ["backscroll_worker.jobs.clear", None, ["k"], {}], "named arguments"),
+    ("no key", ["backscroll_worker.jobs.clear", None, [], {"at": 1}], "key: is missing"),
+    (
+        "key a number",
+        ["backscroll_worker.jobs.clear", None, [], {"key": 5, "at": 1}],
+        "key: must be text",
+    ),
+    (
+        "time a text",
+        ["backscroll_worker.jobs.clear", None, [], {"key": "k", "at": "1"}],
+        "at: must be",
+    ),
+    (
+        "time far off",
+        ["backscroll_worker.jobs.clear", None, [], {"key": "k", "at": 10**18}],
+        "at: must be",
+    ),
+    (
+        "extra field",
+        ["backscroll_worker.jobs.clear", None, [], {"key": "k", "at": 1, "z": 1}],
+        "unknown",
+    ),
     (
         "messages a text",
-        ["worker.jobs.append", None, [], {"key": "k", "at": 1, "messages": "hi"}],
+        ["backscroll_worker.jobs.append", None, [], {"key": "k", "at": 1, "messages": "hi"}],
         "messages: must be of type list",
     ),
     (
         "message a number",
-        ["worker.jobs.append", None, [], {"key": "k", "at": 1, "messages": [1]}],
+        ["backscroll_worker.jobs.append", None, [], {"key": "k", "at": 1, "messages": [1]}],
         "must be an object",
     ),
     (
         "state unknown",
-        ["worker.jobs.describe", None, [], {"key": "k", "at": 1, "attributes": {"state": "x"}}],
+        [
+            "backscroll_worker.jobs.describe",
+            None,
+            [],
+            {"key": "k", "at": 1, "attributes": {"state": "x"}},
+        ],
         "state: must be one of",
     ),
 ]
@@ -147,7 +172,7 @@ def test_upkeep_that_breaks_down_fails_with_its_traceback_and_the_queue_goes_on(
     with apsw.Connection(settings.store.removeprefix("sqlite://")) as connection:
         connection.execute("UPDATE messages SET content = CAST(x'ff61' AS TEXT)")
         connection.execute("UPDATE sessions SET last_activity = 5")
-    cleanup = push(client, ["worker.jobs.cleanup", None, [], {"at": 1, "ttl_hours": 1}])
+    cleanup = push(client, ["backscroll_worker.jobs.cleanup", None, [], {"at": 1, "ttl_hours": 1}])
     producer.append("k", ChatMessage.user("good"))
     archive = str(tmp_path / "archive")
     assert spawn(settings, "worker", "--burst", log=log, BACKSCROLL_ARCHIVE=archive).wait(60) == 0
@@ -175,6 +200,9 @@ def test_logs_carry_no_message_and_no_password(
     settings: Settings, producer: Producer, client: redis.Redis, log: Path
 ) -> None:
     producer.append("k", ChatMessage.user("a secret told in confidence"))
-    push(client, ["worker.jobs.append", None, [], {"key": "k", "messages": ["confidence"]}])
+    push(
+        client,
+        ["backscroll_worker.jobs.append", None, [], {"key": "k", "messages": ["confidence"]}],
+    )
     assert spawn(settings, "worker", "--burst", log=log, BACKSCROLL_LOG_LEVEL="DEBUG").wait(60) == 0
     assert "confidence" not in log.read_text()

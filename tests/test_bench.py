@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from backscroll.contract.operations import Append, Describe, Write
+from backscroll_worker.stores import open_backend
+from backscroll_worker.transfer.migrate import migrate
 from bench.__main__ import main as bench_all
 from bench.arena import arena
 from bench.measure import Comparison, Figure, Row, Series, at_least, at_most
@@ -18,10 +21,7 @@ from bench.million_fill import as_said, fill, write_files
 from bench.million_reads import Queries, append_rate, load_p99, p99, search_p99
 from bench.million_upkeep import compact
 from bench.report import as_markdown
-from producer.operations import Append, Describe, Write
 from tests.backends.stores import contents
-from worker.backends import open_backend
-from worker.migration import migrate
 
 ENVIRONMENT: dict[str, Any] = {
     "packages": {}, "machine": "m", "system": "s", "file_system": "f", "python": "p",

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import redis
 
-from producer import ChatMessage, Producer
-from producer.errors import BackscrollError
+from backscroll import ChatMessage, Producer
+from backscroll.contract.errors import BackscrollError
+from backscroll_worker.settings import Settings
+from backscroll_worker.stores import open_backend
 from tests.cli.command import run
 from tests.processes import running_worker, spawn
-from worker.backends import open_backend
-from worker.settings import Settings
 
 AHEAD = """
 import time

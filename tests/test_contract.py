@@ -11,17 +11,11 @@ from typing import Any
 import pytest
 import redis
 
-from producer import (
-    AsyncProducer,
-    ChatMessage,
-    OperationRefusedError,
-    Producer,
-    SearchFilter,
-    answers,
-)
-from producer.enqueue import ACKS
+from backscroll import AsyncProducer, ChatMessage, OperationRefusedError, Producer, SearchFilter
+from backscroll.contract import results as answers
+from backscroll.transport.rq_protocol import ACKS
+from backscroll_worker.settings import Settings
 from tests.processes import in_flight, running_worker
-from worker.settings import Settings
 
 
 @pytest.fixture(params=["sqlite", "jsonl"])

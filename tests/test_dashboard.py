@@ -17,8 +17,11 @@ from rq.suspension import resume, suspend
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 
-from producer import ChatMessage, InvalidSettingError, Producer
-from producer.serializer import OrjsonSerializer
+from backscroll import ChatMessage, InvalidSettingError, Producer
+from backscroll_worker.ops.dashboard import run_dashboard
+from backscroll_worker.ops.server import running_server
+from backscroll_worker.serializer import OrjsonSerializer
+from backscroll_worker.settings import Settings
 from tests.browser import chromium, wait_for_text
 from tests.dashboards import (
     FROM_THE_PAGE,
@@ -31,9 +34,6 @@ from tests.dashboards import (
     queued_ids,
 )
 from tests.processes import running_worker, wait_for, workers
-from worker.dashboard import run_dashboard
-from worker.server import running_server
-from worker.settings import Settings
 
 pytestmark = pytest.mark.slow
 
@@ -171,7 +171,7 @@ def test_what_waits_is_kept_whatever_registry_has_it_too(
 def test_failed_jobs_can_be_requeued_and_deleted_one_by_one_and_all_at_once(
     server_url: str, client: redis.Redis
 ) -> None:
-    payload = b'["worker.jobs.nothing",null,[],{}]'
+    payload = b'["backscroll_worker.jobs.nothing",null,[],{}]'
     for number in range(4):
         put_job(client, f"bad-{number}", payload, "failed")
     with dashboard(server_url) as address:

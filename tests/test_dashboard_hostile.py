@@ -18,7 +18,8 @@ from rq.job import Job
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 
-from producer import ChatMessage, Producer
+from backscroll import ChatMessage, Producer
+from backscroll_worker.settings import Settings
 from tests.browser import chromium, wait_for_text
 from tests.dashboards import (
     FROM_THE_PAGE,
@@ -32,7 +33,6 @@ from tests.dashboards import (
     queued_ids,
 )
 from tests.processes import running_worker
-from worker.settings import Settings
 
 pytestmark = pytest.mark.slow
 

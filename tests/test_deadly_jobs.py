@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 import redis
 
-from producer import ChatMessage, Producer
-from producer.operations import Append, Load
+from backscroll import ChatMessage, Producer
+from backscroll.contract.operations import Append, Load
+from backscroll_worker.loop.worker import run_worker
+from backscroll_worker.settings import Settings
+from backscroll_worker.stores.jsonl import JsonlBackend
+from backscroll_worker.stores.sqlite import SqliteBackend
 from tests.crash.lives import KILLED, context
 from tests.crash.points import around
 from tests.processes import contents, depth, in_flight
 from tests.test_bad_jobs import push
-from worker.backends.jsonl import JsonlBackend
-from worker.backends.sqlite import SqliteBackend
-from worker.group_commit import run_worker
-from worker.settings import Settings
 
 MOST_LIVES = 12
 
@@ -100,7 +100,7 @@ def test_a_compaction_that_kills_each_worker_fails_though_appends_come_in(
         producer.append("k", ChatMessage.user(said[-1]))
 
     say()
-    deadly = push(client, ["worker.jobs.compact", None, [], {"at": 1}])
+    deadly = push(client, ["backscroll_worker.jobs.compact", None, [], {"at": 1}])
     assert lives(settings, log, say) < MOST_LIVES
     assert failed(client) == [deadly]
     assert contents(settings, "k") == said
@@ -109,7 +109,7 @@ def test_a_compaction_that_kills_each_worker_fails_though_appends_come_in(
 def test_who_asked_for_what_kills_the_worker_gets_the_error(
     settings: Settings, client: redis.Redis, log: Path, producer: Producer
 ) -> None:
-    load = push(client, ["worker.jobs.load", None, [], {"key": "deadly", "at": 1}])
+    load = push(client, ["backscroll_worker.jobs.load", None, [], {"key": "deadly", "at": 1}])
     producer.append("k", ChatMessage.user("a"))
     assert lives(settings, log) < MOST_LIVES
     assert failed(client) == [load]
@@ -124,7 +124,7 @@ def test_a_job_in_flight_when_workers_are_killed_for_other_reasons_is_applied(
     for _ in range(4):  # as four workers leave it that are killed with all of them in flight
         client.delete("rq:queue:backscroll", "rq:queue:backscroll:intermediate")
         client.rpush("rq:queue:backscroll:intermediate", *ids)
-        from worker.reservation import Reservations  # noqa: PLC0415
+        from backscroll_worker.loop.reservation import Reservations  # noqa: PLC0415
 
         Reservations(client, "backscroll", "rq:queue:backscroll").put_back()
     assert lives(settings, log) == 0

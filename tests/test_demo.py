@@ -15,15 +15,15 @@ from typing import Any
 
 import pytest
 
-from producer import ChatMessage, Producer
+from backscroll import ChatMessage, Producer
+from backscroll_worker.demo import adapter
+from backscroll_worker.demo.corpus import CHANNELS, load_sessions
+from backscroll_worker.demo.verdict import compare
+from backscroll_worker.ops.exit_codes import ExitCode
+from backscroll_worker.settings import Settings
+from backscroll_worker.stores import open_backend
 from tests.processes import spawn, wait_for
 from tests.test_up import free_port
-from worker.backends import open_backend
-from worker.cli.exit_codes import ExitCode
-from worker.demo import adapter
-from worker.demo.corpus import CHANNELS, load_sessions
-from worker.demo.verdict import compare
-from worker.settings import Settings
 
 pytestmark = pytest.mark.slow
 
@@ -95,7 +95,7 @@ def environment(directory: Path) -> dict[str, str]:
 
 def test_the_demo_replays_everything_and_its_check_holds(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "worker.cli", "demo"],
+        [sys.executable, "-m", "backscroll_worker.cli", "demo"],
         env=environment(tmp_path),
         capture_output=True,
         text=True,
@@ -167,7 +167,7 @@ def interrupted(directory: Path, moment: Callable[[subprocess.Popen[bytes], Path
     log = directory / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "worker.cli", "demo"],
+            [sys.executable, "-m", "backscroll_worker.cli", "demo"],
             env=environment(directory),
             stdout=output,
             stderr=output,

@@ -15,9 +15,9 @@ import pytest
 import yaml
 from honcho.environ import parse_procfile
 
-from worker.cli import main
-from worker.cli.exit_codes import ExitCode
-from worker.settings import Settings
+from backscroll_worker.cli import main
+from backscroll_worker.ops.exit_codes import ExitCode
+from backscroll_worker.settings import Settings
 
 ROOT: Final = Path(__file__).parent.parent
 DEPLOY: Final = ROOT / "deploy"

@@ -14,18 +14,18 @@ import orjson
 import pytest
 import redis
 
-from producer import AsyncProducer, ChatMessage, Producer
-from producer.codec import decode, encode
-from producer.errors import InvalidInputError, MalformedJobError
-from producer.messages import Limits
-from producer.operations import Append, Erase
-from producer.requests import Requests
-from producer.spool import Spool, read_spool
+from backscroll import AsyncProducer, ChatMessage, Producer
+from backscroll.contract.codec import decode, encode
+from backscroll.contract.errors import InvalidInputError, MalformedJobError
+from backscroll.contract.messages import Limits
+from backscroll.contract.operations import Append, Erase
+from backscroll.contract.requests import Requests
+from backscroll.spool.queue import Spool, read_spool
+from backscroll_worker.archive.directory import Archive
+from backscroll_worker.ops.exit_codes import ExitCode
+from backscroll_worker.settings import Settings
 from tests.cli.command import document, done, run
 from tests.processes import contents, depth, running_worker, wait_for
-from worker.archive import Archive
-from worker.cli.exit_codes import ExitCode
-from worker.settings import Settings
 
 QUAGGA = ChatMessage.user("quagga")
 FAILED = "rq:failed:backscroll"
@@ -69,7 +69,7 @@ def test_an_erasure_goes_through_the_queue_in_its_place_and_leaves_nothing_on_th
 ) -> None:
     requests, bad = (
         Requests(Limits()),
-        b'["worker.jobs.append", null, [], {"key": "zebra", "x": 1}]',
+        b'["backscroll_worker.jobs.append", null, [], {"key": "zebra", "x": 1}]',
     )
     old = requests.append("zebra", (QUAGGA,), None)
     with running_worker(settings, client, log):
@@ -168,7 +168,7 @@ def test_only_an_erasure_of_exactly_one_thing_can_be_asked_for(producer: Produce
     data = encode(Erase("a" * 32, 1, sender="x"))
     assert orjson.loads(data)[3] == {"at": 1, "sender": "x"}
     with pytest.raises(MalformedJobError, match="either a session key, a sender or a room"):
-        decode("a" * 32, b'["worker.jobs.erase", null, [], {"at": 1}]')
+        decode("a" * 32, b'["backscroll_worker.jobs.erase", null, [], {"at": 1}]')
 
 
 def test_the_command_asks_first_and_prints_the_receipt(

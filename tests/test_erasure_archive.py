@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 import redis
 
-from producer.answers import ErasureReceipt
-from producer.messages import ChatMessage
-from producer.operations import Append, Compact, Describe, Erase
+from backscroll.contract.messages import ChatMessage
+from backscroll.contract.operations import Append, Compact, Describe, Erase
+from backscroll.contract.results import ErasureReceipt
+from backscroll_worker.archive.directory import Archive
+from backscroll_worker.contract.pacing import Slices, finish
+from backscroll_worker.contract.retention import Retention, Rule
+from backscroll_worker.maintenance.dispatch import upkeep_slices
+from backscroll_worker.settings import Settings
+from backscroll_worker.stores import SessionBackend, open_backend
 from tests.backends.stores import Clock, apply_all, contents, keys
-from worker.archive import Archive
-from worker.backends import SessionBackend, open_backend
-from worker.backends.base import Slices, finish
-from worker.jobs import upkeep_slices
-from worker.retention import Retention, Rule
-from worker.settings import Settings
 
 _NUMBERS = iter(range(1, 10_000))
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import redis
 
-from producer import AsyncProducer, ChatMessage, ServerUnavailableError
-from producer.codec import decode
-from producer.operations import Append
+from backscroll import AsyncProducer, ChatMessage, ServerUnavailableError
+from backscroll.contract.codec import decode
+from backscroll.contract.operations import Append
+from backscroll_worker.settings import Settings
 from tests.processes import running_worker
 from tests.proxy import LossyProxy
-from worker.settings import Settings
 
 HI = ChatMessage.user("hi")
 

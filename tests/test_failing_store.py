@@ -11,7 +11,8 @@ import apsw
 import pytest
 import redis
 
-from producer import ChatMessage, Producer
+from backscroll import ChatMessage, Producer
+from backscroll_worker.settings import Settings
 from tests.processes import (
     burst,
     contents,
@@ -22,7 +23,6 @@ from tests.processes import (
     wait_for,
     workers,
 )
-from worker.settings import Settings
 
 
 def test_a_store_that_is_locked_pauses_the_worker_which_then_goes_on_by_itself(

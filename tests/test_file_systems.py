@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from producer import ChatMessage, InvalidSettingError, StoreUnusableError
+from backscroll import ChatMessage, InvalidSettingError, StoreUnusableError
+from backscroll_worker.ops.exit_codes import ExitCode
+from backscroll_worker.settings import Settings
+from backscroll_worker.stores import filesystem, open_backend, store_lock
+from backscroll_worker.stores.filesystem import VARIABLE, check_file_system, check_names, mount_of
 from tests.cli.command import run
-from worker.backends import filesystem, open_backend, store_lock
-from worker.backends.filesystem import VARIABLE, check_file_system, check_names, mount_of
-from worker.cli.exit_codes import ExitCode
-from worker.settings import Settings
 
 MOUNTINFO = r"""22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw,discard
 30 22 0:30 / /home rw - btrfs /dev/sdb rw,subvol=/home

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import redis
 
-from producer import AsyncProducer, BackscrollError, ChatMessage, Producer, SpoolUnusableError
-from producer.mailbox import AsyncBox
+from backscroll import AsyncProducer, BackscrollError, ChatMessage, Producer, SpoolUnusableError
+from backscroll.transport.mailbox import AsyncBox
 
 HI = ChatMessage.user("hi")
 NOWHERE = "redis://127.0.0.1:1/0"

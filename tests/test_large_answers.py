@@ -14,13 +14,13 @@ import pytest
 import redis
 from rq.suspension import resume, suspend
 
-from producer import ChatMessage, OperationRefusedError, Producer
-from producer.ids import new_op_id
-from producer.operations import Load
+from backscroll import ChatMessage, OperationRefusedError, Producer
+from backscroll.contract.ids import new_op_id
+from backscroll.contract.operations import Load
+from backscroll_worker.settings import Settings
+from backscroll_worker.stores import open_backend
 from tests.processes import burst, depth, running_worker, stop, wait_for, workers
 from tests.test_bad_jobs import push
-from worker.backends import open_backend
-from worker.settings import Settings
 
 MIB = 1 << 20
 HI = ChatMessage.user("hi")
@@ -146,7 +146,15 @@ def test_failures_by_the_thousand_are_not_one_transaction(
     configure: Callable[[str, str], None],
 ) -> None:
     for _ in range(1900):
-        push(client, ["worker.jobs.append", None, [], {"key": "k" * 600, "at": 1, "messages": []}])
+        push(
+            client,
+            [
+                "backscroll_worker.jobs.append",
+                None,
+                [],
+                {"key": "k" * 600, "at": 1, "messages": []},
+            ],
+        )
     producer.append("k", HI)
     configure("client-query-buffer-limit", str(MIB))
     assert burst(settings, log) == 0
@@ -165,7 +173,7 @@ def test_a_group_of_many_large_answers_needs_the_memory_of_few(
         with suspended(client):
             for _ in range(40):
                 operation = Load(new_op_id(), 1, "k")
-                push(client, ["worker.jobs.load", None, [], operation.arguments()])
+                push(client, ["backscroll_worker.jobs.load", None, [], operation.arguments()])
             producer.append("k", HI)
             limit = size_bytes + 120 * MIB
             resource.prlimit(process.pid, resource.RLIMIT_AS, (limit, limit))
@@ -176,7 +184,7 @@ def test_a_group_of_many_large_answers_needs_the_memory_of_few(
 
 
 def test_an_answer_refused_for_its_size_is_not_read_to_its_end(tmp_path: Path) -> None:
-    from worker.backends.budget import MAX_ANSWER_BYTES, AnswerBudget  # noqa: PLC0415
+    from backscroll_worker.contract.answer_budget import MAX_ANSWER_BYTES, AnswerBudget  # noqa: PLC0415
 
     read = 0
 

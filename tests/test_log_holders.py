@@ -13,16 +13,16 @@ import orjson
 import pytest
 import redis
 
-from producer import ChatMessage, Producer
-from producer.answers import CompactReport, answered_compact
+from backscroll import ChatMessage, Producer
+from backscroll.contract.results import CompactReport, answered_compact
+from backscroll_worker.contract.pacing import finish
+from backscroll_worker.ops.log_holders import held_log
+from backscroll_worker.ops.up import environment
+from backscroll_worker.settings import Settings
+from backscroll_worker.stores import open_backend, store_path
+from backscroll_worker.stores.sqlite.maintenance import compaction
 from tests.cli.command import document, run
 from tests.processes import wait_for, workers
-from worker.backends import open_backend, store_path
-from worker.backends.base import finish
-from worker.backends.sqlite import compaction
-from worker.log_holders import held_log
-from worker.settings import Settings
-from worker.up import environment
 
 HOLDER: Final = """
 import sqlite3, sys
@@ -33,8 +33,8 @@ print("reads", flush=True)
 sys.stdin.read()
 """
 IMPATIENT_WORKER: Final = """
-from worker.backends.sqlite import compaction
-from worker.cli import main
+from backscroll_worker.stores.sqlite import compaction
+from backscroll_worker.cli import main
 compaction.PATIENCE_SECONDS = 0.1
 main()
 """

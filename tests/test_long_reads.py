@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 import redis
 
-from producer import ChatMessage, OperationRefusedError, Producer
-from producer.answers import Outcome, answered_cleanup, answered_session
-from producer.ids import new_op_id
-from producer.operations import Append, Load
+from backscroll import ChatMessage, OperationRefusedError, Producer
+from backscroll.contract.ids import new_op_id
+from backscroll.contract.operations import Append, Load
+from backscroll.contract.results import Outcome, answered_cleanup, answered_session
+from backscroll_worker.contract.answer_budget import AnswerBudget
+from backscroll_worker.loop.worker import run_worker
+from backscroll_worker.settings import Settings
+from backscroll_worker.stores import open_backend
+from backscroll_worker.stores.sqlite import SqliteBackend
 from tests.processes import burst, contents, depth
 from tests.test_bad_jobs import push
-from worker.backends import open_backend
-from worker.backends.budget import AnswerBudget
-from worker.backends.sqlite import SqliteBackend
-from worker.group_commit import run_worker
-from worker.settings import Settings
 
 
 @pytest.fixture
@@ -36,9 +36,12 @@ def _own_signals() -> Iterator[None]:
 def test_reads_whose_askers_give_up_while_the_group_is_under_way_are_dropped(
     settings: Settings, producer: Producer, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = [push(client, ["worker.jobs.load", None, [], {"key": "k", "at": 1}]) for _ in range(50)]
+    asked = [
+        push(client, ["backscroll_worker.jobs.load", None, [], {"key": "k", "at": 1}])
+        for _ in range(50)
+    ]
     producer.append("k", ChatMessage.user("a"))
-    monkeypatch.setattr("worker.group._FRESH_SECONDS", 0.0)
+    monkeypatch.setattr("backscroll_worker.loop.batch._FRESH_SECONDS", 0.0)
     applied = 0
     apply = SqliteBackend.apply
 
@@ -85,7 +88,7 @@ def test_a_history_that_cannot_fit_is_refused_before_a_message_is_read(
 ) -> None:
     with open_backend(settings.store) as store:
         store.append("k", *[ChatMessage.user("x") for _ in range(100)])
-        monkeypatch.setattr("worker.backends.budget.MAX_ANSWER_BYTES", 99 * 57)
+        monkeypatch.setattr("backscroll_worker.contract.answer_budget.MAX_ANSWER_BYTES", 99 * 57)
         read: list[str] = []
         store._connection.exec_trace = lambda _c, sql, _b: read.append(sql) or True  # type: ignore[attr-defined,func-returns-value]
         (answer,) = store.apply([Load(new_op_id(), 1, "k")], None, AnswerBudget())
@@ -102,7 +105,7 @@ def test_short_edits_that_cannot_fit_are_refused_before_one_is_read(
         store.append("k", ChatMessage.user("0"))
         for number in range(1, 50):
             store.replace("k", ChatMessage.user(str(number)))
-        monkeypatch.setattr("worker.backends.budget.MAX_ANSWER_BYTES", 49 * 42)
+        monkeypatch.setattr("backscroll_worker.contract.answer_budget.MAX_ANSWER_BYTES", 49 * 42)
         read: list[str] = []
         store._connection.exec_trace = lambda _c, sql, _b: read.append(sql) or True  # type: ignore[attr-defined,func-returns-value]
         load = Load(new_op_id(), 1, "k", include_edits=True)
@@ -114,10 +117,10 @@ def test_short_edits_that_cannot_fit_are_refused_before_one_is_read(
 def test_jobs_of_a_newer_producer_fail_with_advice(
     settings: Settings, client: redis.Redis, producer: Producer, log: Path
 ) -> None:
-    push(client, ["worker.jobs.translate", None, [], {"key": "k", "at": 1}])
-    push(client, ["worker.jobs.clear", None, [], {"key": "k", "at": 1, "softly": True}])
+    push(client, ["backscroll_worker.jobs.translate", None, [], {"key": "k", "at": 1}])
+    push(client, ["backscroll_worker.jobs.clear", None, [], {"key": "k", "at": 1, "softly": True}])
     arguments = {"at": 1, "query": "a", "limit": 5, "where": {"mood": "good"}}
-    push(client, ["worker.jobs.search", None, [], arguments])
+    push(client, ["backscroll_worker.jobs.search", None, [], arguments])
     producer.append("k", ChatMessage.user("a"))
     assert burst(settings, log) == 0
     assert log.read_text().count("this worker is older: update the worker") == 3

@@ -10,12 +10,12 @@ from pathlib import Path
 import orjson
 import pytest
 
-from producer import ChatMessage, InvalidInputError, StoreUnavailableError
-from worker import migration
-from worker.backends import SessionBackend, open_backend, store_lock
-from worker.backends.base import finish
-from worker.intake import store as intake
-from worker.migration import migrate
+from backscroll import ChatMessage, InvalidInputError, StoreUnavailableError
+from backscroll_worker.contract.pacing import finish
+from backscroll_worker.stores import SessionBackend, open_backend, store_lock
+from backscroll_worker.transfer import migrate as migration
+from backscroll_worker.transfer import store as intake
+from backscroll_worker.transfer.migrate import migrate
 
 OLD_SECONDS = 1_700_000_000
 

@@ -13,7 +13,13 @@ from typing import Any
 import pytest
 import redis
 
-from producer import AsyncProducer, ChatMessage, OperationRefusedError, Producer, ServerRefusedError
+from backscroll import (
+    AsyncProducer,
+    ChatMessage,
+    OperationRefusedError,
+    Producer,
+    ServerRefusedError,
+)
 from tests.processes import wait_for
 from tests.test_spool import Road, say, wait_until_sent
 from tests.test_spool_adversity import Babbling

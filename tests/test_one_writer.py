@@ -15,15 +15,15 @@ from pathlib import Path
 import pytest
 import redis
 
-from producer import ChatMessage, Producer, StoreUnavailableError
+from backscroll import ChatMessage, Producer, StoreUnavailableError
+from backscroll_worker.settings import Settings
+from backscroll_worker.stores import SessionBackend, open_backend, store_lock
 from tests.backends.stores import say
 from tests.processes import burst, contents, running_worker, spawn, stop, wait_for
-from worker.backends import SessionBackend, open_backend, store_lock
-from worker.settings import Settings
 
 HOLD = """
 import sys
-from worker.backends import open_backend, store_lock
+from backscroll_worker.stores import open_backend, store_lock
 if sys.argv[2] == "lock":
     store_lock(sys.argv[1]).acquire()
 store = open_backend(sys.argv[1])
@@ -166,7 +166,7 @@ def test_what_was_in_a_log_that_was_removed_outlives_a_kill(
     program = f"""
 import os, sys
 from tests.backends.stores import say
-from worker.backends import open_backend
+from backscroll_worker.stores import open_backend
 store = open_backend("sqlite://{tmp_path}/b.db")
 say(store, "k", "a")
 for _ in range(3):
@@ -225,9 +225,9 @@ def test_an_old_worker_keeps_a_new_one_out(url: str, path: Path) -> None:
 def test_a_forked_child_neither_writes_nor_keeps_the_lock(url: str) -> None:
     program = f"""
 import os, signal
-from producer import StoreUnusableError
+from backscroll import StoreUnusableError
 from tests.backends.stores import say
-from worker.backends import open_backend, store_lock
+from backscroll_worker.stores import open_backend, store_lock
 lock = store_lock({url!r})
 lock.acquire()
 store = open_backend({url!r})

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from producer import StoreUnavailableError, StoreUnusableError
-from producer.errors import BackscrollError
+from backscroll import StoreUnavailableError, StoreUnusableError
+from backscroll.contract.errors import BackscrollError
+from backscroll_worker.stores import SessionBackend, open_backend, store_lock
 from tests.backends.stores import say
 from tests.test_one_writer import HOLD, another_process
-from worker.backends import SessionBackend, open_backend, store_lock
 
 
 @pytest.fixture(params=["sqlite", "jsonl"])

@@ -11,10 +11,10 @@ from typing import Final
 import pytest
 import redis
 
-from producer import ChatMessage, Producer
+from backscroll import ChatMessage, Producer
+from backscroll_worker.ops.up import environment
+from backscroll_worker.settings import Settings
 from tests.cli.command import options, run
-from worker.settings import Settings
-from worker.up import environment
 
 HI: Final = ChatMessage.user("hi")
 UMASKS: Final = ["0", "0027", "0777"]
@@ -22,10 +22,10 @@ UMASKS: Final = ["0", "0027", "0777"]
 _API: Final = """
 import sys
 from pathlib import Path
-from producer import ChatMessage, Producer
-from worker.archive import Archive
-from worker.backends import open_backend, store_lock
-from worker.backends.base import finish
+from backscroll import ChatMessage, Producer
+from backscroll_worker.archive.directory import Archive
+from backscroll_worker.stores import open_backend, store_lock
+from backscroll_worker.contract.pacing import finish
 url, place = sys.argv[1], Path(sys.argv[2])
 with store_lock(url), open_backend(url) as store:
     store.append("k", ChatMessage.user("hi"))
@@ -80,7 +80,7 @@ def test_what_rqs_own_command_writes_is_its_owners(
     env["BACKSCROLL_STORE"] = f"{scheme}://{place / 'store'}"
     env["RQ_REDIS_URL"] = str(settings.redis_url)
     rq = Path(sys.executable).with_name("rq")
-    kind = "worker.group_commit.GroupCommitWorker"
+    kind = "backscroll_worker.loop.worker.GroupCommitWorker"
     under(umask, str(rq), "worker", "--burst", "-w", kind, "backscroll", env=env)
     assert list(place.glob("store*"))
     assert wider_than_the_owners(place) == []
@@ -93,7 +93,7 @@ def test_an_export_is_its_owners(umask: str, settings: Settings, tmp_path: Path)
     command = [
         sys.executable,
         "-m",
-        "worker.cli",
+        "backscroll_worker.cli",
         *options(settings),
         "export",
         "--output",

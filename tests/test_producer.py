@@ -12,7 +12,7 @@ import redis
 from rq import Queue
 from rq.job import Job
 
-from producer import (
+from backscroll import (
     AuthenticationFailedError,
     BackscrollError,
     ChatMessage,
@@ -23,10 +23,10 @@ from producer import (
     SearchFilter,
     ServerUnavailableError,
 )
-from producer.codec import decode
-from producer.ids import new_op_id
-from producer.operations import Append, Rollback
-from producer.serializer import OrjsonSerializer
+from backscroll.contract.codec import decode
+from backscroll.contract.ids import new_op_id
+from backscroll.contract.operations import Append, Rollback
+from backscroll_worker.serializer import OrjsonSerializer
 from tests.proxy import LossyProxy
 
 HI = ChatMessage.user("hi")
@@ -198,7 +198,7 @@ def test_a_job_is_one_that_rq_reads(server_url: str, client: redis.Redis) -> Non
     assert [queue.name for queue in Queue.all(client)] == ["backscroll"]
     (job,) = queue.jobs
     assert job.id == receipt.op_id
-    assert job.func_name == "worker.jobs.append"
+    assert job.func_name == "backscroll_worker.jobs.append"
     assert job.kwargs["messages"][0] == {"role": "user", "content": "<b>hi</b>"}
     assert job.get_status() == "queued"
     assert job.origin == "backscroll"

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 import redis
 
-from producer import AsyncProducer, ChatMessage, NotConfirmedError, Producer
+from backscroll import AsyncProducer, ChatMessage, NotConfirmedError, Producer
+from backscroll_worker.settings import Settings
 from tests.processes import burst, running_worker, wait_for
-from worker.settings import Settings
 
 HI = ChatMessage.user("hi")
 
@@ -205,7 +205,7 @@ def test_a_result_whose_job_the_server_lost_is_asked_for_again(
 
 FORKED = """
     import asyncio, os, sys, threading
-    from producer import AsyncProducer, ChatMessage, Producer
+    from backscroll import AsyncProducer, ChatMessage, Producer
     from producer.ids import new_op_id
 
     producer, later = Producer(sys.argv[1], timeout_seconds=0.2), AsyncProducer(sys.argv[1])

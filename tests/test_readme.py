@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import redis
 
-from producer import ChatMessage, Producer
+from backscroll import ChatMessage, Producer
+from backscroll_worker.settings import Settings
 from tests.processes import running_worker
-from worker.settings import Settings
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 (CODE,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)

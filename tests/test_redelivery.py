@@ -11,10 +11,10 @@ from rq import Queue
 from rq.job import Job, JobStatus
 from rq.registry import CanceledJobRegistry, FailedJobRegistry
 
-from producer import ChatMessage, Producer
-from producer.serializer import OrjsonSerializer
+from backscroll import ChatMessage, Producer
+from backscroll_worker.serializer import OrjsonSerializer
+from backscroll_worker.settings import Settings
 from tests.processes import contents, in_flight, running_worker, work_here
-from worker.settings import Settings
 
 HI = ChatMessage.user("hi")
 
@@ -150,7 +150,7 @@ def test_a_finished_job_is_not_run_again_and_its_result_is_found(
         receipt = deliver(producer, ack="stored")
     # A stock worker keeps the job for as long as its result.
     job = Job.create(
-        "worker.jobs.append", id=receipt.op_id, connection=client, origin="backscroll",
+        "backscroll_worker.jobs.append", id=receipt.op_id, connection=client, origin="backscroll",
         status=JobStatus.FINISHED, serializer=OrjsonSerializer,
     )  # fmt: skip
     job.save()

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import redis
 
-from producer import ChatMessage, NotConfirmedError, Producer
+from backscroll import ChatMessage, NotConfirmedError, Producer
+from backscroll_worker.maintenance.scheduler import UpkeepScheduler
+from backscroll_worker.ops.health import check
+from backscroll_worker.settings import Settings
 from tests.conftest import in_ci
 from tests.processes import in_flight, running_worker, stop, wait_for
-from worker.health import check
-from worker.scheduler import UpkeepScheduler
-from worker.settings import Settings
 
 
 def answers(url: str) -> bool:

@@ -11,7 +11,12 @@ import pytest
 import redis
 from rq.suspension import suspend
 
-from worker.reservation import MAX_GROUP_BYTES, FencedError, Reservations, SuspendedError
+from backscroll_worker.loop.reservation import (
+    MAX_GROUP_BYTES,
+    FencedError,
+    Reservations,
+    SuspendedError,
+)
 
 QUEUE = "rq:queue:backscroll"
 

@@ -13,11 +13,11 @@ from typing import Final
 import pytest
 import redis
 
-from producer import ChatMessage, Producer
+from backscroll import ChatMessage, Producer
+from backscroll_worker.ops.up import environment
+from backscroll_worker.settings import Settings
 from tests.processes import burst, contents, running_worker
 from tests.servers import OWN, ROOT, program, recommended, running
-from worker.settings import Settings
-from worker.up import environment
 
 PLACES: Final = {
     "/var/lib/backscroll": "lib",
@@ -48,7 +48,10 @@ def host(tmp_path: Path) -> Path:
     """A directory in which a host's places are, and the programs that the commands name."""
     for name in ("bin", *PLACES.values()):
         (tmp_path / name).mkdir()
-    for name, call in {"backscroll": "-m worker.cli", "redis-cli": f"-c '{REDIS_CLI}'"}.items():
+    for name, call in {
+        "backscroll": "-m backscroll_worker.cli",
+        "redis-cli": f"-c '{REDIS_CLI}'",
+    }.items():
         script = tmp_path / "bin" / name
         script.write_text(f'#!/bin/sh\nexec {sys.executable} {call} "$@"\n')
         script.chmod(0o700)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from producer.errors import InvalidSettingError
-from worker.retention import Retention
-from worker.settings import Settings
+from backscroll.contract.errors import InvalidSettingError
+from backscroll_worker.contract.retention import Retention
+from backscroll_worker.settings import Settings
 
 HOUR = 3_600_000_000
 DAY = 24 * HOUR

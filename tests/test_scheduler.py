@@ -14,14 +14,14 @@ from rq import Queue
 from rq.cron import CronScheduler
 from rq.job import Job, JobStatus
 
-from producer.codec import decode
-from producer.errors import InvalidSettingError
-from producer.operations import Cleanup, Compact
-from producer.serializer import OrjsonSerializer
+from backscroll.contract.codec import decode
+from backscroll.contract.errors import InvalidSettingError
+from backscroll.contract.operations import Cleanup, Compact
+from backscroll_worker.maintenance.scheduler import UpkeepScheduler
+from backscroll_worker.ops.server import running_server
+from backscroll_worker.serializer import OrjsonSerializer
+from backscroll_worker.settings import Settings
 from tests.processes import wait_for
-from worker.scheduler import UpkeepScheduler
-from worker.server import running_server
-from worker.settings import Settings
 
 START = datetime(2026, 11, 21, 6, 30, tzinfo=UTC)
 
@@ -85,7 +85,7 @@ def test_a_tick_enqueues_a_job_that_rq_reads_and_the_contract_understands(
     (job_id,) = queued(client)
     assert job_id.startswith("cleanup-20261121T070000-")
     job = Job.fetch(job_id, connection=client, serializer=OrjsonSerializer)
-    assert job.func_name == "worker.jobs.cleanup"
+    assert job.func_name == "backscroll_worker.jobs.cleanup"
     assert job.get_status() == JobStatus.QUEUED
     assert job.origin == "backscroll"
     assert job.result_ttl == 86_400
@@ -314,8 +314,8 @@ def test_rq_shows_a_running_scheduler_with_its_jobs_and_forgets_a_stopped_one(
     upkeep.run(look)
     assert [found.name for found in seen] == [upkeep.name]
     assert {job.func_name for job in seen[0].get_jobs()} == {
-        "worker.jobs.cleanup",
-        "worker.jobs.compact",
+        "backscroll_worker.jobs.cleanup",
+        "backscroll_worker.jobs.compact",
     }
     assert CronScheduler.all(client) == []
 

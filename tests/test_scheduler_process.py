@@ -14,11 +14,11 @@ import redis
 from rq import Queue
 from rq.utils import as_text
 
-from producer.errors import AuthenticationFailedError
+from backscroll.contract.errors import AuthenticationFailedError
+from backscroll_worker.maintenance.scheduler import run_scheduler
+from backscroll_worker.ops.up import environment
+from backscroll_worker.settings import Settings
 from tests.processes import spawn, wait_for
-from worker.scheduler import run_scheduler
-from worker.settings import Settings
-from worker.up import environment
 
 START = datetime(2026, 11, 21, 6, 30, tzinfo=UTC)
 
@@ -67,7 +67,7 @@ import os, resource
 hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 resource.setrlimit(resource.RLIMIT_NOFILE, (min(4_096, hard), hard))
 opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(1_100)]
-from worker.cli import main
+from backscroll_worker.cli import main
 main()
 """
 

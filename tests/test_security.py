@@ -14,9 +14,12 @@ import orjson
 import pytest
 import redis
 
-from producer import ChatMessage, InvalidInputError, Producer
-from producer.errors import BackscrollError, InvalidSettingError
-from producer.settings import hide_password
+from backscroll import ChatMessage, InvalidInputError, Producer
+from backscroll.contract.errors import BackscrollError, InvalidSettingError
+from backscroll.transport.url import hide_password
+from backscroll_worker.ops.server import running_server
+from backscroll_worker.settings import Settings
+from backscroll_worker.stores import open_backend
 from tests.cli.command import done, run
 from tests.dashboards import Bomb, ask, dashboard
 from tests.processes import (
@@ -30,9 +33,6 @@ from tests.processes import (
     workers,
 )
 from tests.test_bad_jobs import push
-from worker.backends import open_backend
-from worker.server import running_server
-from worker.settings import Settings
 
 HTML: Final = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 HOSTILE_KEYS: Final = (
@@ -73,9 +73,9 @@ def test_no_function_import_path_or_pickle_is_run(
         ["os.system", None, [], {"command": f"touch {trap}"}],
         ["pathlib.Path.touch", None, [str(trap)], {}],
         ["builtins.exec", None, [f"open({str(trap)!r}, 'w')"], {}],
-        ["worker.jobs.os.system", None, [f"touch {trap}"], {}],
+        ["backscroll_worker.jobs.os.system", None, [f"touch {trap}"], {}],
         ["tests.test_dashboard.Bomb", None, [str(trap)], {}],
-        ["worker.cli.main", None, [["worker"]], {}],
+        ["backscroll_worker.cli.main", None, [["worker"]], {}],
         ["touch", str(trap), [], {}],
     ]
     payloads = [bomb, zlib.compress(bomb), *calls]
@@ -131,7 +131,7 @@ def test_keys_with_control_characters_are_refused_on_both_sides(
     arguments = {"key": key, "at": 1, "messages": [{"role": "user", "content": "hello"}]}
     lone = b'"\\ud800"' if key == "\ud800" else None
     payload = orjson.dumps(
-        ["worker.jobs.append", None, [], {**arguments, "key": "KEY" if lone else key}]
+        ["backscroll_worker.jobs.append", None, [], {**arguments, "key": "KEY" if lone else key}]
     )
     job_id = push(client, payload.replace(b'"KEY"', lone) if lone else payload)
     client.rpush("rq:queue:backscroll", "id\nforged line \x1b[2J")
@@ -152,7 +152,9 @@ def test_html_in_session_agent_and_job_is_never_part_of_a_page(
     producer.append(HTML, ChatMessage.user(HTML, note=HTML))
     producer.describe(HTML, agent=HTML, name=HTML)
     producer.rename_agent(HTML, f"{HTML}2")
-    bad = push(client, ["worker.jobs.clear", None, [], {"key": HTML, "at": 1, HTML: HTML}])
+    bad = push(
+        client, ["backscroll_worker.jobs.clear", None, [], {"key": HTML, "at": 1, HTML: HTML}]
+    )
     bad_function = push(client, [HTML, None, [], {"key": HTML}])
     for job_id in (bad, bad_function):
         fields: dict[Any, Any] = {"description": HTML, "created_at": "2026-11-21T08:00:00.000000Z"}
@@ -334,7 +336,7 @@ def test_a_password_in_any_place_of_a_url_is_hidden(url: str) -> None:
 
 
 def append_call(arguments: dict[str, Any]) -> bytes:
-    return json.dumps(["worker.jobs.append", None, [], arguments]).encode()
+    return json.dumps(["backscroll_worker.jobs.append", None, [], arguments]).encode()
 
 
 def let_in(admin: redis.Redis) -> None:

@@ -13,11 +13,11 @@ from typing import Final
 import pytest
 import redis
 
-from producer.errors import ServerUnavailableError
+from backscroll.contract.errors import ServerUnavailableError
+from backscroll_worker.ops.server import running_server
+from backscroll_worker.ops.socket_place import choose_socket, prepare_directory, socket_path
+from backscroll_worker.settings import Settings
 from tests.cli.command import run
-from worker.server import running_server
-from worker.settings import Settings
-from worker.socket_place import choose_socket, prepare_directory, socket_path
 
 
 def settings_in(directory: Path) -> Settings:

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 import redis
 
-from producer import ChatMessage, Producer
+from backscroll import ChatMessage, Producer
+from backscroll_worker.ops.exit_codes import ExitCode
+from backscroll_worker.settings import Settings
 from tests.crash.server import CrashableServer
 from tests.processes import contents, depth, running_worker, spawn, stop, wait_for, workers
 from tests.proxy import Proxy
-from worker.cli.exit_codes import ExitCode
-from worker.settings import Settings
 
 HI = ChatMessage.user("hi")
 NOBODY = 1  # a port at which nobody listens

@@ -14,7 +14,9 @@ import pytest
 import redis
 import yaml
 
-from producer import ChatMessage, Producer
+from backscroll import ChatMessage, Producer
+from backscroll_worker.ops.default_user import _written, missing_right
+from backscroll_worker.ops.exit_codes import ExitCode
 from tests.cli.command import run
 from tests.guarded import FILE, Guarded
 from tests.processes import contents, running_worker, spawn, stop
@@ -31,8 +33,6 @@ from tests.servers import (
     version,
 )
 from tests.test_acl import put_bad_jobs
-from worker.cli.exit_codes import ExitCode
-from worker.default_user import _written, missing_right
 
 AFFECTED: Final = SYSTEM
 FIXED: Final = OWN

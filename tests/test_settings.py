@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-import producer.settings
-import worker.backends.filesystem
-import worker.settings
-from producer import InvalidSettingError
-from producer.settings import hide_password
-from worker.settings import Settings
+import backscroll.settings
+import backscroll_worker.settings
+import backscroll_worker.stores.filesystem
+from backscroll import InvalidSettingError
+from backscroll.transport.url import hide_password
+from backscroll_worker.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 
@@ -76,7 +76,11 @@ def test_options_of_the_command_line_come_first_and_are_checked_too() -> None:
 
 def test_docs_settings_lists_every_variable_and_no_other() -> None:
     read = set()
-    for module in (producer.settings, worker.settings, worker.backends.filesystem):
+    for module in (
+        backscroll.settings,
+        backscroll_worker.settings,
+        backscroll_worker.stores.filesystem,
+    ):
         read |= set(re.findall(r'"((?:BACKSCROLL_|REDIS_)[A-Z_]+)"', inspect.getsource(module)))
     documented = set(
         re.findall(r"^\| `([A-Z_]+)`", (ROOT / "docs/settings.md").read_text(), re.MULTILINE)

@@ -16,18 +16,18 @@ from typing import Any
 import pytest
 import redis
 
-from producer import AsyncProducer, ChatMessage, Producer
-from producer.errors import (
+from backscroll import AsyncProducer, ChatMessage, Producer
+from backscroll.contract.errors import (
     InvalidInputError,
     NotConfirmedError,
     ServerUnavailableError,
     SpoolFullError,
     SpoolUnusableError,
 )
-from producer.spool import read_spool
+from backscroll.spool.queue import read_spool
+from backscroll_worker.settings import Settings
 from tests.processes import running_worker, wait_for
 from tests.proxy import LossyProxy
-from worker.settings import Settings
 
 
 class Road:
@@ -99,7 +99,7 @@ def test_many_more_than_a_batch_go_in_order(road: Road, spool: Path) -> None:
 
 KILLED = """
     import os, signal, sys
-    from producer import ChatMessage, Producer
+    from backscroll import ChatMessage, Producer
     producer = Producer(sys.argv[1], spool=sys.argv[2])
     for number in range(20):
         print(producer.append("s", ChatMessage.user(str(number))).op_id, flush=True)
@@ -248,7 +248,7 @@ def test_a_spool_belongs_to_one_producer(road: Road, spool: Path) -> None:
 def test_a_forked_process_may_not_use_its_parents(road: Road, spool: Path) -> None:
     program = """
         import os, sys
-        from producer import ChatMessage, Producer
+        from backscroll import ChatMessage, Producer
         producer = Producer(sys.argv[1], spool=sys.argv[2])
         if os.fork() == 0:
             try:
@@ -288,7 +288,7 @@ def test_a_path_that_cannot_be_is_an_error(road: Road, tmp_path: Path) -> None:
 
 FULL_DISK = """
     import resource, signal, sys
-    from producer import ChatMessage, Producer
+    from backscroll import ChatMessage, Producer
     producer = Producer(sys.argv[1], spool=sys.argv[2])
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))

@@ -21,14 +21,8 @@ from typing import Any
 import pytest
 import redis
 
-from producer import (
-    AsyncProducer,
-    ChatMessage,
-    Producer,
-    ServerRefusedError,
-    SpoolUnusableError,
-)
-from producer.spool import Spool, read_spool
+from backscroll import AsyncProducer, ChatMessage, Producer, ServerRefusedError, SpoolUnusableError
+from backscroll.spool.queue import Spool, read_spool
 from tests.processes import wait_for
 from tests.proxy import Proxy
 from tests.test_spool import Road, run, say, wait_until_sent
@@ -217,7 +211,7 @@ def test_an_odd_reply_is_an_error_of_its_own_call_in_asyncio(server_url: str) ->
 
 FORKING = """
     import os, sys, threading
-    from producer import ChatMessage, Producer
+    from backscroll import ChatMessage, Producer
     from producer.errors import SpoolUnusableError
     producer = Producer(sys.argv[1], spool=sys.argv[2])
     is_over = threading.Event()
@@ -262,7 +256,7 @@ def test_children_forked_at_any_time_neither_hang_nor_harm_the_spool(
 
 LEAVING_A_CHILD = """
     import os, signal, sys, time
-    from producer import ChatMessage, Producer
+    from backscroll import ChatMessage, Producer
     producer = Producer(sys.argv[1], spool=sys.argv[2])
     producer.append("s", ChatMessage.user("x"))
     if not os.fork():
@@ -357,7 +351,7 @@ def test_rows_that_somebody_took_out_are_not_waited_for(road: Road, spool: Path)
 
 FULL_WHILE_SENDING = """
     import resource, signal, sys, time
-    from producer import ChatMessage, Producer
+    from backscroll import ChatMessage, Producer
     producer = Producer(sys.argv[1], spool=sys.argv[2])
     ids = [producer.append("s", ChatMessage.user("x" * 5_000)).op_id for _ in range(20)]
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from producer import Producer, SpoolUnusableError
+from backscroll import Producer, SpoolUnusableError
 from tests.test_spool import Road, run, say, wait_until_sent
 
 
@@ -56,7 +56,7 @@ def test_another_programs_database_is_no_spool_and_stays_as_it_is(road: Road, sp
 
 FULL_AT_FIRST = """
     import resource, signal, sys
-    from producer import ChatMessage, Producer, SpoolDiskError
+    from backscroll import ChatMessage, Producer, SpoolDiskError
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     kept = []
     def limit(size):

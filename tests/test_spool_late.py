@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import redis
 
-from producer import ChatMessage, Producer
+from backscroll import ChatMessage, Producer
+from backscroll_worker.settings import Settings
 from tests.processes import running_worker, wait_for
-from worker.settings import Settings
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "jsonl"])

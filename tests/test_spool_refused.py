@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 import redis
 
-from producer import (
+from backscroll import (
     AsyncProducer,
     ChatMessage,
     Producer,
     ServerRefusedError,
     ServerUnavailableError,
 )
-from producer.spool import read_spool
+from backscroll.spool.queue import read_spool
 from tests.processes import wait_for
 from tests.test_spool import Road, say, wait_until_sent
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import redis
 
-from producer import AsyncProducer, ChatMessage, Producer
-from producer.codec import decode
-from producer.operations import Operation, Read
+from backscroll import AsyncProducer, ChatMessage, Producer
+from backscroll.contract.codec import decode
+from backscroll.contract.operations import Operation, Read
+from backscroll_worker.ops.up import environment
+from backscroll_worker.settings import Settings
 from tests.processes import contents, depth, wait_for, work_here
-from worker.settings import Settings
-from worker.up import environment
 
 HI = ChatMessage.user("hi")
 
@@ -42,7 +42,7 @@ OTHERS: list[Callable[[Any], Any]] = [
 ]
 ASKER = """
 import sys
-from producer import Producer
+from backscroll import Producer
 Producer(sys.argv[1], timeout_seconds=float(sys.argv[2])).load("k")
 """
 
@@ -135,7 +135,7 @@ def test_a_stock_worker_passes_over_a_read_that_has_expired(
         subprocess.run(
             [
                 sys.executable, "-m", "rq.cli", "worker", "--burst", "-w", "rq.SimpleWorker",
-                "--serializer", "producer.serializer.OrjsonSerializer", "--url",
+                "--serializer", "backscroll_worker.serializer.OrjsonSerializer", "--url",
                 settings.redis_url or "", "backscroll",
             ],
             env=environment(settings, settings.redis_url or ""),

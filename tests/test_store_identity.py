@@ -12,13 +12,13 @@ import apsw
 import pytest
 import redis
 
-from producer import ChatMessage, Producer
+from backscroll import ChatMessage, Producer
+from backscroll_worker.ops.exit_codes import ExitCode
+from backscroll_worker.ops.up import environment
+from backscroll_worker.settings import Settings
+from backscroll_worker.stores import open_backend
 from tests.guarded import FILE, guarded_server
 from tests.processes import burst, contents, running_worker, spawn, wait_for
-from worker.backends import open_backend
-from worker.cli.exit_codes import ExitCode
-from worker.settings import Settings
-from worker.up import environment
 
 KEY = "backscroll:backscroll:store"
 
@@ -170,9 +170,9 @@ def test_rqs_own_worker_with_ours_refuses_another_store(
     producer.append("k", ChatMessage.user("a"))
     command = [sys.executable, "-m", "rq.cli", "worker", "--burst", "backscroll"]
     command += ["--url", str(settings.redis_url)]
-    for options in (["-w", "worker.group_commit.GroupCommitWorker"], []):
+    for options in (["-w", "backscroll_worker.loop.worker.GroupCommitWorker"], []):
         done = subprocess.run(
-            [*command, *options, "--serializer", "producer.serializer.OrjsonSerializer"],
+            [*command, *options, "--serializer", "backscroll_worker.serializer.OrjsonSerializer"],
             env={**environment(other, str(settings.redis_url)), "PYTHONPATH": str(Path.cwd())},
             capture_output=True,
             text=True,

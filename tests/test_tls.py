@@ -14,14 +14,14 @@ import pytest
 import redis
 import trustme
 
-from producer import AsyncProducer, ChatMessage, Producer
-from producer.errors import ServerUnavailableError
+from backscroll import AsyncProducer, ChatMessage, Producer
+from backscroll.contract.errors import ServerUnavailableError
+from backscroll_worker.ops.exit_codes import ExitCode
+from backscroll_worker.settings import Settings
 from tests.cli.command import done, run
 from tests.dashboards import ask, dashboard
 from tests.processes import running_worker, spawn, stop, wait_for
 from tests.proxy import TlsProxy
-from worker.cli.exit_codes import ExitCode
-from worker.settings import Settings
 
 HI: Final = ChatMessage.user("hi")
 OUR_CA: Final = trustme.CA()

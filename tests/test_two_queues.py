@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import redis
 
-from producer import ChatMessage, OperationRefusedError, Producer
-from producer.ids import derived_op_id
-from producer.operations import Append
+from backscroll import ChatMessage, OperationRefusedError, Producer
+from backscroll.contract.ids import derived_op_id
+from backscroll.contract.operations import Append
+from backscroll_worker.maintenance.scheduler import UpkeepScheduler
+from backscroll_worker.ops.stats import SchedulerStats, read_queue
+from backscroll_worker.settings import Settings
 from tests.processes import contents, running_worker, work_here
-from worker.scheduler import UpkeepScheduler
-from worker.settings import Settings
-from worker.stats import SchedulerStats, read_queue
 
 HI = ChatMessage.user("hi")
 

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from producer import ChatMessage, Producer
+from backscroll import ChatMessage, Producer
+from backscroll_worker.ops.exit_codes import ExitCode
+from backscroll_worker.ops.server import RunningServer
+from backscroll_worker.ops.socket_place import socket_path
+from backscroll_worker.ops.supervisor import Part, Supervisor
+from backscroll_worker.ops.up import PROCESSES, environment
+from backscroll_worker.settings import Settings
 from tests.processes import wait_for
-from worker.cli.exit_codes import ExitCode
-from worker.server import RunningServer
-from worker.settings import Settings
-from worker.socket_place import socket_path
-from worker.supervisor import Part, Supervisor
-from worker.up import PROCESSES, environment
 
 pytestmark = pytest.mark.slow
 
@@ -81,7 +81,7 @@ def up(tmp_path: Path) -> Up:
     def start(*until: bytes, **variables: str) -> subprocess.Popen[bytes]:
         port = {"BACKSCROLL_DASHBOARD_PORT": str(free_port())}
         process = subprocess.Popen(
-            [sys.executable, "-m", "worker.cli", "--data-dir", str(tmp_path), "up"],
+            [sys.executable, "-m", "backscroll_worker.cli", "--data-dir", str(tmp_path), "up"],
             env={**os.environ, **port, **variables},
             stdout=(tmp_path / "said").open("wb"),
             stderr=subprocess.PIPE,
@@ -225,7 +225,7 @@ def test_a_server_whose_starter_was_killed_is_stopped_with_the_next_one(
 def test_a_signal_while_the_server_starts_leaves_none_behind(
     command: str, number: signal.Signals, tmp_path: Path
 ) -> None:
-    program = [sys.executable, "-m", "worker.cli", "--data-dir", str(tmp_path), command]
+    program = [sys.executable, "-m", "backscroll_worker.cli", "--data-dir", str(tmp_path), command]
     with subprocess.Popen(program, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
         wait_for(lambda: b"valkey-server" in b"".join(lines_under(tmp_path)), "the server")
         process.send_signal(number)

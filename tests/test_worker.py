@@ -18,8 +18,12 @@ from rq import Queue, Worker
 from rq.job import Job
 from rq.suspension import resume, suspend
 
-from producer import ChatMessage, Producer
-from producer.serializer import OrjsonSerializer
+from backscroll import ChatMessage, Producer
+from backscroll_worker.ops.server import running_server
+from backscroll_worker.ops.up import environment
+from backscroll_worker.serializer import OrjsonSerializer
+from backscroll_worker.settings import Settings
+from backscroll_worker.stores import open_backend
 from tests.backends.stores import index_pieces
 from tests.processes import (
     burst,
@@ -33,10 +37,6 @@ from tests.processes import (
     work_here,
     workers,
 )
-from worker.backends import open_backend
-from worker.server import running_server
-from worker.settings import Settings
-from worker.up import environment
 
 
 def test_a_burst_stores_what_waits_in_order_and_ends(
@@ -206,7 +206,7 @@ def test_what_a_killed_worker_had_in_flight_is_applied_first_and_once(
     for number, receipt in enumerate(receipts[:2]):
         payload = orjson.dumps(
             [
-                "worker.jobs.append",
+                "backscroll_worker.jobs.append",
                 None,
                 [],
                 {"key": "k", "at": 1, "messages": [{"role": "user", "content": str(number)}]},
@@ -267,7 +267,7 @@ def test_the_class_works_from_rqs_own_command(
 ) -> None:
     for number in range(30):
         producer.append("k", ChatMessage.user(str(number)))
-    done = rq_command(settings, "-w", "worker.group_commit.GroupCommitWorker")
+    done = rq_command(settings, "-w", "backscroll_worker.loop.worker.GroupCommitWorker")
     assert done.returncode == 0, done.stderr
     assert contents(settings, "k") == [str(number) for number in range(30)]
 
@@ -278,7 +278,12 @@ def test_a_stock_rq_worker_runs_the_same_jobs(
     receipt = producer.append("k", ChatMessage.user("a"), ChatMessage.user("b"))
     producer.rollback("k")
     producer.append("k", ChatMessage.user("c"))
-    stock = ("-w", "rq.SimpleWorker", "--serializer", "producer.serializer.OrjsonSerializer")
+    stock = (
+        "-w",
+        "rq.SimpleWorker",
+        "--serializer",
+        "backscroll_worker.serializer.OrjsonSerializer",
+    )
     done = rq_command(settings, *stock)
     assert done.returncode == 0, done.stderr
     assert contents(settings, "k") == ["a", "c"]
@@ -295,7 +300,12 @@ def test_a_stock_worker_beside_ours_cannot_write(
         resume(client)
         os.kill(process.pid, signal.SIGSTOP)  # it holds the store, and takes no job
         receipt = producer.append("k", ChatMessage.user("a"))
-        stock = ("-w", "rq.SimpleWorker", "--serializer", "producer.serializer.OrjsonSerializer")
+        stock = (
+            "-w",
+            "rq.SimpleWorker",
+            "--serializer",
+            "backscroll_worker.serializer.OrjsonSerializer",
+        )
         rq_command(settings, *stock)
         os.kill(process.pid, signal.SIGCONT)
         failed: Any = client.zrange("rq:failed:backscroll", 0, -1)

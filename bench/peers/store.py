@@ -11,16 +11,16 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from backscroll.contract.codec import parse_call
+from backscroll.contract.errors import InvalidInputError
+from backscroll_worker.settings import Settings
+from backscroll_worker.stores import SessionBackend, open_backend, store_lock
 from bench.data import calls
-from producer.codec import parse_call
-from producer.errors import InvalidInputError
-from worker.backends import SessionBackend, open_backend, store_lock
-from worker.settings import Settings
 
 
 def append(op_id: str, arguments: dict[str, Any]) -> None:
     """Append what one task carries; safe from several threads."""
-    _store().apply([parse_call(op_id, "worker.jobs.append", None, [], arguments)])
+    _store().apply([parse_call(op_id, "backscroll_worker.jobs.append", None, [], arguments)])
 
 
 @functools.cache

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from backscroll_worker.archive.directory import Archive
+from backscroll_worker.contract.retention import Retention
+from backscroll_worker.stores import SessionBackend, open_backend
 from tests.backends.stores import Clock
-from worker.archive import Archive
-from worker.backends import SessionBackend, open_backend
-from worker.retention import Retention
 
 Open = Callable[[], SessionBackend]
 Rules = Callable[[str], Retention]

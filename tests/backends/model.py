@@ -6,9 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from producer.answers import Outcome
-from producer.messages import ChatMessage, SessionInfo, to_micros
-from producer.operations import (
+from backscroll.contract.messages import ChatMessage, SessionInfo, to_micros
+from backscroll.contract.operations import (
     Append,
     Clear,
     Delete,
@@ -18,9 +17,10 @@ from producer.operations import (
     Replace,
     Rollback,
 )
-from worker.backends import SessionBackend
-from worker.backends.base import ImportSession
-from worker.backends.query import Query
+from backscroll.contract.results import Outcome
+from backscroll_worker.contract.takeover import ImportSession
+from backscroll_worker.stores import SessionBackend
+from backscroll_worker.stores.search.query import Query
 
 State = dict[str, tuple[list[ChatMessage], SessionInfo | None]]
 

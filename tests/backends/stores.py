@@ -11,16 +11,16 @@ from typing import Any, Final, cast
 
 import apsw
 
-from producer.answers import Outcome, RestoreReport
-from producer.errors import OperationRefusedError
-from producer.ids import new_op_id
-from producer.messages import ChatMessage, Limits
-from producer.operations import Operation, Restore
-from producer.requests import Requests
-from worker.archive import Archive
-from worker.backends import SessionBackend
-from worker.backends.base import finish
-from worker.restore import restore
+from backscroll.contract.errors import OperationRefusedError
+from backscroll.contract.ids import new_op_id
+from backscroll.contract.messages import ChatMessage, Limits
+from backscroll.contract.operations import Operation, Restore
+from backscroll.contract.requests import Requests
+from backscroll.contract.results import Outcome, RestoreReport
+from backscroll_worker.archive.directory import Archive
+from backscroll_worker.contract.pacing import finish
+from backscroll_worker.maintenance.restore import restore
+from backscroll_worker.stores import SessionBackend
 
 HOUR: Final = 3_600_000_000
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from producer.errors import InvalidInputError, OperationRefusedError
-from producer.ids import new_op_id
-from producer.messages import ChatMessage
-from producer.operations import DEFAULT_AROUND, Load
+from backscroll.contract.errors import InvalidInputError, OperationRefusedError
+from backscroll.contract.ids import new_op_id
+from backscroll.contract.messages import ChatMessage
+from backscroll.contract.operations import DEFAULT_AROUND, Load
+from backscroll_worker.stores import SessionBackend, open_backend
 from tests.backends.stores import say
-from worker.backends import SessionBackend, open_backend
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from producer.messages import ChatMessage, from_micros
+from backscroll.contract.messages import ChatMessage, from_micros
+from backscroll_worker.stores import SessionBackend
 from tests.backends.conftest import Open
 from tests.backends.stores import Clock, contents, keys, say
-from worker.backends import SessionBackend
 
 
 def test_rollback_drops_the_last_message_and_says_so(store: SessionBackend) -> None:

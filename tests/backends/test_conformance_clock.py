@@ -12,14 +12,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from producer.messages import ChatMessage, SessionInfo, from_micros
-from producer.operations import Describe, Erase, Write
+from backscroll.contract.messages import ChatMessage, SessionInfo, from_micros
+from backscroll.contract.operations import Describe, Erase, Write
+from backscroll_worker.contract.clock import Elapsed
+from backscroll_worker.contract.pacing import finish
+from backscroll_worker.contract.takeover import ImportSession, RestoreSession
+from backscroll_worker.stores import SessionBackend, open_backend, store_path
 from tests.backends.conftest import Open
 from tests.backends.stores import HOUR, Clock, apply_all, keys, say
 from tests.backends.test_conformance_erasure import append, op_id
-from worker.backends import SessionBackend, open_backend, store_path
-from worker.backends.base import ImportSession, RestoreSession, finish
-from worker.backends.clock import Elapsed
 
 DAY = 24 * HOUR
 YEAR = 365 * DAY

@@ -7,10 +7,11 @@ from contextlib import ExitStack
 
 import pytest
 
-from producer.messages import ChatMessage, EarlierVersion, from_micros
+from backscroll.contract.messages import ChatMessage, EarlierVersion, from_micros
+from backscroll_worker.contract.pacing import finish
+from backscroll_worker.contract.takeover import ImportSession
+from backscroll_worker.stores import SessionBackend, open_backend
 from tests.backends.stores import HOUR, Clock, apply_all, contents, found, requests, say
-from worker.backends import SessionBackend, open_backend
-from worker.backends.base import ImportSession, finish
 
 Open = Callable[[], SessionBackend]
 

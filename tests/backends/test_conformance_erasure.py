@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from producer.answers import ErasureReceipt
-from producer.errors import StoreUnusableError
-from producer.messages import ChatMessage
-from producer.operations import (
+from backscroll.contract.errors import StoreUnusableError
+from backscroll.contract.messages import ChatMessage
+from backscroll.contract.operations import (
     Append,
     Clear,
     Delete,
@@ -23,10 +22,11 @@ from producer.operations import (
     Replace,
     Rollback,
 )
+from backscroll.contract.results import ErasureReceipt
+from backscroll_worker.contract.pacing import finish
+from backscroll_worker.stores import SessionBackend, open_backend, store_path
 from tests.backends.conftest import Open
 from tests.backends.stores import HOUR, Clock, apply_all, contents, found, keys, requests, say
-from worker.backends import SessionBackend, open_backend, store_path
-from worker.backends.base import finish
 
 EARLY, LATE = 1_000, 3_000
 ASKED = 2_000

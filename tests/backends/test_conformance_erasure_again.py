@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from producer.messages import ChatMessage, to_micros
-from producer.operations import Append, Describe, Erase
+from backscroll.contract.messages import ChatMessage, to_micros
+from backscroll.contract.operations import Append, Describe, Erase
+from backscroll_worker.contract.pacing import finish
+from backscroll_worker.stores import SessionBackend
 from tests.backends.conftest import Open
 from tests.backends.stores import Clock, apply_all, contents, keys, say
 from tests.backends.test_conformance_erasure import (
@@ -18,8 +20,6 @@ from tests.backends.test_conformance_erasure import (
     sha256,
     traces,
 )
-from worker.backends import SessionBackend
-from worker.backends.base import finish
 
 SUBJECTS = [{"key": "z"}, {"sender": "zebra"}]
 

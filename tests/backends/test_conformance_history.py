@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from producer.errors import OperationRefusedError
-from producer.messages import ChatMessage, from_micros
-from producer.operations import Append, Describe
-from producer.search import SearchFilter
+from backscroll.contract.errors import OperationRefusedError
+from backscroll.contract.filters import SearchFilter
+from backscroll.contract.messages import ChatMessage, from_micros
+from backscroll.contract.operations import Append, Describe
+from backscroll_worker.contract.takeover import ImportSession
+from backscroll_worker.stores import SessionBackend
 from tests.backends.conftest import Open
 from tests.backends.stores import Clock, apply_all, contents, found, keys, requests, say
-from worker.backends import SessionBackend
-from worker.backends.base import ImportSession
 
 
 def test_what_is_appended_is_loaded_in_order(store: SessionBackend) -> None:

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from backscroll_worker.contract.pacing import finish
+from backscroll_worker.stores import SessionBackend
 from tests.backends.conftest import Open
 from tests.backends.stores import contents, found, keys, say
-from worker.backends import SessionBackend
-from worker.backends.base import finish
 
 HOSTILE = (
     "../../etc/passwd",

@@ -6,14 +6,22 @@ from typing import TypeVar
 
 import pytest
 
-from producer.codec import decode, encode, mark_spooled
-from producer.messages import ChatMessage
-from producer.operations import Append, Clear, Delete, Describe, Operation, Replace, Rollback
+from backscroll.contract.codec import decode, encode, mark_spooled
+from backscroll.contract.messages import ChatMessage
+from backscroll.contract.operations import (
+    Append,
+    Clear,
+    Delete,
+    Describe,
+    Operation,
+    Replace,
+    Rollback,
+)
+from backscroll_worker.contract.pacing import finish
+from backscroll_worker.stores import SessionBackend
 from tests.backends.conftest import Open
 from tests.backends.stores import Clock, apply_all, contents, keys, say
 from tests.backends.test_conformance_erasure import EARLY, LATE, append, op_id
-from worker.backends import SessionBackend
-from worker.backends.base import finish
 
 ASKED = 2_000
 T = TypeVar("T", bound=Operation)

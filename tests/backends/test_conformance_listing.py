@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from producer.errors import InvalidInputError
-from producer.messages import ChatMessage, SessionInfo, from_micros
-from producer.operations import Describe
+from backscroll.contract.errors import InvalidInputError
+from backscroll.contract.messages import ChatMessage, SessionInfo, from_micros
+from backscroll.contract.operations import Describe
+from backscroll_worker.contract.pacing import finish
+from backscroll_worker.contract.takeover import ImportSession
+from backscroll_worker.stores import SessionBackend
 from tests.backends.conftest import Open
 from tests.backends.stores import Clock, apply_all, keys, requests, say
-from worker.backends import SessionBackend
-from worker.backends.base import ImportSession, finish
 
 NAMES = {
     "cafe": "Café plans",

@@ -12,13 +12,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from producer.messages import ChatMessage
-from producer.operations import Operation
+from backscroll.contract.messages import ChatMessage
+from backscroll.contract.operations import Operation
+from backscroll_worker.contract.pacing import finish
+from backscroll_worker.stores import SessionBackend, open_backend
+from backscroll_worker.stores.sqlite.maintenance import purge as detached
 from tests.backends.model import Model, activity, state_of
 from tests.backends.stores import HOUR, Clock, apply_all, requests
-from worker.backends import SessionBackend, open_backend
-from worker.backends.base import finish
-from worker.backends.sqlite import detached
 
 KEYS = ("s", "a/b", "🙂" * 200)
 WORDS = ("apple", "pear", "日本", "語学", "été", "ete", "", "x\ny\0z")

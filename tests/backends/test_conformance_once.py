@@ -7,15 +7,16 @@ from collections.abc import Callable
 
 import pytest
 
-from producer.answers import Outcome
-from producer.errors import InvalidInputError
-from producer.ids import new_op_id
-from producer.messages import ChatMessage
-from producer.operations import Append, Operation
+from backscroll.contract.errors import InvalidInputError
+from backscroll.contract.ids import new_op_id
+from backscroll.contract.messages import ChatMessage
+from backscroll.contract.operations import Append, Operation
+from backscroll.contract.results import Outcome
+from backscroll_worker.contract.pacing import finish, now_micros
+from backscroll_worker.contract.takeover import ImportSession
+from backscroll_worker.stores import SessionBackend
 from tests.backends.conftest import Open
 from tests.backends.stores import Clock, apply_all, contents, found, keys, requests, say
-from worker.backends import SessionBackend
-from worker.backends.base import ImportSession, finish, now_micros
 
 A_WEEK = 168.0
 

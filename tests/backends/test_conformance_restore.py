@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from producer.errors import OperationRefusedError
-from producer.ids import new_op_id
-from producer.messages import ChatMessage
-from producer.operations import Restore
+from backscroll.contract.errors import OperationRefusedError
+from backscroll.contract.ids import new_op_id
+from backscroll.contract.messages import ChatMessage
+from backscroll.contract.operations import Restore
+from backscroll_worker.archive.directory import Archive
+from backscroll_worker.archive.disk import ArchiveError
+from backscroll_worker.contract.pacing import finish
+from backscroll_worker.maintenance.restore import restore
+from backscroll_worker.stores import SessionBackend, open_backend
 from tests.backends.conftest import Open, Rules
 from tests.backends.stores import Clock, bring_back, contents, found, keys, say
-from worker.archive import Archive
-from worker.archive_disk import ArchiveError
-from worker.backends import SessionBackend, open_backend
-from worker.backends.base import finish
-from worker.restore import restore
 
 
 def full_session(store: SessionBackend, clock: Clock) -> None:

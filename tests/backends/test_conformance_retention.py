@@ -10,17 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from producer.answers import CleanupReport
-from producer.messages import ChatMessage
+from backscroll.contract.messages import ChatMessage
+from backscroll.contract.results import CleanupReport
+from backscroll_worker.archive.directory import Archive
+from backscroll_worker.archive.disk import ArchiveError
+from backscroll_worker.contract.pacing import finish
+from backscroll_worker.contract.retention import Retention
+from backscroll_worker.stores import SessionBackend, open_backend
 from tests.backends.conftest import Open, Rules
 from tests.backends.interruptions import failing, killed_at
 from tests.backends.stores import Clock, apply_all, bring_back, contents, found, keys, requests, say
 from tests.backends.test_exchanges import EXTRAS, pairs
-from worker.archive import Archive
-from worker.archive_disk import ArchiveError
-from worker.backends import SessionBackend, open_backend
-from worker.backends.base import finish
-from worker.retention import Retention
 
 
 def by_rule(report: CleanupReport) -> dict[str, tuple[int, int, int]]:

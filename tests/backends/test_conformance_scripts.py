@@ -6,8 +6,8 @@ import unicodedata
 
 import pytest
 
+from backscroll_worker.stores import SessionBackend
 from tests.backends.stores import found, say
-from worker.backends import SessionBackend
 
 UNSPACED = (
     "人工知能研究", "𠀀𠀁拡張", "カタカナ", "ㄅㄆㄇㄈ", "ㅋㅋㅋㅋ", "오늘날씨", "วันนี้อากาศ",

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from producer.messages import ChatMessage, from_micros
-from producer.search import SearchFilter, SearchHit
+from backscroll.contract.filters import SearchFilter, SearchHit
+from backscroll.contract.messages import ChatMessage, from_micros
+from backscroll_worker.stores import SessionBackend
+from backscroll_worker.stores.search.text import tokens
 from tests.backends.conftest import Open
 from tests.backends.stores import apply_all, contents, found, requests, say
-from worker.backends import SessionBackend
-from worker.backends.text import tokens
 
 FRUIT = (
     "the quick brown fox",

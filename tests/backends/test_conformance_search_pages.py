@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from producer.errors import OperationRefusedError
-from producer.messages import ChatMessage, from_micros
-from producer.search import SearchFilter, SearchHit
+from backscroll.contract.errors import OperationRefusedError
+from backscroll.contract.filters import SearchFilter, SearchHit
+from backscroll.contract.messages import ChatMessage, from_micros
+from backscroll_worker.stores import SessionBackend, open_backend
 from tests.backends.stores import apply_all, requests, say
-from worker.backends import SessionBackend, open_backend
 
 MANY = 2_300
 """More than SQLite ranks at once, twice over."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from producer.messages import ChatMessage
-from producer.search import SearchFilter, SearchHit
+from backscroll.contract.filters import SearchFilter, SearchHit
+from backscroll.contract.messages import ChatMessage
+from backscroll_worker.stores import SessionBackend
 from tests.backends.stores import say
 from tests.backends.test_conformance_search_pages import pages
-from worker.backends import SessionBackend
 
 
 def sessions(store: SessionBackend, query: str, where: SearchFilter | None = None) -> list[str]:

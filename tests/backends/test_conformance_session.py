@@ -10,13 +10,13 @@ from pathlib import Path
 import apsw
 import pytest
 
-from producer.codec import decode, encode
-from producer.errors import InvalidInputError
-from producer.messages import ChatMessage
-from producer.operations import Append
+from backscroll.contract.codec import decode, encode
+from backscroll.contract.errors import InvalidInputError
+from backscroll.contract.messages import ChatMessage
+from backscroll.contract.operations import Append
+from backscroll_worker.contract.pacing import finish
+from backscroll_worker.stores import SessionBackend
 from tests.backends.stores import Clock, apply_all, contents, keys, requests, say
-from worker.backends import SessionBackend
-from worker.backends.base import finish
 
 Open = Callable[[], SessionBackend]
 HI = ChatMessage.user("hi")

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from producer.errors import OperationRefusedError
-from producer.messages import ChatMessage, SessionInfo, from_micros
+from backscroll.contract.errors import OperationRefusedError
+from backscroll.contract.messages import ChatMessage, SessionInfo, from_micros
+from backscroll_worker.stores import SessionBackend
 from tests.backends.conftest import Open
 from tests.backends.stores import Clock, apply_all, keys, requests, say
-from worker.backends import SessionBackend
 
 
 def info(store: SessionBackend, key: str) -> SessionInfo:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from producer.messages import ChatMessage
+from backscroll.contract.messages import ChatMessage
+from backscroll_worker.contract.findings import Totals
+from backscroll_worker.contract.pacing import finish
+from backscroll_worker.ops.stats import StoreReader
+from backscroll_worker.stores import SessionBackend, open_backend
 from tests.backends.stores import HOUR, Clock, requests, say
-from worker.backends import SessionBackend, open_backend
-from worker.backends.base import Totals, finish
-from worker.stats import StoreReader
 
 
 def bytes_read(act: Callable[[], object]) -> int:

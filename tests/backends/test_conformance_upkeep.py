@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from producer.ids import new_op_id
-from producer.messages import ChatMessage, from_micros
+from backscroll.contract.ids import new_op_id
+from backscroll.contract.messages import ChatMessage, from_micros
+from backscroll_worker.contract.pacing import finish
+from backscroll_worker.contract.takeover import ImportSession
+from backscroll_worker.stores import SessionBackend
 from tests.backends.conftest import Open
 from tests.backends.stores import HOUR, Clock, apply_all, contents, found, keys, requests, say
-from worker.backends import SessionBackend
-from worker.backends.base import ImportSession, finish
 
 
 def test_cleanup_removes_idle_sessions_and_says_what_went(open_store: Open, clock: Clock) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.backends.exchanges import Exchanges
+from backscroll_worker.contract.tool_calls import Exchanges
 
 IDS = st.sampled_from("abcd")
 EXTRAS = st.one_of(

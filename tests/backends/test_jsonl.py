@@ -10,7 +10,9 @@ from typing import Any
 import orjson
 import pytest
 
-from producer.messages import ChatMessage
+from backscroll.contract.messages import ChatMessage
+from backscroll_worker.contract.pacing import finish
+from backscroll_worker.stores import SessionBackend
 from tests.backends.conftest import Open
 from tests.backends.jsonl_files import as_the_original_reads, lines, names, write_as_the_original
 from tests.backends.stores import (
@@ -23,8 +25,6 @@ from tests.backends.stores import (
     requests,
     say,
 )
-from worker.backends import SessionBackend
-from worker.backends.base import finish
 
 
 @pytest.fixture

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from producer.errors import StoreUnavailableError, StoreUnusableError
-from producer.messages import ChatMessage
-from producer.operations import Operation
+from backscroll.contract.errors import StoreUnavailableError, StoreUnusableError
+from backscroll.contract.messages import ChatMessage
+from backscroll.contract.operations import Operation
+from backscroll_worker.contract.pacing import finish
+from backscroll_worker.stores import SessionBackend, open_backend
 from tests.backends.conftest import Open
 from tests.backends.stores import (
     contents,
@@ -18,8 +20,6 @@ from tests.backends.stores import (
     say,
     unprivileged,
 )
-from worker.backends import SessionBackend, open_backend
-from worker.backends.base import finish
 
 
 @pytest.fixture

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from producer.messages import ChatMessage, to_micros
+from backscroll.contract.messages import ChatMessage, to_micros
+from backscroll_worker.contract.pacing import finish
+from backscroll_worker.stores import SessionBackend, open_backend
+from backscroll_worker.stores.jsonl import writer
 from tests.backends.conftest import Open
 from tests.backends.jsonl_files import write_as_the_original
 from tests.backends.stores import HOUR, Clock, keys, say
-from worker.backends import SessionBackend, open_backend
-from worker.backends.base import finish
-from worker.backends.jsonl import writer
 
 DAY = 24 * HOUR
 

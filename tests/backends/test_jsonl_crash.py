@@ -10,14 +10,15 @@ from typing import Any
 
 import pytest
 
-from producer.errors import StoreUnavailableError
-from producer.messages import ChatMessage
-from producer.operations import Operation, RenameAgent
+from backscroll.contract.errors import StoreUnavailableError
+from backscroll.contract.messages import ChatMessage
+from backscroll.contract.operations import Operation, RenameAgent
+from backscroll_worker.contract.pacing import finish
+from backscroll_worker.contract.takeover import ImportSession
+from backscroll_worker.stores import SessionBackend, open_backend
 from tests.backends.interruptions import failing, killed_at
 from tests.backends.model import Model, State, state_of
 from tests.backends.stores import Clock, apply_all, requests
-from worker.backends import SessionBackend, open_backend
-from worker.backends.base import ImportSession, finish
 
 KEYS = ("s", "t", "a/b", "🙂" * 200)
 

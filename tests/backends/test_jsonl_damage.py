@@ -11,8 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from producer.errors import OperationRefusedError, StoreUnavailableError
-from producer.messages import ChatMessage
+from backscroll.contract.errors import OperationRefusedError, StoreUnavailableError
+from backscroll.contract.messages import ChatMessage
+from backscroll_worker.archive.directory import Archive
+from backscroll_worker.contract.pacing import finish
+from backscroll_worker.contract.retention import Retention, Rule
+from backscroll_worker.stores import SessionBackend
 from tests.backends.conftest import Open
 from tests.backends.jsonl_files import as_the_original_reads, names, write_as_the_original
 from tests.backends.stores import (
@@ -23,10 +27,6 @@ from tests.backends.stores import (
     requests,
     say,
 )
-from worker.archive import Archive
-from worker.backends import SessionBackend
-from worker.backends.base import finish
-from worker.retention import Retention, Rule
 
 
 @pytest.fixture

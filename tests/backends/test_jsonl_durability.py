@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from producer.answers import Outcome
-from producer.messages import ChatMessage
+from backscroll.contract.messages import ChatMessage
+from backscroll.contract.results import Outcome
+from backscroll_worker.contract.pacing import finish
+from backscroll_worker.stores import SessionBackend, open_backend
 from tests.backends.interruptions import killed_at
 from tests.backends.stores import Clock, apply_all, contents, keys, requests, say
-from worker.backends import SessionBackend, open_backend
-from worker.backends.base import finish
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from producer.ids import new_op_id
-from producer.messages import ChatMessage
-from producer.operations import Append
+from backscroll.contract.ids import new_op_id
+from backscroll.contract.messages import ChatMessage
+from backscroll.contract.operations import Append
+from backscroll_worker.contract.pacing import finish
+from backscroll_worker.stores import open_backend
 from tests.backends.conftest import Open
 from tests.backends.stores import apply_all, contents, keys, say
-from worker.backends import open_backend
-from worker.backends.base import finish
 
 DAMAGED = (
     b"",

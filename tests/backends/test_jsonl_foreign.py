@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from producer.messages import ChatMessage
+from backscroll.contract.messages import ChatMessage
+from backscroll_worker.contract.pacing import finish
+from backscroll_worker.stores.jsonl.transcript import parse, stream
 from tests.backends.conftest import Open
 from tests.backends.stores import contents, say
-from worker.backends.base import finish
-from worker.backends.jsonl.transcript import parse, stream
 
 ONE = b'{"role":"user","content":"one"}'
 TWO = b'{"role":"assistant","content":"two","extra":{"n":[1]}}'

@@ -14,19 +14,19 @@ from typing import Any
 
 import pytest
 
-from producer.answers import Outcome
-from producer.errors import StoreUnavailableError, StoreUnusableError
-from producer.messages import ChatMessage
-from producer.operations import Operation
+from backscroll.contract.errors import StoreUnavailableError, StoreUnusableError
+from backscroll.contract.messages import ChatMessage
+from backscroll.contract.operations import Operation
+from backscroll.contract.results import Outcome
+from backscroll_worker.contract.clock import StoreClock
+from backscroll_worker.contract.pacing import finish
+from backscroll_worker.stores import SessionBackend, open_backend
+from backscroll_worker.stores.jsonl import journal, writer
+from backscroll_worker.stores.jsonl.file_names import SessionNames
 from tests.backends.conftest import Open
 from tests.backends.interruptions import failing, killed_at
 from tests.backends.jsonl_files import names
 from tests.backends.stores import Clock, apply_all, contents, keys, requests, say
-from worker.backends import SessionBackend, open_backend
-from worker.backends.base import finish
-from worker.backends.clock import StoreClock
-from worker.backends.jsonl import journal, writer
-from worker.backends.jsonl.names import SessionNames
 
 JOURNAL = ".journal.1"
 

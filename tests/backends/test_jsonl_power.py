@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from producer.errors import StoreUnavailableError
-from producer.messages import ChatMessage
-from producer.operations import Operation
+from backscroll.contract.errors import StoreUnavailableError
+from backscroll.contract.messages import ChatMessage
+from backscroll.contract.operations import Operation
+from backscroll_worker.contract.pacing import finish
+from backscroll_worker.stores import SessionBackend, open_backend
+from backscroll_worker.stores.jsonl import JsonlBackend, writer
 from tests.backends.model import Model, State, state_of
 from tests.backends.power import Disk, PowerCutError, disk_of
 from tests.backends.stores import Clock, apply_all, requests
-from worker.backends import SessionBackend, open_backend
-from worker.backends.base import finish
-from worker.backends.jsonl import JsonlBackend, writer
 
 KEYS = ("s", "t", "a/b", "u", "v", "w")
 VARIANTS = 2

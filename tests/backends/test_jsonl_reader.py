@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from producer.errors import InvalidInputError, StoreUnavailableError
-from producer.messages import ChatMessage, EarlierVersion, from_micros
+from backscroll.contract.errors import InvalidInputError, StoreUnavailableError
+from backscroll.contract.messages import ChatMessage, EarlierVersion, from_micros
+from backscroll_worker.stores import open_backend
+from backscroll_worker.stores.jsonl import key_of, read_session_file
+from backscroll_worker.stores.jsonl.file_names import SessionNames
+from backscroll_worker.stores.jsonl.transcript import parse, stream
 from tests.backends.stores import Clock, say
-from worker.backends import open_backend
-from worker.backends.jsonl import key_of, read_session_file
-from worker.backends.jsonl.names import SessionNames
-from worker.backends.jsonl.transcript import parse, stream
 
 
 def test_a_file_of_the_original_is_read_with_the_numbers_of_its_corrupt_lines(

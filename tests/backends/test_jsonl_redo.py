@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from backscroll_worker.stores import SessionBackend, open_backend
 from tests.backends.stores import Clock, contents, keys, say
-from worker.backends import SessionBackend, open_backend
 
 JOURNAL = ".journal.1"
 

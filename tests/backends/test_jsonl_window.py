@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from producer.errors import OperationRefusedError
-from producer.messages import ChatMessage, SessionFilter
+from backscroll.contract.errors import OperationRefusedError
+from backscroll.contract.messages import ChatMessage, SessionFilter
+from backscroll_worker.stores import SessionBackend, open_backend
+from backscroll_worker.stores.jsonl import window
+from backscroll_worker.stores.jsonl.transcript import parse, tally
 from tests.backends.conftest import Open
 from tests.backends.jsonl_files import write_as_the_original
 from tests.backends.stores import say
-from worker.backends import SessionBackend, open_backend
-from worker.backends.jsonl import window
-from worker.backends.jsonl.transcript import parse, tally
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from pathlib import Path
 import apsw
 import pytest
 
-from producer.messages import ChatMessage
+from backscroll.contract.messages import ChatMessage
+from backscroll_worker.stores import SessionBackend, open_backend, store_path
 from tests.backends.stores import contents, found, keys, say
-from worker.backends import SessionBackend, open_backend, store_path
 
 Damage = Callable[[apsw.Connection], object]
 

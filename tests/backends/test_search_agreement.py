@@ -10,12 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from producer.errors import OperationRefusedError
-from producer.messages import ChatMessage, from_micros
-from producer.search import SearchFilter, SearchHit
+from backscroll.contract.errors import OperationRefusedError
+from backscroll.contract.filters import SearchFilter, SearchHit
+from backscroll.contract.messages import ChatMessage, from_micros
+from backscroll_worker.stores import SessionBackend, open_backend
+from backscroll_worker.stores.sqlite import scope
 from tests.backends.stores import apply_all, requests
-from worker.backends import SessionBackend, open_backend
-from worker.backends.sqlite import scope
 
 WORDS = (
     "a", "ab", "abc", "cafe", "café", "cafe\u0301", "CAFÉ", "naïve", "Straße", "strasse", "b-a",

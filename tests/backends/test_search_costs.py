@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from producer.messages import ChatMessage
+from backscroll.contract.messages import ChatMessage
+from backscroll_worker.stores import open_backend
+from backscroll_worker.stores.search.query import Query, relevance
+from backscroll_worker.stores.search.snippet import highlight
+from backscroll_worker.stores.search.text import _compatible, _table, folded
 from tests.backends.stores import apply_all, requests
-from worker.backends import open_backend
-from worker.backends.query import Query, relevance
-from worker.backends.snippet import highlight
-from worker.backends.text import _compatible, _table, folded
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -85,7 +85,7 @@ def test_a_phrase_that_long_messages_repeat_is_ranked_in_small_windows(
         ranked.append(size)
         return relevance(counts, size)
 
-    monkeypatch.setattr("worker.backends.sqlite.search.relevance", counted)
+    monkeypatch.setattr("backscroll_worker.stores.sqlite.search.relevance", counted)
     with open_backend(f"sqlite://{tmp_path}/b.db") as store:
         said = ChatMessage.user("tick tock " * 2_000)
         apply_all(store, [requests.append("k", (said,) * 32, None) for _ in range(9)])

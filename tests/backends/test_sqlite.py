@@ -14,10 +14,15 @@ import apsw
 import pytest
 from playhouse.apsw_ext import APSWDatabase
 
-from producer.answers import Outcome
-from producer.errors import StoreUnavailableError, StoreUnusableError
-from producer.messages import ChatMessage
-from producer.operations import Append
+from backscroll.contract.errors import StoreUnavailableError, StoreUnusableError
+from backscroll.contract.messages import ChatMessage
+from backscroll.contract.operations import Append
+from backscroll.contract.results import Outcome
+from backscroll_worker.contract.pacing import finish
+from backscroll_worker.stores import SessionBackend, open_backend
+from backscroll_worker.stores.sqlite import SqliteBackend, schema
+from backscroll_worker.stores.sqlite.committer import Committer
+from backscroll_worker.stores.sqlite.write_batch import Group
 from tests.backends.conftest import Open
 from tests.backends.stores import (
     Clock,
@@ -30,11 +35,6 @@ from tests.backends.stores import (
     say,
     unprivileged,
 )
-from worker.backends import SessionBackend, open_backend
-from worker.backends.base import finish
-from worker.backends.sqlite import SqliteBackend, schema
-from worker.backends.sqlite.committer import Committer
-from worker.backends.sqlite.group import Group
 
 
 @pytest.fixture

@@ -7,14 +7,14 @@ from pathlib import Path
 import apsw
 import pytest
 
-from producer.messages import ChatMessage
+from backscroll.contract.messages import ChatMessage
+from backscroll_worker.contract.pacing import Pace, finish
+from backscroll_worker.contract.retention import Retention
+from backscroll_worker.stores import SessionBackend, open_backend
+from backscroll_worker.stores.sqlite.maintenance import cleanup
+from backscroll_worker.stores.sqlite.maintenance import purge as detached
+from backscroll_worker.stores.sqlite.maintenance.cleanup import REMOVALS_A_FILE
 from tests.backends.stores import Clock, apply_all, found, keys, requests, say
-from worker.backends import SessionBackend, open_backend
-from worker.backends.base import finish
-from worker.backends.sqlite import cleanup, detached
-from worker.backends.sqlite.cleanup import REMOVALS_A_FILE
-from worker.pace import Pace
-from worker.retention import Retention
 
 
 @pytest.fixture

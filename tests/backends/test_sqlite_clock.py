@@ -7,11 +7,11 @@ from pathlib import Path
 
 import apsw
 
-from producer.messages import from_micros
+from backscroll.contract.messages import from_micros
+from backscroll_worker.contract.pacing import finish
+from backscroll_worker.stores import open_backend
+from backscroll_worker.stores.sqlite import clock as sqlite_clock
 from tests.backends.stores import HOUR, Clock, keys, say
-from worker.backends import open_backend
-from worker.backends.base import finish
-from worker.backends.sqlite import clock as sqlite_clock
 
 YEAR = 365 * 24 * HOUR
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import apsw
 import pytest
 
+from backscroll_worker.contract.pacing import finish
+from backscroll_worker.stores import store_path
 from tests.backends.conftest import Open
 from tests.backends.stores import HOUR, Clock, apply_all, say
 from tests.backends.test_conformance_erasure import erase
-from worker.backends import store_path
-from worker.backends.base import finish
 
 
 @pytest.fixture

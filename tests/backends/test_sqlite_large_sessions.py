@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from producer.answers import Outcome
-from producer.messages import ChatMessage, SessionInfo
+from backscroll.contract.messages import ChatMessage, SessionInfo
+from backscroll.contract.results import Outcome
+from backscroll_worker.archive.directory import Archive
+from backscroll_worker.contract.pacing import finish
+from backscroll_worker.contract.takeover import ImportSession
+from backscroll_worker.stores import SessionBackend, open_backend
+from backscroll_worker.stores.sqlite.maintenance import purge as detached
 from tests.backends.stores import Clock, apply_all, bring_back, contents, found, keys, requests, say
 from tests.backends.test_conformance_erasure import traces
-from worker.archive import Archive
-from worker.backends import SessionBackend, open_backend
-from worker.backends.base import ImportSession, finish
-from worker.backends.sqlite import detached
 
 COUNT = 50
 

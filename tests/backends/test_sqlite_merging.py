@@ -8,12 +8,12 @@ from typing import Any, Final
 import apsw
 import pytest
 
-from producer.messages import ChatMessage
+from backscroll.contract.messages import ChatMessage
+from backscroll_worker.contract.pacing import finish
+from backscroll_worker.stores import open_backend
+from backscroll_worker.stores.sqlite import backend
+from backscroll_worker.stores.sqlite.fts_merge import AUTOMERGE, hold_merging
 from tests.backends.stores import Clock, apply_all, found, index_pieces, requests
-from worker.backends import open_backend
-from worker.backends.base import finish
-from worker.backends.sqlite import backend
-from worker.backends.sqlite.merging import AUTOMERGE, hold_merging
 
 WORDS: Final = ChatMessage.user("some words")
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from producer import ChatMessage, StoreUnusableError
+from backscroll import ChatMessage, StoreUnusableError
+from backscroll_worker.stores import SessionBackend, open_backend
 from tests.backends.stores import contents, requests, say
-from worker.backends import SessionBackend, open_backend
 
 _COPY = """
 import apsw, sys
@@ -139,7 +139,7 @@ def test_other_programs_may_checkpoint_the_log_at_any_moment(
     store: SessionBackend, path: Path
 ) -> None:
     program = """
-import apsw, sys
+import apsw, sys, time
 c = apsw.Connection(sys.argv[1])
 print("on", flush=True)
 while True:
@@ -148,6 +148,7 @@ while True:
             c.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
         except apsw.BusyError:
             pass
+    time.sleep(0.001)  # SQLite's locks are not fair: who never pauses may keep others out
 """
     arguments = [sys.executable, "-c", program, str(path)]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE) as other:

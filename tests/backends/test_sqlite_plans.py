@@ -11,12 +11,12 @@ from typing import Any, Final
 import apsw
 import pytest
 
-from producer.errors import OperationRefusedError
-from producer.messages import ChatMessage, from_micros
+from backscroll.contract.errors import OperationRefusedError
+from backscroll.contract.messages import ChatMessage, from_micros
+from backscroll_worker.stores import SessionBackend, open_backend
+from backscroll_worker.stores.sqlite import SqliteBackend, listing
 from tests.backends.stores import Clock, apply_all, requests
 from tests.backends.test_conformance_listing import FILTERS, all_keys, fill, pages, passes
-from worker.backends import SessionBackend, open_backend
-from worker.backends.sqlite import SqliteBackend, listing
 
 Read = Callable[[SessionBackend], object]
 

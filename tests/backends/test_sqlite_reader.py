@@ -13,13 +13,13 @@ from typing import Final
 
 import pytest
 
-from producer.errors import StoreUnavailableError, StoreUnusableError
-from producer.messages import ChatMessage
-from producer.operations import Operation
+from backscroll.contract.errors import StoreUnavailableError, StoreUnusableError
+from backscroll.contract.messages import ChatMessage
+from backscroll.contract.operations import Operation
+from backscroll_worker.stores import SessionBackend, open_backend
+from backscroll_worker.stores.sqlite import SqliteBackend
+from backscroll_worker.stores.sqlite.wal import CHECKPOINT_PAGES
 from tests.backends.stores import apply_all, contents, requests, say, unprivileged
-from worker.backends import SessionBackend, open_backend
-from worker.backends.sqlite import SqliteBackend
-from worker.backends.sqlite.log import CHECKPOINT_PAGES
 
 SESSIONS: Final = 20
 GROUPS: Final = 50
@@ -28,7 +28,7 @@ PADDING: Final = "history " * 150  # so that the log would be three times as lon
 
 READER: Final = f"""
 import sys
-from worker.backends import open_backend
+from backscroll_worker.stores import open_backend
 
 print("reading", flush=True)
 reads, longest = 0, 0

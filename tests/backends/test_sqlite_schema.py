@@ -7,9 +7,9 @@ from pathlib import Path
 
 import apsw
 
+from backscroll_worker.stores import open_backend
+from backscroll_worker.stores.sqlite import schema
 from tests.backends.stores import contents, found, say
-from worker.backends import open_backend
-from worker.backends.sqlite import schema
 
 OLDER = sorted(Path(__file__).parent.glob("schema_*.sql"))
 

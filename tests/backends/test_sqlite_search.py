@@ -10,15 +10,15 @@ from typing import Any
 import apsw
 import pytest
 
-from producer.answers import Outcome
-from producer.errors import OperationRefusedError
-from producer.messages import ChatMessage
-from producer.search import SearchFilter, SearchPage
+from backscroll.contract.errors import OperationRefusedError
+from backscroll.contract.filters import SearchFilter, SearchPage
+from backscroll.contract.messages import ChatMessage
+from backscroll.contract.results import Outcome
+from backscroll_worker.contract.answer_budget import AnswerBudget
+from backscroll_worker.stores import SessionBackend, open_backend
+from backscroll_worker.stores.sqlite import SqliteBackend, bound, search
+from backscroll_worker.stores.sqlite.search import _LOOKED_THROUGH, RANKED
 from tests.backends.stores import Clock, apply_all, requests, say
-from worker.backends import SessionBackend, open_backend
-from worker.backends.budget import AnswerBudget
-from worker.backends.sqlite import SqliteBackend, bound, search
-from worker.backends.sqlite.search import _LOOKED_THROUGH, RANKED
 
 
 def pages(store: SessionBackend, query: str, where: SearchFilter, **how: Any) -> list[SearchPage]:

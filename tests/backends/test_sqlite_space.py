@@ -10,12 +10,12 @@ from typing import Final
 import apsw
 import pytest
 
-from producer.errors import StoreUnusableError
-from producer.messages import ChatMessage
+from backscroll.contract.errors import StoreUnusableError
+from backscroll.contract.messages import ChatMessage
+from backscroll_worker.contract.pacing import Slices, T, finish
+from backscroll_worker.stores import SessionBackend, open_backend
+from backscroll_worker.stores.sqlite.maintenance import erasure
 from tests.backends.stores import apply_all, found, requests, say
-from worker.backends import SessionBackend, open_backend
-from worker.backends.base import Slices, T, finish
-from worker.backends.sqlite import erasure
 
 SESSIONS: Final = 100
 MESSAGES: Final = 20_000

@@ -12,11 +12,11 @@ from typing import Any
 import apsw
 import pytest
 
-from producer.answers import CleanupReport, CompactReport
-from producer.messages import ChatMessage
+from backscroll.contract.messages import ChatMessage
+from backscroll.contract.results import CleanupReport, CompactReport
+from backscroll_worker.contract.pacing import Slices, finish
+from backscroll_worker.stores import SessionBackend, open_backend
 from tests.backends.stores import Clock, apply_all, requests, say
-from worker.backends import SessionBackend, open_backend
-from worker.backends.base import Slices, finish
 
 Event = tuple[str, str, int]
 """What was done, to which kind of file, and by which thread."""

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from producer.messages import ChatMessage
-from producer.search import SearchHit
-from worker.backends.query import MAX_PREFIXES, MAX_TOKENS, Query, Term
-from worker.backends.snippet import highlight, highlighted_hit
-from worker.backends.text import FOLDING, folded, tokens
+from backscroll.contract.filters import SearchHit
+from backscroll.contract.messages import ChatMessage
+from backscroll_worker.stores.search.query import MAX_PREFIXES, MAX_TOKENS, Query, Term
+from backscroll_worker.stores.search.snippet import highlight, highlighted_hit
+from backscroll_worker.stores.search.text import FOLDING, folded, tokens
 
 any_text = st.text(
     st.sampled_from("\u2764\ufe0fab-_.\"'*日本語が\u3099éÉßﬁİk\u0301\u05b8\u0e33가\u200d🙂🇯🇵 \n\0")

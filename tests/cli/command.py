@@ -16,9 +16,9 @@ from typing import Any
 import orjson
 from click.testing import CliRunner, Result
 
+from backscroll_worker.cli import main
+from backscroll_worker.settings import Settings
 from tests.processes import spawn
-from worker.cli import main
-from worker.settings import Settings
 
 
 def options(settings: Settings) -> list[str]:
@@ -58,7 +58,7 @@ def in_terminal(
     terminal, inside = pty.openpty()
     ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     process = subprocess.Popen(
-        [sys.executable, "-m", "worker.cli", *options(settings), *arguments],
+        [sys.executable, "-m", "backscroll_worker.cli", *options(settings), *arguments],
         stdin=inside,
         stdout=inside,
         stderr=inside,

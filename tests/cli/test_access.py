@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import redis
 
-from producer import ChatMessage
+from backscroll import ChatMessage
+from backscroll_worker.ops.exit_codes import ExitCode
+from backscroll_worker.settings import Settings
+from backscroll_worker.stores import open_backend
 from tests.cli.command import done, run
 from tests.processes import running_worker, wait_for
-from worker.backends import open_backend
-from worker.cli.exit_codes import ExitCode
-from worker.settings import Settings
 
 READING = "reading the store itself"
 

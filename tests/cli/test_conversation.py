@@ -11,11 +11,11 @@ import orjson
 import pytest
 import redis
 
-from producer import ChatMessage, Producer
+from backscroll import ChatMessage, Producer
+from backscroll_worker.ops.exit_codes import ExitCode
+from backscroll_worker.settings import Settings
 from tests.cli.command import document, done, in_terminal, run, work_off
 from tests.processes import running_worker
-from worker.cli.exit_codes import ExitCode
-from worker.settings import Settings
 
 HOSTILE = "a\x1b[31mred\x07\x9b2J\u202eb"
 

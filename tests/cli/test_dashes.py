@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from producer import ChatMessage
+from backscroll import ChatMessage
+from backscroll_worker.ops.exit_codes import ExitCode
+from backscroll_worker.settings import Settings
+from backscroll_worker.stores import open_backend
 from tests.cli.command import document, done, run, work_off
-from worker.backends import open_backend
-from worker.cli.exit_codes import ExitCode
-from worker.settings import Settings
 
 GROUP = "-1001234567890"
 HARD = ["-h", "-5 degrees", "- milk", "-", "-\n-", "-limit", "-y", "-=", "-é", "-1"]

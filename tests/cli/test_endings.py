@@ -14,12 +14,12 @@ import pytest
 import redis
 from click.testing import CliRunner
 
+from backscroll_worker.cli import main
+from backscroll_worker.ops.exit_codes import ExitCode
+from backscroll_worker.settings import Settings
+from backscroll_worker.stores import open_backend
 from tests.cli.command import done, in_terminal, options, run, work_off
 from tests.processes import running_worker, spawn, wait_for
-from worker.backends import open_backend
-from worker.cli import main
-from worker.cli.exit_codes import ExitCode
-from worker.settings import Settings
 
 
 def fails_with_one_line(settings: Settings, *arguments: str) -> tuple[int, str]:
@@ -193,7 +193,10 @@ def test_an_unexpected_error_is_one_line_that_leads_to_debug(
 
 @pytest.mark.parametrize("missing", ["apsw", "click", "peewee", "rich"])
 def test_without_the_worker_extra_one_line_says_what_to_install(missing: str) -> None:
-    code = f"import sys; sys.modules[{missing!r}] = None; from worker.cli import main; main()"
+    code = (
+        f"import sys; sys.modules[{missing!r}] = None; "
+        "from backscroll_worker.cli import main; main()"
+    )
     ended = subprocess.run(
         [sys.executable, "-c", code], check=False, capture_output=True, text=True
     )
@@ -203,7 +206,9 @@ def test_without_the_worker_extra_one_line_says_what_to_install(missing: str) ->
 
 
 def test_without_the_ops_extra_dashboard_says_what_to_install(settings: Settings) -> None:
-    code = "import sys; sys.modules['waitress'] = None; from worker.cli import main; main()"
+    code = (
+        "import sys; sys.modules['waitress'] = None; from backscroll_worker.cli import main; main()"
+    )
     command = [sys.executable, "-c", code, *options(settings), "dashboard"]
     ended = subprocess.run(command, check=False, capture_output=True, text=True)
     assert ended.returncode == ExitCode.USAGE
@@ -214,7 +219,7 @@ def test_ctrl_c_ends_a_wait_quietly(settings: Settings, server_url: str, tmp_pat
     client = redis.Redis.from_url(server_url)
     with running_worker(settings, client, tmp_path / "worker.log") as worker:
         worker.send_signal(signal.SIGSTOP)
-        command = [sys.executable, "-m", "worker.cli", *options(settings), "compact"]
+        command = [sys.executable, "-m", "backscroll_worker.cli", *options(settings), "compact"]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         # A frozen worker that was waiting for a job is handed it by the server.
         waiting = ("rq:queue:backscroll", "rq:queue:backscroll:intermediate")

@@ -9,13 +9,13 @@ import orjson
 import pytest
 import redis
 
-from producer import ChatMessage, Producer
-from producer.codec import encode
-from producer.ids import new_op_id
-from producer.operations import Clear
+from backscroll import ChatMessage, Producer
+from backscroll.contract.codec import encode
+from backscroll.contract.ids import new_op_id
+from backscroll.contract.operations import Clear
+from backscroll_worker.ops.exit_codes import ExitCode
+from backscroll_worker.settings import Settings
 from tests.cli.command import document, done, in_terminal, run, work_off
-from worker.cli.exit_codes import ExitCode
-from worker.settings import Settings
 
 
 @pytest.fixture
@@ -27,7 +27,9 @@ def fail_jobs(settings: Settings, client: redis.Redis, directory: Path, count: i
     """Have `count` jobs fail; their payloads name a function that may not be called."""
     ids = [new_op_id() for _ in range(count)]
     for job_id in ids:
-        payload = encode(Clear(job_id, 0, "k")).replace(b"worker.jobs.clear", b"os.system")
+        payload = encode(Clear(job_id, 0, "k")).replace(
+            b"backscroll_worker.jobs.clear", b"os.system"
+        )
         fields: Any = {"data": payload, "origin": "backscroll", "description": "cl\x1b[31mear"}
         client.hset(f"rq:job:{job_id}", mapping=fields)
         client.rpush("rq:queue:backscroll", job_id)

@@ -14,15 +14,15 @@ import pytest
 import redis
 from rq.suspension import suspend
 
-from producer import ChatMessage, Producer
+from backscroll import ChatMessage, Producer
+from backscroll_worker.ops.exit_codes import ExitCode
+from backscroll_worker.ops.health import Check, check, check_quickly
+from backscroll_worker.ops.server import running_server
+from backscroll_worker.settings import Settings
+from backscroll_worker.stores import open_backend
 from tests.backends.test_conformance_totals import bytes_read
 from tests.cli.command import document, done, in_terminal, run, without_styles, work_off
 from tests.processes import running_worker, spawn, wait_for
-from worker.backends import open_backend
-from worker.cli.exit_codes import ExitCode
-from worker.health import Check, check, check_quickly
-from worker.server import running_server
-from worker.settings import Settings
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from worker.cli import main
-from worker.cli.exit_codes import MEANINGS, ExitCode
+from backscroll_worker.cli import main
+from backscroll_worker.ops.exit_codes import MEANINGS, ExitCode
 
 
 def commands(group: click.Group, path: str = "backscroll") -> Iterator[tuple[str, click.Command]]:

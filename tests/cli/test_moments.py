@@ -8,12 +8,12 @@ from pathlib import Path
 import click
 import pytest
 
-from producer import ChatMessage
+from backscroll import ChatMessage
+from backscroll_worker.cli.moments import Moment
+from backscroll_worker.ops.exit_codes import ExitCode
+from backscroll_worker.settings import Settings
+from backscroll_worker.stores import open_backend
 from tests.cli.command import document, run
-from worker.backends import open_backend
-from worker.cli.exit_codes import ExitCode
-from worker.cli.moments import Moment
-from worker.settings import Settings
 
 
 def moment(text: str) -> datetime:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from producer import ChatMessage
+from backscroll import ChatMessage
+from backscroll_worker.ops.exit_codes import ExitCode
+from backscroll_worker.settings import Settings
+from backscroll_worker.stores import open_backend
 from tests.cli.command import options
-from worker.backends import open_backend
-from worker.cli.exit_codes import ExitCode
-from worker.settings import Settings
 
 COMMANDS = (
     ("--help",),
@@ -49,7 +49,7 @@ def stored(settings: Settings) -> Settings:
 def ended(
     settings: Settings, *arguments: str, stdout: int = subprocess.PIPE, stderr: int
 ) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "worker.cli", *options(settings), *arguments]
+    command = [sys.executable, "-m", "backscroll_worker.cli", *options(settings), *arguments]
     return subprocess.run(
         command, check=False, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, text=True
     )
@@ -91,7 +91,7 @@ def test_so_does_one_of_standard_error(
 def test_a_reader_that_has_seen_enough_ends_it_quietly(
     stored: Settings, arguments: tuple[str, ...]
 ) -> None:
-    command = [sys.executable, "-m", "worker.cli", *options(stored), *arguments]
+    command = [sys.executable, "-m", "backscroll_worker.cli", *options(stored), *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -132,7 +132,7 @@ def test_where_nothing_can_be_told_the_exit_code_is_left(stored: Settings, full_
 def test_what_the_shell_has_closed_is_missed_only_by_those_who_use_it(
     stored: Settings, arguments: tuple[str, ...], closed: str, code: ExitCode
 ) -> None:
-    command = [sys.executable, "-m", "worker.cli", *options(stored), *arguments]
+    command = [sys.executable, "-m", "backscroll_worker.cli", *options(stored), *arguments]
     result = subprocess.run(
         ["sh", "-c", f'exec "$@" {closed}', "sh", *command],
         check=False,

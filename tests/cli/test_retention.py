@@ -13,15 +13,15 @@ import pytest
 import redis
 from rq.registry import FailedJobRegistry
 
-from producer import ChatMessage, OperationRefusedError, Producer
+from backscroll import ChatMessage, OperationRefusedError, Producer
+from backscroll_worker.archive.directory import Archive
+from backscroll_worker.contract.pacing import now_micros
+from backscroll_worker.ops.exit_codes import ExitCode
+from backscroll_worker.ops.health import check
+from backscroll_worker.settings import Settings
+from backscroll_worker.stores import open_backend
 from tests.cli.command import document, done, in_terminal, run, without_styles
 from tests.processes import contents, running_worker, spawn
-from worker.archive import Archive
-from worker.backends import open_backend
-from worker.backends.base import now_micros
-from worker.cli.exit_codes import ExitCode
-from worker.health import check
-from worker.settings import Settings
 
 RULES = """
 [default]

@@ -8,12 +8,12 @@ import orjson
 import pytest
 import redis
 
-from producer import ChatMessage
+from backscroll import ChatMessage
+from backscroll_worker.ops.exit_codes import ExitCode
+from backscroll_worker.settings import Settings
+from backscroll_worker.stores import open_backend
 from tests.cli.command import document, done, run
 from tests.processes import running_worker
-from worker.backends import open_backend
-from worker.cli.exit_codes import ExitCode
-from worker.settings import Settings
 
 
 @pytest.fixture

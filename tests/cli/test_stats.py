@@ -12,13 +12,13 @@ from typing import Any
 import orjson
 import redis
 
-from producer import ChatMessage, Producer
+from backscroll import ChatMessage, Producer
+from backscroll_worker.cli.output import duration, local_time, size
+from backscroll_worker.ops.exit_codes import ExitCode
+from backscroll_worker.settings import Settings
+from backscroll_worker.stores import open_backend
 from tests.cli.command import document, done, in_terminal, options, run, without_styles, work_off
 from tests.processes import running_worker, spawn, wait_for
-from worker.backends import open_backend
-from worker.cli.exit_codes import ExitCode
-from worker.cli.output import duration, local_time, size
-from worker.settings import Settings
 
 
 def test_stats_count_what_waits_and_what_is_stored(
@@ -93,7 +93,15 @@ def test_watching_goes_on_until_ctrl_c_and_ends_well(
     client = redis.Redis.from_url(server_url)
     client.config_resetstat()
     log = tmp_path / "watch.log"
-    command = [sys.executable, "-m", "worker.cli", *options(settings), "stats", "--watch", "0.1"]
+    command = [
+        sys.executable,
+        "-m",
+        "backscroll_worker.cli",
+        *options(settings),
+        "stats",
+        "--watch",
+        "0.1",
+    ]
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
     wait_for(lambda: commands_seen(client, "zrangebyscore") > 2, "the watch to look again")

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import redis
 
-from producer import ChatMessage
+from backscroll import ChatMessage
+from backscroll_worker.cli.output import cell, table
+from backscroll_worker.settings import Settings
+from backscroll_worker.stores import open_backend
 from tests.cli.command import done, in_terminal, run, without_styles
 from tests.processes import running_worker
-from worker.backends import open_backend
-from worker.cli.output import cell, table
-from worker.settings import Settings
 
 KEY = "discord/chinese:" + "a_key_that_is_far_longer_than_the_column_it_gets" * 2
 

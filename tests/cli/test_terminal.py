@@ -11,12 +11,12 @@ from pathlib import Path
 import orjson
 import pytest
 
-from producer import ChatMessage
+from backscroll import ChatMessage
+from backscroll_worker.ops.exit_codes import ExitCode
+from backscroll_worker.settings import Settings
+from backscroll_worker.stores import open_backend
+from backscroll_worker.transfer.formats import FORMATS
 from tests.cli.command import in_terminal, options, run, without_styles
-from worker.backends import open_backend
-from worker.cli.exit_codes import ExitCode
-from worker.export import FORMATS
-from worker.settings import Settings
 
 # Clears the screen, sets the title, asks the terminal to answer, in C0 and in C1; turns text round.
 HOSTILE = "a\x1b[2Jb\x9b2Jc\x1b]0;owned\x07d\x9d0;x\x9ce\x90q\x9cf\u202eg\u2066h\x7f\x08i\x85j\rk"
@@ -86,7 +86,8 @@ def test_an_export_into_a_pipe_is_exact(hostile: Settings) -> None:
 
 def test_the_log_shows_a_traceback_without_what_acts() -> None:
     program = (
-        "import logging; from worker.cli import logs; logs.configure('DEBUG', dated=True)\n"
+        "import logging; from backscroll_worker.cli import logs\n"
+        "logs.configure('DEBUG', dated=True)\n"
         f"try: raise ValueError({HOSTILE!r})\n"
         f"except ValueError: logging.getLogger('backscroll.x').exception({HOSTILE!r})\n"
     )
@@ -105,7 +106,7 @@ def test_a_terminal_that_knows_few_characters_is_shown_what_it_can(
         store.describe("k", name="日本")
     for command in [("load", "k"), ("sessions",), ("search", "lemons", "--json"), ("load", "é")]:
         ended = subprocess.run(
-            [sys.executable, "-m", "worker.cli", *options(settings), *command],
+            [sys.executable, "-m", "backscroll_worker.cli", *options(settings), *command],
             env={**os.environ, "PYTHONIOENCODING": encoding},
             capture_output=True,
             timeout=60,

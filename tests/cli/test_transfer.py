@@ -16,13 +16,13 @@ import orjson
 import pytest
 import redis
 
-from producer import AsyncProducer, ChatMessage, Producer
+from backscroll import AsyncProducer, ChatMessage, Producer
+from backscroll_worker.ops.exit_codes import ExitCode
+from backscroll_worker.settings import Settings
+from backscroll_worker.stores import open_backend, store_lock
 from tests.cli.command import document, done, in_terminal, options, run, without_styles
 from tests.processes import running_worker
 from tests.transfer.test_database import LATER_COLUMNS, describe, made, say
-from worker.backends import open_backend, store_lock
-from worker.cli.exit_codes import ExitCode
-from worker.settings import Settings
 
 
 @pytest.fixture
@@ -99,7 +99,15 @@ def test_an_output_that_cannot_be_written_leaves_what_was_there(
     def nearly_full() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
-    command = [sys.executable, "-m", "worker.cli", *options(filled), "export", "--format", "html"]
+    command = [
+        sys.executable,
+        "-m",
+        "backscroll_worker.cli",
+        *options(filled),
+        "export",
+        "--format",
+        "html",
+    ]
     result = subprocess.run(
         [*command, "--output", str(path)],
         preexec_fn=nearly_full,

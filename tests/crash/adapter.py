@@ -7,8 +7,8 @@ from multiprocessing.context import ForkServerProcess
 from types import TracebackType
 from typing import Any, Final, Self
 
-from producer.errors import SpoolUnusableError
-from producer.spool import read_spool
+from backscroll.contract.errors import SpoolUnusableError
+from backscroll.spool.queue import read_spool
 from tests.crash.checker import Violation
 from tests.crash.laboratory import Laboratory
 from tests.crash.lives import context

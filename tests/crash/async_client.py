@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from producer import Ack, AsyncProducer, ChatMessage, Operation
+from backscroll import Ack, AsyncProducer, ChatMessage, Operation
 
 
 class AsyncClient:

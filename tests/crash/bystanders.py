@@ -14,9 +14,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from producer.errors import BackscrollError
-from worker.backends import open_backend, store_path
-from worker.backends.jsonl.names import EDITED_SUFFIX
+from backscroll.contract.errors import BackscrollError
+from backscroll_worker.stores import open_backend, store_path
+from backscroll_worker.stores.jsonl.file_names import EDITED_SUFFIX
 
 _DAY: Final = 86_400
 _LITTER: Final = (".DS_Store", "Thumbs.db", "notes.txt", "old.jsonl.swp")

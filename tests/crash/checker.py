@@ -15,13 +15,13 @@ from typing import Any, Final
 
 import redis
 
-from producer.answers import Outcome
-from producer.messages import ChatMessage, SessionInfo
-from producer.operations import Append, Write
-from producer.search import SearchFilter
+from backscroll.contract.filters import SearchFilter
+from backscroll.contract.messages import ChatMessage, SessionInfo
+from backscroll.contract.operations import Append, Write
+from backscroll.contract.results import Outcome
+from backscroll_worker.stores import SessionBackend, open_backend, store_lock, store_path
 from tests.backends.model import Model
 from tests.crash.ledger import Ledger, WriterRecord
-from worker.backends import SessionBackend, open_backend, store_lock, store_path
 
 QUEUE: Final = "rq:queue:backscroll"
 IN_FLIGHT: Final = f"{QUEUE}:intermediate"

@@ -14,7 +14,8 @@ from itertools import count, cycle
 from pathlib import Path
 from typing import Any, Final
 
-from producer import Producer
+from backscroll import Producer
+from backscroll_worker.stores import open_backend
 from tests.crash.checker import Violation
 from tests.crash.hostile import (
     LIMIT_ADAPTERS,
@@ -36,7 +37,6 @@ from tests.crash.rounds import (
     kill_in_upkeep,
 )
 from tests.crash.server import CrashableServer
-from worker.backends import open_backend
 
 Show = Callable[[float], None]
 

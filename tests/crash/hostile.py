@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from rq.job import Job
 
-from producer.enqueue import parse_result
-from producer.errors import OperationRefusedError
-from producer.messages import MAX_MESSAGE_BYTES
+from backscroll.contract.errors import OperationRefusedError
+from backscroll.contract.messages import MAX_MESSAGE_BYTES
+from backscroll.transport.rq_protocol import parse_result
 from tests.crash.bystanders import Bystanders
 from tests.crash.checker import FAILED
 from tests.crash.laboratory import Laboratory

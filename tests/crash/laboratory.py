@@ -15,17 +15,17 @@ from typing import Any, Final, Self
 
 import redis
 
-from producer.messages import ChatMessage, Limits
-from producer.operations import Append
-from producer.requests import Requests
+from backscroll.contract.messages import ChatMessage, Limits
+from backscroll.contract.operations import Append
+from backscroll.contract.requests import Requests
+from backscroll_worker.contract.takeover import ImportSession
+from backscroll_worker.settings import Settings
+from backscroll_worker.stores import open_backend, store_lock
 from tests.crash.checker import IN_FLIGHT, QUEUE, Violation, check_server, check_store
 from tests.crash.ledger import Ledger
 from tests.crash.lives import KILLED, Life
 from tests.crash.points import Point
 from tests.crash.writer import Writer, WriterPlan, upkeep
-from worker.backends import open_backend, store_lock
-from worker.backends.base import ImportSession
-from worker.settings import Settings
 
 SCHEMES: Final = ("sqlite", "jsonl")
 _FENCE: Final = "backscroll:backscroll:fence"  # each worker's first act is to change it

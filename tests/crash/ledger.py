@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from producer.codec import decode
-from producer.operations import Erase, Write
+from backscroll.contract.codec import decode
+from backscroll.contract.operations import Erase, Write
+from backscroll_worker.contract.takeover import ImportSession
 from tests.backends.model import Model
-from worker.backends.base import ImportSession
 
 
 @dataclass(slots=True)

@@ -16,17 +16,17 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any, Final
 
+from backscroll_worker.loop import reservation
+from backscroll_worker.loop.worker import run_worker
+from backscroll_worker.settings import Settings
+from backscroll_worker.stores.jsonl import JsonlBackend
+from backscroll_worker.stores.sqlite import SqliteBackend
+from backscroll_worker.transfer import store as intake
+from backscroll_worker.transfer.migrate import migrate
 from tests.crash.disk import watch
 from tests.crash.mutants import MUTANTS
 from tests.crash.points import POINTS, Fuse, around, swap
 from tests.crash.trouble import Trouble
-from worker import reservation
-from worker.backends.jsonl import JsonlBackend
-from worker.backends.sqlite import SqliteBackend
-from worker.group_commit import run_worker
-from worker.intake import store as intake
-from worker.migration import migrate
-from worker.settings import Settings
 
 KILLED: Final = -signal.SIGKILL
 

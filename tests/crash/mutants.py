@@ -9,17 +9,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from producer import codec
-from producer.answers import Outcome
-from producer.channel import Script
-from producer.operations import Append
+from backscroll.contract import codec
+from backscroll.contract.operations import Append
+from backscroll.contract.results import Outcome
+from backscroll.transport.pinned_connection import Script
+from backscroll_worker import jobs
+from backscroll_worker.contract.clock import Cutoff, Passage
+from backscroll_worker.loop import reservation
+from backscroll_worker.loop.worker import GroupCommitWorker
+from backscroll_worker.stores.jsonl import JsonlBackend
+from backscroll_worker.stores.sqlite import SqliteBackend
+from backscroll_worker.stores.sqlite.pending import Pending
 from tests.crash.points import around, swap
-from worker import jobs, reservation
-from worker.backends.clock import Cutoff, Passage
-from worker.backends.jsonl import JsonlBackend
-from worker.backends.sqlite import SqliteBackend
-from worker.backends.sqlite.pending import Pending
-from worker.group_commit import GroupCommitWorker
 
 
 def _skip_the_op_id_record() -> None:
@@ -77,8 +78,8 @@ def _believe_the_files_times() -> None:
 
 
 def _parse_appends(change: Callable[[Append], Append]) -> None:
-    parse: Any = codec._PARSERS["worker.jobs.append"]
-    codec._PARSERS["worker.jobs.append"] = lambda *arguments: change(parse(*arguments))
+    parse: Any = codec._PARSERS["append"]
+    codec._PARSERS["append"] = lambda *arguments: change(parse(*arguments))
 
 
 def _ignore_what_comes_with_an_append() -> None:

@@ -14,15 +14,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from producer.channel import Channel
+from backscroll.transport.pinned_connection import Channel
+from backscroll_worker.loop.maintenance_runner import Housekeeping
+from backscroll_worker.loop.reservation import Reservations
+from backscroll_worker.loop.worker import GroupCommitWorker
+from backscroll_worker.stores.jsonl import JsonlBackend
+from backscroll_worker.stores.sqlite import SqliteBackend
+from backscroll_worker.transfer import migrate as migration
 from tests.crash.disk import Disk, watch
 from tests.crash.power import PowerCut
-from worker import migration
-from worker.backends.jsonl import JsonlBackend
-from worker.backends.sqlite import SqliteBackend
-from worker.group_commit import GroupCommitWorker
-from worker.housekeeping import Housekeeping
-from worker.reservation import Reservations
 
 
 class Fuse:

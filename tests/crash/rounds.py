@@ -8,10 +8,10 @@ from typing import Final
 
 import orjson
 
+from backscroll_worker.stores import open_backend
 from tests.crash.checker import Violation
 from tests.crash.laboratory import Laboratory
 from tests.crash.points import MIGRATION_POINTS, UPKEEP_POINTS, Point
-from worker.backends import open_backend
 
 _ATTEMPTS: Final = 3
 _SESSIONS_TO_MIGRATE: Final = 6

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from producer.errors import BackscrollError
-from producer.messages import ChatMessage
-from worker.backends import SessionBackend, open_backend
-from worker.health import check
-from worker.settings import Settings
+from backscroll.contract.errors import BackscrollError
+from backscroll.contract.messages import ChatMessage
+from backscroll_worker.ops.health import check
+from backscroll_worker.settings import Settings
+from backscroll_worker.stores import SessionBackend, open_backend
 
 TRIALS = 60
 SESSIONS = 12

@@ -12,9 +12,9 @@ import orjson
 import pytest
 import redis
 
-from producer.codec import decode
-from producer.errors import MalformedJobError
-from producer.ids import new_op_id
+from backscroll.contract.codec import decode
+from backscroll.contract.errors import MalformedJobError
+from backscroll.contract.ids import new_op_id
 from tests.crash.checker import FAILED, QUEUE
 from tests.crash.laboratory import Laboratory, Tally
 from tests.crash.load import working
@@ -57,7 +57,7 @@ def _good(rng: random.Random) -> bytes:
         arguments["at"] = "1"
         arguments["messages"] = [{"role": "user", "content": "fuzz " * rng.choice((1, 1_000))}]
     arguments |= {rng.choice(("key", "extra", "messages")): rng.choice(_KEYS)}
-    return orjson.dumps([f"worker.jobs.{kind}", None, [], arguments])
+    return orjson.dumps([f"backscroll_worker.jobs.{kind}", None, [], arguments])
 
 
 def push(client: redis.Redis, payloads: Iterator[bytes]) -> dict[str, bytes]:

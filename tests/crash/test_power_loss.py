@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from backscroll_worker.stores import store_path
 from tests.crash.checker import Violation, check_store
 from tests.crash.laboratory import Laboratory, Tally
 from tests.crash.points import POINTS
 from tests.crash.test_two_workers import freeze, thaw
-from worker.backends import store_path
 
 POWER_CUTS = 25
 COPIES = 15

@@ -18,16 +18,16 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from producer import ChatMessage, Producer
-from producer.operations import Write
+from backscroll import ChatMessage, Producer
+from backscroll.contract.operations import Write
+from backscroll_worker.settings import Settings
+from backscroll_worker.stores import open_backend
 from tests.backends.model import Model, state_of
 from tests.backends.stores import requests
 from tests.backends.test_conformance_model import AGENTS, attributes, keys, messages
 from tests.backends.test_conformance_model import KEYS as SESSION_KEYS
 from tests.crash.checker import IN_FLIGHT, QUEUE, check_server
 from tests.crash.lives import Life
-from worker.backends import open_backend
-from worker.settings import Settings
 
 SCHEMES: Final = ("sqlite", "jsonl")
 _TIMES: Final = ("created_at", "last_activity", "turn_started_at")

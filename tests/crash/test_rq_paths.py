@@ -18,19 +18,19 @@ from rq.intermediate_queue import IntermediateQueue
 from rq.registry import FailedJobRegistry, clean_registries
 from rq.suspension import resume, suspend
 
-from producer import ChatMessage, Producer
-from producer.serializer import OrjsonSerializer
+from backscroll import ChatMessage, Producer
+from backscroll_worker.ops.dashboard import make_app
+from backscroll_worker.ops.up import environment
+from backscroll_worker.serializer import OrjsonSerializer
+from backscroll_worker.settings import Settings
 from tests.crash.checker import FAILED, IN_FLIGHT, QUEUE
 from tests.crash.laboratory import Laboratory, Tally
 from tests.crash.load import Load, working, writing
 from tests.crash.test_two_workers import freeze, thaw
 from tests.processes import contents, depth, wait_for
-from worker.dashboard import make_app
-from worker.settings import Settings
-from worker.up import environment
 
 RQ = Path(sys.executable).with_name("rq")
-STOCK = ("--serializer", "producer.serializer.OrjsonSerializer")
+STOCK = ("--serializer", "backscroll_worker.serializer.OrjsonSerializer")
 FROM_THE_PAGE = {"X-Requested-With": "XMLHttpRequest"}
 
 

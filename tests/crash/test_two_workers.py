@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.context import ForkServerProcess
 
-from producer import ChatMessage, Producer
+from backscroll import ChatMessage, Producer
 from tests.crash.laboratory import Laboratory, Tally
 from tests.crash.lives import Life
 from tests.crash.load import Load, writing

@@ -16,19 +16,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from producer import (
+from backscroll import (
     NotConfirmedError,
     Producer,
     QueueFullError,
     ServerRefusedError,
     ServerUnavailableError,
 )
-from producer.codec import encode
-from producer.enqueue import Ack
-from producer.messages import ChatMessage, Limits
-from producer.operations import Append, Operation, Read, RenameAgent, Write
-from producer.requests import Requests
-from producer.search import SearchFilter
+from backscroll.contract.codec import encode
+from backscroll.contract.filters import SearchFilter
+from backscroll.contract.messages import ChatMessage, Limits
+from backscroll.contract.operations import Append, Operation, Read, RenameAgent, Write
+from backscroll.contract.requests import Requests
+from backscroll.transport.rq_protocol import Ack
 from tests.backends.model import Model
 from tests.crash.async_client import AsyncClient
 

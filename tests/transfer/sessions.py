@@ -7,13 +7,13 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from producer.answers import Outcome
-from producer.messages import ChatMessage, EarlierVersion, SessionInfo, from_micros
-from worker.backends import SessionBackend, open_backend
-from worker.backends.base import ImportSession
-from worker.export import FORMATS
-from worker.export.sessions import Wanted, find, read
-from worker.intake.files import ImportReport, import_files
+from backscroll.contract.messages import ChatMessage, EarlierVersion, SessionInfo, from_micros
+from backscroll.contract.results import Outcome
+from backscroll_worker.contract.takeover import ImportSession
+from backscroll_worker.stores import SessionBackend, open_backend
+from backscroll_worker.transfer.formats import FORMATS
+from backscroll_worker.transfer.import_files import ImportReport, import_files
+from backscroll_worker.transfer.sessions import Wanted, find, read
 
 Everything = dict[str, tuple[SessionInfo | None, list[ChatMessage]]]
 

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from producer import InvalidInputError
-from producer.messages import SessionInfo
+from backscroll import InvalidInputError
+from backscroll.contract.messages import SessionInfo
+from backscroll_worker.stores import open_backend
+from backscroll_worker.transfer.import_files import ImportReport, import_files
+from backscroll_worker.transfer.original_database import read_database
+from backscroll_worker.transfer.source import Incoming
 from tests.backends.stores import unprivileged
 from tests.transfer.sessions import everything
-from worker.backends import open_backend
-from worker.intake.database import read_database
-from worker.intake.files import ImportReport, import_files
-from worker.intake.source import Incoming
 
 # The original's own tables, index and triggers included; the columns below came later, in order.
 TABLES = """

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from producer.messages import ChatMessage, EarlierVersion, SessionInfo
+from backscroll.contract.messages import ChatMessage, EarlierVersion, SessionInfo
+from backscroll_worker.stores import open_backend
+from backscroll_worker.transfer.formats import FORMATS
+from backscroll_worker.transfer.sessions import ExportedSession, Wanted, find, read
+from backscroll_worker.transfer.text import blocks
 from tests.transfer.sessions import anything, everything, messages, take
-from worker.backends import open_backend
-from worker.export import FORMATS
-from worker.export.sessions import ExportedSession, Wanted, find, read
-from worker.export.text import blocks
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 HOSTILE = "<script>alert(1)</script></pre></article><img src=x onerror=alert(1)>"

@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from producer.messages import ChatMessage, SessionInfo
-from worker.export import FORMATS
-from worker.export.sessions import ExportedSession
+from backscroll.contract.messages import ChatMessage, SessionInfo
+from backscroll_worker.transfer.formats import FORMATS
+from backscroll_worker.transfer.sessions import ExportedSession
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 _MISTUNE = mistune.create_markdown(

@@ -12,16 +12,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from producer.ids import new_op_id
-from producer.messages import ChatMessage, SessionPage, from_micros
+from backscroll.contract.ids import new_op_id
+from backscroll.contract.messages import ChatMessage, SessionPage, from_micros
+from backscroll_worker.contract.pacing import finish
+from backscroll_worker.contract.takeover import ImportSession
+from backscroll_worker.stores import SessionBackend, open_backend
+from backscroll_worker.transfer import store as intake
+from backscroll_worker.transfer.import_files import import_files
+from backscroll_worker.transfer.sessions import Wanted, find
+from backscroll_worker.transfer.source import Advance, Total
 from tests.backends.stores import Clock, apply_all, requests
 from tests.transfer.sessions import everything, export, fill, sessions, take
-from worker.backends import SessionBackend, open_backend
-from worker.backends.base import ImportSession, finish
-from worker.export.sessions import Wanted, find
-from worker.intake import store as intake
-from worker.intake.files import import_files
-from worker.intake.source import Advance, Total
 
 KINDS = ("sqlite", "jsonl")
 
@@ -278,7 +279,7 @@ class Busy:
 def test_a_session_that_moves_while_all_are_listed_is_not_missed(
     store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.export.sessions._A_PAGE", 3)
+    monkeypatch.setattr("backscroll_worker.transfer.sessions._A_PAGE", 3)
     clock = Clock()
     with open_backend(store, clock=clock) as backend:
         for number in range(10):

@@ -1,0 +1,90 @@
+"""What a chat channel adapter imports: enqueue what was said, read it back.
+
+from backscroll import ChatMessage, Producer
+
+with Producer("redis://localhost:6379/0") as producer:
+    producer.append("telegram_user123", ChatMessage.user("hello"))
+"""
+
+from backscroll.aio import AsyncProducer
+from backscroll.client import Producer
+from backscroll.contract.errors import (
+    AuthenticationFailedError,
+    BackscrollError,
+    InvalidInputError,
+    InvalidSettingError,
+    MalformedJobError,
+    NotConfirmedError,
+    OperationRefusedError,
+    QueueFullError,
+    ServerRefusedError,
+    ServerUnavailableError,
+    SpoolDiskError,
+    SpoolFullError,
+    SpoolUnusableError,
+    StoreUnavailableError,
+    StoreUnusableError,
+)
+from backscroll.contract.filters import SearchFields, SearchFilter, SearchHit, SearchPage
+from backscroll.contract.messages import (
+    ChatMessage,
+    EarlierVersion,
+    SessionAttributes,
+    SessionFilter,
+    SessionInfo,
+    SessionPage,
+    State,
+)
+from backscroll.contract.operations import Operation
+from backscroll.contract.requests import UNSET, Receipt, Unset
+from backscroll.contract.results import (
+    CleanedSession,
+    CleanupReport,
+    CompactReport,
+    ErasureReceipt,
+    RestoreReport,
+    RuleTotals,
+)
+from backscroll.transport.rq_protocol import Ack
+
+__all__ = [
+    "UNSET",
+    "Ack",
+    "AsyncProducer",
+    "AuthenticationFailedError",
+    "BackscrollError",
+    "ChatMessage",
+    "CleanedSession",
+    "CleanupReport",
+    "CompactReport",
+    "EarlierVersion",
+    "ErasureReceipt",
+    "InvalidInputError",
+    "InvalidSettingError",
+    "MalformedJobError",
+    "NotConfirmedError",
+    "Operation",
+    "OperationRefusedError",
+    "Producer",
+    "QueueFullError",
+    "Receipt",
+    "RestoreReport",
+    "RuleTotals",
+    "SearchFields",
+    "SearchFilter",
+    "SearchHit",
+    "SearchPage",
+    "ServerRefusedError",
+    "ServerUnavailableError",
+    "SessionAttributes",
+    "SessionFilter",
+    "SessionInfo",
+    "SessionPage",
+    "SpoolDiskError",
+    "SpoolFullError",
+    "SpoolUnusableError",
+    "State",
+    "StoreUnavailableError",
+    "StoreUnusableError",
+    "Unset",
+]

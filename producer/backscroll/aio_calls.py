@@ -1,0 +1,131 @@
+"""How an awaited call gets to the server and its answer back: `calls`, for asyncio."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import redis
+
+from backscroll.contract.errors import BackscrollError, ServerRefusedError, carrying
+from backscroll.contract.operations import Operation, Read, Write
+from backscroll.contract.requests import Receipt
+from backscroll.contract.results import answered_receipt
+from backscroll.transport.connection import explain
+from backscroll.transport.mailbox import AsyncBox
+from backscroll.transport.result_stream import GONE
+from backscroll.transport.rq_protocol import (
+    SENT_AGAIN,
+    Ack,
+    Enqueued,
+    Spooled,
+    check_ack,
+    no_word,
+    not_yet_sent,
+    result_of,
+    still_spooled,
+)
+from backscroll.wiring import Wiring
+
+
+class AsyncCalls(Wiring):
+    """What `AsyncProducer` is made of: senders, the waiting for results, and the spool."""
+
+    async def _close(self) -> None:
+        box = AsyncBox()
+        self._batches.close(box)
+        await box.wait()
+        if self._courier is not None:
+            box = AsyncBox()
+            self._courier.close(box)
+            await box.wait()
+        self._results.close()
+
+    async def _write(
+        self,
+        operation: Operation,
+        ack: Ack | None,
+        message_ids: tuple[str, ...] = (),
+        *,
+        is_again: bool = False,
+    ) -> Receipt:
+        ack = self._ack if ack is None else check_ack(ack)
+        enqueued = await self._enqueue(operation, ack)
+        if isinstance(enqueued, Spooled):
+            if ack == "queued":
+                return Receipt(operation.op_id, message_ids, spooled=True)
+            enqueued = await self._once_sent(enqueued, operation, ack)
+        if is_again:
+            enqueued = SENT_AGAIN
+        if ack == "stored" and isinstance(operation, Write):
+            value = await self._await_result(operation, ack, enqueued.last_result)
+            return answered_receipt(value, operation.op_id, message_ids, enqueued.was_known)
+        return Receipt(operation.op_id, message_ids)
+
+    async def _read(self, operation: Operation) -> Any:
+        if self.spooled and not isinstance(operation, Write):  # it would lack own writes
+            await self._wait_until_all_is_sent()
+        try:
+            enqueued = await self._enqueue(operation, "queued")
+        except BackscrollError:
+            raise
+        except BaseException:  # the caller was interrupted, and will not look at the answer
+            if isinstance(operation, Read):
+                self._results.take_back(operation)
+            raise
+        if isinstance(enqueued, Spooled):  # an erasure is a write as well
+            enqueued = await self._once_sent(enqueued, operation, "queued")
+        return await self._await_result(operation, "queued", enqueued.last_result)
+
+    async def _enqueue(
+        self, operation: Operation, ack: Ack, *, is_known: bool = False
+    ) -> Enqueued | Spooled:
+        box = AsyncBox()
+        self._batches.submit(operation, ack, box, is_known=is_known)
+        enqueued: Enqueued | Spooled = await box.wait()
+        return enqueued
+
+    async def _once_sent(self, spooled: Spooled, operation: Operation, ack: Ack) -> Enqueued:
+        """What the server says of a spooled operation when it has it."""
+        await self._wait_until_sent(spooled.number, operation)
+        enqueued = await self._enqueue(operation, ack, is_known=True)
+        if isinstance(enqueued, Spooled):
+            raise still_spooled(operation, self.spooled)
+        return SENT_AGAIN
+
+    async def _wait_until_sent(self, number: int, operation: Operation) -> None:
+        """Until the server has the operation with that number in the spool."""
+        box = AsyncBox()
+        if self._courier is not None:
+            self._courier.tell_sent(number, self._timeout_seconds, box)
+        try:
+            is_sent = await box.wait()
+        except ServerRefusedError as error:
+            raise carrying(operation, error) from None
+        if not is_sent:
+            raise still_spooled(operation, self.spooled)
+
+    async def _wait_until_all_is_sent(self) -> None:
+        box = AsyncBox()
+        if self._courier is not None:
+            self._courier.tell_empty(self._timeout_seconds, box)
+        if not await box.wait():
+            raise not_yet_sent(self.spooled)
+
+    async def _await_result(self, operation: Operation, ack: Ack, after: str) -> Any:
+        deadline = time.monotonic() + self._timeout_seconds
+        while True:
+            box = AsyncBox()
+            watch = self._results.watch(operation, after, box)
+            try:
+                result = await box.wait(max(0.0, deadline - time.monotonic()))
+            except TimeoutError:
+                raise no_word(operation, self._timeout_seconds, self.queue) from None
+            except redis.RedisError as error:
+                raise explain(error, self.url, operation) from error
+            finally:
+                self._results.forget(watch)
+            if result is not GONE:
+                return result_of(operation, result)
+            # Done before anybody wanted its result; the store knows what came of it.
+            await self._enqueue(operation, ack, is_known=True)

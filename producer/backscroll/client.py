@@ -1,0 +1,287 @@
+"""`Producer`: what an adapter calls to have a conversation remembered, and to read it back."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self, Unpack
+
+from backscroll.calls import Calls
+from backscroll.contract.filters import SearchFields, SearchFilter, SearchPage
+from backscroll.contract.messages import (
+    ChatMessage,
+    SessionAttributes,
+    SessionFilter,
+    SessionInfo,
+    SessionPage,
+    State,
+)
+from backscroll.contract.operations import Operation
+from backscroll.contract.requests import UNSET, Receipt, Unset
+from backscroll.contract.results import (
+    CleanupReport,
+    CompactReport,
+    ErasureReceipt,
+    RestoreReport,
+    answered_cleanup,
+    answered_compact,
+    answered_erasure,
+    answered_hits,
+    answered_messages,
+    answered_page,
+    answered_restore,
+    answered_session,
+)
+from backscroll.settings import ProducerSettings, check_waiting
+from backscroll.spool.queue import DEFAULT_MAX_BYTES
+from backscroll.transport.rq_protocol import Ack
+
+
+class Producer(Calls):
+    """Enqueues what was said and reads what is stored; one for all of a process's threads.
+
+    `url` is redis://, rediss:// or unix://; without one, BACKSCROLL_REDIS_URL or REDIS_URL says.
+    `ack` is what a write waits for unless its call says otherwise: "queued" (the server has it),
+    "fsynced" (the server's disk has it), "stored" (the worker committed it).
+    `timeout_seconds` bounds how long a read or a "stored" waits for the worker.
+    `retries` is how often a call is sent again after a connection error; always with the same op
+    id, so that it is never applied twice.
+    `spool` names a file on this host's disk, one for each producer. While the server is away,
+    writes are kept there, up to `spool_max_bytes`, also over this process's death. They are sent in
+    their order when the server is back, before anything later; reads wait for that. With one, a
+    call goes to the spool, or fails, after one retry. Without one, calls that the server does not
+    take raise `ServerUnavailableError`.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        queue: str | None = None,
+        *,
+        ack: Ack = "queued",
+        timeout_seconds: float = 30.0,
+        retries: int = 5,
+        max_queue_depth: int | None = None,
+        max_message_bytes: int | None = None,
+        spool: str | Path | None = None,
+        spool_max_bytes: int = DEFAULT_MAX_BYTES,
+    ) -> None:
+        check_waiting(timeout_seconds, retries, spool, spool_max_bytes)
+        settings = ProducerSettings.resolve(
+            url, queue, max_queue_depth, max_message_bytes, os.environ
+        )
+        super().__init__(settings, ack, timeout_seconds, retries, spool, spool_max_bytes)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the connections back; the producer may not be used afterwards.
+
+        What is in the spool stays there for the next producer on it.
+        """
+        self._close()
+
+    def append(
+        self,
+        key: str,
+        *messages: ChatMessage,
+        dedup_key: str | None = None,
+        session: SessionAttributes | None = None,
+        ack: Ack | None = None,
+    ) -> Receipt:
+        """Add `messages` at the end of session `key`, in order, all or none.
+
+        `dedup_key` is the platform's own id of what is appended: whoever delivers the same thing
+        again names the same key, and it is stored once. It stays used when the message is rolled
+        back; with `ack="stored"` the receipt says whether it was a `duplicate`.
+
+        `session` has attributes as `describe` takes them, which the session then has from this
+        append on, all at once: `session={"channel": "telegram", "sender": user}`. What is given
+        with each append and has not changed costs next to nothing, and is there again after a
+        deletion or an erasure. A worker of before this argument fails such an append.
+        """
+        operation = self._requests.append(key, messages, dedup_key, session)
+        return self._write(operation, ack, operation.message_ids)
+
+    def rollback(
+        self, key: str, message_id: str | None = None, *, ack: Ack | None = None
+    ) -> Receipt:
+        """Drop the last message, or exactly the one named; nothing if it is not there."""
+        return self._write(self._requests.rollback(key, message_id), ack)
+
+    def replace(
+        self,
+        key: str,
+        message: ChatMessage,
+        message_id: str | None = None,
+        *,
+        ack: Ack | None = None,
+    ) -> Receipt:
+        """Put `message` in the place of the last message, or of the one named; its id stays."""
+        return self._write(self._requests.replace(key, message, message_id), ack)
+
+    def clear(self, key: str, *, ack: Ack | None = None) -> Receipt:
+        """Drop the session's messages; the session and its attributes stay."""
+        return self._write(self._requests.clear(key), ack)
+
+    def delete(self, key: str, *, ack: Ack | None = None) -> Receipt:
+        """Drop the session with everything in it."""
+        return self._write(self._requests.delete(key), ack)
+
+    def describe(
+        self,
+        key: str,
+        *,
+        name: str | Unset | None = UNSET,
+        agent: str | Unset | None = UNSET,
+        channel: str | Unset | None = UNSET,
+        room: str | Unset | None = UNSET,
+        sender: str | Unset | None = UNSET,
+        state: State | Unset = UNSET,
+        turn_id: str | Unset | None = UNSET,
+        pinned: bool | Unset = UNSET,
+        ack: Ack | None = None,
+    ) -> Receipt:
+        """Set the attributes given; None clears one. `pinned` sessions are never cleaned up."""
+        attributes = {
+            "name": name, "agent": agent, "channel": channel, "room": room, "sender": sender,
+            "state": state, "turn_id": turn_id, "pinned": pinned,
+        }  # fmt: skip
+        return self._write(self._requests.describe(key, attributes), ack)
+
+    def rename_agent(self, old: str, new: str | None, *, ack: Ack | None = None) -> Receipt:
+        """Give every session of agent `old` the alias `new`, or none when `new` is None."""
+        return self._write(self._requests.rename_agent(old, new), ack)
+
+    def load(
+        self,
+        key: str,
+        limit: int | None = None,
+        before: str | None = None,
+        *,
+        around: str | None = None,
+        include_edits: bool = False,
+    ) -> list[ChatMessage]:
+        """The newest `limit` messages (all without one), oldest first.
+
+        `before` is a message id: those just before it, to page back. `around` is one, too: `limit`
+        messages (21 without one) with that one in their middle; fewer where the session begins or
+        ends. `include_edits` adds the earlier versions of replaced messages, as far as
+        BACKSCROLL_KEEP_EDITS had them kept.
+        """
+        operation = self._requests.load(key, limit, before, include_edits, around)
+        return answered_messages(self._read(operation))
+
+    def session(self, key: str) -> SessionInfo | None:
+        """What is known of the session, or None if there is none."""
+        return answered_session(self._read(self._requests.session(key)))
+
+    def exists(self, key: str) -> bool:
+        """Whether there is such a session."""
+        return self.session(key) is not None
+
+    def sessions(
+        self,
+        where: SessionFilter | None = None,
+        *,
+        agent: str | None = None,
+        channel: str | None = None,
+        room: str | None = None,
+        sender: str | None = None,
+        state: State | None = None,
+        pinned: bool | None = None,
+        stuck_seconds: float | None = None,
+        name: str | None = None,
+        active_since: datetime | None = None,
+        active_until: datetime | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> SessionPage:
+        """The sessions that fit, newest activity first; `cursor` comes from the page before.
+
+        Which ones is said by a filter, by its fields (`channel="slack"`), or by both.
+
+        `stuck_seconds`: only those whose turn has been running for longer than that. `name`: only
+        those whose name has these words, as search finds them, the last maybe unfinished (`cafe p`
+        finds `Café plans`). `active_since` (inclusive) and `active_until` (exclusive) bound the
+        last activity.
+
+        Paging shows no session twice, and each one that nobody writes to meanwhile. What is written
+        to moves to the front: ask for it afterwards with `active_since`.
+        """
+        given = {
+            "agent": agent, "channel": channel, "room": room, "sender": sender, "state": state,
+            "pinned": pinned, "stuck_seconds": stuck_seconds, "name": name,
+            "active_since": active_since, "active_until": active_until,
+        }  # fmt: skip
+        return answered_page(self._read(self._requests.sessions(given, limit, cursor, where)))
+
+    def search(
+        self,
+        query: str,
+        where: SearchFilter | None = None,
+        *,
+        limit: int = 20,
+        by_session: bool = False,
+        cursor: str | None = None,
+        **given: Unpack[SearchFields],
+    ) -> SearchPage:
+        """Messages that match `query`, best first; `cursor` comes from the page before.
+
+        Every word must occur; `"…"` is a phrase, `word*` a prefix, `-word` must not occur.
+        Where to look is said by a filter, by its fields (`channel="slack"`), or by both.
+        `by_session`: of each session only the best hit, with the number of all in it; the words may
+        then be in different messages of the session.
+        """
+        operation = self._requests.search(query, where, limit, by_session, cursor, given)
+        return answered_hits(self._read(operation))
+
+    def cleanup(self, ttl_hours: float | None = None, *, dry_run: bool = False) -> CleanupReport:
+        """Have the worker delete sessions idle for longer than `ttl_hours`, and wait for it."""
+        return answered_cleanup(self._read(self._requests.cleanup(ttl_hours, dry_run)))
+
+    def restore(
+        self,
+        key: str,
+        *,
+        into: str | None = None,
+        file: str | None = None,
+        pin: bool = False,
+    ) -> RestoreReport:
+        """Have the worker bring back what cleanup took of a session, and wait for it.
+
+        With its ids, times and attributes, before what the session has by now; what the store has
+        already stays as it is. `into` is another key for it, `file` the only file of the archive
+        to take it from. Its last activity is the old one, so without `pin` the next cleanup takes
+        it again.
+        """
+        return answered_restore(self._read(self._requests.restore(key, into, file, pin)))
+
+    def compact(self) -> CompactReport:
+        """Have the worker compact the store, and wait for it."""
+        return answered_compact(self._read(self._requests.compact()))
+
+    def erase(
+        self, *, key: str | None = None, sender: str | None = None, room: str | None = None
+    ) -> ErasureReceipt:
+        """Have every trace of a session, a sender or a room removed, and wait for it.
+
+        All that was asked for before goes with it, even what arrives later: a sender's or a room's
+        sessions are those that are known as theirs by now. What is said afterwards is stored.
+        """
+        return answered_erasure(self._read(self._requests.erase(key, sender, room)))
+
+    def send(self, operation: Operation, ack: Ack | None = None) -> Receipt:
+        """Send an operation that an error carried, again and as it was."""
+        return self._write(self._requests.again(operation), ack, is_again=True)

@@ -1,0 +1,143 @@
+"""How an operation becomes the payload of an RQ job, and back.
+
+A job's payload is RQ's own: `[function, null, [], arguments]`, in JSON. `function_name` gives the
+function, the job's id is the operation's id, and `decode` trusts nothing: whatever is not exactly
+an operation raises `MalformedJobError` and never reaches a store.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Callable
+from typing import Any, Final
+
+import orjson
+
+from backscroll.contract.errors import InvalidInputError, MalformedJobError
+from backscroll.contract.messages import MAX_OPERATION_BYTES
+from backscroll.contract.operations import (
+    Append,
+    Cleanup,
+    Clear,
+    Compact,
+    Delete,
+    Describe,
+    Erase,
+    GetSession,
+    ListSessions,
+    Load,
+    Operation,
+    RenameAgent,
+    Replace,
+    Restore,
+    Rollback,
+    Search,
+)
+from backscroll.contract.validation import ArgumentReader, shown
+
+FUNCTION_PREFIXES: Final = ("backscroll_worker.jobs.", "worker.jobs.")
+"""Where a job's function is: the first is written, and both are read. The second is that of the
+time before the packages had names of their own; jobs may be queued or spooled under it."""
+
+_PARSERS: Final[dict[str, Callable[[str, ArgumentReader], Operation]]] = {
+    operation.kind: operation.parse
+    for operation in (
+        Append, Rollback, Replace, Clear, Delete, Describe, RenameAgent,
+        Load, GetSession, ListSessions, Search, Cleanup, Restore, Compact, Erase,
+    )
+}  # fmt: skip
+
+_OLDER: Final = "; if a newer producer sent it, this worker is older: update the worker"
+_FUNCTION: Final = re.compile(r"(?:backscroll_)?worker\.jobs\.([a-z][a-z_]{0,40})")
+_SPOOLED: Final = b" "
+
+
+def function_name(kind: str) -> str:
+    """The name under which RQ finds the function for operations of that kind."""
+    return FUNCTION_PREFIXES[0] + kind
+
+
+def encode(operation: Operation) -> bytes:
+    """The job payload of `operation`."""
+    return orjson.dumps([function_name(operation.kind), None, [], operation.arguments()])
+
+
+def mark_spooled(payload: bytes) -> bytes:
+    """The payload of a job that comes out of a spool: with a space behind it, which is nothing to
+    JSON, so that workers of any version take it.
+    """
+    return payload + _SPOOLED
+
+
+def decode(op_id: str, payload: bytes | None) -> Operation:
+    """The operation a job's payload stands for; `MalformedJobError` says what is wrong with it."""
+    return decode_unpacked(op_id, unpack(payload))
+
+
+def decode_unpacked(op_id: str, data: bytes) -> Operation:
+    """As `decode`, for what `unpack` returned."""
+    call = _loads(data)
+    if not isinstance(call, list) or len(call) != 4:
+        raise MalformedJobError("the job's data is not [function, null, [], arguments]")
+    operation = parse_call(op_id, *call)
+    if data.endswith(_SPOOLED):
+        object.__setattr__(operation, "was_spooled", True)  # it is only being made
+    return operation
+
+
+def payload_json(payload: bytes) -> Any:
+    """The JSON a job's payload holds, whatever it is; `MalformedJobError` when it holds none."""
+    return _loads(unpack(payload))
+
+
+def unpack(payload: bytes | None) -> bytes:
+    """The payload as it was sent: RQ compresses what it saves itself, which is so after a requeue.
+
+    Raises `MalformedJobError` where there is none, or it is something else.
+    """
+    if payload is None:
+        raise MalformedJobError("the job has no data")
+    if payload[:1] == b"[":
+        return payload
+    try:
+        return _inflate(payload)
+    except zlib.error:
+        raise MalformedJobError("the job's data is neither JSON nor compressed JSON") from None
+
+
+def parse_call(
+    op_id: str, function: object, instance: object, positional: object, named: object
+) -> Operation:
+    """The operation that a call of `function` with these arguments stands for."""
+    named_function = _FUNCTION.fullmatch(function) if isinstance(function, str) else None
+    parse = None if named_function is None else _PARSERS.get(named_function[1])
+    if parse is None:
+        text = f"{shown(function)} is not a function a job may call"
+        raise MalformedJobError(text if named_function is None else text + _OLDER)
+    if instance is not None or positional != [] or not isinstance(named, dict):
+        raise MalformedJobError(f"{function} takes named arguments only")
+    try:
+        parsed = parse(op_id, ArgumentReader(named))  # which takes them out of it
+    except InvalidInputError as error:
+        hint = _OLDER if "unknown field" in str(error) else ""
+        raise MalformedJobError(f"{function}: {error}{hint}") from None
+    if named:
+        names = ", ".join(sorted(map(repr, named)))[:200]
+        raise MalformedJobError(f"{function}: unknown argument {names}{_OLDER}")
+    return parsed
+
+
+def _loads(data: bytes) -> Any:
+    try:
+        return orjson.loads(data)
+    except ValueError:
+        raise MalformedJobError("the job's data is not JSON") from None
+
+
+def _inflate(payload: bytes) -> bytes:
+    inflater = zlib.decompressobj()
+    data = inflater.decompress(payload, 8 * MAX_OPERATION_BYTES)
+    if inflater.unconsumed_tail:
+        raise MalformedJobError(f"the job's data is larger than {8 * MAX_OPERATION_BYTES:,} bytes")
+    return data

@@ -1,0 +1,318 @@
+"""What the worker answers, from its JSON form to the objects a caller gets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, asdict, dataclass, fields
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+import orjson
+
+from backscroll.contract.errors import STUMBLES, OperationRefusedError
+from backscroll.contract.filters import SearchHit, SearchPage
+from backscroll.contract.messages import ChatMessage, SessionInfo, SessionPage
+from backscroll.contract.requests import Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a write did: how many messages (or sessions) it touched, or that it had been done."""
+
+    affected: int
+    duplicate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CleanedSession:
+    """A session that a cleanup removed, or of which it took the oldest messages, and why.
+
+    `rule` names the rule of the retention file that held, or is "default". `messages` is how many
+    went. With `is_whole` the session is gone, else it had more messages than the rule keeps.
+    """
+
+    key: str
+    rule: str
+    idle_hours: float
+    messages: int
+    is_whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RuleTotals:
+    """What went by one rule: `messages` with their sessions, `capped` ones out of others."""
+
+    rule: str
+    sessions: int
+    messages: int
+    capped: int
+
+
+@dataclass(frozen=True, slots=True)
+class CleanupReport:
+    """What a cleanup removed, or with `dry_run` would remove.
+
+    `messages` went with their sessions, `capped` are the oldest ones of sessions that stay.
+    `details` has at most 1,000 sessions. `ttl_hours` is the default's, None for ever.
+    """
+
+    sessions: int
+    messages: int
+    capped: int
+    ttl_hours: float | None
+    dry_run: bool
+    seconds: float
+    rules: tuple[RuleTotals, ...] = ()
+    details: tuple[CleanedSession, ...] = ()
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The sessions that are gone, as far as `details` names them."""
+        return tuple([detail.key for detail in self.details if detail.is_whole])
+
+    def summary(self) -> str:
+        """What happened, in a line for the log; no session is named."""
+        verb = "would remove" if self.dry_run else "removed"
+        return (
+            f"cleanup {verb} {self.sessions:,} sessions with {self.messages:,} messages, and "
+            f"{self.capped:,} messages of others, in {self.seconds:.1f} s"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreReport:
+    """What came back from the archive, into the session `key`; `present` messages were there."""
+
+    key: str
+    messages: int
+    present: int
+    seconds: float
+
+    def summary(self) -> str:
+        """What happened, in a line for the log; no session is named."""
+        return (
+            f"restored {self.messages:,} messages from the archive, {self.present:,} more were in "
+            f"the store already, in {self.seconds:.1f} s"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CompactReport:
+    """What a compaction gave back, in bytes on disk, purged op ids and corrupt lines set aside.
+
+    `log_is_held` says that another program keeps SQLite's log: what is free is given back, and what
+    was deleted is wiped, by a compaction after it has let go.
+    """
+
+    bytes_before: int
+    bytes_after: int
+    op_ids_purged: int
+    corrupt_lines: int
+    seconds: float
+    log_is_held: bool = False
+
+    def summary(self) -> str:
+        """What happened, in a line for the log."""
+        held = "; another program keeps SQLite's log, so little is given back"
+        return (
+            f"compaction took {self.bytes_before:,} bytes to {self.bytes_after:,}, purged "
+            f"{self.op_ids_purged:,} op ids and set {self.corrupt_lines:,} corrupt lines aside, "
+            f"in {self.seconds:.1f} s{held if self.log_is_held else ''}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ErasureReceipt:
+    """What an erasure removed; whoever asked for it can keep it as proof.
+
+    It names nobody: `subject` is "key", "sender" or "room", and `subject_sha256` is over it, a NUL
+    and the value. `messages_sha256` is over the sorted ids of the erased messages, one a line.
+    `op_ids`, `archived` and `failed_jobs` count the records of operations, the archived sessions
+    and the failed jobs that went with them. Until nobody reads there any more, `log_is_held` says,
+    the store's log keeps a copy; a compaction removes it. Of a JSONL store's `unreadable` sessions
+    nobody can tell whether they are the sender's or the room's. Times are microseconds since 1970
+    UTC.
+    """
+
+    op_id: str
+    subject: str
+    subject_sha256: str
+    asked_at: int
+    finished_at: int
+    sessions: int
+    messages: int
+    messages_sha256: str
+    op_ids: int
+    archived: int = 0
+    failed_jobs: int = 0
+    log_is_held: bool = False
+    unreadable: int = 0
+
+    def summary(self) -> str:
+        """What happened, in a line for the log."""
+        left = f"; nobody can tell whose {self.unreadable:,} more are" if self.unreadable else ""
+        return (
+            f"erasure {self.op_id} removed {self.sessions:,} sessions with {self.messages:,} "
+            f"messages, {self.archived:,} archived and {self.failed_jobs:,} failed jobs{left}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedAnswer:
+    """An answer that is on its way already: its JSON form, as bytes."""
+
+    json: bytes
+
+
+Answer = (
+    Outcome
+    | EncodedAnswer
+    | CleanupReport
+    | CompactReport
+    | RestoreReport
+    | ErasureReceipt
+    | SessionPage
+    | SessionInfo
+    | list[ChatMessage]
+    | SearchPage
+    | None
+)
+
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+def _understood(read: Callable[P, T]) -> Callable[P, T]:
+    """Say of an answer of another form than this version's who has to be updated."""
+
+    @wraps(read)
+    def reading(*arguments: P.args, **options: P.kwargs) -> T:
+        try:
+            return read(*arguments, **options)
+        except STUMBLES as error:
+            # An error's text may quote what was said; what is missing is the name of a field.
+            problem = f"no {error}" if isinstance(error, KeyError) else type(error).__name__
+            raise OperationRefusedError(
+                f"the worker's answer cannot be understood ({problem}): worker and producer are of "
+                "different versions; update the older one"
+            ) from None
+
+    return reading
+
+
+def encode_answer(answer: Answer) -> bytes:
+    """The JSON form of an answer, encoded."""
+    return answer.json if isinstance(answer, EncodedAnswer) else orjson.dumps(to_json(answer))
+
+
+def to_json(answer: Answer) -> Any:
+    """The JSON form of an answer, which the `answered_…` functions read."""
+    if isinstance(answer, EncodedAnswer):
+        return orjson.loads(answer.json)
+    if isinstance(answer, SessionPage):
+        return {"sessions": [info.to_dict() for info in answer.sessions], "cursor": answer.cursor}
+    if isinstance(answer, SessionInfo):
+        return answer.to_dict()
+    if isinstance(answer, SearchPage):
+        return {"hits": [hit_to_json(hit) for hit in answer.hits], "cursor": answer.cursor}
+    if isinstance(answer, list):
+        return [message.to_dict() for message in answer]
+    return None if answer is None else asdict(answer)
+
+
+def hit_to_json(hit: SearchHit) -> dict[str, Any]:
+    """The JSON form of one hit of a page."""
+    return {
+        "key": hit.key,
+        "message": hit.message.to_dict(),
+        "snippet": hit.snippet,
+        "marks": hit.marks,
+        "score": hit.score,
+        "session_matches": hit.session_matches,
+    }
+
+
+@_understood
+def answered_receipt(
+    value: Any, op_id: str, message_ids: tuple[str, ...], was_known: bool
+) -> Receipt:
+    outcome = _known(Outcome, value)
+    return Receipt(op_id, message_ids, outcome.affected, outcome.duplicate or was_known)
+
+
+@_understood
+def answered_messages(value: Any) -> list[ChatMessage]:
+    return [ChatMessage.from_dict(item) for item in value]
+
+
+@_understood
+def answered_session(value: Any) -> SessionInfo | None:
+    return None if value is None else _info(value)
+
+
+@_understood
+def answered_page(value: Any) -> SessionPage:
+    return SessionPage(tuple(_info(item) for item in value["sessions"]), value["cursor"])
+
+
+@_understood
+def answered_hits(value: Any) -> SearchPage:
+    hits = tuple(
+        SearchHit(
+            item["key"],
+            ChatMessage.from_dict(item["message"]),
+            item["snippet"],
+            tuple((start, end) for start, end in item["marks"]),
+            item["score"],
+            item["session_matches"],
+        )
+        for item in value["hits"]
+    )
+    return SearchPage(hits, value["cursor"])
+
+
+@_understood
+def answered_cleanup(value: Mapping[str, Any]) -> CleanupReport:
+    rules = tuple([_known(RuleTotals, item) for item in value["rules"]])
+    details = tuple([_known(CleanedSession, item) for item in value["details"]])
+    return _known(CleanupReport, {**value, "rules": rules, "details": details})
+
+
+@_understood
+def answered_restore(value: Mapping[str, Any]) -> RestoreReport:
+    return _known(RestoreReport, value)
+
+
+@_understood
+def answered_compact(value: Mapping[str, Any]) -> CompactReport:
+    return _known(CompactReport, value)
+
+
+@_understood
+def answered_erasure(value: Mapping[str, Any]) -> ErasureReceipt:
+    return _known(ErasureReceipt, value)
+
+
+def _info(value: Mapping[str, Any]) -> SessionInfo:
+    _check_fields(SessionInfo, value)
+    return SessionInfo.from_dict({name: value[name] for name in value if name in _INFO_FIELDS})
+
+
+def _known(kind: type[T], value: Mapping[str, Any]) -> T:
+    """A `kind` of what this version knows of `value`; a newer worker may say more."""
+    return kind(**{name: value[name] for name in _check_fields(kind, value) if name in value})
+
+
+def _check_fields(kind: type[Any], value: Mapping[str, Any]) -> list[str]:
+    """The names of `kind`'s fields; raises when one that it cannot do without is missing."""
+    for field in fields(kind):
+        if field.name not in value and field.default is MISSING:
+            raise OperationRefusedError(
+                f"the worker's answer has no {field.name!r}: the worker is older than this "
+                "producer; update the worker"
+            )
+    return [field.name for field in fields(kind)]
+
+
+_INFO_FIELDS = frozenset(field.name for field in fields(SessionInfo))

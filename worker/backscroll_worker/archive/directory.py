@@ -1,0 +1,232 @@
+"""`Archive`: what cleanup removed, kept in a directory of its own; see `archive.file`.
+
+One process writes it, the worker that holds the store's lock. Others may read it meanwhile.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Container, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from backscroll.contract.ids import new_op_id
+from backscroll.contract.messages import ChatMessage, to_micros
+from backscroll_worker.archive.disk import TEMPORARY, ArchiveError, reporting
+from backscroll_worker.archive.file import (
+    DATA_SUFFIX,
+    MANIFEST_SUFFIX,
+    ArchivedSession,
+    ArchiveFile,
+    Manifest,
+)
+from backscroll_worker.archive.writer import ArchiveWriter
+from backscroll_worker.contract.findings import Finding
+from backscroll_worker.contract.pacing import SliceClock, Slices, finish
+
+_MONTH: Final = re.compile(r"[0-9]{4}-[0-9]{2}")
+_NAME: Final = re.compile(r"[0-9]{4}-[0-9]{2}/[0-9A-Za-z-]{1,100}")
+_STAMP: Final = re.compile(r"[0-9]{8}T[0-9]{6}Z")
+_STAMP_FORMAT: Final = "%Y%m%dT%H%M%SZ"
+
+Matches = Callable[[ArchivedSession], bool]
+Until = Callable[[ArchivedSession], int]
+"""Until when what a piece says is to go, by the dates of its messages: microseconds."""
+
+NOTHING: Final = -1
+ALL: Final = 2**63 - 1
+
+
+@dataclass(slots=True)
+class ArchiveErased:
+    """What was erased: pieces of sessions, messages, and the ids of these."""
+
+    sessions: int = 0
+    messages: int = 0
+    message_ids: list[str] = field(default_factory=list)
+
+
+class Archive:
+    """The files of one directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._newest: str | None = None
+
+    def begin(self) -> ArchiveWriter:
+        """A new file, whose name is later than those of all before, whatever the clock does."""
+        if self._newest is None:
+            self._newest = max(self._names(), default="")
+        name, stamp = _named(datetime.now(UTC)), _STAMP.search(self._newest)
+        if name <= self._newest and stamp is not None:
+            name = _named(datetime.strptime(stamp[0], _STAMP_FORMAT) + timedelta(seconds=1))
+        self._newest = name
+        return ArchiveWriter(self.file(name))
+
+    def file(self, name: str) -> ArchiveFile:
+        """The file of that name, as `files` names it, or with a suffix.
+
+        Raises `ArchiveError` for a name that no file of this directory could have.
+        """
+        stem = name.removesuffix(DATA_SUFFIX).removesuffix(MANIFEST_SUFFIX)
+        if _NAME.fullmatch(stem) is None:
+            raise ArchiveError(
+                f"{name[:200]!r} is no file of the archive; 'backscroll restore --list' names them"
+            )
+        return ArchiveFile(self.directory, stem)
+
+    def files(self) -> list[ArchiveFile]:
+        """All files, oldest first; those that are only just being written are left out."""
+        files = [ArchiveFile(self.directory, name) for name in sorted(self._names())]
+        return [file for file in files if not file.is_unfinished]
+
+    def sweep(self) -> None:
+        """Remove what was being written when a process was killed; it never counted."""
+        for path in self._paths():
+            if not path.name.startswith(TEMPORARY):
+                continue
+            if path.name.endswith(DATA_SUFFIX):
+                stem = path.name.removeprefix(TEMPORARY).removesuffix(DATA_SUFFIX)
+                ArchiveFile(self.directory, f"{path.parent.name}/{stem}").give_up()
+            else:
+                with reporting(path):
+                    path.unlink(missing_ok=True)
+
+    def verify(self) -> list[Finding]:
+        """Every file against its manifest: checksum, sessions and messages."""
+        findings = []
+        for file in self.files():
+            try:
+                manifest = file.check()
+                if _recounted(file) != manifest:
+                    raise ArchiveError(f"{file.manifest} does not tell what is in the file")
+            except ArchiveError as error:
+                findings.append(Finding("archive", str(error), "put it back from a backup"))
+        return findings
+
+    def erase(self, matches: Matches) -> ArchiveErased:
+        """Remove every session that matches from every file; `matches` may be asked twice.
+
+        Each file is replaced as a whole, durably. A damaged file raises `ArchiveError` when all
+        others have been dealt with. Doing it again after a crash or an error finishes the work.
+        """
+        return finish(self.erase_slices(lambda session: ALL if matches(session) else NOTHING))
+
+    def erase_slices(
+        self, until: Until, may_match: Callable[[str], bool] | None = None
+    ) -> Slices[ArchiveErased]:
+        """As `erase`, a slice at a time, and only of files with a key that `may_match`, if told.
+
+        A piece of which some messages are later stays with these alone.
+        """
+        self.sweep()
+        erased, failures, clock = ArchiveErased(), list[ArchiveError](), SliceClock()
+        for file in self.files():
+            clock.begin()
+            try:
+                if may_match is None or any(map(may_match, file.load_manifest().keys)):
+                    yield from _erase_from(file, until, erased, clock)
+            except ArchiveError as error:
+                failures.append(error)
+            yield
+        if failures:
+            raise failures[0]
+        return erased
+
+    def drop_slices(self, file: ArchiveFile, places: Container[int]) -> Slices[None]:
+        """Take sessions out of a file again, by their places in it."""
+        counted = itertools.count()
+
+        def until(_: ArchivedSession) -> int:
+            return ALL if next(counted) in places else NOTHING
+
+        yield from _rewrite(file, until, ArchiveErased(), SliceClock())
+
+    def _names(self) -> set[str]:
+        names = set[str]()
+        for path in self._paths():
+            stem = path.name.removesuffix(DATA_SUFFIX).removesuffix(MANIFEST_SUFFIX)
+            name = f"{path.parent.name}/{stem}"
+            if stem != path.name and _NAME.fullmatch(name):
+                names.add(name)
+        return names
+
+    def _paths(self) -> Iterator[Path]:
+        with reporting(self.directory):
+            if self.directory.exists():
+                for month in sorted(self.directory.iterdir()):
+                    if _MONTH.fullmatch(month.name):
+                        yield from month.iterdir()
+
+
+def _named(moment: datetime) -> str:
+    return f"{moment:%Y-%m}/{moment:{_STAMP_FORMAT}}-{new_op_id()}"
+
+
+def _recounted(file: ArchiveFile) -> Manifest:
+    counted = Manifest(file.sha256(), file.data.stat().st_size)
+    for session, _, message in file.lines():
+        if message is None:
+            counted.count_session(session.info.key)
+        else:
+            counted.count_message(session.info.key, message)
+    return counted
+
+
+def _erase_from(
+    file: ArchiveFile, until: Until, erased: ArchiveErased, clock: SliceClock
+) -> Slices[None]:
+    file.check()
+    is_hit = False
+    for session, _, message in file.lines():
+        is_hit = is_hit or (message is None and until(session) != NOTHING)
+        if clock.is_over:
+            yield
+            clock.begin()
+    if is_hit:
+        yield from _rewrite(file, until, erased, clock)
+    else:
+        file.settle()  # a rewrite that was killed may have left what was erased in the manifest
+
+
+def _rewrite(
+    file: ArchiveFile, until: Until, erased: ArchiveErased, clock: SliceClock
+) -> Slices[None]:
+    writer, gone = ArchiveWriter(file), ArchiveErased()
+    try:
+        last, is_begun = NOTHING, True
+        for session, line, message in file.lines():
+            if message is None:
+                last = until(session)
+                is_begun = last == NOTHING
+                if is_begun:
+                    writer.begin(session)
+                else:
+                    gone.sessions += 1
+            elif _sent_at(message) <= last:
+                gone.messages += 1
+                gone.message_ids.append(message.message_id or "")
+            else:
+                if not is_begun:  # nothing is said of a piece that has nothing left
+                    writer.begin(session)
+                    is_begun = True
+                    gone.sessions -= 1
+                writer.copy(line, message)
+            if clock.is_over:
+                yield
+                clock.begin()
+        writer.publish()
+    finally:
+        writer.abandon()
+    if writer.manifest.sessions == 0:
+        file.remove()
+    erased.sessions += gone.sessions
+    erased.messages += gone.messages
+    erased.message_ids += gone.message_ids
+
+
+def _sent_at(message: ChatMessage) -> int:
+    return 0 if message.created_at is None else to_micros(message.created_at)

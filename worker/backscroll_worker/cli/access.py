@@ -1,0 +1,145 @@
+"""How a command reaches the data: through the queue, or in the store itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import redis
+
+from backscroll import Producer
+from backscroll.contract.errors import (
+    AuthenticationFailedError,
+    ServerRefusedError,
+    ServerUnavailableError,
+)
+from backscroll.transport.connection import connect, server_errors
+from backscroll_worker.cli.output import note
+from backscroll_worker.ops.exit_codes import NoWorkerError
+from backscroll_worker.ops.server import embedded_url, running_server
+from backscroll_worker.ops.stats import WorkerStats, read_workers
+from backscroll_worker.settings import Settings
+from backscroll_worker.stores import SessionBackend, absolute_url, open_backend, store_path
+
+_EMBEDDED_IS_DOWN: Final = (
+    "the embedded server is not running: 'backscroll up' starts everything, "
+    "or name another one in BACKSCROLL_REDIS_URL"
+)
+
+
+@contextmanager
+def open_producer(
+    settings: Settings, *, needs_worker: bool = False, timeout_seconds: float = 30.0
+) -> Iterator[Producer]:
+    """A producer for the queue; `needs_worker` raises `NoWorkerError` before anything is sent."""
+    if needs_worker and _is_down(settings):
+        raise NoWorkerError(settings.queue)
+    with running_server(settings) as url:
+        if needs_worker and not _serving(settings, url):
+            raise NoWorkerError(settings.queue)
+        with Producer(
+            url,
+            settings.queue,
+            timeout_seconds=timeout_seconds,
+            max_queue_depth=settings.max_queue_depth,
+            max_message_bytes=settings.max_message_bytes,
+        ) as producer:
+            yield producer
+
+
+@contextmanager
+def open_reader(settings: Settings) -> Iterator[Producer | SessionBackend]:
+    """What answers `load`, `sessions` and `search`.
+
+    The worker, so that what was just enqueued is seen; without one the store, if it is on this
+    machine.
+    """
+    path = store_path(settings.store)
+    serving, reason = _who_serves(settings, or_none=path.exists())
+    if serving:
+        with open_producer(settings) as producer:
+            yield producer
+        for worker in serving:
+            _say_whose_store(settings, worker)
+    elif path.exists():
+        with open_backend(settings.store, read_only=True) as store:
+            yield store
+        note(f"{reason}: reading the store itself")
+    else:
+        raise NoWorkerError(settings.queue, missing_store=path)
+
+
+@contextmanager
+def open_exported(settings: Settings) -> Iterator[Producer | SessionBackend]:
+    """What an export reads: the store, beside the worker, if it is on this machine.
+
+    Else it asks the worker, who would have no time for anything else if everybody did.
+    """
+    if not store_path(settings.store).exists():
+        with open_reader(settings) as reader:
+            yield reader
+    else:
+        with open_backend(settings.store, read_only=True) as store:
+            yield store
+
+
+@contextmanager
+def open_connection(settings: Settings) -> Iterator[redis.Redis]:
+    """A connection to the server; redis-py's errors become ours."""
+    with running_server(settings) as url, server_errors(url), connect(url) as connection:
+        yield connection
+
+
+@contextmanager
+def open_running(settings: Settings) -> Iterator[redis.Redis]:
+    """As `open_connection`, but starts no server: others could come to depend on it meanwhile."""
+    url = server_url(settings)
+    if _is_down(settings):
+        raise ServerUnavailableError(_EMBEDDED_IS_DOWN)
+    with server_errors(url), connect(url) as connection:
+        yield connection
+
+
+def server_url(settings: Settings) -> str:
+    """Where the server is or, when it is the embedded one, would be."""
+    return settings.redis_url or embedded_url(settings)
+
+
+def _is_down(settings: Settings) -> bool:
+    """Whether it is the embedded server that would be asked, and nobody has started it."""
+    return settings.redis_url is None and not _answers(server_url(settings))
+
+
+def _answers(url: str) -> bool:
+    try:
+        with connect(url) as connection:
+            return bool(connection.ping())
+    except redis.RedisError:
+        return False
+
+
+def _serving(settings: Settings, url: str) -> list[WorkerStats]:
+    with server_errors(url), connect(url) as connection:
+        workers = read_workers(connection, settings.queue)
+    return [worker for worker in workers if worker.is_alive]
+
+
+def _who_serves(settings: Settings, *, or_none: bool) -> tuple[list[WorkerStats], str]:
+    """The workers that answer, and why there is none; `or_none`: also where the server fails."""
+    nobody = f"no worker serves queue {settings.queue!r}"
+    if _is_down(settings):
+        return [], nobody
+    try:
+        return _serving(settings, server_url(settings)), nobody
+    except (ServerUnavailableError, ServerRefusedError, AuthenticationFailedError) as error:
+        if not or_none:
+            raise
+        return [], str(error).partition(". ")[0]
+
+
+def _say_whose_store(settings: Settings, worker: WorkerStats) -> None:
+    """Warn whoever named a store that another was asked."""
+    asked, named = worker.store, absolute_url(settings.store)
+    if settings.names_store and asked not in (None, named):
+        note(f"the worker that answered stores into {asked}, not {named}")

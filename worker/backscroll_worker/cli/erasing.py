@@ -1,0 +1,154 @@
+"""`backscroll erase`: the command that leaves no trace, and says so in a receipt."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from backscroll.contract.codec import decode
+from backscroll.contract.errors import MalformedJobError
+from backscroll.contract.messages import from_micros
+from backscroll.contract.operations import Operation, told_attributes
+from backscroll.contract.results import ErasureReceipt
+from backscroll.contract.validation import check_subject
+from backscroll.spool.queue import Spool
+from backscroll.transport.rq_protocol import Job
+from backscroll_worker.cli.access import open_producer
+from backscroll_worker.cli.maintenance import timeout_option
+from backscroll_worker.cli.output import (
+    cell,
+    console,
+    counted,
+    json_option,
+    local_time,
+    note,
+    print_json,
+)
+from backscroll_worker.cli.sending import confirm, yes_option
+from backscroll_worker.settings import Settings
+
+_COUNTS: Final = ("sessions", "messages", "op_ids", "archived", "failed_jobs")
+
+
+@click.command()
+@click.option("--session", "key", metavar="KEY", help="One session.")
+@click.option("--sender", help="All sessions of this sender.")
+@click.option("--room", help="All sessions of this room.")
+@click.option(
+    "--spool",
+    "spools",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="Also from this spool on this host, which no producer may be using; can be given again.",
+)
+@yes_option
+@timeout_option
+@json_option
+@click.pass_obj
+def erase(
+    settings: Settings,
+    /,
+    spools: tuple[Path, ...],
+    yes: bool,
+    timeout_seconds: float,
+    as_json: bool,
+    **given: str | None,
+) -> None:
+    """Remove every trace of a session, a sender or a room.
+
+    The worker does it, in store, archive and failed jobs. What was said before and
+    arrives later is dropped; what is said from now on is stored. Pinned sessions go
+    too. The receipt names nobody.
+
+    \b
+    Example:
+      backscroll erase --sender user123
+      backscroll erase --session telegram_user123 --yes --json
+    """
+    subject = check_subject(given)
+    name, value = next((name, value) for name, value in subject.items() if value is not None)
+    shown = "session" if name == "key" else name
+    confirm(f"Erase everything of {shown} {value!r} for good?", yes)
+    spooled = sum(_erase_from_spool(path, name, value) for path in spools)
+    with (
+        open_producer(settings, needs_worker=True, timeout_seconds=timeout_seconds) as producer,
+        Console(stderr=True).status("erasing"),
+    ):
+        receipt = producer.erase(**subject)
+    if as_json:
+        print_json({**_fields(receipt), "spooled": spooled})
+    else:
+        console().print(_table(receipt, shown, spooled))
+    if not spooled and not any(getattr(receipt, name) for name in _COUNTS):
+        note(f"nothing of {shown} {value!r} was found")
+    if receipt.log_is_held:
+        note(
+            "somebody reads the store and keeps its old log, which may hold erased text; "
+            "end what reads it, then run 'backscroll compact'"
+        )
+    if receipt.unreadable:
+        note(
+            f"{counted(receipt.unreadable, 'session')} may be the {shown}'s too, but what says so "
+            "cannot be read; 'backscroll check' names the files, --session erases a session"
+        )
+
+
+COMMANDS = (erase,)
+
+
+def _erase_from_spool(path: Path, name: str, value: str) -> int:
+    """Remove what is known to be the subject's; how many operations."""
+    spool = Spool(path)
+    try:
+        keys = {value} if name == "key" else set[str]()
+
+        def learn(job: Job) -> bool:
+            operation = _operation(job)
+            if operation is not None and told_attributes(operation).get(name) == value:
+                keys.add(operation.key)  # type: ignore[attr-defined]
+            return False
+
+        def is_meant(job: Job) -> bool:
+            operation = _operation(job)
+            return getattr(operation, "key", None) in keys or (
+                getattr(operation, name, None) == value
+            )
+
+        if name != "key":
+            spool.remove(learn)
+        removed = spool.remove(is_meant)
+    finally:
+        spool.close()
+    note(f"{path}: {counted(removed, 'operation')} removed")
+    return removed
+
+
+def _operation(job: Job) -> Operation | None:
+    with suppress(MalformedJobError):
+        return decode(job[0], job[-1])
+    return None
+
+
+def _fields(receipt: ErasureReceipt) -> dict[str, Any]:
+    times = {name: from_micros(getattr(receipt, name)) for name in ("asked_at", "finished_at")}
+    return {**asdict(receipt), **times}
+
+
+def _table(receipt: ErasureReceipt, subject: str, spooled: int) -> Table:
+    rows = Table.grid(padding=(0, 2))
+    rows.add_row("erasure", cell(receipt.op_id))
+    rows.add_row("of", f"a {subject}, SHA-256 {receipt.subject_sha256}")
+    rows.add_row("asked for", local_time(from_micros(receipt.asked_at)))
+    rows.add_row("finished", local_time(from_micros(receipt.finished_at)))
+    for name in _COUNTS:
+        rows.add_row(name.replace("_", " "), f"{getattr(receipt, name):,}")
+    rows.add_row("spooled", f"{spooled:,}")
+    rows.add_row("message ids", f"SHA-256 {receipt.messages_sha256}")
+    return rows

@@ -1,0 +1,114 @@
+"""The command that writes sessions out: export."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from backscroll_worker.cli.access import open_exported
+from backscroll_worker.cli.arguments import TextCommand
+from backscroll_worker.cli.moments import SINCE_HELP, UNTIL_HELP, Moment
+from backscroll_worker.cli.output import counted, for_terminal, note
+from backscroll_worker.ops.exit_codes import ExitCode
+from backscroll_worker.settings import Settings
+from backscroll_worker.transfer.formats import FORMATS
+from backscroll_worker.transfer.output import write_file, write_out
+from backscroll_worker.transfer.sessions import Wanted, find, read
+
+_LONG_MESSAGES: Final = 5_000
+
+
+@click.command(cls=TextCommand)
+@click.argument("keys", metavar="[KEY]...", nargs=-1)
+@click.option(
+    "--format", "form", type=click.Choice(list(FORMATS)), default="jsonl", show_default=True,
+    help="jsonl is exact, and what import takes.",
+)  # fmt: skip
+@click.option(
+    "--output", type=click.Path(dir_okay=False, path_type=Path),
+    help="Write this file, whole or not at all, instead of standard output.",
+)  # fmt: skip
+@click.option("--channel", help="Only of this channel.")
+@click.option("--room", help="Only of this room.")
+@click.option("--sender", help="Only of this sender.")
+@click.option("--agent", help="Only of this agent.")
+@click.option("--since", type=Moment(), help=f"Last active then or later: {SINCE_HELP}.")
+@click.option("--until", type=Moment(), help=f"Last active before; {UNTIL_HELP}.")
+@click.pass_obj
+def export(
+    settings: Settings,
+    keys: tuple[str, ...],
+    form: str,
+    output: Path | None,
+    channel: str | None,
+    room: str | None,
+    sender: str | None,
+    agent: str | None,
+    since: datetime | None,
+    until: datetime | None,
+) -> None:
+    """Write sessions out: those named, or all.
+
+    It reads the store itself, beside the worker, where the store is on this machine. What still
+    waits in the queue is not in it.
+
+    \b
+    Example:
+      backscroll export --output backup.jsonl
+      backscroll export telegram_user123 --format html --output chat.html
+      backscroll export --channel slack --since 2026-01-01 --format openai
+    """
+    wanted = Wanted(keys, agent, channel, room, sender, since, until)
+    with open_exported(settings) as reader:
+        infos = find(reader, wanted)
+        missing = sorted(set(keys) - {info.key for info in infos})
+        for key in missing:
+            note(f"there is no session {key!r} that fits")
+        with _bar(sum(info.message_count for info in infos)) as advance:
+            pieces = FORMATS[form](read(reader, infos, advance))
+            if output is None and sys.stdout.isatty():
+                is_json = form in ("jsonl", "openai")
+                write_out(for_terminal(piece, is_json=is_json) for piece in pieces)
+            elif output is None:
+                write_out(pieces)
+            else:
+                write_file(output, pieces)
+    if output is not None:
+        note(f"{counted(len(infos), 'session')} in {output}")
+    if missing:
+        raise click.exceptions.Exit(ExitCode.FAILED)
+
+
+COMMANDS = (export,)
+
+
+class _Advance:
+    """Tells a progress bar how many messages were written; without one nobody."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self._progress = progress
+        self._task = progress.add_task("exporting", total=total) if progress else None
+
+    def __call__(self, messages: int) -> None:
+        if self._progress is not None and self._task is not None:
+            self._progress.advance(self._task, messages)
+
+
+@contextmanager
+def _bar(messages: int) -> Iterator[_Advance]:
+    """A progress bar on a terminal's standard error, when there is much to do."""
+    console = Console(stderr=True)
+    if messages < _LONG_MESSAGES or not console.is_terminal:
+        yield _Advance(None, messages)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
+        yield _Advance(progress, messages)

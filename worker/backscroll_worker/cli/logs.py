@@ -1,0 +1,41 @@
+"""Log lines on standard error: short ones for a command, dated ones for a service."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final
+
+import click
+from rq.logutils import colorizer
+
+from backscroll_worker.cli.output import one_line, printable
+
+_DATED: Final = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+_SHORT: Final = "backscroll: %(message)s"
+
+
+class _OneLineFormatter(logging.Formatter):
+    """A message may quote what somebody sent; it must not forge a second line."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        return one_line(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's name
+        return printable(super().formatException(ei))
+
+
+class _StandardErrorHandler(logging.Handler):
+    """Writes to the standard error of the moment, not to that of when it was made."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(self.format(record), err=True)
+
+
+def configure(level: str, *, dated: bool = False) -> None:
+    """Log from `level` on; other packages are heard in a service, else only when they warn."""
+    handler = _StandardErrorHandler()
+    handler.setFormatter(_OneLineFormatter(_DATED if dated else _SHORT, "%Y-%m-%dT%H:%M:%S%z"))
+    logging.basicConfig(level=level if dated else "WARNING", handlers=[handler], force=True)
+    logging.getLogger("backscroll").setLevel(level)
+    logging.getLogger("peewee").setLevel("INFO")  # at DEBUG it tells what was searched for
+    colorizer.notty = True  # RQ colours its own lines when it sees a terminal; ours are plain

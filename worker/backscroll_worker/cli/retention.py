@@ -1,0 +1,247 @@
+"""The commands about what has had its time: cleanup, and restore from the archive."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from backscroll.contract.messages import from_micros
+from backscroll.contract.results import CleanedSession, CleanupReport, RestoreReport
+from backscroll_worker.archive.directory import Archive
+from backscroll_worker.archive.disk import ArchiveError
+from backscroll_worker.archive.file import ArchiveFile
+from backscroll_worker.cli.arguments import TextCommand
+from backscroll_worker.cli.maintenance import ask_worker, timeout_option
+from backscroll_worker.cli.output import (
+    Row,
+    cell,
+    counted,
+    duration,
+    json_option,
+    local_time,
+    note,
+    one_line,
+    print_json,
+    show_table,
+    size,
+)
+from backscroll_worker.cli.sending import confirm, yes_option
+from backscroll_worker.ops.exit_codes import ExitCode
+from backscroll_worker.settings import Settings
+
+
+@click.command()
+@click.option("--ttl-hours", type=float, help="The age where no rule says one; else the worker's.")
+@click.option("--dry-run", is_flag=True, help="Delete nothing, only say what would go and why.")
+@yes_option
+@timeout_option
+@json_option
+@click.pass_obj
+def cleanup(
+    settings: Settings,
+    ttl_hours: float | None,
+    dry_run: bool,
+    yes: bool,
+    timeout_seconds: float,
+    as_json: bool,
+) -> None:
+    """Delete sessions and messages that have had their time.
+
+    The worker does it, by its retention rules. Pinned sessions stay. It asks first when
+    --ttl-hours is given.
+
+    \b
+    Example:
+      backscroll cleanup --dry-run
+      backscroll cleanup --ttl-hours 720
+    """
+    if ttl_hours is not None and not dry_run:  # nobody has thought about it as about a setting
+        confirm(_cleanup_question(settings, ttl_hours), yes)
+    report = ask_worker(
+        settings, timeout_seconds, "cleaning up", lambda p: p.cleanup(ttl_hours, dry_run=dry_run)
+    )
+    if as_json:
+        print_json(report)
+    else:
+        _show_cleanup(report)
+
+
+@click.command(cls=TextCommand)
+@click.argument("keys", metavar="[KEY]...", nargs=-1)
+@click.option("--list", "only_list", is_flag=True, help="Only show what the archive has.")
+@click.option("--from", "file", metavar="FILE", help="Take it from this file, as --list names it.")
+@click.option("--as", "into", metavar="NEWKEY", help="Bring it back as a session of another key.")
+@click.option("--pin", is_flag=True, help="Pin it, or the next cleanup takes it again.")
+@timeout_option
+@json_option
+@click.pass_obj
+def restore(
+    settings: Settings,
+    keys: tuple[str, ...],
+    only_list: bool,
+    file: str | None,
+    into: str | None,
+    pin: bool,
+    timeout_seconds: float,
+    as_json: bool,
+) -> None:
+    """Bring sessions back that cleanup took.
+
+    The worker does it, from the archive it writes (BACKSCROLL_ARCHIVE). What comes back stands
+    before what the session has by now, and nothing is stored twice.
+
+    \b
+    Example:
+      backscroll restore --list
+      backscroll restore telegram_user123 --pin
+    """
+    if only_list:
+        _list_archive(settings, keys, file, as_json)
+        return
+    if not keys:
+        raise click.UsageError("name the sessions to restore, or give --list")
+    if into is not None and len(keys) > 1:
+        raise click.UsageError("--as takes one session")
+    reports = [
+        ask_worker(
+            settings,
+            timeout_seconds,
+            "restoring",
+            lambda p, key=key: p.restore(key, into=into, file=file, pin=pin),  # type: ignore[misc]
+        )
+        for key in keys
+    ]
+    if as_json:
+        print_json(reports)
+        return
+    for key, report in zip(keys, reports, strict=True):
+        click.echo(_restored(key, report))
+    if not pin and any(map(_is_back, reports)):
+        note("the next cleanup takes old sessions again: --pin keeps them")
+
+
+COMMANDS = (cleanup, restore)
+
+
+def _cleanup_question(settings: Settings, ttl_hours: float) -> str:
+    if settings.archive is None:
+        after = "not set here: unless it is for the worker, what goes is gone for good"
+    else:
+        after = "set here: if it is for the worker too, what goes can be restored"
+    return (
+        f"BACKSCROLL_ARCHIVE is {after}. Delete every session idle for over {ttl_hours:g} hours "
+        "that is not pinned and that no rule keeps?"
+    )
+
+
+def _is_back(report: RestoreReport) -> bool:
+    """Whether anything came back, be it a session that never had a message."""
+    return report.messages > 0 or report.present == 0
+
+
+def _restored(key: str, report: RestoreReport) -> str:
+    there = counted(report.present, "message")
+    if not _is_back(report):
+        return f"restored nothing of {one_line(key)}: its {there} are in the store already"
+    came = f"restored {counted(report.messages, 'message')} to {one_line(report.key)}"
+    return f"{came}; {there} were in the store already" if report.present else came
+
+
+def _show_cleanup(report: CleanupReport) -> None:
+    verb = "would delete" if report.dry_run else "deleted"
+    click.echo(
+        f"{verb} {counted(report.sessions, 'session')} with "
+        f"{counted(report.messages, 'message')}, and {counted(report.capped, 'message')} of "
+        f"others, in {report.seconds:.1f} s"
+    )
+    if report.rules:
+        counts = ("sessions", "messages", "capped")
+        rows: list[Row] = [
+            [cell(rule.rule), *(f"{getattr(rule, name):,}" for name in counts)]
+            for rule in report.rules
+        ]
+        show_table(("rule", *counts), rows, right=counts, folded=("rule",))
+    if report.details:
+        show_table(
+            ("session", "rule", "idle", "messages", ""),
+            [_cleaned(detail) for detail in report.details],
+            right=("idle", "messages"),
+            folded=("session", "rule"),
+        )
+    whole = sum(detail.is_whole for detail in report.details)
+    if whole < report.sessions:
+        click.echo(f"… and {report.sessions - whole:,} more sessions")
+
+
+def _cleaned(detail: CleanedSession) -> Row:
+    what = "" if detail.is_whole else "the oldest only"
+    idle, messages = duration(detail.idle_hours * 3_600), f"{detail.messages:,}"
+    return cell(detail.key), cell(detail.rule), idle, messages, what
+
+
+def _list_archive(
+    settings: Settings, keys: tuple[str, ...], file: str | None, as_json: bool
+) -> None:
+    if settings.archive is None:
+        raise click.UsageError("BACKSCROLL_ARCHIVE names no directory on this machine")
+    archive = Archive(settings.archive)
+    files = archive.files() if file is None else [archive.file(file)]
+    listed = [entry for entry in map(_described, files) if not keys or _has(entry, keys)]
+    if as_json:
+        print_json(listed)
+    else:
+        _show_files(listed, keys, is_one=file is not None)
+    damaged = [entry["damage"] for entry in listed if entry["damage"]]
+    for damage in damaged:
+        note(damage)
+    if damaged:
+        raise click.exceptions.Exit(ExitCode.FAILED)
+
+
+def _described(file: ArchiveFile) -> dict[str, Any]:
+    try:
+        manifest = file.check()
+    except ArchiveError as error:
+        return {"file": file.name, "damage": str(error)}
+    return {
+        "file": file.name,
+        "sessions": manifest.sessions,
+        "messages": manifest.messages,
+        "size_bytes": manifest.size_bytes,
+        "since": None if manifest.since is None else from_micros(manifest.since),
+        "until": None if manifest.until is None else from_micros(manifest.until),
+        "keys": manifest.keys,
+        "damage": None,
+    }
+
+
+def _has(entry: dict[str, Any], keys: tuple[str, ...]) -> bool:
+    return entry["damage"] is not None or any(key in entry["keys"] for key in keys)
+
+
+def _show_files(listed: list[dict[str, Any]], keys: tuple[str, ...], *, is_one: bool) -> None:
+    if not listed:
+        note("the archive has nothing of that")
+        return
+    files: list[Row] = []
+    sessions: list[Row] = []
+    for entry in listed:
+        if entry["damage"]:
+            files.append((cell(entry["file"]), "damaged", "", "", "", ""))
+            continue
+        counts = (f"{entry[name]:,}" for name in ("sessions", "messages"))
+        times = (local_time(entry[name], seconds=False) for name in ("since", "until"))
+        files.append((cell(entry["file"]), *counts, *times, size(entry["size_bytes"])))
+        for key, count in entry["keys"].items():
+            if key in keys or (is_one and not keys):
+                sessions.append((cell(key), f"{count:,}", cell(entry["file"])))
+    show_table(
+        ("file", "sessions", "messages", "from", "to", "size"),
+        files,
+        right=("sessions", "messages", "size"),
+        folded=("file",),
+    )
+    if sessions:
+        columns = ("session", "messages", "file")
+        show_table(columns, sessions, right=("messages",), folded=("session", "file"))

@@ -1,0 +1,89 @@
+"""What the commands that change something have in common: asking first, sending, reporting."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+import orjson
+
+from backscroll import Producer, Receipt
+from backscroll.contract.errors import InvalidInputError
+from backscroll.transport.rq_protocol import Ack
+from backscroll_worker.cli.access import open_producer
+from backscroll_worker.cli.output import counted, one_line, print_json
+from backscroll_worker.ops.exit_codes import ExitCode
+from backscroll_worker.settings import Settings
+
+C = TypeVar("C", bound=Callable[..., Any])
+
+wait_option: Callable[[C], C] = click.option(
+    "--wait", is_flag=True, help="Wait until the worker has stored it."
+)
+yes_option: Callable[[C], C] = click.option("--yes", is_flag=True, help="Do not ask.")
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Go on only if somebody says so: --yes, or an answer at the terminal."""
+    if yes:
+        return
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise click.UsageError("nobody is there to confirm it: add --yes")
+    if not click.confirm(one_line(question), err=True):
+        click.echo("nothing was done", err=True)
+        raise click.exceptions.Exit(ExitCode.FAILED)
+
+
+def send(
+    settings: Settings,
+    name: str,
+    call: Callable[[Producer, Ack], Receipt],
+    wait: bool,
+    as_json: bool,
+    touched: str = "message",
+) -> None:
+    """Make the call, and say what became of it: enqueued, or with `wait` what it did."""
+    with open_producer(settings, needs_worker=wait) as producer:
+        receipt = call(producer, "stored" if wait else "queued")
+    if as_json:
+        print_json(receipt)
+        return
+    if receipt.affected is None:
+        result = "enqueued"
+    elif receipt.duplicate:
+        result = "was stored before"
+    elif receipt.affected == 0:
+        result = "there was nothing to do"
+    else:
+        result = f"stored, {counted(receipt.affected, touched)}"
+    click.echo(f"{name} {receipt.op_id}: {result}")
+
+
+def content_of(argument: str) -> str:
+    """The argument, or for - all of standard input as it is, which must be something."""
+    if argument != "-":
+        return argument
+    given = b"" if sys.stdin is None else sys.stdin.buffer.read()
+    if not given:
+        raise InvalidInputError("content", "standard input is empty; '' is an empty message")
+    try:
+        return given.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidInputError(
+            "content", f"standard input is not UTF-8 at byte {error.start}"
+        ) from None
+
+
+def json_object(text: str | None) -> dict[str, Any] | None:
+    """The object an option gives as JSON."""
+    if text is None:
+        return None
+    try:
+        value = orjson.loads(text)
+    except ValueError as error:
+        raise InvalidInputError("extra", f"is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise InvalidInputError("extra", "must be a JSON object, for example '{\"id\": 1}'")
+    return value

@@ -1,0 +1,160 @@
+"""The commands that enqueue a change of a conversation's messages."""
+
+from __future__ import annotations
+
+import click
+
+from backscroll import ChatMessage
+from backscroll_worker.cli.arguments import TextCommand
+from backscroll_worker.cli.output import json_option
+from backscroll_worker.cli.sending import (
+    confirm,
+    content_of,
+    json_object,
+    send,
+    wait_option,
+    yes_option,
+)
+from backscroll_worker.settings import Settings
+
+
+@click.command(cls=TextCommand)
+@click.argument("key")
+@click.argument("role")
+@click.argument("content")
+@click.option("--extra", metavar="JSON", help="A JSON object, given back unchanged.")
+@click.option("--dedup-key", metavar="ID", help="The platform's own id: stored once, however sent.")
+@wait_option
+@json_option
+@click.pass_obj
+def append(
+    settings: Settings,
+    key: str,
+    role: str,
+    content: str,
+    extra: str | None,
+    dedup_key: str | None,
+    wait: bool,
+    as_json: bool,
+) -> None:
+    """Add a message at the end of session KEY.
+
+    ROLE is user, assistant, system, tool or any other; CONTENT - reads standard input. The id that
+    is printed is the operation's and the message's.
+
+    \b
+    Example:
+      backscroll append telegram_user123 user "hello there"
+      echo hello | backscroll append --wait telegram_user123 user -
+    """
+    message = ChatMessage(role, content_of(content), json_object(extra))
+    send(
+        settings,
+        "append",
+        lambda producer, ack: producer.append(key, message, dedup_key=dedup_key, ack=ack),
+        wait,
+        as_json,
+    )
+
+
+@click.command(cls=TextCommand)
+@click.argument("key")
+@click.option("--message-id", metavar="ID", help="Exactly that message, wherever it stands.")
+@wait_option
+@json_option
+@click.pass_obj
+def rollback(
+    settings: Settings, key: str, message_id: str | None, wait: bool, as_json: bool
+) -> None:
+    """Drop the last message of session KEY, or the one named.
+
+    \b
+    Example:
+      backscroll rollback telegram_user123
+    """
+    send(
+        settings,
+        "rollback",
+        lambda producer, ack: producer.rollback(key, message_id, ack=ack),
+        wait,
+        as_json,
+    )
+
+
+@click.command(cls=TextCommand)
+@click.argument("key")
+@click.argument("role")
+@click.argument("content")
+@click.option("--message-id", metavar="ID", help="That message instead of the last one.")
+@click.option("--extra", metavar="JSON", help="A JSON object, given back unchanged.")
+@wait_option
+@json_option
+@click.pass_obj
+def replace(
+    settings: Settings,
+    key: str,
+    role: str,
+    content: str,
+    message_id: str | None,
+    extra: str | None,
+    wait: bool,
+    as_json: bool,
+) -> None:
+    """Replace the last message of session KEY, or the one named.
+
+    \b
+    Example:
+      backscroll replace telegram_user123 assistant "hello, and welcome"
+    """
+    message = ChatMessage(role, content_of(content), json_object(extra))
+    send(
+        settings,
+        "replace",
+        lambda producer, ack: producer.replace(key, message, message_id, ack=ack),
+        wait,
+        as_json,
+    )
+
+
+@click.command(cls=TextCommand)
+@click.argument("key")
+@yes_option
+@wait_option
+@json_option
+@click.pass_obj
+def clear(settings: Settings, key: str, yes: bool, wait: bool, as_json: bool) -> None:
+    """Drop the messages of session KEY, but keep the session.
+
+    \b
+    Example:
+      backscroll clear --yes telegram_user123
+    """
+    confirm(f"Drop all messages of {key!r}?", yes)
+    send(settings, "clear", lambda producer, ack: producer.clear(key, ack=ack), wait, as_json)
+
+
+@click.command(cls=TextCommand)
+@click.argument("key")
+@yes_option
+@wait_option
+@json_option
+@click.pass_obj
+def delete(settings: Settings, key: str, yes: bool, wait: bool, as_json: bool) -> None:
+    """Drop session KEY with everything in it.
+
+    \b
+    Example:
+      backscroll delete --yes telegram_user123
+    """
+    confirm(f"Delete {key!r} with everything in it?", yes)
+    send(
+        settings,
+        "delete",
+        lambda producer, ack: producer.delete(key, ack=ack),
+        wait,
+        as_json,
+        touched="session",
+    )
+
+
+COMMANDS = (append, rollback, replace, clear, delete)

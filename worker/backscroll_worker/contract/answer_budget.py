@@ -1,0 +1,149 @@
+"""What the answers of one call of `apply` may take: bytes each, bytes and time together.
+
+An answer to a read is encoded here as it comes out of the store, once, and an answer that becomes
+too large is refused in the middle of reading it. So nothing in the worker grows with what somebody
+asks for, and no read is carried out for long.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Final, TypeVar
+
+import orjson
+
+from backscroll.contract.errors import OperationRefusedError
+from backscroll.contract.filters import SearchHit, SearchPage
+from backscroll.contract.messages import ChatMessage
+from backscroll.contract.results import Answer, EncodedAnswer, encode_answer, hit_to_json
+
+T = TypeVar("T")
+
+MAX_ANSWER_BYTES: Final = 32 * 1024 * 1024
+"""Of one answer in JSON. One message alone may have more, as JSON can be six times its text."""
+
+PAGE_BYTES: Final = 4 * 1024 * 1024
+"""A page of hits ends early where the hits in JSON would have more than that.
+
+Their texts are gone through for what is shown of them, which takes up to half a second a MiB.
+"""
+
+_ONE_MESSAGE_BYTES: Final = 104 * 1024 * 1024
+_TOGETHER_BYTES: Final = 8 * 1024 * 1024
+_SECONDS: Final = 0.1
+_LEAST_MESSAGE_BYTES: Final = 57
+"""No stored message is shorter: {"role":"a","content":"","message_id":"a","created_at":0}."""
+
+
+class AnswerBudget:
+    """Encodes answers and keeps count of them."""
+
+    def __init__(self, together_bytes: int = _TOGETHER_BYTES, seconds: float = _SECONDS) -> None:
+        self._together_bytes = together_bytes
+        self._seconds = seconds
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin to count anew, with another transaction."""
+        self._has_read = False
+        self._left_bytes = self._together_bytes
+        self._deadline = time.monotonic() + self._seconds
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether what comes next has to wait for another transaction; only reads use it up."""
+        return self._has_read and (self._left_bytes <= 0 or time.monotonic() > self._deadline)
+
+    def encode(self, answer: Answer) -> EncodedAnswer:
+        """Any answer; raises `OperationRefusedError` when it is too large."""
+        self._has_read = True
+        encoded = _encoded(answer)
+        self._left_bytes -= len(encoded.json)
+        return encoded
+
+    def messages(self, newest_first: Iterable[ChatMessage]) -> EncodedAnswer:
+        """A history; stops reading where it becomes too large, and raises."""
+        self._has_read = True
+        parts: list[bytes] = []
+        size_bytes = 0
+        for message in newest_first:
+            part = orjson.dumps(message.to_dict())
+            size_bytes += len(part) + 1
+            if size_bytes > (MAX_ANSWER_BYTES if parts else _ONE_MESSAGE_BYTES):
+                raise _too_large()
+            parts.append(part)
+        parts.reverse()
+        self._left_bytes -= size_bytes
+        return EncodedAnswer(b"[" + b",".join(parts) + b"]")
+
+
+def history(newest_first: Iterable[ChatMessage], budget: AnswerBudget | None) -> Answer:
+    """The messages as an answer, oldest first; encoded within the budget, if there is one."""
+    if budget is not None:
+        return budget.messages(newest_first)
+    messages = list(newest_first)
+    messages.reverse()
+    return messages
+
+
+def until_used_up(budget: AnswerBudget | None, answers: Iterable[T]) -> list[T]:
+    """All the answers, or those with which the budget is used up."""
+    if budget is None:
+        return list(answers)
+    budget.restart()
+    begun: list[T] = []
+    for answer in answers:
+        begun.append(answer)
+        if budget.is_used_up:
+            break
+    return begun
+
+
+def check_count(messages: int, budget: AnswerBudget | None) -> None:
+    """Refuse so many messages without having read one, where they cannot fit into an answer."""
+    if budget is not None and messages * _LEAST_MESSAGE_BYTES > MAX_ANSWER_BYTES:
+        raise _too_large()
+
+
+def check_bytes(size_bytes: int, budget: AnswerBudget | None) -> None:
+    """Refuse so many bytes without having read them, where they cannot fit into an answer."""
+    if budget is not None and size_bytes > MAX_ANSWER_BYTES:
+        raise _too_large()
+
+
+def hit_bytes(hit: SearchHit) -> int:
+    """How much of a page a hit takes, before it has its snippet."""
+    return len(orjson.dumps(hit_to_json(hit)))
+
+
+def page_of(found: Iterable[T], limit: int, hit: Callable[[T], SearchHit]) -> tuple[list[T], bool]:
+    """At most `limit` of what was found, as far as a page holds it, and whether there is more."""
+    page: list[T] = []
+    size_bytes = 0
+    for each in found:
+        size_bytes += hit_bytes(hit(each))
+        if page and (len(page) == limit or size_bytes > PAGE_BYTES):
+            return page, True
+        page.append(each)
+    return page, False
+
+
+def _encoded(answer: Answer) -> EncodedAnswer:
+    encoded = EncodedAnswer(encode_answer(answer))
+    is_one = isinstance(answer, SearchPage) and len(answer) == 1
+    if len(encoded.json) > (_ONE_MESSAGE_BYTES if is_one else MAX_ANSWER_BYTES):
+        raise _too_large()
+    return encoded
+
+
+def out_of_memory() -> OperationRefusedError:
+    """The refusal of a read that the worker has too little memory for."""
+    return OperationRefusedError("the worker has too little memory for this; ask for less")
+
+
+def _too_large() -> OperationRefusedError:
+    return OperationRefusedError(
+        f"the answer would have more than the {MAX_ANSWER_BYTES:,} bytes that may travel; "
+        "ask for less with limit="
+    )

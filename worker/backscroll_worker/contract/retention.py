@@ -1,0 +1,202 @@
+"""How long sessions are kept and how many of their messages: the rules of a TOML file.
+
+    [default]
+    ttl = "30d"
+
+    [[rule]]
+    channel = "slack"
+    room = "support-*"
+    ttl = "1y"
+    keep_messages = 5000
+
+Of the rules that fit a session the one with the most literal characters in its patterns holds, of
+several such the first. What it does not say, the default says; and where that says no ttl,
+BACKSCROLL_TTL_HOURS does. docs/retention.md explains it to people.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+from backscroll.contract.errors import InvalidSettingError
+from backscroll.contract.messages import LATEST_MICROS, MAX_ATTRIBUTE_CHARS
+from backscroll.contract.validation import check_number
+
+_PATTERNS: Final = ("key", "name", "agent", "channel", "room", "sender")
+_HOUR: Final = 3_600_000_000  # microseconds
+_UNITS: Final = {"m": _HOUR // 60, "h": _HOUR, "d": 24 * _HOUR, "w": 168 * _HOUR, "y": 8760 * _HOUR}
+_DURATION: Final = re.compile(r"([1-9][0-9]{0,5}) ?([mhdwy])")
+_FOREVER: Final = ("forever", "none")
+_WILDCARD: Final = re.compile(r"\[!?\]?[^\]]*\]|[*?]")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What becomes of the sessions it fits; `ttl_micros` and `keep_messages` None: no bound."""
+
+    name: str
+    ttl_micros: int | None = None
+    keep_messages: int | None = None
+    patterns: tuple[tuple[str, re.Pattern[str]], ...] = ()
+    literals: int = 0
+    """How many characters of the patterns stand for themselves."""
+
+    def fits(self, attributes: Mapping[str, Any]) -> bool:
+        """Whether a session with this key and these attributes falls under the rule.
+
+        An attribute that is not set matches no pattern.
+        """
+        for name, pattern in self.patterns:
+            value = attributes.get(name)
+            if value is None or pattern.match(value) is None:
+                return False
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """All rules, the most specific first, and the one that holds where none of them fits."""
+
+    default: Rule
+    rules: tuple[Rule, ...] = ()
+
+    @classmethod
+    def of_hours(cls, ttl_hours: float | None) -> Self:
+        """One age for all sessions; None: they are kept for ever."""
+        return cls(Rule("default", _micros(ttl_hours)))
+
+    @classmethod
+    def load(cls, path: Path, ttl_hours: float | None, *, overrides: bool = False) -> Self:
+        """The rules in a TOML file; its default lives for `ttl_hours` (None: for ever).
+
+        A ttl of the file's default comes before that, unless `overrides`. Raises
+        `InvalidSettingError`, which names the file, the rule and the field.
+        """
+        try:
+            document = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise _wrong(path, error.strerror or str(error)) from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise _wrong(path, f"is not TOML: {error}") from None
+        default, rules = _Reader(path, document).read(_micros(ttl_hours), overrides)
+        return cls(default, tuple(sorted(rules, key=lambda rule: -rule.literals)))
+
+    def rule_for(self, attributes: Mapping[str, Any]) -> Rule:
+        """The rule that holds for a session with this key and these attributes."""
+        return next((rule for rule in self.rules if rule.fits(attributes)), self.default)
+
+    @property
+    def shortest_ttl(self) -> int | None:
+        """What was active more recently stays, whatever its rule; None: everything stays."""
+        ttls = (rule.ttl_micros for rule in self._all())
+        return min((ttl for ttl in ttls if ttl is not None), default=None)
+
+    @property
+    def smallest_cap(self) -> int | None:
+        """A session with no more messages keeps them, whatever its rule; None: all do."""
+        caps = (rule.keep_messages for rule in self._all())
+        return min((cap for cap in caps if cap is not None), default=None)
+
+    def _all(self) -> Iterable[Rule]:
+        return (*self.rules, self.default)
+
+
+class _Reader:
+    """Takes a document apart and refuses what is not understood."""
+
+    def __init__(self, path: Path, document: dict[str, Any]) -> None:
+        self._path = path
+        self._document = document
+
+    def read(self, ttl_micros: int | None, overrides: bool) -> tuple[Rule, list[Rule]]:
+        default = self._document.pop("default", {})
+        tables = self._document.pop("rule", [])
+        if self._document:
+            raise _wrong(self._path, f"has [default] and [[rule]], not {_first(self._document)}")
+        if not isinstance(default, dict) or not isinstance(tables, list):
+            raise _wrong(self._path, "wants [default] in single brackets and [[rule]] in double")
+        fallback = Rule("default", ttl_micros)
+        said = self._rule("[default]", default, fallback)
+        if overrides:
+            said = Rule("default", ttl_micros, said.keep_messages)
+        rules = []
+        for number, table in enumerate(tables, start=1):
+            if not isinstance(table, dict):
+                raise _wrong(self._path, f"rule {number}: is not a table")
+            rules.append(self._patterned(f"rule {number}", dict(table), said))
+        return said, rules
+
+    def _patterned(self, place: str, table: dict[str, Any], default: Rule) -> Rule:
+        given = {name: table.pop(name) for name in _PATTERNS if name in table}
+        if not given:
+            raise _wrong(self._path, f"{place}: needs a pattern for {' or '.join(_PATTERNS)}")
+        if not table:
+            raise _wrong(self._path, f"{place}: needs ttl or keep_messages")
+        name = ", ".join(f"{field}={pattern}" for field, pattern in given.items())
+        rule = self._rule(place, table, default)
+        patterns = []
+        for field, pattern in given.items():
+            if not isinstance(pattern, str) or not 0 < len(pattern) <= MAX_ATTRIBUTE_CHARS:
+                raise _wrong(self._path, f'{place}, {field}: must be text, such as "support-*"')
+            patterns.append((field, re.compile(fnmatch.translate(pattern))))
+        literals = sum(len(_WILDCARD.sub("", pattern)) for pattern in given.values())
+        return Rule(name, rule.ttl_micros, rule.keep_messages, tuple(patterns), literals)
+
+    def _rule(self, place: str, table: dict[str, Any], default: Rule) -> Rule:
+        values = dict(table)
+        ttl, keep = default.ttl_micros, default.keep_messages
+        if "ttl" in values:
+            ttl = self._ttl(place, values.pop("ttl"))
+        if "keep_messages" in values:
+            keep = self._keep(place, values.pop("keep_messages"))
+        if values:
+            raise _wrong(self._path, f"{place}: there is no field {_first(values)}")
+        return Rule(default.name, ttl, keep)
+
+    def _ttl(self, place: str, value: object) -> int | None:
+        if value in _FOREVER:
+            return None
+        micros = duration_micros(value) if isinstance(value, str) else None
+        if micros is None:
+            raise _wrong(
+                self._path,
+                f'{place}, ttl: {value!r:.60} is no duration; "90m", "12h", "30d", "8w", "1y" '
+                'and "forever" are',
+            )
+        if micros >= LATEST_MICROS:
+            raise _wrong(self._path, f'{place}, ttl: {value!r} is too long; say "forever"')
+        return micros
+
+    def _keep(self, place: str, value: object) -> int | None:
+        if value == "all":
+            return None
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 1_000_000_000:
+            raise _wrong(
+                self._path,
+                f'{place}, keep_messages: {value!r:.60} is neither a number from 1 nor "all"',
+            )
+        return value
+
+
+def duration_micros(text: str) -> int | None:
+    """How long "90m", "12h", "30d", "8w" or "1y" is; None for anything else."""
+    match = _DURATION.fullmatch(text)
+    return None if match is None else int(match[1]) * _UNITS[match[2]]
+
+
+def _micros(hours: float | None) -> int | None:
+    return None if hours is None else int(check_number("ttl_hours", hours, -1e9) * _HOUR)
+
+
+def _first(fields: Mapping[str, Any]) -> str:
+    return repr(next(iter(fields)))[:60]
+
+
+def _wrong(path: Path, problem: str) -> InvalidSettingError:
+    return InvalidSettingError(f"BACKSCROLL_RETENTION: {path}: {problem}")

@@ -1,0 +1,77 @@
+"""The functions a job may name, as RQ calls them by name.
+
+They are for a stock `rq worker`, which runs the same jobs one at a time, and correctly: the store's
+lock and the op id hold for it too. The group-commit worker reads a job's payload itself.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from rq import get_current_job
+
+from backscroll.contract.codec import function_name, parse_call
+from backscroll.contract.errors import OperationRefusedError
+from backscroll.contract.operations import Upkeep
+from backscroll.contract.results import Answer, to_json
+from backscroll_worker.contract.pacing import finish
+from backscroll_worker.maintenance.dispatch import upkeep_slices
+from backscroll_worker.settings import Settings
+from backscroll_worker.stores import SessionBackend, open_backend, store_lock
+from backscroll_worker.stores.identity import recognize
+
+
+@functools.cache
+def _open_store() -> tuple[SessionBackend, Settings]:
+    """This process's store, held until the process ends."""
+    settings = Settings.from_environment()
+    store_lock(settings.store).acquire()
+    return open_backend(settings.store, keep_edits=settings.keep_edits), settings
+
+
+@functools.cache
+def _recognize(queue: str) -> None:
+    """Once for each queue; `recognize` says what for."""
+    backend, settings = _open_store()
+    if (job := get_current_job()) is not None:
+        recognize(job.connection, queue, backend, settings.accept_store)
+
+
+def _job_function(kind: str) -> Callable[..., Any]:
+    def run(*positional: Any, **arguments: Any) -> Any:
+        job = get_current_job()
+        if job is None:
+            raise OperationRefusedError(f"{__name__}.{kind} can only be run as an RQ job")
+        operation = parse_call(job.id, function_name(kind), None, list(positional), arguments)
+        backend, settings = _open_store()
+        _recognize(job.origin)
+        answer: Answer | OperationRefusedError
+        if isinstance(operation, Upkeep):
+            answer = finish(upkeep_slices(backend, settings, operation, job.connection))
+        else:
+            answer = backend.apply([operation])[0]
+        if isinstance(answer, OperationRefusedError):
+            raise answer
+        return to_json(answer)
+
+    run.__name__ = kind
+    return run
+
+
+append = _job_function("append")
+rollback = _job_function("rollback")
+replace = _job_function("replace")
+clear = _job_function("clear")
+delete = _job_function("delete")
+describe = _job_function("describe")
+rename_agent = _job_function("rename_agent")
+load = _job_function("load")
+session = _job_function("session")
+sessions = _job_function("sessions")
+search = _job_function("search")
+cleanup = _job_function("cleanup")
+restore = _job_function("restore")
+compact = _job_function("compact")
+erase = _job_function("erase")

@@ -1,0 +1,252 @@
+"""Tells Redis what became of a group of jobs: results, failures, counters, and their release.
+
+All of it is sent only after the store has committed. What is small is one MULTI/EXEC. Of what is
+not, results go ahead, each large one by itself, so that no transaction grows with what is asked. If
+it is lost, the jobs are applied again, and their op ids keep that from having an effect.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import zlib
+from base64 import b64encode
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from rq.defaults import DEFAULT_FAILURE_TTL, DEFAULT_RESULT_TTL
+from rq.job import Job
+from rq.registry import FailedJobRegistry, FinishedJobRegistry
+from rq.results import Result
+from rq.utils import now, utcformat
+
+from backscroll.contract.errors import OperationRefusedError
+from backscroll.contract.results import Answer, encode_answer
+from backscroll.transport.pinned_connection import Command
+from backscroll_worker.loop.reservation import ReservedJob
+from backscroll_worker.loop.server_trouble import is_state_of_server
+
+log = logging.getLogger("backscroll.worker")
+
+_BATCH_BYTES: Final = 256 * 1024
+"""More than that is not put together. Servers take a megabyte, however little they allow."""
+
+_OVERHEAD_BYTES: Final = 300  # the names and keys of a result
+_RESULTS: Final = "rq:results:{}"
+
+# Takes the ids after the first ARGV[1] out of the intermediate list, and deletes the jobs of all
+# that are not among those first ones. They are nearly always the head of the list, and go in one
+# command; if others got between them (a stock worker beside this one keeps its own there), each is
+# taken out by itself.
+_RELEASE: Final = """
+local kept_count, kept, keys = tonumber(ARGV[1]), {}, {}
+for i = 2, kept_count + 1 do kept[ARGV[i]] = true end
+local before = kept_count + 1
+local count = #ARGV - before
+local head, is_head = redis.call('LRANGE', KEYS[1], 0, count - 1), true
+for i = 1, count do
+  local id = ARGV[before + i]
+  is_head = is_head and head[i] == id
+  if not kept[id] then keys[#keys + 1] = 'rq:job:' .. id end
+end
+if is_head then
+  redis.call('LTRIM', KEYS[1], count, -1)
+else
+  for i = 1, count do redis.call('LREM', KEYS[1], 1, ARGV[before + i]) end
+end
+for i = 1, #keys, 1000 do redis.call('DEL', unpack(keys, i, math.min(i + 999, #keys))) end
+"""
+
+
+@dataclass(slots=True)
+class Batch:
+    """Commands that are sent together, or one large answer."""
+
+    commands: list[Command] = field(default_factory=list)
+    size_bytes: int = 0
+    large_answer_to: ReservedJob | None = None
+
+
+class Acknowledgement:
+    """Collects what became of jobs; `batches_ahead` and then `commands` tell Redis."""
+
+    def __init__(self, queue: str, intermediate_key: str, worker: Any) -> None:
+        self._queue = queue
+        self._worker = worker
+        self._intermediate_key = intermediate_key
+        self._failed_key = FailedJobRegistry.key_template.format(queue)
+        self._finished_key = FinishedJobRegistry.key_template.format(queue)
+        self._released: list[bytes] = []
+        self._kept: list[bytes] = []
+        self._ahead: list[Batch] = []
+        self._batch = Batch()
+        self.succeeded = 0
+        self.failed = 0
+
+    @property
+    def released(self) -> Sequence[bytes]:
+        """The jobs that it lets go of, as the intermediate list has them."""
+        return self._released
+
+    def drop(self, job: ReservedJob) -> None:
+        """There is nothing to do for this job: its hash is gone."""
+        self._keep(job)
+
+    def succeed(self, job: ReservedJob, answer: Answer) -> None:
+        """The job is done; its answer is published if anybody may be waiting for it."""
+        self._released.append(job.raw_id)
+        self.succeeded += 1
+        ttl = DEFAULT_RESULT_TTL if job.result_ttl is None else job.result_ttl
+        if ttl:
+            self._publish(job, ttl, "return_value", encode_answer(answer))
+
+    def succeed_and_keep(self, job: ReservedJob, answer: Answer) -> None:
+        """As `succeed`, but the job stays visible in RQ's finished registry while its result does.
+
+        For upkeep, which operators look for there.
+        """
+        self._keep(job)
+        self.succeeded += 1
+        ttl = job.result_ttl or DEFAULT_RESULT_TTL
+        self._publish(job, ttl, "return_value", encode_answer(answer))
+        self._end(job, "finished")
+        self._add("EXPIRE", Job.key_for(job.id), ttl)
+        self._add("ZADD", self._finished_key, int(time.time()) + ttl, job.id)
+
+    def decline(self, job: ReservedJob, error: Exception) -> None:
+        """A read that cannot be answered: its caller is told, and nobody else needs to know."""
+        self._released.append(job.raw_id)
+        self.succeeded += 1
+        self._publish_error(job, job.result_ttl or DEFAULT_RESULT_TTL, error)
+
+    def fail(self, job: ReservedJob, error: Exception) -> None:
+        """The job goes to RQ's failed registry, its payload untouched, to be looked at."""
+        self._keep(job)
+        self.failed += 1
+        self._end(job, "failed")
+        self._add("PERSIST", Job.key_for(job.id))  # a read's would expire
+        self._add("ZADD", self._failed_key, int(time.time()) + DEFAULT_FAILURE_TTL, job.id)
+        if job.payload is None:  # RQ takes a job without this field for no job at all
+            self._add("HSET", Job.key_for(job.id), "data", b"")
+        self._publish_error(job, DEFAULT_FAILURE_TTL, error)
+
+    def release_only(self, job: ReservedJob) -> None:
+        """Let go of a job whose id or key is no RQ job's, so that nothing can be written to it."""
+        self._keep(job)
+        self.failed += 1
+
+    def batches_ahead(self) -> Iterator[Batch]:
+        """What is to be sent before the rest; each is forgotten when the next is asked for."""
+        while self._ahead:
+            yield self._ahead.pop(0)
+
+    def refuse(self, batch: Batch, reason: str) -> None:
+        """The server does not take a large answer: who waits for it is told that."""
+        job = batch.large_answer_to
+        if job is not None:
+            error = OperationRefusedError(
+                f"the server does not take an answer of {batch.size_bytes:,} bytes ({reason}); "
+                "ask for less with limit="
+            )
+            self._publish_error(job, job.result_ttl or DEFAULT_RESULT_TTL, error)
+
+    def commands(self, seconds: float) -> list[Command]:
+        """What is left of the above, the worker's counters, and the jobs' release; in one go.
+
+        `seconds` is how long the jobs took. The release comes first.
+        """
+        commands = self._batch.commands
+        if self._released:
+            kept, released = self._kept, self._released
+            release = ("EVAL", _RELEASE, 1, self._intermediate_key, len(kept), *kept, *released)
+            commands.insert(0, release)
+        if self.succeeded:
+            self._add("HINCRBY", self._worker.key, "successful_job_count", self.succeeded)
+        if self.failed:
+            self._add("HINCRBY", self._worker.key, "failed_job_count", self.failed)
+        self._add("HINCRBYFLOAT", self._worker.key, "total_working_time", seconds)
+        return [("MULTI",), *commands, ("EXEC",)]
+
+    def _keep(self, job: ReservedJob) -> None:
+        """Release the job, and leave its hash as it is."""
+        self._released.append(job.raw_id)
+        self._kept.append(job.raw_id)
+
+    def _publish_error(self, job: ReservedJob, ttl: int, error: Exception) -> None:
+        self._publish(job, ttl, "exc_string", zlib.compress(_named(error).encode()))
+
+    def _publish(self, job: ReservedJob, ttl: int, field: str, value: bytes) -> None:
+        """A result as RQ writes it."""
+        kind = Result.Type.SUCCESSFUL if field == "return_value" else Result.Type.FAILED
+        key, encoded = _RESULTS.format(job.id), b64encode(value)
+        is_large = len(encoded) > _BATCH_BYTES
+        if is_large:
+            self._cut()
+            self._batch.large_answer_to = job
+        self._add(
+            *("XADD", key, "MAXLEN", "~", 10, "*", "type", kind.value),
+            *("worker_name", self._worker.name, field, encoded),
+        )
+        self._add("EXPIRE", key, ttl)
+        self._grow(len(encoded))
+
+    def _grow(self, size_bytes: int) -> None:
+        self._batch.size_bytes += size_bytes + _OVERHEAD_BYTES
+        if self._batch.size_bytes > _BATCH_BYTES:
+            self._cut()
+
+    def _cut(self) -> None:
+        """Have what is collected by now go ahead."""
+        if self._batch.commands:
+            self._ahead.append(self._batch)
+        self._batch = Batch()
+
+    def _end(self, job: ReservedJob, status: str) -> None:
+        fields = {
+            "status": status,
+            "ended_at": utcformat(now()),
+            "worker_name": self._worker.name,
+            "origin": self._queue,  # where RQ's requeue puts it, whoever wrote the job
+        }
+        pairs = [part for pair in fields.items() for part in pair]
+        self._add("HSET", Job.key_for(job.id), *pairs)
+        self._grow(0)
+
+    def _add(self, *command: Any) -> None:
+        self._batch.commands.append(command)
+
+
+def check_acknowledged(replies: list[Any]) -> None:
+    """Raise unless the jobs of an acknowledgement were let go of; else all of it was carried out.
+
+    But for single commands whose key somebody has put something else into: that is only logged.
+    """
+    *queued, executed = replies
+    if not isinstance(executed, list):
+        raise next(reply for reply in (*queued, executed) if isinstance(reply, Exception))
+    if isinstance(executed[0], Exception):
+        raise executed[0]
+    _log_refusals(executed)
+
+
+def check_published(replies: list[Any]) -> None:
+    """Raise if the server refuses everything for a while.
+
+    What it has against one key is only logged: it would be refused again, and all jobs would wait.
+    """
+    for reply in replies:
+        if isinstance(reply, Exception) and is_state_of_server(reply):
+            raise reply
+    _log_refusals(replies)
+
+
+def _log_refusals(replies: list[Any]) -> None:
+    for reply in replies:
+        if isinstance(reply, Exception):
+            log.error("the server refuses a part of an acknowledgement: %s", reply)
+
+
+def _named(error: Exception) -> str:
+    """As the last line of a traceback has it."""
+    return f"{type(error).__module__}.{type(error).__qualname__}: {error}"

@@ -1,0 +1,141 @@
+"""The jobs of one round: decoded and carried out in order, and acknowledged as far as they are.
+
+Nearly always that is all of them at once. Where their payloads or their answers have many bytes, or
+reads take long, it is some at a time, each part with an acknowledgement of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from backscroll.contract.codec import decode_unpacked, unpack
+from backscroll.contract.errors import MalformedJobError, OperationRefusedError
+from backscroll.contract.operations import Operation, Read, Upkeep, Write
+from backscroll.contract.results import Answer
+from backscroll_worker.loop.acknowledgement import Acknowledgement
+from backscroll_worker.loop.reservation import MAX_GROUP_BYTES, ReservedJob
+
+log = logging.getLogger("backscroll.worker")
+
+_FRESH_SECONDS: Final = 0.1
+
+
+class Group:
+    """What is to be applied of the jobs, and the acknowledgement that these will get.
+
+    `operations` are those that are decoded and not yet done. `upkeep` is to be started when the
+    whole group has been applied, so that it sees its effects.
+    """
+
+    def __init__(
+        self,
+        jobs: Sequence[ReservedJob],
+        acknowledgement: Callable[[], Acknowledgement],
+        is_deadly: Callable[[ReservedJob], bool] = lambda _job: False,
+    ) -> None:
+        self.size = len(jobs)
+        self.operations: list[Operation] = []
+        self.upkeep: list[tuple[ReservedJob, Upkeep]] = []
+        self._jobs: list[ReservedJob] = []
+        self._waiting = deque(jobs)
+        self._is_deadly = is_deadly
+        self._new_acknowledgement = acknowledgement
+        self._looked_at = time.monotonic()
+        self.begin_part()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left to be applied."""
+        return not self.operations and not self._waiting
+
+    def begin_part(self) -> None:
+        """Get the next part ready, and an acknowledgement for it."""
+        self.acknowledgement = self._new_acknowledgement()
+        size_bytes = sum(len(job.payload or b"") for job in self._jobs)
+        while self._waiting and size_bytes < MAX_GROUP_BYTES:
+            job = self._waiting.popleft()
+            size_bytes += self._take(job)
+
+    def drop_stale(self, are_there: Callable[[Sequence[ReservedJob]], Sequence[bool]]) -> None:
+        """Forget the reads that nobody waits for any more: their jobs are gone from the server.
+
+        Looked at only when some time has passed since the jobs were taken.
+        """
+        pairs = list(zip(self._jobs, self.operations, strict=True))
+        reads = [job for job, operation in pairs if isinstance(operation, Read)]
+        if not reads or time.monotonic() - self._looked_at < _FRESH_SECONDS:
+            return
+        there = are_there(reads)
+        gone = {job.raw_id for job, is_there in zip(reads, there, strict=True) if not is_there}
+        self._looked_at = time.monotonic()
+        if not gone:
+            return
+        for job in reads:
+            if job.raw_id in gone:
+                self.acknowledgement.drop(job)
+        left = [pair for pair in pairs if pair[0].raw_id not in gone]
+        self._jobs = [job for job, _ in left]
+        self.operations = [operation for _, operation in left]
+
+    def settle(self, answers: Sequence[Answer | OperationRefusedError]) -> None:
+        """Note what came of the first operations; those without an answer are still to be done."""
+        count = len(answers)
+        done = zip(self._jobs[:count], self.operations[:count], answers, strict=True)
+        for job, operation, answer in done:
+            self._settle_one(job, operation, answer)
+        del self._jobs[:count], self.operations[:count]
+
+    def _settle_one(
+        self, job: ReservedJob, operation: Operation, answer: Answer | OperationRefusedError
+    ) -> None:
+        if isinstance(operation, Upkeep):
+            return  # its job ends with its slices
+        if not isinstance(answer, OperationRefusedError):
+            self.acknowledgement.succeed(job, answer)
+        elif isinstance(operation, Read):
+            self.acknowledgement.decline(job, answer)
+        else:
+            log_failure(job, answer)
+            self.acknowledgement.fail(job, answer)
+
+    def _take(self, job: ReservedJob) -> int:
+        """Decode one job; how many bytes it has."""
+        if job.is_gone:
+            self.acknowledgement.drop(job)
+            return 0
+        try:
+            payload = self._payload(job)
+            operation = decode_unpacked(job.id, payload)
+        except Exception as error:  # whatever a job holds, it harms only itself
+            log_failure(job, error)
+            if job.problem:
+                self.acknowledgement.release_only(job)
+            else:
+                self.acknowledgement.fail(job, error)
+            return 0
+        if isinstance(operation, Upkeep):
+            self.upkeep.append((job, operation))
+        if isinstance(operation, Read | Write):
+            self.operations.append(operation)
+            self._jobs.append(job)
+        return len(payload)
+
+    def _payload(self, job: ReservedJob) -> bytes:
+        if job.problem:
+            raise MalformedJobError(job.problem)
+        if self._is_deadly(job):
+            raise OperationRefusedError(
+                "worker after worker died, or lost the server, over this job alone: it is given up "
+                "so that those behind it are stored. It may have been applied. See why in the logs "
+                "of worker and server; requeueing it is safe once that is corrected"
+            )
+        return unpack(job.payload)
+
+
+def log_failure(job: ReservedJob, error: Exception) -> None:
+    """Tell the operators; the job itself tells those who look at it."""
+    log.error("job %s failed: %s", job.id, error)

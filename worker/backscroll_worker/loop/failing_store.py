@@ -1,0 +1,46 @@
+"""A store that fails is no job's fault: the worker waits for it, and tells the operators."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import suppress
+from typing import Final
+
+import redis
+
+from backscroll_worker.loop.resilient import SERVER_TROUBLE
+
+LONGEST_PAUSE_SECONDS: Final = 3.0
+
+log = logging.getLogger("backscroll.worker")
+
+
+class FailingStore:
+    """What goes wrong with the store while one group is to be applied, and for how long already.
+
+    The error is in the worker's hash, `worker_key`, too, where `backscroll check` and `stats` look.
+    """
+
+    def __init__(self, connection: redis.Redis, worker_key: str) -> None:
+        self._connection = connection
+        self._worker_key = worker_key
+        self._pause_seconds = 0.1
+        self._told = ""
+
+    def pause(self, error: Exception) -> None:
+        """Tell of `error`, unless that is done, and wait, each time a little longer."""
+        if str(error) != self._told:
+            self._told = str(error)
+            log.error("the store fails, jobs wait: %s", error)
+            with suppress(*SERVER_TROUBLE):
+                self._connection.hset(self._worker_key, "store_error", self._told)
+        time.sleep(self._pause_seconds)
+        self._pause_seconds = min(2 * self._pause_seconds, LONGEST_PAUSE_SECONDS)
+
+    def is_mended(self) -> None:
+        """Tell that it works again, if anything was told."""
+        if self._told:
+            log.warning("the store works again")
+            with suppress(*SERVER_TROUBLE):
+                self._connection.hdel(self._worker_key, "store_error")

@@ -1,0 +1,106 @@
+"""Cleanups, compactions and erasures under way: one after the other, a slice between groups."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import redis
+from rq.exceptions import StopRequested
+
+from backscroll.contract.errors import BackscrollError, OperationRefusedError, StoreUnavailableError
+from backscroll.contract.operations import Cleanup, Restore, Upkeep
+from backscroll.contract.results import ErasureReceipt
+from backscroll_worker.contract.pacing import Slices
+from backscroll_worker.loop.acknowledgement import Acknowledgement
+from backscroll_worker.loop.batch import log_failure
+from backscroll_worker.loop.reservation import ReservedJob
+from backscroll_worker.loop.resilient import SERVER_TROUBLE
+from backscroll_worker.maintenance.dispatch import upkeep_slices
+from backscroll_worker.settings import Settings
+from backscroll_worker.stores import SessionBackend
+
+log = logging.getLogger("backscroll.worker")
+
+
+class Housekeeping:
+    """The upkeep jobs that were begun and not yet ended; true while there are any."""
+
+    def __init__(
+        self,
+        backend: SessionBackend,
+        settings: Settings,
+        acknowledgement: Callable[[], Acknowledgement],
+        connection: redis.Redis,
+    ) -> None:
+        self._backend = backend
+        self._connection = connection
+        self._settings = settings
+        self._acknowledgement = acknowledgement
+        self._began_at = time.monotonic()
+        self._under_way: deque[tuple[ReservedJob, Upkeep, Slices[Any]]] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._under_way)
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been the turn of the first of them."""
+        return time.monotonic() - self._began_at
+
+    def clear(self) -> None:
+        """Forget what is under way; it is safe to begin it again at any point."""
+        self._under_way.clear()
+
+    def start(self, job: ReservedJob, operation: Upkeep, acknowledgement: Acknowledgement) -> None:
+        """Begin what the job asks for; one that cannot be is acknowledged with its group."""
+        try:
+            slices = upkeep_slices(self._backend, self._settings, operation, self._connection)
+        except OperationRefusedError as error:
+            log_failure(job, error)
+            acknowledgement.decline(job, error)
+        else:
+            log.info("%s begins", operation.kind)
+            if not self._under_way:
+                self._began_at = time.monotonic()
+            self._under_way.append((job, operation, slices))
+
+    def do_slice(self) -> Acknowledgement | None:
+        """Go on for a moment; returns the acknowledgement of a job that has come to its end.
+
+        Raises `StoreUnavailableError` when the store fails, and the server's errors; then all has
+        to begin again.
+        """
+        job, operation, slices = self._under_way[0]
+        acknowledgement = self._acknowledgement()
+        try:
+            next(slices)
+            return None
+        except StopIteration as done:
+            log.info("%s", done.value.summary())
+            if isinstance(done.value, ErasureReceipt):
+                acknowledgement.succeed(job, done.value)  # the job itself says whom it was about
+            else:
+                acknowledgement.succeed_and_keep(job, done.value)
+        except (StoreUnavailableError, StopRequested, *SERVER_TROUBLE):
+            raise  # it is no job's fault, and passes
+        except BackscrollError as error:
+            log_failure(job, error)
+            if _is_asked_for_its_answer(operation):
+                acknowledgement.decline(job, error)
+            else:
+                acknowledgement.fail(job, error)
+        except Exception as error:  # begun again, it would break down again, and so without end
+            log.exception("job %s failed in a way nobody foresaw", job.id)
+            acknowledgement.fail(job, error)
+        self._under_way.popleft()
+        self._began_at = time.monotonic()
+        return acknowledgement
+
+
+def _is_asked_for_its_answer(operation: Upkeep) -> bool:
+    """Whether somebody waits to hear that it was refused, and nothing is left to be done about."""
+    return isinstance(operation, Restore) or (isinstance(operation, Cleanup) and operation.dry_run)

@@ -1,0 +1,259 @@
+"""Takes jobs from the queue without letting go of them, and gives them back.
+
+What is in flight is RQ's intermediate list. A job leaves it only when it has been acknowledged;
+after a crash or a lost connection the whole list goes back to the head of the queue, in order.
+Only the holder of the store's lock may do either.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import uuid
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
+
+import redis
+from rq.intermediate_queue import IntermediateQueue
+from rq.suspension import WORKERS_SUSPENDED
+
+from backscroll.transport.pinned_connection import Channel, Script
+
+MAX_GROUP_BYTES: Final = 8 * 1024 * 1024
+
+_TTL: Final = re.compile(rb"[0-9]{1,9}")
+_JOB_ID: Final = re.compile(r"[A-Za-z0-9_-]+")
+
+# Everything is looked at before anything is moved. A hash of the wrong type must not stop the
+# script, hence pcall; Lua's unpack has a bound, hence the stretches.
+_TAKE: Final = Script("""
+local queue, in_flight, suspended, fence = unpack(KEYS)
+if redis.call('GET', fence) ~= ARGV[3] then return 'fenced' end
+if redis.call('EXISTS', suspended) == 1 then return 'suspended' end
+local ids = redis.call('LRANGE', queue, 0, tonumber(ARGV[1]) - 1)
+local jobs, count, bytes = {}, 0, 0
+for i, id in ipairs(ids) do
+  local key, problem = 'rq:job:' .. id, ''
+  local job = redis.pcall('HMGET', key, 'data', 'result_ttl')
+  if job.err then
+    problem, job = 'its key does not hold an RQ job', {false, false}
+  elseif not job[1] and redis.call('EXISTS', key) == 0 then
+    problem = 'gone'
+  end
+  jobs[i], count = {id, job[1], job[2], problem}, i
+  bytes = bytes + (job[1] and #job[1] or 0)
+  if bytes >= tonumber(ARGV[2]) then break end
+end
+for i = 1, count, 1000 do
+  redis.call('RPUSH', in_flight, unpack(ids, i, math.min(i + 999, count)))
+end
+if count > 0 then redis.call('LTRIM', queue, count, -1) end
+return jobs
+""")
+
+# The fence stops a take that is still on its way: one that a frozen server carries out late, on a
+# connection given up long ago, would leave jobs in flight that nobody knows of. With it is noted
+# how often in a row jobs were in flight when a worker died or the server hung up on it, how many
+# these were the last time, and for one that was alone how often it was that one.
+_PUT_BACK: Final = Script("""
+local note = redis.call('GET', KEYS[3]) or ''
+local deaths, suspects, alone, name = string.match(note, ' (%d+) (%d+) (%d+) (%S+)$')
+if not deaths then deaths, suspects, alone, name = 0, 0, 0, '-' end
+local count, first = redis.call('LLEN', KEYS[2]), redis.call('LINDEX', KEYS[2], 0)
+while redis.call('LMOVE', KEYS[2], KEYS[1], 'RIGHT', 'LEFT') do end
+if count > 0 and ARGV[2] == '1' then
+  local last = name
+  deaths, suspects, name = deaths + 1, count, '-'
+  if count == 1 then name = redis.sha1hex(first) end
+  if name == last then alone = alone + 1 else alone = 1 end
+end
+note = string.format('%s %d %d %d %s', ARGV[1], deaths, suspects, alone, name)
+redis.call('SET', KEYS[3], note)
+return {count, note}
+""")
+
+_CLEAR: Final = Script("""
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2]) end
+""")
+
+_HARMLESS_DEATHS: Final = 1
+_TAKEN_APART: Final = 16
+_LONGEST_ALONE: Final = 16
+DEATHS_ALONE: Final = 5
+"""So often in a row a worker may die, or the server hang up, over one job that is alone in flight.
+
+A worker that is killed for another reason time and again must not cost a job.
+"""
+
+
+class ReservedJob(NamedTuple):
+    """A job in the intermediate list, there as `raw_id`.
+
+    `problem` says why there is no payload to look at.
+    """
+
+    raw_id: bytes
+    id: str
+    payload: bytes | None
+    result_ttl: int | None
+    problem: str = ""
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether its hash is missing: it was done before and pushed again, or deleted."""
+        return self.problem == "gone"
+
+
+class FencedError(redis.ConnectionError):
+    """Somebody else put the jobs in flight back, or the server lost its data: start anew."""
+
+
+class SuspendedError(Exception):
+    """`rq suspend` holds the workers back; nothing was taken."""
+
+
+class Reservations:
+    """The queue and its intermediate list, as one worker sees them.
+
+    `put_back` comes first; it also makes this worker the one that may take. When what was in flight
+    may be why a worker died, it is taken again in ever smaller groups, until one job is left.
+    """
+
+    def __init__(self, connection: redis.Redis, queue: str, queue_key: str) -> None:
+        self._channel = Channel(connection)
+        self._queue_key = queue_key
+        self.intermediate_key: str = IntermediateQueue.get_intermediate_queue_key(queue_key)
+        self._fence_key = f"backscroll:{queue}:fence"
+        self._keys = [queue_key, self.intermediate_key, WORKERS_SUSPENDED, self._fence_key]
+        self._token = ""
+        self._deaths = self._untaken = self._alone = 0
+        self._alone_name = ""
+        self._step = 1
+        self._suspects: set[bytes] = set()
+
+    @property
+    def has_suspects(self) -> bool:
+        """Whether what was in flight when a worker died is still to be taken, or to be done."""
+        return self._untaken > 0 or bool(self._suspects)
+
+    @property
+    def is_careful(self) -> bool:
+        """Whether that happened more than once, so that nothing else may be in flight with it."""
+        return self.has_suspects and self._deaths > _HARMLESS_DEATHS
+
+    @property
+    def alone_seconds(self) -> float:
+        """So long a suspect is left alone; the longer, the more workers have died."""
+        return 2.0 ** min(self._deaths, _LONGEST_ALONE) if self.is_careful else 0.0
+
+    def is_deadly(self, job: ReservedJob) -> bool:
+        """Whether this job was alone in flight when one worker after the other died."""
+        return (
+            self.has_suspects
+            and self._alone >= DEATHS_ALONE
+            and self._alone_name == _digest(job.raw_id)
+        )
+
+    def wait_and_take(self, timeout_seconds: int, most: int) -> list[ReservedJob]:
+        """Block until there is a job to take, or the time is up; then as `take`.
+
+        The wait moves the head of the queue onto itself, which changes nothing. The server goes on
+        to the take in the same moment, without another round trip.
+        """
+        queue = self._queue_key
+        wait = ("BLMOVE", queue, queue, "LEFT", "LEFT", timeout_seconds)
+        try:
+            reply = self._channel.call(wait, _TAKE.call(*self._take_arguments(most)))[1]
+            return self._taken(reply)
+        except redis.exceptions.NoScriptError:  # the caller's next take loads it
+            return []
+
+    def take(self, most: int) -> list[ReservedJob]:
+        """Up to `most` jobs from the head of the queue, in order, with their payloads.
+
+        What was asked for before comes first, however many that are.
+        """
+        try:
+            if not self._channel.is_awaited:
+                self.ask(most)
+            return self._taken(self._channel.receive()[0])
+        except redis.exceptions.NoScriptError:  # then nothing was taken
+            return self._taken(self._channel.run(_TAKE, *self._take_arguments(most)))
+
+    @property
+    def has_asked(self) -> bool:
+        """Whether the server was asked for jobs that nobody has looked at yet."""
+        return self._channel.is_awaited
+
+    def ask(self, most: int) -> None:
+        """Have the server prepare the next `take` while this process does something else."""
+        self._channel.send(_TAKE.call(*self._take_arguments(most)))
+
+    def put_back(self, *, after_death: bool = True) -> int:
+        """Everything in flight back to the head of the queue, in order; how many there were.
+
+        `after_death` says that a worker has died since they were taken, or failed in a way that
+        they may be the reason of.
+        """
+        if self._channel.is_awaited:
+            self._channel.reset()
+        keys = [self._queue_key, self.intermediate_key, self._fence_key]
+        count, note = self._channel.run(
+            _PUT_BACK, len(keys), *keys, uuid.uuid4().hex, int(after_death)
+        )
+        self._token = note.decode()
+        _, *numbers, self._alone_name = self._token.split()
+        self._deaths, self._untaken, self._alone = map(int, numbers)
+        self._suspects.clear()
+        self._step = max(1, self._untaken // _TAKEN_APART)
+        return int(count)
+
+    def note_released(self, raw_ids: Iterable[bytes]) -> None:
+        """These are done with; maintenance may be under way for long after the others."""
+        self._suspects.difference_update(raw_ids)
+        if not self.has_suspects:
+            token = f"{uuid.uuid4().hex} 0 0 0 -"
+            self._channel.run(_CLEAR, 1, self._fence_key, self._token, token)
+            self._token, self._deaths = token, 0
+
+    def hang_up(self) -> None:
+        """Connect anew with the next command."""
+        self._channel.reset()
+
+    def _taken(self, reply: Any) -> list[ReservedJob]:
+        """The jobs in the reply; the first ones are suspects, as far as there are any."""
+        jobs = _parse(reply)
+        suspects = jobs[: self._untaken]
+        self._untaken -= len(suspects)
+        self._suspects.update(job.raw_id for job in suspects)
+        return jobs
+
+    def _take_arguments(self, most: int) -> list[Any]:
+        if self.is_careful and self._untaken:
+            most = min(most, self._step)
+        return [len(self._keys), *self._keys, most, MAX_GROUP_BYTES, self._token]
+
+
+def _parse(reply: Any) -> list[ReservedJob]:
+    if reply == b"fenced":
+        raise FencedError(
+            "the jobs in flight were put back by somebody else; "
+            "does another worker serve this queue for another store?"
+        )
+    if reply == b"suspended":
+        raise SuspendedError
+    return [_reserved(*row) for row in reply]
+
+
+def _digest(raw_id: bytes) -> str:
+    return hashlib.sha1(raw_id, usedforsecurity=False).hexdigest()
+
+
+def _reserved(
+    raw_id: bytes, payload: bytes | None, result_ttl: bytes | None, problem: bytes
+) -> ReservedJob:
+    name = raw_id.decode(errors="backslashreplace")
+    if not _JOB_ID.fullmatch(name):
+        return ReservedJob(raw_id, name, None, None, "its id holds characters RQ does not allow")
+    ttl = int(result_ttl) if result_ttl and _TTL.fullmatch(result_ttl) else None
+    return ReservedJob(raw_id, name, payload, ttl, problem.decode() if problem else "")

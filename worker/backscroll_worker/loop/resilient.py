@@ -1,0 +1,186 @@
+"""`ResilientWorker`: RQ's worker, made to outlive its server's troubles and to tell it little.
+
+What jobs are and how they are done is not decided here; see `loop.worker`.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from functools import partial
+from typing import Any, Final
+
+import redis
+from redis.backoff import NoBackoff
+from redis.client import Pipeline
+from redis.retry import Retry
+from rq import SimpleWorker
+from rq.timeouts import BaseDeathPenalty
+from rq.utils import now
+from rq.worker import WorkerStatus
+from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
+
+from backscroll_worker.loop.server_trouble import ServerTrouble, may_pass
+from backscroll_worker.serializer import OrjsonSerializer
+
+_HEARTBEAT_SECONDS: Final = 2.0
+_REGISTRATION_SECONDS: Final = 30
+"""So long a killed worker is still to be seen; as long as `ops.stats` takes it for alive."""
+
+_SOCKET_TIMEOUT_SECONDS: Final = 10.0
+_PASSING_STATES: Final = (WorkerStatus.STARTED, WorkerStatus.IDLE, WorkerStatus.BUSY)
+
+# A server that is out of memory, cannot save, or is just a replica may mend as one that was away.
+SERVER_TROUBLE: Final = (redis.RedisError,)
+
+
+class NoDeathPenalty(BaseDeathPenalty):
+    """No job timeout: RQ's alarm could fire inside a transaction, or just after its commit."""
+
+    def setup_death_penalty(self) -> None:
+        """Set nothing."""
+
+    def cancel_death_penalty(self) -> None:
+        """There is nothing to cancel."""
+
+
+class ResilientWorker(SimpleWorker):
+    """An RQ worker with a unique name, our serializer, no job timeouts and few words."""
+
+    death_penalty_class = NoDeathPenalty
+
+    def __init__(self, queues: Any, name: str | None = None, *args: Any, **options: Any) -> None:
+        if options.get("prepare_for_work", True):  # else RQ only looks at one that runs elsewhere
+            # A fixed name could not come back after kill -9 until its key expires.
+            name = f"{name or 'backscroll'}-{uuid.uuid4().hex[:12]}"
+        super().__init__(queues, name, *args, **{**options, "serializer": OrjsonSerializer})
+        self.server = ServerTrouble()
+        self.may_wait_for_server = False
+        self.has_worked = False
+        self.look_for_suspension = True
+        self._told_state = ""
+
+    def bootstrap(self, *args: Any, **options: Any) -> None:
+        """As RQ's, but it waits for a server that fails."""
+        self.wait_for_server(partial(super().bootstrap, *args, **options))
+
+    def wait_for_server(self, begin: Callable[[], object]) -> None:
+        """Call `begin` until the server is no longer unreachable, nor refuses for the moment.
+
+        A wrong address, password or permission is raised at once.
+        """
+        while True:
+            try:
+                begin()
+                return
+            except SERVER_TROUBLE as error:
+                if not (self.may_wait_for_server and may_pass(error)):
+                    raise
+                self.server.note(error, "waiting for it to begin")
+                self.hang_up()
+                time.sleep(1.0)
+
+    def hang_up(self) -> None:
+        """Connect anew with the next command: this server may never hang up, and yet be demoted."""
+        self.connection.connection_pool.disconnect()
+
+    def register_birth(self) -> None:
+        """As RQ's, for a name that nobody else has, and with a short life of its own."""
+        if self.connection.exists(self.key):
+            self.connection.delete(self.key)
+        super().register_birth()  # type: ignore[no-untyped-call]
+        self.connection.expire(self.key, _REGISTRATION_SECONDS)
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
+        """RQ's heartbeat, but not more often than is of use.
+
+        A worker whose registration is gone (the server lost its data, or this process was frozen
+        for long) registers again, or it would work on unseen.
+        """
+        last = self.last_heartbeat
+        if last is not None and now() - last < timedelta(seconds=_HEARTBEAT_SECONDS):
+            return
+        with suppress(*SERVER_TROUBLE):  # RQ's loop would end the worker; taking jobs will notice
+            self._tell(timeout or _REGISTRATION_SECONDS, pipeline)
+
+    def _tell(self, timeout: int, pipeline: Pipeline | None) -> None:
+        if not self.connection.hexists(self.key, "birth"):
+            self.register_birth()
+        if self._told_state in _PASSING_STATES:
+            self._told_state = WorkerStatus.BUSY if self.has_worked else WorkerStatus.IDLE
+            self.has_worked = False
+        self.connection.hset(self.key, "state", self._told_state)
+        super().heartbeat(timeout, pipeline)
+
+    def set_state(self, state: str, pipeline: Pipeline | None = None) -> None:
+        """Between idle and busy Redis is told with the heartbeat, and not from job to job."""
+        if state in _PASSING_STATES and self._told_state in _PASSING_STATES:
+            self._state = state
+        else:
+            self._told_state = state
+            super().set_state(state, pipeline)
+
+    def check_for_suspension(self, burst: bool) -> None:
+        """As RQ's, but only at the start and when taking jobs found the workers suspended."""
+        if self.look_for_suspension:
+            with suppress(*SERVER_TROUBLE):
+                super().check_for_suspension(burst)
+            self.look_for_suspension = False
+
+    def run_maintenance_tasks(self) -> None:
+        """As RQ's, but never its handling of the intermediate list, which declares jobs failed."""
+        self.last_cleaned_at = now()  # type: ignore[assignment]
+        with suppress(*SERVER_TROUBLE):
+            for queue in self.queues:
+                queue.failed_job_registry.cleanup()
+                queue.finished_job_registry.cleanup()
+
+    def set_shutdown_requested_date(self) -> None:
+        """RQ writes this from its signal handler, also when the server is away."""
+        with suppress(*SERVER_TROUBLE):
+            super().set_shutdown_requested_date()  # type: ignore[no-untyped-call]
+
+    def _pubsub_exception_handler(self, exc: Exception, pubsub: Any, pubsub_thread: Any) -> None:
+        """Let the thread that waits for RQ's commands try again, whatever went wrong.
+
+        RQ's ends it, with a traceback, when `hang_up` comes amid its wait. That the server fails is
+        for the main thread to log.
+        """
+        time.sleep(2.0)
+
+    def teardown(self) -> None:
+        """Sign off, if there is anybody to tell."""
+        with suppress(*SERVER_TROUBLE):
+            super().teardown()  # type: ignore[no-untyped-call]
+
+    def _set_ip_address(self, connection: redis.Redis) -> None:
+        """As RQ's, which asks the server before anybody has waited for it."""
+        self.ip_address = "unknown"
+        with suppress(*SERVER_TROUBLE):
+            super()._set_ip_address(connection)
+
+    def _set_connection(self, connection: redis.Redis) -> redis.Redis:
+        """Short timeouts, so that a frozen server is noticed, and none of redis-py's retries.
+
+        They would repeat a command whose reply was lost: a second group would be taken while
+        nobody knows of the first.
+        """
+        connection.set_retry(Retry(NoBackoff(), 0))
+        options = connection.connection_pool.connection_kwargs
+        options["socket_timeout"] = options.get("socket_timeout") or _SOCKET_TIMEOUT_SECONDS
+        return connection
+
+
+def forget_dead_workers(connection: redis.Redis, queue: str, store: str, own_key: str) -> None:
+    """Strike off the workers of this host that wrote to `store` before: its lock was theirs."""
+    members: Any = connection.smembers(WORKERS_BY_QUEUE_KEY % queue)
+    for key in {member.decode() for member in members} - {own_key}:
+        hostname, writes_to = connection.hmget(key, "hostname", "store")
+        if hostname == socket.gethostname().encode() and writes_to == store.encode():
+            connection.srem(WORKERS_BY_QUEUE_KEY % queue, key)
+            connection.srem(REDIS_WORKER_KEYS, key)
+            connection.delete(key)

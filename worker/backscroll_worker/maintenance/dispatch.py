@@ -1,0 +1,71 @@
+"""Which slices carry out an operation that takes long, with what the settings say about it."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import redis
+
+from backscroll.contract.errors import OperationRefusedError
+from backscroll.contract.operations import Cleanup, Compact, Erase, Operation, Restore
+from backscroll.contract.results import CleanupReport, CompactReport
+from backscroll_worker.archive.directory import Archive
+from backscroll_worker.archive.disk import ArchiveError
+from backscroll_worker.contract.pacing import Slices
+from backscroll_worker.maintenance.erase import erase as erase_everywhere
+from backscroll_worker.maintenance.erase import erase_late
+from backscroll_worker.maintenance.restore import restore as restore_session
+from backscroll_worker.maintenance.server_clock import refuse_if_ahead
+from backscroll_worker.settings import Settings
+from backscroll_worker.stores import SessionBackend
+
+log = logging.getLogger("backscroll.worker")
+
+
+def upkeep_slices(
+    backend: SessionBackend, settings: Settings, operation: Operation, connection: redis.Redis
+) -> Slices[Any]:
+    """The slices of what takes long, with what the settings say about it."""
+    archive = None if settings.archive is None else Archive(settings.archive)
+    if isinstance(operation, Cleanup):
+        if operation.ttl_hours is None and not settings.has_retention:
+            raise OperationRefusedError(
+                "BACKSCROLL_TTL_HOURS is 0, which keeps sessions for ever; set it or "
+                "BACKSCROLL_RETENTION, or give the cleanup --ttl-hours"
+            )
+        return _cleanup(backend, settings, archive, operation, connection)
+    if isinstance(operation, Restore):
+        return restore_session(backend, archive, operation)
+    if isinstance(operation, Erase):
+        return erase_everywhere(backend, archive, connection, settings.queue, operation)
+    if isinstance(operation, Compact):
+        return _compact(backend, settings, archive)
+    raise TypeError(f"{operation.kind} is no upkeep")
+
+
+def _cleanup(
+    backend: SessionBackend,
+    settings: Settings,
+    archive: Archive | None,
+    operation: Cleanup,
+    connection: redis.Redis,
+) -> Slices[CleanupReport]:
+    """The rules are read for each cleanup. Should the file be wrong by now, nothing goes."""
+    retention = settings.load_retention(operation.ttl_hours)
+    if not operation.dry_run:
+        refuse_if_ahead(connection)
+    slices = backend.cleanup(retention, dry_run=operation.dry_run, archive=archive)
+    return (yield from slices)
+
+
+def _compact(
+    backend: SessionBackend, settings: Settings, archive: Archive | None
+) -> Slices[CompactReport]:
+    tombstones = backend.tombstones()
+    if archive is not None and tombstones.items():
+        try:  # first, as the oldest of them are about to be forgotten
+            yield from erase_late(archive, tombstones)
+        except ArchiveError as error:
+            log.error("%s; what was erased of it stays there until a compaction can read it", error)
+    return (yield from backend.compact(settings.op_ids_hours))

@@ -1,0 +1,207 @@
+"""An erasure beyond the store: the archive, and jobs that the server keeps to be looked at.
+
+The receipt is the store's, with what went elsewhere added. Jobs that still wait are not touched:
+the tombstones drop them when their turn comes. What is only told afterwards to be of the erased
+leaves the archive with the next compaction.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final
+
+import orjson
+import redis
+from rq.job import Job
+from rq.registry import FailedJobRegistry, FinishedJobRegistry
+
+from backscroll.contract.codec import decode, payload_json
+from backscroll.contract.errors import BackscrollError, MalformedJobError
+from backscroll.contract.operations import Erase, Operation
+from backscroll.contract.results import ErasureReceipt
+from backscroll.contract.validation import SUBJECTS
+from backscroll.transport.connection import is_forbidden
+from backscroll.transport.rq_protocol import parse_result
+from backscroll_worker.archive.directory import ALL, NOTHING, Archive, ArchiveErased
+from backscroll_worker.archive.file import ArchivedSession
+from backscroll_worker.contract.pacing import Slices
+from backscroll_worker.contract.tombstones import Tombstones
+from backscroll_worker.stores import SessionBackend
+
+log = logging.getLogger("backscroll.worker")
+
+_JOBS_A_SLICE: Final = 100
+_LOG_RESETS: Final = (
+    ("SLOWLOG", "RESET"),
+    ("COMMANDLOG", "RESET", "large-request"),
+    ("COMMANDLOG", "RESET", "large-reply"),
+)
+
+
+def erase(
+    backend: SessionBackend,
+    archive: Archive | None,
+    connection: redis.Redis,
+    queue: str,
+    operation: Erase,
+) -> Slices[ErasureReceipt]:
+    """Erase from the store, then from the archive, then from the server."""
+    receipt = yield from backend.carry_out_erasure(operation)
+    tombstones = backend.tombstones()
+    archived = 0
+    if archive is not None:
+        erased = yield from archive.erase_slices(partial(_until, operation, tombstones))
+        archived = erased.sessions
+    failed = yield from _erase_jobs(connection, queue, _Traces(operation, tombstones))
+    _reset_logs(connection)
+    return replace(receipt, archived=archived, failed_jobs=failed)
+
+
+def erase_late(archive: Archive, tombstones: Tombstones) -> Slices[ArchiveErased]:
+    """Erase from the archive what only a description that came late told to be of the erased."""
+
+    def is_session_erased(key: str) -> bool:
+        return tombstones.moment("key", key) >= 0
+
+    return archive.erase_slices(partial(_erased_until, tombstones), is_session_erased)
+
+
+def is_erased(tombstones: Tombstones, session: ArchivedSession) -> bool:
+    """Whether it was archived before an erasure that is about it began."""
+    return _erased_until(tombstones, session) != NOTHING
+
+
+def _erased_until(tombstones: Tombstones, session: ArchivedSession) -> int:
+    """Until when what it says was erased, by the dates of its messages, as in the store itself.
+
+    Nothing of it is when it was archived later: both clocks have to be wrong to lose something.
+    """
+    values = ((name, getattr(session.info, name)) for name in SUBJECTS)
+    found = (tombstones.of(name, value) for name, value in values if value is not None)
+    return max(
+        (each.erased_at for each in found if each.noted_at >= session.removed_at), default=NOTHING
+    )
+
+
+def _until(operation: Erase, tombstones: Tombstones, session: ArchivedSession) -> int:
+    """Until when an erasure takes what an archived session says.
+
+    What was archived before it began goes whatever its date; what a clock says was archived later
+    may not have been, as the clock may have been wrong, and is judged by its date.
+    """
+    (name, value), info = operation.subject, session.info
+    until, own = _erased_until(tombstones, session), tombstones.of(name, value)
+    is_own = tombstones.of("key", info.key).noted_at == own.noted_at  # that erasure took its key
+    if getattr(info, name) == value or is_own:
+        return ALL if own.noted_at >= session.removed_at else max(until, own.erased_at)
+    return until
+
+
+class _Traces:
+    """Whether a job the server keeps speaks of what was erased."""
+
+    def __init__(self, operation: Erase, tombstones: Tombstones) -> None:
+        self._operation = operation
+        self._tombstones = tombstones
+        self._quoted = orjson.dumps(operation.subject[1])
+
+    def are_in_job(self, job_id: str, payload: bytes | None) -> bool:
+        try:
+            operation = decode(job_id, payload)
+        except MalformedJobError:
+            return self._are_in_malformed(payload or b"")
+        return self._are_in_operation(operation)
+
+    def are_in_answer(self, answer: object) -> bool:
+        """Of upkeep: reports name sessions as their `key`, at any depth."""
+        if isinstance(answer, dict):
+            is_named = self._is_erased_key(answer.get("key"))
+            return is_named or any(map(self.are_in_answer, answer.values()))
+        return isinstance(answer, list) and any(map(self.are_in_answer, answer))
+
+    def _are_in_operation(self, operation: Operation) -> bool:
+        if isinstance(operation, Erase):
+            return self._tombstones.moment(*operation.subject) >= operation.at
+        return self._tombstones.cover(operation) or self._tombstones.told_by(operation) is not None
+
+    def _are_in_malformed(self, payload: bytes) -> bool:
+        """No operation, so nobody knows of when it is; its key tells whose it is, if it has one."""
+        try:
+            call = payload_json(payload)
+        except MalformedJobError:
+            return self._quoted in payload
+        arguments = call[3] if isinstance(call, list) and len(call) == 4 else None
+        key = arguments.get("key") if isinstance(arguments, dict) else None
+        return self._is_erased_key(key) or self._quoted in orjson.dumps(call)
+
+    def _is_erased_key(self, key: object) -> bool:
+        return isinstance(key, str) and self._tombstones.moment("key", key) >= 0
+
+
+def _reset_logs(connection: redis.Redis) -> None:
+    """Empty the server's logs of slow and large commands, which quote what was said.
+
+    What this user may not do is logged; a server that does not know such a log has none.
+    """
+    for command in _LOG_RESETS:
+        try:
+            connection.execute_command(*command)  # type: ignore[no-untyped-call]
+        except redis.ResponseError as error:
+            if is_forbidden(error):
+                log.warning(
+                    "the server does not let this user run %s: it may quote erased text there; "
+                    "run it as an administrator, or see deploy/redis/README.md",
+                    " ".join(command),
+                )
+
+
+def _erase_jobs(connection: redis.Redis, queue: str, traces: _Traces) -> Slices[int]:
+    """Delete failed and finished jobs that speak of it, with their results; how many failed."""
+    failed = 0
+    for template in (FailedJobRegistry.key_template, FinishedJobRegistry.key_template):
+        registry = template.format(queue)
+        for ids in _portions(connection, registry):
+            gone = _found(connection, ids, traces)
+            if gone:
+                with connection.pipeline(transaction=True) as pipeline:
+                    pipeline.zrem(registry, *gone)
+                    for job_id in gone:
+                        pipeline.delete(Job.key_for(job_id))
+                        pipeline.delete(_results_key(job_id))
+                    pipeline.execute()
+            failed += len(gone) if template is FailedJobRegistry.key_template else 0
+            yield
+    return failed
+
+
+def _portions(connection: redis.Redis, registry: str) -> Iterator[list[str]]:
+    # All ids at once: they are few, and deleting shifts the places of those that follow.
+    reply: Any = connection.zrange(registry, 0, -1)
+    ids = [name.decode(errors="replace") for name in reply]
+    for start in range(0, len(ids), _JOBS_A_SLICE):
+        yield ids[start : start + _JOBS_A_SLICE]
+
+
+def _found(connection: redis.Redis, ids: list[str], traces: _Traces) -> list[str]:
+    with connection.pipeline(transaction=False) as pipeline:
+        for job_id in ids:
+            pipeline.hmget(Job.key_for(job_id), "data")
+            pipeline.xrevrange(_results_key(job_id), count=1)
+        replies = pipeline.execute()
+    found = []
+    for job_id, (payload,), results in zip(ids, replies[::2], replies[1::2], strict=True):
+        is_found = traces.are_in_job(job_id, payload)
+        for _, fields in results:
+            with suppress(BackscrollError, ValueError, KeyError):
+                is_found = is_found or traces.are_in_answer(parse_result(fields))
+        if is_found:
+            found.append(job_id)
+    return found
+
+
+def _results_key(job_id: str) -> str:
+    return f"rq:results:{job_id}"

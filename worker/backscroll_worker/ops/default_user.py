@@ -1,0 +1,86 @@
+"""Whether the server can read its append-only file back under the rights of its user `default`.
+
+Redis 7 and Valkey before 9.1.2 carry out the file's transactions as `default` while they load it.
+Where that user lacks a right (`user default off` alone takes all of them away), what is in them is
+dropped at the next restart, and the server does not say so. Redis 6.2 checks no rights there.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import redis
+
+from backscroll.transport.connection import is_forbidden
+
+_FIXED_IN_VALKEY: Final = (9, 1, 2)
+_AFFECTED_FROM: Final = (7, 0, 0)
+
+
+def is_affected(info: dict[str, Any]) -> bool:
+    """Whether a server with this INFO checks rights while it loads its append-only file."""
+    if not info.get("aof_enabled"):
+        return False
+    if "valkey_version" in info:
+        return _numbers(info["valkey_version"]) < _FIXED_IN_VALKEY
+    return _numbers(info.get("redis_version", "")) >= _AFFECTED_FROM
+
+
+def missing_right(connection: redis.Redis, queue: str) -> str | None:
+    """The first right that `default` lacks of those that the file needs; None if it has all.
+
+    Raises `redis.NoPermissionError` when this user may not ask, and redis-py's other errors.
+    """
+    for command in _written(queue):
+        try:
+            answer: Any = connection.execute_command("ACL", "DRYRUN", "default", *command)  # type: ignore[no-untyped-call]
+        except redis.ResponseError as error:
+            if is_forbidden(error):
+                raise
+            return None  # a server that does not know the question
+        if answer not in (b"OK", "OK", True):
+            return " ".join(command[:2])
+    return None
+
+
+def _written(queue: str) -> tuple[tuple[str, ...], ...]:
+    """What lies in the file's transactions, scripts among them: each command on each kind of key.
+
+    A test compares it with the file of a server that was worked with.
+    """
+    waiting, job = f"rq:queue:{queue}", "rq:job:x"
+    in_flight, worker, results = f"{waiting}:intermediate", "rq:worker:x", "rq:results:x"
+    return (
+        ("rpush", waiting, "x"),
+        ("rpush", in_flight, "x"),
+        ("lmove", in_flight, waiting, "right", "left"),
+        ("ltrim", waiting, "1", "-1"),
+        ("ltrim", in_flight, "1", "-1"),
+        ("lrem", in_flight, "1", "x"),
+        ("set", f"backscroll:{queue}:fence", "x"),
+        ("hset", f"backscroll:{queue}:cron:x", "tick", "1"),
+        ("hset", job, "data", "x"),
+        ("persist", job),
+        ("pexpireat", job, "1"),
+        ("unlink", job),
+        ("del", job),
+        ("sadd", "rq:queues", waiting),
+        ("xadd", results, "*", "a", "b"),
+        ("pexpireat", results, "1"),
+        ("unlink", results),
+        ("del", results),
+        *((command, f"rq:{registry}:{queue}", *value, "x")
+          for registry in ("failed", "finished")
+          for command, value in (("zadd", ("1",)), ("zrem", ()))),
+        *((command, workers, worker)
+          for workers in ("rq:workers", f"rq:workers:{queue}")
+          for command in ("sadd", "srem")),
+        ("hset", worker, "state", "x"),
+        ("hincrby", worker, "successful_job_count", "1"),
+        ("pexpireat", worker, "1"),
+        ("del", worker),
+    )  # fmt: skip
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in str(version).split(".")[:3] if part.isdigit())

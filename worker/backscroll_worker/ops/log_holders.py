@@ -1,0 +1,81 @@
+"""Who keeps SQLite's log: programs that stay in a read transaction, such as Litestream.
+
+While one does, the log is not begun anew: it grows, a compaction gives nothing back, and what was
+erased stays in it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from backscroll_worker.stores import store_path
+
+HELD_ADVICE: Final = (
+    "end what reads the store, then run 'backscroll compact'; until then the log grows, "
+    "and keeps what was erased"
+)
+
+# A reader holds one of SQLite's five read locks, which are bytes of the shared memory's file.
+# https://www.sqlite.org/walformat.html#wal_locks
+_READ_LOCKS: Final = range(123, 128)
+_LOOK_SECONDS: Final = 0.5  # a read of the worker's, or of a command, takes less
+_PAUSE_SECONDS: Final = 0.02
+_LONG_BYTES: Final = 64 * 1024 * 1024  # the worker empties it at less, if it can
+
+
+def held_log(url: str) -> str | None:
+    """Who keeps the log of the SQLite store at `url`, or how long it is; None when all is well.
+
+    Takes half a second when somebody reads at the moment. To be called while this process has the
+    store not open.
+    """
+    path = store_path(url).resolve()
+    if holders := _lasting_readers(path):
+        return f"{', '.join(map(_named, sorted(holders)))} keeps SQLite's log of {path}"
+    size = _size(path.with_name(f"{path.name}-wal"))
+    if size > _LONG_BYTES:
+        return f"SQLite's log of {path} has grown to {size >> 20:,} MiB: somebody may keep it"
+    return None
+
+
+def _lasting_readers(path: Path) -> set[int]:
+    """The processes that are in a read transaction at each of many looks."""
+    readers, deadline = _readers(path), time.monotonic() + _LOOK_SECONDS
+    while readers and time.monotonic() < deadline:
+        time.sleep(_PAUSE_SECONDS)
+        readers &= _readers(path)
+    return readers
+
+
+def _readers(path: Path) -> set[int]:
+    """Those in a read transaction now, as far as the kernel says; Linux does."""
+    readers: set[int] = set()
+    with suppress(OSError, ValueError):
+        number = f":{path.with_name(f'{path.name}-shm').stat().st_ino}"
+        for line in Path("/proc/locks").read_text(encoding="ascii").splitlines():
+            _, kind, *_, process, file, start, end = line.split()
+            if kind == "POSIX" and file.endswith(number) and _is_read_lock(start, end):
+                readers.add(int(process))
+    return readers - {os.getpid()}
+
+
+def _is_read_lock(start: str, end: str) -> bool:
+    return end != "EOF" and int(start) in _READ_LOCKS and int(end) in _READ_LOCKS
+
+
+def _named(process: int) -> str:
+    with suppress(OSError):
+        name = Path(f"/proc/{process}/comm").read_text(errors="replace").strip()
+        return f"process {process} ({name})"
+    return f"process {process}"
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

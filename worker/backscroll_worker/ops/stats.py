@@ -1,0 +1,227 @@
+"""What Redis and the store say about themselves, as numbers; nothing is changed by asking.
+
+Everything is read from RQ's own keys, because RQ's classes clean up registries while they count.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, Self
+
+import redis
+from rq import worker_registration
+from rq.cron_scheduler_registry import get_registry_key
+from rq.defaults import DEFAULT_CRON_SCHEDULER_TTL
+from rq.intermediate_queue import IntermediateQueue
+from rq.job import Job
+from rq.registry import FailedJobRegistry
+
+from backscroll.contract.errors import BackscrollError
+from backscroll_worker.maintenance.scheduler_name import is_for
+from backscroll_worker.stores import SessionBackend, open_backend, store_path
+
+# A worker says that it lives every few seconds; its key in Redis outlives it by minutes.
+WORKER_SILENCE_SECONDS: Final = 30.0
+UPKEEP_KINDS: Final = ("cleanup", "compact")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStats:
+    """One worker as its hash in Redis has it."""
+
+    name: str
+    state: str
+    jobs_done: int
+    jobs_failed: int
+    heartbeat_age_seconds: float
+    store_error: str | None
+    store: str | None
+    """The URL of what it writes; None for a worker that is not ours."""
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it has been heard of lately."""
+        return self.heartbeat_age_seconds < WORKER_SILENCE_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerStats:
+    """One scheduler of the queue, or one of an earlier version, which may be another queue's."""
+
+    name: str
+    heartbeat_age_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStats:
+    """One queue, who serves it, and the last tick of each kind of upkeep."""
+
+    queue: str
+    depth: int
+    in_flight: int
+    failed: int
+    oldest_job_seconds: float | None
+    workers: tuple[WorkerStats, ...]
+    schedulers: tuple[SchedulerStats, ...]
+    last_ticks: dict[str, datetime]
+
+    @property
+    def is_served(self) -> bool:
+        """Whether a worker lives that takes jobs from it."""
+        return any(worker.is_alive for worker in self.workers)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStats:
+    """How much a store holds."""
+
+    url: str
+    size_bytes: int
+    sessions: int
+    messages: int
+
+
+def read_queue(connection: redis.Redis, queue: str) -> QueueStats:
+    """The state of `queue`; raises redis-py's errors."""
+    key = f"rq:queue:{queue}"
+    in_flight_key = IntermediateQueue.get_intermediate_queue_key(key)
+    with connection.pipeline(transaction=False) as pipeline:
+        pipeline.llen(key)
+        pipeline.llen(in_flight_key)
+        pipeline.zcard(FailedJobRegistry.key_template.format(queue))
+        pipeline.lindex(in_flight_key, 0)
+        pipeline.lindex(key, 0)
+        pipeline.zrangebyscore(
+            get_registry_key(), time.time() - DEFAULT_CRON_SCHEDULER_TTL, "+inf", withscores=True
+        )
+        depth, in_flight, failed, taken, waiting, schedulers = pipeline.execute()
+    return QueueStats(
+        queue,
+        depth,
+        in_flight,
+        failed,
+        _job_age(connection, taken or waiting),
+        read_workers(connection, queue),
+        tuple(
+            SchedulerStats(_text(name), max(0.0, time.time() - seen))
+            for name, seen in schedulers
+            if is_for(_text(name), queue)
+        ),
+        _last_ticks(connection, queue),
+    )
+
+
+def read_workers(connection: redis.Redis, queue: str) -> tuple[WorkerStats, ...]:
+    """The workers registered for `queue` whose keys are still there, by name."""
+    members: Any = connection.smembers(worker_registration.WORKERS_BY_QUEUE_KEY % queue)
+    keys = sorted(_text(key) for key in members)
+    with connection.pipeline(transaction=False) as pipeline:
+        for key in keys:
+            pipeline.hmget(
+                key,
+                "last_heartbeat",
+                "state",
+                "successful_job_count",
+                "failed_job_count",
+                "store_error",
+                "store",
+            )
+        rows = pipeline.execute()
+    return tuple(
+        WorkerStats(
+            key.removeprefix("rq:worker:"),
+            _text(state) or "unknown",
+            int(done or 0),
+            int(failed or 0),
+            age,
+            _text(store_error) or None,
+            _text(store) or None,
+        )
+        for key, (heartbeat, state, done, failed, store_error, store) in zip(
+            keys, rows, strict=True
+        )
+        if (age := _age(heartbeat)) is not None
+    )
+
+
+class StoreReader:
+    """Counts what the store at `url` holds, again and again, beside the worker that writes it.
+
+    It stays open in between: a JSONL store need not read again what has not changed.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._store: SessionBackend | None = None
+
+    def read(self) -> StoreStats | None:
+        """How much it holds now; None when it is not on this machine.
+
+        Raises the backend's errors.
+        """
+        if not store_path(self._url).exists():
+            self.close()
+            return None
+        try:
+            return self._read()
+        except BackscrollError:  # another file may be there by now
+            if self._store is None:
+                raise
+            self.close()
+            return self._read()
+
+    def close(self) -> None:
+        """Close the store."""
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _read(self) -> StoreStats:
+        if self._store is None:
+            self._store = open_backend(self._url, read_only=True)
+        totals = self._store.totals()
+        return StoreStats(self._url, totals.size_bytes, totals.sessions, totals.messages)
+
+
+def _job_age(connection: redis.Redis, job_id: bytes | None) -> float | None:
+    if job_id is None:
+        return None
+    # A job that was requeued keeps the time at which it was created.
+    times: Any = connection.hmget(Job.key_for(_text(job_id)), "enqueued_at", "created_at")
+    return _age(times[0] or times[1])
+
+
+def _last_ticks(connection: redis.Redis, queue: str) -> dict[str, datetime]:
+    with connection.pipeline(transaction=False) as pipeline:
+        for kind in UPKEEP_KINDS:
+            pipeline.hget(f"backscroll:{queue}:cron:{kind}", "job")
+        jobs = pipeline.execute()
+    # The id of the last job that was enqueued says for which tick: compact-20261121T033000-…
+    return {
+        kind: datetime.strptime(_text(job).split("-")[1], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+        for kind, job in zip(UPKEEP_KINDS, jobs, strict=True)
+        if job is not None
+    }
+
+
+def _age(moment: bytes | None) -> float | None:
+    """Seconds since the time RQ wrote; None when there is none."""
+    try:
+        written = datetime.fromisoformat(_text(moment))
+    except ValueError:
+        return None
+    if written.tzinfo is None:
+        written = written.replace(tzinfo=UTC)
+    return max(0.0, (datetime.now(UTC) - written).total_seconds())
+
+
+def _text(value: bytes | None) -> str:
+    return (value or b"").decode(errors="replace")

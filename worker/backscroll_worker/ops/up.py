@@ -1,0 +1,89 @@
+"""`backscroll up`: server, worker, scheduler and dashboard in one terminal, until Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+
+from backscroll.transport.url import hide_password
+from backscroll_worker.ops.server import RunningServer, serving
+from backscroll_worker.ops.supervisor import Part, Supervisor
+from backscroll_worker.settings import Settings
+
+# The Procfile's processes; a test keeps the two in step. Not read from a file, since the one in
+# the current directory may be another project's.
+PROCESSES: Final = {name: f"backscroll {name}" for name in ("worker", "scheduler", "dashboard")}
+
+
+def run_up(settings: Settings, console: Console) -> int:
+    """Run the processes until Ctrl-C; returns the exit code.
+
+    One that ends is started again. Only when worker or scheduler cannot use their settings all
+    ends, with that one's code.
+    """
+    taken = _why_taken(settings.dashboard_host, settings.dashboard_port)
+    with serving(settings, adopts=True) as server:
+        _introduce(settings, server, console, taken)
+        parts = [
+            Part(name, command, is_essential=name != "dashboard")
+            for name, command in PROCESSES.items()
+            if name != "dashboard" or taken is None
+        ]
+        return Supervisor(parts, environment(settings, server.url)).run(server)
+
+
+def _introduce(
+    settings: Settings, server: RunningServer, console: Console, taken: str | None
+) -> None:
+    address = f"{settings.dashboard_host}:{settings.dashboard_port}"
+    dashboard = (
+        f"http://{address}"
+        if taken is None
+        else f"not started: cannot listen on {address}: {taken}; the others run without it.\n"
+        "           Set BACKSCROLL_DASHBOARD_PORT to a free one"
+    )
+    url = hide_password(server.url)
+    console.print(
+        f"server     {url}\n"
+        f"           adapters on this machine: BACKSCROLL_REDIS_URL={url}\n"
+        f"store      {settings.store}\n"
+        f"dashboard  {dashboard}\n"
+        "Ctrl-C stops everything; what is in flight is finished first.",
+        soft_wrap=True,
+        markup=False,
+        highlight=False,
+    )
+
+
+def _why_taken(host: str, port: int) -> str | None:
+    """Why the dashboard could not listen there; None if it could."""
+    try:
+        family, *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.create_server((host, port), family=family):
+            return None
+    except OSError as error:
+        return error.strerror or str(error)
+
+
+def environment(settings: Settings, url: str) -> dict[str, str]:
+    """What a child process needs to find the same server and store, and this `backscroll`."""
+    own_commands = Path(sys.executable).parent
+    archive = {} if settings.archive is None else {"BACKSCROLL_ARCHIVE": str(settings.archive)}
+    accept = {} if not settings.accept_store else {"BACKSCROLL_ACCEPT_STORE": settings.accept_store}
+    return {
+        **os.environ,
+        **accept,
+        "PATH": f"{own_commands}{os.pathsep}{os.environ.get('PATH', '')}",
+        "PYTHONUNBUFFERED": "1",
+        "BACKSCROLL_REDIS_URL": url,
+        "BACKSCROLL_DATA_DIR": str(settings.data_dir),
+        "BACKSCROLL_STORE": settings.store,
+        "BACKSCROLL_QUEUE": settings.queue,
+        "BACKSCROLL_DASHBOARD_PORT": str(settings.dashboard_port),
+        **archive,
+    }

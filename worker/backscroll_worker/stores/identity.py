@@ -1,0 +1,58 @@
+"""Whether a queue goes into the store that it went into before.
+
+A worker that finds another store than last time on its queue was pointed at the wrong one, or the
+right one was replaced: jobs would go where nobody looks for them, and be missing where they were
+expected. The queue knows its store by the key `backscroll:<queue>:store`; a server that has lost
+its data learns it anew, and a copy of a store is that store.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final
+
+import redis
+from redis.exceptions import NoPermissionError
+
+from backscroll.contract.errors import StoreUnusableError
+from backscroll_worker.stores import SessionBackend, absolute_url
+
+log = logging.getLogger("backscroll.worker")
+
+ANY_STORE: Final = "any"
+"""To be given for the id of a store that may take another's place."""
+
+
+def recognize(
+    connection: redis.Redis, queue: str, backend: SessionBackend, accepted: str | None
+) -> None:
+    """See that `backend` is the store of `queue`, and note so where none is known.
+
+    With its id, or `ANY_STORE`, for `accepted` it becomes that. Raises `StoreUnusableError` for
+    another store than last time, and redis-py's errors.
+    """
+    store_id, url = backend.identity(), absolute_url(backend.url)
+    key, value = f"backscroll:{queue}:store", f"{store_id} {url}"
+    try:
+        # In one step, or two workers that begin together could both be the first.
+        connection.set(key, value, nx=True)
+        known: Any = connection.get(key)
+    except NoPermissionError:
+        log.warning(
+            "the server's ACL keeps this worker from %s: that queue %r goes into the store it "
+            "went into before is not checked; see deploy/redis/users.acl",
+            key,
+            queue,
+        )
+        return
+    known_id, _, known_url = (known or value.encode()).decode(errors="replace").partition(" ")
+    if known_id != store_id and accepted not in (store_id, ANY_STORE):
+        raise StoreUnusableError(
+            f"queue {queue!r} was stored into {known_url} (id {known_id}) before, and {url} is "
+            f"another store (id {store_id}). Correct BACKSCROLL_STORE or BACKSCROLL_QUEUE; if it "
+            "is to take the other's place, start once with 'backscroll worker --accept-store', "
+            f"or with BACKSCROLL_ACCEPT_STORE={store_id}"
+        )
+    if (known_id, known_url) != (store_id, url):
+        log.warning("queue %r was stored into %s before, and is into %s now", queue, known_url, url)
+        connection.set(key, value)

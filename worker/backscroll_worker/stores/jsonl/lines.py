@@ -1,0 +1,210 @@
+"""The lines of a session's file as they are written; `transcript` reads them.
+
+A message is `{"role":…,"content":…,"extra":…,"message_id":…,"created_at":micros}`, where only
+`role` and `content` must be there, as in the original's files. A message of an operation with
+several also says which of them it is, `"part":[0,3]`, so that a torn append is none of it. Its
+message id tells the op id, and that is the record of an append. One that was replaced may have its
+earlier versions in `"edits":[{"role":…,"content":…,"extra":…,"replaced_at":micros},…]`.
+
+A line without a role, `{"applied":[[op_id,at,affected],…]}`, records the operations that no
+message tells of: those that removed or changed something, and appends whose messages are gone.
+Readers of messages skip it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from backscroll.contract.messages import (
+    LATEST_MICROS,
+    ChatMessage,
+    EarlierVersion,
+    from_micros,
+    to_micros,
+)
+from backscroll.contract.operations import Append
+from backscroll_worker.contract.clock import Cutoff
+
+
+class Record(NamedTuple):
+    """That an operation was applied: when, in microseconds, and how much it touched."""
+
+    at: int
+    affected: int
+
+
+Records = dict[str, Record]
+
+
+class Part(NamedTuple):
+    """Which of its operation's messages one is."""
+
+    number: int
+    total: int
+
+
+WHOLE: Final = Part(0, 1)
+_IDENTITY: Final = frozenset(("message_id", "created_at", "part"))
+
+
+@dataclass(slots=True)
+class Line:
+    """One message as it stands in the file, and the operation that brought it.
+
+    None is ever changed; to make a frozen one takes three times as long.
+    """
+
+    message: ChatMessage
+    raw: bytes
+    op_id: str
+    part: Part = WHOLE
+    is_settled: bool = True
+    """Whether `raw` says all of `message`; the original's lines have neither id nor time."""
+
+    @classmethod
+    def of(cls, message: ChatMessage, op_id: str, part: Part = WHOLE) -> Line:
+        fields = message.to_dict()
+        if part != WHOLE:
+            fields["part"] = list(part)
+        shown = replace(message, edits=()) if message.edits else message
+        return cls(shown, orjson.dumps(fields), op_id, part)
+
+    def alone(self) -> Line:
+        """This line without the rest of its operation's."""
+        message_id = self.message.message_id or ""
+        if self.is_settled and self.part == WHOLE:
+            return self
+        fields = orjson.loads(self.raw)
+        if not _IDENTITY.isdisjoint(fields):  # what it says there is in `extra`, if it is not ours
+            return Line.of(self.with_edits(), message_id)
+        raw = orjson.dumps({**fields, **_identity(self.message)})
+        return Line(self.message, raw, message_id)
+
+    def with_message(self, message: ChatMessage, kept_at: int | None = None) -> Line:
+        """Another message in this one's place, with its id, time and earlier versions.
+
+        With `kept_at`, in microseconds, what it says now becomes one of them, unless the other
+        says the same.
+        """
+        old, edits = self.message, self.edits()
+        said = old.role, old.content, old.extra
+        says = message.role, message.content, message.extra
+        if kept_at is not None and said != says:
+            edits = (*edits, EarlierVersion(*said, from_micros(kept_at)))
+        new = ChatMessage(*says, old.message_id, old.created_at, edits)
+        return Line.of(new, self.op_id, self.part)
+
+    def edits(self) -> tuple[EarlierVersion, ...]:
+        """The earlier versions, as far as they can be read; few ask, so `message` lacks them."""
+        if b'"edits"' not in self.raw:
+            return ()
+        return earlier_versions(orjson.loads(self.raw).get("edits"))
+
+    def with_edits(self) -> ChatMessage:
+        """The message with its earlier versions."""
+        edits = self.edits()
+        return replace(self.message, edits=edits) if edits else self.message
+
+
+def lines_of(operation: Append) -> list[bytes]:
+    """The lines of an append, each with its end. No message object is made: few are ever read."""
+    messages = operation.messages
+    if len(messages) == 1:
+        return [_encoded(messages[0], operation.op_id, operation.at, WHOLE)]
+    return [
+        _encoded(message, message_id, operation.at, Part(number, len(messages)))
+        for number, (message, message_id) in enumerate(
+            zip(messages, operation.message_ids, strict=True)
+        )
+    ]
+
+
+def joined(lines: Iterable[bytes]) -> bytes:
+    """Lines as a file holds them."""
+    return b"".join([part for line in lines for part in (line, b"\n")])
+
+
+def control_line(records: Mapping[str, Record]) -> bytes:
+    """The line that records operations."""
+    return orjson.dumps({"applied": records_to_json(records)})
+
+
+def records_to_json(records: Mapping[str, Record]) -> list[list[Any]]:
+    return [[op_id, *record] for op_id, record in records.items()]
+
+
+def records_from_json(value: object) -> Records | None:
+    """The inverse of `records_to_json`; None when it is no such thing."""
+    if not isinstance(value, list):
+        return None
+    records: Records = {}
+    for item in value:
+        match item:
+            case [str(op_id), int(at), int(affected)]:
+                records[op_id] = Record(at, affected)
+            case _:
+                return None
+    return records
+
+
+def drop_old(records: Records, old: Cutoff) -> int:
+    """Forget the operations applied too long ago; how many there were."""
+    gone = [op_id for op_id, record in records.items() if old.is_past(record.at)]
+    for op_id in gone:
+        del records[op_id]
+    return len(gone)
+
+
+def rewritten(lines: Sequence[Line]) -> list[Line]:
+    """The lines for a new file. Those of an operation that lost some stand alone from now on,
+    or the rest would be taken for a torn append."""
+    result: list[Line] = []
+    for _, run in groupby(lines, key=lambda line: line.op_id):
+        together = list(run)
+        is_complete = len(together) == together[0].part.total
+        if is_complete and all(line.is_settled for line in together):
+            result += together
+        else:
+            result += [line.alone() for line in together]
+    return result
+
+
+def earlier_versions(told: object) -> tuple[EarlierVersion, ...]:
+    """Those in a line's `edits`, as far as they can be read."""
+    found = [_earlier(fields) for fields in told] if isinstance(told, list) else []
+    return tuple([edit for edit in found if edit is not None])
+
+
+def _encoded(message: ChatMessage, message_id: str, at: int, part: Part) -> bytes:
+    fields: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.extra is not None:
+        fields["extra"] = message.extra
+    fields["message_id"] = message_id
+    fields["created_at"] = at if message.created_at is None else to_micros(message.created_at)
+    if part is not WHOLE:
+        fields["part"] = list(part)
+    return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _earlier(fields: object) -> EarlierVersion | None:
+    """An earlier version; None when somebody wrote it who does not know how."""
+    if not isinstance(fields, dict):
+        return None
+    role, content, extra = fields.get("role"), fields.get("content"), fields.get("extra")
+    at = fields.get("replaced_at")
+    if not (isinstance(role, str) and isinstance(content, str) and type(at) is int):
+        return None
+    if not 0 <= at < LATEST_MICROS:
+        return None
+    extra = extra if isinstance(extra, dict) else None
+    return EarlierVersion(role, content, extra, from_micros(at))
+
+
+def _identity(message: ChatMessage) -> dict[str, Any]:
+    fields = message.to_dict()
+    return {name: fields[name] for name in ("message_id", "created_at")}

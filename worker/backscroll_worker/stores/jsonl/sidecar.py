@@ -1,0 +1,179 @@
+"""A session's sidecar: what is known of it besides its messages.
+
+`<name>.meta.json` is one JSON object: `version` (1), `key` (exactly as given), `created_at` and
+`turn_started_at` (microseconds since 1970 UTC), the attributes `name`, `agent`, `channel`, `room`,
+`sender`, `state`, `turn_id` and `pinned` as far as they are set, `applied`, the op ids of the
+descriptions in it, and `restored_from`, the hash of the key under which what it has was archived,
+if that was another. The last activity is not here but in the store's `.activity`, and their
+count is counted, so that an append has one file to write and sync. A sidecar without a
+messages file means nothing.
+
+`<name>.gone.json` holds in `applied` the op ids of a session that is not there (any more). It
+means nothing beside a messages file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+
+from backscroll.contract.errors import OperationRefusedError
+from backscroll.contract.messages import (
+    LATEST_MICROS,
+    SessionFilter,
+    SessionInfo,
+    from_micros,
+    to_micros,
+)
+from backscroll.contract.validation import ATTRIBUTES
+from backscroll_worker.contract.clock import TOLERANCE, no_later
+from backscroll_worker.stores.jsonl.lines import Records, records_from_json, records_to_json
+
+VERSION: Final = 1
+
+Attributes = dict[str, str | bool | None]
+
+
+@dataclass(slots=True)
+class Sidecar:
+    """The content of a sidecar."""
+
+    key: str
+    created_at: int
+    attributes: Attributes = field(default_factory=dict)
+    turn_started_at: int | None = None
+    applied: Records = field(default_factory=dict)
+    restored_from: str | None = None
+    is_damaged: bool = False
+    """Whether there is a file that cannot be read: nobody knows the attributes."""
+
+    @classmethod
+    def loads(cls, content: bytes, key: str, created_at: int) -> Sidecar | None:
+        """Read a sidecar; None when it is damaged. `created_at` is for one that lacks it."""
+        try:
+            fields = orjson.loads(content)
+        except ValueError:
+            return None
+        if not isinstance(fields, dict) or not isinstance(fields.get("version"), int):
+            return None
+        if fields["version"] > VERSION:
+            raise OperationRefusedError(
+                f"the sidecar of session {key!r} has version {fields['version']} and this "
+                f"Backscroll knows {VERSION}; it was written by a newer one, install that"
+            )
+        told, source = _time(fields.get("created_at")), fields.get("restored_from")
+        return cls(
+            key,
+            created_at if told is None else told,
+            {name: fields[name] for name in ATTRIBUTES if _fits(name, fields.get(name))},
+            _time(fields.get("turn_started_at")),
+            records_from_json(fields.get("applied")) or {},
+            source if isinstance(source, str) else None,
+        )
+
+    def dumps(self) -> bytes:
+        fields: dict[str, Any] = {
+            "version": VERSION,
+            "key": self.key,
+            "created_at": self.created_at,
+            **{name: value for name, value in self.attributes.items() if value is not None},
+        }
+        if self.turn_started_at is not None:
+            fields["turn_started_at"] = self.turn_started_at
+        if self.restored_from is not None:
+            fields["restored_from"] = self.restored_from
+        if self.applied:
+            fields["applied"] = records_to_json(self.applied)
+        return orjson.dumps(fields) + b"\n"
+
+    @property
+    def is_pinned(self) -> bool:
+        return self.attributes.get("pinned") is True
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether cleanup leaves the session alone: it is pinned, or it may be."""
+        return self.is_pinned or self.is_damaged
+
+    def take_over(self, info: SessionInfo, now: int) -> None:
+        """Become the sidecar of a session that was elsewhere."""
+        self.attributes = {
+            name: value for name in ATTRIBUTES if (value := getattr(info, name)) is not None
+        }
+        self.created_at = to_micros(info.created_at)
+        started = info.turn_started_at
+        self.turn_started_at = no_later(None if started is None else to_micros(started), now)
+
+    def bring_back(self, now: int, fell_back_to: int | None) -> None:
+        """Times of the future are those of a clock that was ahead, before it fell back."""
+        latest = now if fell_back_to is None else fell_back_to
+        if self.created_at > now + TOLERANCE:
+            self.created_at = latest
+        if self.turn_started_at is not None and self.turn_started_at > now + TOLERANCE:
+            self.turn_started_at = latest
+
+    def describe(self, attributes: Mapping[str, str | bool | None], now: int) -> None:
+        """Set attributes; a state begins or ends a turn."""
+        values = dict(attributes)
+        if "state" in values:
+            is_running = values["state"] == "running"
+            self.turn_started_at = now if is_running else None
+            values["turn_id"] = values.get("turn_id") if is_running else None
+        self.attributes.update(values)
+
+    def passes(self, where: SessionFilter, now: int) -> bool:
+        """Whether the session's attributes pass, but for its name; that takes a query."""
+        for name in ("agent", "channel", "room", "sender"):
+            wanted = getattr(where, name)
+            if wanted is not None and self.attributes.get(name) != wanted:
+                return False
+        if where.state is not None and self._state != where.state:
+            return False
+        if where.pinned is not None and self.is_pinned != where.pinned:
+            return False
+        if where.stuck_seconds is None:
+            return True
+        latest = now - int(where.stuck_seconds * 1e6)
+        started = self.turn_started_at
+        return self._state == "running" and started is not None and started < latest
+
+    def info(self, last_activity: int, message_count: int) -> SessionInfo:
+        """The session as listings show it."""
+        values: dict[str, Any] = {**self.attributes, "state": self._state, "pinned": self.is_pinned}
+        started = self.turn_started_at
+        return SessionInfo(
+            self.key,
+            from_micros(self.created_at),
+            from_micros(last_activity),
+            message_count,
+            turn_started_at=None if started is None else from_micros(started),
+            **values,
+        )
+
+    @property
+    def _state(self) -> Any:
+        return self.attributes.get("state") or "idle"
+
+
+def gone_dumps(records: Records) -> bytes:
+    return orjson.dumps({"version": VERSION, "applied": records_to_json(records)}) + b"\n"
+
+
+def gone_loads(content: bytes | None) -> Records:
+    """The op ids in a gone file; none when there is no file, or it is damaged."""
+    try:
+        fields = orjson.loads(content or b"{}")
+    except ValueError:
+        return {}
+    return records_from_json(fields.get("applied")) or {} if isinstance(fields, dict) else {}
+
+
+def _time(value: object) -> int | None:
+    return value if isinstance(value, int) and 0 <= value < LATEST_MICROS else None
+
+
+def _fits(name: str, value: object) -> bool:
+    return isinstance(value, bool if name == "pinned" else str)

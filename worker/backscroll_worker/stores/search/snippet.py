@@ -1,0 +1,180 @@
+"""The part of a message that is shown for a hit, and where in it the hits are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from backscroll.contract.filters import SearchHit
+from backscroll_worker.stores.search.query import MAX_TOKENS, Query, Term, occurrences
+from backscroll_worker.stores.search.text import TOKEN, cut, folded, placed_tokens
+
+_SNIPPET_CHARS: Final = 160
+_PIECE_CHARS: Final = 512
+_SPACE: Final = re.compile(r"\s")
+
+
+def highlighted_hit(hit: SearchHit, query: Query) -> SearchHit:
+    """`hit` with its snippet and marks."""
+    snippet, marks = highlight(hit.message.content, query)
+    return replace(hit, snippet=snippet, marks=marks)
+
+
+def highlight(text: str, query: Query) -> tuple[str, tuple[tuple[int, int], ...]]:
+    """The part of `text` with the first hit, and where in it the hits are.
+
+    It takes long to say where a token comes from. So the first hit is looked for without, and only
+    what is shown is looked at closely.
+    """
+    if len(text) <= _PIECE_CHARS:
+        marks = _marks(list(placed_tokens(text, 0, len(text))), query)
+        start, end = _window(text, marks[0][0] if marks else 0)
+    else:
+        marks, start, end = _looked_for(text, query)
+    before, after = "…" * (start > 0), "…" * (end < len(text))
+    shift = len(before) - start
+    inside = [(a + shift, b + shift) for a, b in _merged(marks) if start <= a and b <= end]
+    return before + text[start:end] + after, tuple(inside)
+
+
+def _looked_for(text: str, query: Query) -> tuple[list[tuple[int, int]], int, int]:
+    """The places of hits in and around what is shown of a long text, and where that is."""
+    if text.isascii():
+        return _looked_for_in_ascii(text, query)
+    first = _first_hit(text, query)
+    if first is None:
+        return [], *_window(text, 0)
+    placed = list(placed_tokens(text, first.start, first.end))
+    hit = placed[first.number : first.number + 1]
+    start, end = _window(text, hit[0][1] if hit else first.start)
+    if end >= first.end:
+        placed = list(placed_tokens(text, first.start, cut(text, end + 1)))
+    return _marks(placed[first.number :], query), start, end
+
+
+def _looked_for_in_ascii(text: str, query: Query) -> tuple[list[tuple[int, int]], int, int]:
+    """As `_looked_for`; nothing has to be folded, so this is many times as fast."""
+    pattern = _ascii_pattern(query.wanted)
+    hit = pattern.search(text.lower()) if pattern else None
+    if hit is None:
+        return [], *_window(text, 0)
+    start, end = _window(text, hit.start())
+    return _marks(list(placed_tokens(text, hit.start(), end + 1)), query), start, end
+
+
+@lru_cache(maxsize=16)
+def _ascii_pattern(terms: tuple[Term, ...]) -> re.Pattern[str] | None:
+    """Finds the first hit in lower-case ASCII; None when there can be none."""
+    runs = [
+        "[^0-9a-z]+".join(term.tokens) + ("" if term.is_prefix else "(?![0-9a-z])")
+        for term in terms
+        if all(map(str.isascii, term.tokens))
+    ]
+    return re.compile(f"(?<![0-9a-z])(?:{'|'.join(runs)})") if runs else None
+
+
+class _Place(NamedTuple):
+    """Where a token begins: in which piece of a text, and as which of the tokens in it."""
+
+    start: int
+    end: int
+    number: int
+
+
+class _Words(NamedTuple):
+    """Tokens that follow each other; the first may have begun in a piece before the others."""
+
+    words: list[str]
+    first: _Place
+    second: _Place
+
+    def place(self, index: int) -> _Place:
+        """Where one of them begins."""
+        if index == 0:
+            return self.first
+        return self.second._replace(number=self.second.number + index - 1)
+
+
+def _first_hit(text: str, query: Query) -> _Place | None:
+    """The token with which the first hit begins."""
+    before: list[tuple[str, _Place]] = []
+    for some in _words(text):
+        words = [word for word, _ in before] + some.words
+        found = [hit for term in query.wanted if (hit := next(occurrences(term, words), None))]
+        if found:
+            first, _ = min(found)
+            is_before = first < len(before)
+            return before[first][1] if is_before else some.place(first - len(before))
+        tail = range(max(0, len(some.words) - MAX_TOKENS), len(some.words))
+        before += [(some.words[index], some.place(index)) for index in tail]
+        before = before[-MAX_TOKENS:]
+    return None
+
+
+def _words(text: str) -> Iterator[_Words]:
+    """The tokens of `text`, piece by piece; one that goes on over the end of a piece is whole."""
+    held, first, may_go_on = [""], _Place(0, 0, 0), False
+    start = 0
+    while start < len(text):
+        end = cut(text, start + _PIECE_CHARS)
+        piece = folded(text[start:end])
+        words = TOKEN.findall(piece)
+        goes_on = may_go_on and bool(words) and _is_at(piece.startswith, words[0], text[start])
+        if words:
+            may_go_on = _is_at(piece.endswith, words[-1], text[end - 1])
+        else:
+            may_go_on &= not piece and not _SPACE.search(text, start, end)
+        if goes_on:
+            held.append(words.pop(0))
+        if words:
+            second = _Place(start, end, int(goes_on))
+            yield _Words(["".join(held), *words[:-1]], first, second)
+            held, first = [words[-1]], second._replace(number=goes_on + len(words) - 1)
+        start = end
+    yield _Words(["".join(held)], first, first)
+
+
+def _is_at(side: Callable[[str], bool], word: str, outermost: str) -> bool:
+    """Whether a piece has the word at that side; spaces there are not in what is folded."""
+    return side(word) and not outermost.isspace()
+
+
+def _marks(placed: list[tuple[str, int, int]], query: Query) -> list[tuple[int, int]]:
+    """The places of hits among tokens."""
+    words = [word for word, _, _ in placed]
+    marks = {
+        (placed[first][1], placed[last][2])
+        for term in query.wanted
+        for first, last in occurrences(term, words)
+    }
+    return sorted(marks)
+
+
+def _window(text: str, hit: int) -> tuple[int, int]:
+    """A stretch of `text` around `hit`, cut at spaces where there are any near."""
+    if len(text) <= _SNIPPET_CHARS:
+        return 0, len(text)
+    start = max(0, min(hit - _SNIPPET_CHARS // 3, len(text) - _SNIPPET_CHARS))
+    end = start + _SNIPPET_CHARS
+    if start > 0 and (space := text.find(" ", start, min(start + 20, hit))) >= 0:
+        start = space + 1
+    if end < len(text) and (space := text.rfind(" ", end - 20, end)) > hit:
+        end = space
+    return start, end
+
+
+def _merged(marks: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """`marks` with those that touch or overlap joined; phrases of one-character tokens do."""
+    joined: tuple[int, int] | None = None
+    for start, end in marks:
+        if joined is not None and start <= joined[1]:
+            joined = joined[0], max(joined[1], end)
+        else:
+            if joined is not None:
+                yield joined
+            joined = start, end
+    if joined is not None:
+        yield joined

@@ -1,0 +1,394 @@
+"""`SqliteBackend`: one write door, one transaction a group, everything in step when it closes."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import apsw
+
+from backscroll.contract.errors import (
+    BackscrollError,
+    OperationRefusedError,
+    StoreUnavailableError,
+    StoreUnusableError,
+)
+from backscroll.contract.messages import ChatMessage, check_key
+from backscroll.contract.operations import Erase, Operation, Read, Write
+from backscroll.contract.results import Answer, CleanupReport, CompactReport, ErasureReceipt
+from backscroll.contract.validation import check_number
+from backscroll_worker.contract.answer_budget import AnswerBudget
+from backscroll_worker.contract.clock import Clock
+from backscroll_worker.contract.findings import Finding, Totals
+from backscroll_worker.contract.pacing import Progress, Slices, unobserved
+from backscroll_worker.contract.retention import Retention
+from backscroll_worker.contract.store import SessionBackend
+from backscroll_worker.contract.takeover import ImportSession
+from backscroll_worker.contract.tombstones import Tombstones
+from backscroll_worker.stores.claim import claim
+from backscroll_worker.stores.search.text import Folder
+from backscroll_worker.stores.sqlite.access import Access
+from backscroll_worker.stores.sqlite.clock import Times, open_clock
+from backscroll_worker.stores.sqlite.committer import Committer
+from backscroll_worker.stores.sqlite.files import LogIsGoneError, StoreFiles, size_bytes
+from backscroll_worker.stores.sqlite.fts_merge import bites, merge
+from backscroll_worker.stores.sqlite.identity import read_identity
+from backscroll_worker.stores.sqlite.maintenance import erasure
+from backscroll_worker.stores.sqlite.maintenance.cleanup import Cleanup
+from backscroll_worker.stores.sqlite.maintenance.compaction import compact
+from backscroll_worker.stores.sqlite.maintenance.purge import give_way
+from backscroll_worker.stores.sqlite.maintenance.repair import repair
+from backscroll_worker.stores.sqlite.maintenance.verify import verify
+from backscroll_worker.stores.sqlite.reads import messages_after, read
+from backscroll_worker.stores.sqlite.refusal import refused
+from backscroll_worker.stores.sqlite.schema import (
+    FULL,
+    is_out_of_memory,
+    is_store_failure,
+    open_database,
+    store_errors,
+)
+from backscroll_worker.stores.sqlite.search import register_score
+from backscroll_worker.stores.sqlite.totals import totals
+from backscroll_worker.stores.sqlite.wal import WriteAheadLog
+from backscroll_worker.stores.sqlite.write_batch import Group
+from backscroll_worker.stores.sqlite.writer_cache import Memory
+
+if TYPE_CHECKING:
+    from backscroll_worker.archive.directory import Archive
+
+logger = logging.getLogger("backscroll.store")
+
+_HOUR: Final = 3_600_000_000  # microseconds
+_MOST_KNOWN_SESSIONS: Final = 20_000
+_TIDIED_GROUPS: Final = 64  # each is a piece of the index, until it is merged
+_NORMAL: Final = 1  # of "synchronous": a commit does not wait for the disk
+
+Answers = list[Answer | OperationRefusedError]
+
+
+class SqliteBackend(SessionBackend):
+    """Sessions in one SQLite file with FTS5; see `open_backend`."""
+
+    def __init__(
+        self, path: Path, *, read_only: bool, clock: Clock, keep_edits: bool = False
+    ) -> None:
+        self.url = f"sqlite://{path}"
+        self.path = path.resolve()  # SQLite's log lies there, too
+        self._given_path = path
+        self._read_only = read_only
+        self._keep_edits = keep_edits
+        self._lock = threading.RLock()  # one connection, and one transaction on it at a time
+        self._memory: Memory | None = None
+        self._claim = None if read_only else claim(path)
+        try:
+            self._open()
+            with store_errors(path):
+                self._clock = open_clock(self._connection, clock)
+        except BaseException:
+            if self._claim is not None:
+                self._claim.close()
+            raise
+        self._committer = Committer()
+        self._fold = Folder()
+        self._untidy_groups = _TIDIED_GROUPS  # those before it may have left some
+        self._tidying = bites()
+        self._access = Access(self._transaction, self._repeatable, self._outside, self.path)
+        self._times = Times(self._clock, self._repeatable)
+
+    def apply(
+        self,
+        operations: Sequence[Operation],
+        meanwhile: Callable[[], None] | None = None,
+        budget: AnswerBudget | None = None,
+    ) -> Answers:
+        try:
+            return self._apply_together(operations, meanwhile, budget)
+        except BackscrollError:
+            raise
+        except Exception:
+            # One of them is bad in a way nobody foresaw. Find it, and keep the others.
+            return self._apply_one_by_one(operations, budget)
+
+    def expect(self, operations: Iterable[ImportSession]) -> None:
+        self._fold.expect(message.content for each in operations for message in each.messages)
+
+    def tidy(self) -> bool:
+        if self._untidy_groups < _TIDIED_GROUPS:
+            self._save_log()
+            return False
+        with suppress(apsw.Error, StoreUnavailableError, StoreUnusableError):
+            with self._tidying.slice() as pages, self._repeatable() as connection:
+                is_untidy = merge(connection, "message_index", pages)
+            if is_untidy:
+                return True
+        self._untidy_groups = 0
+        return False
+
+    def cleanup(
+        self,
+        retention: Retention | float,
+        *,
+        dry_run: bool = False,
+        archive: Archive | None = None,
+    ) -> Slices[CleanupReport]:
+        if not isinstance(retention, Retention):
+            retention = Retention.of_hours(retention)
+        if not dry_run:
+            yield from self._times.heal()
+        passage, doors = self._clock.passage(), (self._access, self._removing)
+        cleanup = Cleanup(*doors, retention, passage, archive, dry_run=dry_run)
+        return (yield from self._clock.watch(cleanup.slices()))
+
+    def compact(self, op_ids_hours: float) -> Slices[CompactReport]:
+        with store_errors(self.path):
+            yield from self._times.heal()
+            micros = int(check_number("op_ids_hours", op_ids_hours, -1e9) * _HOUR)
+            old = self._clock.passage().cutoff(micros)
+            report = yield from self._clock.watch(compact(self._access, self.size_bytes, old))
+        self._clock.explain(old.latest)
+        yield from self._times.heal()  # which writes it down
+        self._memory = None  # it may know of tombstones that are gone
+        return report
+
+    def carry_out_erasure(self, operation: Erase) -> Slices[ErasureReceipt]:
+        (answer,) = self.apply([operation])
+        if isinstance(answer, OperationRefusedError):
+            raise answer
+        with store_errors(self.path):
+            return (yield from erasure.erase(self._access, operation, self._clock.now))
+
+    def stream(self, key: str) -> Iterator[ChatMessage]:
+        check_key(key)
+        after = -1
+        while True:
+            with self._transaction() as connection:
+                messages = messages_after(connection, key, after)
+            if not messages:
+                return
+            after = messages[-1][0]
+            yield from (message for _, message in messages)
+
+    def tombstones(self) -> Tombstones:
+        with self._outside() as connection:
+            return erasure.load_tombstones(connection)
+
+    def verify(self, *, deep: bool = False, progress: Progress = unobserved) -> list[Finding]:
+        with self._lock, store_errors(self.path):
+            return verify(self._connection, deep=deep, progress=progress)
+
+    def repair(self, findings: Sequence[Finding], *, progress: Progress = unobserved) -> list[str]:
+        self._refuse_if_read_only()
+        with self._transaction() as connection:
+            self._memory = None
+            return repair(connection, findings, self._clock.now(), progress)
+
+    def totals(self) -> Totals:
+        with self._transaction() as connection:
+            return totals(connection, self.size_bytes())
+
+    def identity(self) -> str | None:
+        with self._outside() as connection:
+            return read_identity(connection)
+
+    def size_bytes(self) -> int:
+        return size_bytes(self.path)
+
+    def close(self) -> None:
+        with self._lock:
+            self._committer.close()
+            if self._claim is not None:
+                self._save_log()
+            self._database.close()
+            if self._claim is not None:
+                self._claim.close()  # after SQLite has closed the file, as `claim` says
+                self._claim = None
+
+    def _open(self) -> None:
+        self._database = open_database(self.path, read_only=self._read_only)
+        self._connection: apsw.Connection = self._database.connection()
+        register_score(self._connection)
+        self._log = WriteAheadLog(self.path, self._connection)
+        self._memory = None
+        self._files = StoreFiles(self._given_path, self._claim, self._connection)  # it opened all
+        self._files.check()
+
+    def _apply_together(
+        self,
+        operations: Sequence[Operation],
+        meanwhile: Callable[[], None] | None,
+        budget: AnswerBudget | None,
+    ) -> Answers:
+        with self._transaction(commits=False) as connection:
+            now, memory = self._clock.now(), self._memory
+            self._memory = None  # until it is committed
+            if memory is None or memory.is_stale(connection, now):
+                memory = Memory(connection, now)
+            group = self._group(connection, now, operations, memory)
+            if budget is not None:
+                budget.restart()
+            answers = self._carry_out(group, now, operations, budget)
+            if not self._read_only:
+                self._times.write(connection)
+            self._commit(group, meanwhile)
+        self._times.settle()
+        self._untidy_groups += 1
+        if len(memory.sessions) < _MOST_KNOWN_SESSIONS:
+            self._memory = memory
+        return answers
+
+    def _apply_one_by_one(
+        self, operations: Sequence[Operation], budget: AnswerBudget | None
+    ) -> Answers:
+        """Still one transaction, but a savepoint around each operation."""
+        answers: Answers = []
+        if budget is not None:
+            budget.restart()
+        with self._transaction() as connection:
+            for operation in operations:
+                if answers and budget is not None and budget.is_used_up:
+                    break
+                try:
+                    with connection:  # APSW makes it a savepoint
+                        now = self._clock.now()
+                        give_way(connection, operation)
+                        group = self._group(connection, now, [operation], Memory(connection, now))
+                        answer = self._carry_out(group, now, [operation], budget)
+                        group.flush()
+                    answers += answer
+                except Exception as error:
+                    if isinstance(error, BackscrollError) or is_store_failure(error):
+                        raise
+                    if is_out_of_memory(error) and isinstance(operation, Write):
+                        raise  # it may well succeed elsewhere or later
+                    answers.append(refused(connection, operation, error, self._clock.now()))
+        return answers
+
+    def _group(
+        self,
+        connection: apsw.Connection,
+        now: int,
+        operations: Sequence[Operation],
+        memory: Memory,
+    ) -> Group:
+        return Group(
+            connection,
+            now,
+            operations,
+            memory,
+            self._fold,
+            clock=self._clock,
+            keep_edits=self._keep_edits,
+        )
+
+    def _carry_out(
+        self,
+        group: Group,
+        now: int,
+        operations: Sequence[Operation],
+        budget: AnswerBudget | None,
+    ) -> Answers:
+        answers: Answers = []
+        for operation in operations:
+            try:
+                if isinstance(operation, Write):
+                    self._refuse_if_read_only()
+                    answers.append(group.write(operation))
+                elif isinstance(operation, Read):
+                    group.flush()
+                    answers.append(read(self._database, now, operation, budget))
+                    if budget is not None and budget.is_used_up:
+                        break
+                else:
+                    raise TypeError(f"{operation.kind} does not go through apply")
+            except OperationRefusedError as refusal:  # raised before anything was changed
+                answers.append(refusal)
+        return answers
+
+    def _refuse_if_read_only(self) -> None:
+        if self._read_only:
+            raise StoreUnusableError(f"{self.path} is open for reading only")
+
+    def _check_files(self) -> None:
+        """See that all that a commit relies on is where others look for it.
+
+        SQLite goes on writing to files that were moved or removed under it. What a log that is gone
+        has is put into the database, and another one begun.
+        """
+        try:
+            self._files.check()
+        except LogIsGoneError as error:
+            logger.warning("%s; putting what it had into the database", error)
+            self._log.empty()
+            self._database.close()
+            self._open()
+        except StoreUnavailableError:
+            if not self._read_only:
+                with suppress(apsw.Error):  # what was committed goes with the database
+                    self._log.empty()
+            raise
+
+    @contextmanager
+    def _removing(self) -> Iterator[apsw.Connection]:
+        """A repeatable transaction that may take sessions away."""
+        with self._repeatable() as connection:
+            if self._memory is not None:
+                self._memory.sessions.clear()
+            yield connection
+
+    @contextmanager
+    def _repeatable(self) -> Iterator[apsw.Connection]:
+        """See `Access`. The next commit of a group takes it to the disk, as it is before it in the
+        log; until then it costs those who wait for that commit no sync of its own.
+        """
+        with self._outside() as connection:
+            connection.pragma("synchronous", _NORMAL)
+            try:
+                with self._transaction():
+                    yield connection
+            finally:
+                connection.pragma("synchronous", FULL)
+
+    @contextmanager
+    def _outside(self) -> Iterator[apsw.Connection]:
+        """The connection outside of any transaction, with others kept from it."""
+        with self._lock, store_errors(self.path):
+            yield self._connection
+
+    @contextmanager
+    def _transaction(self, *, commits: bool = True) -> Iterator[apsw.Connection]:
+        """One with the write lock from its start; unless it `commits`, the caller does."""
+        with self._lock, store_errors(self.path):
+            self._check_files()
+            connection = self._connection
+            connection.execute("BEGIN" if self._read_only else "BEGIN IMMEDIATE")
+            try:
+                yield connection
+                if commits:
+                    connection.execute("COMMIT")
+            except BaseException:
+                self._committer.wait()
+                if connection.in_transaction:  # SQLite ends it by itself on some errors
+                    connection.execute("ROLLBACK")
+                raise
+            if not self._read_only:
+                self._check_files()  # or what was committed just now may be where nobody finds it
+                self._log.bound()
+
+    def _save_log(self) -> None:
+        """Do not leave what was committed in a log that was removed."""
+        with suppress(StoreUnavailableError, StoreUnusableError), self._outside():
+            self._check_files()
+
+    def _commit(self, group: Group, meanwhile: Callable[[], None] | None) -> None:
+        group.flush_tables()
+        self._committer.run(partial(self._index_and_commit, group), meanwhile)
+
+    def _index_and_commit(self, group: Group) -> None:
+        group.flush_index()
+        self._connection.execute("COMMIT")

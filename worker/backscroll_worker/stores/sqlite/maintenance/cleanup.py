@@ -1,0 +1,275 @@
+"""Cleanup: sessions that have been idle for too long, and messages beyond what a session may keep.
+
+1. Candidates are chosen, some hundred at a time. Idle ones are found by the index on the last
+   activity, those with too many messages by the counts in their rows; no message is read for it.
+2. With an archive, all that is to go is written there and made durable.
+3. What is still as it was chosen goes. A session that was written to meanwhile is active: it
+   stays, and leaves the archive again.
+
+A session's key goes first, so that an append from then on begins a new session, and its messages
+follow in slices.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Generator
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final
+
+import apsw
+
+from backscroll.contract.messages import SessionInfo, to_micros
+from backscroll.contract.results import CleanupReport
+from backscroll_worker.archive.file import ArchivedSession
+from backscroll_worker.archive.writer import ArchiveWriter
+from backscroll_worker.contract.cleanup_tally import Tally
+from backscroll_worker.contract.clock import Cutoff, Passage
+from backscroll_worker.contract.pacing import Pace, SliceClock, Slices, aside
+from backscroll_worker.contract.retention import Retention, Rule
+from backscroll_worker.stores.sqlite.access import Access, Door
+from backscroll_worker.stores.sqlite.listing import get_session
+from backscroll_worker.stores.sqlite.maintenance.message_cap import Piece, pieces
+from backscroll_worker.stores.sqlite.maintenance.purge import purge_detached
+from backscroll_worker.stores.sqlite.maintenance.space import with_checkpoints
+from backscroll_worker.stores.sqlite.reads import stored_messages
+
+if TYPE_CHECKING:
+    from backscroll_worker.archive.directory import Archive
+
+REMOVALS_A_FILE: Final = 500
+BYTES_A_FILE: Final = 32 * 1024 * 1024
+MESSAGES_A_READ: Final = 200
+SESSIONS_A_LOOK: Final = 5_000
+
+_LAST_ROW: Final = 2**63 - 1
+_COLUMNS: Final = "id, key, last_activity, message_count, name, agent, channel, room, sender"
+_NAMES: Final = tuple(_COLUMNS.split(", "))
+_MAY_GO: Final = "key IS NOT NULL AND pinned = 0"
+
+
+@dataclass(slots=True)
+class _Idle:
+    """A whole session."""
+
+    row: int
+    info: SessionInfo
+    rule: Rule
+    first: int = 0
+    end: int = _LAST_ROW
+    digest: bytes | None = None
+
+    is_whole = True
+
+    @property
+    def messages(self) -> int:
+        return self.info.message_count
+
+    def remove(self, connection: apsw.Connection, now: SessionInfo) -> int | None:
+        """Take its key away; None when it is not any more as it was chosen."""
+        if now != self.info:
+            return None
+        connection.execute("UPDATE sessions SET key = NULL WHERE id = ?", (self.row,))
+        return self.messages
+
+
+_Removal = _Idle | Piece
+
+
+class Cleanup:
+    """One cleanup. `removing` is a door after which the writer has forgotten its counts."""
+
+    def __init__(
+        self,
+        access: Access,
+        removing: Door,
+        retention: Retention,
+        passage: Passage,
+        archive: Archive | None,
+        *,
+        dry_run: bool,
+    ) -> None:
+        self._access = access
+        self._removing = removing
+        self._retention = retention
+        self._passage = passage
+        self._cutoffs = dict[int, Cutoff]()
+        self._archive = archive
+        self._dry_run = dry_run
+        self._tally = Tally(retention, passage.now, dry_run)
+        self._looking = Pace(1_000, 5_000)
+        self._chosen: list[_Removal] = []
+
+    def slices(self) -> Slices[CleanupReport]:
+        """Do all of it."""
+        slices = self._all()
+        yield from slices if self._dry_run else with_checkpoints(self._access, slices)
+        return self._tally.report()
+
+    def _all(self) -> Generator[None]:
+        if not self._dry_run:
+            # A cleanup that was killed half-way left sessions without a key: theirs go first.
+            yield from purge_detached(self._access.repeatable)
+            if self._archive is not None:
+                self._archive.sweep()
+        for _ in chain(self._choose_idle(), self._choose_capped()):
+            yield
+            if len(self._chosen) >= REMOVALS_A_FILE:
+                yield from self._carry_out()
+        yield from self._carry_out()
+        if not self._dry_run:
+            yield from purge_detached(self._access.repeatable)
+
+    def _choose_idle(self) -> Generator[None]:
+        shortest, pace = self._retention.shortest_ttl, Pace(100, 2_000)
+        place: tuple[int, int] = (-1, 0)
+        while shortest is not None:
+            with pace.slice() as count, self._access.outside() as connection:
+                rows: list[Any] = connection.execute(
+                    f"SELECT {_COLUMNS} FROM sessions INDEXED BY sessionrow_last_activity"  # noqa: S608
+                    f" WHERE {_MAY_GO} AND (last_activity, id) > (?, ?) AND last_activity < ?"
+                    " ORDER BY last_activity, id LIMIT ?",
+                    (*place, self._passage.cutoff(shortest).before, count),
+                ).fetchall()
+                for found in rows:
+                    place = found[2], found[0]
+                    rule = self._rule(found)
+                    if self._is_idle(rule, found[2]):
+                        self._choose(connection, found, rule)
+            if len(rows) < count:
+                return
+            yield
+
+    def _choose_capped(self) -> Generator[None]:
+        smallest = self._retention.smallest_cap
+        if smallest is None:
+            return
+        with self._access.outside() as connection:
+            last: Any = connection.execute("SELECT ifnull(max(id), 0) FROM sessions").get
+        for start in range(0, last, SESSIONS_A_LOOK):
+            with self._access.outside() as connection:
+                rows: list[Any] = connection.execute(
+                    f"SELECT {_COLUMNS} FROM sessions WHERE id > ? AND id <= ?"  # noqa: S608
+                    f" AND message_count > ? AND {_MAY_GO}",
+                    (start, start + SESSIONS_A_LOOK, smallest),
+                ).fetchall()
+            yield
+            clock = SliceClock()
+            for found in rows:
+                yield from self._cap(found)
+                if clock.is_over:
+                    yield
+                    clock.begin()
+
+    def _cap(self, found: tuple[Any, ...]) -> Generator[None]:
+        rule = self._rule(found)
+        if rule.keep_messages is None or self._is_idle(rule, found[2]):
+            return
+        with self._access.outside() as connection:
+            info = get_session(connection, found[1])
+        if info is not None:
+            looking = self._access.outside
+            found_pieces = yield from pieces(looking, found[0], info, rule, self._looking)
+            self._chosen += found_pieces  # by now it may be another list
+
+    def _rule(self, found: tuple[Any, ...]) -> Rule:
+        return self._retention.rule_for(dict(zip(_NAMES, found, strict=True)))
+
+    def _is_idle(self, rule: Rule, last_activity: int) -> bool:
+        if rule.ttl_micros is None:
+            return False
+        if rule.ttl_micros not in self._cutoffs:
+            self._cutoffs[rule.ttl_micros] = self._passage.cutoff(rule.ttl_micros)
+        return self._cutoffs[rule.ttl_micros].is_past(last_activity)
+
+    def _choose(self, connection: apsw.Connection, found: tuple[Any, ...], rule: Rule) -> None:
+        info = get_session(connection, found[1])
+        if info is not None:
+            self._chosen.append(_Idle(found[0], info, rule))
+
+    def _carry_out(self) -> Generator[None]:
+        """Archive and remove what has been chosen."""
+        chosen, self._chosen = self._chosen, []
+        if self._dry_run:
+            for removal in chosen:
+                self._count(removal, removal.messages)
+            return
+        while chosen:
+            if self._archive is None:
+                yield from self._remove(chosen)
+                chosen = []
+            else:
+                chosen = yield from self._archive_and_remove(self._archive, chosen)
+
+    def _archive_and_remove(
+        self, archive: Archive, chosen: list[_Removal]
+    ) -> Generator[None, None, list[_Removal]]:
+        """Deal with as much as one file takes; returns the others."""
+        writer, clock, written = archive.begin(), SliceClock(), 0
+        try:
+            for removal in chosen:
+                yield from self._write(writer, removal, clock)
+                written += 1
+                if writer.size_bytes >= BYTES_A_FILE:
+                    break
+            yield from aside(writer.publish)
+        finally:
+            writer.abandon()
+        yield
+        stayed = yield from self._remove(chosen[:written])
+        if stayed:
+            yield from archive.drop_slices(writer.file, stayed)
+        return chosen[written:]
+
+    def _write(
+        self, writer: ArchiveWriter, removal: _Removal, clock: SliceClock
+    ) -> Generator[None]:
+        rule, is_whole = removal.rule.name, removal.is_whole
+        writer.begin(ArchivedSession(removal.info, self._passage.now, rule, is_whole))
+        digest, first, count = hashlib.sha256(), removal.first, MESSAGES_A_READ
+        while count == MESSAGES_A_READ:
+            with self._access.outside() as connection:
+                found = stored_messages(
+                    connection, removal.row, first, removal.end, MESSAGES_A_READ
+                )
+            for row, message in found:
+                digest.update(writer.add(message))
+                first = row + 1
+            count = len(found)
+            if clock.is_over:
+                yield
+                clock.begin()
+        removal.digest = digest.digest()
+
+    def _remove(self, chosen: list[_Removal]) -> Generator[None, None, set[int]]:
+        """Remove what is still as it was chosen; returns the places of what is not."""
+        stayed, waiting, clock = set[int](), deque(enumerate(chosen)), SliceClock()
+        while waiting:
+            gone: list[tuple[_Removal, int]] = []
+            clock.begin()
+            with self._removing() as connection:
+                while waiting and not (gone and clock.is_over):
+                    place, removal = waiting.popleft()
+                    messages = self._take(connection, removal)
+                    if messages is None:
+                        stayed.add(place)
+                    else:
+                        gone.append((removal, messages))
+            for removal, messages in gone:
+                self._count(removal, messages)
+            yield
+        return stayed
+
+    def _take(self, connection: apsw.Connection, removal: _Removal) -> int | None:
+        """Remove it; None when it is not any more as it was chosen, or under another rule."""
+        now = get_session(connection, removal.info.key)
+        if now is None or self._retention.rule_for(now.to_dict()) is not removal.rule:
+            return None
+        return removal.remove(connection, now)
+
+    def _count(self, removal: _Removal, messages: int) -> None:
+        info = removal.info
+        last_activity = to_micros(info.last_activity)
+        self._tally.add(info.key, removal.rule, last_activity, messages, is_whole=removal.is_whole)

@@ -1,0 +1,256 @@
+"""Erasure: a subject's sessions out of sight in one step, and off the disk in slices.
+
+`begin` is the write, in its place among the others. It takes the keys away and leaves tombstones.
+`erase` then counts, writes the receipt down and deletes, so that one that was killed half-way still
+tells of all. At the end the file is as after a compaction: no index, free page or log has a word.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import replace
+from itertools import islice
+from typing import Any, Final
+
+import apsw
+import orjson
+
+from backscroll.contract.operations import Erase
+from backscroll.contract.results import ErasureReceipt
+from backscroll_worker.contract.pacing import Pace, Slices
+from backscroll_worker.contract.tombstones import Tombstone, Tombstones, digest
+from backscroll_worker.stores.sqlite.access import Access
+from backscroll_worker.stores.sqlite.emptied import ERASED_BYTES
+from backscroll_worker.stores.sqlite.fts_merge import unindex
+from backscroll_worker.stores.sqlite.maintenance.purge import purge_detached
+from backscroll_worker.stores.sqlite.maintenance.scrub import scrub
+from backscroll_worker.stores.sqlite.maintenance.space import (
+    give_pages_back,
+    merge_indexes,
+    with_checkpoints,
+)
+from backscroll_worker.stores.sqlite.schema import pack_id, unpack_id
+
+PATIENCE_SECONDS: Final = 10.0
+_HASHED_A_SLICE: Final = 5_000
+_UUID7: Final = 7
+
+
+def load_tombstones(connection: apsw.Connection) -> Tombstones:
+    """The store's tombstones."""
+    rows: Iterable[Any] = connection.execute(
+        "SELECT digest, erased_at, noted_at FROM erased WHERE length(digest) = ?", (ERASED_BYTES,)
+    )
+    return Tombstones({name: Tombstone(erased_at, noted_at) for name, erased_at, noted_at in rows})
+
+
+def note(
+    connection: apsw.Connection,
+    tombstones: Tombstones,
+    subjects: Iterable[tuple[str, str]],
+    tombstone: Tombstone,
+) -> None:
+    """Set a tombstone for each, in the table too."""
+    digests = sorted(tombstones.add(*subject, tombstone) for subject in subjects)
+    connection.executemany(
+        "INSERT INTO erased(digest, erased_at, noted_at) VALUES (?, ?, ?) ON CONFLICT(digest)"
+        " DO UPDATE SET erased_at = max(erased_at, excluded.erased_at),"
+        " noted_at = max(noted_at, excluded.noted_at)",
+        [(name, *tombstone) for name in digests],
+    )
+
+
+def begin(
+    connection: apsw.Connection,
+    now: int,
+    latest: int,
+    operation: Erase,
+    tombstones: Tombstones,
+) -> int:
+    """Take the subject's sessions out of sight, within the caller's transaction; how many.
+
+    A session whose key a cleanup has taken away is still a sender's, and goes too. `now` is the
+    store's time, `latest` the highest that it has ever been.
+    """
+    subject, value = operation.subject
+    op_id, found = pack_id(operation.op_id), f"FROM sessions WHERE {subject} = ?"
+    keys: list[Any] = connection.execute(f"SELECT key {found}", (value,)).fetchall()
+    connection.execute(  # as later than those before it, whatever became of the clock
+        "INSERT OR IGNORE INTO erasures(op_id, noted_at)"
+        " SELECT ?, max(?, ifnull(max(noted_at) + 1, 0)) FROM erasures",
+        (op_id, now),
+    )
+    connection.execute(
+        f"INSERT OR IGNORE INTO erasing(session_id, op_id) SELECT id, ? {found}", (op_id, value)
+    )
+    connection.execute(f"UPDATE sessions SET key = NULL WHERE {subject} = ?", (value,))  # noqa: S608
+    subjects = {(subject, value), *(("key", key) for (key,) in keys if key is not None)}
+    # A clock that is ahead of ours must not shut out what is said from now on.
+    erased_at = min(operation.at, latest)
+    noted_at = tombstones.free_moment(max(erased_at, now))
+    note(connection, tombstones, subjects, Tombstone(erased_at, noted_at))
+    return len(keys)
+
+
+def delete_late(connection: apsw.Connection, session: int, erased_at: int) -> list[int]:
+    """Delete what a session, found to be an erased one's, has of before; the rows."""
+    rows: list[Any] = connection.execute(
+        "DELETE FROM messages WHERE session_id = ? AND created_at <= ? RETURNING id",
+        (session, erased_at),
+    ).fetchall()
+    return [row for (row,) in rows]
+
+
+def erase(access: Access, operation: Erase, clock: Callable[[], int]) -> Slices[ErasureReceipt]:
+    """Delete what `begin` took out of sight, and whatever the file still has of it."""
+    op_id = pack_id(operation.op_id)
+    with access.outside() as connection:
+        written: Any = connection.execute(
+            "SELECT receipt FROM erasures WHERE op_id = ?", (op_id,)
+        ).get
+    if written is None:
+        receipt = yield from _write_receipt(access, operation)
+    else:  # it was killed after it had counted
+        receipt = ErasureReceipt(**orjson.loads(written))
+    yield from with_checkpoints(access, _delete(access, operation))
+    is_empty = yield from scrub(access, PATIENCE_SECONDS)
+    return replace(receipt, finished_at=clock(), log_is_held=not is_empty)
+
+
+def _write_receipt(access: Access, operation: Erase) -> Slices[ErasureReceipt]:
+    op_id = pack_id(operation.op_id)
+    with access.transaction() as connection:
+        _take_over(connection, op_id)
+        sessions: list[Any] = connection.execute(
+            "SELECT session_id FROM erasing WHERE op_id = ?", (op_id,)
+        ).fetchall()
+        erased_at = _erased_at(connection, operation)
+    runs: list[list[str]] = []
+    op_ids, pace, session, after = 0, Pace(500, most=5_000), 0, 0
+    while session < len(sessions):
+        with pace.slice() as most, access.outside() as connection:
+            count = most
+            while count > 0 and session < len(sessions):
+                rows: list[Any] = connection.execute(
+                    "SELECT id, message_id FROM messages INDEXED BY messagerow_session_id"
+                    " WHERE session_id = ? AND id > ?"
+                    " ORDER BY id LIMIT ?",
+                    (*sessions[session], after, count),
+                ).fetchall()
+                op_ids += len(_known(connection, rows, erased_at))
+                runs.append(sorted(unpack_id(message_id) for _, message_id in rows))
+                session, after = (session, rows[-1][0]) if len(rows) == count else (session + 1, 0)
+                count -= len(rows) + 1
+        yield
+    messages_sha256 = yield from _hashed(runs)
+    subject, value = operation.subject
+    receipt = ErasureReceipt(
+        operation.op_id,
+        subject,
+        digest(subject, value).hex(),
+        operation.at,
+        operation.at,
+        len(sessions),
+        sum(map(len, runs)),
+        messages_sha256,
+        op_ids,
+    )
+    with access.transaction() as connection:
+        connection.execute(
+            "UPDATE erasures SET receipt = ? WHERE op_id = ?", (orjson.dumps(receipt), op_id)
+        )
+    return receipt
+
+
+def _take_over(connection: apsw.Connection, op_id: bytes | str) -> None:
+    """What an earlier erasure has left is this one's: they end in their order, or never."""
+    connection.execute(
+        "UPDATE erasing SET op_id = ?1 WHERE op_id NOT IN (SELECT op_id FROM erasures"
+        " WHERE noted_at >= (SELECT noted_at FROM erasures WHERE op_id = ?1))"
+        " AND EXISTS (SELECT 1 FROM erasures WHERE op_id = ?1)",  # it may be forgotten by now
+        (op_id,),
+    )
+
+
+def _erased_at(connection: apsw.Connection, operation: Erase) -> int:
+    """Until when its tombstones keep out what comes again; it is not after the store's own time.
+
+    The subject's may be of a later one; those of the sessions' keys are not.
+    """
+    name = digest(*operation.subject)
+    found: Any = connection.execute("SELECT erased_at FROM erased WHERE digest = ?", (name,)).get
+    return 0 if found is None else min(operation.at, int(found))
+
+
+def _known(connection: apsw.Connection, rows: Iterable[Any], erased_at: int) -> list[Any]:
+    """The op ids on record that go with the messages.
+
+    Those made of a dedup key, hashes, stay for their time: a platform may deliver a message again,
+    and only they tell that it is not a new one. The others' resends are kept out by a tombstone.
+    One of somebody else's making is text, and may name whom it is about.
+    """
+    latest = (erased_at // 1000).to_bytes(6, "big") + b"\xff"
+    fresh = [
+        (id_,)
+        for _, id_ in rows
+        if isinstance(id_, str) or (id_ < latest and id_[6] >> 4 == _UUID7)
+    ]
+    return connection.executemany("SELECT op_id FROM applied WHERE op_id = ?", fresh).fetchall()
+
+
+def _hashed(runs: Iterable[list[str]]) -> Generator[None, None, str]:
+    """The SHA-256 of all ids, sorted, a line each; the runs are sorted already."""
+    ids, sha256, separator = heapq.merge(*runs), hashlib.sha256(), ""
+    while some := list(islice(ids, _HASHED_A_SLICE)):
+        sha256.update((separator + "\n".join(some)).encode())
+        separator = "\n"
+        yield
+    return sha256.hexdigest()
+
+
+def _delete(access: Access, operation: Erase) -> Generator[None]:
+    op_id = pack_id(operation.op_id)
+    with access.outside() as connection:
+        erased_at = _erased_at(connection, operation)
+    yield from _delete_messages(access, op_id, erased_at)
+    yield from _delete_sessions(access, op_id)
+    yield from purge_detached(access.transaction)
+    yield from merge_indexes(access.transaction)
+    yield from give_pages_back(access.transaction)
+    with access.transaction() as connection:
+        if connection.table_exists("main", "sqlite_stat4"):  # samples of what is in the indexes
+            connection.execute("DELETE FROM sqlite_stat4")
+
+
+def _delete_messages(access: Access, op_id: Any, erased_at: int) -> Generator[None]:
+    pace = Pace(200, most=2_000)
+    rows: list[Any] = [()]
+    while rows:
+        with pace.slice() as count, access.transaction() as connection:
+            rows = connection.execute(
+                "DELETE FROM messages WHERE id IN (SELECT m.id FROM erasing e"
+                " CROSS JOIN messages m ON m.session_id = e.session_id WHERE e.op_id = ? LIMIT ?)"
+                " RETURNING id, message_id",
+                (op_id, count),
+            ).fetchall()
+            unindex(connection, "message_index", [(row,) for row, _ in rows])
+            known = _known(connection, rows, erased_at)
+            connection.executemany("DELETE FROM applied WHERE op_id = ?", known)
+        yield
+
+
+def _delete_sessions(access: Access, op_id: Any) -> Generator[None]:
+    pace = Pace(50, most=500)
+    rows: list[Any] = [()]
+    while rows:
+        with pace.slice() as count, access.transaction() as connection:
+            rows = connection.execute(
+                "DELETE FROM erasing WHERE session_id IN"
+                " (SELECT session_id FROM erasing WHERE op_id = ? LIMIT ?) RETURNING session_id",
+                (op_id, count),
+            ).fetchall()
+            unindex(connection, "name_index", rows)
+            connection.executemany("DELETE FROM sessions WHERE id = ?", rows)
+        yield

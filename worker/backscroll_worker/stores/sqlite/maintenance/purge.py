@@ -1,0 +1,141 @@
+"""Sessions whose key was taken away: out of sight at once, off the disk in slices.
+
+A cleanup chooses them, or a group deletes one that is too large for a commit. What they still hold
+counts nowhere and is found by nobody.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Generator, Iterable
+from typing import Any, Final
+
+import apsw
+
+from backscroll.contract.messages import ChatMessage
+from backscroll.contract.operations import Append, Operation
+from backscroll_worker.contract.pacing import Pace
+from backscroll_worker.contract.takeover import ImportSession, RestoreSession
+from backscroll_worker.stores.sqlite.access import Door
+from backscroll_worker.stores.sqlite.fts_merge import unindex
+from backscroll_worker.stores.sqlite.name_index import index_name
+from backscroll_worker.stores.sqlite.schema import SessionRow, pack_id
+
+MOST_AT_ONCE: Final = 1_000
+"""So many messages a group deletes itself, in some 10 ms; of more it only takes the key away."""
+
+MESSAGES_A_ROUND: Final = 200_000
+"""Whose rows are sorted in some 20 ms."""
+_MESSAGES_A_SESSION: Final = 20  # to find its first message takes as long as to read so many
+
+# What an erasure took away is its own to count and delete.
+_DETACHED: Final = "key IS NULL AND id NOT IN (SELECT session_id FROM erasing)"
+
+_COLUMNS: Final = ", ".join(
+    field.column_name
+    for field in SessionRow._meta.sorted_fields
+    if field.column_name not in ("id", "key", "message_count")
+)
+
+
+def detach(connection: apsw.Connection, session: int) -> None:
+    """Have the next cleanup or compaction delete it with its messages."""
+    connection.execute("UPDATE sessions SET key = NULL WHERE id = ?", (session,))
+
+
+def detach_messages(connection: apsw.Connection, session: int) -> int:
+    """The same of its messages only: the id of the row that is the session from now on."""
+    found: Any = connection.execute("SELECT key, name FROM sessions WHERE id = ?", (session,))
+    ((key, name),) = found
+    detach(connection, session)
+    connection.execute(
+        f"INSERT INTO sessions(key, message_count, {_COLUMNS})"  # noqa: S608 - columns of ours
+        f" SELECT ?, 0, {_COLUMNS} FROM sessions WHERE id = ?",
+        (key, session),
+    )
+    successor = connection.last_insert_rowid()
+    index_name(connection, successor, name)
+    return successor
+
+
+def give_way(connection: apsw.Connection, operation: Operation) -> None:
+    """Have messages that are being deleted leave their ids to those of the operation."""
+    connection.executemany(
+        "UPDATE messages SET message_id = 'gone ' || id WHERE message_id = ?"  # noqa: S608
+        f" AND session_id IN (SELECT id FROM sessions WHERE {_DETACHED})",
+        [(pack_id(message_id),) for message_id in _ids(operation)],
+    )
+
+
+def _ids(operation: Operation) -> Iterable[str]:
+    if isinstance(operation, Append):
+        return operation.message_ids
+    messages: tuple[ChatMessage, ...] = ()
+    if isinstance(operation, ImportSession | RestoreSession):
+        messages = operation.messages
+    return [message.message_id for message in messages if message.message_id]
+
+
+def purge_detached(door: Door) -> Generator[None]:
+    """Delete them with their messages, also those of a cleanup that was killed half-way.
+
+    The messages go in the order of their rows, whatever their session: neighbours are in one page,
+    and a page that is changed in ten slices is written ten times.
+    """
+    with door() as connection:
+        found: list[Any] = connection.execute(
+            f"SELECT id FROM sessions WHERE {_DETACHED}"  # noqa: S608
+        ).fetchall()
+    waiting = [session for (session,) in found]
+    while waiting:
+        sessions, messages = yield from _gather(door, waiting)
+        yield from _delete_messages(door, messages)
+        yield from _delete_sessions(door, sessions)
+
+
+def _gather(door: Door, waiting: list[int]) -> Generator[None, None, tuple[list[int], array[int]]]:
+    """Take sessions off the list, as many as a round may have; their messages, in order.
+
+    A session with more than that stays on the list. Its next round has what is left of it.
+    """
+    pace, sessions, messages, after = Pace(1_000, most=20_000), list[int](), array("q"), -1
+    while waiting and len(messages) < MESSAGES_A_ROUND:
+        with pace.slice() as count, door() as connection:
+            left = count
+            while waiting and left > 0:
+                found = connection.execute(
+                    "SELECT id FROM messages WHERE session_id = ? AND id > ? ORDER BY id LIMIT ?",
+                    (waiting[-1], after, left),
+                ).fetchall()
+                rows: list[Any] = [row for (row,) in found]
+                messages.extend(rows)
+                if len(rows) < left:
+                    sessions.append(waiting.pop())
+                    after = -1
+                else:
+                    after = rows[-1]
+                left -= len(rows) + _MESSAGES_A_SESSION
+        yield
+    return sessions, array("q", sorted(messages))
+
+
+def _delete_messages(door: Door, messages: array[int]) -> Generator[None]:
+    pace, start = Pace(200, most=2_000), 0
+    while start < len(messages):
+        with pace.slice() as count, door() as connection:
+            rows = [(row,) for row in messages[start : start + count]]
+            connection.executemany("DELETE FROM messages WHERE id = ?", rows)
+            unindex(connection, "message_index", rows)
+        start += len(rows)
+        yield
+
+
+def _delete_sessions(door: Door, sessions: list[int]) -> Generator[None]:
+    pace, start = Pace(100, most=1_000), 0
+    while start < len(sessions):
+        with pace.slice() as count, door() as connection:
+            rows = [(row,) for row in sessions[start : start + count]]
+            unindex(connection, "name_index", rows)  # its trigger would, one by one
+            connection.executemany("DELETE FROM sessions WHERE id = ?", rows)
+        start += len(rows)
+        yield

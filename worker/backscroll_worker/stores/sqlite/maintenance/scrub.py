@@ -1,0 +1,282 @@
+"""Overwrites what the database's pages hold besides their rows, a slice at a time.
+
+SQLite forgets without wiping: between the cells of a page, in its free blocks and behind the end of
+a row's last overflow page lies what was there before, and its `secure_delete` misses copies that a
+page split leaves. Only VACUUM gets rid of these, in one go. Here the unused bytes are set to zero
+in the file itself, as the file format describes them (https://www.sqlite.org/fileformat2.html).
+
+That is safe since it happens with the log empty, inside of a write transaction that has written
+nothing, and with no page in this connection's cache; nobody else writes to a store. No byte that
+means anything is touched, so neither a reader nor a crash can see a page half done. A file that
+SQLite finds damaged is not touched at all, as nobody can tell what means something there.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import apsw
+
+from backscroll.contract.errors import StoreUnusableError
+from backscroll_worker.contract.pacing import SliceClock, aside
+from backscroll_worker.stores.sqlite.access import Access
+from backscroll_worker.stores.sqlite.wal import BUSY_MS, checkpoint
+
+_FILE_HEADER_BYTES: Final = 100
+_PAUSE_SECONDS: Final = 0.01
+_TABLE_INTERIOR: Final = 0x05
+_INDEX_INTERIOR: Final = 0x02
+_TABLE_LEAF: Final = 0x0D
+_HEADER_BYTES: Final = {_TABLE_INTERIOR: 12, _INDEX_INTERIOR: 12, _TABLE_LEAF: 8, 0x0A: 8}
+_BTREE: Final = (1, 5)  # in the pointer map: a root, and any other page of a b-tree
+_FREE: Final = 2
+_OVERFLOW: Final = (3, 4)  # the first of a chain, and any other
+_LOCKS_AT: Final = 1 << 30
+
+
+class Stretch(NamedTuple):
+    """Bytes of the file, from `start` to before `end`."""
+
+    start: int
+    end: int
+
+
+def scrub(access: Access, patience_seconds: float) -> Generator[None, None, bool]:
+    """Empty the log and go through the file; False when a reader has kept the log for so long.
+
+    A file that somebody rebuilt without auto-vacuum has no pointer map, and is left as it is.
+    Raises `StoreUnusableError` for a damaged one.
+    """
+    yield from aside(partial(_refuse_damaged, access.path))
+    yield from aside(partial(checkpoint, access.path))  # of what came in the meantime
+    page, deadline = 1, time.monotonic() + patience_seconds
+    with access.outside() as connection:
+        is_mapped: Any = connection.pragma("auto_vacuum")
+    while True:
+        clock = SliceClock()
+        with access.outside() as connection:
+            if _empty_log(connection):
+                if not is_mapped:
+                    return True
+                deadline = time.monotonic() + patience_seconds
+                next_page = _scrub_some(connection, access.path, page, clock)
+                if next_page is None:
+                    return _empty_log(connection)
+                page = next_page
+            elif time.monotonic() > deadline:
+                return False
+            else:
+                time.sleep(_PAUSE_SECONDS)
+        yield
+
+
+def _refuse_damaged(path: Path) -> None:
+    with closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)) as connection:
+        try:
+            problem: Any = connection.execute("PRAGMA quick_check(1)").get
+        except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError) as error:  # FTS5's is the last
+            problem = str(error)
+    if problem != "ok":
+        raise StoreUnusableError(
+            f"{path} is damaged, so what was deleted cannot be wiped: {problem.splitlines()[-1]}. "
+            "`backscroll check` tells more; restore it from a backup"
+        )
+
+
+def _empty_log(connection: apsw.Connection) -> bool:
+    """Put the log in its place and cut it to nothing; False when a reader keeps it."""
+    connection.set_busy_timeout(0)
+    try:
+        rows: Any = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    finally:
+        connection.set_busy_timeout(BUSY_MS)
+    return not rows[0][0]
+
+
+def _scrub_some(
+    connection: apsw.Connection, path: Path, page: int, clock: SliceClock
+) -> int | None:
+    """Scrub pages for as long as a slice lasts; the first of the next, None after the last."""
+    connection.execute("PRAGMA shrink_memory")
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        with closing(_Pages(connection, path)) as pages:
+            while page <= pages.count:
+                for start, end in pages.unused(page):
+                    pages.wipe(start, end)
+                page += 1
+                if clock.is_over:
+                    return page
+    finally:
+        connection.execute("ROLLBACK")
+    return None
+
+
+class _DamagedError(Exception):
+    """A page is not as the file format has it."""
+
+
+class _Pages:
+    """The pages of the file, by number, read past SQLite's cache.
+
+    By way of SQLite's own file system layer: to close a file that SQLite has open would drop the
+    process's locks on it.
+    """
+
+    def __init__(self, connection: apsw.Connection, path: Path) -> None:
+        flags = [apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_READWRITE, 0]
+        self._file = apsw.VFSFile("", str(path.resolve()), flags)
+        self._size: int = _number(connection.pragma("page_size"))
+        self.count: int = self._file.xFileSize() // self._size
+        header = self._file.xRead(_FILE_HEADER_BYTES, 0)
+        self._usable = self._size - header[20]
+        self._map: tuple[int, bytes] = (0, b"")
+        self._trunks = self._free_trunks(*struct.unpack_from(">I", header, 32))
+        self._is_changed = False
+
+    def close(self) -> None:
+        if self._is_changed:
+            self._file.xSync(apsw.SQLITE_SYNC_NORMAL)
+        self._file.xClose()
+
+    def wipe(self, start: int, end: int) -> None:
+        self._file.xWrite(bytes(end - start), start)
+        self._is_changed = True
+
+    def unused(self, number: int) -> list[Stretch]:
+        """The stretches of the file that belong to this page, mean nothing, and are not zero.
+
+        The overflow pages of a row belong to the page it is on. A damaged page has none: what is
+        wrong with it is for `verify` to find.
+        """
+        try:
+            return list(self._unused(number))
+        except (_DamagedError, struct.error, IndexError, KeyError):
+            return []
+
+    def _unused(self, number: int) -> Iterator[Stretch]:
+        kind = _BTREE[0] if number == 1 else self._kind(number)
+        if kind not in (*_BTREE, _FREE):
+            return
+        page = self._read(number)
+        if kind == _FREE:
+            found = [Stretch(self._trunks.get(number, 0), self._usable)]
+        else:
+            found = list(self._in_btree(number, page))
+        for start, end in found:
+            if page.count(0, start, end) < end - start:
+                yield self._placed(number, start, end)
+        if kind in _BTREE:
+            yield from self._behind_rows(number, page)
+
+    def _free_trunks(self, number: int) -> dict[int, int]:
+        """The free pages that list the others, and where on each its list ends."""
+        trunks: dict[int, int] = {}
+        while 0 < number <= self.count and number not in trunks:
+            following, count = struct.unpack(">II", self._file.xRead(8, self._start(number)))
+            trunks[number] = min(8 + 4 * count, self._usable)
+            number = following
+        return trunks
+
+    def _kind(self, number: int) -> int:
+        """What the pointer map says of a page; 0 for one of the map, or of SQLite's locks."""
+        entries = self._usable // 5
+        place = 2 + (number - 2) // (entries + 1) * (entries + 1)
+        if number in (place, _LOCKS_AT // self._size + 1):
+            return 0
+        if self._map[0] != place:
+            self._map = place, self._read(place)
+        return self._map[1][5 * (number - place - 1)]
+
+    def _in_btree(self, number: int, page: bytes) -> Iterator[Stretch]:
+        """The gap before the cells, and the free blocks among them."""
+        head = _head(number)
+        free, cells, content = struct.unpack_from(">HHH", page, head + 1)
+        start, content = head + _HEADER_BYTES[page[head]] + 2 * cells, content or 65_536
+        _check(start <= content <= self._usable)
+        yield Stretch(start, content)
+        end = content
+        while free:
+            following, size = struct.unpack_from(">HH", page, free)
+            _check(end <= free and size >= 4 and free + size <= self._usable)  # in their order
+            yield Stretch(free + 4, free + size)
+            free, end = following, free + size
+
+    def _behind_rows(self, number: int, page: bytes) -> Iterator[Stretch]:
+        """What is behind the ends of rows and entries that go on in overflow pages."""
+        head = _head(number)
+        kind = page[head]
+        if kind == _TABLE_INTERIOR:
+            return
+        (cells,) = struct.unpack_from(">H", page, head + 3)
+        pointers = head + _HEADER_BYTES[kind]
+        for place in struct.unpack_from(f">{cells}H", page, pointers):
+            at = place + 4 if kind == _INDEX_INTERIOR else place
+            if page[at] < 0x80:  # a payload this small is all on its page
+                continue
+            payload, at = _varint(page, at)
+            if kind == _TABLE_LEAF:
+                at = _varint(page, at)[1]
+            local = self._local(kind, payload)
+            if local < payload:
+                (first,) = struct.unpack_from(">I", page, at + local)
+                yield from self._behind_chain(first, payload - local)
+
+    def _local(self, kind: int, payload: int) -> int:
+        """How much of a payload is on the page itself."""
+        most = self._usable - 35 if kind == _TABLE_LEAF else (self._usable - 12) * 64 // 255 - 23
+        least = (self._usable - 12) * 32 // 255 - 23
+        if payload <= most:
+            return payload
+        local = least + (payload - least) % (self._usable - 4)
+        return local if local <= most else least
+
+    def _behind_chain(self, number: int, left: int) -> Iterator[Stretch]:
+        """What is behind the end of the last of a chain of overflow pages."""
+        while left > self._usable - 4:
+            _check(0 < number <= self.count)
+            (number,) = struct.unpack(">I", self._file.xRead(4, self._start(number)))
+            left -= self._usable - 4
+        _check(0 < number <= self.count and self._kind(number) in _OVERFLOW)
+        page = self._read(number)
+        if any(page[4 + left : self._usable]):
+            yield self._placed(number, 4 + left, self._usable)
+
+    def _read(self, number: int) -> bytes:
+        return self._file.xRead(self._size, self._start(number))
+
+    def _start(self, number: int) -> int:
+        return (number - 1) * self._size
+
+    def _placed(self, number: int, start: int, end: int) -> Stretch:
+        return Stretch(self._start(number) + start, self._start(number) + end)
+
+
+def _check(is_sound: bool) -> None:
+    if not is_sound:
+        raise _DamagedError
+
+
+def _head(number: int) -> int:
+    """Where on a page its b-tree header is."""
+    return _FILE_HEADER_BYTES if number == 1 else 0
+
+
+def _varint(page: bytes, at: int) -> tuple[int, int]:
+    """SQLite's variable-length integer at a place, and the place after it."""
+    value = 0
+    for place in range(at, at + 8):
+        value = value << 7 | page[place] & 0x7F
+        if page[place] < 0x80:
+            return value, place + 1
+    return value << 8 | page[at + 8], at + 9
+
+
+def _number(value: Any) -> int:
+    return int(value)

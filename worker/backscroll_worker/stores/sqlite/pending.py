@@ -1,0 +1,104 @@
+"""What a group of operations is about to write: collected, and written in a few statements.
+
+FTS5 gets its rows last and together: it is fastest when nothing comes between two of them, and one
+statement for all leaves Python free meanwhile.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import apsw
+
+from backscroll.contract.messages import ChatMessage
+from backscroll_worker.stores.sqlite import edits
+from backscroll_worker.stores.sqlite.writer_cache import KnownSession, Memory
+
+
+class Pending:
+    """Rows, index entries, counts and op ids that are not yet in the open transaction."""
+
+    def __init__(self, now: int, memory: Memory) -> None:
+        self._now = now
+        self._memory = memory
+        self.rows: list[tuple[Any, ...]] = []
+        """As the columns of `messages` come in `flush_rows`."""
+        self.edited: list[tuple[int, ChatMessage]] = []
+        """Messages from elsewhere that have earlier versions, by row."""
+        self.index: dict[int, str] = {}
+        """What is to be found of a message, by row."""
+        self.touched: dict[int, KnownSession] = {}
+        """Sessions that are active now, by id."""
+        self.imported: dict[int, tuple[KnownSession, int, int]] = {}
+        """Those from elsewhere, and when they were created and last active."""
+        self.op_ids: list[tuple[bytes | str, int, int]] = []
+        """As the columns of `applied` come."""
+        self._unindex: list[tuple[int]] = []
+
+    def forget(self, row: int) -> None:
+        """Take a row out of the index, wherever it is by now."""
+        if self.index.pop(row, None) is None:
+            self._unindex.append((row,))
+
+    def flush_rows(self, connection: apsw.Connection) -> None:
+        """Write the messages alone, so that they can be asked for."""
+        if self.rows:
+            connection.executemany(
+                "INSERT INTO messages(id, session_id, message_id, role, content, extra, created_at)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                self.rows,
+            )
+            self.rows = []
+            if self.edited:
+                edits.put(connection, self.edited)
+                self.edited = []
+
+    def flush_tables(self, connection: apsw.Connection) -> None:
+        """Write all but the new index entries; `flush_index` has to follow."""
+        now = self._now
+        self.flush_rows(connection)
+        if self.imported:  # a time of the future would make all that is written next as late
+            connection.executemany(
+                "UPDATE sessions SET message_count = ?, created_at = ?, last_activity = ?"
+                " WHERE id = ?",
+                [
+                    (known.message_count, min(created_at, now), min(last_activity, now), known.id)
+                    for known, created_at, last_activity in self.imported.values()
+                ],
+            )
+            self.imported = {}
+        if self.touched:
+            connection.executemany(
+                "UPDATE sessions SET message_count = ?, last_activity = ? WHERE id = ?",
+                [(known.message_count, now, known.id) for known in self.touched.values()],
+            )
+            self.touched = {}
+        if self._unindex:
+            connection.executemany("DELETE FROM message_index WHERE rowid = ?", self._unindex)
+            self._unindex = []
+        if self.op_ids:
+            connection.executemany(
+                "INSERT INTO applied(op_id, applied_at, affected) VALUES (?, ?, ?)", self.op_ids
+            )
+            self._memory.note_applied([op_id for op_id, _, _ in self.op_ids])
+            self.op_ids = []
+
+    def flush_index(self, connection: apsw.Connection) -> None:
+        """Write the new index entries: a long call or two into SQLite."""
+        for first, texts in _runs(self.index):
+            connection.execute(
+                "INSERT INTO message_index(rowid, text) SELECT ? + rowid - 1, value FROM carray(?)",
+                (first, apsw.carray(texts)),
+            )
+        self.index = {}
+
+
+def _runs(index: Mapping[int, str]) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """What is to be indexed, by rows that follow each other: the first row, and the texts."""
+    for _, run in itertools.groupby(
+        enumerate(sorted(index.items())), key=lambda placed: placed[1][0] - placed[0]
+    ):
+        rows, texts = zip(*(item for _, item in run), strict=True)
+        yield rows[0], texts

@@ -1,0 +1,61 @@
+"""What a restoration asks of the tables; the group's own way of writing does the rest.
+
+Messages are in the order of their rows, so those that a session has by now are taken out, and put
+back behind those that return.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import apsw
+
+from backscroll.contract.messages import ChatMessage, SessionInfo, to_micros
+from backscroll.contract.validation import ATTRIBUTES
+from backscroll_worker.contract.clock import no_later
+from backscroll_worker.stores.sqlite.reads import stored_messages
+from backscroll_worker.stores.sqlite.schema import pack_id, unpack_id
+
+_LAST_ROW: Final = 2**63 - 1
+
+
+def missing(
+    connection: apsw.Connection, messages: Iterable[ChatMessage]
+) -> tuple[ChatMessage, ...]:
+    """Those of the messages that the store does not have."""
+    wanted = list(messages)
+    found: Any = connection.executemany(
+        "SELECT message_id FROM messages WHERE message_id = ?",
+        [(pack_id(message.message_id or ""),) for message in wanted],
+    )
+    there = {unpack_id(message_id) for (message_id,) in found}
+    return tuple(message for message in wanted if message.message_id not in there)
+
+
+def take_out(connection: apsw.Connection, session: int) -> list[tuple[int, ChatMessage]]:
+    """Delete a session's messages, and return them with their rows."""
+    messages = stored_messages(connection, session, 0, _LAST_ROW, -1)
+    connection.execute("DELETE FROM messages WHERE session_id = ?", (session,))
+    return messages
+
+
+def times(
+    connection: apsw.Connection, session: int, info: SessionInfo, *, is_new: bool
+) -> tuple[int, int]:
+    """When the session is to have begun and been active last, in microseconds."""
+    if is_new:
+        return to_micros(info.created_at), to_micros(info.last_activity)
+    (row,) = connection.execute(
+        "SELECT created_at, last_activity FROM sessions WHERE id = ?", (session,)
+    )
+    created_at, last_activity = row
+    return min(int(created_at), to_micros(info.created_at)), int(last_activity)
+
+
+def columns(info: SessionInfo, now: int) -> Mapping[str, Any]:
+    """A session's attributes as its row has them."""
+    started = info.turn_started_at
+    values = {name: getattr(info, name) for name in ATTRIBUTES}
+    micros = None if started is None else to_micros(started)
+    return {**values, "turn_started_at": no_later(micros, now)}

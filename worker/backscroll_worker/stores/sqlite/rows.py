@@ -1,0 +1,25 @@
+"""Messages as the columns of a row hold them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from backscroll.contract.messages import ChatMessage, EarlierVersion, from_micros
+from backscroll_worker.stores.sqlite.edits import unpack_extra
+from backscroll_worker.stores.sqlite.schema import unpack_id
+
+MESSAGE_COLUMNS: Final = "role, content, extra, message_id, messages.created_at"
+
+
+def message_of(
+    role: str,
+    content: str,
+    extra: str | None,
+    message_id: bytes | str,
+    created_at: int,
+    *,
+    edits: tuple[EarlierVersion, ...] = (),
+) -> ChatMessage:
+    """The message in a row of `MESSAGE_COLUMNS`."""
+    id_, at = unpack_id(message_id), from_micros(created_at)
+    return ChatMessage(role, content, unpack_extra(extra), id_, at, edits)

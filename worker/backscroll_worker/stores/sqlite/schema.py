@@ -1,0 +1,353 @@
+"""The tables, and opening a database file: new, current, older or not ours at all."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import apsw
+import peewee
+from playhouse.apsw_ext import APSWDatabase
+from playhouse.sqlite_ext import FTS5Model, SearchField
+
+from backscroll.contract.errors import StoreUnavailableError, StoreUnusableError
+from backscroll.private_files import create_private, make_private_directory
+from backscroll_worker.stores.sqlite.folding import write_folding
+from backscroll_worker.stores.sqlite.fts_merge import configure, resume_merging
+from backscroll_worker.stores.sqlite.identity import read_identity, write_identity
+from backscroll_worker.stores.sqlite.name_index import create_name_index
+from backscroll_worker.stores.sqlite.wal import BUSY_MS, CHECKPOINT_PAGES
+
+MAGIC: Final = b"SQLite format 3\0"
+"""What any database begins with (https://www.sqlite.org/fileformat.html)."""
+
+APPLICATION_ID: Final = int.from_bytes(b"BkSc", "big")
+VERSION: Final = 3
+FULL: Final = 2
+"""Of "synchronous": a commit waits for the disk."""
+
+# Whatever is wrong here is wrong with the disk or the file, not with one operation.
+_PASSING: Final = (
+    apsw.BusyError,
+    apsw.CantOpenError,
+    apsw.FullError,
+    apsw.IOError,
+    apsw.LockedError,
+    apsw.PermissionsError,
+    apsw.ReadOnlyError,
+)
+_DAMAGED: Final = (apsw.CorruptError, apsw.NotADBError)
+
+_WRITABLE: Final = ". Is the path right, and may this user write there?"
+
+_COMPACT_ID: Final = re.compile(r"([0-9a-f]{32})(?:-([1-9][0-9]{0,8}))?")
+
+
+def pack_id(text: str) -> bytes | str:
+    """An op or message id as it is stored: ours in 16 to 20 bytes, any other as its text."""
+    if len(text) == 32 and text.isalnum() and text.islower():  # nearly all of them
+        try:
+            return bytes.fromhex(text)
+        except ValueError:
+            return text
+    match = _COMPACT_ID.fullmatch(text)
+    if match is None:
+        return text
+    index = int(match[2] or 0)
+    return bytes.fromhex(match[1]) + index.to_bytes((index.bit_length() + 7) // 8, "big")
+
+
+def unpack_id(stored: bytes | str) -> str:
+    """The inverse of `pack_id`."""
+    if isinstance(stored, str):
+        return stored
+    index = int.from_bytes(stored[16:], "big")
+    return stored[:16].hex() + (f"-{index}" if index else "")
+
+
+class SessionRow(peewee.Model):
+    """One session. A row whose key is NULL is being deleted, a slice at a time."""
+
+    id = peewee.AutoField()
+    key = peewee.TextField(null=True, unique=True)
+    name = peewee.TextField(null=True)
+    agent = peewee.TextField(null=True)
+    channel = peewee.TextField(null=True)
+    room = peewee.TextField(null=True)
+    sender = peewee.TextField(null=True)
+    state = peewee.TextField(default="idle")
+    turn_id = peewee.TextField(null=True)
+    turn_started_at = peewee.BigIntegerField(null=True)
+    pinned = peewee.IntegerField(default=0)
+    created_at = peewee.BigIntegerField()
+    last_activity = peewee.BigIntegerField(index=True)
+    message_count = peewee.IntegerField(default=0)
+
+    class Meta:
+        table_name = "sessions"
+
+
+class MessageRow(peewee.Model):
+    """One message; a session's messages are in the order of `id`.
+
+    The index on the session holds `id` as well, as every SQLite index ends with the row's id.
+    """
+
+    id = peewee.AutoField()
+    session = peewee.ForeignKeyField(SessionRow, on_delete="RESTRICT", index=True)
+    message_id = peewee.BlobField(unique=True)
+    role = peewee.TextField()
+    content = peewee.TextField()
+    extra = peewee.TextField(null=True)
+    created_at = peewee.BigIntegerField()
+
+    class Meta:
+        table_name = "messages"
+
+
+class EditRow(peewee.Model):
+    """What a message was before it was replaced; a message's earlier versions in order of `id`."""
+
+    id = peewee.AutoField()
+    message = peewee.ForeignKeyField(MessageRow, on_delete="CASCADE", index=True)
+    role = peewee.TextField()
+    content = peewee.TextField()
+    extra = peewee.TextField(null=True)
+    replaced_at = peewee.BigIntegerField()
+
+    class Meta:
+        table_name = "edits"
+
+
+class AppliedRow(peewee.Model):
+    """An op id that was applied, and how much it touched."""
+
+    op_id = peewee.BlobField(primary_key=True)
+    applied_at = peewee.BigIntegerField()
+    affected = peewee.IntegerField()
+
+    class Meta:
+        table_name = "applied"
+        without_rowid = True
+
+
+class ErasedRow(peewee.Model):
+    """A tombstone; see `contract.tombstones`."""
+
+    digest = peewee.BlobField(primary_key=True)
+    erased_at = peewee.BigIntegerField()
+    noted_at = peewee.BigIntegerField()
+
+    class Meta:
+        table_name = "erased"
+        without_rowid = True
+
+
+class ErasureRow(peewee.Model):
+    """An erasure that was begun, and its receipt, once it has counted what it is to delete."""
+
+    op_id = peewee.BlobField(primary_key=True)
+    noted_at = peewee.BigIntegerField()
+    receipt = peewee.BlobField(null=True)
+
+    class Meta:
+        table_name = "erasures"
+        without_rowid = True
+
+
+class ErasingRow(peewee.Model):
+    """A session without a key that an erasure is about to delete."""
+
+    session_id = peewee.IntegerField(primary_key=True)
+    op_id = peewee.BlobField()
+
+    class Meta:
+        table_name = "erasing"
+
+
+class ClockRow(peewee.Model):
+    """What is remembered of the store's clock; one row. See `contract.clock`."""
+
+    id = peewee.IntegerField(primary_key=True)
+    history = peewee.BlobField()
+
+    class Meta:
+        table_name = "clock"
+
+
+class MessageIndex(FTS5Model):  # type: ignore[misc]
+    """The words of the messages, by message id; the text itself is only in `messages`."""
+
+    text = SearchField()
+
+    class Meta:
+        table_name = "message_index"
+        # `stores.search.text` has folded and cut the text before it comes here.
+        options = {"content": "", "contentless_delete": 1, "tokenize": "ascii"}  # noqa: RUF012
+
+
+MODELS: Final = (
+    SessionRow,
+    MessageRow,
+    EditRow,
+    AppliedRow,
+    ErasedRow,
+    ErasureRow,
+    ErasingRow,
+    ClockRow,
+    MessageIndex,
+)
+
+
+# Listings ask for these. Most sessions lack most of them, and then no index has to be written.
+for _column in (SessionRow.agent, SessionRow.channel, SessionRow.room, SessionRow.sender):
+    SessionRow.add_index(_column, where=_column.is_null(False))
+SessionRow.add_index(SessionRow.state, where=peewee.SQL("state <> 'idle'"))
+SessionRow.add_index(SessionRow.pinned, where=SessionRow.pinned == 1)
+
+
+def _to_version_2(database: APSWDatabase) -> None:
+    for column in ("agent", "channel", "room", "sender", "state"):  # they held every session
+        database.execute_sql(f"DROP INDEX IF EXISTS sessionrow_{column}")
+    with database.bind_ctx(MODELS):
+        database.create_tables(MODELS)  # those that are missing, and missing indexes
+    create_name_index(database)
+    configure(database.connection(), "message_index")
+
+
+def _to_version_3(database: APSWDatabase) -> None:
+    with database.bind_ctx([ClockRow]):
+        database.create_tables([ClockRow])
+
+
+# From version N to N+1. A new database is created at VERSION, so these only see older files.
+MIGRATIONS: Final[dict[int, Callable[[APSWDatabase], None]]] = {
+    1: _to_version_2,
+    2: _to_version_3,
+}
+
+
+@contextmanager
+def store_errors(path: Path) -> Iterator[None]:
+    """Turn errors of the file and the disk into ours; those of one statement pass through."""
+    try:
+        yield
+    except (apsw.Error, peewee.PeeweeException) as error:
+        cause = _sqlite_error(error)
+        if isinstance(cause, _PASSING):
+            raise StoreUnavailableError(f"{path}: {cause}{_advice(cause)}") from error
+        if isinstance(cause, _DAMAGED):
+            raise StoreUnusableError(
+                f"{path}: {cause}. Restore it from a backup, or name another file in "
+                "BACKSCROLL_STORE."
+            ) from error
+        raise
+
+
+def is_store_failure(error: Exception) -> bool:
+    """Whether `error` is the file's or the disk's fault, not one operation's."""
+    return isinstance(_sqlite_error(error), (*_PASSING, *_DAMAGED))
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether this process may not have the memory that an operation needs."""
+    return isinstance(error, MemoryError) or isinstance(_sqlite_error(error), apsw.NoMemError)
+
+
+def _sqlite_error(error: BaseException) -> BaseException | None:
+    """APSW's error behind peewee's."""
+    return error if isinstance(error, apsw.Error) else error.__cause__ or error.__context__
+
+
+def open_database(path: Path, *, read_only: bool) -> APSWDatabase:
+    """Open the store's database, create or migrate it; refuses what is not a store."""
+    flags = apsw.SQLITE_OPEN_READONLY
+    if not read_only:
+        flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+        try:
+            make_private_directory(path.parent)
+            create_private(path)  # SQLite gives its other files the same permissions
+        except OSError as error:
+            raise StoreUnavailableError(f"{error.filename}: {error.strerror}{_WRITABLE}") from None
+    with store_errors(path):
+        database = APSWDatabase(str(path), timeout=BUSY_MS // 1_000, thread_safe=False, flags=flags)
+        database.connect()
+        try:
+            _prepare(database, path, read_only)
+        except BaseException:
+            database.close()
+            raise
+    return database
+
+
+def _prepare(database: APSWDatabase, path: Path, read_only: bool) -> None:
+    connection: apsw.Connection = database.connection()
+    version = _check_identity(connection, path)
+    connection.pragma("foreign_keys", True)
+    # In KiB. 500 messages to as many sessions change some 1,000 pages of a large store. Of a larger
+    # group, what does not fit in here is written twice; but more would be memory for ever.
+    connection.pragma("cache_size", -4_000 if read_only else -5_000)
+    if read_only:
+        connection.pragma("query_only", True)
+        if version < VERSION:
+            raise StoreUnusableError(
+                f"{path} has version {version} of the schema, this is for {VERSION}; "
+                "a worker that opens it for writing migrates it"
+            )
+        return
+    if version == 0:
+        connection.pragma("auto_vacuum", 2)  # incremental; it must come before the journal mode
+    connection.pragma("journal_mode", "wal")
+    connection.pragma("synchronous", FULL)  # what is committed survives a power cut
+    connection.pragma("journal_size_limit", 64 * 1024 * 1024)
+    connection.wal_autocheckpoint(CHECKPOINT_PAGES)
+    while version < VERSION:
+        with database.atomic("IMMEDIATE"):
+            version = _step(database, version)
+            connection.pragma("application_id", APPLICATION_ID)
+            connection.pragma("user_version", version)
+    if read_identity(connection) is None:
+        with database.atomic("IMMEDIATE"):
+            write_identity(connection)
+    resume_merging(connection)
+
+
+def _step(database: APSWDatabase, version: int) -> int:
+    if version == 0:
+        with database.bind_ctx(MODELS):
+            database.create_tables(MODELS)
+        create_name_index(database)
+        configure(database.connection(), "message_index")
+        write_folding(database.connection())
+        return VERSION
+    MIGRATIONS[version](database)
+    return version + 1
+
+
+def _check_identity(connection: apsw.Connection, path: Path) -> int:
+    """The schema version of a store, 0 for an empty file; raises for anything else."""
+    application: Any = connection.pragma("application_id")
+    version: Any = connection.pragma("user_version")
+    if application == 0 and not any(connection.execute("SELECT 1 FROM sqlite_schema")):
+        return 0
+    if application != APPLICATION_ID:
+        raise StoreUnusableError(f"{path} is a SQLite database, but not one of Backscroll's")
+    if version > VERSION:
+        raise StoreUnusableError(
+            f"{path} has version {version} of the schema and this Backscroll knows {VERSION}; "
+            "it was written by a newer one, install that"
+        )
+    return int(version)
+
+
+def _advice(cause: BaseException) -> str:
+    if isinstance(cause, apsw.FullError):
+        return ". Free some space on its disk"
+    if isinstance(cause, apsw.BusyError | apsw.LockedError):
+        return ". Another program has it open for writing; a store has one writer"
+    if isinstance(cause, apsw.ReadOnlyError | apsw.CantOpenError | apsw.PermissionsError):
+        return f"{_WRITABLE} Who only reads must, too, while no worker has the store open"
+    return ""

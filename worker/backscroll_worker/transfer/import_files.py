@@ -1,0 +1,131 @@
+"""`backscroll import`: files of any format that is known, into the store."""
+
+from __future__ import annotations
+
+import sys
+from codecs import BOM_UTF8
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from io import BufferedReader
+from pathlib import Path
+from typing import Any, Final
+
+from backscroll.contract.errors import InvalidInputError
+from backscroll_worker.contract.pacing import now_micros
+from backscroll_worker.stores import SessionBackend
+from backscroll_worker.stores.sqlite.schema import MAGIC
+from backscroll_worker.transfer.original_database import read_database
+from backscroll_worker.transfer.read_jsonl import read_jsonl
+from backscroll_worker.transfer.read_openai import read_openai
+from backscroll_worker.transfer.source import Advance, Damage, Found, Incoming, Total
+from backscroll_worker.transfer.store import Groups, take_in, writing
+
+STANDARD_INPUT: Final = Path("-")
+_PEEKED_BYTES: Final = 4_096
+
+Observe = Callable[[Total | Advance], None]
+
+
+@dataclass(slots=True)
+class ImportReport:
+    """What an import did.
+
+    `known` sessions were in the store already. `refused` sessions were not taken over, of others
+    something was `left_out`: lines of `where: why`.
+    """
+
+    sessions: int = 0
+    messages: int = 0
+    known: int = 0
+    refused: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+
+def import_files(
+    paths: Iterable[Path], store: str, key_prefix: str | None, observe: Observe
+) -> ImportReport:
+    """Take over every session in these files; it runs as the store's one writer.
+
+    `key_prefix` names the sessions of a format that has no keys. Sessions that the store has, with
+    the same messages, are left as they are. Files that cannot be read are reported like sessions
+    that cannot be. Raises `StoreUnavailableError` when a worker holds the store.
+    """
+    report = ImportReport()
+    with writing(store, "import") as backend:
+        for path in paths:
+            found = _watched(_read(path, key_prefix), report, observe)
+            groups = Groups(found, backend)
+            try:
+                for group in groups:
+                    _take(group, backend, report, groups.prepare)
+            except InvalidInputError as error:
+                report.refused.append(str(error))
+    return report
+
+
+def _take(
+    group: list[Incoming],
+    backend: SessionBackend,
+    report: ImportReport,
+    meanwhile: Callable[[], None],
+) -> None:
+    results = take_in(backend, [each.operation for each in group], meanwhile)
+    for incoming, taken in zip(group, results, strict=True):
+        if taken.refusal is not None:
+            report.refused.append(f"{incoming.where}: {taken.refusal}")
+        elif taken.was_there:
+            report.known += 1
+        else:
+            report.sessions += 1
+            report.messages += taken.messages
+
+
+def _watched(found: Iterator[Found], report: ImportReport, observe: Observe) -> Iterator[Incoming]:
+    for each in found:
+        if isinstance(each, Incoming):
+            yield each
+        elif isinstance(each, Damage):
+            lines = report.refused if each.is_session else report.left_out
+            lines.append(f"{each.where}: {each.problem}")
+        else:
+            observe(each)
+
+
+def _read(path: Path, key_prefix: str | None) -> Iterator[Found]:
+    if path == STANDARD_INPUT:
+        given: Any = sys.stdin.buffer
+        lines = given if isinstance(given, BufferedReader) else BufferedReader(given)
+        yield from _read_lines("standard input", lines, key_prefix, now_micros())
+        return
+    try:
+        with path.open("rb") as file:
+            if file.peek(len(MAGIC)).startswith(MAGIC):
+                yield from read_database(str(path), path)
+                return
+            status = path.stat()
+            yield Total(status.st_size)
+            yield from _read_lines(str(path), file, key_prefix, status.st_mtime_ns // 1000)
+    except OSError as error:
+        raise InvalidInputError("file", f"{path}: {error.strerror or error}") from None
+
+
+def _read_lines(
+    name: str, file: BufferedReader[Any], key_prefix: str | None, at: int
+) -> Iterator[Found]:
+    if file.peek(len(BOM_UTF8)).startswith(BOM_UTF8):
+        file.read(len(BOM_UTF8))
+    start = file.peek(_PEEKED_BYTES).lstrip()
+    if start.startswith((b'{"backscroll_export"', b'{"session"')):
+        yield from read_jsonl(name, file)
+    elif not start.startswith(b"{"):
+        raise InvalidInputError("file", f"{name} is neither an export nor a known database")
+    elif key_prefix is not None:
+        yield from read_openai(name, file, key_prefix, at)
+    elif b'"messages"' in start:
+        raise InvalidInputError(
+            "file", f"{name} has conversations without keys: name a --key-prefix for them"
+        )
+    else:
+        raise InvalidInputError(
+            "file", f"{name} is no export; 'backscroll migrate' takes over a folder of sessions"
+        )

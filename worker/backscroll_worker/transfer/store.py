@@ -1,0 +1,216 @@
+"""The one road by which whole sessions come into a store, for `migrate` and `import`.
+
+It runs as the store's one writer, and takes many sessions in one transaction. Each of them comes
+whole or not at all, and once: its op id follows from its content, so that the store knows it when
+it comes again, and where the op id is forgotten its messages are compared.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from typing import Final, Protocol, TypeVar
+
+from backscroll.contract.errors import OperationRefusedError, StoreUnavailableError
+from backscroll.contract.ids import derived_op_id, new_op_id
+from backscroll.contract.messages import ChatMessage
+from backscroll.contract.operations import Clear
+from backscroll.contract.results import Outcome
+from backscroll.contract.validation import SUBJECTS
+from backscroll_worker.contract.takeover import ImportSession
+from backscroll_worker.contract.tombstones import Tombstones
+from backscroll_worker.stores import SessionBackend, open_backend, store_lock
+from backscroll_worker.stores.jsonl.fields import OURS
+
+MESSAGES_A_GROUP: Final = 20_000
+_CHARS_A_GROUP: Final = 8 * 1024 * 1024
+_OBJECTS_A_COLLECTION: Final = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What became of a session: how many messages it has, whether it was there, or why not."""
+
+    messages: int = 0
+    was_there: bool = False
+    refusal: str | None = None
+
+
+@contextmanager
+def writing(store: str, doing: str) -> Iterator[SessionBackend]:
+    """The store, as its one writer; `StoreUnavailableError` when a worker has it."""
+    with held(store, doing), _collecting_rarely(), open_backend(store) as backend:
+        yield backend
+
+
+@contextmanager
+def held(store: str, doing: str) -> Iterator[None]:
+    """The store's lock; `StoreUnavailableError` when a worker has it."""
+    with closing(store_lock(store)) as lock:
+        try:
+            lock.acquire()
+        except StoreUnavailableError as error:
+            raise StoreUnavailableError(f"{error}: stop the worker, then {doing}") from None
+        yield
+
+
+@contextmanager
+def _collecting_rarely() -> Iterator[None]:
+    """Python looks for cyclic garbage after every 700 objects. In a group of messages is none, and
+    to look there takes as long as to read them.
+    """
+    before = gc.get_threshold()
+    gc.set_threshold(_OBJECTS_A_COLLECTION)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
+class HasOperation(Protocol):
+    """A session that was read."""
+
+    @property
+    def operation(self) -> ImportSession: ...
+
+
+T = TypeVar("T", bound=HasOperation)
+
+
+class Groups(Iterator[list[T]]):
+    """`sessions` in lists, each as much as one transaction is to take.
+
+    The next one can be read while the disk is busy with the one before.
+    """
+
+    def __init__(self, sessions: Iterator[T], backend: SessionBackend) -> None:
+        self._sessions = sessions
+        self._backend = backend
+        self._next: list[T] = []
+        self._error: Exception | None = None
+
+    def prepare(self) -> None:
+        """Read the next group. What goes wrong is raised when those before it are passed on."""
+        if self._next or self._error is not None:
+            return
+        try:
+            self._read()
+        except Exception as error:
+            self._error = error
+        self._backend.expect(each.operation for each in self._next)
+
+    def __next__(self) -> list[T]:
+        self.prepare()
+        if self._next:
+            group, self._next = self._next, []
+            return group
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+        raise StopIteration
+
+    def _read(self) -> None:
+        messages, chars = 0, 0
+        for session in self._sessions:
+            self._next.append(session)
+            said = session.operation.messages
+            messages += len(said) + 1  # many empty sessions are a lot, too
+            chars += sum([len(message.content) for message in said])
+            if messages >= MESSAGES_A_GROUP or chars >= _CHARS_A_GROUP:
+                return
+
+
+def take_in(
+    backend: SessionBackend,
+    operations: Sequence[ImportSession],
+    meanwhile: Callable[[], None] | None = None,
+    *,
+    may_go_on: bool = False,
+) -> list[Taken]:
+    """Have the store take these sessions over, in one transaction; what became of each.
+
+    `meanwhile` is called while they get to the disk. With `may_go_on` a session that the store has
+    the beginning of gets the rest.
+    """
+    tombstones = backend.tombstones()
+    welcome = [each for each in operations if not _was_erased(each, tombstones)]
+    answers = iter(backend.apply(welcome, meanwhile))
+
+    def settled(operation: ImportSession) -> Taken:
+        if _was_erased(operation, tombstones):
+            return Taken(refusal="what it says was erased from this store afterwards")
+        answer = next(answers)
+        if isinstance(answer, Outcome) and answer.duplicate and not backend.exists(operation.key):
+            # It was taken over once, and deleted since; who imports it again wants it back.
+            (answer,) = backend.apply([replace(operation, op_id=new_op_id())])
+        if isinstance(answer, Outcome):
+            return Taken(answer.affected, answer.duplicate)
+        if _has_all(backend, operation):
+            return Taken(len(operation.messages), was_there=True)
+        if may_go_on and isinstance(answer, OperationRefusedError) and _goes_on(backend, operation):
+            clear = Clear(new_op_id(), operation.at, operation.key)
+            (_, answer) = backend.apply([clear, operation])
+            if isinstance(answer, Outcome):
+                return Taken(answer.affected)
+        own = _with_no_foreign_ids(operation)
+        if own is not operation:
+            return take_in(backend, [own], may_go_on=may_go_on)[0]
+        return Taken(refusal=str(answer))
+
+    return [settled(operation) for operation in operations]
+
+
+def with_own_ids(
+    key: str, messages: Iterable[ChatMessage], seen: Iterable[str | None] = ()
+) -> Iterator[ChatMessage]:
+    """Ids of their own for messages whose id is `seen` or one before them has, kept in `extra`."""
+    known = set(seen)
+    for number, message in enumerate(messages):
+        if message.message_id in known:
+            extra = {**(message.extra or {}), "message_id": message.message_id}
+            own_id = derived_op_id(key, f"message {number}")
+            yield replace(message, message_id=own_id, extra=extra)
+        else:
+            yield message
+        known.add(message.message_id)
+
+
+def _with_no_foreign_ids(operation: ImportSession) -> ImportSession:
+    """An id that this program did not make may be one of its session only."""
+    ids = [message.message_id for message in operation.messages]
+    foreign = [id_ for id_ in ids if id_ is None or OURS.fullmatch(id_) is None]
+    messages = tuple(with_own_ids(operation.key, operation.messages, foreign))
+    return replace(operation, messages=messages) if foreign else operation
+
+
+def _was_erased(operation: ImportSession, tombstones: Tombstones) -> bool:
+    """Whether the session ended before somebody had it erased, or its sender or room."""
+    named = {"key": operation.key, **operation.attributes}
+    return operation.last_activity <= tombstones.latest and any(
+        tombstones.moment(subject, value) >= operation.last_activity
+        for subject in SUBJECTS
+        if isinstance(value := named.get(subject), str)
+    )
+
+
+def _goes_on(backend: SessionBackend, operation: ImportSession) -> bool:
+    """Whether the session has the first of these messages, and nothing else.
+
+    Those without a time of their own are of the file's, which is later when it has grown.
+    """
+    stored = backend.load(operation.key, include_edits=True)
+    first = operation.messages[: len(stored)]
+    return 0 < len(stored) == len(first) and all(
+        replace(old, created_at=new.created_at) == new
+        for old, new in zip(stored, first, strict=True)
+    )
+
+
+def _has_all(backend: SessionBackend, operation: ImportSession) -> bool:
+    """Whether the session begins with these very messages; it may have gone on."""
+    stored = backend.load(operation.key)[: len(operation.messages)]
+    return bool(stored) and stored == [
+        replace(message, edits=()) if message.edits else message for message in operation.messages
+    ]

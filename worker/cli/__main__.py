@@ -1,8 +1,0 @@
-"""`python -m worker.cli`: the same as `backscroll`."""
-
-from __future__ import annotations
-
-from worker.cli import main
-
-if __name__ == "__main__":
-    main(prog_name="backscroll")
