@@ -63,7 +63,7 @@ def test_a_call_after_one_that_was_interrupted_anywhere_goes_on(
     while came_to_it:
         line += 7
         with Producer(server_url, retries=0) as producer:
-            places = ("/producer/channel.py", "/redis/_parsers/")
+            places = ("/transport/pinned_connection.py", "/redis/_parsers/")
             with interrupted_at(line, *places, by=by) as it_came:
                 acknowledged.append(producer.append("s", HI).op_id)
             came_to_it = it_came()
@@ -110,7 +110,7 @@ def test_a_spool_is_free_again_wherever_its_producers_making_was_interrupted(
     line, came_to_it = 0, True
     while came_to_it:
         line += 23
-        with interrupted_at(line, "/producer/s", "/producer/w", "/producer/c") as it_came:
+        with interrupted_at(line, "/backscroll/s", "/backscroll/w", "/backscroll/c") as it_came:
             made.append(Producer(NOWHERE, spool=spool))
         came_to_it = it_came()
         while made:  # what was interrupted was a finalizer, whose errors Python passes over

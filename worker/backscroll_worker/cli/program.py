@@ -31,14 +31,15 @@ from backscroll_worker.cli.reading import COMMANDS as READING
 from backscroll_worker.cli.retention import COMMANDS as RETENTION
 from backscroll_worker.cli.searching import COMMANDS as SEARCHING
 from backscroll_worker.cli.services import COMMANDS as SERVICES
-from backscroll_worker.cli.standard_output import (
+from backscroll_worker.cli.standard_output import checked_output, output_error
+from backscroll_worker.cli.writing import COMMANDS as WRITING
+from backscroll_worker.ops.exit_codes import (
+    MEANINGS,
+    ExitCode,
     OutputClosedError,
     OutputError,
-    checked_output,
-    output_error,
+    exit_code,
 )
-from backscroll_worker.cli.writing import COMMANDS as WRITING
-from backscroll_worker.ops.exit_codes import MEANINGS, ExitCode, exit_code
 from backscroll_worker.settings import Settings
 
 _WRONG_PATHS: Final = {

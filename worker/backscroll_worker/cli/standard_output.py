@@ -13,15 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
-from backscroll.contract.errors import BackscrollError
-
-
-class OutputError(BackscrollError):
-    """The output cannot be written: the disk is full, or it is not open."""
-
-
-class OutputClosedError(OutputError):
-    """Whoever read the output has seen enough, as `head` does."""
+from backscroll_worker.ops.exit_codes import OutputClosedError, OutputError
 
 
 class _Descriptor(io.FileIO):

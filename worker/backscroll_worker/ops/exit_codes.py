@@ -18,7 +18,6 @@ from backscroll.contract.errors import (
     StoreUnavailableError,
     StoreUnusableError,
 )
-from backscroll_worker.cli.standard_output import OutputClosedError, OutputError
 
 
 class NoWorkerError(BackscrollError):
@@ -35,6 +34,14 @@ class NoWorkerError(BackscrollError):
                 f"{text}, and there is no store at {missing_store}: start a worker with "
                 "'backscroll worker', or name the store with --data-dir or --store"
             )
+
+
+class OutputError(BackscrollError):
+    """The output cannot be written: the disk is full, or it is not open."""
+
+
+class OutputClosedError(OutputError):
+    """Whoever read the output has seen enough, as `head` does."""
 
 
 class ExitCode(IntEnum):
