@@ -25,10 +25,11 @@ test-fast: $(VENV)/.installed-dev ## Run the tests that need no process, server 
 
 servers: $(SERVERS:%=build/servers/%) ## Get older servers, for the tests that run what deploy/ recommends.
 
-lint: $(VENV)/.installed-dev ## Check style, formatting and types.
+lint: $(VENV)/.installed-dev ## Check style, formatting, types and the direction of imports.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 bench: $(VENV)/.installed-bench ## Measure worker and producers beside RQ's own and other queues.
 	@$(BIN)/python -m bench
@@ -40,7 +41,7 @@ chaos: $(VENV)/.installed-dev ## Kill workers 5,000 times and load for 10 minute
 	@$(BIN)/python -m tests.crash --kills 5000 --minutes 10 --report build/chaos.md
 
 clean: ## Remove what was installed and built here.
-	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Backscroll needs Python 3.11 or newer; name one with: make PYTHON=python3.12")'

@@ -17,7 +17,8 @@ import zstandard
 from backscroll.contract.messages import ChatMessage, SessionInfo, from_micros
 from backscroll_worker.archive.directory import Archive
 from backscroll_worker.archive.disk import ArchiveError
-from backscroll_worker.archive.file import ArchivedSession, ArchiveFile
+from backscroll_worker.archive.file import ArchiveFile, header
+from backscroll_worker.contract.archiving import ArchivedSession
 from backscroll_worker.contract.pacing import finish
 from tests.backends.interruptions import failing, killed_at
 
@@ -315,6 +316,6 @@ def _strange_contents() -> Iterator[bytes]:
     yield b"\xff\xfe\n" * 3
     yield b"[" * 5_000
     yield b'{"session":null,\n'
-    header = ArchivedSession(SessionInfo("a", from_micros(1), from_micros(1), 1), 1, "r").dumps()
+    header = ArchivedSession(SessionInfo("a", from_micros(1), from_micros(1), 1), 1, "r")header()
     for message in (b"{}", b"[]", b'{"role":"u","content":"c","message_id":"a","created_at":1e30}'):
         yield header + b"\n" + message + b"\n"

@@ -16,14 +16,9 @@ from typing import Final
 from backscroll.contract.ids import new_op_id
 from backscroll.contract.messages import ChatMessage, to_micros
 from backscroll_worker.archive.disk import TEMPORARY, ArchiveError, reporting
-from backscroll_worker.archive.file import (
-    DATA_SUFFIX,
-    MANIFEST_SUFFIX,
-    ArchivedSession,
-    ArchiveFile,
-    Manifest,
-)
+from backscroll_worker.archive.file import DATA_SUFFIX, MANIFEST_SUFFIX, ArchiveFile, Manifest
 from backscroll_worker.archive.writer import ArchiveWriter
+from backscroll_worker.contract.archiving import ArchivedSession
 from backscroll_worker.contract.findings import Finding
 from backscroll_worker.contract.pacing import SliceClock, Slices, finish
 

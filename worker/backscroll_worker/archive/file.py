@@ -36,6 +36,7 @@ from backscroll_worker.archive.disk import (
     sync_directory,
     unusable,
 )
+from backscroll_worker.contract.archiving import ArchivedSession
 
 VERSION: Final = 1
 DATA_SUFFIX: Final = ".jsonl.zst"
@@ -53,37 +54,20 @@ _UNREADABLE: Final = (
 _READ_BYTES: Final = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class ArchivedSession:
-    """What the archive knows of a session besides the messages.
+def header(session: ArchivedSession) -> bytes:
+    """The line a session begins with."""
+    info = {name: value for name, value in session.info.to_dict().items() if value is not None}
+    part = "whole" if session.is_whole else "oldest"
+    return orjson.dumps(
+        {"session": info, "removed_at": session.removed_at, "rule": session.rule, "part": part}
+    )
 
-    `info` is as it was before the removal, `removed_at` in microseconds since 1970 UTC. Without
-    `is_whole` only its oldest messages are here, and the session stayed.
-    """
 
-    info: SessionInfo
-    removed_at: int
-    rule: str
-    is_whole: bool = True
-
-    def dumps(self) -> bytes:
-        """The header line."""
-        info = {name: value for name, value in self.info.to_dict().items() if value is not None}
-        part = "whole" if self.is_whole else "oldest"
-        fields = {
-            "session": info,
-            "removed_at": self.removed_at,
-            "rule": self.rule,
-            "part": part,
-        }
-        return orjson.dumps(fields)
-
-    @classmethod
-    def loads(cls, line: bytes) -> Self:
-        """The inverse of `dumps`; raises `ValueError`, `TypeError` or `KeyError`."""
-        fields = orjson.loads(line)
-        info = SessionInfo.from_dict(fields["session"])
-        return cls(info, fields["removed_at"], fields["rule"], fields["part"] == "whole")
+def parse_header(line: bytes) -> ArchivedSession:
+    """The inverse of `header`; raises `ValueError`, `TypeError` or `KeyError`."""
+    fields = orjson.loads(line)
+    info = SessionInfo.from_dict(fields["session"])
+    return ArchivedSession(info, fields["removed_at"], fields["rule"], fields["part"] == "whole")
 
 
 class ArchivedLine(NamedTuple):
@@ -226,7 +210,7 @@ class ArchiveFile:
                 decompressor = zstandard.ZstdDecompressor()
                 for line in BufferedReader(decompressor.stream_reader(file), _READ_BYTES):
                     if line.startswith(_HEADER):
-                        session = ArchivedSession.loads(line)
+                        session = parse_header(line)
                         yield ArchivedLine(session, line, None)
                     elif session is None:
                         raise ValueError("a message without a session")

@@ -20,7 +20,8 @@ from backscroll_worker.archive.disk import (
     sync_directory,
     write_all,
 )
-from backscroll_worker.archive.file import ArchivedSession, ArchiveFile, Manifest
+from backscroll_worker.archive.file import ArchiveFile, Manifest, header
+from backscroll_worker.contract.archiving import ArchivedSession
 
 _LEVEL: Final = 3
 
@@ -41,7 +42,7 @@ class ArchiveWriter:
         """What is added from here on belongs to `session`."""
         self._key = session.info.key
         self.manifest.count_session(self._key)
-        self._write(session.dumps() + b"\n")
+        self._write(header(session) + b"\n")
 
     def add(self, message: ChatMessage) -> bytes:
         """A message of the session, later than those before; the line it becomes."""

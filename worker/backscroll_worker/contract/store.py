@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self, Unpack, cast
+from typing import Any, Protocol, Self, Unpack, cast
 
 from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.filters import SearchFields, SearchFilter, SearchPage
@@ -32,14 +32,12 @@ from backscroll.contract.results import (
     Outcome,
 )
 from backscroll_worker.contract.answer_budget import AnswerBudget
+from backscroll_worker.contract.archiving import RemovalArchive
 from backscroll_worker.contract.findings import Finding, Totals
 from backscroll_worker.contract.pacing import Progress, Slices, unobserved
+from backscroll_worker.contract.retention import Retention
 from backscroll_worker.contract.takeover import ImportSession
 from backscroll_worker.contract.tombstones import Tombstones
-
-if TYPE_CHECKING:
-    from backscroll_worker.archive.directory import Archive
-    from backscroll_worker.contract.retention import Retention
 
 
 class SessionBackend(Protocol):
@@ -93,7 +91,7 @@ class SessionBackend(Protocol):
         retention: Retention | float,
         *,
         dry_run: bool = False,
-        archive: Archive | None = None,
+        archive: RemovalArchive | None = None,
     ) -> Slices[CleanupReport]:
         """Delete the sessions idle for longer than their rule allows, and messages beyond its cap.
 

@@ -27,7 +27,7 @@ from backscroll.contract.validation import SUBJECTS
 from backscroll.transport.connection import is_forbidden
 from backscroll.transport.rq_protocol import parse_result
 from backscroll_worker.archive.directory import ALL, NOTHING, Archive, ArchiveErased
-from backscroll_worker.archive.file import ArchivedSession
+from backscroll_worker.contract.archiving import ArchivedSession
 from backscroll_worker.contract.pacing import Slices
 from backscroll_worker.contract.tombstones import Tombstones
 from backscroll_worker.stores import SessionBackend

@@ -16,7 +16,8 @@ from backscroll.contract.messages import ChatMessage, SessionInfo
 from backscroll.contract.operations import Restore
 from backscroll.contract.results import Outcome, RestoreReport
 from backscroll_worker.archive.directory import Archive
-from backscroll_worker.archive.file import ArchivedSession, ArchiveFile
+from backscroll_worker.archive.file import ArchiveFile
+from backscroll_worker.contract.archiving import ArchivedSession
 from backscroll_worker.contract.pacing import SliceClock, Slices
 from backscroll_worker.contract.retention import Retention
 from backscroll_worker.contract.takeover import RestoreSession

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from backscroll.contract.errors import (
     OperationRefusedError,
@@ -27,6 +27,7 @@ from backscroll.contract.results import Answer, CleanupReport, CompactReport, Er
 from backscroll.contract.validation import check_number
 from backscroll.private_files import make_private_directory
 from backscroll_worker.contract.answer_budget import AnswerBudget, out_of_memory, until_used_up
+from backscroll_worker.contract.archiving import RemovalArchive
 from backscroll_worker.contract.clock import Clock, StoreClock
 from backscroll_worker.contract.findings import Finding, Totals
 from backscroll_worker.contract.pacing import Progress, Slices, unobserved
@@ -52,9 +53,6 @@ from backscroll_worker.stores.jsonl.totals import Counts
 from backscroll_worker.stores.jsonl.verify import repair, verify
 from backscroll_worker.stores.jsonl.write_batch import Group
 from backscroll_worker.stores.jsonl.writer import Writer
-
-if TYPE_CHECKING:
-    from backscroll_worker.archive.directory import Archive
 
 log = logging.getLogger("backscroll.store")
 
@@ -124,7 +122,7 @@ class JsonlBackend(SessionBackend):
         retention: Retention | float,
         *,
         dry_run: bool = False,
-        archive: Archive | None = None,
+        archive: RemovalArchive | None = None,
     ) -> Slices[CleanupReport]:
         if not isinstance(retention, Retention):
             retention = Retention.of_hours(retention)

@@ -15,12 +15,11 @@ import logging
 from collections import deque
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from backscroll.contract.messages import SessionInfo, to_micros
 from backscroll.contract.results import CleanupReport
-from backscroll_worker.archive.file import ArchivedSession
-from backscroll_worker.archive.writer import ArchiveWriter
+from backscroll_worker.contract.archiving import ArchivedSession, RemovalArchive, RemovalWriter
 from backscroll_worker.contract.cleanup_tally import Tally
 from backscroll_worker.contract.clock import Passage
 from backscroll_worker.contract.pacing import SliceClock, Slices, aside
@@ -32,9 +31,6 @@ from backscroll_worker.stores.jsonl.lines import Line
 from backscroll_worker.stores.jsonl.maintenance import Opened, empty_journal
 from backscroll_worker.stores.jsonl.session import Session
 from backscroll_worker.stores.jsonl.write_batch import Group
-
-if TYPE_CHECKING:
-    from backscroll_worker.archive.directory import Archive
 
 log = logging.getLogger("backscroll.store")
 
@@ -79,7 +75,7 @@ class Cleanup:
         opened: Opened,
         retention: Retention,
         passage: Passage,
-        archive: Archive | None,
+        archive: RemovalArchive | None,
         *,
         dry_run: bool,
     ) -> None:
@@ -146,7 +142,7 @@ class Cleanup:
             self._count(gone)
             yield
 
-    def _archive_and_remove(self, archive: Archive, waiting: deque[str]) -> Generator[None]:
+    def _archive_and_remove(self, archive: RemovalArchive, waiting: deque[str]) -> Generator[None]:
         """Deal with as much as one file takes."""
         writer, clock, chosen = archive.begin(), SliceClock(), list[_Removal]()
         try:
@@ -192,7 +188,7 @@ class Cleanup:
     def _rule(self, session: Session) -> Rule:
         return self._retention.rule_for({**session.sidecar.attributes, "key": session.key})
 
-    def _write(self, writer: ArchiveWriter, session: Session, removal: _Removal) -> None:
+    def _write(self, writer: RemovalWriter, session: Session, removal: _Removal) -> None:
         writer.begin(
             ArchivedSession(removal.info, self._passage.now, removal.rule.name, removal.is_whole)
         )

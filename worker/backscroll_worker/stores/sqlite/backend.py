@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import apsw
 
@@ -23,6 +23,7 @@ from backscroll.contract.operations import Erase, Operation, Read, Write
 from backscroll.contract.results import Answer, CleanupReport, CompactReport, ErasureReceipt
 from backscroll.contract.validation import check_number
 from backscroll_worker.contract.answer_budget import AnswerBudget
+from backscroll_worker.contract.archiving import RemovalArchive
 from backscroll_worker.contract.clock import Clock
 from backscroll_worker.contract.findings import Finding, Totals
 from backscroll_worker.contract.pacing import Progress, Slices, unobserved
@@ -58,9 +59,6 @@ from backscroll_worker.stores.sqlite.totals import totals
 from backscroll_worker.stores.sqlite.wal import WriteAheadLog
 from backscroll_worker.stores.sqlite.write_batch import Group
 from backscroll_worker.stores.sqlite.writer_cache import Memory
-
-if TYPE_CHECKING:
-    from backscroll_worker.archive.directory import Archive
 
 logger = logging.getLogger("backscroll.store")
 
@@ -135,7 +133,7 @@ class SqliteBackend(SessionBackend):
         retention: Retention | float,
         *,
         dry_run: bool = False,
-        archive: Archive | None = None,
+        archive: RemovalArchive | None = None,
     ) -> Slices[CleanupReport]:
         if not isinstance(retention, Retention):
             retention = Retention.of_hours(retention)

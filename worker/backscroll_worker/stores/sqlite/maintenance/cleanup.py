@@ -17,14 +17,13 @@ from collections import deque
 from collections.abc import Generator
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import apsw
 
 from backscroll.contract.messages import SessionInfo, to_micros
 from backscroll.contract.results import CleanupReport
-from backscroll_worker.archive.file import ArchivedSession
-from backscroll_worker.archive.writer import ArchiveWriter
+from backscroll_worker.contract.archiving import ArchivedSession, RemovalArchive, RemovalWriter
 from backscroll_worker.contract.cleanup_tally import Tally
 from backscroll_worker.contract.clock import Cutoff, Passage
 from backscroll_worker.contract.pacing import Pace, SliceClock, Slices, aside
@@ -35,9 +34,6 @@ from backscroll_worker.stores.sqlite.maintenance.message_cap import Piece, piece
 from backscroll_worker.stores.sqlite.maintenance.purge import purge_detached
 from backscroll_worker.stores.sqlite.maintenance.space import with_checkpoints
 from backscroll_worker.stores.sqlite.reads import stored_messages
-
-if TYPE_CHECKING:
-    from backscroll_worker.archive.directory import Archive
 
 REMOVALS_A_FILE: Final = 500
 BYTES_A_FILE: Final = 32 * 1024 * 1024
@@ -87,7 +83,7 @@ class Cleanup:
         removing: Door,
         retention: Retention,
         passage: Passage,
-        archive: Archive | None,
+        archive: RemovalArchive | None,
         *,
         dry_run: bool,
     ) -> None:
@@ -204,7 +200,7 @@ class Cleanup:
                 chosen = yield from self._archive_and_remove(self._archive, chosen)
 
     def _archive_and_remove(
-        self, archive: Archive, chosen: list[_Removal]
+        self, archive: RemovalArchive, chosen: list[_Removal]
     ) -> Generator[None, None, list[_Removal]]:
         """Deal with as much as one file takes; returns the others."""
         writer, clock, written = archive.begin(), SliceClock(), 0
@@ -224,7 +220,7 @@ class Cleanup:
         return chosen[written:]
 
     def _write(
-        self, writer: ArchiveWriter, removal: _Removal, clock: SliceClock
+        self, writer: RemovalWriter, removal: _Removal, clock: SliceClock
     ) -> Generator[None]:
         rule, is_whole = removal.rule.name, removal.is_whole
         writer.begin(ArchivedSession(removal.info, self._passage.now, rule, is_whole))
