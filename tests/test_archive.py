@@ -316,6 +316,6 @@ def _strange_contents() -> Iterator[bytes]:
     yield b"\xff\xfe\n" * 3
     yield b"[" * 5_000
     yield b'{"session":null,\n'
-    header = ArchivedSession(SessionInfo("a", from_micros(1), from_micros(1), 1), 1, "r")header()
+    first = header(ArchivedSession(SessionInfo("a", from_micros(1), from_micros(1), 1), 1, "r"))
     for message in (b"{}", b"[]", b'{"role":"u","content":"c","message_id":"a","created_at":1e30}'):
-        yield header + b"\n" + message + b"\n"
+        yield first + b"\n" + message + b"\n"
