@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from backscroll.contract import codec
 from backscroll.contract.operations import Append
 from backscroll.contract.results import Outcome
 from backscroll.transport.pinned_connection import Script
@@ -78,8 +77,8 @@ def _believe_the_files_times() -> None:
 
 
 def _parse_appends(change: Callable[[Append], Append]) -> None:
-    parse: Any = codec._PARSERS["append"]
-    codec._PARSERS["append"] = lambda *arguments: change(parse(*arguments))
+    parse = Append.parse
+    swap(Append, "parse", lambda *arguments: change(parse(*arguments)))
 
 
 def _ignore_what_comes_with_an_append() -> None:

@@ -14,7 +14,7 @@ from rq import get_current_job
 
 from backscroll.contract.codec import function_name, parse_call
 from backscroll.contract.errors import OperationRefusedError
-from backscroll.contract.operations import Upkeep
+from backscroll.contract.operations import OPERATIONS, Upkeep
 from backscroll.contract.results import Answer, to_json
 from backscroll_worker.contract.pacing import finish
 from backscroll_worker.maintenance.dispatch import upkeep_slices
@@ -60,18 +60,4 @@ def _job_function(kind: str) -> Callable[..., Any]:
     return run
 
 
-append = _job_function("append")
-rollback = _job_function("rollback")
-replace = _job_function("replace")
-clear = _job_function("clear")
-delete = _job_function("delete")
-describe = _job_function("describe")
-rename_agent = _job_function("rename_agent")
-load = _job_function("load")
-session = _job_function("session")
-sessions = _job_function("sessions")
-search = _job_function("search")
-cleanup = _job_function("cleanup")
-restore = _job_function("restore")
-compact = _job_function("compact")
-erase = _job_function("erase")
+globals().update({kind: _job_function(kind) for kind in OPERATIONS})

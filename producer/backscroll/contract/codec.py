@@ -9,45 +9,24 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Callable
 from typing import Any, Final
 
 import orjson
 
 from backscroll.contract.errors import InvalidInputError, MalformedJobError
 from backscroll.contract.messages import MAX_OPERATION_BYTES
-from backscroll.contract.operations import (
-    Append,
-    Cleanup,
-    Clear,
-    Compact,
-    Delete,
-    Describe,
-    Erase,
-    GetSession,
-    ListSessions,
-    Load,
-    Operation,
-    RenameAgent,
-    Replace,
-    Restore,
-    Rollback,
-    Search,
-)
-from backscroll.contract.validation import ArgumentReader, shown
+from backscroll.contract.operations import OPERATIONS, Operation
+from backscroll.contract.validation import shown
 
 FUNCTION_PREFIXES: Final = ("backscroll_worker.jobs.", "worker.jobs.")
 """Where a job's function is: the first is written, and both are read. The second is that of the
 time before the packages had names of their own; jobs may be queued or spooled under it."""
 
-_PARSERS: Final[dict[str, Callable[[str, ArgumentReader], Operation]]] = {
-    operation.kind: operation.parse
-    for operation in (
-        Append, Rollback, Replace, Clear, Delete, Describe, RenameAgent,
-        Load, GetSession, ListSessions, Search, Cleanup, Restore, Compact, Erase,
-    )
-}  # fmt: skip
-
+_BY_FUNCTION: Final = {
+    prefix + kind: operation
+    for prefix in FUNCTION_PREFIXES
+    for kind, operation in OPERATIONS.items()
+}
 _OLDER: Final = "; if a newer producer sent it, this worker is older: update the worker"
 _FUNCTION: Final = re.compile(r"(?:backscroll_)?worker\.jobs\.([a-z][a-z_]{0,40})")
 _SPOOLED: Final = b" "
@@ -110,15 +89,14 @@ def parse_call(
     op_id: str, function: object, instance: object, positional: object, named: object
 ) -> Operation:
     """The operation that a call of `function` with these arguments stands for."""
-    named_function = _FUNCTION.fullmatch(function) if isinstance(function, str) else None
-    parse = None if named_function is None else _PARSERS.get(named_function[1])
-    if parse is None:
-        text = f"{shown(function)} is not a function a job may call"
-        raise MalformedJobError(text if named_function is None else text + _OLDER)
+    operation = _BY_FUNCTION.get(function) if isinstance(function, str) else None
+    if operation is None:
+        hint = _OLDER if isinstance(function, str) and _FUNCTION.fullmatch(function) else ""
+        raise MalformedJobError(f"{shown(function)} is not a function a job may call{hint}")
     if instance is not None or positional != [] or not isinstance(named, dict):
         raise MalformedJobError(f"{function} takes named arguments only")
     try:
-        parsed = parse(op_id, ArgumentReader(named))  # which takes them out of it
+        parsed = operation.parse(op_id, named)  # which takes them out of it
     except InvalidInputError as error:
         hint = _OLDER if "unknown field" in str(error) else ""
         raise MalformedJobError(f"{function}: {error}{hint}") from None

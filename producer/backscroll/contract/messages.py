@@ -1,7 +1,7 @@
 """The nouns of the contract: messages, sessions, and the limits they keep.
 
-The checks here run twice, in the producer before anything is enqueued and in the worker before
-anything is stored, so that neither has to trust the other.
+The checks here run in the producer, before anything is enqueued, and in the worker, before anything
+is stored, so that neither has to trust the other.
 """
 
 from __future__ import annotations
@@ -294,15 +294,18 @@ def check_moment(name: str, moment: object) -> datetime:
     return moment
 
 
-def check_messages(messages: Iterable[object], limits: Limits) -> None:
-    """Raise `InvalidInputError` unless every item is a message that can be stored unchanged."""
+def check_messages(messages: Iterable[object], limits: Limits, *, were_json: bool = False) -> None:
+    """Raise `InvalidInputError` unless every item is a message that can be stored unchanged.
+
+    With `were_json` they came out of JSON, so that they will come out of it again.
+    """
     total, count = 0, 0
     for count, message in enumerate(messages, start=1):  # noqa: B007 - counted for the check below
         if not isinstance(message, ChatMessage):
             raise InvalidInputError(
                 "messages", f"must be ChatMessage objects, not {type(message).__name__}"
             )
-        total += _message_size(message, limits.message_bytes)
+        total += _message_size(message, limits.message_bytes, were_json)
     if count == 0:
         raise InvalidInputError("messages", "give at least one message")
     if total > limits.operation_bytes:
@@ -313,7 +316,7 @@ def check_messages(messages: Iterable[object], limits: Limits) -> None:
         )
 
 
-def _message_size(message: ChatMessage, limit: int) -> int:
+def _message_size(message: ChatMessage, limit: int, was_json: bool) -> int:
     check_text("role", message.role, MAX_ROLE_CHARS)
     if not isinstance(message.content, str):
         raise InvalidInputError("content", f"must be text, not {type(message.content).__name__}")
@@ -324,7 +327,7 @@ def _message_size(message: ChatMessage, limit: int) -> int:
             "content", f"has a lone surrogate at position {error.start}; it is not valid Unicode"
         ) from None
     if message.extra is not None:
-        size += _extra_size(message.extra)
+        size += _extra_size(message.extra, was_json)
     if size > limit:
         raise InvalidInputError(
             "content", f"has {size:,} bytes with its extra; the limit is {limit:,}", limit
@@ -334,7 +337,7 @@ def _message_size(message: ChatMessage, limit: int) -> int:
     return size
 
 
-def _extra_size(extra: object) -> int:
+def _extra_size(extra: object, was_json: bool) -> int:
     if not isinstance(extra, dict):
         raise InvalidInputError(
             "extra", f"must be a JSON object (dict), not {type(extra).__name__}"
@@ -345,7 +348,7 @@ def _extra_size(extra: object) -> int:
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInputError("extra", f"is not JSON: {error}") from None
     # NaN becomes null and a tuple a list; what would not come back equal is refused instead.
-    if orjson.loads(encoded) != [[[[[[[[extra]]]]]]]]:
+    if not was_json and orjson.loads(encoded) != [[[[[[[[extra]]]]]]]]:
         raise InvalidInputError(
             "extra", "would not come back unchanged: it holds NaN, infinity, or a type JSON lacks"
         )

@@ -1,48 +1,59 @@
-"""The verbs of the contract: one class an operation, with its arguments in JSON and back.
+"""The verbs of the contract: one class an operation, and everything else follows from its fields.
 
-Those that a job may carry have a `parse`, which takes the op id and a reader of the arguments and
-raises `InvalidInputError` for what does not fit.
+`@operation` makes a class one that a job can carry: `parse` reads it from a job's arguments,
+`arguments` writes them, `Requests` makes it of a producer's call, `worker.jobs` has its function.
+What a field may hold and how it travels follows from its type, by `contract.forms`.
 """
 
 from __future__ import annotations
 
+import re
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import ClassVar, Final, Self
+from enum import Enum
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Concatenate,
+    Final,
+    ParamSpec,
+    Self,
+    TypeVar,
+    cast,
+    dataclass_transform,
+)
 
-from backscroll.contract.filters import SearchFilter
-from backscroll.contract.ids import message_id
+import orjson
+
+from backscroll.contract import forms
+from backscroll.contract.errors import STUMBLES, InvalidInputError
+from backscroll.contract.filters import SearchFields, SearchFilter
+from backscroll.contract.forms import MICROS, PAGE, QUERY
+from backscroll.contract.ids import DEFAULT_QUEUE, derived_op_id, message_id, new_op_id
 from backscroll.contract.messages import (
     MAX_ATTRIBUTE_CHARS,
-    MAX_OPERATION_BYTES,
     ChatMessage,
     Limits,
     SessionAttributes,
     SessionFilter,
-    check_messages,
     check_text,
     from_micros,
 )
 from backscroll.contract.validation import (
-    MAX_PAGE,
     SUBJECTS,
-    ArgumentReader,
     Arguments,
-    check_attributes,
     check_place,
-    check_query,
     check_subject,
-    filter_fields,
-    message_fields,
-    parse_message,
-    parse_search_filter,
-    parse_session_filter,
+    shown,
 )
+
+T = TypeVar("T")
+P = ParamSpec("P")
 
 DEFAULT_AROUND: Final = 21
 """So many messages are shown around one unless said otherwise: ten before it and ten after it."""
-
-# The producer has already held its own, perhaps smaller, limit; the worker only bounds memory.
-_WORKER_LIMITS = Limits(message_bytes=MAX_OPERATION_BYTES, operation_bytes=MAX_OPERATION_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,21 +66,48 @@ class Operation:
 
     kind: ClassVar[str]
     op_id: str
-    at: int
+    at: Annotated[int, MICROS]
     was_spooled: bool = field(default=False, init=False)
+
+    @classmethod
+    def parse(cls, op_id: str, arguments: Arguments) -> Self:
+        """The operation with these arguments, which it takes out of `arguments`.
+
+        Raises `InvalidInputError` for one that is missing or does not fit.
+        """
+        made = cls.__new__(cls)
+        _put_op_id(made, op_id)
+        _put_was_spooled(made, False)
+        forms.read(made, arguments)
+        made.check_together()
+        return made
 
     def arguments(self) -> Arguments:
         """What the job carries: the set fields besides the op id, in JSON types."""
-        return {
-            each.name: value
-            for each in fields(self)
-            if each.name not in ("op_id", "was_spooled")
-            and (value := getattr(self, each.name)) is not None
-        }
+        return forms.written(self)
+
+    def check_together(self) -> None:
+        """Raise `InvalidInputError` where fields do not fit each other."""
 
     def describe(self) -> str:
         """The job's description: never any user text, because dashboards show it unescaped."""
         return self.kind.replace("_", " ")
+
+
+Op = TypeVar("Op", bound=Operation)
+
+_put_op_id, _put_was_spooled = forms.setters(Operation, "op_id", "was_spooled")
+
+OPERATIONS: Final[dict[str, type[Operation]]] = {}
+"""By its kind, each operation that a job can carry."""
+
+
+@dataclass_transform(frozen_default=True)
+def operation(declared: type[T]) -> type[T]:
+    """Make `declared` an operation that a job can carry: a frozen dataclass, known by its kind."""
+    made: Any = dataclass(frozen=True, slots=True)(declared)
+    OPERATIONS[made.kind] = made
+    return cast(type[T], made)
 
 
 class Write(Operation):
@@ -90,7 +128,7 @@ class Upkeep(Operation):
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Append(Write):
     """Add messages at the end of a session, all or none; creates the session.
 
@@ -116,30 +154,12 @@ class Append(Write):
             for message, id_ in zip(self.messages, self.message_ids, strict=True)
         )
 
-    def arguments(self) -> Arguments:
-        values: Arguments = {
-            "at": self.at,
-            "key": self.key,
-            "messages": [message_fields(message) for message in self.messages],
-        }
-        if self.session is not None:  # which older workers do not know
-            values["session"] = self.session
-        return values
-
-    @classmethod
-    def parse(cls, op_id: str, arguments: ArgumentReader) -> Self:
-        at, key = arguments.at(), arguments.key()
-        messages = tuple([parse_message(item) for item in arguments.take("messages", list)])
-        check_messages(messages, _WORKER_LIMITS)
-        session = arguments.take("session", dict, None)
-        return cls(op_id, at, key, messages, None if session is None else check_attributes(session))
-
     def describe(self) -> str:
         count = len(self.messages)
         return f"append {count} message{'s' if count != 1 else ''}"
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class Rollback(Write):
     """Drop the last message, or exactly the one named; nothing if it is not there."""
 
@@ -147,12 +167,8 @@ class Rollback(Write):
     key: str
     message_id: str | None = None
 
-    @classmethod
-    def parse(cls, op_id: str, arguments: ArgumentReader) -> Self:
-        return cls(op_id, arguments.at(), arguments.key(), arguments.text("message_id"))
 
-
-@dataclass(frozen=True, slots=True)
+@operation
 class Replace(Write):
     """New role, content and extra for the last message or the one named, in its place."""
 
@@ -161,45 +177,24 @@ class Replace(Write):
     message: ChatMessage
     message_id: str | None = None
 
-    def arguments(self) -> Arguments:
-        return {
-            **Operation.arguments(self),
-            "message": message_fields(self.message),
-        }
 
-    @classmethod
-    def parse(cls, op_id: str, arguments: ArgumentReader) -> Self:
-        at, key = arguments.at(), arguments.key()
-        message = parse_message(arguments.take("message", dict))
-        check_messages([message], _WORKER_LIMITS)
-        return cls(op_id, at, key, message, arguments.text("message_id"))
-
-
-@dataclass(frozen=True, slots=True)
+@operation
 class Clear(Write):
     """Drop a session's messages, keep the session and its attributes."""
 
     kind = "clear"
     key: str
 
-    @classmethod
-    def parse(cls, op_id: str, arguments: ArgumentReader) -> Self:
-        return cls(op_id, arguments.at(), arguments.key())
 
-
-@dataclass(frozen=True, slots=True)
+@operation
 class Delete(Write):
     """Drop a session with everything in it."""
 
     kind = "delete"
     key: str
 
-    @classmethod
-    def parse(cls, op_id: str, arguments: ArgumentReader) -> Self:
-        return cls(op_id, arguments.at(), arguments.key())
 
-
-@dataclass(frozen=True, slots=True)
+@operation
 class Describe(Write):
     """Set the given attributes of a session (None clears one); creates the session.
 
@@ -210,11 +205,6 @@ class Describe(Write):
     key: str
     attributes: SessionAttributes
 
-    @classmethod
-    def parse(cls, op_id: str, arguments: ArgumentReader) -> Self:
-        attributes = arguments.take("attributes", dict)
-        return cls(op_id, arguments.at(), arguments.key(), check_attributes(attributes))
-
 
 def told_attributes(operation: Operation) -> SessionAttributes:
     """What the operation says about its session, besides the messages."""
@@ -223,7 +213,7 @@ def told_attributes(operation: Operation) -> SessionAttributes:
     return operation.attributes if isinstance(operation, Describe) else {}
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class RenameAgent(Write):
     """Give every session of one agent alias another alias, or none (`new` is None)."""
 
@@ -231,13 +221,8 @@ class RenameAgent(Write):
     old: str
     new: str | None = None
 
-    @classmethod
-    def parse(cls, op_id: str, arguments: ArgumentReader) -> Self:
-        old = check_text("old", arguments.take("old", str), MAX_ATTRIBUTE_CHARS)
-        return cls(op_id, arguments.at(), old, arguments.text("new"))
 
-
-@dataclass(frozen=True, slots=True)
+@operation
 class Load(Read):
     """The newest `limit` messages in order, those just before one, or those around one."""
 
@@ -254,78 +239,41 @@ class Load(Read):
         limit = self.limit or DEFAULT_AROUND
         return limit // 2, limit - limit // 2
 
-    def arguments(self) -> Arguments:
-        values = Operation.arguments(self)
-        if not self.include_edits:  # which older workers do not know
-            del values["include_edits"]
-        return values
-
-    @classmethod
-    def parse(cls, op_id: str, arguments: ArgumentReader) -> Self:
-        at, key, limit = arguments.at(), arguments.key(), arguments.positive("limit", None)
-        before, around = arguments.text("before"), arguments.text("around")
-        check_place(before, around)
-        return cls(op_id, at, key, limit, before, arguments.flag("include_edits"), around)
+    def check_together(self) -> None:
+        check_place(self.before, self.around)
 
 
-@dataclass(frozen=True, slots=True)
+@operation
 class GetSession(Read):
     """What is known of one session; None if there is no such session."""
 
     kind = "session"
     key: str
 
-    @classmethod
-    def parse(cls, op_id: str, arguments: ArgumentReader) -> Self:
-        return cls(op_id, arguments.at(), arguments.key())
 
-
-@dataclass(frozen=True, slots=True)
+@operation
 class ListSessions(Read):
     """Sessions that pass the filter, newest activity first, a page at a time."""
 
     kind = "sessions"
     where: SessionFilter
-    limit: int
+    limit: Annotated[int, PAGE]
     cursor: str | None = None
 
-    def arguments(self) -> Arguments:
-        return {**Operation.arguments(self), "where": filter_fields(self.where)}
 
-    @classmethod
-    def parse(cls, op_id: str, arguments: ArgumentReader) -> Self:
-        where = parse_session_filter(arguments.take("where", dict))
-        limit = arguments.positive("limit", MAX_PAGE) or MAX_PAGE
-        return cls(op_id, arguments.at(), where, limit, arguments.text("cursor"))
-
-
-@dataclass(frozen=True, slots=True)
+@operation
 class Search(Read):
     """Messages that match the query, best first, a page at a time; or each session's best."""
 
     kind = "search"
-    query: str
+    query: Annotated[str, QUERY]
     where: SearchFilter
-    limit: int
+    limit: Annotated[int, PAGE]
     by_session: bool = False
     cursor: str | None = None
 
-    def arguments(self) -> Arguments:
-        values = {**Operation.arguments(self), "where": filter_fields(self.where)}
-        if not self.by_session:  # which older workers do not know
-            del values["by_session"]
-        return values
 
-    @classmethod
-    def parse(cls, op_id: str, arguments: ArgumentReader) -> Self:
-        where = parse_search_filter(arguments.take("where", dict))
-        query = check_query(arguments.take("query", str))
-        at, limit = arguments.at(), arguments.positive("limit", MAX_PAGE) or 1
-        by_session, cursor = arguments.flag("by_session"), arguments.text("cursor")
-        return cls(op_id, at, query, where, limit, by_session, cursor)
-
-
-@dataclass(frozen=True, slots=True)
+@operation
 class Cleanup(Upkeep):
     """Delete what the worker's retention rules say.
 
@@ -337,13 +285,8 @@ class Cleanup(Upkeep):
     ttl_hours: float | None = None
     dry_run: bool = False
 
-    @classmethod
-    def parse(cls, op_id: str, arguments: ArgumentReader) -> Self:
-        ttl_hours = arguments.number("ttl_hours")
-        return cls(op_id, arguments.at(), ttl_hours, arguments.flag("dry_run"))
 
-
-@dataclass(frozen=True, slots=True)
+@operation
 class Restore(Upkeep):
     """Bring back from the archive what cleanup took of a session, before what it has by now.
 
@@ -357,24 +300,15 @@ class Restore(Upkeep):
     file: str | None = None
     pin: bool = False
 
-    @classmethod
-    def parse(cls, op_id: str, arguments: ArgumentReader) -> Self:
-        at, key, into = arguments.at(), arguments.key(), arguments.text("into")
-        return cls(op_id, at, key, into, arguments.text("file"), arguments.flag("pin"))
 
-
-@dataclass(frozen=True, slots=True)
+@operation
 class Compact(Upkeep):
     """Merge the index, give free space back, purge old op ids; drop corrupt JSONL lines."""
 
     kind = "compact"
 
-    @classmethod
-    def parse(cls, op_id: str, arguments: ArgumentReader) -> Self:
-        return cls(op_id, arguments.at())
 
-
-@dataclass(frozen=True, slots=True)
+@operation
 class Erase(Write, Upkeep):
     """Remove every trace of one session, of a sender's sessions, or of a room's; one of the three.
 
@@ -393,7 +327,129 @@ class Erase(Write, Upkeep):
         given = ((name, getattr(self, name)) for name in SUBJECTS)
         return next((name, value) for name, value in given if value is not None)
 
-    @classmethod
-    def parse(cls, op_id: str, arguments: ArgumentReader) -> Self:
-        at = arguments.at()
-        return cls(op_id, at, **check_subject({name: arguments.text(name) for name in SUBJECTS}))
+    def check_together(self) -> None:
+        check_subject({name: getattr(self, name) for name in SUBJECTS})
+
+
+class Unset(Enum):
+    """The type of `UNSET`: "leave this attribute as it is", where None means "clear it"."""
+
+    UNSET = "unset"
+
+
+UNSET: Final = Unset.UNSET
+
+# As `contract.ids` makes them; earlier versions and imports have none of another form.
+_OP_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,200}")
+
+
+def _by_fields(
+    kind: Callable[Concatenate[str, int, P], Op],
+) -> Callable[Concatenate[Requests, P], Op]:
+    """A method of `Requests` that takes the fields of an operation, as they are declared."""
+
+    def request(self: Requests, /, *given: P.args, **named: P.kwargs) -> Op:
+        return self.made(kind(new_op_id(), _now(), *given, **named))
+
+    return request
+
+
+class Requests:
+    """Makes operations of the arguments of a call, each with a fresh op id and the time.
+
+    Each method raises `InvalidInputError` for what does not fit, before anything is enqueued.
+    """
+
+    def __init__(self, limits: Limits, queue: str = DEFAULT_QUEUE) -> None:
+        self._limits = limits
+        self._queue = queue
+
+    rollback = _by_fields(Rollback)
+    replace = _by_fields(Replace)
+    clear = _by_fields(Clear)
+    delete = _by_fields(Delete)
+    rename_agent = _by_fields(RenameAgent)
+    load = _by_fields(Load)
+    session = _by_fields(GetSession)
+    cleanup = _by_fields(Cleanup)
+    restore = _by_fields(Restore)
+    compact = _by_fields(Compact)
+    erase = _by_fields(Erase)
+
+    def append(
+        self,
+        key: str,
+        messages: tuple[ChatMessage, ...],
+        dedup_key: str | None = None,
+        session: SessionAttributes | None = None,
+    ) -> Append:
+        """With a `dedup_key` the op id follows from key, `dedup_key` and queue."""
+        session = None if session == {} else session
+        appended = self.made(Append(new_op_id(), _now(), key, messages, session))
+        if dedup_key is not None:
+            dedup_key = check_text("dedup_key", dedup_key, MAX_ATTRIBUTE_CHARS)
+            _put_op_id(appended, derived_op_id(appended.key, dedup_key, self._queue))
+        return appended
+
+    def describe(self, key: str, attributes: Mapping[str, Any]) -> Describe:
+        """Without those of the attributes that are `UNSET`."""
+        given = {name: value for name, value in attributes.items() if value is not UNSET}
+        return self.made(Describe(new_op_id(), _now(), key, given))
+
+    def sessions(
+        self,
+        given: Mapping[str, Any],
+        limit: int,
+        cursor: str | None,
+        where: SessionFilter | None = None,
+    ) -> ListSessions:
+        """`given` are fields of a filter by name, and come before what `where` says."""
+        wanted = _filter(SessionFilter, where, given)
+        return self.made(ListSessions(new_op_id(), _now(), wanted, limit, cursor))
+
+    def search(
+        self,
+        query: str,
+        where: SearchFilter | None,
+        limit: int,
+        by_session: bool = False,
+        cursor: str | None = None,
+        given: SearchFields | None = None,
+    ) -> Search:
+        """`given` are fields of a filter by name, and come before what `where` says."""
+        wanted = _filter(SearchFilter, where, given or {})
+        return self.made(Search(new_op_id(), _now(), query, wanted, limit, by_session, cursor))
+
+    def made(self, operation: Op) -> Op:
+        """`operation`, which is only being made, if its fields fit."""
+        forms.check(operation, self._limits)
+        operation.check_together()
+        return operation
+
+    def again(self, operation: Operation) -> Operation:
+        """`operation`, which an error carried, if it is one that a job can carry."""
+        if OPERATIONS.get(getattr(operation, "kind", "")) is not type(operation):
+            raise InvalidInputError("operation", f"must be an operation, not {shown(operation)}")
+        try:
+            if not _OP_ID.fullmatch(operation.op_id):
+                raise InvalidInputError("operation", "its op id may have only A-Z a-z 0-9 _ -")
+            carried = orjson.loads(orjson.dumps(operation.arguments()))
+            return operation.parse(operation.op_id, carried)
+        except STUMBLES as error:
+            raise InvalidInputError("operation", f"cannot be sent: {error}") from None
+
+
+def _now() -> int:
+    return time.time_ns() // 1000
+
+
+def _filter(kind: type[T], where: T | None, given: Mapping[str, Any]) -> T:
+    """What a filter and single fields say together."""
+    if where is not None and not isinstance(where, kind):
+        raise InvalidInputError("where", f"must be a {kind.__name__}, not {shown(where)}")
+    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    for name in given:
+        if name not in known:
+            raise InvalidInputError(name[:40], f"is not a field of {kind.__name__}")
+    said = {} if where is None else {name: getattr(where, name) for name in known}
+    return kind(**{**said, **{name: value for name, value in given.items() if value is not None}})

@@ -12,7 +12,23 @@ import orjson
 from backscroll.contract.errors import STUMBLES, OperationRefusedError
 from backscroll.contract.filters import SearchHit, SearchPage
 from backscroll.contract.messages import ChatMessage, SessionInfo, SessionPage
-from backscroll.contract.requests import Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a write left behind.
+
+    `op_id` is also the RQ job's id. With `ack="stored"`, `affected` says how many messages (or
+    sessions) the operation touched, 0 when there was nothing to do, and `duplicate` that its op
+    id had been applied before; both are None when the worker was not waited for. `spooled`: the
+    server could not be reached, and the operation waits in the producer's spool.
+    """
+
+    op_id: str
+    message_ids: tuple[str, ...] = ()
+    affected: int | None = None
+    duplicate: bool | None = None
+    spooled: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,26 +1,19 @@
-"""Reads an operation's arguments: from a job, which may hold anything, or from a caller."""
+"""Checks of single values, of which some come from a caller, others from a job or a file."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
-from datetime import datetime
 from typing import Any, Final
 
 from backscroll.contract.errors import InvalidInputError
-from backscroll.contract.filters import SearchFilter
 from backscroll.contract.messages import (
     LATEST_MICROS,
     MAX_ATTRIBUTE_CHARS,
     MAX_KEY_CHARS,
     STATES,
-    ChatMessage,
     SessionAttributes,
-    SessionFilter,
     check_key,
     check_text,
-    from_micros,
-    to_micros,
 )
 
 Arguments = dict[str, Any]
@@ -71,34 +64,11 @@ class ArgumentReader:
             raise InvalidInputError("key", "is missing")
         return check_key(value)
 
-    def at(self) -> int:
-        value = self._values.pop("at", None)
-        if type(value) is int and 0 <= value < LATEST_MICROS:
-            return value
-        if value is None:
-            raise InvalidInputError("at", "is missing")
-        raise InvalidInputError("at", _NO_MICROS)
-
     def micros(self, name: str) -> int | None:
         value: int | None = self.take(name, int, None)
         if value is not None and not 0 <= value < LATEST_MICROS:
             raise InvalidInputError(name, _NO_MICROS)
         return value
-
-    def text(self, name: str) -> str | None:
-        value = self._values.pop(name, None)
-        return None if value is None else check_text(name, value, MAX_ATTRIBUTE_CHARS)
-
-    def positive(self, name: str, most: int | None) -> int | None:
-        value = self._values.pop(name, None)
-        return None if value is None else check_limit(value, most)
-
-    def number(self, name: str) -> float | None:
-        value = self._values.pop(name, None)
-        return None if value is None else check_number(name, value)
-
-    def flag(self, name: str, default: Any = False) -> Any:
-        return self.take(name, bool, default)
 
 
 def check_attributes(attributes: Mapping[str, object]) -> SessionAttributes:
@@ -171,83 +141,3 @@ def check_place(before: str | None, around: str | None) -> None:
     """A history is read before a message or around one."""
     if before is not None and around is not None:
         raise InvalidInputError("around", "cannot be given together with before")
-
-
-def parse_session_filter(fields: Arguments) -> SessionFilter:
-    """A filter from its JSON form, where times are microseconds."""
-    reader = ArgumentReader(dict(fields))
-    state = reader.text("state")
-    if state is not None and state not in STATES:
-        raise InvalidInputError("state", f"must be one of {', '.join(STATES)}, not {state[:40]!r}")
-    since, until = reader.micros("active_since"), reader.micros("active_until")
-    where = SessionFilter(
-        agent=reader.text("agent"),
-        channel=reader.text("channel"),
-        room=reader.text("room"),
-        sender=reader.text("sender"),
-        state=state,  # checked above
-        pinned=reader.flag("pinned", None),
-        stuck_seconds=reader.number("stuck_seconds"),
-        name=reader.text("name"),
-        active_since=None if since is None else from_micros(since),
-        active_until=None if until is None else from_micros(until),
-    )
-    reader.nothing_left("filter")
-    return where
-
-
-def parse_search_filter(fields: Arguments) -> SearchFilter:
-    """A filter from its JSON form, where times are microseconds."""
-    reader = ArgumentReader(fields)
-    key = reader.take("key", str, None)
-    since, until = reader.micros("since"), reader.micros("until")
-    where = SearchFilter(
-        key=None if key is None else check_key(key),
-        role=reader.text("role"),
-        channel=reader.text("channel"),
-        sender=reader.text("sender"),
-        room=reader.text("room"),
-        agent=reader.text("agent"),
-        since=None if since is None else from_micros(since),
-        until=None if until is None else from_micros(until),
-    )
-    reader.nothing_left("filter")
-    return where
-
-
-def filter_fields(where: SessionFilter | SearchFilter) -> Arguments:
-    """The JSON form of a filter, which the `parse_…_filter` functions read."""
-    return {
-        field.name: to_micros(value) if isinstance(value, datetime) else value
-        for field in fields(where)
-        if (value := getattr(where, field.name)) is not None
-    }
-
-
-def message_fields(message: ChatMessage) -> Arguments:
-    """The JSON form of a message, which `parse_message` reads."""
-    values: Arguments = {"role": message.role, "content": message.content}
-    if message.extra is not None:
-        values["extra"] = message.extra
-    if message.created_at is not None:
-        values["created_at"] = to_micros(message.created_at)
-    return values
-
-
-def parse_message(fields: object) -> ChatMessage:
-    """A message from its JSON form, where times are microseconds."""
-    if not isinstance(fields, dict):
-        raise InvalidInputError("messages", "each must be an object with role and content")
-    role, content = fields.get("role"), fields.get("content")
-    if len(fields) == 2 and type(role) is str and type(content) is str:  # nearly all of them
-        return ChatMessage(role, content)
-    reader = ArgumentReader(fields)
-    created_at = reader.micros("created_at")
-    message = ChatMessage(
-        reader.take("role", str),
-        reader.take("content", str),
-        reader.take("extra", dict, None),
-        created_at=None if created_at is None else from_micros(created_at),
-    )
-    reader.nothing_left("messages")
-    return message

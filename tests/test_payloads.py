@@ -1,0 +1,173 @@
+"""What a job carries, to the letter: as written now, and as by every version so far."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+import pytest
+
+from backscroll import ChatMessage, InvalidInputError, MalformedJobError, SearchFilter
+from backscroll import SessionFilter as Sessions
+from backscroll.contract.codec import decode, encode
+from backscroll.contract.messages import Limits
+from backscroll.contract.operations import (
+    OPERATIONS,
+    Append,
+    Cleanup,
+    Clear,
+    Compact,
+    Delete,
+    Describe,
+    Erase,
+    GetSession,
+    ListSessions,
+    Load,
+    Operation,
+    RenameAgent,
+    Replace,
+    Requests,
+    Restore,
+    Rollback,
+    Search,
+)
+
+ID = "0192f0c4a5b77c3e9d1f2a3b4c5d6e7f"
+MOMENT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+HI = ChatMessage("user", "hi")
+WHOLE = ChatMessage("tool", "", {"a": [1, None]}, None, MOMENT)
+FOX = SearchFilter(key="k", role="user", since=MOMENT)
+
+PAYLOADS: list[tuple[str, str, Operation]] = [
+    ("append", '{"at":1,"key":"k","messages":[{"role":"user","content":"hi"}]}',
+     Append(ID, 1, "k", (HI,))),
+    ("append", '{"at":1,"key":"k","messages":[{"role":"tool","content":"","extra":{"a":[1,null]},'
+     '"created_at":1767323045678901}],"session":{"name":null,"pinned":true,"state":"idle"}}',
+     Append(ID, 1, "k", (WHOLE,), {"name": None, "pinned": True, "state": "idle"})),
+    ("rollback", '{"at":1,"key":"k"}', Rollback(ID, 1, "k")),
+    ("rollback", '{"at":1,"key":"k","message_id":"m"}', Rollback(ID, 1, "k", "m")),
+    ("replace", '{"at":1,"key":"k","message":{"role":"user","content":"hi"}}',
+     Replace(ID, 1, "k", HI)),
+    ("replace", '{"at":1,"key":"k","message":{"role":"user","content":"hi"},"message_id":"m"}',
+     Replace(ID, 1, "k", HI, "m")),
+    ("clear", '{"at":1,"key":"k"}', Clear(ID, 1, "k")),
+    ("delete", '{"at":1,"key":"k"}', Delete(ID, 1, "k")),
+    ("describe", '{"at":1,"key":"k","attributes":{"agent":null,"state":"running"}}',
+     Describe(ID, 1, "k", {"agent": None, "state": "running"})),
+    ("rename_agent", '{"at":1,"old":"a"}', RenameAgent(ID, 1, "a")),
+    ("rename_agent", '{"at":1,"old":"a","new":"b"}', RenameAgent(ID, 1, "a", "b")),
+    ("load", '{"at":1,"key":"k"}', Load(ID, 1, "k")),
+    ("load", '{"at":1,"key":"k","limit":5,"before":"m","include_edits":true}',
+     Load(ID, 1, "k", 5, "m", include_edits=True)),
+    ("load", '{"at":1,"key":"k","around":"m"}', Load(ID, 1, "k", around="m")),
+    ("session", '{"at":1,"key":"k"}', GetSession(ID, 1, "k")),
+    ("sessions", '{"at":1,"where":{},"limit":100}', ListSessions(ID, 1, Sessions(), 100)),
+    ("sessions", '{"at":1,"where":{"state":"idle","pinned":false,"stuck_seconds":1.5,'
+     '"active_since":1767323045678901},"limit":9,"cursor":"c"}',
+     ListSessions(ID, 1, Sessions(state="idle", pinned=False, stuck_seconds=1.5,
+                                  active_since=MOMENT), 9, "c")),
+    ("search", '{"at":1,"query":"fox","where":{},"limit":20}',
+     Search(ID, 1, "fox", SearchFilter(), 20)),
+    ("search", '{"at":1,"query":"","where":{"key":"k","role":"user","since":1767323045678901},'
+     '"limit":20,"by_session":true,"cursor":"c"}', Search(ID, 1, "", FOX, 20, True, "c")),
+    ("cleanup", '{"at":1}', Cleanup(ID, 1)),
+    ("cleanup", '{"at":1,"ttl_hours":24.0,"dry_run":true}', Cleanup(ID, 1, 24.0, dry_run=True)),
+    ("restore", '{"at":1,"key":"k"}', Restore(ID, 1, "k")),
+    ("restore", '{"at":1,"key":"k","into":"n","file":"f","pin":true}',
+     Restore(ID, 1, "k", "n", "f", pin=True)),
+    ("compact", '{"at":1}', Compact(ID, 1)),
+    ("erase", '{"at":1,"sender":"ann"}', Erase(ID, 1, sender="ann")),
+]  # fmt: skip
+
+# As earlier versions wrote them: what is false was said, and a whole number of hours.
+EARLIER: list[tuple[str, str, Operation]] = [
+    ("load", '{"at":1,"key":"k","limit":5,"include_edits":false}', Load(ID, 1, "k", 5)),
+    ("search", '{"at":1,"query":"fox","where":{},"limit":20,"by_session":false}',
+     Search(ID, 1, "fox", SearchFilter(), 20)),
+    ("cleanup", '{"at":1,"ttl_hours":24,"dry_run":false}', Cleanup(ID, 1, 24.0)),
+    ("restore", '{"at":1,"key":"k","pin":false}', Restore(ID, 1, "k")),
+    ("rollback", '{"at":1,"key":"k","message_id":null}', Rollback(ID, 1, "k")),
+    ("append", '{"messages":[{"content":"hi","role":"user"}],"key":"k","at":1}',
+     Append(ID, 1, "k", (HI,))),
+]  # fmt: skip
+
+
+def payload(function: str, arguments: str) -> bytes:
+    return f'["{function}",null,[],{arguments}]'.encode()
+
+
+@pytest.mark.parametrize(("kind", "arguments", "operation"), PAYLOADS)
+def test_a_payload_is_written_to_the_letter(
+    kind: str, arguments: str, operation: Operation
+) -> None:
+    assert encode(operation) == payload(f"backscroll_worker.jobs.{kind}", arguments)
+
+
+@pytest.mark.parametrize("prefix", ["backscroll_worker.jobs.", "worker.jobs."])
+@pytest.mark.parametrize(("kind", "arguments", "operation"), [*PAYLOADS, *EARLIER])
+def test_payloads_of_every_version_are_read(
+    kind: str, arguments: str, operation: Operation, prefix: str
+) -> None:
+    read = decode(ID, payload(prefix + kind, arguments))
+    assert (type(read), read) == (type(operation), operation)
+    assert not read.was_spooled
+    assert decode(ID, payload(prefix + kind, arguments) + b" ").was_spooled
+
+
+def test_every_operation_has_a_payload_here_a_job_function_and_a_call() -> None:
+    jobs = importlib.import_module("backscroll_worker.jobs")
+    kinds = {kind for kind, _, _ in PAYLOADS}
+    assert kinds == set(OPERATIONS) == {each.kind for each in OPERATIONS.values()}
+    for kind in OPERATIONS:
+        assert inspect.isfunction(getattr(jobs, kind))
+        assert inspect.isfunction(getattr(Requests, kind))
+
+
+@pytest.mark.parametrize(("kind", "arguments", "operation"), PAYLOADS)
+def test_an_operation_that_is_sent_again_is_the_same(
+    kind: str, arguments: str, operation: Operation
+) -> None:
+    again = Requests(Limits()).again(operation)
+    assert (again, again.kind, again is operation) == (operation, kind, False)
+    assert orjson.dumps(again.arguments()).decode() == arguments
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "words"),
+    [
+        ("sessions", {"at": 1, "where": {"nick": "x"}, "limit": 1}, "unknown field 'nick'; if a"),
+        ("sessions", {"at": 1, "where": [], "limit": 1}, "where: must be of type dict, not list"),
+        ("sessions", {"at": 1, "where": {"state": "busy"}, "limit": 1}, "state: must be one of"),
+        ("search", {"at": 1, "where": {"since": 10**18}, "query": "", "limit": 1}, "since: must"),
+        ("search", {"at": 1, "where": {}, "query": 7, "limit": 1}, "query: must be text, not int"),
+        ("search", {"at": 1, "where": {}, "query": "x", "limit": 1_001}, "limit: must be at most"),
+        ("load", {"at": 1, "key": "k", "before": "a", "around": "b"}, "cannot be given together"),
+        ("load", {"at": 1, "key": "k", "include_edits": 1}, "include_edits: must be true or false"),
+        ("erase", {"at": 1, "key": "k", "room": "r"}, "name either a session key, a sender or"),
+        ("append", {"at": 1, "key": "k", "messages": []}, "give at least one message"),
+        ("append", {"at": 1, "key": "k", "messages": [{"role": "user"}]}, "content: is missing"),
+        ("replace", {"at": 1, "key": "k"}, "message: is missing"),
+        ("compact", {"at": True}, "at: must be microseconds"),
+        ("compact", {"at": 1, "was_spooled": True}, "unknown argument 'was_spooled'"),
+        ("compact", {"at": 1, "op_id": "x"}, "unknown argument 'op_id'"),
+        ("import_session", {"at": 1}, "not a function a job may call; if a newer producer"),
+    ],
+)
+def test_a_payload_that_does_not_fit_says_where(
+    kind: str, arguments: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(MalformedJobError, match=words):
+        decode(ID, payload(f"backscroll_worker.jobs.{kind}", orjson.dumps(arguments).decode()))
+
+
+def test_what_a_filter_says_is_checked_the_same_for_both_calls() -> None:
+    requests, naive = Requests(Limits()), MOMENT.replace(tzinfo=None)
+    with pytest.raises(InvalidInputError, match=r"^active_since: must be a datetime with a time"):
+        requests.sessions({"active_since": naive}, 1, None)
+    with pytest.raises(InvalidInputError, match=r"^since: must be a datetime with a time"):
+        requests.search("", None, 1, given={"since": naive})
+    with pytest.raises(InvalidInputError, match=r"^role: must not be empty"):
+        requests.search("", SearchFilter(role=""), 1)
