@@ -10,7 +10,14 @@ from typing import Any
 import orjson
 import pytest
 
-from backscroll import ChatMessage, InvalidInputError, MalformedJobError, SearchFilter
+from backscroll import (
+    AsyncProducer,
+    ChatMessage,
+    InvalidInputError,
+    MalformedJobError,
+    Producer,
+    SearchFilter,
+)
 from backscroll import SessionFilter as Sessions
 from backscroll.contract.codec import decode, encode
 from backscroll.contract.messages import Limits
@@ -29,11 +36,11 @@ from backscroll.contract.operations import (
     Operation,
     RenameAgent,
     Replace,
-    Requests,
     Restore,
     Rollback,
     Search,
 )
+from backscroll.contract.requests import Requests
 
 ID = "0192f0c4a5b77c3e9d1f2a3b4c5d6e7f"
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
@@ -123,7 +130,8 @@ def test_every_operation_has_a_payload_here_a_job_function_and_a_call() -> None:
     assert kinds == set(OPERATIONS) == {each.kind for each in OPERATIONS.values()}
     for kind in OPERATIONS:
         assert inspect.isfunction(getattr(jobs, kind))
-        assert inspect.isfunction(getattr(Requests, kind))
+        assert inspect.isfunction(getattr(Producer, kind))
+        assert inspect.iscoroutinefunction(getattr(AsyncProducer, kind))
 
 
 @pytest.mark.parametrize(("kind", "arguments", "operation"), PAYLOADS)

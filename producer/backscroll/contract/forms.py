@@ -11,21 +11,23 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from copy import copy
+from dataclasses import MISSING, fields
 from datetime import datetime
 from operator import attrgetter
 from types import NoneType
 from typing import Annotated, Any, Final, NamedTuple, get_args, get_origin, get_type_hints
 
 from backscroll.contract.errors import InvalidInputError
+from backscroll.contract.filters import SearchFilter
 from backscroll.contract.messages import (
-    LATEST_MICROS,
     MAX_ATTRIBUTE_CHARS,
     MAX_OPERATION_BYTES,
     STATES,
     ChatMessage,
     Limits,
     SessionAttributes,
+    SessionFilter,
     State,
     check_messages,
     check_moment,
@@ -41,8 +43,10 @@ from backscroll.contract.validation import (
     check_attributes,
     check_flag,
     check_limit,
+    check_micros,
     check_number,
     check_query,
+    of_type,
     shown,
 )
 
@@ -50,6 +54,18 @@ from backscroll.contract.validation import (
 _WORKER_LIMITS: Final = Limits(MAX_OPERATION_BYTES, MAX_OPERATION_BYTES)
 _OWN_ID: Final = re.compile(r"[0-9a-f]{32}(-[0-9]+)?")
 _NOT_SENT: Final = ("op_id", "was_spooled")
+_OURS: Final = ("at",)  # which no caller gives
+
+
+def setters(kind: type, *names: str) -> tuple[Callable[[Any, Any], None], ...]:
+    """What sets each of a frozen record's slots while it is being made, faster than its class."""
+    return tuple([getattr(kind, name).__set__ for name in names])
+
+
+_put_role, _put_content, *_rest = setters(ChatMessage, *[each.name for each in fields(ChatMessage)])
+_MESSAGE_DEFAULTS: Final = tuple(
+    zip(_rest, [each.default for each in fields(ChatMessage)[2:]], strict=True)
+)
 
 
 class Form(NamedTuple):
@@ -64,13 +80,12 @@ class Form(NamedTuple):
     write: Callable[[Any], Any] | None = None
 
 
-class _Field(NamedTuple):
-    name: str
-    get: Callable[[Any], Any]
-    put: Callable[[Any, Any], None]  # also into a frozen record, which is only being made
-    default: Any
-    may_be_none: bool
-    form: Form
+class _Fields(NamedTuple):
+    """Of a class: what is to be known of each field to check, to read and to write it."""
+
+    checks: tuple[tuple[str, Callable[[Any], Any], Callable[[Any, Any], None], bool, Any], ...]
+    reads: tuple[tuple[str, Callable[[Any, Any], None], Any, Callable[[str, Any], Any]], ...]
+    writes: tuple[tuple[str, Callable[[Any], Any], Any, Callable[[Any], Any] | None], ...]
 
 
 def check(record: Any, limits: Limits) -> None:
@@ -79,11 +94,11 @@ def check(record: Any, limits: Limits) -> None:
 
     Raises `InvalidInputError`.
     """
-    for name, get, put, _, may_be_none, form in _fields(record.__class__):
+    for name, get, put, may_be_none, check_value in _fields(record.__class__).checks:
         given = get(record)
         if given is None and may_be_none:
             continue
-        checked = form.check(name, given, limits)
+        checked = check_value(name, given, limits)
         if checked is not given:
             put(record, checked)
 
@@ -93,7 +108,7 @@ def read(record: Any, values: Arguments) -> None:
 
     Raises `InvalidInputError` for one that is missing or does not fit.
     """
-    for name, put, default, read_value in _readers(record.__class__):
+    for name, put, default, read_value in _fields(record.__class__).reads:
         value = values.pop(name, None)
         if value is not None:
             put(record, read_value(name, value))
@@ -108,40 +123,28 @@ def written(record: Any) -> Arguments:
 
     Nor what is False unless said otherwise: older workers may not know it.
     """
-    values: Arguments = {}
-    for name, get, default, write in _writers(record.__class__):
-        value = get(record)
-        if value is not None and not (value is False and default is False):
-            values[name] = value if write is None else write(value)
-    return values
-
-
-def setters(kind: type, *names: str) -> tuple[Callable[[Any, Any], None], ...]:
-    """What sets each of a frozen record's slots while it is being made, faster than its class."""
-    return tuple([getattr(kind, name).__set__ for name in names])
+    return {
+        name: value if write is None else write(value)
+        for name, get, unsaid, write in _fields(record.__class__).writes
+        if (value := get(record)) is not None and value is not unsaid
+    }
 
 
 @functools.cache
-def _fields(kind: Any) -> tuple[_Field, ...]:
+def _fields(kind: Any) -> _Fields:
     hints = get_type_hints(kind, include_extras=True)
-    found = []
+    checks, reads, writes = [], [], []
     for each in fields(kind):
-        if each.name not in _NOT_SENT:
-            form, may_be_none = _form_of(hints[each.name])
-            (put,) = setters(kind, each.name)
-            get = attrgetter(each.name)
-            found.append(_Field(each.name, get, put, each.default, may_be_none, form))
-    return tuple(found)
-
-
-@functools.cache
-def _readers(kind: Any) -> tuple[Any, ...]:
-    return tuple([(each.name, each.put, each.default, each.form.read) for each in _fields(kind)])
-
-
-@functools.cache
-def _writers(kind: Any) -> tuple[Any, ...]:
-    return tuple([(each.name, each.get, each.default, each.form.write) for each in _fields(kind)])
+        name, default = each.name, each.default
+        if name in _NOT_SENT:
+            continue
+        form, may_be_none = _form_of(hints[name])
+        get, (put,) = attrgetter(name), setters(kind, name)
+        if name not in _OURS:
+            checks.append((name, get, put, may_be_none, form.check))
+        reads.append((name, put, default, form.read))
+        writes.append((name, get, False if default is False else None, form.write))
+    return _Fields(tuple(checks), tuple(reads), tuple(writes))
 
 
 def _form_of(hint: Any) -> tuple[Form, bool]:
@@ -152,8 +155,6 @@ def _form_of(hint: Any) -> tuple[Form, bool]:
         return _form_of(hint)[0], True
     if get_origin(hint) is Annotated:
         return options[1], False
-    if is_dataclass(hint) and hint is not ChatMessage:
-        return _record(hint), False
     return _FORMS[hint], False
 
 
@@ -162,34 +163,23 @@ def _plain(check_value: Callable[[str, Any], Any]) -> Form:
     return Form(lambda name, value, _limits: check_value(name, value), check_value)
 
 
-def _record(kind: Any) -> Form:
-    """The form of a filter."""
-
+def _filter(kind: Any) -> Form:
     def check_filter(name: str, value: Any, limits: Limits) -> Any:
         if not isinstance(value, kind):
             raise InvalidInputError(name, f"must be a {kind.__name__}, not {shown(value)}")
-        made = kind(*[each.get(value) for each in _fields(kind)])
-        check(made, limits)
+        check(made := copy(value), limits)
         return made
 
     def read_filter(name: str, value: Any) -> Any:
-        values = _of_type(dict, name, value)
-        made = kind.__new__(kind)
-        read(made, values)
+        values = of_type(dict, name, value)
+        read(made := kind.__new__(kind), values)
         ArgumentReader(values).nothing_left("filter")
         return made
 
     return Form(check_filter, read_filter, written)
 
 
-def _of_type(kind: type, name: str, value: Any) -> Any:
-    if type(value) is not kind:
-        problem = f"must be of type {kind.__name__}, not {type(value).__name__}"
-        raise InvalidInputError(name, problem)
-    return value
-
-
-def _text(name: str, value: Any) -> str:
+def _text(name: str, value: Any, _limits: Limits | None = None) -> str:
     return check_text(name, value, MAX_ATTRIBUTE_CHARS)
 
 
@@ -206,13 +196,9 @@ def _attributes(name: str, value: Any) -> SessionAttributes:
     return check_attributes(value)
 
 
-def _micros(name: str, value: Any) -> int:
-    if type(value) is int and 0 <= value < LATEST_MICROS:
-        return value
-    raise InvalidInputError(name, "must be microseconds from 1970 to the year 9999")
-
-
-def _check_sent(messages: tuple[ChatMessage, ...], limits: Limits) -> None:
+def _sent(name: str, value: Any, limits: Limits) -> Any:
+    """A message that a caller gave, or several; an id may only be one of ours, and is not sent."""
+    messages = (value,) if name == "message" else value
     check_messages(messages, limits)
     for message in messages:
         id_ = message.message_id
@@ -221,36 +207,26 @@ def _check_sent(messages: tuple[ChatMessage, ...], limits: Limits) -> None:
                 "message_id",
                 "is given by Backscroll; a platform's id belongs into extra or is the dedup_key",
             )
-
-
-def _check_sent_messages(_name: str, value: Any, limits: Limits) -> Any:
-    _check_sent(value, limits)
     return value
 
 
-def _check_sent_message(_name: str, value: Any, limits: Limits) -> Any:
-    _check_sent((value,), limits)
-    return value
-
-
-def _read_messages(name: str, value: Any) -> tuple[ChatMessage, ...]:
-    messages = tuple([_read_message(item) for item in _of_type(list, name, value)])
+def _read_messages(name: str, values: Any) -> tuple[ChatMessage, ...]:
+    messages = tuple([_message(each) for each in of_type(list, name, values)])
     check_messages(messages, _WORKER_LIMITS, were_json=True)
     return messages
 
 
-def _read_one_message(name: str, value: Any) -> ChatMessage:
-    message = _read_message(_of_type(dict, name, value))
-    check_messages((message,), _WORKER_LIMITS, were_json=True)
-    return message
-
-
-def _read_message(values: Any) -> ChatMessage:
+def _message(values: Any) -> ChatMessage:
     if not isinstance(values, dict):
         raise InvalidInputError("messages", "each must be an object with role and content")
     role, content = values.get("role"), values.get("content")
     if len(values) == 2 and type(role) is str and type(content) is str:  # nearly all of them
-        return ChatMessage(role, content)
+        message = ChatMessage.__new__(ChatMessage)
+        _put_role(message, role)
+        _put_content(message, content)
+        for put, default in _MESSAGE_DEFAULTS:
+            put(message, default)
+        return message
     reader = ArgumentReader(values)
     created_at = reader.micros("created_at")
     message = ChatMessage(
@@ -272,26 +248,26 @@ def _write_message(message: ChatMessage) -> Arguments:
     return values
 
 
-def _write_messages(messages: tuple[ChatMessage, ...]) -> list[Arguments]:
-    return [_write_message(message) for message in messages]
-
-
-MICROS: Final = _plain(_micros)
+MICROS: Final = _plain(check_micros)
 QUERY: Final = _plain(lambda _name, value: check_query(value))
 PAGE: Final = _plain(lambda _name, value: check_limit(value, MAX_PAGE))
 
 _FORMS: Final[dict[Any, Form]] = {
-    str: _plain(_text),
+    str: Form(_text, _text),
     bool: _plain(check_flag),
     int: _plain(lambda _name, value: check_limit(value, MAX_LOAD)),
     float: _plain(check_number),
     datetime: Form(
         lambda name, value, _limits: check_moment(name, value),
-        lambda name, value: from_micros(_micros(name, value)),
+        lambda name, value: from_micros(check_micros(name, value)),
         to_micros,
     ),
     State: _plain(_state),
     SessionAttributes: _plain(_attributes),
-    ChatMessage: Form(_check_sent_message, _read_one_message, _write_message),
-    tuple[ChatMessage, ...]: Form(_check_sent_messages, _read_messages, _write_messages),
+    SessionFilter: _filter(SessionFilter),
+    SearchFilter: _filter(SearchFilter),
+    ChatMessage: Form(_sent, lambda name, value: _read_messages(name, [value])[0], _write_message),
+    tuple[ChatMessage, ...]: Form(
+        _sent, _read_messages, lambda messages: [_write_message(each) for each in messages]
+    ),
 }

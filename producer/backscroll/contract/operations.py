@@ -1,44 +1,32 @@
 """The verbs of the contract: one class an operation, and everything else follows from its fields.
 
 `@operation` makes a class one that a job can carry: `parse` reads it from a job's arguments,
-`arguments` writes them, `Requests` makes it of a producer's call, `worker.jobs` has its function.
-What a field may hold and how it travels follows from its type, by `contract.forms`.
+`arguments` writes them, `Requests.new` makes it of a call, and the worker's `jobs` has a function
+for it. What a field may hold and how it travels follows from its type, by `contract.forms`.
 """
 
 from __future__ import annotations
 
-import re
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
-from enum import Enum
+from dataclasses import dataclass, field
 from typing import (
     Annotated,
     Any,
     ClassVar,
-    Concatenate,
     Final,
-    ParamSpec,
     Self,
     TypeVar,
     cast,
     dataclass_transform,
 )
 
-import orjson
-
 from backscroll.contract import forms
-from backscroll.contract.errors import STUMBLES, InvalidInputError
-from backscroll.contract.filters import SearchFields, SearchFilter
+from backscroll.contract.filters import SearchFilter
 from backscroll.contract.forms import MICROS, PAGE, QUERY
-from backscroll.contract.ids import DEFAULT_QUEUE, derived_op_id, message_id, new_op_id
+from backscroll.contract.ids import message_id
 from backscroll.contract.messages import (
-    MAX_ATTRIBUTE_CHARS,
     ChatMessage,
-    Limits,
     SessionAttributes,
     SessionFilter,
-    check_text,
     from_micros,
 )
 from backscroll.contract.validation import (
@@ -46,11 +34,9 @@ from backscroll.contract.validation import (
     Arguments,
     check_place,
     check_subject,
-    shown,
 )
 
 T = TypeVar("T")
-P = ParamSpec("P")
 
 DEFAULT_AROUND: Final = 21
 """So many messages are shown around one unless said otherwise: ten before it and ten after it."""
@@ -93,8 +79,6 @@ class Operation:
         """The job's description: never any user text, because dashboards show it unescaped."""
         return self.kind.replace("_", " ")
 
-
-Op = TypeVar("Op", bound=Operation)
 
 _put_op_id, _put_was_spooled = forms.setters(Operation, "op_id", "was_spooled")
 
@@ -329,127 +313,3 @@ class Erase(Write, Upkeep):
 
     def check_together(self) -> None:
         check_subject({name: getattr(self, name) for name in SUBJECTS})
-
-
-class Unset(Enum):
-    """The type of `UNSET`: "leave this attribute as it is", where None means "clear it"."""
-
-    UNSET = "unset"
-
-
-UNSET: Final = Unset.UNSET
-
-# As `contract.ids` makes them; earlier versions and imports have none of another form.
-_OP_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,200}")
-
-
-def _by_fields(
-    kind: Callable[Concatenate[str, int, P], Op],
-) -> Callable[Concatenate[Requests, P], Op]:
-    """A method of `Requests` that takes the fields of an operation, as they are declared."""
-
-    def request(self: Requests, /, *given: P.args, **named: P.kwargs) -> Op:
-        return self.made(kind(new_op_id(), _now(), *given, **named))
-
-    return request
-
-
-class Requests:
-    """Makes operations of the arguments of a call, each with a fresh op id and the time.
-
-    Each method raises `InvalidInputError` for what does not fit, before anything is enqueued.
-    """
-
-    def __init__(self, limits: Limits, queue: str = DEFAULT_QUEUE) -> None:
-        self._limits = limits
-        self._queue = queue
-
-    rollback = _by_fields(Rollback)
-    replace = _by_fields(Replace)
-    clear = _by_fields(Clear)
-    delete = _by_fields(Delete)
-    rename_agent = _by_fields(RenameAgent)
-    load = _by_fields(Load)
-    session = _by_fields(GetSession)
-    cleanup = _by_fields(Cleanup)
-    restore = _by_fields(Restore)
-    compact = _by_fields(Compact)
-    erase = _by_fields(Erase)
-
-    def append(
-        self,
-        key: str,
-        messages: tuple[ChatMessage, ...],
-        dedup_key: str | None = None,
-        session: SessionAttributes | None = None,
-    ) -> Append:
-        """With a `dedup_key` the op id follows from key, `dedup_key` and queue."""
-        session = None if session == {} else session
-        appended = self.made(Append(new_op_id(), _now(), key, messages, session))
-        if dedup_key is not None:
-            dedup_key = check_text("dedup_key", dedup_key, MAX_ATTRIBUTE_CHARS)
-            _put_op_id(appended, derived_op_id(appended.key, dedup_key, self._queue))
-        return appended
-
-    def describe(self, key: str, attributes: Mapping[str, Any]) -> Describe:
-        """Without those of the attributes that are `UNSET`."""
-        given = {name: value for name, value in attributes.items() if value is not UNSET}
-        return self.made(Describe(new_op_id(), _now(), key, given))
-
-    def sessions(
-        self,
-        given: Mapping[str, Any],
-        limit: int,
-        cursor: str | None,
-        where: SessionFilter | None = None,
-    ) -> ListSessions:
-        """`given` are fields of a filter by name, and come before what `where` says."""
-        wanted = _filter(SessionFilter, where, given)
-        return self.made(ListSessions(new_op_id(), _now(), wanted, limit, cursor))
-
-    def search(
-        self,
-        query: str,
-        where: SearchFilter | None,
-        limit: int,
-        by_session: bool = False,
-        cursor: str | None = None,
-        given: SearchFields | None = None,
-    ) -> Search:
-        """`given` are fields of a filter by name, and come before what `where` says."""
-        wanted = _filter(SearchFilter, where, given or {})
-        return self.made(Search(new_op_id(), _now(), query, wanted, limit, by_session, cursor))
-
-    def made(self, operation: Op) -> Op:
-        """`operation`, which is only being made, if its fields fit."""
-        forms.check(operation, self._limits)
-        operation.check_together()
-        return operation
-
-    def again(self, operation: Operation) -> Operation:
-        """`operation`, which an error carried, if it is one that a job can carry."""
-        if OPERATIONS.get(getattr(operation, "kind", "")) is not type(operation):
-            raise InvalidInputError("operation", f"must be an operation, not {shown(operation)}")
-        try:
-            if not _OP_ID.fullmatch(operation.op_id):
-                raise InvalidInputError("operation", "its op id may have only A-Z a-z 0-9 _ -")
-            carried = orjson.loads(orjson.dumps(operation.arguments()))
-            return operation.parse(operation.op_id, carried)
-        except STUMBLES as error:
-            raise InvalidInputError("operation", f"cannot be sent: {error}") from None
-
-
-def _now() -> int:
-    return time.time_ns() // 1000
-
-
-def _filter(kind: type[T], where: T | None, given: Mapping[str, Any]) -> T:
-    """What a filter and single fields say together."""
-    if where is not None and not isinstance(where, kind):
-        raise InvalidInputError("where", f"must be a {kind.__name__}, not {shown(where)}")
-    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
-    for name in given:
-        if name not in known:
-            raise InvalidInputError(name[:40], f"is not a field of {kind.__name__}")
-    said = {} if where is None else {name: getattr(where, name) for name in known}
-    return kind(**{**said, **{name: value for name, value in given.items() if value is not None}})

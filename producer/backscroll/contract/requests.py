@@ -1,6 +1,167 @@
-"""Where `Requests` and its neighbours were; what imports them from here shall follow them."""
+"""Makes operations of the arguments of a call: what both clients and a store have in common."""
 
-from backscroll.contract.operations import UNSET, Requests, Unset
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from enum import Enum
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+
+import orjson
+
+from backscroll.contract import forms, operations
+from backscroll.contract.errors import STUMBLES, InvalidInputError
+from backscroll.contract.filters import SearchFields, SearchFilter
+from backscroll.contract.ids import DEFAULT_QUEUE, derived_op_id, new_op_id
+from backscroll.contract.messages import (
+    MAX_ATTRIBUTE_CHARS,
+    ChatMessage,
+    Limits,
+    SessionAttributes,
+    SessionFilter,
+    check_text,
+)
+from backscroll.contract.operations import OPERATIONS, Operation
 from backscroll.contract.results import Receipt
+from backscroll.contract.validation import shown
 
 __all__ = ["UNSET", "Receipt", "Requests", "Unset"]
+
+T = TypeVar("T")
+P = ParamSpec("P")
+Op = TypeVar("Op", bound=Operation)
+
+
+class Unset(Enum):
+    """The type of `UNSET`: "leave this attribute as it is", where None means "clear it"."""
+
+    UNSET = "unset"
+
+
+UNSET: Final = Unset.UNSET
+
+# As `contract.ids` makes them; earlier versions and imports have none of another form.
+_OP_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,200}")
+
+
+def _by_fields(
+    kind: Callable[Concatenate[str, int, P], Op],
+) -> Callable[Concatenate[Requests, P], Op]:
+    """A method of `Requests` that takes the fields of an operation, as they are declared."""
+
+    def request(self: Requests, /, *given: P.args, **named: P.kwargs) -> Op:
+        return self.new(kind, *given, **named)
+
+    return request
+
+
+class Requests:
+    """Makes operations of the arguments of a call, each with a fresh op id and the time.
+
+    Each method raises `InvalidInputError` for what does not fit, before anything is enqueued.
+    """
+
+    def __init__(self, limits: Limits, queue: str = DEFAULT_QUEUE) -> None:
+        self._limits = limits
+        self._queue = queue
+
+    def new(
+        self, kind: Callable[Concatenate[str, int, P], Op], /, *given: P.args, **named: P.kwargs
+    ) -> Op:
+        """An operation of that kind; `given` are its fields, as they are declared."""
+        return self._checked(kind(new_op_id(), _now(), *given, **named))
+
+    rollback = _by_fields(operations.Rollback)
+    replace = _by_fields(operations.Replace)
+    clear = _by_fields(operations.Clear)
+    delete = _by_fields(operations.Delete)
+    rename_agent = _by_fields(operations.RenameAgent)
+    load = _by_fields(operations.Load)
+    session = _by_fields(operations.GetSession)
+    cleanup = _by_fields(operations.Cleanup)
+    restore = _by_fields(operations.Restore)
+    compact = _by_fields(operations.Compact)
+    erase = _by_fields(operations.Erase)
+
+    def append(
+        self,
+        key: str,
+        messages: tuple[ChatMessage, ...],
+        dedup_key: str | None = None,
+        session: SessionAttributes | None = None,
+    ) -> operations.Append:
+        """With a `dedup_key` the op id follows from key, `dedup_key` and queue."""
+        session = None if session == {} else session
+        op_id = new_op_id() if dedup_key is None else ""
+        appended = self._checked(operations.Append(op_id, _now(), key, messages, session))
+        if dedup_key is not None:
+            dedup_key = check_text("dedup_key", dedup_key, MAX_ATTRIBUTE_CHARS)
+            op_id = derived_op_id(appended.key, dedup_key, self._queue)
+            object.__setattr__(appended, "op_id", op_id)  # it is only being made
+        return appended
+
+    def describe(self, key: str, attributes: Mapping[str, Any]) -> operations.Describe:
+        """Without those of the attributes that are `UNSET`."""
+        given = {name: value for name, value in attributes.items() if value is not UNSET}
+        return self.new(operations.Describe, key, given)
+
+    def sessions(
+        self,
+        given: Mapping[str, Any],
+        limit: int,
+        cursor: str | None,
+        where: SessionFilter | None = None,
+    ) -> operations.ListSessions:
+        """`given` are fields of a filter by name, and come before what `where` says."""
+        wanted = _filter(SessionFilter, where, given)
+        return self.new(operations.ListSessions, wanted, limit, cursor)
+
+    def search(
+        self,
+        query: str,
+        where: SearchFilter | None,
+        limit: int,
+        by_session: bool = False,
+        cursor: str | None = None,
+        given: SearchFields | None = None,
+    ) -> operations.Search:
+        """`given` are fields of a filter by name, and come before what `where` says."""
+        wanted = _filter(SearchFilter, where, given or {})
+        return self.new(operations.Search, query, wanted, limit, by_session, cursor)
+
+    def again(self, operation: Operation) -> Operation:
+        """`operation`, which an error carried, if it is one that a job can carry."""
+        kind = operation.kind if isinstance(operation, Operation) else ""
+        if OPERATIONS.get(kind) is not type(operation):
+            raise InvalidInputError("operation", f"must be an operation, not {shown(operation)}")
+        try:
+            if not _OP_ID.fullmatch(operation.op_id):
+                raise InvalidInputError("operation", "its op id may have only A-Z a-z 0-9 _ -")
+            carried = orjson.loads(orjson.dumps(operation.arguments()))
+            return operation.parse(operation.op_id, carried)
+        except STUMBLES as error:
+            raise InvalidInputError("operation", f"cannot be sent: {error}") from None
+
+    def _checked(self, operation: Op) -> Op:
+        """`operation`, which is only being made, if its fields fit."""
+        forms.check(operation, self._limits)
+        operation.check_together()
+        return operation
+
+
+def _now() -> int:
+    return time.time_ns() // 1000
+
+
+def _filter(kind: type[T], where: T | None, given: Mapping[str, Any]) -> T:
+    """What a filter and single fields say together."""
+    if where is not None and not isinstance(where, kind):
+        raise InvalidInputError("where", f"must be a {kind.__name__}, not {shown(where)}")
+    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    for name in given:
+        if name not in known:
+            raise InvalidInputError(name[:40], f"is not a field of {kind.__name__}")
+    said = {} if where is None else {name: getattr(where, name) for name in known}
+    return kind(**{**said, **{name: value for name, value in given.items() if value is not None}})

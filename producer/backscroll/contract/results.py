@@ -274,18 +274,7 @@ def answered_page(value: Any) -> SessionPage:
 
 @_understood
 def answered_hits(value: Any) -> SearchPage:
-    hits = tuple(
-        SearchHit(
-            item["key"],
-            ChatMessage.from_dict(item["message"]),
-            item["snippet"],
-            tuple((start, end) for start, end in item["marks"]),
-            item["score"],
-            item["session_matches"],
-        )
-        for item in value["hits"]
-    )
-    return SearchPage(hits, value["cursor"])
+    return SearchPage(tuple([_hit(item) for item in value["hits"]]), value["cursor"])
 
 
 @_understood
@@ -311,24 +300,27 @@ def answered_erasure(value: Mapping[str, Any]) -> ErasureReceipt:
 
 
 def _info(value: Mapping[str, Any]) -> SessionInfo:
-    _check_fields(SessionInfo, value)
-    return SessionInfo.from_dict({name: value[name] for name in value if name in _INFO_FIELDS})
+    return SessionInfo.from_dict(_known_fields(SessionInfo, value))
+
+
+def _hit(value: Mapping[str, Any]) -> SearchHit:
+    known = _known_fields(SearchHit, value)
+    known["message"] = ChatMessage.from_dict(known["message"])
+    known["marks"] = tuple([(start, end) for start, end in known["marks"]])
+    return SearchHit(**known)
 
 
 def _known(kind: type[T], value: Mapping[str, Any]) -> T:
     """A `kind` of what this version knows of `value`; a newer worker may say more."""
-    return kind(**{name: value[name] for name in _check_fields(kind, value) if name in value})
+    return kind(**_known_fields(kind, value))
 
 
-def _check_fields(kind: type[Any], value: Mapping[str, Any]) -> list[str]:
-    """The names of `kind`'s fields; raises when one that it cannot do without is missing."""
+def _known_fields(kind: Any, value: Mapping[str, Any]) -> dict[str, Any]:
+    """Raises `OperationRefusedError` when a field is missing that `kind` cannot do without."""
     for field in fields(kind):
         if field.name not in value and field.default is MISSING:
             raise OperationRefusedError(
                 f"the worker's answer has no {field.name!r}: the worker is older than this "
                 "producer; update the worker"
             )
-    return [field.name for field in fields(kind)]
-
-
-_INFO_FIELDS = frozenset(field.name for field in fields(SessionInfo))
+    return {field.name: value[field.name] for field in fields(kind) if field.name in value}

@@ -21,7 +21,6 @@ Arguments = dict[str, Any]
 MAX_PAGE: Final = 1_000
 MAX_LOAD: Final = 2**62  # more than there are; SQLite counts in 64 bits
 MAX_QUERY_CHARS: Final = 1_000
-_NO_MICROS: Final = "must be microseconds from 1970 to the year 9999"
 
 TEXT_ATTRIBUTES: Final = ("name", "agent", "channel", "room", "sender", "turn_id")
 ATTRIBUTES: Final = (*TEXT_ATTRIBUTES, "state", "pinned")
@@ -48,12 +47,8 @@ class ArgumentReader:
 
     def take(self, name: str, kind: type, *default: Any) -> Any:
         value = self._values.pop(name, None)
-        if type(value) is kind:  # exactly, as a bool is an int in Python but not in JSON
-            return value
         if value is not None:
-            raise InvalidInputError(
-                name, f"must be of type {kind.__name__}, not {type(value).__name__}"
-            )
+            return of_type(kind, name, value)
         if not default:
             raise InvalidInputError(name, "is missing")
         return default[0]
@@ -65,10 +60,23 @@ class ArgumentReader:
         return check_key(value)
 
     def micros(self, name: str) -> int | None:
-        value: int | None = self.take(name, int, None)
-        if value is not None and not 0 <= value < LATEST_MICROS:
-            raise InvalidInputError(name, _NO_MICROS)
+        value = self._values.pop(name, None)
+        return None if value is None else check_micros(name, value)
+
+
+def of_type(kind: type, name: str, value: Any) -> Any:
+    """`value` if it is exactly of that type, as a bool is an int in Python but not in JSON."""
+    if type(value) is not kind:
+        problem = f"must be of type {kind.__name__}, not {type(value).__name__}"
+        raise InvalidInputError(name, problem)
+    return value
+
+
+def check_micros(name: str, value: Any) -> int:
+    """`value` if it is a time in microseconds since 1970 UTC, before the year 10000."""
+    if type(value) is int and 0 <= value < LATEST_MICROS:
         return value
+    raise InvalidInputError(name, "must be microseconds from 1970 to the year 9999")
 
 
 def check_attributes(attributes: Mapping[str, object]) -> SessionAttributes:
