@@ -40,7 +40,7 @@ from backscroll.contract.results import (
 )
 from backscroll.settings import ProducerSettings, check_option, check_waiting
 from backscroll.spool.queue import DEFAULT_MAX_BYTES
-from backscroll.transport.rq_protocol import Ack
+from backscroll.transport.acks import Ack
 
 
 class AsyncProducer(AsyncCalls):

@@ -21,17 +21,15 @@ from redis.retry import Retry
 from backscroll.contract.errors import BackscrollError, carrying
 from backscroll.contract.operations import Operation, Read, Write
 from backscroll.spool.forwarder import MAX_BATCH_BYTES, MAX_BATCH_JOBS, Courier
+from backscroll.transport.acks import Ack, check_fsynced, not_yet_sent
 from backscroll.transport.connection import connect, explain, is_retryable
 from backscroll.transport.mailbox import Mailbox, PerProcess, deliver
 from backscroll.transport.rq_protocol import (
     SENT_AGAIN,
-    Ack,
     Enqueued,
     Job,
     JobWriter,
     Spooled,
-    check_fsynced,
-    not_yet_sent,
 )
 from backscroll.transport.sender import Line, Reply, is_own_fault, too_large
 

@@ -11,20 +11,11 @@ from backscroll.contract.errors import BackscrollError, ServerRefusedError, carr
 from backscroll.contract.operations import Operation, Read, Write
 from backscroll.contract.requests import Receipt
 from backscroll.contract.results import answered_receipt
+from backscroll.transport.acks import Ack, check_ack, no_response, not_yet_sent, still_spooled
 from backscroll.transport.connection import explain
 from backscroll.transport.mailbox import Box
 from backscroll.transport.result_stream import GONE
-from backscroll.transport.rq_protocol import (
-    SENT_AGAIN,
-    Ack,
-    Enqueued,
-    Spooled,
-    check_ack,
-    no_word,
-    not_yet_sent,
-    result_of,
-    still_spooled,
-)
+from backscroll.transport.rq_protocol import SENT_AGAIN, Enqueued, Spooled, result_of
 from backscroll.transport.sender import Sender
 from backscroll.wiring import Wiring
 
@@ -127,7 +118,7 @@ class Calls(Wiring):
             try:
                 result = box.wait(max(0.0, deadline - time.monotonic()))
             except TimeoutError:
-                raise no_word(operation, self._timeout_seconds, self.queue) from None
+                raise no_response(operation, self._timeout_seconds, self.queue) from None
             except redis.RedisError as error:
                 raise explain(error, self.url, operation) from error
             finally:

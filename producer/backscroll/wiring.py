@@ -9,10 +9,11 @@ from backscroll.contract.requests import Requests
 from backscroll.settings import ProducerSettings
 from backscroll.spool.forwarder import Courier
 from backscroll.spool.queue import Spool
+from backscroll.transport.acks import Ack, check_ack
 from backscroll.transport.connection import new_connection_at_once, retries_of
 from backscroll.transport.mailbox import Box
 from backscroll.transport.result_stream import Results
-from backscroll.transport.rq_protocol import Ack, JobWriter, check_ack
+from backscroll.transport.rq_protocol import JobWriter
 
 
 class Wiring:

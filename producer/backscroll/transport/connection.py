@@ -24,7 +24,6 @@ from backscroll.contract.errors import (
     carrying,
 )
 from backscroll.contract.operations import Operation
-from backscroll.transport.url import hide_password
 
 SOCKET_TIMEOUT_SECONDS: Final = 10.0
 RETRYABLE: Final = (redis.ConnectionError, redis.TimeoutError)
@@ -96,6 +95,12 @@ def is_refused_for_now(error: Exception) -> bool:
     return isinstance(error, redis.ResponseError) and bool(
         _REFUSED_FOR_NOW_WORDS.search(str(error).partition(" script: ")[0])
     )
+
+
+def hide_password(url: str) -> str:
+    """`url` as it may be shown to people: with *** for its password."""
+    url = re.sub(r"(?<=://)([^:/@]*):(.*)@", r"\1:***@", url)  # a password may hold anything
+    return re.sub(r"([?&](?:ssl_)?password=)[^&]*", r"\1***", url)
 
 
 @contextmanager

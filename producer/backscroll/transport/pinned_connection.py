@@ -22,22 +22,22 @@ _FRESH_SECONDS: Final = 1.0
 
 
 class Script:
-    """A Lua script, which the server is told once and then called by its hash."""
+    """A Lua script, which is sent to the server once and then called by its hash."""
 
     def __init__(self, text: str) -> None:
         self.text = text
         self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
-    def call(self, *arguments: Any) -> Command:
+    def evalsha(self, *arguments: Any) -> Command:
         """The command that runs it: number of keys, keys, arguments."""
         return ("EVALSHA", self.sha, *arguments)
 
-    def told(self, *arguments: Any) -> Command:
-        """As `call`, for a server that does not know the script."""
+    def eval(self, *arguments: Any) -> Command:
+        """As `evalsha`, for a server that does not know the script."""
         return ("EVAL", self.text, *arguments)
 
 
-class Channel:
+class PinnedConnection:
     """A connection for one user at a time. After any failure the next command connects anew."""
 
     def __init__(self, client: redis.Redis) -> None:
@@ -64,11 +64,11 @@ class Channel:
         return self.receive()
 
     def run(self, script: Script, *arguments: Any) -> Any:
-        """Run `script` and return its reply, telling the server the script if need be."""
+        """Run `script` and return its reply; a server that does not know it gets its text."""
         try:
-            return self.call(script.call(*arguments))[0]
+            return self.call(script.evalsha(*arguments))[0]
         except redis.exceptions.NoScriptError:
-            return self.call(script.told(*arguments))[0]
+            return self.call(script.eval(*arguments))[0]
 
     def send(self, *commands: Command) -> None:
         """Send `commands` in one go; `receive` then has their replies."""

@@ -25,8 +25,8 @@ import redis
 from backscroll.contract.operations import Operation, Read
 from backscroll.transport.connection import backoff, connect, is_refused_for_now, is_retryable
 from backscroll.transport.mailbox import Mailbox, PerProcess
-from backscroll.transport.pinned_connection import Channel, Command
-from backscroll.transport.rq_protocol import best_result, job_key, result_key
+from backscroll.transport.pinned_connection import Command, PinnedConnection
+from backscroll.transport.rq_protocol import best_result, job_key, results_key
 
 # Put into the box: the job is not on the server, and no result either. It was done before anybody
 # wanted its result, or the server has lost it; sending it again tells what became of it.
@@ -51,7 +51,7 @@ class Watch:
 
     @property
     def stream(self) -> str:
-        return result_key(self.operation)
+        return results_key(self.operation.op_id)
 
 
 class Results:
@@ -122,7 +122,7 @@ class _Watcher:
 
     def __init__(self, client: redis.Redis, retries: int) -> None:
         self.inbox = _Inbox()
-        self._channel = Channel(client)
+        self._connection = PinnedConnection(client)
         self._retries = retries
         self._watched: dict[str, list[Watch]] = {}
         self._due: list[tuple[float, int, Watch]] = []
@@ -141,7 +141,7 @@ class _Watcher:
                 self._wait()
                 for what, about in self.inbox.take():
                     if what == "owner gone":
-                        self._channel.reset()
+                        self._connection.reset()
                         return
                     self._do(what, about)
                 self._look()
@@ -156,15 +156,15 @@ class _Watcher:
         """Until somebody wants something, something has changed, or it is time to ask again."""
         ready = select.poll()  # and not select, which knows no descriptor beyond 1,023
         ready.register(self.inbox.bell, select.POLLIN)
-        if (own := self._channel.socket) is not None:
-            self._channel.read_pushes()  # some may have come with the last replies
+        if (own := self._connection.socket) is not None:
+            self._connection.read_pushes()  # some may have come with the last replies
             ready.register(own, select.POLLIN)
         while self._due and self._due[0][0] != self._due[0][2].due:
             heapq.heappop(self._due)  # it was asked for sooner, or nobody waits any more
         milliseconds = 1e3 * max(0.0, self._due[0][0] - time.monotonic()) if self._due else None
         events = ready.poll(0 if self._changed else milliseconds)
         if own is not None and any(descriptor == own.fileno() for descriptor, _ in events):
-            self._channel.read_pushes()
+            self._connection.read_pushes()
 
     def _do(self, what: str, about: Any) -> None:
         if what == "watch":
@@ -172,9 +172,9 @@ class _Watcher:
             self._ask_at(about, time.monotonic())
         elif what == "forget" and self._finish(about):
             if isinstance(about.operation, Read):
-                self._jobs_to_delete.append(job_key(about.operation))
+                self._jobs_to_delete.append(job_key(about.operation.op_id))
         elif what == "take back":
-            self._jobs_to_delete.append(job_key(about))
+            self._jobs_to_delete.append(job_key(about.op_id))
         elif what == "close":
             self._watched.clear()
             self._due.clear()
@@ -200,12 +200,12 @@ class _Watcher:
         commands: list[Command] = []
         for watch in watches:
             # The job first: its hash goes when its result comes.
-            commands.append(("EXISTS", job_key(watch.operation)))
+            commands.append(("EXISTS", job_key(watch.operation.op_id)))
             commands.append(("XREAD", "STREAMS", watch.stream, watch.after))
         if is_late := any(watch.pause for watch in watches):
             commands.append(("HELLO",))
-        self._channel.send(*commands)
-        replies = self._channel.replies()
+        self._connection.send(*commands)
+        replies = self._connection.replies()
         self._failures = 0
         for watch, is_queued, found in zip(watches, replies[::2], replies[1::2], strict=False):
             self._settle(watch, is_queued, found)
@@ -239,19 +239,19 @@ class _Watcher:
         commands += [("EXPIRE", key, 0) for key in self._jobs_to_delete]
         self._results_to_delete, self._jobs_to_delete = [], []
         if commands:
-            self._channel.send(*commands)
-            self._channel.replies()
+            self._connection.send(*commands)
+            self._connection.replies()
 
     def _begin(self) -> None:
         """Have the server tell of changes, on a new connection."""
         self._pauses = _POLLED_SECONDS
         try:
-            self._channel.call(("CLIENT", "TRACKING", "ON", "NOLOOP"))
+            self._connection.call(("CLIENT", "TRACKING", "ON", "NOLOOP"))
         except redis.ResponseError as error:
             if is_refused_for_now(error):
                 raise
         else:
-            if self._channel.on_invalidation(self._note_change):
+            if self._connection.on_invalidation(self._note_change):
                 self._pauses = _TRACKED_SECONDS
         self._is_ready = True
 
@@ -300,22 +300,16 @@ class _Watcher:
                 self._tell(watch, error)
 
     def _hang_up(self) -> None:
-        self._channel.reset()
+        self._connection.reset()
         self._changed.clear()
         self._is_ready = False
 
 
 def _result_in(found: Any) -> dict[bytes, bytes] | Exception:
     try:
-        return best_result([[b"", _entries(found)]])
+        return best_result(found)
     except Exception:  # no such reply; it is nobody's fault among the others who wait
         return redis.exceptions.InvalidResponse(f"unexpected reply: {str(found)[:100]!r}")
-
-
-def _entries(found: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
-    """The entries in XREAD's reply for one stream, in RESP2's form or RESP3's."""
-    rows = next(iter(found.values())) if isinstance(found, dict) else found[0][1]
-    return [(id_, dict(zip(fields[::2], fields[1::2], strict=True))) for id_, fields in rows]
 
 
 def _is_replica(hello: Any) -> bool:

@@ -11,6 +11,7 @@ from redis.retry import Retry
 
 from backscroll.contract.errors import BackscrollError, ServerRefusedError, carrying
 from backscroll.contract.operations import Operation
+from backscroll.transport.acks import Ack, check_fsynced
 from backscroll.transport.connection import (
     RETRYABLE,
     SOCKET_TIMEOUT_SECONDS,
@@ -21,15 +22,13 @@ from backscroll.transport.connection import (
     is_retryable,
 )
 from backscroll.transport.mailbox import PerProcess
-from backscroll.transport.pinned_connection import Channel
+from backscroll.transport.pinned_connection import PinnedConnection
 from backscroll.transport.rq_protocol import (
     ENQUEUE,
     SENT_AGAIN,
-    Ack,
     Enqueued,
     Job,
     JobWriter,
-    check_fsynced,
 )
 
 # No limit of a server's (proto-max-bulk-len, client-query-buffer-limit) can be set lower.
@@ -45,34 +44,34 @@ class Line:
     """One connection on which jobs are enqueued; whatever fails, the next call connects anew."""
 
     def __init__(self, client: redis.Redis, writer: JobWriter) -> None:
-        self._channel = Channel(client)
+        self._connection = PinnedConnection(client)
         self._writer = writer
 
     def enqueue(self, jobs: Sequence[Job]) -> list[Reply]:
         """Run the script once, whatever comes of it; its reply for each job."""
         call = self._writer.script_call(jobs)
-        self._channel.refresh()
+        self._connection.refresh()
         try:
-            replies = self._channel.run(ENQUEUE, *call)
+            replies = self._connection.run(ENQUEUE, *call)
         except redis.ResponseError as error:
             if is_refused_for_now(error):  # the name may lead to another server by now
-                self._channel.reset()
+                self._connection.reset()
             raise
         if not _are_replies(replies, len(jobs)):
-            self._channel.reset()
+            self._connection.reset()
             raise redis.exceptions.InvalidResponse(f"unexpected reply: {str(replies)[:100]!r}")
         return replies  # type: ignore[no-any-return]
 
     def wait_fsynced(self) -> Any:
         """WAITAOF's reply for what this connection wrote, or the server's error."""
         try:
-            return self._channel.call(("WAITAOF", 1, 0, int(SOCKET_TIMEOUT_SECONDS * 500)))[0]
+            return self._connection.call(("WAITAOF", 1, 0, int(SOCKET_TIMEOUT_SECONDS * 500)))[0]
         except redis.ResponseError as error:
             return error
 
     def is_serving(self) -> bool:
         """Whether the server takes a call that enqueues nothing, on a new connection."""
-        self._channel.reset()
+        self._connection.reset()
         try:
             return self.enqueue([]) == []
         except redis.RedisError:
@@ -80,7 +79,7 @@ class Line:
 
     def reset(self) -> None:
         """Hang up."""
-        self._channel.reset()
+        self._connection.reset()
 
 
 def is_own_fault(error: Exception, jobs: Sequence[Job]) -> bool:
