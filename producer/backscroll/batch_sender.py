@@ -20,7 +20,7 @@ from redis.retry import Retry
 
 from backscroll.contract.errors import BackscrollError, carrying
 from backscroll.contract.operations import Operation, Read, Write
-from backscroll.spool.forwarder import MAX_BATCH_BYTES, MAX_BATCH_JOBS, Courier
+from backscroll.spool.forwarder import MAX_BATCH_BYTES, MAX_BATCH_JOBS, Forwarder
 from backscroll.transport.acks import Ack, check_fsynced, not_yet_sent
 from backscroll.transport.connection import connect, explain, is_retryable
 from backscroll.transport.mailbox import Mailbox, PerProcess, deliver
@@ -70,12 +70,14 @@ class _End:
 class BatchSender:
     """Puts operations onto the queue, or into the spool while the server takes none."""
 
-    def __init__(self, url: str, writer: JobWriter, retry: Retry, courier: Courier | None) -> None:
+    def __init__(
+        self, url: str, writer: JobWriter, retry: Retry, forwarder: Forwarder | None
+    ) -> None:
         self._writer = writer
-        self._courier = courier
+        self._forwarder = forwarder
         client = connect(url)
         self._threads = PerProcess(
-            lambda: _Thread(_Batches(url, lambda: Line(client, writer), writer, retry, courier))
+            lambda: _Thread(_Batches(url, lambda: Line(client, writer), writer, retry, forwarder))
         )
 
     def submit(
@@ -85,8 +87,8 @@ class BatchSender:
 
         `is_known`: the server had it already, and is asked what became of it.
         """
-        if self._courier is not None:
-            self._courier.refuse_after_fork()
+        if self._forwarder is not None:
+            self._forwarder.refuse_after_fork()
         job = self._writer.job(operation, ack)
         self._threads.get().put(_Pending(operation, ack, job, box, is_known))
 
@@ -144,7 +146,7 @@ class _Batches:
         new_line: Callable[[], Line],
         writer: JobWriter,
         retry: Retry,
-        courier: Courier | None,
+        forwarder: Forwarder | None,
     ) -> None:
         self._url = url
         self._new_line = new_line
@@ -153,7 +155,7 @@ class _Batches:
         self._confirming: set[threading.Thread] = set()
         self._writer = writer
         self._retry = retry
-        self._courier = courier
+        self._forwarder = forwarder
 
     def close(self) -> None:
         for line in (self._line, *self._idle):
@@ -179,9 +181,9 @@ class _Batches:
             return [(item.box, error) for item in batch]
 
     def _outcomes(self, batch: list[_Pending]) -> Sequence[Outcome]:
-        courier = None if batch[0].is_known else self._courier
-        if courier is not None and courier.count:
-            return self._spooled(courier, batch, None)
+        forwarder = None if batch[0].is_known else self._forwarder
+        if forwarder is not None and forwarder.count:
+            return self._spooled(forwarder, batch, None)
         failures = 0
 
         def count(_error: Exception) -> None:
@@ -193,15 +195,15 @@ class _Batches:
                 lambda: self._line.enqueue([item.job for item in batch]), count, is_retryable
             )
         except redis.RedisError as error:
-            if courier is None:
+            if forwarder is None:
                 return self._failed(batch, error)
-            # The courier finds out which of the batch the server refuses.
-            return self._spooled(courier, batch, error)
+            # The forwarder finds out which of the batch the server refuses.
+            return self._spooled(forwarder, batch, error)
         outcomes = [self._outcome(*pair) for pair in zip(batch, replies, strict=True)]
         if failures:
             outcomes = [SENT_AGAIN if isinstance(it, Enqueued) else it for it in outcomes]
-        if courier is not None and any(depth == 0 for depth, *_ in replies):
-            return self._keep_refused(courier, batch, outcomes, replies)
+        if forwarder is not None and any(depth == 0 for depth, *_ in replies):
+            return self._keep_refused(forwarder, batch, outcomes, replies)
         return outcomes
 
     def _outcome(self, item: _Pending, reply: Reply) -> Outcome:
@@ -266,14 +268,14 @@ class _Batches:
 
     def _keep_refused(
         self,
-        courier: Courier,
+        forwarder: Forwarder,
         batch: list[_Pending],
         outcomes: list[Outcome],
         replies: Sequence[Reply],
     ) -> Sequence[Outcome]:
         """The queue is full from some job on: these wait in the spool until there is room."""
         first = next(index for index, (depth, *_) in enumerate(replies) if depth == 0)
-        kept = self._spooled(courier, batch[first:], None)
+        kept = self._spooled(forwarder, batch[first:], None)
         return [
             *outcomes[:first],
             *(
@@ -283,27 +285,27 @@ class _Batches:
         ]
 
     def _spooled(
-        self, courier: Courier, batch: list[_Pending], why: redis.RedisError | None
+        self, forwarder: Forwarder, batch: list[_Pending], why: redis.RedisError | None
     ) -> list[Outcome]:
         """Keep the writes of the batch for later; what cannot wait there fails."""
-        kept = iter(self._keep(courier, [it for it in batch if isinstance(it.operation, Write)]))
+        kept = iter(self._keep(forwarder, [it for it in batch if isinstance(it.operation, Write)]))
         return [
             next(kept)
             if isinstance(item.operation, Write)
-            else not_yet_sent(courier.count)
+            else not_yet_sent(forwarder.count)
             if why is None
             else explain(why, self._url, item.operation)
             for item in batch
         ]
 
-    def _keep(self, courier: Courier, writes: list[_Pending]) -> list[Outcome]:
+    def _keep(self, forwarder: Forwarder, writes: list[_Pending]) -> list[Outcome]:
         try:
-            number = courier.take([item.job for item in writes]) if writes else 0
+            number = forwarder.take([item.job for item in writes]) if writes else 0
             return [Spooled(number)] * len(writes)
         except BackscrollError as error:
             if len(writes) == 1:
                 return [carrying(writes[0].operation, error)]
-        return [outcome for item in writes for outcome in self._keep(courier, [item])]
+        return [outcome for item in writes for outcome in self._keep(forwarder, [item])]
 
 
 def _checked(item: _Pending, enqueued: Enqueued, fsynced: Any) -> Outcome:

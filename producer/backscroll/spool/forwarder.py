@@ -59,7 +59,7 @@ def _marked(job: Job) -> Job:
     return (*job[:-1], mark_spooled(job[-1]))
 
 
-class Courier:
+class Forwarder:
     """A thread that empties `spool`. It lives from the first job to the producer's end."""
 
     def __init__(self, url: str, spool: Spool, writer: JobWriter) -> None:
@@ -92,7 +92,7 @@ class Courier:
         self._spool.refuse_after_fork()
 
     def take(self, jobs: list[Job]) -> int:
-        """Keep `jobs` until the server has them; the number to wait for with `tell_sent`.
+        """Keep `jobs` until the server has them; the number to wait for with `notify_sent`.
 
         Only one thread at a time may call it.
         """
@@ -101,14 +101,14 @@ class Courier:
         self._bell.put(None)
         return number
 
-    def tell_sent(self, number: int, timeout_seconds: float, box: Mailbox) -> None:
+    def notify_sent(self, number: int, timeout_seconds: float, box: Mailbox) -> None:
         """Put True into `box` when the server has the job with that number and all before it.
 
         A `ServerRefusedError` if it refuses that job for ever, False if it takes too long.
         """
         self._wait(_Waiter(lambda: self._fate(number), time.monotonic() + timeout_seconds, box))
 
-    def tell_empty(self, timeout_seconds: float, box: Mailbox) -> None:
+    def notify_empty(self, timeout_seconds: float, box: Mailbox) -> None:
         """Put True into `box` when the server has everything, False if that takes too long."""
         until = time.monotonic() + timeout_seconds
         self._wait(_Waiter(lambda: True if not self.count else None, until, box))
@@ -128,7 +128,7 @@ class Courier:
 
     def _start(self) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="courier", daemon=True)
+            self._thread = threading.Thread(target=self._run, name="forwarder", daemon=True)
             self._thread.start()
 
     def _end(self) -> None:

@@ -47,6 +47,10 @@ class Box:
             raise outcome
         return outcome
 
+    async def outcome(self, seconds: float | None = None) -> Any:
+        """As `wait`, for code that either kind of caller shares: it blocks and never suspends."""
+        return self.wait(seconds)
+
 
 class AsyncBox:
     """A task's, on the event loop that runs it."""
@@ -73,8 +77,8 @@ class AsyncBox:
         else:
             self._future.set_result(outcome)
 
-    async def wait(self, seconds: float | None = None) -> Any:
-        """As `Box.wait`."""
+    async def outcome(self, seconds: float | None = None) -> Any:
+        """As `Box.outcome`, but it suspends."""
         async with asyncio.timeout(seconds):  # wait_for of 3.11 may swallow a cancellation
             return await self._future
 

@@ -126,7 +126,7 @@ class Sender:
         while idle:
             idle.pop().reset()
 
-    def send(self, operation: Operation, ack: Ack, *, is_again: bool = False) -> Enqueued:
+    def send(self, operation: Operation, ack: Ack) -> Enqueued:
         """Enqueue `operation`, and with "fsynced" wait for the server's disk."""
         job = self._writer.job(operation, ack)
         failures = 0
@@ -148,7 +148,7 @@ class Sender:
             raise self._explained(error, operation, job) from error
         except BackscrollError as error:
             raise carrying(operation, error) from None
-        return SENT_AGAIN if failures or is_again else enqueued
+        return SENT_AGAIN if failures else enqueued
 
     def _explained(self, error: Exception, operation: Operation, job: Job) -> BackscrollError:
         if is_retryable(error) and is_own_fault(error, [job]):
