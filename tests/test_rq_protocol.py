@@ -55,8 +55,8 @@ def test_every_key_has_the_name_that_rq_gives_it() -> None:
         assert rq_protocol.registry_key(name, NAME) == registry.key_template.format(NAME)
 
 
-def test_no_other_file_spells_a_key_of_rqs() -> None:
-    spelled = re.compile(r"""["']rq:""")
+def test_no_other_file_spells_a_key_on_the_server() -> None:
+    spelled = re.compile(r"""["'](rq|backscroll):[{a-z]""")
     files = [*ROOT.glob("producer/backscroll/**/*.py"), *ROOT.glob("worker/**/*.py")]
     spelling = [path for path in files if spelled.search(path.read_text(encoding="utf-8"))]
     assert [path.name for path in spelling] == ["rq_protocol.py"]

@@ -135,7 +135,7 @@ def test_a_reply_lost_on_the_way_doubles_nothing(server_url: str, spool: Path) -
         Producer(proxy.url, spool=spool) as producer,
     ):
         say(producer, "a")
-        proxy.lose_replies(b"EVALSHA", 3)  # the call's, and twice the courier's
+        proxy.lose_replies(b"EVALSHA", 3)  # the call's, and twice the forwarder's
         ids = say(producer, "b", "c")
         wait_until_sent(producer)
         assert proxy.lost == 3
@@ -259,7 +259,7 @@ def test_a_forked_process_may_not_use_its_parents(road: Road, spool: Path) -> No
         os.wait()
     """
     road.close()
-    assert "make the producer after the fork" in run(program, road.url, spool).stdout
+    assert "create the producer after the fork" in run(program, road.url, spool).stdout
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
-"""Waits for what the worker publishes: for any number of callers, on one connection.
+"""Waits for the results that the worker publishes: for any number of callers, on one connection.
 
-The server is asked for each result once, and tells when one that was not there has come (CLIENT
-TRACKING, which any server from 6.0 has and any user may use); nothing blocks on the server. Where
-tracking is not to be had, and now and then in any case, the same is asked again.
+The server is asked for each result once, and reports when a missing one has come (CLIENT TRACKING,
+which any server from 6.0 has and any user may use); nothing blocks on the server. Where tracking is
+not available, and now and then in any case, it is asked again.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from backscroll.transport.mailbox import Mailbox, PerProcess
 from backscroll.transport.pinned_connection import Command, PinnedConnection
 from backscroll.transport.rq_protocol import best_result, job_key, results_key
 
-# Put into the box: the job is not on the server, and no result either. It was done before anybody
-# wanted its result, or the server has lost it; sending it again tells what became of it.
+# Put into the box: the server has neither the job nor a result. It was done before anybody wanted
+# its result, or the server has lost it; sending it again shows what became of it.
 GONE: Final = object()
 
 _TRACKED_SECONDS: Final = (1.0, 4.0)
@@ -55,7 +55,7 @@ class Watch:
 
 
 class Results:
-    """Tells callers what became of their operations."""
+    """Gives callers the results of their operations."""
 
     def __init__(self, url: str, retries: int) -> None:
         client = connect(url)
@@ -72,19 +72,19 @@ class Results:
         self._threads.get().put("forget", watch)
 
     def take_back(self, operation: Operation) -> None:
-        """Nobody will ask for what this read answers: the worker need not carry it out."""
+        """Nobody wants the answer to this read: the worker need not carry it out."""
         self._threads.get().put("take back", operation)
 
     def close(self) -> None:
-        """Hang up; whoever still waits gets nothing."""
+        """Disconnect; who still waits gets nothing."""
         if (thread := self._threads.made()) is not None:
             thread.put("close", None)
 
 
 class _Thread:
-    """Hands what is put to a watcher, which a thread of its own runs.
+    """Passes messages to a watcher, which runs in a thread of its own.
 
-    The thread does not keep it alive: a producer that nobody closed can be collected.
+    The thread does not keep it alive: a producer that was never closed can be collected.
     """
 
     def __init__(self, watcher: _Watcher) -> None:
@@ -107,7 +107,7 @@ class _Inbox:
 
     def put(self, what: str, about: Any) -> None:
         self._messages.append((what, about))
-        with suppress(BlockingIOError):  # it has rung often enough
+        with suppress(BlockingIOError):  # it rings already
             self._ring.send(b"\0")
 
     def take(self) -> list[tuple[str, Any]]:
@@ -178,7 +178,7 @@ class _Watcher:
         elif what == "close":
             self._watched.clear()
             self._due.clear()
-            self._hang_up()
+            self._disconnect()
 
     def _look(self) -> None:
         """Ask for all that has changed or is due."""
@@ -211,31 +211,31 @@ class _Watcher:
             self._settle(watch, is_queued, found)
         if is_late and _is_replica(replies[-1]):
             # Results come here too, if late; the name may lead to the new primary by now.
-            self._hang_up()
+            self._disconnect()
             self._ask_all_at(time.monotonic() + _TRACKED_SECONDS[0])
 
     def _settle(self, watch: Watch, is_queued: Any, found: Any) -> None:
         if isinstance(found, Exception):
             if is_refused_for_now(found):
                 raise found
-            self._tell(watch, found)
+            self._deliver(watch, found)
         elif found:
-            self._tell(watch, _result_in(found))
+            self._deliver(watch, _result_in(found))
             if isinstance(watch.operation, Read):  # it may be large, and nobody asks for it again
                 self._results_to_delete.append(watch.stream)
         elif is_queued == 0:
-            self._tell(watch, GONE)
+            self._deliver(watch, GONE)
         else:
             first, longest = self._pauses
             watch.pause = min(2 * watch.pause, longest) if watch.pause else first
             self._ask_at(watch, time.monotonic() + watch.pause)
 
     def _delete(self) -> None:
-        """Remove what nobody needs any more; all of it would expire, so errors do not matter."""
+        """Remove what nobody needs any more; it would expire anyway, so errors do not matter."""
         commands: list[Command] = []
         if self._results_to_delete:
             commands.append(("UNLINK", *self._results_to_delete))
-        # Not DEL: a producer may have its reads expire, and has no other right to remove jobs.
+        # Not DEL: a producer may let its reads expire, and has no permission to remove jobs.
         commands += [("EXPIRE", key, 0) for key in self._jobs_to_delete]
         self._results_to_delete, self._jobs_to_delete = [], []
         if commands:
@@ -243,7 +243,7 @@ class _Watcher:
             self._connection.replies()
 
     def _begin(self) -> None:
-        """Have the server tell of changes, on a new connection."""
+        """Have the server report changes, on a new connection."""
         self._pauses = _POLLED_SECONDS
         try:
             self._connection.call(("CLIENT", "TRACKING", "ON", "NOLOOP"))
@@ -262,7 +262,7 @@ class _Watcher:
         else:
             self._changed.update(key.decode().rpartition(":")[2] for key in push[1])
 
-    def _tell(self, watch: Watch, outcome: Any) -> None:
+    def _deliver(self, watch: Watch, outcome: Any) -> None:
         self._finish(watch)
         watch.box.put(outcome)
 
@@ -288,8 +288,8 @@ class _Watcher:
                 self._ask_at(watch, due)
 
     def _fail(self, error: Exception) -> None:
-        """Try again after a while; when that was often enough, whoever waits gets the error."""
-        self._hang_up()
+        """Try again after a pause; after `retries` times, who waits gets the error."""
+        self._disconnect()
         self._failures += 1
         if self._failures <= self._retries and is_retryable(error):
             self._ask_all_at(time.monotonic() + backoff().compute(self._failures))
@@ -297,9 +297,9 @@ class _Watcher:
         self._failures = 0
         for watches in list(self._watched.values()):
             for watch in list(watches):
-                self._tell(watch, error)
+                self._deliver(watch, error)
 
-    def _hang_up(self) -> None:
+    def _disconnect(self) -> None:
         self._connection.reset()
         self._changed.clear()
         self._is_ready = False
@@ -308,12 +308,12 @@ class _Watcher:
 def _result_in(found: Any) -> dict[bytes, bytes] | Exception:
     try:
         return best_result(found)
-    except Exception:  # no such reply; it is nobody's fault among the others who wait
+    except Exception:  # an invalid reply must not fail the others who wait
         return redis.exceptions.InvalidResponse(f"unexpected reply: {str(found)[:100]!r}")
 
 
 def _is_replica(hello: Any) -> bool:
-    """What HELLO says; servers before Redis 6.2 say nothing without arguments."""
+    """What HELLO says; before Redis 6.2 it fails without arguments."""
     if isinstance(hello, list):
         hello = dict(zip(hello[::2], hello[1::2], strict=False))
     return isinstance(hello, dict) and hello.get(b"role") in (b"replica", b"slave")

@@ -68,6 +68,11 @@ def workers_key(queue: str) -> str:
     return f"{WORKERS_KEY}:{queue}"
 
 
+def own_key(queue: str, *names: str) -> str:
+    """A key of Backscroll's own: "fence", "store", or "cron" and a kind of maintenance."""
+    return ":".join(("backscroll", queue, *names))
+
+
 # The same for scripts, which put these lines before their own.
 LUA_KEYS: Final = f"""
 local function job_key(id) return '{job_key("")}' .. id end

@@ -20,6 +20,7 @@ from backscroll.transport.rq_protocol import (
     LUA_KEYS,
     SUSPENDED_KEY,
     in_flight_key,
+    own_key,
     queue_key,
 )
 
@@ -129,7 +130,7 @@ class Reservations:
     def __init__(self, connection: redis.Redis, queue: str) -> None:
         self._channel = PinnedConnection(connection)
         self._queue_key, self.intermediate_key = queue_key(queue), in_flight_key(queue)
-        self._fence_key = f"backscroll:{queue}:fence"
+        self._fence_key = own_key(queue, "fence")
         self._keys = [self._queue_key, self.intermediate_key, SUSPENDED_KEY, self._fence_key]
         self._token = ""
         self._deaths = self._untaken = self._alone = 0

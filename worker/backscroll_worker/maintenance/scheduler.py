@@ -34,6 +34,7 @@ from backscroll.transport.rq_protocol import (
     UPKEEP_TTL_SECONDS,
     JobWriter,
     in_flight_key,
+    own_key,
     queue_key,
     registry_key,
 )
@@ -109,7 +110,7 @@ class UpkeepJob(CronJob):
         self._writer = writer
         self._operation = operation
         self.cron_expression = cron
-        self.state_key = f"backscroll:{writer.queue}:cron:{operation.kind}"
+        self.state_key = own_key(writer.queue, "cron", operation.kind)
         self.next_enqueue_time = self.tick_after(now)
 
     def tick_after(self, now: datetime) -> datetime:

@@ -18,6 +18,7 @@ from backscroll.contract.errors import BackscrollError
 from backscroll.transport.rq_protocol import (
     in_flight_key,
     job_key,
+    own_key,
     queue_key,
     registry_key,
     worker_key,
@@ -205,7 +206,7 @@ def _job_age(connection: redis.Redis, job_id: bytes | None) -> float | None:
 def _last_ticks(connection: redis.Redis, queue: str) -> dict[str, datetime]:
     with connection.pipeline(transaction=False) as pipeline:
         for kind in UPKEEP_KINDS:
-            pipeline.hget(f"backscroll:{queue}:cron:{kind}", "job")
+            pipeline.hget(own_key(queue, "cron", kind), "job")
         jobs = pipeline.execute()
     # The id of the last job that was enqueued says for which tick: compact-20261121T033000-…
     return {
