@@ -1,4 +1,4 @@
-"""The producer's spool: nothing is lost while the server is away, and order is kept."""
+"""The producer's spool: nothing is lost while the server is unreachable, and order is kept."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def run(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_the_spool_of_a_killed_adapter_is_sent_by_the_next_once_and_in_order(
+def test_the_next_adapter_sends_a_killed_ones_spool_once_and_in_order(
     road: Road, spool: Path
 ) -> None:
     road.close()

@@ -68,7 +68,8 @@ class Producer(Calls):
     - `QueueFullError`: `max_queue_depth` operations wait already.
     - `NotConfirmedError`: enqueued, but what was waited for did not come in time: the server's
       fsync, or the worker's answer within `timeout_seconds`. A write may still be applied.
-    - `OperationRefusedError`: the worker cannot carry it out, and says why.
+    - `OperationRefusedError`: the worker cannot carry it out, and says why. Answers have 32 MiB at
+      most, so ask for less where there is more.
     - `SpoolFullError`, `SpoolDiskError`, `SpoolUnusableError`: with a spool, writes go there where
       the server is unavailable, refuses the login or is full, after one retry. The spool is at its
       maximum, its disk fails, or its file is damaged, replaced or a parent process's. Reads raise
@@ -227,8 +228,8 @@ class Producer(Calls):
         ends. `include_edits` adds the earlier versions of replaced messages, as far as
         BACKSCROLL_KEEP_EDITS had them kept.
 
-        Raises `OperationRefusedError` when the session has no message `before` or `around`, or when
-        the messages exceed 32 MiB: ask for fewer; the rest as every call.
+        Raises `OperationRefusedError` when the session has no message `before` or `around`; the
+        rest as every call.
         """
         operation = self._requests.load(key, limit, before, include_edits, around)
         return answered_messages(run(self._read(operation)))
