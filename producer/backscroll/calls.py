@@ -37,6 +37,8 @@ def run(call: Coroutine[Any, Any, T]) -> T:
         call.send(None)
     except StopIteration as done:
         return done.value  # type: ignore[no-any-return]
+    finally:
+        call.close()  # or Python warns of one that a signal's handler kept from beginning
     raise RuntimeError("a blocking call was suspended")
 
 
