@@ -23,7 +23,7 @@ from backscroll.contract.errors import SpoolUnusableError
 from backscroll.private_files import open_private
 
 _LONGEST_WAIT_SECONDS: Final = 10.0
-_RELEASE_SECONDS: Final = 2.0
+_LETTING_GO_SECONDS: Final = 2.0
 """How long the thread of a spool of this process that was never closed may need to release it."""
 
 _PAUSE_SECONDS: Final = 0.01
@@ -39,15 +39,15 @@ class SpoolLock:
         self.path = path
         self.pid = os.getpid()
         self._gate = threading.Lock()
-        with ExitStack() as on_failure:  # or a kept traceback would keep the locks
+        with ExitStack() as on_failure:  # or a traceback that somebody keeps would keep the locks
             self._beside = on_failure.enter_context(_opened(Path(f"{path}.lock")))
             holder = os.pread(self._beside.fileno(), 100, 0).decode(errors="replace").strip()
             own = holder == str(self.pid)
-            _lock(self._beside, path, holder, _RELEASE_SECONDS if own else 0.0)
-            # Opened before SQLite does and closed after it: when a process closes any descriptor of
-            # a file, the kernel releases the locks that SQLite has on it.
+            _lock(self._beside, path, holder, _LETTING_GO_SECONDS if own else 0.0)
+            # Before SQLite opens it, and closed after SQLite has: with any descriptor of a file
+            # that a process closes, the kernel drops the locks that SQLite has on it.
             self._file = on_failure.enter_context(_opened(path))
-            _lock(self._file, path, "", _RELEASE_SECONDS if own else 0.0)
+            _lock(self._file, path, "", _LETTING_GO_SECONDS if own else 0.0)
             self._identity = _identity(os.fstat(self._file.fileno()))
             os.ftruncate(self._beside.fileno(), 0)
             os.pwrite(self._beside.fileno(), f"{self.pid}\n".encode(), 0)
