@@ -25,11 +25,12 @@ test-fast: $(VENV)/.installed-dev ## Run the tests that need no process, server 
 
 servers: $(SERVERS:%=build/servers/%) ## Get older servers, for the tests that run what deploy/ recommends.
 
-lint: $(VENV)/.installed-dev ## Check style, formatting, types and the direction of imports.
+lint: $(VENV)/.installed-dev ## Check style, formatting, types, the direction of imports and what is generated.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python producer/generate.py --check
 
 bench: $(VENV)/.installed-bench ## Measure worker and producers beside RQ's own and other queues.
 	@$(BIN)/python -m bench

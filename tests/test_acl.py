@@ -365,7 +365,7 @@ def test_commands_say_what_the_server_refuses_them(refusing: Guarded, log: Path)
     wait_for(lambda: "User dashboard has no permissions" in log.read_text(), "its complaint")
     assert stop(scheduler) == 0
     said = log.read_text()
-    assert "refused: No permissions to access a key. This user lacks a right" in said
+    assert "refused: No permissions to access a key. This user lacks a permission" in said
     assert "hushhush" not in said
     assert "Traceback" not in said
 

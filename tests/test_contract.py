@@ -13,7 +13,7 @@ import redis
 
 from backscroll import AsyncProducer, ChatMessage, OperationRefusedError, Producer, SearchFilter
 from backscroll.contract import results as answers
-from backscroll.transport.rq_protocol import ACKS
+from backscroll.transport.acks import ACKS
 from backscroll_worker.settings import Settings
 from tests.processes import in_flight, running_worker
 

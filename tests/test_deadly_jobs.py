@@ -126,7 +126,7 @@ def test_a_job_in_flight_when_workers_are_killed_for_other_reasons_is_applied(
         client.rpush("rq:queue:backscroll:intermediate", *ids)
         from backscroll_worker.loop.reservation import Reservations  # noqa: PLC0415
 
-        Reservations(client, "backscroll", "rq:queue:backscroll").put_back()
+        Reservations(client, "backscroll").put_back()
     assert lives(settings, log) == 0
     assert contents(settings, "k") == [str(number) for number in range(40)]
     assert failed(client) == [] == in_flight(client)

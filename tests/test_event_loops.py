@@ -127,7 +127,7 @@ async def again(producer: AsyncProducer, operation: Any) -> Any:
     return await producer.send(operation)
 
 
-def test_callers_cancelled_in_a_shared_batch_harm_no_other_and_double_nothing(
+def test_cancelled_callers_of_a_batch_harm_no_other_and_double_nothing(
     server_url: str, client: redis.Redis
 ) -> None:
     with LossyProxy(server_url.removeprefix("unix://")) as proxy:

@@ -98,7 +98,7 @@ def test_until_the_name_leads_elsewhere_the_error_says_that_trying_again_helps(p
         ids = [producer.append("k", HI).op_id]
         pair.demote_first()
         with pytest.raises(
-            ServerUnavailableError, match=r"cannot take this now.*read only"
+            ServerUnavailableError, match=r"cannot accept this now.*read only"
         ) as caught:
             producer.append("k", HI)
         assert caught.value.retryable

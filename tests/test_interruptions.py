@@ -100,7 +100,7 @@ def test_a_signals_handler_may_use_the_producer_wherever_it_interrupts_it(
     assert sorted(raw.decode() for raw in queued) == sorted(ids)
 
 
-def test_a_spool_is_free_again_wherever_its_producers_making_was_interrupted(
+def test_a_spool_is_free_wherever_creating_its_producer_was_interrupted(
     tmp_path: Path,
 ) -> None:
     spool = tmp_path / "spool.db"

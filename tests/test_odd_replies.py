@@ -125,7 +125,7 @@ def test_a_result_of_another_program_is_an_error_of_its_own_call(
         assert others == [[]]
 
 
-def test_a_connection_that_was_dropped_fails_no_call_of_a_producer_with_a_spool(
+def test_a_dropped_connection_fails_no_call_of_a_producer_with_a_spool(
     server_url: str, client: redis.Redis, tmp_path: Path
 ) -> None:
     with Producer(server_url, spool=tmp_path / "spool.db", timeout_seconds=5) as producer:

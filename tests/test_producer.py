@@ -323,7 +323,7 @@ def test_fsynced_without_an_append_only_file_is_an_error_not_a_lie(
 def test_a_read_without_a_worker_says_so(server_url: str) -> None:
     with (
         Producer(server_url, timeout_seconds=0.2) as producer,
-        pytest.raises(BackscrollError, match="no word from the worker"),
+        pytest.raises(BackscrollError, match="no response from the worker"),
     ):
         producer.load("k")
 

@@ -29,7 +29,7 @@ def client(server_url: str) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def reservations(client: redis.Redis) -> Reservations:
-    reservations = Reservations(client, "backscroll", QUEUE)
+    reservations = Reservations(client, "backscroll")
     reservations.put_back()
     return reservations
 
@@ -101,7 +101,7 @@ def test_a_take_that_arrives_after_a_put_back_is_refused(
     client: redis.Redis, reservations: Reservations
 ) -> None:
     push(client, *"ab")
-    late = Reservations(client, "backscroll", QUEUE)
+    late = Reservations(client, "backscroll")
     late.put_back()
     reservations.put_back()
     with pytest.raises(FencedError):

@@ -16,7 +16,7 @@ import redis
 
 from backscroll import ChatMessage, InvalidInputError, Producer
 from backscroll.contract.errors import BackscrollError, InvalidSettingError
-from backscroll.transport.url import hide_password
+from backscroll.transport.connection import hide_password
 from backscroll_worker.ops.server import running_server
 from backscroll_worker.settings import Settings
 from backscroll_worker.stores import open_backend

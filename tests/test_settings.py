@@ -12,7 +12,7 @@ import backscroll.settings
 import backscroll_worker.settings
 import backscroll_worker.stores.filesystem
 from backscroll import InvalidSettingError
-from backscroll.transport.url import hide_password
+from backscroll.transport.connection import hide_password
 from backscroll_worker.settings import Settings
 
 ROOT = Path(__file__).parent.parent

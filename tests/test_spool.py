@@ -1,4 +1,4 @@
-"""The producer's spool: nothing is lost while the server is away, and order is kept."""
+"""The producer's spool: nothing is lost while the server is unreachable, and order is kept."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def run(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_the_spool_of_a_killed_adapter_is_sent_by_the_next_once_and_in_order(
+def test_the_next_adapter_sends_a_killed_ones_spool_once_and_in_order(
     road: Road, spool: Path
 ) -> None:
     road.close()
@@ -135,7 +135,7 @@ def test_a_reply_lost_on_the_way_doubles_nothing(server_url: str, spool: Path) -
         Producer(proxy.url, spool=spool) as producer,
     ):
         say(producer, "a")
-        proxy.lose_replies(b"EVALSHA", 3)  # the call's, and twice the courier's
+        proxy.lose_replies(b"EVALSHA", 3)  # the call's, and twice the forwarder's
         ids = say(producer, "b", "c")
         wait_until_sent(producer)
         assert proxy.lost == 3
@@ -197,7 +197,7 @@ def test_what_cannot_be_confirmed_in_time_says_so_and_goes_all_the_same(
             with pytest.raises(NotConfirmedError, match="wait in the spool") as caught:
                 producer.append("s", ChatMessage.user("b"), ack=ack)
             ids.append(caught.value.operation.op_id)
-        with pytest.raises(ServerUnavailableError, match="3 operations of before wait"):
+        with pytest.raises(ServerUnavailableError, match="3 earlier operations"):
             producer.load("s")
         road.open()
         wait_until_sent(producer)
@@ -216,7 +216,7 @@ def test_an_asynchronous_producer_spools_as_well(road: Road, spool: Path) -> Non
             assert producer.spooled == 700
             with pytest.raises(NotConfirmedError) as caught:
                 await producer.append("s", ChatMessage.user("b"), ack="stored")
-            with pytest.raises(ServerUnavailableError, match="wait in the spool"):
+            with pytest.raises(ServerUnavailableError, match="still in the spool"):
                 await producer.load("s")
             road.open()
             await asyncio.to_thread(wait_until_sent, producer)
@@ -259,7 +259,7 @@ def test_a_forked_process_may_not_use_its_parents(road: Road, spool: Path) -> No
         os.wait()
     """
     road.close()
-    assert "make the producer after the fork" in run(program, road.url, spool).stdout
+    assert "create the producer after the fork" in run(program, road.url, spool).stdout
 
 
 @pytest.mark.parametrize(

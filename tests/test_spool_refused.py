@@ -138,7 +138,7 @@ def test_what_a_server_refuses_for_now_waits_in_the_spool(
 
 
 @pytest.mark.parametrize("why", ["OOM", "NOREPLICAS", "READONLY"])
-def test_without_a_spool_the_error_says_that_the_same_operation_may_be_sent_again(
+def test_without_a_spool_the_error_carries_an_operation_to_send_again(
     server_url: str, client: redis.Redis, why: str
 ) -> None:
     with Producer(server_url, retries=1) as producer:

@@ -145,7 +145,7 @@ def append_async(url: str) -> None:
 def wrong_urls(tls: Tls, tmp_path: Path) -> dict[str, str]:
     """URLs that cannot work, each with what the error must say."""
     trusted = "Name the CA that signed the server's certificate with ?ssl_ca_certs="
-    unreadable = "Can the files be read that the URL names"
+    unreadable = "Are the files that the URL names readable"
     right = tls.url()
     (tmp_path / "empty.pem").touch()
     return {
@@ -188,6 +188,6 @@ def test_commands_say_it_too(tls: Tls, settings: Settings, log: Path) -> None:
 
 def test_a_server_that_is_not_there_may_be_one_without_tls() -> None:
     with pytest.raises(
-        ServerUnavailableError, match=r"with TLS on that port\? redis:// is without"
+        ServerUnavailableError, match=r"with TLS on that port\? redis:// is without TLS"
     ):
         append("rediss://me:hushhush@127.0.0.1:1/0")

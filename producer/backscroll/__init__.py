@@ -45,7 +45,7 @@ from backscroll.contract.results import (
     RestoreReport,
     RuleTotals,
 )
-from backscroll.transport.rq_protocol import Ack
+from backscroll.transport.acks import Ack
 
 __all__ = [
     "UNSET",

@@ -1,7 +1,7 @@
-"""`AsyncProducer`: the same calls for asyncio adapters (discord.py, Slack Bolt and the like).
+"""`AsyncProducer`: what an adapter calls to have a conversation remembered, and to read it back.
 
-Calls that are made while another is on its way to the server travel together in the next round
-trip, in the order in which they were made.
+On asyncio (discord.py, Slack Bolt and the like), calls that are made while another is on its way to
+the server travel together in the next round trip, in the order in which they were made.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, Unpack
 
-from backscroll.aio_calls import AsyncCalls
+from backscroll.calls import Calls
 from backscroll.contract.filters import SearchFields, SearchFilter, SearchPage
 from backscroll.contract.messages import (
     ChatMessage,
@@ -40,16 +40,50 @@ from backscroll.contract.results import (
 )
 from backscroll.settings import ProducerSettings, check_option, check_waiting
 from backscroll.spool.queue import DEFAULT_MAX_BYTES
-from backscroll.transport.rq_protocol import Ack
+from backscroll.transport.acks import Ack
+from backscroll.transport.mailbox import AsyncBox
 
 
-class AsyncProducer(AsyncCalls):
-    """The asyncio twin of `Producer`: same arguments, same calls, awaited.
+class AsyncProducer(Calls):
+    """Enqueues what was said and reads what is stored; one for all of a process's threads.
 
-    Any number of event loops may use it, one after the other (`asyncio.run`) or at once in threads,
-    and any may close it. However many calls wait, writes have one connection and the waiting for
-    results has another; `max_connections` is accepted, and has no effect any more.
+    On asyncio, any number of event loops may use it, one after the other (`asyncio.run`) or at once
+    in threads, and any may close it. However many calls wait, writes have one connection and the
+    waiting for results has another; `max_connections` is accepted, and has no effect any more.
+
+    `url` is redis://, rediss:// or unix://; the default is BACKSCROLL_REDIS_URL or REDIS_URL.
+    `ack` is what a write waits for unless its call says otherwise: "queued" (the server has it),
+    "fsynced" (the server's disk has it), "stored" (the worker committed it).
+    `timeout_seconds` bounds how long a read or a "stored" waits for the worker.
+    `retries` is how often a call is sent again after a connection error; always with the same op
+    id, so that it is never applied twice.
+    `spool` names a file on this host's disk, one for each producer. While the server is
+    unreachable, writes are kept there, up to `spool_max_bytes`, also over this process's death.
+    They are sent in order when the server is back, before anything later; reads wait for that.
+
+    Raises `InvalidSettingError` when an argument or a variable of the environment is not valid,
+    `InvalidInputError` for an unknown `ack`, `SpoolUnusableError` or `SpoolDiskError` when the
+    spool cannot be opened or is in use. No server is needed yet.
+
+    Every call then raises a `BackscrollError`. Its `retryable` says whether the same call may
+    succeed later; its `operation`, if it has one, is for `send`, which cannot apply it twice.
+
+    - `InvalidInputError`: an argument is not valid; nothing was enqueued.
+    - `ServerUnavailableError`: the server does not answer or accepts nothing now, after `retries`.
+    - `AuthenticationFailedError`: the server refuses the login.
+    - `ServerRefusedError`: it refuses this call and would again: no permission, or too large.
+    - `QueueFullError`: `max_queue_depth` operations wait already.
+    - `NotConfirmedError`: enqueued, but what was waited for did not come in time: the server's
+      fsync, or the worker's answer within `timeout_seconds`. A write may still be applied.
+    - `OperationRefusedError`: the worker cannot carry it out, and says why. Answers have 32 MiB at
+      most, so ask for less where there is more.
+    - `SpoolFullError`, `SpoolDiskError`, `SpoolUnusableError`: with a spool, writes go there where
+      the server is unavailable, refuses the login or is full, after one retry. The spool is at its
+      maximum, its disk fails, or its file is damaged, replaced or a parent process's. Reads raise
+      `ServerUnavailableError` while it is not empty.
     """
+
+    _box = AsyncBox
 
     def __init__(
         self,
@@ -61,11 +95,11 @@ class AsyncProducer(AsyncCalls):
         retries: int = 5,
         max_queue_depth: int | None = None,
         max_message_bytes: int | None = None,
-        max_connections: int = 50,
+        max_connections: int = 50,  # asyncio
         spool: str | Path | None = None,
         spool_max_bytes: int = DEFAULT_MAX_BYTES,
     ) -> None:
-        check_option("max_connections", max_connections, least=1, most=1_000_000)
+        check_option("max_connections", max_connections, least=1, most=1_000_000)  # asyncio
         check_waiting(timeout_seconds, retries, spool, spool_max_bytes)
         settings = ProducerSettings.resolve(
             url, queue, max_queue_depth, max_message_bytes, os.environ
@@ -84,7 +118,10 @@ class AsyncProducer(AsyncCalls):
         await self.close()
 
     async def close(self) -> None:
-        """Send what is still waiting, then give the connections back."""
+        """Send what calls are waiting for, and disconnect; no call may follow.
+
+        What is in the spool stays there for the next producer on it. Raises nothing.
+        """
         await self._close()
 
     async def append(
@@ -95,14 +132,31 @@ class AsyncProducer(AsyncCalls):
         session: SessionAttributes | None = None,
         ack: Ack | None = None,
     ) -> Receipt:
-        """See `Producer.append`."""
+        """Add `messages` at the end of session `key`, in order, all or none.
+
+        `dedup_key` is the platform's own id of what is appended: whoever delivers the same thing
+        again names the same key, and it is stored once. It stays used when the message is rolled
+        back; with `ack="stored"` the receipt says whether it was a `duplicate`.
+
+        `session` has attributes as `describe` takes them, which the session then has from this
+        append on, all at once: `session={"channel": "telegram", "sender": user}`. What is given
+        with each append and has not changed costs next to nothing, and is there again after a
+        deletion or an erasure. A worker of before this argument fails such an append.
+
+        Returns a receipt with the id of each message. Raises `InvalidInputError` for a key of more
+        than 512 characters, no message, one of more than `max_message_bytes` or all of more than
+        16 MiB, an unknown attribute; the rest as every call.
+        """
         operation = self._requests.append(key, messages, dedup_key, session)
         return await self._write(operation, ack, operation.message_ids)
 
     async def rollback(
         self, key: str, message_id: str | None = None, *, ack: Ack | None = None
     ) -> Receipt:
-        """See `Producer.rollback`."""
+        """Drop the last message, or exactly the one named; nothing if it is not there.
+
+        Returns a receipt; with "stored", `affected` is 1 or 0. Raises as every call.
+        """
         return await self._write(self._requests.rollback(key, message_id), ack)
 
     async def replace(
@@ -113,15 +167,25 @@ class AsyncProducer(AsyncCalls):
         *,
         ack: Ack | None = None,
     ) -> Receipt:
-        """See `Producer.replace`."""
+        """Put `message` in the place of the last message, or of the one named; its id stays.
+
+        Returns a receipt; with "stored", `affected` is 1, or 0 when there is no such message.
+        Raises `InvalidInputError` for a message as `append` does; the rest as every call.
+        """
         return await self._write(self._requests.replace(key, message, message_id), ack)
 
     async def clear(self, key: str, *, ack: Ack | None = None) -> Receipt:
-        """See `Producer.clear`."""
+        """Drop the session's messages; the session and its attributes stay.
+
+        Returns a receipt; with "stored", `affected` counts the messages. Raises as every call.
+        """
         return await self._write(self._requests.clear(key), ack)
 
     async def delete(self, key: str, *, ack: Ack | None = None) -> Receipt:
-        """See `Producer.delete`."""
+        """Drop the session with everything in it.
+
+        Returns a receipt; with "stored", `affected` is 1 or 0. Raises as every call.
+        """
         return await self._write(self._requests.delete(key), ack)
 
     async def describe(
@@ -138,7 +202,12 @@ class AsyncProducer(AsyncCalls):
         pinned: bool | Unset = UNSET,
         ack: Ack | None = None,
     ) -> Receipt:
-        """See `Producer.describe`."""
+        """Set the attributes given; None clears one. `pinned` sessions are never cleaned up.
+
+        The session is made if there is none. Returns a receipt. Raises `InvalidInputError` for no
+        attribute at all, one of more than 512 characters or an unknown state; the rest as every
+        call.
+        """
         attributes = {
             "name": name, "agent": agent, "channel": channel, "room": room, "sender": sender,
             "state": state, "turn_id": turn_id, "pinned": pinned,
@@ -146,7 +215,10 @@ class AsyncProducer(AsyncCalls):
         return await self._write(self._requests.describe(key, attributes), ack)
 
     async def rename_agent(self, old: str, new: str | None, *, ack: Ack | None = None) -> Receipt:
-        """See `Producer.rename_agent`."""
+        """Give every session of agent `old` the alias `new`, or none when `new` is None.
+
+        Returns a receipt; with "stored", `affected` counts the sessions. Raises as every call.
+        """
         return await self._write(self._requests.rename_agent(old, new), ack)
 
     async def load(
@@ -158,16 +230,28 @@ class AsyncProducer(AsyncCalls):
         around: str | None = None,
         include_edits: bool = False,
     ) -> list[ChatMessage]:
-        """See `Producer.load`."""
+        """The newest `limit` messages (all without one), oldest first; [] without a session.
+
+        `before` is a message id: those just before it, to page back. `around` is one, too: `limit`
+        messages (21 without one) with that one in their middle; fewer where the session begins or
+        ends. `include_edits` adds the earlier versions of replaced messages, as far as
+        BACKSCROLL_KEEP_EDITS had them kept.
+
+        Raises `OperationRefusedError` when the session has no message `before` or `around`; the
+        rest as every call.
+        """
         operation = self._requests.load(key, limit, before, include_edits, around)
         return answered_messages(await self._read(operation))
 
     async def session(self, key: str) -> SessionInfo | None:
-        """See `Producer.session`."""
+        """The session's attributes, size and times, or None if there is none.
+
+        Raises as every call.
+        """
         return answered_session(await self._read(self._requests.session(key)))
 
     async def exists(self, key: str) -> bool:
-        """See `Producer.exists`."""
+        """Whether there is such a session. Raises as every call."""
         return await self.session(key) is not None
 
     async def sessions(
@@ -187,7 +271,21 @@ class AsyncProducer(AsyncCalls):
         limit: int = 100,
         cursor: str | None = None,
     ) -> SessionPage:
-        """See `Producer.sessions`."""
+        """A page of the matching sessions, latest activity first; `cursor` is the last page's.
+
+        Which ones is said by a filter, by its fields (`channel="slack"`), or by both.
+
+        `stuck_seconds`: only those whose turn has been running for longer than that. `name`: only
+        those whose name has these words, as search finds them, the last maybe unfinished (`cafe p`
+        finds `Café plans`). `active_since` (inclusive) and `active_until` (exclusive) bound the
+        last activity.
+
+        Paging shows no session twice, and each one that nobody writes to meanwhile. What is written
+        to moves to the front: ask for it afterwards with `active_since`.
+
+        Raises `InvalidInputError` for a `limit` that is not from 1 to 1,000 or a time without a
+        zone, `OperationRefusedError` for a cursor that no page gave; the rest as every call.
+        """
         given = {
             "agent": agent, "channel": channel, "room": room, "sender": sender, "state": state,
             "pinned": pinned, "stuck_seconds": stuck_seconds, "name": name,
@@ -205,14 +303,28 @@ class AsyncProducer(AsyncCalls):
         cursor: str | None = None,
         **given: Unpack[SearchFields],
     ) -> SearchPage:
-        """See `Producer.search`."""
+        """A page of the messages that match `query`, best first; `cursor` is the last page's.
+
+        Every word must occur; `"…"` is a phrase, `word*` a prefix, `-word` must not occur.
+        Where to look is said by a filter, by its fields (`channel="slack"`), or by both.
+        `by_session`: of each session only the best hit, with the number of all in it; the words may
+        then be in different messages of the session.
+
+        Raises `InvalidInputError` for a query of more than 1,000 characters or a `limit` that is
+        not from 1 to 1,000; `OperationRefusedError` for a cursor of another search or a query that
+        takes too long; the rest as every call.
+        """
         operation = self._requests.search(query, where, limit, by_session, cursor, given)
         return answered_hits(await self._read(operation))
 
     async def cleanup(
         self, ttl_hours: float | None = None, *, dry_run: bool = False
     ) -> CleanupReport:
-        """See `Producer.cleanup`."""
+        """Have the worker delete sessions idle for longer than `ttl_hours`, and wait for it.
+
+        Without it, the worker's retention rules decide. Raises `NotConfirmedError` when it takes
+        longer than `timeout_seconds`, and goes on; the rest as every call.
+        """
         return answered_cleanup(await self._read(self._requests.cleanup(ttl_hours, dry_run)))
 
     async def restore(
@@ -223,19 +335,37 @@ class AsyncProducer(AsyncCalls):
         file: str | None = None,
         pin: bool = False,
     ) -> RestoreReport:
-        """See `Producer.restore`."""
+        """Have the worker bring back what cleanup took of a session, and wait for it.
+
+        With its ids, times and attributes, before what the session has by now; what the store has
+        already stays as it is. `into` is another key for it, `file` the only file of the archive
+        to take it from. Its last activity is the old one, so without `pin` the next cleanup takes
+        it again.
+
+        Raises `OperationRefusedError` when the archive does not have it; the rest as `cleanup`.
+        """
         return answered_restore(await self._read(self._requests.restore(key, into, file, pin)))
 
     async def compact(self) -> CompactReport:
-        """See `Producer.compact`."""
+        """Have the worker compact the store, and wait for it. Raises as `cleanup`."""
         return answered_compact(await self._read(self._requests.compact()))
 
     async def erase(
         self, *, key: str | None = None, sender: str | None = None, room: str | None = None
     ) -> ErasureReceipt:
-        """See `Producer.erase`."""
+        """Have every trace of a session, a sender or a room removed, and wait for it.
+
+        All that was asked for before goes with it, even what arrives later: a sender's or a room's
+        sessions are those that are known as theirs by now. What is said afterwards is stored.
+
+        Returns a receipt that names nobody, to be kept as proof. Raises `InvalidInputError` unless
+        exactly one of the three is given; the rest as `cleanup`.
+        """
         return answered_erasure(await self._read(self._requests.erase(key, sender, room)))
 
     async def send(self, operation: Operation, ack: Ack | None = None) -> Receipt:
-        """See `Producer.send`."""
+        """Send an operation that an error carried, again and as it was: it is applied once.
+
+        Raises `InvalidInputError` for anything else; the rest as every call.
+        """
         return await self._write(self._requests.again(operation), ack, is_again=True)

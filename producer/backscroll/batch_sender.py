@@ -1,7 +1,7 @@
 """Sends the operations of many callers together, from a thread of its own.
 
 Calls that are made while a batch is on its way to the server travel in the next one, in the order
-in which they were made. Callers only wait: on any event loop, in any thread. Whatever becomes of
+in which they were made. Callers only wait: on any event loop, in any thread. Whatever happens to
 one (cancelled, interrupted by a signal's handler, its loop closed), the others' calls go on.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, Final
@@ -20,32 +20,30 @@ from redis.retry import Retry
 
 from backscroll.contract.errors import BackscrollError, carrying
 from backscroll.contract.operations import Operation, Read, Write
-from backscroll.spool.forwarder import MAX_BATCH_BYTES, MAX_BATCH_JOBS, Courier
-from backscroll.transport.connection import connect, explain, is_retryable
+from backscroll.spool.forwarder import MAX_BATCH_BYTES, MAX_BATCH_JOBS, Forwarder
+from backscroll.transport.acks import Ack, check_fsynced, not_yet_sent
+from backscroll.transport.connection import connect, explain, is_retryable, with_retries
 from backscroll.transport.mailbox import Mailbox, PerProcess, deliver
 from backscroll.transport.rq_protocol import (
     SENT_AGAIN,
-    Ack,
     Enqueued,
     Job,
     JobWriter,
     Spooled,
-    check_fsynced,
-    not_yet_sent,
 )
-from backscroll.transport.sender import Line, Reply, is_own_fault, too_large
+from backscroll.transport.sender import JobConnection, Reply, is_own_fault, too_large
 
 log = logging.getLogger("backscroll.producer")
 
 Outcome = Enqueued | Spooled | Exception
 
 _GONE: Final = object()
-_MOST_CONFIRMING: Final = 8
+_MAX_CONFIRMING: Final = 8
 
 
 @dataclass(eq=False, slots=True)
 class _Pending:
-    """An operation on its way, and the box its caller waits at.
+    """An operation on its way, and the box where its caller waits.
 
     `is_known`: the server had it already, so it neither waits in the spool nor for what does.
     """
@@ -58,37 +56,37 @@ class _Pending:
 
     @property
     def is_unwanted(self) -> bool:
-        """Whether nobody would look at what comes of it, and nothing else would."""
+        """Whether its caller has gone, and it would change nothing."""
         return isinstance(self.operation, Read) and self.box.is_abandoned
 
 
 @dataclass(eq=False, slots=True)
 class _End:
-    """Put behind the last operation: the thread ends, and says so."""
+    """Put behind the last operation: the connections are closed, and `box` gets None."""
 
     box: Mailbox
 
 
 class BatchSender:
-    """Puts operations onto the queue, or into the spool while the server takes none."""
+    """Puts operations onto the queue, or into the spool while the server accepts none."""
 
-    def __init__(self, url: str, writer: JobWriter, retry: Retry, courier: Courier | None) -> None:
+    def __init__(
+        self, url: str, writer: JobWriter, retry: Retry, forwarder: Forwarder | None
+    ) -> None:
         self._writer = writer
-        self._courier = courier
+        self._forwarder = forwarder
         client = connect(url)
-        self._threads = PerProcess(
-            lambda: _Thread(_Batches(url, lambda: Line(client, writer), writer, retry, courier))
-        )
+        self._threads = PerProcess(lambda: _Thread(_Batches(url, client, writer, retry, forwarder)))
 
     def submit(
         self, operation: Operation, ack: Ack, box: Mailbox, *, is_known: bool = False
     ) -> None:
         """Send `operation` with the next batch; `box` gets an `Enqueued`, `Spooled` or error.
 
-        `is_known`: the server had it already, and is asked what became of it.
+        `is_known`: the server had it already, and is asked for its result.
         """
-        if self._courier is not None:
-            self._courier.refuse_after_fork()
+        if self._forwarder is not None:
+            self._forwarder.refuse_after_fork()
         job = self._writer.job(operation, ack)
         self._threads.get().put(_Pending(operation, ack, job, box, is_known))
 
@@ -104,7 +102,7 @@ class BatchSender:
 class _Thread:
     """Sends what is put, as many at a time as there are by then.
 
-    The thread does not keep it alive: a producer that nobody closed can be collected.
+    The thread does not keep it alive: a producer that was never closed can be collected.
     """
 
     def __init__(self, batches: _Batches) -> None:
@@ -143,26 +141,26 @@ class _Batches:
     def __init__(
         self,
         url: str,
-        new_line: Callable[[], Line],
+        client: redis.Redis,
         writer: JobWriter,
         retry: Retry,
-        courier: Courier | None,
+        forwarder: Forwarder | None,
     ) -> None:
         self._url = url
-        self._new_line = new_line
-        self._line = new_line()
-        self._idle: list[Line] = []
+        self._client = client
+        self._connection = JobConnection(client, writer)
+        self._idle: list[JobConnection] = []
         self._confirming: set[threading.Thread] = set()
         self._writer = writer
         self._retry = retry
-        self._courier = courier
+        self._forwarder = forwarder
 
     def close(self) -> None:
-        for line in (self._line, *self._idle):
-            line.reset()
+        for connection in (self._connection, *self._idle):
+            connection.reset()
 
     def send(self, batch: list[_Pending]) -> list[tuple[Mailbox, Outcome]]:
-        """What became of each of `batch`, nobody forgotten."""
+        """The outcome for each of `batch`, except for those that are confirmed later."""
         try:
             wanted = [item for item in batch if not item.is_unwanted]
             outcomes = self._outcomes(wanted) if wanted else []
@@ -181,29 +179,24 @@ class _Batches:
             return [(item.box, error) for item in batch]
 
     def _outcomes(self, batch: list[_Pending]) -> Sequence[Outcome]:
-        courier = None if batch[0].is_known else self._courier
-        if courier is not None and courier.count:
-            return self._spooled(courier, batch, None)
-        failures = 0
-
-        def count(_error: Exception) -> None:
-            nonlocal failures
-            failures += 1
-
+        forwarder = None if batch[0].is_known else self._forwarder
+        if forwarder is not None and forwarder.count:
+            return self._spooled(forwarder, batch, None)
+        jobs = [item.job for item in batch]
         try:
-            replies: list[Reply] = self._retry.call_with_retry(
-                lambda: self._line.enqueue([item.job for item in batch]), count, is_retryable
+            replies, failures = with_retries(
+                self._retry, lambda _failures: self._connection.enqueue(jobs)
             )
         except redis.RedisError as error:
-            if courier is None:
+            if forwarder is None:
                 return self._failed(batch, error)
-            # The courier finds out which of the batch the server refuses.
-            return self._spooled(courier, batch, error)
+            # The forwarder finds out which of the batch the server refuses.
+            return self._spooled(forwarder, batch, error)
         outcomes = [self._outcome(*pair) for pair in zip(batch, replies, strict=True)]
         if failures:
             outcomes = [SENT_AGAIN if isinstance(it, Enqueued) else it for it in outcomes]
-        if courier is not None and any(depth == 0 for depth, *_ in replies):
-            return self._keep_refused(courier, batch, outcomes, replies)
+        if forwarder is not None and any(depth == 0 for depth, *_ in replies):
+            return self._keep_refused(forwarder, batch, outcomes, replies)
         return outcomes
 
     def _outcome(self, item: _Pending, reply: Reply) -> Outcome:
@@ -213,41 +206,40 @@ class _Batches:
             return carrying(item.operation, error)
 
     def _confirm_aside(self, sent: list[tuple[_Pending, Enqueued]]) -> None:
-        """Wait for the server's disk without holding up the next batch.
+        """Wait for the server's disk without delaying the next batch.
 
-        WAITAOF is about what its own connection wrote, so the next batch gets another one. What was
-        sent has been answered, so it comes before that all the same.
+        WAITAOF is about what its own connection wrote, so the next batch gets another connection.
+        What was sent has been answered, so it comes before that batch all the same.
         """
         self._confirming = {thread for thread in self._confirming if thread.is_alive()}
-        if len(self._confirming) >= _MOST_CONFIRMING:
-            self._confirm(self._line, sent)
+        if len(self._confirming) >= _MAX_CONFIRMING:
+            self._confirm(self._connection, sent)
             return
-        line, self._line = self._line, self._idle.pop() if self._idle else self._new_line()
+        connection = self._connection
+        self._connection = (
+            self._idle.pop() if self._idle else JobConnection(self._client, self._writer)
+        )
         thread = threading.Thread(
-            target=self._confirm, args=(line, sent), name="backscroll-fsync", daemon=True
+            target=self._confirm, args=(connection, sent), name="backscroll-fsync", daemon=True
         )
         self._confirming.add(thread)
         thread.start()
 
-    def _confirm(self, line: Line, sent: list[tuple[_Pending, Enqueued]]) -> None:
-        deliver(zip([item.box for item, _ in sent], self._confirmed(line, sent), strict=True))
-        if line is not self._line:
-            self._idle.append(line)
+    def _confirm(self, connection: JobConnection, sent: list[tuple[_Pending, Enqueued]]) -> None:
+        deliver(zip([item.box for item, _ in sent], self._confirmed(connection, sent), strict=True))
+        if connection is not self._connection:
+            self._idle.append(connection)
 
-    def _confirmed(self, line: Line, sent: list[tuple[_Pending, Enqueued]]) -> Sequence[Outcome]:
-        failures = 0
-
-        def attempt() -> Any:
-            if failures:  # on a new connection, which has to write them for itself
-                line.enqueue([item.job for item, _ in sent])
-            return line.wait_fsynced()
-
-        def count(_error: Exception) -> None:
-            nonlocal failures
-            failures += 1
+    def _confirmed(
+        self, connection: JobConnection, sent: list[tuple[_Pending, Enqueued]]
+    ) -> Sequence[Outcome]:
+        def attempt(failures: int) -> Any:
+            if failures:  # on a new connection, which has to write them again
+                connection.enqueue([item.job for item, _ in sent])
+            return connection.wait_fsynced()
 
         try:
-            fsynced = self._retry.call_with_retry(attempt, count, is_retryable)
+            fsynced, _ = with_retries(self._retry, attempt)
             return [_checked(item, enqueued, fsynced) for item, enqueued in sent]
         except redis.RedisError as error:
             return [explain(error, self._url, item.operation) for item, _ in sent]
@@ -256,9 +248,9 @@ class _Batches:
             return [error] * len(sent)
 
     def _failed(self, batch: list[_Pending], error: redis.RedisError) -> Sequence[Outcome]:
-        """Find out whether it is one of the batch alone that the server refuses."""
+        """Find out whether the server refuses only some of the batch, and which."""
         jobs = [item.job for item in batch]
-        if is_own_fault(error, jobs) and self._line.is_serving():
+        if is_own_fault(error, jobs) and self._connection.is_serving():
             if len(batch) > 1:
                 half = len(batch) // 2
                 return [*self._outcomes(batch[:half]), *self._outcomes(batch[half:])]
@@ -268,14 +260,14 @@ class _Batches:
 
     def _keep_refused(
         self,
-        courier: Courier,
+        forwarder: Forwarder,
         batch: list[_Pending],
         outcomes: list[Outcome],
         replies: Sequence[Reply],
     ) -> Sequence[Outcome]:
         """The queue is full from some job on: these wait in the spool until there is room."""
         first = next(index for index, (depth, *_) in enumerate(replies) if depth == 0)
-        kept = self._spooled(courier, batch[first:], None)
+        kept = self._spooled(forwarder, batch[first:], None)
         return [
             *outcomes[:first],
             *(
@@ -285,27 +277,27 @@ class _Batches:
         ]
 
     def _spooled(
-        self, courier: Courier, batch: list[_Pending], why: redis.RedisError | None
+        self, forwarder: Forwarder, batch: list[_Pending], why: redis.RedisError | None
     ) -> list[Outcome]:
-        """Keep the writes of the batch for later; what cannot wait there fails."""
-        kept = iter(self._keep(courier, [it for it in batch if isinstance(it.operation, Write)]))
+        """Keep the writes of the batch for later; reads cannot wait there and fail."""
+        kept = iter(self._keep(forwarder, [it for it in batch if isinstance(it.operation, Write)]))
         return [
             next(kept)
             if isinstance(item.operation, Write)
-            else not_yet_sent(courier.count)
+            else not_yet_sent(forwarder.count)
             if why is None
             else explain(why, self._url, item.operation)
             for item in batch
         ]
 
-    def _keep(self, courier: Courier, writes: list[_Pending]) -> list[Outcome]:
+    def _keep(self, forwarder: Forwarder, writes: list[_Pending]) -> list[Outcome]:
         try:
-            number = courier.take([item.job for item in writes]) if writes else 0
+            number = forwarder.take([item.job for item in writes]) if writes else 0
             return [Spooled(number)] * len(writes)
         except BackscrollError as error:
             if len(writes) == 1:
                 return [carrying(writes[0].operation, error)]
-        return [outcome for item in writes for outcome in self._keep(courier, [item])]
+        return [outcome for item in writes for outcome in self._keep(forwarder, [item])]
 
 
 def _checked(item: _Pending, enqueued: Enqueued, fsynced: Any) -> Outcome:

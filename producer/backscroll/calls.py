@@ -1,52 +1,102 @@
-"""How a blocking call gets to the server and its answer back; what the calls say is `client`'s."""
+"""How a call gets to the server and its answer back, for `Producer` and `AsyncProducer` alike.
+
+Written once, with `await`. Where a caller blocks, so does its box: nothing awaited here suspends
+then, and `run` drives the call from beginning to end in the caller's thread.
+"""
 
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
 
 import redis
 
+from backscroll.batch_sender import BatchSender
 from backscroll.contract.errors import BackscrollError, ServerRefusedError, carrying
 from backscroll.contract.operations import Operation, Read, Write
-from backscroll.contract.requests import Receipt
+from backscroll.contract.requests import Receipt, Requests
 from backscroll.contract.results import answered_receipt
-from backscroll.transport.connection import explain
-from backscroll.transport.mailbox import Box
-from backscroll.transport.result_stream import GONE
-from backscroll.transport.rq_protocol import (
-    SENT_AGAIN,
-    Ack,
-    Enqueued,
-    Spooled,
-    check_ack,
-    no_word,
-    not_yet_sent,
-    result_of,
-    still_spooled,
-)
+from backscroll.settings import ProducerSettings
+from backscroll.spool.forwarder import Forwarder
+from backscroll.spool.queue import Spool
+from backscroll.transport.acks import Ack, check_ack, no_response, not_yet_sent, still_spooled
+from backscroll.transport.connection import explain, new_connection_at_once, retries_of
+from backscroll.transport.mailbox import AsyncBox, Box
+from backscroll.transport.result_stream import GONE, Results
+from backscroll.transport.rq_protocol import SENT_AGAIN, Enqueued, JobWriter, Spooled, result_of
 from backscroll.transport.sender import Sender
-from backscroll.wiring import Wiring
+
+T = TypeVar("T")
 
 
-class Calls(Wiring):
-    """What `Producer` is made of: senders, the waiting for results, and the spool."""
+def run(call: Coroutine[Any, Any, T]) -> T:
+    """What `call` returns or raises; it must not suspend."""
+    try:
+        call.send(None)
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]
+    finally:
+        call.close()  # or Python warns of one that a signal's handler kept from beginning
+    raise RuntimeError("a blocking call was suspended")
 
-    def _complete(self) -> None:
-        self._sender = Sender(self.url, self._writer, self._retry)
 
-    def _close(self) -> None:
-        box = Box()
-        self._batches.close(box)
-        box.wait()
-        if self._courier is not None:
-            box = Box()
-            self._courier.close(box)
-            box.wait()
+class Calls:
+    """What both producers are made of: senders, the waiting for results, and the spool."""
+
+    _box: ClassVar[type[Box | AsyncBox]]
+
+    def __init__(
+        self,
+        settings: ProducerSettings,
+        ack: Ack,
+        timeout_seconds: float,
+        retries: int,
+        spool: str | Path | None,
+        spool_max_bytes: int,
+    ) -> None:
+        self.url = settings.url
+        self.queue = settings.queue
+        self._ack = check_ack(ack)
+        self._timeout_seconds = timeout_seconds
+        self._requests = Requests(settings.limits, settings.queue)
+        writer = JobWriter(settings.queue, settings.max_queue_depth, timeout_seconds)
+        retry = retries_of(retries) if spool is None else new_connection_at_once(retries)
+        self._results = Results(settings.url, retries)
+        self._forwarder: Forwarder | None = None
+        self._sender: Sender | None = None
+        if self._box is Box and spool is None:
+            self._sender = Sender(settings.url, writer, retry)
+        try:
+            if spool is not None:
+                held = Spool(Path(spool), spool_max_bytes)
+                self._forwarder = Forwarder(settings.url, held, writer)
+            self._batches = BatchSender(settings.url, writer, retry, self._forwarder)
+            if self._forwarder is not None:
+                self._forwarder.begin()
+        except BaseException:  # whoever tries again is to find the spool free
+            if self._forwarder is not None:
+                self._forwarder.close(box := Box())
+                box.wait()
+            raise
+
+    @property
+    def spooled(self) -> int:
+        """How many operations wait in the spool; 0 without one."""
+        return 0 if self._forwarder is None else self._forwarder.count
+
+    async def _close(self) -> None:
+        self._batches.close(box := self._box())
+        await box.outcome()
+        if self._forwarder is not None:
+            self._forwarder.close(box := self._box())
+            await box.outcome()
         self._results.close()
-        self._sender.close()
+        if self._sender is not None:
+            self._sender.close()
 
-    def _write(
+    async def _write(
         self,
         operation: Operation,
         ack: Ack | None,
@@ -55,23 +105,23 @@ class Calls(Wiring):
         is_again: bool = False,
     ) -> Receipt:
         ack = self._ack if ack is None else check_ack(ack)
-        enqueued = self._enqueue(operation, ack)
+        enqueued = await self._enqueue(operation, ack)
         if isinstance(enqueued, Spooled):
             if ack == "queued":
                 return Receipt(operation.op_id, message_ids, spooled=True)
-            enqueued = self._once_sent(enqueued, operation, ack)
+            enqueued = await self._once_sent(enqueued, operation, ack)
         if is_again:
             enqueued = SENT_AGAIN
         if ack == "stored" and isinstance(operation, Write):
-            value = self._await_result(operation, ack, enqueued.last_result)
+            value = await self._await_result(operation, ack, enqueued.last_result)
             return answered_receipt(value, operation.op_id, message_ids, enqueued.was_known)
         return Receipt(operation.op_id, message_ids)
 
-    def _read(self, operation: Operation) -> Any:
+    async def _read(self, operation: Operation) -> Any:
         if self.spooled and not isinstance(operation, Write):  # it would lack own writes
-            self._wait_until_all_is_sent()
+            await self._wait_until_all_is_sent()
         try:
-            enqueued = self._enqueue(operation, "queued")
+            enqueued = await self._enqueue(operation, "queued")
         except BackscrollError:
             raise
         except BaseException:  # the caller was interrupted, and will not look at the answer
@@ -79,55 +129,53 @@ class Calls(Wiring):
                 self._results.take_back(operation)
             raise
         if isinstance(enqueued, Spooled):  # an erasure is a write as well
-            enqueued = self._once_sent(enqueued, operation, "queued")
-        return self._await_result(operation, "queued", enqueued.last_result)
+            enqueued = await self._once_sent(enqueued, operation, "queued")
+        return await self._await_result(operation, "queued", enqueued.last_result)
 
-    def _enqueue(
+    async def _enqueue(
         self, operation: Operation, ack: Ack, *, is_known: bool = False
     ) -> Enqueued | Spooled:
-        if self._courier is None:  # straight from this thread: nobody else's calls can wait
+        if self._sender is not None:  # straight from this thread: nobody else's calls can wait
             return self._sender.send(operation, ack)
-        box = Box()
-        self._batches.submit(operation, ack, box, is_known=is_known)
-        enqueued: Enqueued | Spooled = box.wait()
+        self._batches.submit(operation, ack, box := self._box(), is_known=is_known)
+        enqueued: Enqueued | Spooled = await box.outcome()
         return enqueued
 
-    def _once_sent(self, spooled: Spooled, operation: Operation, ack: Ack) -> Enqueued:
+    async def _once_sent(self, spooled: Spooled, operation: Operation, ack: Ack) -> Enqueued:
         """What the server says of a spooled operation when it has it."""
-        self._wait_until_sent(spooled.number, operation)
-        enqueued = self._enqueue(operation, ack, is_known=True)
+        await self._wait_until_sent(spooled.number, operation)
+        enqueued = await self._enqueue(operation, ack, is_known=True)
         if isinstance(enqueued, Spooled):
             raise still_spooled(operation, self.spooled)
         return SENT_AGAIN
 
-    def _wait_until_sent(self, number: int, operation: Operation) -> None:
+    async def _wait_until_sent(self, number: int, operation: Operation) -> None:
         """Until the server has the operation with that number in the spool."""
-        box = Box()
-        if self._courier is not None:
-            self._courier.tell_sent(number, self._timeout_seconds, box)
+        box = self._box()
+        if self._forwarder is not None:
+            self._forwarder.notify_sent(number, self._timeout_seconds, box)
         try:
-            is_sent = box.wait()
+            is_sent = await box.outcome()
         except ServerRefusedError as error:
             raise carrying(operation, error) from None
         if not is_sent:
             raise still_spooled(operation, self.spooled)
 
-    def _wait_until_all_is_sent(self) -> None:
-        box = Box()
-        if self._courier is not None:
-            self._courier.tell_empty(self._timeout_seconds, box)
-        if not box.wait():
+    async def _wait_until_all_is_sent(self) -> None:
+        box = self._box()
+        if self._forwarder is not None:
+            self._forwarder.notify_empty(self._timeout_seconds, box)
+        if not await box.outcome():
             raise not_yet_sent(self.spooled)
 
-    def _await_result(self, operation: Operation, ack: Ack, after: str) -> Any:
+    async def _await_result(self, operation: Operation, ack: Ack, after: str) -> Any:
         deadline = time.monotonic() + self._timeout_seconds
         while True:
-            box = Box()
-            watch = self._results.watch(operation, after, box)
+            watch = self._results.watch(operation, after, box := self._box())
             try:
-                result = box.wait(max(0.0, deadline - time.monotonic()))
+                result = await box.outcome(max(0.0, deadline - time.monotonic()))
             except TimeoutError:
-                raise no_word(operation, self._timeout_seconds, self.queue) from None
+                raise no_response(operation, self._timeout_seconds, self.queue) from None
             except redis.RedisError as error:
                 raise explain(error, self.url, operation) from error
             finally:
@@ -135,4 +183,4 @@ class Calls(Wiring):
             if result is not GONE:
                 return result_of(operation, result)
             # Done before anybody wanted its result; the store knows what came of it.
-            self._enqueue(operation, ack, is_known=True)
+            await self._enqueue(operation, ack, is_known=True)

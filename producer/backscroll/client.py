@@ -1,3 +1,4 @@
+# Made from aio.py by producer/generate.py, which `make lint` checks. Do not edit.
 """`Producer`: what an adapter calls to have a conversation remembered, and to read it back."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, Unpack
 
-from backscroll.calls import Calls
+from backscroll.calls import Calls, run
 from backscroll.contract.filters import SearchFields, SearchFilter, SearchPage
 from backscroll.contract.messages import (
     ChatMessage,
@@ -36,24 +37,46 @@ from backscroll.contract.results import (
 )
 from backscroll.settings import ProducerSettings, check_waiting
 from backscroll.spool.queue import DEFAULT_MAX_BYTES
-from backscroll.transport.rq_protocol import Ack
+from backscroll.transport.acks import Ack
+from backscroll.transport.mailbox import Box
 
 
 class Producer(Calls):
     """Enqueues what was said and reads what is stored; one for all of a process's threads.
 
-    `url` is redis://, rediss:// or unix://; without one, BACKSCROLL_REDIS_URL or REDIS_URL says.
+    `url` is redis://, rediss:// or unix://; the default is BACKSCROLL_REDIS_URL or REDIS_URL.
     `ack` is what a write waits for unless its call says otherwise: "queued" (the server has it),
     "fsynced" (the server's disk has it), "stored" (the worker committed it).
     `timeout_seconds` bounds how long a read or a "stored" waits for the worker.
     `retries` is how often a call is sent again after a connection error; always with the same op
     id, so that it is never applied twice.
-    `spool` names a file on this host's disk, one for each producer. While the server is away,
-    writes are kept there, up to `spool_max_bytes`, also over this process's death. They are sent in
-    their order when the server is back, before anything later; reads wait for that. With one, a
-    call goes to the spool, or fails, after one retry. Without one, calls that the server does not
-    take raise `ServerUnavailableError`.
+    `spool` names a file on this host's disk, one for each producer. While the server is
+    unreachable, writes are kept there, up to `spool_max_bytes`, also over this process's death.
+    They are sent in order when the server is back, before anything later; reads wait for that.
+
+    Raises `InvalidSettingError` when an argument or a variable of the environment is not valid,
+    `InvalidInputError` for an unknown `ack`, `SpoolUnusableError` or `SpoolDiskError` when the
+    spool cannot be opened or is in use. No server is needed yet.
+
+    Every call then raises a `BackscrollError`. Its `retryable` says whether the same call may
+    succeed later; its `operation`, if it has one, is for `send`, which cannot apply it twice.
+
+    - `InvalidInputError`: an argument is not valid; nothing was enqueued.
+    - `ServerUnavailableError`: the server does not answer or accepts nothing now, after `retries`.
+    - `AuthenticationFailedError`: the server refuses the login.
+    - `ServerRefusedError`: it refuses this call and would again: no permission, or too large.
+    - `QueueFullError`: `max_queue_depth` operations wait already.
+    - `NotConfirmedError`: enqueued, but what was waited for did not come in time: the server's
+      fsync, or the worker's answer within `timeout_seconds`. A write may still be applied.
+    - `OperationRefusedError`: the worker cannot carry it out, and says why. Answers have 32 MiB at
+      most, so ask for less where there is more.
+    - `SpoolFullError`, `SpoolDiskError`, `SpoolUnusableError`: with a spool, writes go there where
+      the server is unavailable, refuses the login or is full, after one retry. The spool is at its
+      maximum, its disk fails, or its file is damaged, replaced or a parent process's. Reads raise
+      `ServerUnavailableError` while it is not empty.
     """
+
+    _box = Box
 
     def __init__(
         self,
@@ -86,11 +109,11 @@ class Producer(Calls):
         self.close()
 
     def close(self) -> None:
-        """Give the connections back; the producer may not be used afterwards.
+        """Send what calls are waiting for, and disconnect; no call may follow.
 
-        What is in the spool stays there for the next producer on it.
+        What is in the spool stays there for the next producer on it. Raises nothing.
         """
-        self._close()
+        run(self._close())
 
     def append(
         self,
@@ -110,15 +133,22 @@ class Producer(Calls):
         append on, all at once: `session={"channel": "telegram", "sender": user}`. What is given
         with each append and has not changed costs next to nothing, and is there again after a
         deletion or an erasure. A worker of before this argument fails such an append.
+
+        Returns a receipt with the id of each message. Raises `InvalidInputError` for a key of more
+        than 512 characters, no message, one of more than `max_message_bytes` or all of more than
+        16 MiB, an unknown attribute; the rest as every call.
         """
         operation = self._requests.append(key, messages, dedup_key, session)
-        return self._write(operation, ack, operation.message_ids)
+        return run(self._write(operation, ack, operation.message_ids))
 
     def rollback(
         self, key: str, message_id: str | None = None, *, ack: Ack | None = None
     ) -> Receipt:
-        """Drop the last message, or exactly the one named; nothing if it is not there."""
-        return self._write(self._requests.rollback(key, message_id), ack)
+        """Drop the last message, or exactly the one named; nothing if it is not there.
+
+        Returns a receipt; with "stored", `affected` is 1 or 0. Raises as every call.
+        """
+        return run(self._write(self._requests.rollback(key, message_id), ack))
 
     def replace(
         self,
@@ -128,16 +158,26 @@ class Producer(Calls):
         *,
         ack: Ack | None = None,
     ) -> Receipt:
-        """Put `message` in the place of the last message, or of the one named; its id stays."""
-        return self._write(self._requests.replace(key, message, message_id), ack)
+        """Put `message` in the place of the last message, or of the one named; its id stays.
+
+        Returns a receipt; with "stored", `affected` is 1, or 0 when there is no such message.
+        Raises `InvalidInputError` for a message as `append` does; the rest as every call.
+        """
+        return run(self._write(self._requests.replace(key, message, message_id), ack))
 
     def clear(self, key: str, *, ack: Ack | None = None) -> Receipt:
-        """Drop the session's messages; the session and its attributes stay."""
-        return self._write(self._requests.clear(key), ack)
+        """Drop the session's messages; the session and its attributes stay.
+
+        Returns a receipt; with "stored", `affected` counts the messages. Raises as every call.
+        """
+        return run(self._write(self._requests.clear(key), ack))
 
     def delete(self, key: str, *, ack: Ack | None = None) -> Receipt:
-        """Drop the session with everything in it."""
-        return self._write(self._requests.delete(key), ack)
+        """Drop the session with everything in it.
+
+        Returns a receipt; with "stored", `affected` is 1 or 0. Raises as every call.
+        """
+        return run(self._write(self._requests.delete(key), ack))
 
     def describe(
         self,
@@ -153,16 +193,24 @@ class Producer(Calls):
         pinned: bool | Unset = UNSET,
         ack: Ack | None = None,
     ) -> Receipt:
-        """Set the attributes given; None clears one. `pinned` sessions are never cleaned up."""
+        """Set the attributes given; None clears one. `pinned` sessions are never cleaned up.
+
+        The session is made if there is none. Returns a receipt. Raises `InvalidInputError` for no
+        attribute at all, one of more than 512 characters or an unknown state; the rest as every
+        call.
+        """
         attributes = {
             "name": name, "agent": agent, "channel": channel, "room": room, "sender": sender,
             "state": state, "turn_id": turn_id, "pinned": pinned,
         }  # fmt: skip
-        return self._write(self._requests.describe(key, attributes), ack)
+        return run(self._write(self._requests.describe(key, attributes), ack))
 
     def rename_agent(self, old: str, new: str | None, *, ack: Ack | None = None) -> Receipt:
-        """Give every session of agent `old` the alias `new`, or none when `new` is None."""
-        return self._write(self._requests.rename_agent(old, new), ack)
+        """Give every session of agent `old` the alias `new`, or none when `new` is None.
+
+        Returns a receipt; with "stored", `affected` counts the sessions. Raises as every call.
+        """
+        return run(self._write(self._requests.rename_agent(old, new), ack))
 
     def load(
         self,
@@ -173,22 +221,28 @@ class Producer(Calls):
         around: str | None = None,
         include_edits: bool = False,
     ) -> list[ChatMessage]:
-        """The newest `limit` messages (all without one), oldest first.
+        """The newest `limit` messages (all without one), oldest first; [] without a session.
 
         `before` is a message id: those just before it, to page back. `around` is one, too: `limit`
         messages (21 without one) with that one in their middle; fewer where the session begins or
         ends. `include_edits` adds the earlier versions of replaced messages, as far as
         BACKSCROLL_KEEP_EDITS had them kept.
+
+        Raises `OperationRefusedError` when the session has no message `before` or `around`; the
+        rest as every call.
         """
         operation = self._requests.load(key, limit, before, include_edits, around)
-        return answered_messages(self._read(operation))
+        return answered_messages(run(self._read(operation)))
 
     def session(self, key: str) -> SessionInfo | None:
-        """What is known of the session, or None if there is none."""
-        return answered_session(self._read(self._requests.session(key)))
+        """The session's attributes, size and times, or None if there is none.
+
+        Raises as every call.
+        """
+        return answered_session(run(self._read(self._requests.session(key))))
 
     def exists(self, key: str) -> bool:
-        """Whether there is such a session."""
+        """Whether there is such a session. Raises as every call."""
         return self.session(key) is not None
 
     def sessions(
@@ -208,7 +262,7 @@ class Producer(Calls):
         limit: int = 100,
         cursor: str | None = None,
     ) -> SessionPage:
-        """The sessions that fit, newest activity first; `cursor` comes from the page before.
+        """A page of the matching sessions, latest activity first; `cursor` is the last page's.
 
         Which ones is said by a filter, by its fields (`channel="slack"`), or by both.
 
@@ -219,13 +273,16 @@ class Producer(Calls):
 
         Paging shows no session twice, and each one that nobody writes to meanwhile. What is written
         to moves to the front: ask for it afterwards with `active_since`.
+
+        Raises `InvalidInputError` for a `limit` that is not from 1 to 1,000 or a time without a
+        zone, `OperationRefusedError` for a cursor that no page gave; the rest as every call.
         """
         given = {
             "agent": agent, "channel": channel, "room": room, "sender": sender, "state": state,
             "pinned": pinned, "stuck_seconds": stuck_seconds, "name": name,
             "active_since": active_since, "active_until": active_until,
         }  # fmt: skip
-        return answered_page(self._read(self._requests.sessions(given, limit, cursor, where)))
+        return answered_page(run(self._read(self._requests.sessions(given, limit, cursor, where))))
 
     def search(
         self,
@@ -237,19 +294,27 @@ class Producer(Calls):
         cursor: str | None = None,
         **given: Unpack[SearchFields],
     ) -> SearchPage:
-        """Messages that match `query`, best first; `cursor` comes from the page before.
+        """A page of the messages that match `query`, best first; `cursor` is the last page's.
 
         Every word must occur; `"…"` is a phrase, `word*` a prefix, `-word` must not occur.
         Where to look is said by a filter, by its fields (`channel="slack"`), or by both.
         `by_session`: of each session only the best hit, with the number of all in it; the words may
         then be in different messages of the session.
+
+        Raises `InvalidInputError` for a query of more than 1,000 characters or a `limit` that is
+        not from 1 to 1,000; `OperationRefusedError` for a cursor of another search or a query that
+        takes too long; the rest as every call.
         """
         operation = self._requests.search(query, where, limit, by_session, cursor, given)
-        return answered_hits(self._read(operation))
+        return answered_hits(run(self._read(operation)))
 
     def cleanup(self, ttl_hours: float | None = None, *, dry_run: bool = False) -> CleanupReport:
-        """Have the worker delete sessions idle for longer than `ttl_hours`, and wait for it."""
-        return answered_cleanup(self._read(self._requests.cleanup(ttl_hours, dry_run)))
+        """Have the worker delete sessions idle for longer than `ttl_hours`, and wait for it.
+
+        Without it, the worker's retention rules decide. Raises `NotConfirmedError` when it takes
+        longer than `timeout_seconds`, and goes on; the rest as every call.
+        """
+        return answered_cleanup(run(self._read(self._requests.cleanup(ttl_hours, dry_run))))
 
     def restore(
         self,
@@ -265,12 +330,14 @@ class Producer(Calls):
         already stays as it is. `into` is another key for it, `file` the only file of the archive
         to take it from. Its last activity is the old one, so without `pin` the next cleanup takes
         it again.
+
+        Raises `OperationRefusedError` when the archive does not have it; the rest as `cleanup`.
         """
-        return answered_restore(self._read(self._requests.restore(key, into, file, pin)))
+        return answered_restore(run(self._read(self._requests.restore(key, into, file, pin))))
 
     def compact(self) -> CompactReport:
-        """Have the worker compact the store, and wait for it."""
-        return answered_compact(self._read(self._requests.compact()))
+        """Have the worker compact the store, and wait for it. Raises as `cleanup`."""
+        return answered_compact(run(self._read(self._requests.compact())))
 
     def erase(
         self, *, key: str | None = None, sender: str | None = None, room: str | None = None
@@ -279,9 +346,15 @@ class Producer(Calls):
 
         All that was asked for before goes with it, even what arrives later: a sender's or a room's
         sessions are those that are known as theirs by now. What is said afterwards is stored.
+
+        Returns a receipt that names nobody, to be kept as proof. Raises `InvalidInputError` unless
+        exactly one of the three is given; the rest as `cleanup`.
         """
-        return answered_erasure(self._read(self._requests.erase(key, sender, room)))
+        return answered_erasure(run(self._read(self._requests.erase(key, sender, room))))
 
     def send(self, operation: Operation, ack: Ack | None = None) -> Receipt:
-        """Send an operation that an error carried, again and as it was."""
-        return self._write(self._requests.again(operation), ack, is_again=True)
+        """Send an operation that an error carried, again and as it was: it is applied once.
+
+        Raises `InvalidInputError` for anything else; the rest as every call.
+        """
+        return run(self._write(self._requests.again(operation), ack, is_again=True))

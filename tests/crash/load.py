@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from backscroll.transport.rq_protocol import Ack
+from backscroll.transport.acks import Ack
 from tests.crash.adapter import SpoolingAdapter
 from tests.crash.checker import Violation
 from tests.crash.laboratory import Laboratory

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from backscroll.transport.pinned_connection import Channel
+from backscroll.transport.pinned_connection import PinnedConnection
 from backscroll_worker.loop.maintenance_runner import Housekeeping
 from backscroll_worker.loop.reservation import Reservations
 from backscroll_worker.loop.worker import GroupCommitWorker
@@ -130,14 +130,14 @@ def _after_commit(fuse: Fuse) -> None:
 
 
 def _acknowledgement_half_sent(fuse: Fuse) -> None:
-    def send(channel: Channel, *commands: Any) -> None:
+    def send(channel: PinnedConnection, *commands: Any) -> None:
         fuse.left -= 1
         if fuse.left == 0:
             packed = b"".join(channel._connection.pack_commands(commands))
             channel._connection.connect()
             channel._connection._sock.sendall(packed[: len(packed) * 2 // 3])
             fuse.die()
-        Channel.send(channel, *commands)
+        PinnedConnection.send(channel, *commands)
 
     def begun(worker: Any, *_: Any) -> None:
         channel = worker._acknowledgements
@@ -155,7 +155,7 @@ def _put_back_sent(fuse: Fuse) -> None:
 
         def receive() -> Any:
             fuse.burn()
-            return Channel.receive(channel)
+            return PinnedConnection.receive(channel)
 
         channel.receive = receive
         try:

@@ -28,7 +28,7 @@ from backscroll.contract.filters import SearchFilter
 from backscroll.contract.messages import ChatMessage, Limits
 from backscroll.contract.operations import Append, Operation, Read, RenameAgent, Write
 from backscroll.contract.requests import Requests
-from backscroll.transport.rq_protocol import Ack
+from backscroll.transport.acks import Ack
 from tests.backends.model import Model
 from tests.crash.async_client import AsyncClient
 

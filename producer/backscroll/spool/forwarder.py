@@ -1,8 +1,8 @@
-"""Brings what a spool holds to the server, in order, as soon as the server takes it.
+"""Sends what a spool holds to the server, in order, as soon as the server accepts it.
 
-What the server refuses for now (unreachable, a replica, out of memory, queue full) waits, however
-long that takes. A job that it refuses for ever while it takes others is set aside in the spool,
-with a line in the log, and those behind it go on.
+While the server refuses everything (unreachable, a replica, out of memory, queue full), all waits,
+however long that takes. A job that it refuses for ever while it accepts others is set aside in the
+spool, with a line in the log, and those behind it are sent.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from backscroll.spool.queue import Entry, Spool
 from backscroll.transport.connection import RETRYABLE, backoff, connect, explain
 from backscroll.transport.mailbox import Inbox, Mailbox
 from backscroll.transport.rq_protocol import Job, JobWriter
-from backscroll.transport.sender import Line, Reply, is_own_fault
+from backscroll.transport.sender import JobConnection, Reply, is_own_fault
 
 MAX_BATCH_JOBS: Final = 500
 MAX_BATCH_BYTES: Final = 8 * 1024 * 1024
 
-# How often one job must fail, each time right after the server took a call without any, before it
-# is set aside. A connection that breaks may be the network's fault, so that takes longer.
+# How often one job must fail, each time right after the server accepted a call without any, before
+# it is set aside. A broken connection may be the network's fault, so that takes longer.
 _REFUSALS: Final = 3
 _BROKEN_CONNECTIONS: Final = 6
 
@@ -44,7 +44,7 @@ log = logging.getLogger("backscroll.producer")
 
 @dataclass(eq=False, slots=True)
 class _Waiter:
-    """Somebody who waits until `answer` gives something, or until a time has passed."""
+    """A caller that waits until `answer` returns something, or until a time has passed."""
 
     answer: Callable[[], Any]
     until: float
@@ -59,26 +59,26 @@ def _marked(job: Job) -> Job:
     return (*job[:-1], mark_spooled(job[-1]))
 
 
-class Courier:
-    """A thread that empties `spool`. It lives from the first job to the producer's end."""
+class Forwarder:
+    """A thread that empties `spool`. It runs from the first job to the producer's end."""
 
     def __init__(self, url: str, spool: Spool, writer: JobWriter) -> None:
         self._url = url
         self._spool = spool
         self._writer = writer
-        self._line = Line(connect(url), writer)
-        self._bell: Inbox[_Waiter | None] = Inbox(lambda it: None if it is None else it.give_up())
+        self._connection = JobConnection(connect(url), writer)
+        self._inbox: Inbox[_Waiter | None] = Inbox(lambda it: None if it is None else it.give_up())
         self._waiters: list[_Waiter] = []
         self._has_left = False  # the file still holds jobs that the server has
         self._refused: dict[int, str] = {}
         self._most = MAX_BATCH_JOBS
         self._strikes = 0
-        self._told = ""
+        self._last_reported = ""
         self._is_closing = False
         self._thread: threading.Thread | None = None
 
     def begin(self) -> None:
-        """Send what a former producer has left."""
+        """Send what an earlier producer has left."""
         if self.count:
             self._start()
 
@@ -92,23 +92,23 @@ class Courier:
         self._spool.refuse_after_fork()
 
     def take(self, jobs: list[Job]) -> int:
-        """Keep `jobs` until the server has them; the number to wait for with `tell_sent`.
+        """Keep `jobs` until the server has them; the number for `notify_sent`.
 
         Only one thread at a time may call it.
         """
         number = self._spool.put(jobs)
         self._start()
-        self._bell.put(None)
+        self._inbox.put(None)
         return number
 
-    def tell_sent(self, number: int, timeout_seconds: float, box: Mailbox) -> None:
+    def notify_sent(self, number: int, timeout_seconds: float, box: Mailbox) -> None:
         """Put True into `box` when the server has the job with that number and all before it.
 
-        A `ServerRefusedError` if it refuses that job for ever, False if it takes too long.
+        A `ServerRefusedError` if the server refuses that job for ever, False if it takes too long.
         """
         self._wait(_Waiter(lambda: self._fate(number), time.monotonic() + timeout_seconds, box))
 
-    def tell_empty(self, timeout_seconds: float, box: Mailbox) -> None:
+    def notify_empty(self, timeout_seconds: float, box: Mailbox) -> None:
         """Put True into `box` when the server has everything, False if that takes too long."""
         until = time.monotonic() + timeout_seconds
         self._wait(_Waiter(lambda: True if not self.count else None, until, box))
@@ -124,17 +124,19 @@ class Courier:
             return
         if self._thread is None:
             self._end()
-        self._bell.put(_Waiter(lambda: None, float("inf"), box))
+        self._inbox.put(_Waiter(lambda: None, float("inf"), box))
 
     def _start(self) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="courier", daemon=True)
+            self._thread = threading.Thread(
+                target=self._run, name="backscroll-forwarder", daemon=True
+            )
             self._thread.start()
 
     def _end(self) -> None:
-        self._line.reset()
+        self._connection.reset()
         self._spool.close()
-        self._bell.end()
+        self._inbox.end()
         for waiter in self._waiters:
             waiter.give_up()
 
@@ -166,13 +168,13 @@ class Courier:
                 self._listen(left)
 
     def _listen(self, seconds: float | None) -> None:
-        """Wait until somebody rings, and answer whoever can be answered by now."""
+        """Wait for a message, and answer the callers that can be answered by now."""
         due = [waiter.until for waiter in self._waiters if waiter.until < float("inf")]
         if due:
             left = max(0.0, min(due) - time.monotonic())
             seconds = left if seconds is None else min(seconds, left)
         try:
-            waiter = self._bell.get(timeout=seconds)
+            waiter = self._inbox.get(timeout=seconds)
         except Empty:
             waiter = None
         if waiter is not None:
@@ -195,7 +197,7 @@ class Courier:
         if answer is not None or self._is_closing or self._thread is None:
             waiter.box.put(answer is not None and answer)
         else:
-            self._bell.put(waiter)
+            self._inbox.put(waiter)
 
     def _fate(self, number: int) -> Any:
         if number in self._refused:
@@ -203,20 +205,20 @@ class Courier:
         return True if self._spool.sent >= number else None
 
     def _send_some(self) -> bool:
-        """Send one batch; False when the server took none of it."""
+        """Send one batch; False when the server accepted none of it."""
         if self._has_left:
             try:
                 self._drop([])
-            except SpoolUnusableError as error:  # the disk fails: what is left can go all the same
+            except SpoolUnusableError as error:  # the disk fails: the rest can be sent all the same
                 self._note(error)
         entries = self._spool.head(self._most, MAX_BATCH_BYTES)
         if not entries:
             return not self._has_left
         is_alone = len(entries) == 1
-        # What a server says to one job means something only if it takes others.
-        is_serving = is_alone and self._strikes > 0 and self._line.is_serving()
+        # A refusal of one job means something only if the server accepts others.
+        is_serving = is_alone and self._strikes > 0 and self._connection.is_serving()
         try:
-            replies = self._line.enqueue([_marked(entry.job) for entry in entries])
+            replies = self._connection.enqueue([_marked(entry.job) for entry in entries])
         except redis.RedisError as error:
             self._most = max(1, len(entries) // 2)  # one of them may be what the server refuses
             if is_alone and is_own_fault(error, [entries[0].job]):
@@ -246,16 +248,16 @@ class Courier:
         return False
 
     def _drop(self, entries: list[Entry]) -> None:
-        """Take out of the file what the server has; if its disk fails, later."""
+        """Delete from the file what the server has; if the disk fails, later."""
         self._has_left = True
         self._spool.drop(entries)
         self._has_left = False
         if not self.count:
-            log.info("the server has all that waited in %s", self._spool.path)
-            self._told = ""
+            log.info("all operations in %s were sent", self._spool.path)
+            self._last_reported = ""
 
     def _strike(self, entry: Entry, error: redis.RedisError, is_serving: bool) -> None:
-        """Count a failure of one job alone; set it aside when there were enough."""
+        """Count a failure of one job alone; set it aside after enough of them."""
         if self._strikes and not is_serving:
             return
         self._strikes += 1
@@ -266,19 +268,19 @@ class Courier:
 
     def _set_aside(self, entry: Entry, error: Exception) -> None:
         op_id = entry.job[0]
-        reason = f"the server takes other operations, but refuses operation {op_id}: {error}"
+        reason = f"the server accepts other operations, but refuses operation {op_id}: {error}"
         self._spool.set_aside(entry, str(error))
         self._refused[entry.number] = f"{reason}. It is set aside in {self._spool.path}"
-        log.error("%s; it is set aside in %s, those behind it go on", reason, self._spool.path)
+        log.error("%s; it is set aside in %s, the next ones are sent", reason, self._spool.path)
 
     def _note(self, error: Exception) -> None:
-        """Say why nothing goes on, once for each reason."""
+        """Log why nothing is sent, once for each reason."""
         known = isinstance(error, redis.RedisError)
-        said = str(explain(error, self._url) if known else error)
-        if said == self._told:
+        reason = str(explain(error, self._url) if known else error)
+        if reason == self._last_reported:
             return
-        self._told = said
+        self._last_reported = reason
         if known or isinstance(error, BackscrollError):
-            log.warning("operations wait in %s: %s", self._spool.path, said)
+            log.warning("operations wait in %s: %s", self._spool.path, reason)
         else:
             log.warning("operations wait in %s", self._spool.path, exc_info=error)

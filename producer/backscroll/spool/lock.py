@@ -1,9 +1,9 @@
 """Whose a spool is: one process's, and not that of the children it forks.
 
-A lock lies on the file itself, so another name for it (a hard link) leads to the same one, and a
-lock file that somebody deletes lets nobody in. A second lies beside it, with the holder's process
-id: it is the only one that earlier versions know. The kernel drops both when their holder dies. A
-forked child inherits them, so it closes them first of all: it must not keep a dead parent's spool.
+One lock is on the file itself, so another name for it (a hard link) leads to the same lock, and
+deleting the lock file lets nobody in. A second is on a file beside it, which has the holder's
+process id and is all that earlier versions know. The kernel releases both when their holder dies.
+A forked child inherits them and closes them first of all: it must not keep a dead parent's spool.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from backscroll.private_files import open_private
 
 _LONGEST_WAIT_SECONDS: Final = 10.0
 _LETTING_GO_SECONDS: Final = 2.0
-"""So long the thread of a spool of this process that nobody closed may need to let go of it."""
+"""How long the thread of a spool of this process that was never closed may need to release it."""
 
 _PAUSE_SECONDS: Final = 0.01
 
@@ -68,23 +68,23 @@ class SpoolLock:
         if not is_same:
             raise SpoolUnusableError(
                 f"{self.path} was deleted, moved or replaced while this producer uses it; put it "
-                "back, or make the producer anew"
+                "back, or create a new producer"
             )
 
     @contextmanager
     def no_fork(self) -> Iterator[None]:
-        """Nobody forks meanwhile: a child would end the transaction in the parent's file."""
+        """No fork meanwhile: a child would end the transaction in the parent's file."""
         with self._gate:
             yield
 
     def release(self) -> None:
-        """Let the next one have it."""
+        """Leave it to the next process."""
         _held.discard(self)
         self._file.close()
         self._beside.close()
 
     def close_gate(self) -> bool:
-        """Wait until no transaction is under way, and let none begin; whether that came true."""
+        """Wait until no transaction is under way, and let none begin; whether that succeeded."""
         return self._gate.acquire(timeout=_LONGEST_WAIT_SECONDS)
 
     def open_gate(self) -> None:

@@ -1,4 +1,4 @@
-"""A producer's spool: a queue on its own disk, for what the server could not be told.
+"""A producer's spool: a queue on its own disk, for what could not be sent to the server.
 
 One SQLite file, first in, first out, every entry on disk before `put` returns. It holds message
 text, so only its owner may read it. Its journal is SQLite's old one, not the WAL: the library comes
@@ -6,7 +6,7 @@ with Python, and versions before 3.51 can damage a file when a WAL is begun anew
 
 All that is done with the file is done by one thread, which no signal's handler interrupts: a caller
 that is interrupted leaves no count, lock or transaction half-way. Nobody forks in the middle of a
-transaction either (`spool_lock.py`).
+transaction either (`lock.py`).
 """
 
 from __future__ import annotations
@@ -51,27 +51,27 @@ _TABLES: Final = (
     )
     """,
 )
-# As bytes, whatever a row has become: one that makes no sense is for the server to refuse, and must
-# not hold up those behind it.
+# As bytes, whatever a row has become: the server refuses an invalid one, which must not block those
+# behind it.
 _HEAD: Final = """
     SELECT number, CAST(op_id AS BLOB), result_ttl, CAST(time AS BLOB), CAST(description AS BLOB),
       CAST(data AS BLOB)
     FROM jobs WHERE number > ? ORDER BY number LIMIT ?
 """
-_OTHERS_TABLES: Final = """
+_FOREIGN_TABLES: Final = """
     SELECT count(*) FROM sqlite_master WHERE name NOT IN ('jobs', 'set_aside', 'sqlite_sequence')
 """
 _REMOVE: Final = (
     ("SELECT * FROM jobs ORDER BY number", "DELETE FROM jobs WHERE number = ?"),
     ("SELECT * FROM set_aside ORDER BY number", "DELETE FROM set_aside WHERE number = ?"),
 )
-_DISK_TROUBLE: Final = {
+_DISK_ERRORS: Final = {
     sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_NOMEM,
     sqlite3.SQLITE_LOCKED,
 }  # fmt: skip
 _DAMAGE: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _REMEDY: Final = (
-    ". Move it away, and a new one is made; `sqlite3 FILE .recover` shows what of it can be read"
+    ". Move it away and a new one is created; `sqlite3 FILE .recover` shows what can be read"
 )
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
@@ -85,9 +85,9 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SpoolStats:
-    """How much waits in a spool, in operations and bytes of their data.
+    """What waits in a spool, in operations and bytes of their data.
 
-    `set_aside` operations are there too, and do not wait: the server refuses them for ever.
+    `set_aside` operations are there too but do not wait: the server refuses them for ever.
     """
 
     path: str
@@ -134,18 +134,18 @@ class Spool:
         """Add `jobs` at the end, all or none, on disk when this returns; the last one's number."""
         return self._call(lambda: self._put(jobs))
 
-    def head(self, most: int, most_bytes: int) -> list[Entry]:
+    def head(self, max_jobs: int, max_bytes: int) -> list[Entry]:
         """The first jobs that the server does not have, in order.
 
-        At most `most` of them, and no more after `most_bytes` of data.
+        At most `max_jobs` of them, and no more after `max_bytes` of data.
         """
-        return self._call(lambda: self._head(most, most_bytes))
+        return self._call(lambda: self._head(max_jobs, max_bytes))
 
     def drop(self, entries: Sequence[Entry]) -> None:
-        """Take out the first jobs: the server has them.
+        """Delete the first jobs: the server has them.
 
         From then on they do not count, even if the disk fails and they are still in the file;
-        without `entries`, take such out.
+        without `entries`, delete those.
         """
         self._call(lambda: self._drop(entries))
 
@@ -154,14 +154,11 @@ class Spool:
         self._call(lambda: self._set_aside(entry, reason))
 
     def remove(self, is_meant: Callable[[Job], bool]) -> int:
-        """Take out the jobs that are meant, wherever they stand; how many.
-
-        The file then has no trace of them.
-        """
+        """Delete the jobs for which `is_meant` is true, without a trace; how many there were."""
         return self._call(lambda: self._remove(is_meant))
 
     def close(self) -> None:
-        """Leave the file to the next producer; what is in it stays."""
+        """Leave the file and what is in it to the next producer."""
         if not self.is_inherited:
             box = Box()
             self._calls.put((None, box))
@@ -177,7 +174,7 @@ class Spool:
         if self.is_inherited:
             raise SpoolUnusableError(
                 f"{self.path} belongs to process {self._lock.pid}, from which this one was forked; "
-                "make the producer after the fork, each process with a spool of its own"
+                "create the producer after the fork, each process with a spool of its own"
             )
 
     def _call(self, work: Callable[[], T]) -> T:
@@ -196,13 +193,13 @@ class Spool:
             raise
 
     def _recover(self) -> None:
-        """Count anew: nobody can tell how far the work has got."""
+        """Count again: it is unknown how far the work has got."""
         try:
             if self._database.in_transaction:
                 self._database.rollback()
             self._measure()
         except sqlite3.Error:
-            self.count = max(self.count, 1)  # nothing may overtake what may be there
+            self.count = max(self.count, 1)  # nothing may overtake what may be in it
 
     def _put(self, jobs: Sequence[Job]) -> int:
         size = sum(len(job[-1]) for job in jobs)
@@ -219,22 +216,22 @@ class Spool:
                 ).lastrowid
         self.count += len(jobs)
         self._bytes += size
-        self._lock.check()  # what was written elsewhere by now will not be found again
+        self._lock.check()  # what was written to another file will not be found again
         return last or 0
 
-    def _head(self, most: int, most_bytes: int) -> list[Entry]:
+    def _head(self, max_jobs: int, max_bytes: int) -> list[Entry]:
         entries: list[Entry] = []
         size = 0
         with closing(self._database.cursor()) as cursor:
             for number, op_id, ttl, at, description, data in cursor.execute(
-                _HEAD, (self.sent, most)
+                _HEAD, (self.sent, max_jobs)
             ):
                 texts = [text.decode(errors="replace") for text in (op_id, at, description)]
                 entries.append(Entry(number, (texts[0], ttl, texts[1], texts[2], data)))
                 size += len(data)
-                if size >= most_bytes:
+                if size >= max_bytes:
                     break
-        if not entries:  # whatever was counted, somebody else took it out
+        if not entries:  # whatever was counted, another program deleted it
             self._measure()
         return entries
 
@@ -275,7 +272,7 @@ class Spool:
             yield
         except sqlite3.Error as error:
             code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
-            kind = SpoolDiskError if code in _DISK_TROUBLE else SpoolUnusableError
+            kind = SpoolDiskError if code in _DISK_ERRORS else SpoolUnusableError
             remedy = _REMEDY if code in _DAMAGE else ""
             raise kind(f"{self.path}: {error}{remedy}") from error
         except OSError as error:
@@ -284,7 +281,7 @@ class Spool:
 
 
 def _serve(calls: Inbox[_Call], database: sqlite3.Connection, lock: SpoolLock) -> None:
-    """Do what is asked for until the spool is closed; a spool that nobody closed may be collected.
+    """Do what is asked for until the spool is closed; one that was never closed may be collected.
 
     Each outcome goes into its box.
     """
@@ -325,9 +322,9 @@ def _open(path: Path) -> sqlite3.Connection:
         (version,) = database.execute("PRAGMA user_version").fetchone()
         if version > _SCHEMA_VERSION:
             raise SpoolUnusableError(f"{path} was written by a newer Backscroll; install that")
-        if database.execute(_OTHERS_TABLES).fetchone()[0]:
+        if database.execute(_FOREIGN_TABLES).fetchone()[0]:
             raise SpoolUnusableError(
-                f"{path} is a database of something else; the spool needs a file of its own"
+                f"{path} is the database of another program; the spool needs a file of its own"
             )
         database.execute("PRAGMA journal_mode = TRUNCATE")
         database.execute("PRAGMA synchronous = FULL")

@@ -1,4 +1,4 @@
-"""How a producer reaches the server, and what it says when it cannot.
+"""How a producer connects to the server, and the errors that say why it cannot.
 
 redis-py would repeat a command by itself after a lost reply, and so enqueue twice. Its retries
 are off here; the clients repeat a whole call instead, with the same op id.
@@ -7,9 +7,9 @@ are off here; the clients repeat a whole call instead, with the same op id.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import redis
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
@@ -24,13 +24,14 @@ from backscroll.contract.errors import (
     carrying,
 )
 from backscroll.contract.operations import Operation
-from backscroll.transport.url import hide_password
+
+T = TypeVar("T")
 
 SOCKET_TIMEOUT_SECONDS: Final = 10.0
 RETRYABLE: Final = (redis.ConnectionError, redis.TimeoutError)
 
-# What a server says that is there but cannot take a write now, though it may later, or another
-# one under its name. Within a script's error Redis 6 has the word in the middle of the text.
+# Errors of a server that is reachable but cannot accept a write now. It may later, or another
+# server under its name may. In a script's error Redis 6 has the word in the middle of the text.
 _REFUSED_FOR_NOW: Final = (
     redis.exceptions.BusyLoadingError,
     redis.exceptions.ReadOnlyError,
@@ -71,9 +72,9 @@ def retries_of(count: int) -> Retry:
 
 
 def new_connection_at_once(count: int) -> Retry:
-    """Calls a function again, at once and once at most, when the connection was broken.
+    """Calls a function again, immediately and at most once, after a broken connection.
 
-    For who has a spool: everything else waits there.
+    For producers with a spool, where everything else waits.
     """
     return Retry(NoBackoff(), min(count, 1), (redis.ConnectionError,))
 
@@ -85,17 +86,34 @@ def is_retryable(error: Exception) -> bool:
     )
 
 
+def with_retries(retry: Retry, attempt: Callable[[int], T]) -> tuple[T, int]:
+    """What `attempt` returns, and how often it failed; its argument is how often it has by then."""
+    failures = 0
+
+    def count(_error: Exception) -> None:
+        nonlocal failures
+        failures += 1
+
+    return retry.call_with_retry(lambda: attempt(failures), count, is_retryable), failures
+
+
 def is_refused_for_now(error: Exception) -> bool:
-    """Whether the server is there and refuses, but for no reason that lies in the call.
+    """Whether the server is reachable and refuses, for a reason that is not in the call.
 
     It is a replica now, is out of memory, cannot save, starts, lacks replicas or runs a script.
-    The connection is better given up: the server's name may lead to another one by now.
+    The caller should disconnect: the server's name may lead to another one by now.
     """
     if isinstance(error, _REFUSED_FOR_NOW):
         return True
     return isinstance(error, redis.ResponseError) and bool(
         _REFUSED_FOR_NOW_WORDS.search(str(error).partition(" script: ")[0])
     )
+
+
+def hide_password(url: str) -> str:
+    """`url` as it may be shown to people: with *** for its password."""
+    url = re.sub(r"(?<=://)([^:/@]*):(.*)@", r"\1:***@", url)  # a password may hold anything
+    return re.sub(r"([?&](?:ssl_)?password=)[^&]*", r"\1***", url)
 
 
 @contextmanager
@@ -109,46 +127,42 @@ def server_errors(url: str, operation: Operation | None = None) -> Iterator[None
 
 def explain(error: Exception, url: str, operation: Operation | None = None) -> BackscrollError:
     """Our error for one of redis-py's."""
+    return carrying(operation, _explained(error, url))
+
+
+def _explained(error: Exception, url: str) -> BackscrollError:
     shown, said = hide_password(url), str(error).rstrip(".")
+    cause = said.partition(" script: ")[0]
     if isinstance(error, redis.AuthenticationError) or said.startswith(("NOAUTH", "WRONGPASS")):
-        return carrying(
-            operation,
-            AuthenticationFailedError(
-                f"{shown} refused the login: {said}. Put user and password into the URL: "
-                "redis://user:password@host:port/0"
-            ),
+        return AuthenticationFailedError(
+            f"{shown} refused the login: {said}. Put user and password into the URL: "
+            "redis://user:password@host:port/0"
         )
     if is_refused_for_now(error):
-        return carrying(
-            operation,
-            ServerUnavailableError(
-                f"{shown} is there but cannot take this now: {said.partition(' script: ')[0]}. "
-                "`backscroll check` says what is wrong with it"
-            ),
+        return ServerUnavailableError(
+            f"{shown} is reachable but cannot accept this now: {cause}. "
+            "`backscroll check` shows what is wrong"
         )
     if isinstance(error, RETRYABLE):
-        return carrying(
-            operation,
-            ServerUnavailableError(f"no answer from {shown}: {said}. {_remedy(url, said)}"),
-        )
+        return ServerUnavailableError(f"no answer from {shown}: {said}. {_remedy(url, said)}")
     if is_forbidden(error):
         said = (
-            f"{said.partition(' script: ')[0]}. This user lacks a right: ACL LOG on the server "
-            "names it, and deploy/redis/users.acl those that Backscroll needs"
+            f"{cause}. This user lacks a permission: ACL LOG on the server names it, "
+            "deploy/redis/users.acl lists those that Backscroll needs"
         )
-    return carrying(operation, ServerRefusedError(f"{shown} refused: {said}."))
+    return ServerRefusedError(f"{shown} refused: {said}.")
 
 
 def is_forbidden(error: Exception) -> bool:
     """Whether the server's ACL keeps this user from what was asked, perhaps within a script."""
-    # Of what a script may not do, servers say only "ERR": Valkey in the one way, Redis the other.
+    # Within a script these errors have no code but "ERR": the first is Valkey's, the other Redis'.
     return isinstance(error, redis.exceptions.NoPermissionError) or str(error).startswith(
         ("ACL failure in script", "The user executing the script can't")
     )
 
 
 def _remedy(url: str, said: str) -> str:
-    """What to do about a connection that failed with these words."""
+    """What to do about a connection that failed with this error."""
     if "CERTIFICATE_VERIFY_FAILED" in said:
         return (
             "Name the CA that signed the server's certificate with ?ssl_ca_certs=/path/to/ca.pem "
@@ -156,15 +170,13 @@ def _remedy(url: str, said: str) -> str:
         )
     if url.startswith("rediss://"):
         if any(sign in said for sign in ("No such file", "Permission denied", "X509", "PEM")):
-            return "Can the files be read that the URL names (ssl_ca_certs, ssl_certfile ...)?"
-        return "Is the server running there, and with TLS on that port? redis:// is without."
-    return (
-        "Is the server running there? If it is elsewhere, say so with url= or BACKSCROLL_REDIS_URL."
-    )
+            return "Are the files that the URL names readable (ssl_ca_certs, ssl_certfile ...)?"
+        return "Is the server running there, and with TLS on that port? redis:// is without TLS."
+    return "Is the server running there? If it runs elsewhere, set url= or BACKSCROLL_REDIS_URL."
 
 
 def _check_options(pool: Any) -> None:
-    """Have redis-py look at the URL's options now, and not with the first call."""
+    """Have redis-py check the URL's options now, not with the first call."""
     try:
         pool.connection_class(**pool.connection_kwargs)
     except Exception as error:
@@ -176,7 +188,7 @@ def _usable_url(url: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError) as error:
-        # Where the password ends is not known if it holds a "/", and the error may quote a part.
+        # Where the password ends is unknown if it contains a "/", and the error may quote a part.
         scheme, _, rest = url.partition("://")
         shown, problem = hide_password(url), str(error)
         if "@" in rest:

@@ -1,4 +1,4 @@
-"""How a background thread hands something to whoever waits for it, in a thread or on a loop.
+"""How a background thread hands a result to a caller that waits, in a thread or on a loop.
 
 A caller may be interrupted anywhere (a signal's handler, a cancelled task), so it holds nothing
 that others need: no lock and no condition, only a box of its own.
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Mailbox(Protocol):
-    """Where one thing is put, by any thread."""
+    """Where any thread puts one result."""
 
     @property
     def is_abandoned(self) -> bool: ...
@@ -47,6 +47,10 @@ class Box:
             raise outcome
         return outcome
 
+    async def outcome(self, seconds: float | None = None) -> Any:
+        """As `wait`, for code that either kind of caller shares: it blocks and never suspends."""
+        return self.wait(seconds)
+
 
 class AsyncBox:
     """A task's, on the event loop that runs it."""
@@ -66,15 +70,15 @@ class AsyncBox:
 
     def settle(self, outcome: Any) -> None:
         """As `put`, on the loop."""
-        if self._future.done():  # given up
+        if self._future.done():  # the caller gave up
             return
         if isinstance(outcome, BaseException):
             self._future.set_exception(outcome)
         else:
             self._future.set_result(outcome)
 
-    async def wait(self, seconds: float | None = None) -> Any:
-        """As `Box.wait`."""
+    async def outcome(self, seconds: float | None = None) -> Any:
+        """As `Box.outcome`, but it suspends."""
         async with asyncio.timeout(seconds):  # wait_for of 3.11 may swallow a cancellation
             return await self._future
 
@@ -88,7 +92,7 @@ def deliver(outcomes: Iterable[tuple[Mailbox, Any]]) -> None:
         else:
             box.put(outcome)
     for loop, settled in by_loop.items():
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with suppress(RuntimeError):  # the loop is closed: nobody waits
             loop.call_soon_threadsafe(_settle, settled)
 
 
@@ -98,9 +102,9 @@ def _settle(outcomes: list[tuple[AsyncBox, Any]]) -> None:
 
 
 class Inbox(Generic[T]):
-    """What one thread takes, in order, until it ends; whatever comes later goes to `refuse`.
+    """A queue for one thread until that ends; what comes later goes to `refuse`.
 
-    So nobody waits for a thread that is not there any more, however close the two were.
+    So nobody waits for a thread that has ended, whichever came first.
     """
 
     def __init__(self, refuse: Callable[[T], object]) -> None:
@@ -118,7 +122,7 @@ class Inbox(Generic[T]):
         return self._queue.get(timeout=timeout)
 
     def end(self) -> None:
-        """Nobody takes any more."""
+        """The thread takes nothing more."""
         self._is_over = True
         self._refuse_rest()
 

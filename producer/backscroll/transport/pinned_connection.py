@@ -1,7 +1,7 @@
-"""One connection of a client's, used straight, and its replies read when it suits.
+"""One connection to the server, used directly; replies may be read later than they are sent.
 
 redis-py's own calls borrow a connection from the pool and give it back each time, which takes
-longer than all the rest of a small call. What connecting, logging in and packing mean stays its.
+longer than all the rest of a small call. It still connects, logs in and packs the commands.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ _FRESH_SECONDS: Final = 1.0
 
 
 class Script:
-    """A Lua script, which the server is told once and then called by its hash."""
+    """A Lua script, which is sent to the server once and then called by its hash."""
 
     def __init__(self, text: str) -> None:
         self.text = text
         self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
-    def call(self, *arguments: Any) -> Command:
+    def evalsha(self, *arguments: Any) -> Command:
         """The command that runs it: number of keys, keys, arguments."""
         return ("EVALSHA", self.sha, *arguments)
 
-    def told(self, *arguments: Any) -> Command:
-        """As `call`, for a server that does not know the script."""
+    def eval(self, *arguments: Any) -> Command:
+        """As `evalsha`, for a server that does not know the script."""
         return ("EVAL", self.text, *arguments)
 
 
-class Channel:
+class PinnedConnection:
     """A connection for one user at a time. After any failure the next command connects anew."""
 
     def __init__(self, client: redis.Redis) -> None:
@@ -50,12 +50,12 @@ class Channel:
 
     @property
     def is_awaited(self) -> bool:
-        """Whether there are replies that nobody has read yet."""
+        """Whether there are unread replies."""
         return self._expected > 0
 
     @property
     def socket(self) -> Any:
-        """What to select on for pushes, None while there is no connection."""
+        """What to poll for pushes; None while there is no connection."""
         return self._connection._sock
 
     def call(self, *commands: Command) -> list[Any]:
@@ -64,11 +64,11 @@ class Channel:
         return self.receive()
 
     def run(self, script: Script, *arguments: Any) -> Any:
-        """Run `script` and return its reply, telling the server the script if need be."""
+        """Run `script` and return its reply; a server that does not know it gets its text."""
         try:
-            return self.call(script.call(*arguments))[0]
+            return self.call(script.evalsha(*arguments))[0]
         except redis.exceptions.NoScriptError:
-            return self.call(script.told(*arguments))[0]
+            return self.call(script.eval(*arguments))[0]
 
     def send(self, *commands: Command) -> None:
         """Send `commands` in one go; `receive` then has their replies."""
@@ -77,7 +77,7 @@ class Channel:
             self._connection.send_packed_command(self._connection.pack_commands(commands))
 
     def receive(self) -> list[Any]:
-        """What the server says to each command sent; raises the first error among it."""
+        """The reply to each command that was sent; raises the first error among them."""
         replies = self.replies()
         for reply in replies:
             for item in reply if isinstance(reply, list) else [reply]:  # EXEC's is a list
@@ -86,7 +86,7 @@ class Channel:
         return replies
 
     def replies(self) -> list[Any]:
-        """What the server says to each command sent, errors included."""
+        """The reply to each command that was sent, errors included."""
         with self._whole():
             replies = [self._read() for _ in range(self._expected)]
         self._expected = 0
@@ -94,7 +94,7 @@ class Channel:
         return replies
 
     def on_invalidation(self, note: Callable[[Any], None]) -> bool:
-        """Have `note` called with each push that says which tracked keys have changed.
+        """Call `note` with each push that names the tracked keys that have changed.
 
         False where this connection, once it is made, gets no pushes (RESP2).
         """
@@ -104,7 +104,7 @@ class Channel:
         return True
 
     def read_pushes(self) -> None:
-        """Read what the server has said without being asked."""
+        """Read what the server has sent by itself."""
         with self._whole():
             while self._connection.can_read():
                 self._connection.read_response(push_request=True)
@@ -112,8 +112,8 @@ class Channel:
     def refresh(self) -> None:
         """Make the connection fit for a new call.
 
-        If the last user was interrupted between a command and its reply, or the server has hung up
-        since (looked at once a second), the next command connects anew.
+        If the last user was interrupted between a command and its reply, or the server has
+        disconnected since (checked once a second), the next command connects anew.
         """
         if self._expected:  # else the next user would get the reply of the last one
             self.reset()
@@ -123,8 +123,8 @@ class Channel:
             self.reset()
 
     def reset(self) -> None:
-        """Hang up; replies not read yet are lost."""
-        self._expected += 1  # whoever is interrupted from here on leaves one to be reset again
+        """Disconnect; unread replies are lost."""
+        self._expected += 1  # who is interrupted from here on leaves one to be reset again
         # A new one, as redis-py's may be half-way in anything.
         old, self._connection = self._connection, self._make()
         self._expected = 0
@@ -133,13 +133,13 @@ class Channel:
 
     @contextmanager
     def _whole(self) -> Iterator[None]:
-        """Hang up unless all of it is done; whatever redis-py stumbles over is an error of its."""
+        """Disconnect unless all of it is done; whatever fails in redis-py is one of its errors."""
         try:
             yield
         except redis.RedisError:
             self.reset()
             raise
-        except STUMBLES as error:  # its parser's, over what is no reply
+        except STUMBLES as error:  # its parser's, over an invalid reply
             self.reset()
             raise redis.exceptions.InvalidResponse(f"unreadable reply: {error}") from error
         except BaseException:
@@ -147,7 +147,7 @@ class Channel:
             raise
 
     def _is_stale(self) -> bool:
-        """Whether the stream has ended, or has something that nobody awaits."""
+        """Whether the stream has ended, or has something that nobody asked for."""
         try:
             return bool(self._connection.can_read())
         except (redis.RedisError, *STUMBLES):

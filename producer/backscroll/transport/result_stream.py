@@ -1,8 +1,8 @@
-"""Waits for what the worker publishes: for any number of callers, on one connection.
+"""Waits for the results that the worker publishes: for any number of callers, on one connection.
 
-The server is asked for each result once, and tells when one that was not there has come (CLIENT
-TRACKING, which any server from 6.0 has and any user may use); nothing blocks on the server. Where
-tracking is not to be had, and now and then in any case, the same is asked again.
+The server is asked for each result once, and reports when a missing one has come (CLIENT TRACKING,
+which any server from 6.0 has and any user may use); nothing blocks on the server. Where tracking is
+not available, and now and then in any case, it is asked again.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ import redis
 from backscroll.contract.operations import Operation, Read
 from backscroll.transport.connection import backoff, connect, is_refused_for_now, is_retryable
 from backscroll.transport.mailbox import Mailbox, PerProcess
-from backscroll.transport.pinned_connection import Channel, Command
-from backscroll.transport.rq_protocol import best_result, job_key, result_key
+from backscroll.transport.pinned_connection import Command, PinnedConnection
+from backscroll.transport.rq_protocol import best_result, job_key, results_key
 
-# Put into the box: the job is not on the server, and no result either. It was done before anybody
-# wanted its result, or the server has lost it; sending it again tells what became of it.
+# Put into the box: the server has neither the job nor a result. It was done before anybody wanted
+# its result, or the server has lost it; sending it again shows what became of it.
 GONE: Final = object()
 
 _TRACKED_SECONDS: Final = (1.0, 4.0)
@@ -51,11 +51,11 @@ class Watch:
 
     @property
     def stream(self) -> str:
-        return result_key(self.operation)
+        return results_key(self.operation.op_id)
 
 
 class Results:
-    """Tells callers what became of their operations."""
+    """Gives callers the results of their operations."""
 
     def __init__(self, url: str, retries: int) -> None:
         client = connect(url)
@@ -72,19 +72,19 @@ class Results:
         self._threads.get().put("forget", watch)
 
     def take_back(self, operation: Operation) -> None:
-        """Nobody will ask for what this read answers: the worker need not carry it out."""
+        """Nobody wants the answer to this read: the worker need not carry it out."""
         self._threads.get().put("take back", operation)
 
     def close(self) -> None:
-        """Hang up; whoever still waits gets nothing."""
+        """Disconnect; who still waits gets nothing."""
         if (thread := self._threads.made()) is not None:
             thread.put("close", None)
 
 
 class _Thread:
-    """Hands what is put to a watcher, which a thread of its own runs.
+    """Passes messages to a watcher, which runs in a thread of its own.
 
-    The thread does not keep it alive: a producer that nobody closed can be collected.
+    The thread does not keep it alive: a producer that was never closed can be collected.
     """
 
     def __init__(self, watcher: _Watcher) -> None:
@@ -107,7 +107,7 @@ class _Inbox:
 
     def put(self, what: str, about: Any) -> None:
         self._messages.append((what, about))
-        with suppress(BlockingIOError):  # it has rung often enough
+        with suppress(BlockingIOError):  # it rings already
             self._ring.send(b"\0")
 
     def take(self) -> list[tuple[str, Any]]:
@@ -122,7 +122,7 @@ class _Watcher:
 
     def __init__(self, client: redis.Redis, retries: int) -> None:
         self.inbox = _Inbox()
-        self._channel = Channel(client)
+        self._connection = PinnedConnection(client)
         self._retries = retries
         self._watched: dict[str, list[Watch]] = {}
         self._due: list[tuple[float, int, Watch]] = []
@@ -141,7 +141,7 @@ class _Watcher:
                 self._wait()
                 for what, about in self.inbox.take():
                     if what == "owner gone":
-                        self._channel.reset()
+                        self._connection.reset()
                         return
                     self._do(what, about)
                 self._look()
@@ -156,15 +156,15 @@ class _Watcher:
         """Until somebody wants something, something has changed, or it is time to ask again."""
         ready = select.poll()  # and not select, which knows no descriptor beyond 1,023
         ready.register(self.inbox.bell, select.POLLIN)
-        if (own := self._channel.socket) is not None:
-            self._channel.read_pushes()  # some may have come with the last replies
+        if (own := self._connection.socket) is not None:
+            self._connection.read_pushes()  # some may have come with the last replies
             ready.register(own, select.POLLIN)
         while self._due and self._due[0][0] != self._due[0][2].due:
             heapq.heappop(self._due)  # it was asked for sooner, or nobody waits any more
         milliseconds = 1e3 * max(0.0, self._due[0][0] - time.monotonic()) if self._due else None
         events = ready.poll(0 if self._changed else milliseconds)
         if own is not None and any(descriptor == own.fileno() for descriptor, _ in events):
-            self._channel.read_pushes()
+            self._connection.read_pushes()
 
     def _do(self, what: str, about: Any) -> None:
         if what == "watch":
@@ -172,13 +172,13 @@ class _Watcher:
             self._ask_at(about, time.monotonic())
         elif what == "forget" and self._finish(about):
             if isinstance(about.operation, Read):
-                self._jobs_to_delete.append(job_key(about.operation))
+                self._jobs_to_delete.append(job_key(about.operation.op_id))
         elif what == "take back":
-            self._jobs_to_delete.append(job_key(about))
+            self._jobs_to_delete.append(job_key(about.op_id))
         elif what == "close":
             self._watched.clear()
             self._due.clear()
-            self._hang_up()
+            self._disconnect()
 
     def _look(self) -> None:
         """Ask for all that has changed or is due."""
@@ -200,58 +200,58 @@ class _Watcher:
         commands: list[Command] = []
         for watch in watches:
             # The job first: its hash goes when its result comes.
-            commands.append(("EXISTS", job_key(watch.operation)))
+            commands.append(("EXISTS", job_key(watch.operation.op_id)))
             commands.append(("XREAD", "STREAMS", watch.stream, watch.after))
         if is_late := any(watch.pause for watch in watches):
             commands.append(("HELLO",))
-        self._channel.send(*commands)
-        replies = self._channel.replies()
+        self._connection.send(*commands)
+        replies = self._connection.replies()
         self._failures = 0
         for watch, is_queued, found in zip(watches, replies[::2], replies[1::2], strict=False):
             self._settle(watch, is_queued, found)
         if is_late and _is_replica(replies[-1]):
             # Results come here too, if late; the name may lead to the new primary by now.
-            self._hang_up()
+            self._disconnect()
             self._ask_all_at(time.monotonic() + _TRACKED_SECONDS[0])
 
     def _settle(self, watch: Watch, is_queued: Any, found: Any) -> None:
         if isinstance(found, Exception):
             if is_refused_for_now(found):
                 raise found
-            self._tell(watch, found)
+            self._deliver(watch, found)
         elif found:
-            self._tell(watch, _result_in(found))
+            self._deliver(watch, _result_in(found))
             if isinstance(watch.operation, Read):  # it may be large, and nobody asks for it again
                 self._results_to_delete.append(watch.stream)
         elif is_queued == 0:
-            self._tell(watch, GONE)
+            self._deliver(watch, GONE)
         else:
             first, longest = self._pauses
             watch.pause = min(2 * watch.pause, longest) if watch.pause else first
             self._ask_at(watch, time.monotonic() + watch.pause)
 
     def _delete(self) -> None:
-        """Remove what nobody needs any more; all of it would expire, so errors do not matter."""
+        """Remove what nobody needs any more; it would expire anyway, so errors do not matter."""
         commands: list[Command] = []
         if self._results_to_delete:
             commands.append(("UNLINK", *self._results_to_delete))
-        # Not DEL: a producer may have its reads expire, and has no other right to remove jobs.
+        # Not DEL: a producer may let its reads expire, and has no permission to remove jobs.
         commands += [("EXPIRE", key, 0) for key in self._jobs_to_delete]
         self._results_to_delete, self._jobs_to_delete = [], []
         if commands:
-            self._channel.send(*commands)
-            self._channel.replies()
+            self._connection.send(*commands)
+            self._connection.replies()
 
     def _begin(self) -> None:
-        """Have the server tell of changes, on a new connection."""
+        """Have the server report changes, on a new connection."""
         self._pauses = _POLLED_SECONDS
         try:
-            self._channel.call(("CLIENT", "TRACKING", "ON", "NOLOOP"))
+            self._connection.call(("CLIENT", "TRACKING", "ON", "NOLOOP"))
         except redis.ResponseError as error:
             if is_refused_for_now(error):
                 raise
         else:
-            if self._channel.on_invalidation(self._note_change):
+            if self._connection.on_invalidation(self._note_change):
                 self._pauses = _TRACKED_SECONDS
         self._is_ready = True
 
@@ -262,7 +262,7 @@ class _Watcher:
         else:
             self._changed.update(key.decode().rpartition(":")[2] for key in push[1])
 
-    def _tell(self, watch: Watch, outcome: Any) -> None:
+    def _deliver(self, watch: Watch, outcome: Any) -> None:
         self._finish(watch)
         watch.box.put(outcome)
 
@@ -288,8 +288,8 @@ class _Watcher:
                 self._ask_at(watch, due)
 
     def _fail(self, error: Exception) -> None:
-        """Try again after a while; when that was often enough, whoever waits gets the error."""
-        self._hang_up()
+        """Try again after a pause; after `retries` times, who waits gets the error."""
+        self._disconnect()
         self._failures += 1
         if self._failures <= self._retries and is_retryable(error):
             self._ask_all_at(time.monotonic() + backoff().compute(self._failures))
@@ -297,29 +297,23 @@ class _Watcher:
         self._failures = 0
         for watches in list(self._watched.values()):
             for watch in list(watches):
-                self._tell(watch, error)
+                self._deliver(watch, error)
 
-    def _hang_up(self) -> None:
-        self._channel.reset()
+    def _disconnect(self) -> None:
+        self._connection.reset()
         self._changed.clear()
         self._is_ready = False
 
 
 def _result_in(found: Any) -> dict[bytes, bytes] | Exception:
     try:
-        return best_result([[b"", _entries(found)]])
-    except Exception:  # no such reply; it is nobody's fault among the others who wait
+        return best_result(found)
+    except Exception:  # an invalid reply must not fail the others who wait
         return redis.exceptions.InvalidResponse(f"unexpected reply: {str(found)[:100]!r}")
 
 
-def _entries(found: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
-    """The entries in XREAD's reply for one stream, in RESP2's form or RESP3's."""
-    rows = next(iter(found.values())) if isinstance(found, dict) else found[0][1]
-    return [(id_, dict(zip(fields[::2], fields[1::2], strict=True))) for id_, fields in rows]
-
-
 def _is_replica(hello: Any) -> bool:
-    """What HELLO says; servers before Redis 6.2 say nothing without arguments."""
+    """What HELLO says; before Redis 6.2 it fails without arguments."""
     if isinstance(hello, list):
         hello = dict(zip(hello[::2], hello[1::2], strict=False))
     return isinstance(hello, dict) and hello.get(b"role") in (b"replica", b"slave")

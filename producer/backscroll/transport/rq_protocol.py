@@ -1,45 +1,89 @@
-"""Puts an operation onto RQ's queue as an ordinary RQ job, and reads what became of it.
+"""What RQ and Backscroll keep on the server: key names, a job's hash, the stream of its results.
 
-This is RQ's own wire format, less the fields a data job does not need; rq-dashboard, `rq info`
-and a stock `rq worker` read it. Nothing here does I/O: both clients share it.
+The only place that lays them out, for producers and workers; rq-dashboard, `rq info` and a stock
+`rq worker` read the same. RQ itself is not needed: a test compares this with what RQ writes.
+Nothing here does I/O.
 """
 
 from __future__ import annotations
 
 import zlib
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping
 from itertools import chain
 from math import ceil
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import orjson
-from rq.results import Result
 
 from backscroll.contract.codec import encode
-from backscroll.contract.errors import (
-    InvalidInputError,
-    NotConfirmedError,
-    OperationRefusedError,
-    QueueFullError,
-    ServerUnavailableError,
-    carrying,
-)
+from backscroll.contract.errors import OperationRefusedError, QueueFullError, carrying
 from backscroll.contract.messages import from_micros
 from backscroll.contract.operations import Operation, Read, Upkeep
-from backscroll.contract.validation import shown
-from backscroll.transport.pinned_connection import Script
-
-Ack = Literal["queued", "fsynced", "stored"]
-ACKS: Final[tuple[Ack, ...]] = ("queued", "fsynced", "stored")
+from backscroll.transport.acks import Ack
+from backscroll.transport.pinned_connection import Command, Script
 
 DEFAULT_TIMEOUT_SECONDS: Final = 30.0
 CONFIRMATION_TTL_SECONDS: Final = 600
 UPKEEP_TTL_SECONDS: Final = 86_400
-ASK_AGAIN_SECONDS: Final = 1.0
 _GRACE_SECONDS: Final = 2.0
-_QUEUES_KEY: Final = "rq:queues"
-_NO_REASON: Final = "the worker says nothing of why it failed"
+
+QUEUES_KEY: Final = "rq:queues"
+WORKERS_KEY: Final = "rq:workers"
+SUSPENDED_KEY: Final = "rq:suspended"
+
+
+def queue_key(queue: str) -> str:
+    """The list of the ids of jobs that wait, the oldest first."""
+    return f"rq:queue:{queue}"
+
+
+def in_flight_key(queue: str) -> str:
+    """The list of the ids that a worker has taken; RQ calls it the intermediate queue."""
+    return f"{queue_key(queue)}:intermediate"
+
+
+def job_key(job_id: str) -> str:
+    """The hash of a job that is not done, or that a registry keeps."""
+    return f"rq:job:{job_id}"
+
+
+def results_key(job_id: str) -> str:
+    """The stream of what became of a job, the newest last."""
+    return f"rq:results:{job_id}"
+
+
+def registry_key(registry: str, queue: str) -> str:
+    """The sorted set of one kind of ids: "failed", "finished", "canceled", "wip" (started) …"""
+    return f"rq:{registry}:{queue}"
+
+
+def worker_key(name: str) -> str:
+    """The hash in which a worker has its state and counters."""
+    return f"rq:worker:{name}"
+
+
+def workers_key(queue: str) -> str:
+    """The set of the keys of workers that serve a queue."""
+    return f"{WORKERS_KEY}:{queue}"
+
+
+def own_key(queue: str, *names: str) -> str:
+    """A key of Backscroll's own: "fence", "store", or "cron" and a kind of maintenance."""
+    return ":".join(("backscroll", queue, *names))
+
+
+# The same for scripts, which put these lines before their own.
+LUA_KEYS: Final = f"""
+local function job_key(id) return '{job_key("")}' .. id end
+local function results_key(id) return '{results_key("")}' .. id end
+"""
+LUA_WRITE_JOB: Final = """
+local function write_job(id, queue, ttl, time, description, data)
+  redis.call('HSET', job_key(id), 'created_at', time, 'enqueued_at', time, 'origin', queue,
+    'status', 'queued', 'result_ttl', ttl, 'description', description, 'data', data)
+end
+"""
 
 # One call, so that the depth is checked and the jobs written with nothing in between. Of each job
 # the reply has the queue's depth, 0 if the queue was full, -1 if the job was known, or -2 if
@@ -56,7 +100,10 @@ _NO_REASON: Final = "the worker says nothing of why it failed"
 # it is.
 #
 # A ttl below zero is that of a read, whose job expires when its answer would.
-ENQUEUE: Final = Script("""
+ENQUEUE: Final = Script(
+    LUA_KEYS
+    + LUA_WRITE_JOB
+    + """
 local queue, most, name = KEYS[1], tonumber(ARGV[1]), ARGV[2]
 local replies, depth = {}, redis.call('LLEN', queue)
 local registries = {failed = 'failed', stopped = 'failed', canceled = 'canceled',
@@ -76,7 +123,7 @@ local function is_withdrawn(id, key, status)
     if type(removed) ~= 'number' then return false end
   end
   redis.pcall('PERSIST', key)
-  redis.call('UNLINK', 'rq:results:' .. id)
+  redis.call('UNLINK', results_key(id))
   return true
 end
 
@@ -86,19 +133,16 @@ local function push(id)
   return depth
 end
 
-local function add(id, key, ttl, time, description, data)
+local function add(id, ttl, ...)
   local reply = push(id)
-  if reply > 0 then
-    redis.call('HSET', key, 'created_at', time, 'enqueued_at', time, 'origin', name,
-      'status', 'queued', 'result_ttl', ttl, 'description', description, 'data', data)
-  end
+  if reply > 0 then write_job(id, name, ttl, ...) end
   return reply
 end
 
 local function add_again(id, key, status, ttl, ...)
   local is_moving = status == 'queued' or status == 'started'
   if not is_moving and status ~= 'finished' then
-    if depth >= most or is_withdrawn(id, key, status) then return add(id, key, ttl, ...) end
+    if depth >= most or is_withdrawn(id, key, status) then return add(id, ttl, ...) end
   elseif is_moving and not is_waiting(id) and push(id) == 0 then
     return 0
   end
@@ -109,13 +153,13 @@ end
 
 local function last_result(id, status)
   if status == 'finished' then return '0-0' end
-  local results = redis.call('XREVRANGE', 'rq:results:' .. id, '+', '-', 'COUNT', 1)
+  local results = redis.call('XREVRANGE', results_key(id), '+', '-', 'COUNT', 1)
   return results[1] and results[1][1] or '0-0'
 end
 
 for i = 3, #ARGV, 5 do
   local id, ttl = ARGV[i], tonumber(ARGV[i + 1])
-  local key, keep, reply, last = 'rq:job:' .. id, math.abs(ttl), 0, ''
+  local key, keep, reply, last = job_key(id), math.abs(ttl), 0, ''
   local status = redis.call('HGET', key, 'status')
   local origin = status and redis.call('HGET', key, 'origin') or name
   if origin ~= name then
@@ -124,7 +168,7 @@ for i = 3, #ARGV, 5 do
     if status then
       reply = add_again(id, key, status, keep, ARGV[i + 2], ARGV[i + 3], ARGV[i + 4])
     else
-      reply = add(id, key, keep, ARGV[i + 2], ARGV[i + 3], ARGV[i + 4])
+      reply = add(id, keep, ARGV[i + 2], ARGV[i + 3], ARGV[i + 4])
     end
     if ttl < 0 and reply ~= 0 then redis.pcall('EXPIRE', key, keep) end
     if ttl ~= 0 then last = last_result(id, status) end
@@ -133,7 +177,8 @@ for i = 3, #ARGV, 5 do
 end
 redis.call('SADD', KEYS[2], queue)
 return replies
-""")
+"""
+)
 
 Job = tuple[str, int, str, str, bytes]
 """What the script takes of a job: id, result_ttl (a read's below zero), time, description, data."""
@@ -147,12 +192,12 @@ class Enqueued(NamedTuple):
 
 
 class Spooled(NamedTuple):
-    """That the server could not be told yet; the job's number in the spool."""
+    """That the server does not have the job yet; its number in the spool."""
 
     number: int
 
 
-# After a lost reply nobody can tell whose job it is that the server knows: take any result.
+# After a lost reply nobody can know whose job it is that the server has: take any result.
 SENT_AGAIN: Final = Enqueued(was_known=False, last_result="0-0")
 
 
@@ -168,7 +213,7 @@ class JobWriter:
         self.queue = queue
         self.max_depth = max_depth
         self._read_ttl = -ceil(timeout_seconds + _GRACE_SECONDS)
-        self._head = (2, f"rq:queue:{queue}", _QUEUES_KEY, max_depth, queue)
+        self._head = (2, queue_key(queue), QUEUES_KEY, max_depth, queue)
 
     def job(self, operation: Operation, ack: Ack) -> Job:
         """`operation` as a job."""
@@ -194,37 +239,38 @@ class JobWriter:
         return Enqueued(depth < 0, last)
 
 
-def check_ack(ack: object) -> Ack:
-    """`ack` if it is one of the three."""
-    for known in ACKS:
-        if isinstance(ack, str) and ack == known:
-            return known
-    raise InvalidInputError("ack", f"must be one of {', '.join(ACKS)}, not {shown(ack)}")
+def _result_ttl(operation: Operation, ack: Ack) -> int:
+    if isinstance(operation, Upkeep):
+        return UPKEEP_TTL_SECONDS
+    return CONFIRMATION_TTL_SECONDS if ack == "stored" else 0
 
 
-def check_fsynced(reply: Any, operation: Operation) -> None:
-    """Raise `NotConfirmedError` unless WAITAOF's reply says that the operation is on disk."""
-    if isinstance(reply, Exception):
-        raise NotConfirmedError(
-            f"ack='fsynced' needs Redis 7.2 or Valkey with appendonly on; the server says: {reply}",
-            operation,
-        )
-    if reply[0] < 1:
-        raise NotConfirmedError("the server did not fsync the operation in time", operation)
+# An entry of the stream: kind, and then either a return value or the text of a traceback.
+_SUCCESSFUL: Final = 1
+_FAILED: Final = 2
+
+Result = tuple[int, str, bytes]
 
 
-def result_key(operation: Operation) -> str:
-    """Where the worker publishes what became of `operation`."""
-    return f"rq:results:{operation.op_id}"
+def success(value: bytes) -> Result:
+    """The result of a job that returned `value`, in JSON."""
+    return _SUCCESSFUL, "return_value", b64encode(value)
 
 
-def job_key(operation: Operation) -> str:
-    """Where RQ keeps the job of `operation` until it is done."""
-    return f"rq:job:{operation.op_id}"
+def failure(trace: str) -> Result:
+    """The result of a job that failed; the last line is "module.ClassName: message"."""
+    return _FAILED, "exc_string", b64encode(zlib.compress(trace.encode()))
+
+
+def publication(job_id: str, result: Result, worker: str, ttl: int) -> tuple[Command, Command]:
+    """What puts `result` into the stream of a job's results, of which RQ keeps ten."""
+    key, (kind, field, value) = results_key(job_id), result
+    entry = ("type", kind, "worker_name", worker, field, value)
+    return ("XADD", key, "MAXLEN", "~", 10, "*", *entry), ("EXPIRE", key, ttl)
 
 
 def parse_result(fields: Mapping[bytes, bytes]) -> Any:
-    """The value the worker returned, from RQ's result; raises what it raised."""
+    """The value that the worker returned; raises its error as an `OperationRefusedError`."""
     try:
         if _is_success(fields):
             value = fields.get(b"return_value")
@@ -235,8 +281,8 @@ def parse_result(fields: Mapping[bytes, bytes]) -> Any:
             "the operation's result is not one of a Backscroll worker's; send it again, and look "
             "for another program that works on this queue"
         ) from None
-    # The last line of a traceback: "module.ClassName: message".
-    raise OperationRefusedError(trace.rpartition("\n")[2].partition(": ")[2] or trace or _NO_REASON)
+    reason = trace.rpartition("\n")[2].partition(": ")[2]
+    raise OperationRefusedError(reason or trace or "the worker gave no reason")
 
 
 def result_of(operation: Operation, fields: Mapping[bytes, bytes]) -> Any:
@@ -247,49 +293,16 @@ def result_of(operation: Operation, fields: Mapping[bytes, bytes]) -> Any:
         raise carrying(operation, error) from None
 
 
-def best_result(reply: Any) -> dict[bytes, bytes]:
+def best_result(found: Any) -> dict[bytes, bytes]:
     """The result in XREAD's reply for one stream, in RESP2's form or RESP3's.
 
     The first success, which is what the operation did, as later ones say that it was done; else the
     newest failure, as a failed job may have been requeued.
     """
-    entries = next(iter(reply.values())) if isinstance(reply, dict) else reply[0][1]
-    while isinstance(entries[0], list):
-        entries = entries[0]
-    results: list[dict[bytes, bytes]] = [fields for _, fields in entries]
+    entries = next(iter(found.values())) if isinstance(found, dict) else found[0][1]
+    results = [dict(zip(pairs[::2], pairs[1::2], strict=True)) for _, pairs in entries]
     return next((result for result in results if _is_success(result)), results[-1])
 
 
-def no_word(operation: Operation, timeout_seconds: float, queue: str) -> NotConfirmedError:
-    """The error for an operation whose result did not come in time."""
-    return NotConfirmedError(
-        f"no word from the worker on this {operation.kind} for {timeout_seconds:g} s; it may still "
-        f"be carried out. Does a worker run on queue {queue!r}? `backscroll check` tells.",
-        operation,
-    )
-
-
-def still_spooled(operation: Operation, count: int) -> NotConfirmedError:
-    """The error for an operation that the server has not been told of in time."""
-    return NotConfirmedError(
-        f"the server is away, and {count:,} operations wait in the spool; "
-        "they are sent when it is back",
-        operation,
-    )
-
-
-def not_yet_sent(count: int) -> ServerUnavailableError:
-    """The error for a read while writes before it have not reached the server."""
-    return ServerUnavailableError(
-        f"the server is away, and {count:,} operations of before wait in the spool"
-    )
-
-
 def _is_success(fields: Mapping[bytes, bytes]) -> bool:
-    return fields.get(b"type") == b"%d" % Result.Type.SUCCESSFUL.value
-
-
-def _result_ttl(operation: Operation, ack: Ack) -> int:
-    if isinstance(operation, Upkeep):
-        return UPKEEP_TTL_SECONDS
-    return CONFIRMATION_TTL_SECONDS if ack == "stored" else 0
+    return fields.get(b"type") == b"%d" % _SUCCESSFUL

@@ -1,4 +1,4 @@
-"""Brings operations to the server: on one connection, and for the threads of a blocking client."""
+"""Sends operations to the server: on one connection, and for the threads of a blocking client."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from redis.retry import Retry
 
 from backscroll.contract.errors import BackscrollError, ServerRefusedError, carrying
 from backscroll.contract.operations import Operation
+from backscroll.transport.acks import Ack, check_fsynced
 from backscroll.transport.connection import (
     RETRYABLE,
     SOCKET_TIMEOUT_SECONDS,
@@ -19,76 +20,75 @@ from backscroll.transport.connection import (
     is_forbidden,
     is_refused_for_now,
     is_retryable,
+    with_retries,
 )
 from backscroll.transport.mailbox import PerProcess
-from backscroll.transport.pinned_connection import Channel
+from backscroll.transport.pinned_connection import PinnedConnection
 from backscroll.transport.rq_protocol import (
     ENQUEUE,
     SENT_AGAIN,
-    Ack,
     Enqueued,
     Job,
     JobWriter,
-    check_fsynced,
 )
 
-# No limit of a server's (proto-max-bulk-len, client-query-buffer-limit) can be set lower.
+# No limit of a server (proto-max-bulk-len, client-query-buffer-limit) can be set lower.
 LEAST_LIMIT_BYTES: Final = 1024 * 1024
 
-_MOST_IDLE: Final = 16
-_NOBODYS_FAULT: Final = (redis.exceptions.InvalidResponse, redis.AuthenticationError)
+_MAX_IDLE: Final = 16
+_NOT_BY_A_JOB: Final = (redis.exceptions.InvalidResponse, redis.AuthenticationError)
 
 Reply = tuple[int, bytes]
 
 
-class Line:
+class JobConnection:
     """One connection on which jobs are enqueued; whatever fails, the next call connects anew."""
 
     def __init__(self, client: redis.Redis, writer: JobWriter) -> None:
-        self._channel = Channel(client)
+        self._connection = PinnedConnection(client)
         self._writer = writer
 
     def enqueue(self, jobs: Sequence[Job]) -> list[Reply]:
-        """Run the script once, whatever comes of it; its reply for each job."""
+        """Run the script once, without retries; its reply for each job."""
         call = self._writer.script_call(jobs)
-        self._channel.refresh()
+        self._connection.refresh()
         try:
-            replies = self._channel.run(ENQUEUE, *call)
+            replies = self._connection.run(ENQUEUE, *call)
         except redis.ResponseError as error:
             if is_refused_for_now(error):  # the name may lead to another server by now
-                self._channel.reset()
+                self._connection.reset()
             raise
         if not _are_replies(replies, len(jobs)):
-            self._channel.reset()
+            self._connection.reset()
             raise redis.exceptions.InvalidResponse(f"unexpected reply: {str(replies)[:100]!r}")
         return replies  # type: ignore[no-any-return]
 
     def wait_fsynced(self) -> Any:
         """WAITAOF's reply for what this connection wrote, or the server's error."""
         try:
-            return self._channel.call(("WAITAOF", 1, 0, int(SOCKET_TIMEOUT_SECONDS * 500)))[0]
+            return self._connection.call(("WAITAOF", 1, 0, int(SOCKET_TIMEOUT_SECONDS * 500)))[0]
         except redis.ResponseError as error:
             return error
 
     def is_serving(self) -> bool:
-        """Whether the server takes a call that enqueues nothing, on a new connection."""
-        self._channel.reset()
+        """Whether the server accepts a call that enqueues nothing, on a new connection."""
+        self._connection.reset()
         try:
             return self.enqueue([]) == []
         except redis.RedisError:
             return False
 
     def reset(self) -> None:
-        """Hang up."""
-        self._channel.reset()
+        """Disconnect."""
+        self._connection.reset()
 
 
 def is_own_fault(error: Exception, jobs: Sequence[Job]) -> bool:
-    """Whether `jobs` may be why a server that takes other calls does not take this one.
+    """Whether `jobs` may be why a server that accepts other calls does not accept this one.
 
-    One that is too large for the server's limits looks like a connection that broke.
+    A job that is too large for the server's limits looks like a broken connection.
     """
-    if is_refused_for_now(error) or is_forbidden(error) or isinstance(error, _NOBODYS_FAULT):
+    if is_refused_for_now(error) or is_forbidden(error) or isinstance(error, _NOT_BY_A_JOB):
         return False
     if isinstance(error, RETRYABLE):
         return size_bytes(jobs) >= LEAST_LIMIT_BYTES
@@ -96,83 +96,78 @@ def is_own_fault(error: Exception, jobs: Sequence[Job]) -> bool:
 
 
 def size_bytes(jobs: Iterable[Job]) -> int:
-    """How large the jobs' data is, which is nearly all of them."""
+    """The size of the jobs' data, which is nearly all of them."""
     return sum(len(job[-1]) for job in jobs)
 
 
 def too_large(error: Exception, operation: Operation, job: Job) -> BackscrollError:
-    """The error for an operation on which the server hangs up each time."""
+    """The error for an operation on which the server disconnects each time."""
     return carrying(
         operation,
         ServerRefusedError(
-            f"the server hangs up on this operation of {size_bytes([job]):,} bytes and takes "
-            f"others: {error}. Is its proto-max-bulk-len or client-query-buffer-limit that low?"
+            f"the server disconnects on this operation of {size_bytes([job]):,} bytes, but accepts "
+            f"others: {error}. Is its proto-max-bulk-len or client-query-buffer-limit too low?"
         ),
     )
 
 
 class Sender:
-    """Enqueues one operation at a time, for any number of threads; `retry` says how stubbornly."""
+    """Enqueues one operation at a time, for any number of threads, again as `retry` says."""
 
     def __init__(self, url: str, writer: JobWriter, retry: Retry) -> None:
         self._url = url
         self._writer = writer
         self._retry = retry
         self._client = connect(url)
-        self._idle: PerProcess[list[Line]] = PerProcess(list)
+        self._idle: PerProcess[list[JobConnection]] = PerProcess(list)
 
     def close(self) -> None:
-        """Hang up."""
+        """Disconnect."""
         idle = self._idle.get()
         while idle:
             idle.pop().reset()
 
-    def send(self, operation: Operation, ack: Ack, *, is_again: bool = False) -> Enqueued:
+    def send(self, operation: Operation, ack: Ack) -> Enqueued:
         """Enqueue `operation`, and with "fsynced" wait for the server's disk."""
         job = self._writer.job(operation, ack)
-        failures = 0
 
-        def attempt() -> Enqueued:
-            with self._line() as line:
-                enqueued = self._writer.parse_reply(line.enqueue([job])[0])
-                if ack == "fsynced":  # of this connection's writes, so it must be the same one
-                    check_fsynced(line.wait_fsynced(), operation)
+        def attempt(_failures: int) -> Enqueued:
+            with self._connection() as connection:
+                enqueued = self._writer.parse_reply(connection.enqueue([job])[0])
+                if ack == "fsynced":  # of this connection's writes, so on the same one
+                    check_fsynced(connection.wait_fsynced(), operation)
                 return enqueued
 
-        def count(_error: Exception) -> None:
-            nonlocal failures
-            failures += 1
-
         try:
-            enqueued = self._retry.call_with_retry(attempt, count, is_retryable)
+            enqueued, failures = with_retries(self._retry, attempt)
         except redis.RedisError as error:
             raise self._explained(error, operation, job) from error
         except BackscrollError as error:
             raise carrying(operation, error) from None
-        return SENT_AGAIN if failures or is_again else enqueued
+        return SENT_AGAIN if failures else enqueued
 
     def _explained(self, error: Exception, operation: Operation, job: Job) -> BackscrollError:
         if is_retryable(error) and is_own_fault(error, [job]):
-            with self._line() as line:
-                if line.is_serving():
+            with self._connection() as connection:
+                if connection.is_serving():
                     return too_large(error, operation, job)
         return explain(error, self._url, operation)
 
     @contextmanager
-    def _line(self) -> Iterator[Line]:
+    def _connection(self) -> Iterator[JobConnection]:
         """A connection for this thread, for as long as it needs one."""
         idle = self._idle.get()
         try:
-            line = idle.pop()
+            connection = idle.pop()
         except IndexError:
-            line = Line(self._client, self._writer)
+            connection = JobConnection(self._client, self._writer)
         try:
-            yield line
+            yield connection
         finally:
-            if len(idle) < _MOST_IDLE:
-                idle.append(line)
+            if len(idle) < _MAX_IDLE:
+                idle.append(connection)
             else:
-                line.reset()
+                connection.reset()
 
 
 def _are_replies(replies: Any, count: int) -> bool:

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from backscroll_worker.ops.exit_codes import ExitCode
 
-_WORKER_EXTRA = ("apsw", "click", "peewee", "playhouse", "rich")
+_WORKER_EXTRA = ("apsw", "click", "peewee", "playhouse", "rich", "rq", "zstandard")
 
 try:
     from backscroll_worker.cli.program import main

@@ -9,12 +9,11 @@ from typing import Any
 import click
 import redis
 from rq.exceptions import InvalidJobOperation, NoSuchJobError
-from rq.job import Job
 from rq.registry import FailedJobRegistry
 
 from backscroll.contract.errors import InvalidInputError, OperationRefusedError
 from backscroll.contract.messages import from_micros
-from backscroll.transport.rq_protocol import parse_result
+from backscroll.transport.rq_protocol import job_key, parse_result, results_key
 from backscroll_worker.cli.access import open_connection
 from backscroll_worker.cli.output import (
     cell,
@@ -135,7 +134,7 @@ def discard(settings: Settings, ids: tuple[str, ...], take_all: bool, yes: bool)
             with connection.pipeline() as pipeline:
                 pipeline.zrem(registry.key, *chosen)
                 for job_id in chosen:
-                    pipeline.delete(Job.key_for(job_id), _results_key(job_id))
+                    pipeline.delete(job_key(job_id), results_key(job_id))
                 pipeline.execute()
     click.echo(f"discarded {counted(len(chosen), 'job')}")
 
@@ -163,8 +162,8 @@ def _choose(registry: FailedJobRegistry, ids: tuple[str, ...], take_all: bool) -
 def _describe(connection: redis.Redis, ids: list[str]) -> list[FailedJob]:
     with connection.pipeline(transaction=False) as pipeline:
         for job_id in ids:
-            pipeline.hget(Job.key_for(job_id), "description")
-            pipeline.xrevrange(_results_key(job_id), count=1)
+            pipeline.hget(job_key(job_id), "description")
+            pipeline.xrevrange(results_key(job_id), count=1)
         answers = pipeline.execute()
     return [
         _failed_job(job_id, description, results)
@@ -183,7 +182,3 @@ def _failed_job(job_id: str, description: bytes | None, results: list[Any]) -> F
     except OperationRefusedError as error:
         return FailedJob(job_id, operation, str(error), failed_at)
     return FailedJob(job_id, operation, "it has succeeded since", failed_at)
-
-
-def _results_key(job_id: str) -> str:
-    return f"rq:results:{job_id}"

@@ -11,7 +11,7 @@ import orjson
 
 from backscroll import Producer, Receipt
 from backscroll.contract.errors import InvalidInputError
-from backscroll.transport.rq_protocol import Ack
+from backscroll.transport.acks import Ack
 from backscroll_worker.cli.access import open_producer
 from backscroll_worker.cli.output import counted, one_line, print_json
 from backscroll_worker.ops.exit_codes import ExitCode

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from backscroll.contract.errors import BackscrollError
 from backscroll.transport.connection import connect
+from backscroll.transport.rq_protocol import in_flight_key, queue_key
 from backscroll_worker.demo import adapter
 from backscroll_worker.demo.adapter import Remembered
 from backscroll_worker.demo.corpus import CHANNELS, Session
@@ -115,10 +116,9 @@ def _progress(console: Console) -> Progress:
 
 def _depth(client: redis.Redis, queue: str) -> int:
     """Operations that wait or are in flight."""
-    key = f"rq:queue:{queue}"
     with client.pipeline() as pipeline:
-        pipeline.llen(key)
-        pipeline.llen(f"{key}:intermediate")
+        pipeline.llen(queue_key(queue))
+        pipeline.llen(in_flight_key(queue))
         waiting, in_flight = pipeline.execute()
     return int(waiting) + int(in_flight)
 

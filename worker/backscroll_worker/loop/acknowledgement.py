@@ -9,21 +9,25 @@ from __future__ import annotations
 
 import logging
 import time
-import zlib
-from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from rq.defaults import DEFAULT_FAILURE_TTL, DEFAULT_RESULT_TTL
-from rq.job import Job
-from rq.registry import FailedJobRegistry, FinishedJobRegistry
-from rq.results import Result
 from rq.utils import now, utcformat
 
 from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.results import Answer, encode_answer
 from backscroll.transport.pinned_connection import Command
+from backscroll.transport.rq_protocol import (
+    LUA_KEYS,
+    Result,
+    failure,
+    job_key,
+    publication,
+    registry_key,
+    success,
+)
 from backscroll_worker.loop.reservation import ReservedJob
 from backscroll_worker.loop.server_trouble import is_state_of_server
 
@@ -33,13 +37,14 @@ _BATCH_BYTES: Final = 256 * 1024
 """More than that is not put together. Servers take a megabyte, however little they allow."""
 
 _OVERHEAD_BYTES: Final = 300  # the names and keys of a result
-_RESULTS: Final = "rq:results:{}"
 
 # Takes the ids after the first ARGV[1] out of the intermediate list, and deletes the jobs of all
 # that are not among those first ones. They are nearly always the head of the list, and go in one
 # command; if others got between them (a stock worker beside this one keeps its own there), each is
 # taken out by itself.
-_RELEASE: Final = """
+_RELEASE: Final = (
+    LUA_KEYS
+    + """
 local kept_count, kept, keys = tonumber(ARGV[1]), {}, {}
 for i = 2, kept_count + 1 do kept[ARGV[i]] = true end
 local before = kept_count + 1
@@ -48,7 +53,7 @@ local head, is_head = redis.call('LRANGE', KEYS[1], 0, count - 1), true
 for i = 1, count do
   local id = ARGV[before + i]
   is_head = is_head and head[i] == id
-  if not kept[id] then keys[#keys + 1] = 'rq:job:' .. id end
+  if not kept[id] then keys[#keys + 1] = job_key(id) end
 end
 if is_head then
   redis.call('LTRIM', KEYS[1], count, -1)
@@ -57,6 +62,7 @@ else
 end
 for i = 1, #keys, 1000 do redis.call('DEL', unpack(keys, i, math.min(i + 999, #keys))) end
 """
+)
 
 
 @dataclass(slots=True)
@@ -75,8 +81,8 @@ class Acknowledgement:
         self._queue = queue
         self._worker = worker
         self._intermediate_key = intermediate_key
-        self._failed_key = FailedJobRegistry.key_template.format(queue)
-        self._finished_key = FinishedJobRegistry.key_template.format(queue)
+        self._failed_key = registry_key("failed", queue)
+        self._finished_key = registry_key("finished", queue)
         self._released: list[bytes] = []
         self._kept: list[bytes] = []
         self._ahead: list[Batch] = []
@@ -99,7 +105,7 @@ class Acknowledgement:
         self.succeeded += 1
         ttl = DEFAULT_RESULT_TTL if job.result_ttl is None else job.result_ttl
         if ttl:
-            self._publish(job, ttl, "return_value", encode_answer(answer))
+            self._publish(job, ttl, success(encode_answer(answer)))
 
     def succeed_and_keep(self, job: ReservedJob, answer: Answer) -> None:
         """As `succeed`, but the job stays visible in RQ's finished registry while its result does.
@@ -109,9 +115,9 @@ class Acknowledgement:
         self._keep(job)
         self.succeeded += 1
         ttl = job.result_ttl or DEFAULT_RESULT_TTL
-        self._publish(job, ttl, "return_value", encode_answer(answer))
+        self._publish(job, ttl, success(encode_answer(answer)))
         self._end(job, "finished")
-        self._add("EXPIRE", Job.key_for(job.id), ttl)
+        self._add("EXPIRE", job_key(job.id), ttl)
         self._add("ZADD", self._finished_key, int(time.time()) + ttl, job.id)
 
     def decline(self, job: ReservedJob, error: Exception) -> None:
@@ -125,10 +131,10 @@ class Acknowledgement:
         self._keep(job)
         self.failed += 1
         self._end(job, "failed")
-        self._add("PERSIST", Job.key_for(job.id))  # a read's would expire
+        self._add("PERSIST", job_key(job.id))  # a read's would expire
         self._add("ZADD", self._failed_key, int(time.time()) + DEFAULT_FAILURE_TTL, job.id)
         if job.payload is None:  # RQ takes a job without this field for no job at all
-            self._add("HSET", Job.key_for(job.id), "data", b"")
+            self._add("HSET", job_key(job.id), "data", b"")
         self._publish_error(job, DEFAULT_FAILURE_TTL, error)
 
     def release_only(self, job: ReservedJob) -> None:
@@ -174,22 +180,15 @@ class Acknowledgement:
         self._kept.append(job.raw_id)
 
     def _publish_error(self, job: ReservedJob, ttl: int, error: Exception) -> None:
-        self._publish(job, ttl, "exc_string", zlib.compress(_named(error).encode()))
+        self._publish(job, ttl, failure(_named(error)))
 
-    def _publish(self, job: ReservedJob, ttl: int, field: str, value: bytes) -> None:
-        """A result as RQ writes it."""
-        kind = Result.Type.SUCCESSFUL if field == "return_value" else Result.Type.FAILED
-        key, encoded = _RESULTS.format(job.id), b64encode(value)
-        is_large = len(encoded) > _BATCH_BYTES
-        if is_large:
+    def _publish(self, job: ReservedJob, ttl: int, result: Result) -> None:
+        size_bytes = len(result[-1])
+        if size_bytes > _BATCH_BYTES:
             self._cut()
             self._batch.large_answer_to = job
-        self._add(
-            *("XADD", key, "MAXLEN", "~", 10, "*", "type", kind.value),
-            *("worker_name", self._worker.name, field, encoded),
-        )
-        self._add("EXPIRE", key, ttl)
-        self._grow(len(encoded))
+        self._batch.commands += publication(job.id, result, self._worker.name, ttl)
+        self._grow(size_bytes)
 
     def _grow(self, size_bytes: int) -> None:
         self._batch.size_bytes += size_bytes + _OVERHEAD_BYTES
@@ -210,7 +209,7 @@ class Acknowledgement:
             "origin": self._queue,  # where RQ's requeue puts it, whoever wrote the job
         }
         pairs = [part for pair in fields.items() for part in pair]
-        self._add("HSET", Job.key_for(job.id), *pairs)
+        self._add("HSET", job_key(job.id), *pairs)
         self._grow(0)
 
     def _add(self, *command: Any) -> None:

@@ -13,7 +13,7 @@ from typing import Final
 
 import redis
 
-from backscroll.transport.pinned_connection import Channel
+from backscroll.transport.pinned_connection import PinnedConnection
 from backscroll_worker.loop.acknowledgement import Acknowledgement, Batch, check_published
 from backscroll_worker.loop.server_trouble import is_state_of_server
 
@@ -25,7 +25,7 @@ _REMEMBERED_SECONDS: Final = 60.0
 class Publisher:
     """Publishes on one channel, and remembers for a while what was too large for the server."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: PinnedConnection) -> None:
         self._channel = channel
         self._refused_bytes = 0
         self._refused_at = 0.0

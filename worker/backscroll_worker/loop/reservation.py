@@ -14,10 +14,15 @@ from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 import redis
-from rq.intermediate_queue import IntermediateQueue
-from rq.suspension import WORKERS_SUSPENDED
 
-from backscroll.transport.pinned_connection import Channel, Script
+from backscroll.transport.pinned_connection import PinnedConnection, Script
+from backscroll.transport.rq_protocol import (
+    LUA_KEYS,
+    SUSPENDED_KEY,
+    in_flight_key,
+    own_key,
+    queue_key,
+)
 
 MAX_GROUP_BYTES: Final = 8 * 1024 * 1024
 
@@ -26,14 +31,16 @@ _JOB_ID: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 # Everything is looked at before anything is moved. A hash of the wrong type must not stop the
 # script, hence pcall; Lua's unpack has a bound, hence the stretches.
-_TAKE: Final = Script("""
+_TAKE: Final = Script(
+    LUA_KEYS
+    + """
 local queue, in_flight, suspended, fence = unpack(KEYS)
 if redis.call('GET', fence) ~= ARGV[3] then return 'fenced' end
 if redis.call('EXISTS', suspended) == 1 then return 'suspended' end
 local ids = redis.call('LRANGE', queue, 0, tonumber(ARGV[1]) - 1)
 local jobs, count, bytes = {}, 0, 0
 for i, id in ipairs(ids) do
-  local key, problem = 'rq:job:' .. id, ''
+  local key, problem = job_key(id), ''
   local job = redis.pcall('HMGET', key, 'data', 'result_ttl')
   if job.err then
     problem, job = 'its key does not hold an RQ job', {false, false}
@@ -49,7 +56,8 @@ for i = 1, count, 1000 do
 end
 if count > 0 then redis.call('LTRIM', queue, count, -1) end
 return jobs
-""")
+"""
+)
 
 # The fence stops a take that is still on its way: one that a frozen server carries out late, on a
 # connection given up long ago, would leave jobs in flight that nobody knows of. With it is noted
@@ -119,12 +127,11 @@ class Reservations:
     may be why a worker died, it is taken again in ever smaller groups, until one job is left.
     """
 
-    def __init__(self, connection: redis.Redis, queue: str, queue_key: str) -> None:
-        self._channel = Channel(connection)
-        self._queue_key = queue_key
-        self.intermediate_key: str = IntermediateQueue.get_intermediate_queue_key(queue_key)
-        self._fence_key = f"backscroll:{queue}:fence"
-        self._keys = [queue_key, self.intermediate_key, WORKERS_SUSPENDED, self._fence_key]
+    def __init__(self, connection: redis.Redis, queue: str) -> None:
+        self._channel = PinnedConnection(connection)
+        self._queue_key, self.intermediate_key = queue_key(queue), in_flight_key(queue)
+        self._fence_key = own_key(queue, "fence")
+        self._keys = [self._queue_key, self.intermediate_key, SUSPENDED_KEY, self._fence_key]
         self._token = ""
         self._deaths = self._untaken = self._alone = 0
         self._alone_name = ""
@@ -163,7 +170,7 @@ class Reservations:
         queue = self._queue_key
         wait = ("BLMOVE", queue, queue, "LEFT", "LEFT", timeout_seconds)
         try:
-            reply = self._channel.call(wait, _TAKE.call(*self._take_arguments(most)))[1]
+            reply = self._channel.call(wait, _TAKE.evalsha(*self._take_arguments(most)))[1]
             return self._taken(reply)
         except redis.exceptions.NoScriptError:  # the caller's next take loads it
             return []
@@ -187,7 +194,7 @@ class Reservations:
 
     def ask(self, most: int) -> None:
         """Have the server prepare the next `take` while this process does something else."""
-        self._channel.send(_TAKE.call(*self._take_arguments(most)))
+        self._channel.send(_TAKE.evalsha(*self._take_arguments(most)))
 
     def put_back(self, *, after_death: bool = True) -> int:
         """Everything in flight back to the head of the queue, in order; how many there were.

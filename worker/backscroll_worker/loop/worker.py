@@ -29,7 +29,8 @@ from backscroll.contract.errors import (
     StoreUnusableError,
 )
 from backscroll.transport.connection import connect, server_errors
-from backscroll.transport.pinned_connection import Channel
+from backscroll.transport.pinned_connection import PinnedConnection
+from backscroll.transport.rq_protocol import job_key
 from backscroll_worker.contract.answer_budget import AnswerBudget
 from backscroll_worker.loop.acknowledgement import Acknowledgement, check_acknowledged
 from backscroll_worker.loop.batch import Group
@@ -71,8 +72,8 @@ class GroupCommitWorker(ResilientWorker):
         settings = self._settings
         settings.load_retention()  # rather than have the first cleanup fail
         self._queue: Queue = self.queues[0]
-        self._reservations = Reservations(self.connection, self._queue.name, self._queue.key)
-        self._acknowledgements = Channel(self.connection)
+        self._reservations = Reservations(self.connection, self._queue.name)
+        self._acknowledgements = PinnedConnection(self.connection)
         self._publisher = Publisher(self._acknowledgements)
         self._jobs_left = max_jobs
         self.may_wait_for_server = not options.get("burst")
@@ -294,7 +295,7 @@ class GroupCommitWorker(ResilientWorker):
         return group.is_done
 
     def _are_there(self, jobs: Sequence[ReservedJob]) -> list[bool]:
-        commands = [("EXISTS", f"rq:job:{job.id}") for job in jobs]
+        commands = [("EXISTS", job_key(job.id)) for job in jobs]
         self._confirm()
         return [bool(count) for count in self._acknowledgements.call(*commands)]
 

@@ -16,8 +16,6 @@ from typing import Any, Final
 
 import orjson
 import redis
-from rq.job import Job
-from rq.registry import FailedJobRegistry, FinishedJobRegistry
 
 from backscroll.contract.codec import decode, payload_json
 from backscroll.contract.errors import BackscrollError, MalformedJobError
@@ -25,7 +23,7 @@ from backscroll.contract.operations import Erase, Operation
 from backscroll.contract.results import ErasureReceipt
 from backscroll.contract.validation import SUBJECTS
 from backscroll.transport.connection import is_forbidden
-from backscroll.transport.rq_protocol import parse_result
+from backscroll.transport.rq_protocol import job_key, parse_result, registry_key, results_key
 from backscroll_worker.archive.directory import ALL, NOTHING, Archive, ArchiveErased
 from backscroll_worker.contract.archiving import ArchivedSession
 from backscroll_worker.contract.pacing import Slices
@@ -162,18 +160,18 @@ def _reset_logs(connection: redis.Redis) -> None:
 def _erase_jobs(connection: redis.Redis, queue: str, traces: _Traces) -> Slices[int]:
     """Delete failed and finished jobs that speak of it, with their results; how many failed."""
     failed = 0
-    for template in (FailedJobRegistry.key_template, FinishedJobRegistry.key_template):
-        registry = template.format(queue)
+    for kind in ("failed", "finished"):
+        registry = registry_key(kind, queue)
         for ids in _portions(connection, registry):
             gone = _found(connection, ids, traces)
             if gone:
                 with connection.pipeline(transaction=True) as pipeline:
                     pipeline.zrem(registry, *gone)
                     for job_id in gone:
-                        pipeline.delete(Job.key_for(job_id))
-                        pipeline.delete(_results_key(job_id))
+                        pipeline.delete(job_key(job_id))
+                        pipeline.delete(results_key(job_id))
                     pipeline.execute()
-            failed += len(gone) if template is FailedJobRegistry.key_template else 0
+            failed += len(gone) if kind == "failed" else 0
             yield
     return failed
 
@@ -189,8 +187,8 @@ def _portions(connection: redis.Redis, registry: str) -> Iterator[list[str]]:
 def _found(connection: redis.Redis, ids: list[str], traces: _Traces) -> list[str]:
     with connection.pipeline(transaction=False) as pipeline:
         for job_id in ids:
-            pipeline.hmget(Job.key_for(job_id), "data")
-            pipeline.xrevrange(_results_key(job_id), count=1)
+            pipeline.hmget(job_key(job_id), "data")
+            pipeline.xrevrange(results_key(job_id), count=1)
         replies = pipeline.execute()
     found = []
     for job_id, (payload,), results in zip(ids, replies[::2], replies[1::2], strict=True):
@@ -201,7 +199,3 @@ def _found(connection: redis.Redis, ids: list[str], traces: _Traces) -> list[str
         if is_found:
             found.append(job_id)
     return found
-
-
-def _results_key(job_id: str) -> str:
-    return f"rq:results:{job_id}"

@@ -19,19 +19,25 @@ from typing import Any, Final, cast
 
 import redis
 from croniter import CroniterError, croniter
-from rq import Queue
 from rq.cron import CronJob, CronScheduler
 from rq.exceptions import SchedulerNotFound
-from rq.intermediate_queue import IntermediateQueue
-from rq.job import Job
-from rq.registry import StartedJobRegistry
 
 from backscroll.contract.codec import function_name
 from backscroll.contract.errors import AuthenticationFailedError, InvalidSettingError
 from backscroll.contract.messages import to_micros
 from backscroll.contract.operations import Cleanup, Compact
 from backscroll.transport.connection import backoff, connect, explain
-from backscroll.transport.rq_protocol import UPKEEP_TTL_SECONDS, JobWriter
+from backscroll.transport.rq_protocol import (
+    LUA_KEYS,
+    LUA_WRITE_JOB,
+    QUEUES_KEY,
+    UPKEEP_TTL_SECONDS,
+    JobWriter,
+    in_flight_key,
+    own_key,
+    queue_key,
+    registry_key,
+)
 from backscroll_worker.maintenance.scheduler_name import scheduler_name
 from backscroll_worker.settings import Settings
 
@@ -44,8 +50,11 @@ _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 # that was emptied by hand leaves a status of "queued" behind for ever. A last tick of the future is
 # that of a clock that was ahead: it stops no tick that comes, and the last four are remembered, so
 # that none of them is taken twice though the clock is set back, and ahead again.
-_TAKE_TICK: Final = """
-local state, queue, in_flight, started, queues, job = unpack(KEYS)
+_TAKE_TICK: Final = (
+    LUA_KEYS
+    + LUA_WRITE_JOB
+    + """
+local state, queue, in_flight, started, queues = unpack(KEYS)
 local tick, now, id = ARGV[1], ARGV[2], ARGV[3]
 local last, previous, known = unpack(redis.call('HMGET', state, 'tick', 'job', 'ticks'))
 known = known or last or ''
@@ -71,12 +80,13 @@ end
 redis.call('HSET', state, 'tick', tick, 'ticks', ticks)
 if outcome == 'enqueued' then
   redis.call('HSET', state, 'job', id)
-  redis.call('HSET', job, unpack(ARGV, 4))
+  write_job(id, unpack(ARGV, 4))
   redis.call('SADD', queues, queue)
   redis.call('RPUSH', queue, id)
 end
 return outcome
 """
+)
 
 
 def utc_now() -> datetime:
@@ -100,7 +110,7 @@ class UpkeepJob(CronJob):
         self._writer = writer
         self._operation = operation
         self.cron_expression = cron
-        self.state_key = f"backscroll:{writer.queue}:cron:{operation.kind}"
+        self.state_key = own_key(writer.queue, "cron", operation.kind)
         self.next_enqueue_time = self.tick_after(now)
 
     def tick_after(self, now: datetime) -> datetime:
@@ -126,18 +136,13 @@ class UpkeepJob(CronJob):
         tick = self.tick_before(now)
         self.next_enqueue_time = self.tick_after(now)
         operation = self._operation(self.job_id(tick), to_micros(now))
-        op_id, ttl, time, description, data = self._writer.job(operation, "queued")
-        fields: list[Any] = [
-            "created_at", time, "enqueued_at", time, "origin", self.queue_name, "status", "queued",
-            "result_ttl", ttl, "description", description, "data", data,
-        ]  # fmt: skip
-        queue = Queue.redis_queue_namespace_prefix + self.queue_name
-        queues, job = Queue.redis_queues_keys, Job.key_for(op_id)
-        in_flight = IntermediateQueue.get_intermediate_queue_key(queue)
-        started = StartedJobRegistry.key_template.format(self.queue_name)
-        keys = [self.state_key, queue, in_flight, started, queues, job]
+        queue = self.queue_name
+        op_id, *fields = self._writer.job(operation, "queued")
+        job: list[Any] = [op_id, queue, *fields]
+        started = registry_key("wip", queue)
+        keys = [self.state_key, queue_key(queue), in_flight_key(queue), started, QUEUES_KEY]
         moments = [int(tick.timestamp()), int(now.timestamp())]
-        reply: Any = connection.eval(_TAKE_TICK, len(keys), *keys, *moments, op_id, *fields)
+        reply: Any = connection.eval(_TAKE_TICK, len(keys), *keys, *moments, *job)
         return self._took(reply.decode() if isinstance(reply, bytes) else reply, tick, op_id)
 
     def _took(self, outcome: str, tick: datetime, op_id: str) -> bool:

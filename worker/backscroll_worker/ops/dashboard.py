@@ -24,8 +24,8 @@ import redis
 import rq.serializers
 
 from backscroll.contract.errors import InvalidSettingError
-from backscroll.transport.connection import connect, explain, is_forbidden
-from backscroll.transport.url import hide_password
+from backscroll.transport.connection import connect, explain, hide_password, is_forbidden
+from backscroll.transport.rq_protocol import WORKERS_KEY, in_flight_key, queue_key
 from backscroll_worker.serializer import OrjsonSerializer
 from backscroll_worker.settings import Settings
 
@@ -111,7 +111,7 @@ class TolerantWorker(Worker):
     def all(cls, connection: redis.Redis, **_options: Any) -> list[Any]:  # type: ignore[override]
         """The workers whose hashes can be read."""
         found = []
-        members: Any = connection.smembers("rq:workers")
+        members: Any = connection.smembers(WORKERS_KEY)
         for key in sorted(members):
             try:
                 found.append(cls.find_by_key(key.decode(), connection=connection))
@@ -349,9 +349,9 @@ def _waits(job_id: str, connection: redis.Redis) -> bool:
     origin: Any = connection.hget(Job.key_for(job_id), "origin")
     if status in (b"queued", b"started") or origin is None:
         return status is not None
-    waiting = f"rq:queue:{origin.decode(errors='replace')}"
+    queue = origin.decode(errors="replace")
     return any(  # who may not ask is told so, and deletes nothing
-        connection.lpos(key, job_id) is not None for key in (waiting, f"{waiting}:intermediate")
+        connection.lpos(key, job_id) is not None for key in (queue_key(queue), in_flight_key(queue))
     )
 
 

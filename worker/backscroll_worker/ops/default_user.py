@@ -12,6 +12,18 @@ from typing import Any, Final
 import redis
 
 from backscroll.transport.connection import is_forbidden
+from backscroll.transport.rq_protocol import (
+    QUEUES_KEY,
+    WORKERS_KEY,
+    in_flight_key,
+    job_key,
+    own_key,
+    queue_key,
+    registry_key,
+    results_key,
+    worker_key,
+    workers_key,
+)
 
 _FIXED_IN_VALKEY: Final = (9, 1, 2)
 _AFFECTED_FROM: Final = (7, 0, 0)
@@ -48,8 +60,8 @@ def _written(queue: str) -> tuple[tuple[str, ...], ...]:
 
     A test compares it with the file of a server that was worked with.
     """
-    waiting, job = f"rq:queue:{queue}", "rq:job:x"
-    in_flight, worker, results = f"{waiting}:intermediate", "rq:worker:x", "rq:results:x"
+    waiting, in_flight = queue_key(queue), in_flight_key(queue)
+    job, worker, results = job_key("x"), worker_key("x"), results_key("x")
     return (
         ("rpush", waiting, "x"),
         ("rpush", in_flight, "x"),
@@ -57,23 +69,23 @@ def _written(queue: str) -> tuple[tuple[str, ...], ...]:
         ("ltrim", waiting, "1", "-1"),
         ("ltrim", in_flight, "1", "-1"),
         ("lrem", in_flight, "1", "x"),
-        ("set", f"backscroll:{queue}:fence", "x"),
-        ("hset", f"backscroll:{queue}:cron:x", "tick", "1"),
+        ("set", own_key(queue, "fence"), "x"),
+        ("hset", own_key(queue, "cron", "x"), "tick", "1"),
         ("hset", job, "data", "x"),
         ("persist", job),
         ("pexpireat", job, "1"),
         ("unlink", job),
         ("del", job),
-        ("sadd", "rq:queues", waiting),
+        ("sadd", QUEUES_KEY, waiting),
         ("xadd", results, "*", "a", "b"),
         ("pexpireat", results, "1"),
         ("unlink", results),
         ("del", results),
-        *((command, f"rq:{registry}:{queue}", *value, "x")
+        *((command, registry_key(registry, queue), *value, "x")
           for registry in ("failed", "finished")
           for command, value in (("zadd", ("1",)), ("zrem", ()))),
         *((command, workers, worker)
-          for workers in ("rq:workers", f"rq:workers:{queue}")
+          for workers in (WORKERS_KEY, workers_key(queue))
           for command in ("sadd", "srem")),
         ("hset", worker, "state", "x"),
         ("hincrby", worker, "successful_job_count", "1"),

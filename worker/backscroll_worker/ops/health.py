@@ -20,8 +20,7 @@ from backscroll.contract.errors import (
     ServerRefusedError,
     StoreUnusableError,
 )
-from backscroll.transport.connection import connect, server_errors
-from backscroll.transport.url import hide_password
+from backscroll.transport.connection import connect, hide_password, server_errors
 from backscroll_worker.archive.directory import Archive
 from backscroll_worker.archive.disk import ArchiveError
 from backscroll_worker.contract.findings import Finding

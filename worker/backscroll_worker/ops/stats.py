@@ -11,14 +11,19 @@ from datetime import UTC, datetime
 from typing import Any, Final, Self
 
 import redis
-from rq import worker_registration
 from rq.cron_scheduler_registry import get_registry_key
 from rq.defaults import DEFAULT_CRON_SCHEDULER_TTL
-from rq.intermediate_queue import IntermediateQueue
-from rq.job import Job
-from rq.registry import FailedJobRegistry
 
 from backscroll.contract.errors import BackscrollError
+from backscroll.transport.rq_protocol import (
+    in_flight_key,
+    job_key,
+    own_key,
+    queue_key,
+    registry_key,
+    worker_key,
+    workers_key,
+)
 from backscroll_worker.maintenance.scheduler_name import is_for
 from backscroll_worker.stores import SessionBackend, open_backend, store_path
 
@@ -85,14 +90,13 @@ class StoreStats:
 
 def read_queue(connection: redis.Redis, queue: str) -> QueueStats:
     """The state of `queue`; raises redis-py's errors."""
-    key = f"rq:queue:{queue}"
-    in_flight_key = IntermediateQueue.get_intermediate_queue_key(key)
+    waiting_key, taken_key = queue_key(queue), in_flight_key(queue)
     with connection.pipeline(transaction=False) as pipeline:
-        pipeline.llen(key)
-        pipeline.llen(in_flight_key)
-        pipeline.zcard(FailedJobRegistry.key_template.format(queue))
-        pipeline.lindex(in_flight_key, 0)
-        pipeline.lindex(key, 0)
+        pipeline.llen(waiting_key)
+        pipeline.llen(taken_key)
+        pipeline.zcard(registry_key("failed", queue))
+        pipeline.lindex(taken_key, 0)
+        pipeline.lindex(waiting_key, 0)
         pipeline.zrangebyscore(
             get_registry_key(), time.time() - DEFAULT_CRON_SCHEDULER_TTL, "+inf", withscores=True
         )
@@ -115,7 +119,7 @@ def read_queue(connection: redis.Redis, queue: str) -> QueueStats:
 
 def read_workers(connection: redis.Redis, queue: str) -> tuple[WorkerStats, ...]:
     """The workers registered for `queue` whose keys are still there, by name."""
-    members: Any = connection.smembers(worker_registration.WORKERS_BY_QUEUE_KEY % queue)
+    members: Any = connection.smembers(workers_key(queue))
     keys = sorted(_text(key) for key in members)
     with connection.pipeline(transaction=False) as pipeline:
         for key in keys:
@@ -131,7 +135,7 @@ def read_workers(connection: redis.Redis, queue: str) -> tuple[WorkerStats, ...]
         rows = pipeline.execute()
     return tuple(
         WorkerStats(
-            key.removeprefix("rq:worker:"),
+            key.removeprefix(worker_key("")),
             _text(state) or "unknown",
             int(done or 0),
             int(failed or 0),
@@ -195,14 +199,14 @@ def _job_age(connection: redis.Redis, job_id: bytes | None) -> float | None:
     if job_id is None:
         return None
     # A job that was requeued keeps the time at which it was created.
-    times: Any = connection.hmget(Job.key_for(_text(job_id)), "enqueued_at", "created_at")
+    times: Any = connection.hmget(job_key(_text(job_id)), "enqueued_at", "created_at")
     return _age(times[0] or times[1])
 
 
 def _last_ticks(connection: redis.Redis, queue: str) -> dict[str, datetime]:
     with connection.pipeline(transaction=False) as pipeline:
         for kind in UPKEEP_KINDS:
-            pipeline.hget(f"backscroll:{queue}:cron:{kind}", "job")
+            pipeline.hget(own_key(queue, "cron", kind), "job")
         jobs = pipeline.execute()
     # The id of the last job that was enqueued says for which tick: compact-20261121T033000-…
     return {

@@ -10,7 +10,7 @@ from typing import Final
 
 from rich.console import Console
 
-from backscroll.transport.url import hide_password
+from backscroll.transport.connection import hide_password
 from backscroll_worker.ops.server import RunningServer, serving
 from backscroll_worker.ops.supervisor import Part, Supervisor
 from backscroll_worker.settings import Settings

@@ -15,6 +15,7 @@ import redis
 from redis.exceptions import NoPermissionError
 
 from backscroll.contract.errors import StoreUnusableError
+from backscroll.transport.rq_protocol import own_key
 from backscroll_worker.stores import SessionBackend, absolute_url
 
 log = logging.getLogger("backscroll.worker")
@@ -32,7 +33,7 @@ def recognize(
     another store than last time, and redis-py's errors.
     """
     store_id, url = backend.identity(), absolute_url(backend.url)
-    key, value = f"backscroll:{queue}:store", f"{store_id} {url}"
+    key, value = own_key(queue, "store"), f"{store_id} {url}"
     try:
         # In one step, or two workers that begin together could both be the first.
         connection.set(key, value, nx=True)

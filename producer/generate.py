@@ -1,0 +1,87 @@
+"""Writes `client.py`, the blocking `Producer`, from `aio.py`: nothing is written twice.
+
+    python producer/generate.py [--check]
+
+`await` goes, or becomes `run(…)` before a call of the plumbing; lines marked `# asyncio` and
+paragraphs that begin with "On asyncio" stay out. With --check it only compares.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+PACKAGE: Final = Path(__file__).parent / "backscroll"
+SOURCE: Final = PACKAGE / "aio.py"
+TARGET: Final = PACKAGE / "client.py"
+
+_NOTE: Final = (
+    "# Made from aio.py by producer/generate.py, which `make lint` checks. Do not edit.\n"
+)
+_NAMES: Final = {
+    "AsyncProducer": "Producer", "AsyncBox": "Box", "__aenter__": "__enter__",
+    "__aexit__": "__exit__", "import Calls": "import Calls, run",
+}  # fmt: skip
+_ASYNC_PARAGRAPH: Final = re.compile(r"(?ms)^ *On asyncio\b.*?(?:\n\n|\n(?= *\"\"\"))")
+
+# A place in the source, how many characters go there, and what comes instead.
+_Edit = tuple[int, int, str]
+
+
+def blocking(source: str) -> str:
+    """`source`, whose calls are awaited, with calls that block; formatted."""
+    text = "".join(
+        line for line in source.splitlines(keepends=True) if not line.endswith("  # asyncio\n")
+    )
+    text = _ASYNC_PARAGRAPH.sub("", text)
+    for place, length, instead in sorted(_edits(text), reverse=True):
+        text = text[:place] + instead + text[place + length :]
+    for name, instead in _NAMES.items():
+        text = text.replace(name, instead)
+    return _ruff("format", _ruff("check", "--fix", "--select=F401,I", _NOTE + text))
+
+
+def _edits(text: str) -> Iterator[_Edit]:
+    starts = [0]
+    for line in text.splitlines(keepends=True):
+        starts.append(starts[-1] + len(line.encode()))
+    raw = text.encode()
+
+    def place(line: int, column: int) -> int:
+        return len(raw[: starts[line - 1] + column].decode())
+
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.AsyncFunctionDef):
+            yield place(node.lineno, node.col_offset), len("async "), ""
+        elif isinstance(node, ast.Await):
+            is_plumbing = ast.unparse(node.value).startswith("self._")
+            yield place(node.lineno, node.col_offset), len("await "), "run(" * is_plumbing
+            if is_plumbing:
+                yield place(node.end_lineno or 0, node.end_col_offset or 0), 0, ")"
+
+
+def _ruff(*arguments: str) -> str:
+    *options, text = arguments
+    command = [sys.executable, "-m", "ruff", *options, "--quiet", f"--stdin-filename={TARGET}", "-"]
+    return subprocess.run(  # noqa: S603 - the linter of this project
+        command, input=text, capture_output=True, text=True, check=True
+    ).stdout
+
+
+def main(arguments: list[str]) -> str | None:
+    """Write the file, or say that it differs from what would be written."""
+    text = blocking(SOURCE.read_text(encoding="utf-8"))
+    if arguments != ["--check"]:
+        TARGET.write_text(text, encoding="utf-8")
+    elif TARGET.read_text(encoding="utf-8") != text:
+        return "client.py and aio.py are out of step: edit aio.py, run python producer/generate.py"
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
