@@ -17,8 +17,9 @@ import zstandard
 from backscroll.contract.messages import ChatMessage, SessionInfo, from_micros
 from backscroll_worker.archive.directory import Archive
 from backscroll_worker.archive.disk import ArchiveError
-from backscroll_worker.archive.file import ArchiveFile, header
+from backscroll_worker.archive.file import ArchiveFile
 from backscroll_worker.contract.archiving import ArchivedSession
+from backscroll_worker.contract.interchange import session_line
 from backscroll_worker.contract.pacing import finish
 from tests.backends.interruptions import failing, killed_at
 
@@ -92,15 +93,16 @@ def test_a_file_is_readable_json_lines_and_its_manifest_tells_what_is_in_it(
     text = _unpacked(file.data).decode()
     lines = [orjson.loads(line) for line in text.splitlines()]
     assert [line["session"]["key"] for line in lines if "session" in line] == ["b", "a"]
-    assert lines[0] == {
-        "session": {"key": "b", "created_at": 1, "last_activity": 20, "message_count": 2,
-                    "state": "idle", "pinned": False},
+    assert lines[:2] == [{"backscroll_export": 1}, {
+        "session": {"key": "b", "created_at": 1, "last_activity": 20, "state": "idle",
+                    "pinned": False},
         "removed_at": 30, "rule": "default", "part": "whole",
-    }  # fmt: skip
-    assert lines[1] == {
+    }]  # fmt: skip
+    assert lines[2] == {
         "role": "user", "content": "from b é\n", "extra": {"n": [1.5, None]},
         "message_id": "b-10", "created_at": 10,
     }  # fmt: skip
+    assert lines[4] == lines[-1] == {"end": 2}
     manifest = orjson.loads(file.manifest.read_bytes())
     content = file.data.read_bytes()
     assert manifest == {
@@ -316,6 +318,7 @@ def _strange_contents() -> Iterator[bytes]:
     yield b"\xff\xfe\n" * 3
     yield b"[" * 5_000
     yield b'{"session":null,\n'
-    first = header(ArchivedSession(SessionInfo("a", from_micros(1), from_micros(1), 1), 1, "r"))
+    info = SessionInfo("a", from_micros(1), from_micros(1), 1)
+    first = session_line(info, ArchivedSession(info, 1, "r"))
     for message in (b"{}", b"[]", b'{"role":"u","content":"c","message_id":"a","created_at":1e30}'):
-        yield first + b"\n" + message + b"\n"
+        yield first + message + b"\n"

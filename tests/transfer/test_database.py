@@ -214,10 +214,10 @@ def test_damaged_rows_are_named_and_the_rest_comes_over(
     assert ["U+0007" in line for line in report.refused] == [True]
     told = "\n".join(report.left_out)
     for part in (
-        "row 2 of 'k': content is not text but blob",
+        "row 2 of 'k': content: is not text but blob",
         "row 3 of 'k': role: must not be empty",
         "row 4 of 'k': b'yesterday' is not a time",
-        "row 6 of 'k': content is not UTF-8",
+        "row 6 of 'k': content: is not UTF-8",
         "session 'k': b'?' is not a time",
         "session 'k': name: ",
         "session 'k': state: ",

@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from backscroll.contract.ids import new_op_id
 from backscroll.contract.messages import ChatMessage, SessionPage, from_micros
@@ -22,18 +21,9 @@ from backscroll_worker.transfer.import_files import import_files
 from backscroll_worker.transfer.sessions import Wanted, find
 from backscroll_worker.transfer.source import Advance, Total
 from tests.backends.stores import Clock, apply_all, requests
-from tests.transfer.sessions import everything, export, fill, sessions, take
+from tests.transfer.sessions import everything, export, fill, several, take
 
 KINDS = ("sqlite", "jsonl")
-
-
-def distinct(operations: list[ImportSession]) -> bool:
-    """SQLite has each message id once in all of the store."""
-    ids = [message.message_id for each in operations for message in each.messages]
-    return len(set(ids)) == len(ids)
-
-
-several = st.lists(sessions, max_size=3, unique_by=lambda each: each.key).filter(distinct)
 
 
 @pytest.mark.parametrize(("kind", "other"), [(a, b) for a in KINDS for b in KINDS])

@@ -1,17 +1,13 @@
-"""One file of the archive: sessions as JSON lines under zstd, and the manifest beside it.
+"""One file of the archive: an export under Zstandard, and the manifest beside it.
 
-`YYYY-MM/<name>.jsonl.zst` has for each session a header line and then its messages, oldest first:
+`YYYY-MM/<name>.jsonl.zst` is an export with the removals in it, see `contract.interchange`. Any
+other export may be in its place. `<name>.manifest.jsonl` has one line: version, sha256 and size of
+the file, how many sessions and messages, the time of the first and the last message, and each key
+with its number of messages.
 
-    {"session":{"key":"…","created_at":micros,…},"removed_at":micros,"rule":"…","part":"whole"}
-    {"role":"…","content":"…","extra":{…},"message_id":"…","created_at":micros}
-
-`part` is "oldest" when only these messages were taken from a session that stays.
-`<name>.manifest.jsonl` has one line: version, sha256 and size of the file, how many sessions and
-messages, the time of the first and the last message, and each key with its number of messages.
-
-A file is never changed in place. A new content is written beside it; then comes a manifest that
-tells of both, then the rename, then the manifest of the new one alone. Whichever line has the
-checksum of the file is the manifest, so that a crash at any point leaves one that holds.
+A file is never changed in place. A new content is written beside it; then comes a manifest with a
+line for each of the two, then the rename, then the manifest of the new one alone. Whichever line
+has the checksum of the file is the manifest, so that a crash at any point leaves a valid one.
 """
 
 from __future__ import annotations
@@ -20,14 +16,12 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from io import BufferedReader
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
 import orjson
-import zstandard
 
-from backscroll.contract.messages import ChatMessage, SessionInfo, to_micros
+from backscroll.contract.messages import ChatMessage, to_micros
 from backscroll_worker.archive.disk import (
     TEMPORARY,
     ArchiveError,
@@ -37,37 +31,17 @@ from backscroll_worker.archive.disk import (
     unusable,
 )
 from backscroll_worker.contract.archiving import ArchivedSession
+from backscroll_worker.contract.interchange import (
+    BadLineError,
+    SessionLine,
+    SessionReader,
+    numbered_lines,
+    unpacked,
+)
 
 VERSION: Final = 1
 DATA_SUFFIX: Final = ".jsonl.zst"
 MANIFEST_SUFFIX: Final = ".manifest.jsonl"
-
-_HEADER: Final = b'{"session":'
-_UNREADABLE: Final = (
-    zstandard.ZstdError,
-    ValueError,
-    TypeError,
-    KeyError,
-    AttributeError,
-    OverflowError,
-)
-_READ_BYTES: Final = 1 << 20
-
-
-def header(session: ArchivedSession) -> bytes:
-    """The line a session begins with."""
-    info = {name: value for name, value in session.info.to_dict().items() if value is not None}
-    part = "whole" if session.is_whole else "oldest"
-    return orjson.dumps(
-        {"session": info, "removed_at": session.removed_at, "rule": session.rule, "part": part}
-    )
-
-
-def parse_header(line: bytes) -> ArchivedSession:
-    """The inverse of `header`; raises `ValueError`, `TypeError` or `KeyError`."""
-    fields = orjson.loads(line)
-    info = SessionInfo.from_dict(fields["session"])
-    return ArchivedSession(info, fields["removed_at"], fields["rule"], fields["part"] == "whole")
 
 
 class ArchivedLine(NamedTuple):
@@ -200,28 +174,24 @@ class ArchiveFile:
             sync_directory(self.data.parent)
 
     def lines(self) -> Iterator[ArchivedLine]:
-        """Each line, a session's header first and then its messages.
+        """Each line, a session's first and then those of its messages.
 
-        Raises `ArchiveError` when the content is not that of an archive.
+        Raises `ArchiveError` when the content is not that of an archive or an export.
         """
-        session = None
+        session, reader = None, SessionReader()
         with reporting(self.data), self.data.open("rb") as file:
-            try:
-                decompressor = zstandard.ZstdDecompressor()
-                for line in BufferedReader(decompressor.stream_reader(file), _READ_BYTES):
-                    if line.startswith(_HEADER):
-                        session = parse_header(line)
-                        yield ArchivedLine(session, line, None)
-                    elif session is None:
-                        raise ValueError("a message without a session")
-                    else:
-                        yield ArchivedLine(session, line, _message(line))
-            except _UNREADABLE as error:
-                raise ArchiveError(f"{self.data} is damaged: {error}") from error
+            for number, raw in numbered_lines(unpacked(file)):
+                for line in reader.take(number, raw):
+                    if isinstance(line.value, ArchivedSession):
+                        session = line.value
+                        yield ArchivedLine(session, raw, None)
+                    elif isinstance(line.value, ChatMessage) and session is not None:
+                        yield ArchivedLine(session, raw, line.value)
+                    elif isinstance(line.value, BadLineError):
+                        raise self._damaged(line)
+            for line in reader.close():
+                if line.value is not None:
+                    raise self._damaged(line)
 
-
-def _message(line: bytes) -> ChatMessage:
-    message = ChatMessage.from_dict(orjson.loads(line))
-    if message.message_id is None or message.created_at is None:
-        raise ValueError("a message without its id or time")
-    return message
+    def _damaged(self, line: SessionLine) -> ArchiveError:
+        return ArchiveError(f"{self.data} is damaged: line {line.number}: {line.value}")

@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from backscroll_worker.transfer.html import html
+from backscroll_worker.transfer.jsonl import write_jsonl
 from backscroll_worker.transfer.markdown import markdown
+from backscroll_worker.transfer.openai import write_openai
 from backscroll_worker.transfer.sessions import ExportedSession
-from backscroll_worker.transfer.write_jsonl import jsonl
-from backscroll_worker.transfer.write_openai import openai
 
 FORMATS: Final[dict[str, Callable[[Iterable[ExportedSession]], Iterator[bytes]]]] = {
-    "jsonl": jsonl,
+    "jsonl": write_jsonl,
     "markdown": markdown,
     "html": html,
-    "openai": openai,
+    "openai": write_openai,
 }

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from backscroll.contract.errors import InvalidInputError
+from backscroll_worker.contract.interchange import is_packed, unpacked
 from backscroll_worker.contract.pacing import now_micros
 from backscroll_worker.stores import SessionBackend
 from backscroll_worker.stores.sqlite.schema import MAGIC
+from backscroll_worker.transfer.jsonl import read_jsonl
+from backscroll_worker.transfer.openai import read_openai
 from backscroll_worker.transfer.original_database import read_database
-from backscroll_worker.transfer.read_jsonl import read_jsonl
-from backscroll_worker.transfer.read_openai import read_openai
 from backscroll_worker.transfer.source import Advance, Damage, Found, Incoming, Total
 from backscroll_worker.transfer.store import Groups, take_in, writing
 
@@ -92,26 +93,28 @@ def _watched(found: Iterator[Found], report: ImportReport, observe: Observe) -> 
 
 
 def _read(path: Path, key_prefix: str | None) -> Iterator[Found]:
-    if path == STANDARD_INPUT:
-        given: Any = sys.stdin.buffer
-        lines = given if isinstance(given, BufferedReader) else BufferedReader(given)
-        yield from _read_lines("standard input", lines, key_prefix, now_micros())
-        return
     try:
+        if path == STANDARD_INPUT:
+            given: Any = sys.stdin.buffer
+            lines = given if isinstance(given, BufferedReader) else BufferedReader(given)
+            yield from _read_lines("standard input", lines, key_prefix, now_micros())
+            return
         with path.open("rb") as file:
             if file.peek(len(MAGIC)).startswith(MAGIC):
                 yield from read_database(str(path), path)
                 return
             status = path.stat()
-            yield Total(status.st_size)
+            if not is_packed(file):  # of others nobody knows how much there is to read
+                yield Total(status.st_size)
             yield from _read_lines(str(path), file, key_prefix, status.st_mtime_ns // 1000)
     except OSError as error:
         raise InvalidInputError("file", f"{path}: {error.strerror or error}") from None
 
 
 def _read_lines(
-    name: str, file: BufferedReader[Any], key_prefix: str | None, at: int
+    name: str, packed: BufferedReader[Any], key_prefix: str | None, at: int
 ) -> Iterator[Found]:
+    file = unpacked(packed)
     if file.peek(len(BOM_UTF8)).startswith(BOM_UTF8):
         file.read(len(BOM_UTF8))
     start = file.peek(_PEEKED_BYTES).lstrip()

@@ -32,7 +32,7 @@ from backscroll_worker.stores.jsonl.file_names import SessionNames
 from backscroll_worker.stores.jsonl.files import Directory, Stamp, naming
 from backscroll_worker.stores.jsonl.journal import journals
 from backscroll_worker.stores.jsonl.reader import SessionFile, read_session_file
-from backscroll_worker.transfer.source import LIMITS, BadLineError, checked
+from backscroll_worker.transfer.source import LIMITS, check_message
 from backscroll_worker.transfer.store import Groups, held, take_in, with_own_ids, writing
 
 MIGRATED_SUFFIX: Final = ".migrated"
@@ -172,8 +172,8 @@ def _small_enough(
 ) -> Iterator[ChatMessage]:
     for number, message in enumerate(messages, start=1):
         try:
-            yield checked(message)
-        except BadLineError as error:
+            yield check_message(message)
+        except InvalidInputError as error:
             problems.append((f"{path}, message {number:,}", str(error)))
 
 

@@ -27,15 +27,7 @@ from backscroll.contract.validation import check_attributes
 from backscroll_worker.contract.pacing import now_micros
 from backscroll_worker.contract.takeover import ImportSession
 from backscroll_worker.stores.jsonl.fields import read_time
-from backscroll_worker.transfer.source import (
-    Advance,
-    BadLineError,
-    Damage,
-    Found,
-    Incoming,
-    Total,
-    checked,
-)
+from backscroll_worker.transfer.source import Advance, Damage, Found, Incoming, Total, check_message
 
 # The original's columns, and what they are here.
 _ATTRIBUTES: Final = {
@@ -176,8 +168,8 @@ class _Reader:
             try:
                 role, content = _text("role", *columns[:2]), _text("content", *columns[2:])
                 message = ChatMessage(role, content, None, message_id, from_micros(latest))
-                yield checked(message)
-            except BadLineError as error:
+                yield check_message(message)
+            except InvalidInputError as error:
                 problems.append(Damage(where, str(error), is_session=False))
 
     def _metadata(self, key: str) -> dict[str, Any]:
@@ -224,8 +216,8 @@ class _Reader:
 
 def _text(name: str, kind: str, raw: bytes | None) -> str:
     if kind != "text" or raw is None:
-        raise BadLineError(f"{name} is not text but {kind}")
+        raise InvalidInputError(name, f"is not text but {kind}")
     try:
         return raw.decode()
     except UnicodeDecodeError:
-        raise BadLineError(f"{name} is not UTF-8") from None
+        raise InvalidInputError(name, "is not UTF-8") from None
