@@ -86,7 +86,7 @@ class Manifest:
         """The inverse of `dumps`; raises `ValueError` for anything else."""
         fields = orjson.loads(line)
         if not isinstance(fields, dict) or fields.pop("version", None) != VERSION:
-            raise ValueError(f"it is no manifest of version {VERSION}")
+            raise ValueError(f"it is not a manifest of version {VERSION}")
         try:
             return cls(**fields)
         except TypeError as error:
@@ -104,7 +104,7 @@ class ArchiveFile:
 
     @property
     def is_unfinished(self) -> bool:
-        """Whether it never came so far as to count, or nothing is left in it."""
+        """Whether it was never published, or nothing is left in it."""
         if self.data.exists():
             return False
         if self.temporary.exists():
@@ -114,13 +114,13 @@ class ArchiveFile:
         return False
 
     def load_manifest(self) -> Manifest:
-        """The manifest that holds; raises `ArchiveError` when there is none."""
+        """The valid manifest; raises `ArchiveError` when there is none."""
         try:
             lines = [Manifest.loads(line) for line in self.manifest.read_bytes().splitlines()]
         except FileNotFoundError:
             raise ArchiveError(
-                f"{self.data} has no manifest; put it back from a backup, or take what is needed "
-                "out of the file with zstdcat"
+                f"{self.data} has no manifest; put it back from a backup, or import the "
+                "sessions of the file with 'backscroll import'"
             ) from None
         except OSError as error:
             raise unusable(self.manifest, error) from error
@@ -132,7 +132,7 @@ class ArchiveFile:
             sha256 = self.sha256()
             lines = [line for line in lines if line.sha256 == sha256]
         if not lines:
-            raise ArchiveError(f"{self.manifest} is damaged: it tells of another file")
+            raise ArchiveError(f"{self.manifest} is damaged: it belongs to another file")
         return lines[0]
 
     def sha256(self) -> str:
@@ -151,7 +151,7 @@ class ArchiveFile:
         return manifest
 
     def settle(self) -> None:
-        """Leave nothing in the manifest of a content that has been replaced."""
+        """Remove from the manifest what it has of a content that was replaced."""
         line = self.load_manifest().dumps() + b"\n"
         with reporting(self.manifest):
             if self.manifest.read_bytes() != line:
@@ -160,13 +160,13 @@ class ArchiveFile:
     def give_up(self) -> None:
         """Remove what was being written."""
         if self.is_unfinished:
-            self.remove()  # a manifest goes before the file that shows that it counts for nothing
+            self.remove()  # the manifest goes before the file that shows that it was unfinished
         with reporting(self.temporary):
             self.temporary.unlink(missing_ok=True)
             sync_directory(self.temporary.parent)
 
     def remove(self) -> None:
-        """Remove a file that holds nothing any more."""
+        """Remove the file, of which nothing is needed any more, and its manifest."""
         with reporting(self.data):
             self.data.unlink(missing_ok=True)
             sync_directory(self.data.parent)

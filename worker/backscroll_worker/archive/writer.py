@@ -32,7 +32,10 @@ _LEVEL: Final = 3
 
 
 class ArchiveWriter:
-    """Writes a file; nothing of it counts until `publish`, and `abandon` leaves nothing."""
+    """Writes a file, which is not part of the archive until `publish`; see `RemovalWriter`.
+
+    All calls but `abandon` raise `ArchiveError` when the disk fails.
+    """
 
     def __init__(self, file: ArchiveFile) -> None:
         self.file = file
@@ -64,7 +67,7 @@ class ArchiveWriter:
         self._write(line)
 
     def publish(self) -> None:
-        """Make the file durable and visible, in the place of any that has its name."""
+        """Make the file durable and visible, and replace any of its name."""
         file, manifest = self.file, self.manifest
         if manifest.sessions:
             self._write(end_line(self._messages))

@@ -39,7 +39,6 @@ from backscroll_worker.contract.archiving import ArchivedSession
 
 VERSION: Final = 1
 
-_KINDS: Final = ("role", "session", "end", "backscroll_export")
 _TIMES: Final = ("created_at", "last_activity", "turn_started_at")
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 _PACKED_BYTES: Final = 8_192  # a few bytes may become many: no more at a time
@@ -110,7 +109,11 @@ class SessionReader:
     def take(self, number: int, raw: bytes) -> Iterator[SessionLine]:
         """What the next line is; also the end of the session before, if that was missing."""
         try:
-            yield from self._take(number, raw, parse_object(raw))
+            fields = parse_object(raw)
+            if "role" not in fields:
+                yield from self._frame(number, raw, fields)
+            elif not self._is_skipping:
+                yield SessionLine(number, raw, self._message(fields))
         except (BadLineError, InvalidInputError) as error:
             if not self._is_skipping:
                 yield SessionLine(number, raw, BadLineError(str(error)))
@@ -123,14 +126,19 @@ class SessionReader:
             yield SessionLine(self._begun, b"", missing if self._needs_end else None)
         self._begun = 0
 
-    def _take(self, number: int, raw: bytes, fields: dict[str, Any]) -> Iterator[SessionLine]:
-        kind = next((name for name in _KINDS if name in fields), None)
-        if kind == "backscroll_export":
-            yield from self.close()
-            self._is_skipping, self._has_version, self._is_refusing = False, True, True
-            _check_version(fields[kind])
-            self._is_refusing = False
-        elif kind == "session" and not self._is_refusing:
+    def _message(self, fields: dict[str, Any]) -> ChatMessage:
+        if not self._begun:
+            raise BadLineError(
+                "a message outside of a session; 'backscroll migrate' takes over session files"
+            )
+        message = _message(ArgumentReader(fields))
+        self._check(message)
+        self._messages += 1
+        return message
+
+    def _frame(self, number: int, raw: bytes, fields: dict[str, Any]) -> Iterator[SessionLine]:
+        """What stands between the messages."""
+        if "session" in fields and not self._is_refusing:
             yield from self.close()
             self._is_skipping = False
             self._needs_end = self._has_version or "removed_at" not in fields
@@ -138,28 +146,23 @@ class SessionReader:
             self._check(session)
             self._begun, self._messages = number, 0
             yield SessionLine(number, raw, session)
+        elif "backscroll_export" in fields:
+            yield from self.close()
+            self._is_skipping, self._has_version, self._is_refusing = False, True, True
+            _check_version(fields["backscroll_export"])
+            self._is_refusing = False
         elif not self._is_skipping:
-            yield SessionLine(number, raw, self._follow(kind, fields))
+            self._end(fields)
+            yield SessionLine(number, raw, None)
 
-    def _follow(self, kind: str | None, fields: dict[str, Any]) -> ChatMessage | None:
-        """A message of the session that is open, or its end."""
-        if kind is None:
+    def _end(self, fields: dict[str, Any]) -> None:
+        if "end" not in fields:
             raise BadLineError("neither a session nor a message of one")
-        if not self._begun and kind == "end":
-            raise BadLineError("the end of a session that has no beginning")
         if not self._begun:
-            raise BadLineError(
-                "a message outside of a session; 'backscroll migrate' takes over session files"
-            )
-        if kind == "role":
-            message = _message(ArgumentReader(fields))
-            self._check(message)
-            self._messages += 1
-            return message
-        if fields[kind] != self._messages:
-            raise BadLineError(f"the session has {self._messages} messages, not {fields[kind]!r}")
+            raise BadLineError("the end of a session that has no beginning")
+        if fields["end"] != self._messages:
+            raise BadLineError(f"the session has {self._messages} messages, not {fields['end']!r}")
         self._begun = 0
-        return None
 
 
 def numbered_lines(file: BinaryIO, max_bytes: int = -1) -> Iterator[tuple[int, bytes]]:
@@ -254,7 +257,7 @@ def _session(fields: dict[str, Any]) -> ArchivedSession:
         **{name: reader.take(name, str, None) for name in TEXT_ATTRIBUTES},
         state=reader.take("state", str, "idle"),
         turn_started_at=None if started is None else from_micros(started),
-        pinned=reader.flag("pinned"),
+        pinned=reader.take("pinned", bool, False),
     )
     reader.nothing_left("session")
     removed_at = removal.micros("removed_at")
