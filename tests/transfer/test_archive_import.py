@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from pathlib import Path
 
@@ -110,15 +111,22 @@ def test_an_export_under_zstd_is_imported_as_it_is(store: str, tmp_path: Path) -
     assert take(store, tmp_path / "export.jsonl", content).known == 2
 
 
-def test_a_cut_or_damaged_zst_file_is_refused_by_name(store: str, tmp_path: Path) -> None:
-    content = packed(spoken(f"jsonl://{tmp_path / 'source'}", "a", "b"))
-    for size in (4, len(content) // 2, len(content) - 1):
-        report = take(store, tmp_path / "x.zst", content[:size])
-        assert report.refused[-1].endswith("x.zst: the compressed data are cut off")
-    flipped = bytearray(content)
-    flipped[-1] ^= 1  # of the checksum
-    report = take(store, tmp_path / "y.zst", bytes(flipped))
-    assert "y.zst: the compressed data are damaged: " in report.refused[-1]
+def test_of_a_cut_zst_file_only_whole_sessions_are_taken(store: str, tmp_path: Path) -> None:
+    source = f"sqlite://{tmp_path / 'source.db'}"
+    keys = [f"{number} {os.urandom(200).hex()}" for number in range(100)]
+    content = packed(spoken(source, *keys))  # of two blocks
+    report = take(store, tmp_path / "x", content[: len(content) * 3 // 4])
+    assert 0 < report.sessions < 100
+    assert "cut off" in report.refused[-1] or "is missing" in report.refused[-1]
+    assert everything(store).items() <= everything(source).items()
+    assert take(store, tmp_path / "x", content).sessions == 100 - report.sessions
+
+
+def test_a_damaged_zst_file_is_refused_by_name(store: str, tmp_path: Path) -> None:
+    content = bytearray(packed(spoken(f"jsonl://{tmp_path / 'source'}", "a", "b")))
+    content[-1] ^= 1  # of the checksum
+    report = take(store, tmp_path / "x.zst", bytes(content))
+    assert f"{tmp_path / 'x.zst'} is damaged: " in report.refused[-1]
 
 
 @pytest.mark.parametrize("is_packed", [True, False])

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, Self
 
 import orjson
+from zstandard import ZstdError
 
 from backscroll.contract.messages import ChatMessage, to_micros
 from backscroll_worker.archive.disk import (
@@ -33,9 +34,8 @@ from backscroll_worker.archive.disk import (
 from backscroll_worker.contract.archiving import ArchivedSession
 from backscroll_worker.contract.interchange import (
     BadLineError,
-    SessionLine,
-    SessionReader,
     numbered_lines,
+    read_lines,
     unpacked,
 )
 
@@ -178,20 +178,16 @@ class ArchiveFile:
 
         Raises `ArchiveError` when the content is not that of an archive or an export.
         """
-        session, reader = None, SessionReader()
+        session = None
         with reporting(self.data), self.data.open("rb") as file:
-            for number, raw in numbered_lines(unpacked(file)):
-                for line in reader.take(number, raw):
-                    if isinstance(line.value, ArchivedSession):
-                        session = line.value
+            try:
+                for number, raw, value in read_lines(numbered_lines(unpacked(file))):
+                    if isinstance(value, ArchivedSession):
+                        session = value
                         yield ArchivedLine(session, raw, None)
-                    elif isinstance(line.value, ChatMessage) and session is not None:
-                        yield ArchivedLine(session, raw, line.value)
-                    elif isinstance(line.value, BadLineError):
-                        raise self._damaged(line)
-            for line in reader.close():
-                if line.value is not None:
-                    raise self._damaged(line)
-
-    def _damaged(self, line: SessionLine) -> ArchiveError:
-        return ArchiveError(f"{self.data} is damaged: line {line.number}: {line.value}")
+                    elif isinstance(value, ChatMessage) and session is not None:
+                        yield ArchivedLine(session, raw, value)
+                    elif isinstance(value, BadLineError):
+                        raise ArchiveError(f"{self.data} is damaged: line {number}: {value}")
+            except ZstdError as error:
+                raise ArchiveError(f"{self.data} is damaged: {error}") from None

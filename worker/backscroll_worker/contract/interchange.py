@@ -18,30 +18,24 @@ before the two had one format lack the first line and the last of each session, 
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Iterator
-from datetime import datetime
+from collections.abc import Callable, Iterable, Iterator
+from io import BufferedReader
 from typing import Any, BinaryIO, Final, NamedTuple
 
 import orjson
 import zstandard
 
-from backscroll.contract.errors import InvalidInputError
-from backscroll.contract.messages import (
-    ChatMessage,
-    EarlierVersion,
-    SessionInfo,
-    from_micros,
-    to_micros,
-)
-from backscroll.contract.validation import ATTRIBUTES, TEXT_ATTRIBUTES, ArgumentReader
+from backscroll.contract.errors import STUMBLES, InvalidInputError
+from backscroll.contract.messages import ChatMessage, SessionInfo, check_key, to_micros
+from backscroll.contract.validation import ATTRIBUTES
 from backscroll_worker.contract.archiving import ArchivedSession
 
 VERSION: Final = 1
 
-_TIMES: Final = ("created_at", "last_activity", "turn_started_at")
+_SESSION_FIELDS: Final = ("key", "created_at", "last_activity", "turn_started_at", *ATTRIBUTES)
+_MESSAGE_FIELDS: Final = ("role", "content", "extra", "message_id", "created_at", "edits")
+_EDIT_FIELDS: Final = ("role", "content", "extra", "replaced_at")
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
-_PACKED_BYTES: Final = 8_192  # a few bytes may become many: no more at a time
 
 
 class BadLineError(ValueError):
@@ -68,12 +62,11 @@ def version_line() -> bytes:
 def session_line(info: SessionInfo, removal: ArchivedSession | None = None) -> bytes:
     """The line a session begins with; in the archive with its removal."""
     fields = info.to_dict()
-    wanted = ("key", *_TIMES, *ATTRIBUTES)
-    line = {"session": {name: fields[name] for name in wanted if fields[name] is not None}}
+    known = {name: fields[name] for name in _SESSION_FIELDS if fields[name] is not None}
     if removal is None:
-        return _line(line)
-    part = "whole" if removal.is_whole else "oldest"
-    return _line({**line, "removed_at": removal.removed_at, "rule": removal.rule, "part": part})
+        return _line({"session": known})
+    part, at = "whole" if removal.is_whole else "oldest", removal.removed_at
+    return _line({"session": known, "removed_at": at, "rule": removal.rule, "part": part})
 
 
 def message_line(message: ChatMessage) -> bytes:
@@ -86,18 +79,28 @@ def end_line(messages: int) -> bytes:
     return _line({"end": messages})
 
 
-def _trust(_: ArchivedSession | ChatMessage) -> None:
-    """The check of what this program wrote for itself."""
+def _line(fields: dict[str, Any]) -> bytes:
+    return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)
 
 
-class SessionReader:
-    """Takes the lines of a document one by one.
+def read_lines(
+    lines: Iterable[tuple[int, bytes]],
+    check: Callable[[ArchivedSession | ChatMessage], None] = lambda _: None,
+) -> Iterator[SessionLine]:
+    """What the lines of a document are; a bad one does not affect other sessions.
 
-    A session with a bad line, or without its end, is one `BadLineError`; the sessions before and
-    after it are not affected. `check` may refuse what the format allows, by `InvalidInputError`.
+    `check` may refuse what the format allows, by `InvalidInputError`.
     """
+    reader = _Reader(check)
+    for number, raw in lines:
+        yield from reader.take(number, raw)
+    yield from reader.close()
 
-    def __init__(self, check: Callable[[ArchivedSession | ChatMessage], None] = _trust) -> None:
+
+class _Reader:
+    """Takes the lines of a document one by one."""
+
+    def __init__(self, check: Callable[[ArchivedSession | ChatMessage], None]) -> None:
         self._check = check
         self._begun = 0  # the number of the open session's line
         self._messages = 0
@@ -124,23 +127,22 @@ class SessionReader:
         if self._begun:
             missing = BadLineError("the end of this session is missing")
             yield SessionLine(self._begun, b"", missing if self._needs_end else None)
-        self._begun = 0
+        self._begun, self._is_skipping = 0, False
 
     def _message(self, fields: dict[str, Any]) -> ChatMessage:
         if not self._begun:
             raise BadLineError(
                 "a message outside of a session; 'backscroll migrate' takes over session files"
             )
-        message = _message(ArgumentReader(fields))
+        message = _message(fields)
         self._check(message)
         self._messages += 1
         return message
 
     def _frame(self, number: int, raw: bytes, fields: dict[str, Any]) -> Iterator[SessionLine]:
-        """What stands between the messages."""
+        """A line between the messages."""
         if "session" in fields and not self._is_refusing:
             yield from self.close()
-            self._is_skipping = False
             self._needs_end = self._has_version or "removed_at" not in fields
             session = _session(fields)
             self._check(session)
@@ -148,21 +150,21 @@ class SessionReader:
             yield SessionLine(number, raw, session)
         elif "backscroll_export" in fields:
             yield from self.close()
-            self._is_skipping, self._has_version, self._is_refusing = False, True, True
+            self._has_version = self._is_refusing = True
             _check_version(fields["backscroll_export"])
             self._is_refusing = False
         elif not self._is_skipping:
-            self._end(fields)
+            self._check_end(fields)
+            self._begun = 0
             yield SessionLine(number, raw, None)
 
-    def _end(self, fields: dict[str, Any]) -> None:
+    def _check_end(self, fields: dict[str, Any]) -> None:
         if "end" not in fields:
             raise BadLineError("neither a session nor a message of one")
         if not self._begun:
             raise BadLineError("the end of a session that has no beginning")
         if fields["end"] != self._messages:
             raise BadLineError(f"the session has {self._messages} messages, not {fields['end']!r}")
-        self._begun = 0
 
 
 def numbered_lines(file: BinaryIO, max_bytes: int = -1) -> Iterator[tuple[int, bytes]]:
@@ -185,55 +187,17 @@ def parse_object(line: bytes) -> dict[str, Any]:
     return fields
 
 
-def is_packed(file: io.BufferedReader[Any]) -> bool:
+def is_packed(file: BufferedReader[Any]) -> bool:
     """Whether the file is under Zstandard."""
     return file.peek(len(_ZSTD_MAGIC)).startswith(_ZSTD_MAGIC)
 
 
-def unpacked(file: io.BufferedReader[Any]) -> io.BufferedReader[Any]:
-    """The content of a file that may be under Zstandard.
-
-    Reading it raises `OSError` where the compressed data are damaged or cut off.
-    """
-    return io.BufferedReader(_Unpacked(file), 1 << 20) if is_packed(file) else file
-
-
-class _Unpacked(io.RawIOBase):
-    """What is in the frames of a file. Unlike zstandard's own reader it notices a cut."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._frame = zstandard.ZstdDecompressor().decompressobj()
-        self._rest = b""
-        self._content = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._content:
-            packed = self._rest or self._file.read(_PACKED_BYTES)
-            if not packed:
-                return self._end()
-            if self._frame.eof:
-                self._frame = zstandard.ZstdDecompressor().decompressobj()
-            try:
-                self._content = memoryview(self._frame.decompress(packed))
-            except zstandard.ZstdError as error:
-                raise OSError(f"the compressed data are damaged: {error}") from None
-            self._rest = self._frame.unused_data
-        size = min(len(buffer), len(self._content))
-        buffer[:size], self._content = self._content[:size], self._content[size:]
-        return size
-
-    def _end(self) -> int:
-        if not self._frame.eof:
-            raise OSError("the compressed data are cut off")
-        return 0
-
-
-def _line(fields: dict[str, Any]) -> bytes:
-    return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)
+def unpacked(file: BufferedReader[Any]) -> BufferedReader[Any]:
+    """The content of a file that may be under Zstandard; reading it raises `ZstdError` then."""
+    if not is_packed(file):
+        return file
+    decompressor: Any = zstandard.ZstdDecompressor()
+    return BufferedReader(decompressor.stream_reader(file, read_across_frames=True), 1 << 20)
 
 
 def _check_version(version: object) -> None:
@@ -245,60 +209,36 @@ def _check_version(version: object) -> None:
 
 
 def _session(fields: dict[str, Any]) -> ArchivedSession:
-    if not isinstance(fields["session"], dict):
+    said = fields["session"]
+    if not isinstance(said, dict):
         raise BadLineError("a session must be a JSON object")
-    reader, removal = ArgumentReader(fields["session"]), ArgumentReader(fields)
-    started = reader.micros("turn_started_at")
-    info = SessionInfo(
-        reader.key(),
-        _time(reader, "created_at"),
-        _time(reader, "last_activity"),
-        reader.take("message_count", int, 0),
-        **{name: reader.take(name, str, None) for name in TEXT_ATTRIBUTES},
-        state=reader.take("state", str, "idle"),
-        turn_started_at=None if started is None else from_micros(started),
-        pinned=reader.take("pinned", bool, False),
-    )
-    reader.nothing_left("session")
-    removed_at = removal.micros("removed_at")
+    check_key(said.get("key"))
+    _check_fields(said, (*_SESSION_FIELDS, "message_count"), ("created_at", "last_activity"))
+    try:
+        info = SessionInfo.from_dict({"message_count": 0, **said})
+        removed_at = int(fields.get("removed_at", to_micros(info.last_activity)))
+    except STUMBLES:
+        raise BadLineError("a time of the session is not a number of microseconds") from None
     return ArchivedSession(
-        info,
-        to_micros(info.last_activity) if removed_at is None else removed_at,
-        removal.take("rule", str, ""),
-        removal.take("part", str, "whole") == "whole",
+        info, removed_at, str(fields.get("rule", "")), fields.get("part", "whole") == "whole"
     )
 
 
-def _message(reader: ArgumentReader) -> ChatMessage:
-    edits = [_edit(each) for each in reader.take("edits", list, [])]
-    message = ChatMessage(
-        reader.take("role", str),
-        reader.take("content", str),
-        reader.take("extra", dict, None),
-        reader.take("message_id", str),
-        _time(reader, "created_at"),
-        tuple(edits),
-    )
-    reader.nothing_left("message")
+def _message(fields: dict[str, Any]) -> ChatMessage:
+    _check_fields(fields, _MESSAGE_FIELDS, ("content", "message_id", "created_at"))
+    try:
+        message = ChatMessage.from_dict(fields)
+    except STUMBLES:
+        raise BadLineError("a time or an earlier version of the message is not valid") from None
+    for edit in fields.get("edits") or ():
+        _check_fields(edit, _EDIT_FIELDS, ())
     return message
 
 
-def _edit(fields: object) -> EarlierVersion:
-    if not isinstance(fields, dict):
-        raise BadLineError("an earlier version must be a JSON object")
-    reader = ArgumentReader(fields)
-    edit = EarlierVersion(
-        reader.take("role", str),
-        reader.take("content", str),
-        reader.take("extra", dict, None),
-        _time(reader, "replaced_at"),
-    )
-    reader.nothing_left("edits")
-    return edit
-
-
-def _time(reader: ArgumentReader, name: str) -> datetime:
-    micros = reader.micros(name)
-    if micros is None:
-        raise BadLineError(f"{name}: is missing")
-    return from_micros(micros)
+def _check_fields(fields: dict[str, Any], known: tuple[str, ...], needed: tuple[str, ...]) -> None:
+    for name in needed:
+        if fields.get(name) is None:
+            raise BadLineError(f"{name}: is missing")
+    for name in fields:
+        if name not in known:
+            raise BadLineError(f"unknown field {name[:40]!r}")

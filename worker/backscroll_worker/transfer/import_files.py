@@ -10,6 +10,8 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any, Final
 
+from zstandard import ZstdError
+
 from backscroll.contract.errors import InvalidInputError
 from backscroll_worker.contract.interchange import is_packed, unpacked
 from backscroll_worker.contract.pacing import now_micros
@@ -109,6 +111,8 @@ def _read(path: Path, key_prefix: str | None) -> Iterator[Found]:
             yield from _read_lines(str(path), file, key_prefix, status.st_mtime_ns // 1000)
     except OSError as error:
         raise InvalidInputError("file", f"{path}: {error.strerror or error}") from None
+    except ZstdError as error:
+        raise InvalidInputError("file", f"{path} is damaged: {error}") from None
 
 
 def _read_lines(

@@ -17,6 +17,7 @@ from backscroll.contract.messages import (
     MAX_OPERATION_BYTES,
     ChatMessage,
     SessionInfo,
+    check_moment,
     check_text,
     to_micros,
 )
@@ -24,11 +25,10 @@ from backscroll.contract.validation import ATTRIBUTES, check_attributes
 from backscroll_worker.contract.archiving import ArchivedSession
 from backscroll_worker.contract.interchange import (
     BadLineError,
-    SessionLine,
-    SessionReader,
     end_line,
     message_line,
     numbered_lines,
+    read_lines,
     session_line,
     version_line,
 )
@@ -52,32 +52,6 @@ def write_jsonl(sessions: Iterable[ExportedSession]) -> Iterator[bytes]:
         yield end_line(count)
 
 
-def read_jsonl(name: str, file: BinaryIO) -> Iterator[Found]:
-    """The sessions in an export or a file of the archive; `name` is what errors call it."""
-    reader, builder = SessionReader(_check), _Builder(name)
-    for number, raw in numbered_lines(file, MAX_LINE_BYTES):
-        for line in reader.take(number, raw):
-            yield from builder.add(line)
-        yield Advance(len(raw))
-    for line in reader.close():
-        yield from builder.add(line)
-
-
-def _check(value: ArchivedSession | ChatMessage) -> None:
-    """Raise `InvalidInputError` unless a store can hold what the line says."""
-    if isinstance(value, ArchivedSession):
-        check_attributes(_attributes(value.info))
-        return
-    check_text("message_id", value.message_id, MAX_ATTRIBUTE_CHARS)
-    check_message(value)
-    for edit in value.edits:
-        check_message(ChatMessage(edit.role, edit.content, edit.extra))
-
-
-def _attributes(info: SessionInfo) -> dict[str, str | bool | None]:
-    return {name: value for name in ATTRIBUTES if (value := getattr(info, name)) is not None}
-
-
 @dataclass(slots=True)
 class _Open:
     """A session whose end has not come yet."""
@@ -88,26 +62,40 @@ class _Open:
     messages: list[ChatMessage] = field(default_factory=list)
 
 
-class _Builder:
-    """Makes operations of what a `SessionReader` finds."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._session: _Open | None = None
-
-    def add(self, line: SessionLine) -> Iterator[Found]:
-        session, value = self._session, line.value
+def read_jsonl(name: str, file: BinaryIO) -> Iterator[Found]:
+    """The sessions in an export or a file of the archive; `name` is what errors call it."""
+    session: _Open | None = None
+    for number, raw, value in read_lines(numbered_lines(file, MAX_LINE_BYTES), _check):
         if isinstance(value, ArchivedSession):
-            self._session = _Open(line.number, value.info, hashlib.sha256(line.raw))
+            session = _Open(number, value.info, hashlib.sha256(raw))
         elif isinstance(value, BadLineError):
-            self._session = None
-            yield Damage(f"{self._name}:{line.number}", str(value))
+            session = None
+            yield Damage(f"{name}:{number}", str(value))
         elif session is not None and value is not None:
             session.messages.append(value)
-            session.digest.update(line.raw)
+            session.digest.update(raw)
         elif session is not None:
-            self._session = None
-            yield Incoming(f"{self._name}:{session.number}", _operation(session))
+            yield Incoming(f"{name}:{session.number}", _operation(session))
+            session = None
+        yield Advance(len(raw))
+
+
+def _check(value: ArchivedSession | ChatMessage) -> None:
+    """Raise `InvalidInputError` unless a store can hold what the line says."""
+    if isinstance(value, ArchivedSession):
+        info = value.info
+        check_attributes(_attributes(info))
+        for moment in (info.created_at, info.last_activity, info.turn_started_at):
+            check_moment("session", moment or info.created_at)
+        return
+    check_text("message_id", value.message_id, MAX_ATTRIBUTE_CHARS)
+    check_message(value)
+    for edit in value.edits:
+        check_message(ChatMessage(edit.role, edit.content, edit.extra, None, edit.replaced_at))
+
+
+def _attributes(info: SessionInfo) -> dict[str, str | bool | None]:
+    return {name: value for name in ATTRIBUTES if (value := getattr(info, name)) is not None}
 
 
 def _operation(session: _Open) -> ImportSession:
