@@ -292,4 +292,4 @@ def test_another_database_is_refused(tmp_path: Path, store: str) -> None:
     path = tmp_path / "x.db"
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE sessions(id)")
-    assert "not of the original's" in take(path, store).refused[0]
+    assert "not the original program's" in take(path, store).refused[0]

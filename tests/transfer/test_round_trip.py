@@ -135,7 +135,7 @@ def test_what_was_erased_since_does_not_come_back(source: str, store: str, tmp_p
 def test_killed_anywhere_a_second_run_completes_it(
     source: str, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int
 ) -> None:
-    monkeypatch.setattr(intake, "MESSAGES_A_GROUP", 12)
+    monkeypatch.setattr(intake, "MESSAGES_PER_GROUP", 12)
     path = tmp_path / "x"
     path.write_bytes(export(source, "jsonl"))
     counter = count()
@@ -269,7 +269,7 @@ class Busy:
 def test_a_session_that_moves_while_all_are_listed_is_not_missed(
     store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backscroll_worker.transfer.sessions._A_PAGE", 3)
+    monkeypatch.setattr("backscroll_worker.transfer.sessions._PAGE", 3)
     clock = Clock()
     with open_backend(store, clock=clock) as backend:
         for number in range(10):

@@ -1,7 +1,6 @@
-"""Sessions out of a store: exactly (jsonl), to be read (markdown, html), to train on (openai).
+"""The formats of exports: exact (jsonl), for reading (markdown, html), for training (openai).
 
-One module a format; each is a function from sessions to the pieces of the document, so that no
-more than a piece need be in memory.
+Each is a function from sessions to the chunks of a document, so that only one chunk is in memory.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ LIMITS: Final = Limits(MAX_OPERATION_BYTES, MAX_OPERATION_BYTES)
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A session to take over, and where it stands, for errors."""
+    """A session to take over, and where it was read, for errors."""
 
     where: str
     operation: ImportSession
@@ -21,7 +21,7 @@ class Incoming:
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """Something that cannot be taken over, and why; `is_session`: because of it a whole session."""
+    """Something that cannot be taken over, and why; with `is_session` a whole session."""
 
     where: str
     problem: str
@@ -37,7 +37,7 @@ class Total:
 
 @dataclass(frozen=True, slots=True)
 class Advance:
-    """So much of that has been read."""
+    """How much of that was read since the last one."""
 
     amount: int
 
