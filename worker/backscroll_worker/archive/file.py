@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, NamedTuple, Self
+from typing import Final, Self
 
 import orjson
 from zstandard import ZstdError
@@ -44,12 +44,8 @@ DATA_SUFFIX: Final = ".jsonl.zst"
 MANIFEST_SUFFIX: Final = ".manifest.jsonl"
 
 
-class ArchivedLine(NamedTuple):
-    """A line, the session it belongs to, and the message in it; a session's first has none."""
-
-    session: ArchivedSession
-    line: bytes
-    message: ChatMessage | None
+ArchivedLine = tuple[ArchivedSession, bytes, ChatMessage | None]
+"""The session a line belongs to, the line, and the message in it; a session's first has none."""
 
 
 @dataclass(slots=True)
@@ -184,9 +180,9 @@ class ArchiveFile:
                 for number, raw, value in read_lines(numbered_lines(unpacked(file))):
                     if isinstance(value, ArchivedSession):
                         session = value
-                        yield ArchivedLine(session, raw, None)
+                        yield session, raw, None
                     elif isinstance(value, ChatMessage) and session is not None:
-                        yield ArchivedLine(session, raw, value)
+                        yield session, raw, value
                     elif isinstance(value, BadLineError):
                         raise ArchiveError(f"{self.data} is damaged: line {number}: {value}")
             except ZstdError as error:

@@ -8,7 +8,6 @@ leaves the archive with the next compaction.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -170,8 +169,11 @@ def _erase_jobs(connection: redis.Redis, queue: str, traces: _Traces) -> Slices[
     failed = 0
     for template in (FailedJobRegistry.key_template, FinishedJobRegistry.key_template):
         registry = template.format(queue)
-        for ids in _portions(connection, registry):
-            gone = _found(connection, ids, traces)
+        # All ids at once: they are few, and deleting shifts the places of those that follow.
+        reply: Any = connection.zrange(registry, 0, -1)
+        ids = [name.decode(errors="replace") for name in reply]
+        for start in range(0, len(ids), _JOBS_PER_SLICE):
+            gone = _found(connection, ids[start : start + _JOBS_PER_SLICE], traces)
             if gone:
                 with connection.pipeline(transaction=True) as pipeline:
                     pipeline.zrem(registry, *gone)
@@ -182,14 +184,6 @@ def _erase_jobs(connection: redis.Redis, queue: str, traces: _Traces) -> Slices[
             failed += len(gone) if template is FailedJobRegistry.key_template else 0
             yield
     return failed
-
-
-def _portions(connection: redis.Redis, registry: str) -> Iterator[list[str]]:
-    # All ids at once: they are few, and deleting shifts the places of those that follow.
-    reply: Any = connection.zrange(registry, 0, -1)
-    ids = [name.decode(errors="replace") for name in reply]
-    for start in range(0, len(ids), _JOBS_PER_SLICE):
-        yield ids[start : start + _JOBS_PER_SLICE]
 
 
 def _found(connection: redis.Redis, ids: list[str], traces: _Traces) -> list[str]:

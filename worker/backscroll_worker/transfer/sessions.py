@@ -8,7 +8,7 @@ from datetime import datetime
 from itertools import chain, islice
 from typing import Final
 
-from backscroll import ChatMessage, Producer, SessionInfo
+from backscroll import ChatMessage, Producer, SessionFilter, SessionInfo
 from backscroll_worker.stores import SessionBackend
 
 _PAGE: Final = 1_000
@@ -101,17 +101,12 @@ def _list_all(reader: Reader, wanted: Wanted) -> Iterable[SessionInfo]:
 
 
 def _list(reader: Reader, wanted: Wanted, since: datetime | None) -> Iterator[SessionInfo]:
+    where = SessionFilter(
+        wanted.agent, wanted.channel, wanted.room, wanted.sender, active_since=since
+    )
     cursor: str | None = None
     while True:
-        page = reader.sessions(
-            agent=wanted.agent,
-            channel=wanted.channel,
-            room=wanted.room,
-            sender=wanted.sender,
-            active_since=since,
-            limit=_PAGE,
-            cursor=cursor,
-        )
+        page = reader.sessions(where=where, limit=_PAGE, cursor=cursor)
         yield from page.sessions
         cursor = page.cursor
         if cursor is None:
