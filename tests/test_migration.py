@@ -116,7 +116,7 @@ def test_killed_between_commit_and_rename_nothing_is_stored_twice(
 def test_killed_between_two_groups_the_next_run_does_the_rest(
     directory: Path, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(intake, "MESSAGES_A_GROUP", 1)
+    monkeypatch.setattr(intake, "MESSAGES_PER_GROUP", 1)
     for name in "abc":
         write(directory / f"{name}.jsonl", name)
 

@@ -78,7 +78,7 @@ def _live(life: Life) -> None:
     if life.mutant:  # last: what it leaves out must not be seen as done
         MUTANTS[life.mutant]()
     if life.migrates is not None:
-        swap(intake, "MESSAGES_A_GROUP", 60)  # two files
+        swap(intake, "MESSAGES_PER_GROUP", 60)  # two files
         migrate(life.migrates, life.settings.store)
         return
     assert life.settings.redis_url is not None

@@ -54,6 +54,15 @@ sessions = st.builds(
 )
 
 
+def distinct(operations: list[ImportSession]) -> bool:
+    """SQLite has each message id once in all of the store."""
+    ids = [message.message_id for each in operations for message in each.messages]
+    return len(set(ids)) == len(ids)
+
+
+several = st.lists(sessions, max_size=3, unique_by=lambda each: each.key).filter(distinct)
+
+
 def fill(store: str, operations: Iterable[ImportSession]) -> None:
     with open_backend(store) as backend:
         for answer in backend.apply(list(operations)):

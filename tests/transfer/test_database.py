@@ -214,10 +214,10 @@ def test_damaged_rows_are_named_and_the_rest_comes_over(
     assert ["U+0007" in line for line in report.refused] == [True]
     told = "\n".join(report.left_out)
     for part in (
-        "row 2 of 'k': content is not text but blob",
+        "row 2 of 'k': content: is not text but blob",
         "row 3 of 'k': role: must not be empty",
         "row 4 of 'k': b'yesterday' is not a time",
-        "row 6 of 'k': content is not UTF-8",
+        "row 6 of 'k': content: is not UTF-8",
         "session 'k': b'?' is not a time",
         "session 'k': name: ",
         "session 'k': state: ",
@@ -292,4 +292,4 @@ def test_another_database_is_refused(tmp_path: Path, store: str) -> None:
     path = tmp_path / "x.db"
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE sessions(id)")
-    assert "not of the original's" in take(path, store).refused[0]
+    assert "not the original program's" in take(path, store).refused[0]

@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from backscroll.contract.ids import new_op_id
 from backscroll.contract.messages import ChatMessage, SessionPage, from_micros
@@ -22,18 +21,9 @@ from backscroll_worker.transfer.import_files import import_files
 from backscroll_worker.transfer.sessions import Wanted, find
 from backscroll_worker.transfer.source import Advance, Total
 from tests.backends.stores import Clock, apply_all, requests
-from tests.transfer.sessions import everything, export, fill, sessions, take
+from tests.transfer.sessions import everything, export, fill, several, take
 
 KINDS = ("sqlite", "jsonl")
-
-
-def distinct(operations: list[ImportSession]) -> bool:
-    """SQLite has each message id once in all of the store."""
-    ids = [message.message_id for each in operations for message in each.messages]
-    return len(set(ids)) == len(ids)
-
-
-several = st.lists(sessions, max_size=3, unique_by=lambda each: each.key).filter(distinct)
 
 
 @pytest.mark.parametrize(("kind", "other"), [(a, b) for a in KINDS for b in KINDS])
@@ -145,7 +135,7 @@ def test_what_was_erased_since_does_not_come_back(source: str, store: str, tmp_p
 def test_killed_anywhere_a_second_run_completes_it(
     source: str, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int
 ) -> None:
-    monkeypatch.setattr(intake, "MESSAGES_A_GROUP", 12)
+    monkeypatch.setattr(intake, "MESSAGES_PER_GROUP", 12)
     path = tmp_path / "x"
     path.write_bytes(export(source, "jsonl"))
     counter = count()
@@ -279,7 +269,7 @@ class Busy:
 def test_a_session_that_moves_while_all_are_listed_is_not_missed(
     store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backscroll_worker.transfer.sessions._A_PAGE", 3)
+    monkeypatch.setattr("backscroll_worker.transfer.sessions._PAGE", 3)
     clock = Clock()
     with open_backend(store, clock=clock) as backend:
         for number in range(10):

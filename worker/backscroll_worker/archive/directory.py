@@ -1,4 +1,4 @@
-"""`Archive`: what cleanup removed, kept in a directory of its own; see `archive.file`.
+"""`Archive`: the directory with what cleanup removed; `archive.file` has one file of it.
 
 One process writes it, the worker that holds the store's lock. Others may read it meanwhile.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Container, Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -20,32 +19,22 @@ from backscroll_worker.archive.file import DATA_SUFFIX, MANIFEST_SUFFIX, Archive
 from backscroll_worker.archive.writer import ArchiveWriter
 from backscroll_worker.contract.archiving import ArchivedSession
 from backscroll_worker.contract.findings import Finding
-from backscroll_worker.contract.pacing import SliceClock, Slices, finish
+from backscroll_worker.contract.pacing import SliceClock, Slices
 
 _MONTH: Final = re.compile(r"[0-9]{4}-[0-9]{2}")
 _NAME: Final = re.compile(r"[0-9]{4}-[0-9]{2}/[0-9A-Za-z-]{1,100}")
 _STAMP: Final = re.compile(r"[0-9]{8}T[0-9]{6}Z")
 _STAMP_FORMAT: Final = "%Y%m%dT%H%M%SZ"
 
-Matches = Callable[[ArchivedSession], bool]
 Until = Callable[[ArchivedSession], int]
-"""Until when what a piece says is to go, by the dates of its messages: microseconds."""
+"""Until when an archived session is to go, by the dates of its messages: microseconds."""
 
 NOTHING: Final = -1
 ALL: Final = 2**63 - 1
 
 
-@dataclass(slots=True)
-class ArchiveErased:
-    """What was erased: pieces of sessions, messages, and the ids of these."""
-
-    sessions: int = 0
-    messages: int = 0
-    message_ids: list[str] = field(default_factory=list)
-
-
 class Archive:
-    """The files of one directory."""
+    """The files of one directory. Each call raises `ArchiveError` when the disk fails."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -64,22 +53,23 @@ class Archive:
     def file(self, name: str) -> ArchiveFile:
         """The file of that name, as `files` names it, or with a suffix.
 
-        Raises `ArchiveError` for a name that no file of this directory could have.
+        Raises `ArchiveError` for a name that an archive file cannot have.
         """
         stem = name.removesuffix(DATA_SUFFIX).removesuffix(MANIFEST_SUFFIX)
         if _NAME.fullmatch(stem) is None:
             raise ArchiveError(
-                f"{name[:200]!r} is no file of the archive; 'backscroll restore --list' names them"
+                f"{name[:200]!r} is not a valid name of an archive file; "
+                "'backscroll restore --list' shows them"
             )
         return ArchiveFile(self.directory, stem)
 
     def files(self) -> list[ArchiveFile]:
-        """All files, oldest first; those that are only just being written are left out."""
+        """All files, oldest first, without those that are still being written."""
         files = [ArchiveFile(self.directory, name) for name in sorted(self._names())]
         return [file for file in files if not file.is_unfinished]
 
     def sweep(self) -> None:
-        """Remove what was being written when a process was killed; it never counted."""
+        """Remove what a process that was killed left unfinished."""
         for path in self._paths():
             if not path.name.startswith(TEMPORARY):
                 continue
@@ -91,39 +81,34 @@ class Archive:
                     path.unlink(missing_ok=True)
 
     def verify(self) -> list[Finding]:
-        """Every file against its manifest: checksum, sessions and messages."""
+        """Compare every file with its manifest: checksum, sessions and messages."""
         findings = []
         for file in self.files():
             try:
                 manifest = file.check()
                 if _recounted(file) != manifest:
-                    raise ArchiveError(f"{file.manifest} does not tell what is in the file")
+                    raise ArchiveError(f"{file.manifest} does not match the content of its file")
             except ArchiveError as error:
                 findings.append(Finding("archive", str(error), "put it back from a backup"))
         return findings
 
-    def erase(self, matches: Matches) -> ArchiveErased:
-        """Remove every session that matches from every file; `matches` may be asked twice.
-
-        Each file is replaced as a whole, durably. A damaged file raises `ArchiveError` when all
-        others have been dealt with. Doing it again after a crash or an error finishes the work.
-        """
-        return finish(self.erase_slices(lambda session: ALL if matches(session) else NOTHING))
-
     def erase_slices(
         self, until: Until, may_match: Callable[[str], bool] | None = None
-    ) -> Slices[ArchiveErased]:
-        """As `erase`, a slice at a time, and only of files with a key that `may_match`, if told.
+    ) -> Slices[int]:
+        """Remove from every file what `until` says, and return how many sessions went.
 
-        A piece of which some messages are later stays with these alone.
+        A session with later messages stays with these alone, and is not counted. `until` may be
+        asked twice. With `may_match` only files with such a key are read. Each file is replaced as
+        a whole, durably; after a crash or an error a second call finishes the work. Raises
+        `ArchiveError` for a damaged file when all others are done.
         """
         self.sweep()
-        erased, failures, clock = ArchiveErased(), list[ArchiveError](), SliceClock()
+        erased, failures, clock = 0, list[ArchiveError](), SliceClock()
         for file in self.files():
             clock.begin()
             try:
                 if may_match is None or any(map(may_match, file.load_manifest().keys)):
-                    yield from _erase_from(file, until, erased, clock)
+                    erased += yield from _erase_from(file, until, clock)
             except ArchiveError as error:
                 failures.append(error)
             yield
@@ -132,13 +117,13 @@ class Archive:
         return erased
 
     def drop_slices(self, file: ArchiveFile, places: Container[int]) -> Slices[None]:
-        """Take sessions out of a file again, by their places in it."""
+        """Remove sessions from a file again, by their places in it."""
         counted = itertools.count()
 
         def until(_: ArchivedSession) -> int:
             return ALL if next(counted) in places else NOTHING
 
-        yield from _rewrite(file, until, ArchiveErased(), SliceClock())
+        yield from _rewrite(file, until, SliceClock())
 
     def _names(self) -> set[str]:
         names = set[str]()
@@ -171,9 +156,7 @@ def _recounted(file: ArchiveFile) -> Manifest:
     return counted
 
 
-def _erase_from(
-    file: ArchiveFile, until: Until, erased: ArchiveErased, clock: SliceClock
-) -> Slices[None]:
+def _erase_from(file: ArchiveFile, until: Until, clock: SliceClock) -> Slices[int]:
     file.check()
     is_hit = False
     for session, _, message in file.lines():
@@ -182,17 +165,14 @@ def _erase_from(
             yield
             clock.begin()
     if is_hit:
-        yield from _rewrite(file, until, erased, clock)
-    else:
-        file.settle()  # a rewrite that was killed may have left what was erased in the manifest
+        return (yield from _rewrite(file, until, clock))
+    file.settle()  # a rewrite that was killed may have left what was erased in the manifest
+    return 0
 
 
-def _rewrite(
-    file: ArchiveFile, until: Until, erased: ArchiveErased, clock: SliceClock
-) -> Slices[None]:
-    writer, gone = ArchiveWriter(file), ArchiveErased()
+def _rewrite(file: ArchiveFile, until: Until, clock: SliceClock) -> Slices[int]:
+    writer, gone, last, is_begun = ArchiveWriter(file), 0, NOTHING, True
     try:
-        last, is_begun = NOTHING, True
         for session, line, message in file.lines():
             if message is None:
                 last = until(session)
@@ -200,15 +180,12 @@ def _rewrite(
                 if is_begun:
                     writer.begin(session)
                 else:
-                    gone.sessions += 1
-            elif _sent_at(message) <= last:
-                gone.messages += 1
-                gone.message_ids.append(message.message_id or "")
-            else:
-                if not is_begun:  # nothing is said of a piece that has nothing left
+                    gone += 1
+            elif _sent_at(message) > last:
+                if not is_begun:  # a session of which nothing is left is not mentioned
                     writer.begin(session)
                     is_begun = True
-                    gone.sessions -= 1
+                    gone -= 1
                 writer.copy(line, message)
             if clock.is_over:
                 yield
@@ -218,9 +195,7 @@ def _rewrite(
         writer.abandon()
     if writer.manifest.sessions == 0:
         file.remove()
-    erased.sessions += gone.sessions
-    erased.messages += gone.messages
-    erased.message_ids += gone.message_ids
+    return gone
 
 
 def _sent_at(message: ChatMessage) -> int:

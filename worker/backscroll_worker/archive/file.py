@@ -1,17 +1,13 @@
-"""One file of the archive: sessions as JSON lines under zstd, and the manifest beside it.
+"""One file of the archive: an export under Zstandard, and the manifest beside it.
 
-`YYYY-MM/<name>.jsonl.zst` has for each session a header line and then its messages, oldest first:
+`YYYY-MM/<name>.jsonl.zst` is an export with the removals in it, see `contract.interchange`. Any
+other export may be in its place. `<name>.manifest.jsonl` has one line: version, sha256 and size of
+the file, how many sessions and messages, the time of the first and the last message, and each key
+with its number of messages.
 
-    {"session":{"key":"…","created_at":micros,…},"removed_at":micros,"rule":"…","part":"whole"}
-    {"role":"…","content":"…","extra":{…},"message_id":"…","created_at":micros}
-
-`part` is "oldest" when only these messages were taken from a session that stays.
-`<name>.manifest.jsonl` has one line: version, sha256 and size of the file, how many sessions and
-messages, the time of the first and the last message, and each key with its number of messages.
-
-A file is never changed in place. A new content is written beside it; then comes a manifest that
-tells of both, then the rename, then the manifest of the new one alone. Whichever line has the
-checksum of the file is the manifest, so that a crash at any point leaves one that holds.
+A file is never changed in place. A new content is written beside it; then comes a manifest with a
+line for each of the two, then the rename, then the manifest of the new one alone. Whichever line
+has the checksum of the file is the manifest, so that a crash at any point leaves a valid one.
 """
 
 from __future__ import annotations
@@ -20,14 +16,13 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from io import BufferedReader
 from pathlib import Path
-from typing import Final, NamedTuple, Self
+from typing import Final, Self
 
 import orjson
-import zstandard
+from zstandard import ZstdError
 
-from backscroll.contract.messages import ChatMessage, SessionInfo, to_micros
+from backscroll.contract.messages import ChatMessage, to_micros
 from backscroll_worker.archive.disk import (
     TEMPORARY,
     ArchiveError,
@@ -37,45 +32,20 @@ from backscroll_worker.archive.disk import (
     unusable,
 )
 from backscroll_worker.contract.archiving import ArchivedSession
+from backscroll_worker.contract.interchange import (
+    BadLineError,
+    numbered_lines,
+    read_lines,
+    unpacked,
+)
 
 VERSION: Final = 1
 DATA_SUFFIX: Final = ".jsonl.zst"
 MANIFEST_SUFFIX: Final = ".manifest.jsonl"
 
-_HEADER: Final = b'{"session":'
-_UNREADABLE: Final = (
-    zstandard.ZstdError,
-    ValueError,
-    TypeError,
-    KeyError,
-    AttributeError,
-    OverflowError,
-)
-_READ_BYTES: Final = 1 << 20
 
-
-def header(session: ArchivedSession) -> bytes:
-    """The line a session begins with."""
-    info = {name: value for name, value in session.info.to_dict().items() if value is not None}
-    part = "whole" if session.is_whole else "oldest"
-    return orjson.dumps(
-        {"session": info, "removed_at": session.removed_at, "rule": session.rule, "part": part}
-    )
-
-
-def parse_header(line: bytes) -> ArchivedSession:
-    """The inverse of `header`; raises `ValueError`, `TypeError` or `KeyError`."""
-    fields = orjson.loads(line)
-    info = SessionInfo.from_dict(fields["session"])
-    return ArchivedSession(info, fields["removed_at"], fields["rule"], fields["part"] == "whole")
-
-
-class ArchivedLine(NamedTuple):
-    """A line, the session it belongs to, and the message in it; a session's first has none."""
-
-    session: ArchivedSession
-    line: bytes
-    message: ChatMessage | None
+ArchivedLine = tuple[ArchivedSession, bytes, ChatMessage | None]
+"""The session a line belongs to, the line, and the message in it; a session's first has none."""
 
 
 @dataclass(slots=True)
@@ -112,7 +82,7 @@ class Manifest:
         """The inverse of `dumps`; raises `ValueError` for anything else."""
         fields = orjson.loads(line)
         if not isinstance(fields, dict) or fields.pop("version", None) != VERSION:
-            raise ValueError(f"it is no manifest of version {VERSION}")
+            raise ValueError(f"it is not a manifest of version {VERSION}")
         try:
             return cls(**fields)
         except TypeError as error:
@@ -130,7 +100,7 @@ class ArchiveFile:
 
     @property
     def is_unfinished(self) -> bool:
-        """Whether it never came so far as to count, or nothing is left in it."""
+        """Whether it was never published, or nothing is left in it."""
         if self.data.exists():
             return False
         if self.temporary.exists():
@@ -140,13 +110,13 @@ class ArchiveFile:
         return False
 
     def load_manifest(self) -> Manifest:
-        """The manifest that holds; raises `ArchiveError` when there is none."""
+        """The valid manifest; raises `ArchiveError` when there is none."""
         try:
             lines = [Manifest.loads(line) for line in self.manifest.read_bytes().splitlines()]
         except FileNotFoundError:
             raise ArchiveError(
-                f"{self.data} has no manifest; put it back from a backup, or take what is needed "
-                "out of the file with zstdcat"
+                f"{self.data} has no manifest; put it back from a backup, or import the "
+                "sessions of the file with 'backscroll import'"
             ) from None
         except OSError as error:
             raise unusable(self.manifest, error) from error
@@ -158,7 +128,7 @@ class ArchiveFile:
             sha256 = self.sha256()
             lines = [line for line in lines if line.sha256 == sha256]
         if not lines:
-            raise ArchiveError(f"{self.manifest} is damaged: it tells of another file")
+            raise ArchiveError(f"{self.manifest} is damaged: it belongs to another file")
         return lines[0]
 
     def sha256(self) -> str:
@@ -177,7 +147,7 @@ class ArchiveFile:
         return manifest
 
     def settle(self) -> None:
-        """Leave nothing in the manifest of a content that has been replaced."""
+        """Remove from the manifest what it has of a content that was replaced."""
         line = self.load_manifest().dumps() + b"\n"
         with reporting(self.manifest):
             if self.manifest.read_bytes() != line:
@@ -186,13 +156,13 @@ class ArchiveFile:
     def give_up(self) -> None:
         """Remove what was being written."""
         if self.is_unfinished:
-            self.remove()  # a manifest goes before the file that shows that it counts for nothing
+            self.remove()  # the manifest goes before the file that shows that it was unfinished
         with reporting(self.temporary):
             self.temporary.unlink(missing_ok=True)
             sync_directory(self.temporary.parent)
 
     def remove(self) -> None:
-        """Remove a file that holds nothing any more."""
+        """Remove the file, of which nothing is needed any more, and its manifest."""
         with reporting(self.data):
             self.data.unlink(missing_ok=True)
             sync_directory(self.data.parent)
@@ -200,28 +170,20 @@ class ArchiveFile:
             sync_directory(self.data.parent)
 
     def lines(self) -> Iterator[ArchivedLine]:
-        """Each line, a session's header first and then its messages.
+        """Each line, a session's first and then those of its messages.
 
-        Raises `ArchiveError` when the content is not that of an archive.
+        Raises `ArchiveError` when the content is not that of an archive or an export.
         """
         session = None
         with reporting(self.data), self.data.open("rb") as file:
             try:
-                decompressor = zstandard.ZstdDecompressor()
-                for line in BufferedReader(decompressor.stream_reader(file), _READ_BYTES):
-                    if line.startswith(_HEADER):
-                        session = parse_header(line)
-                        yield ArchivedLine(session, line, None)
-                    elif session is None:
-                        raise ValueError("a message without a session")
-                    else:
-                        yield ArchivedLine(session, line, _message(line))
-            except _UNREADABLE as error:
-                raise ArchiveError(f"{self.data} is damaged: {error}") from error
-
-
-def _message(line: bytes) -> ChatMessage:
-    message = ChatMessage.from_dict(orjson.loads(line))
-    if message.message_id is None or message.created_at is None:
-        raise ValueError("a message without its id or time")
-    return message
+                for number, raw, value in read_lines(numbered_lines(unpacked(file))):
+                    if isinstance(value, ArchivedSession):
+                        session = value
+                        yield session, raw, None
+                    elif isinstance(value, ChatMessage) and session is not None:
+                        yield session, raw, value
+                    elif isinstance(value, BadLineError):
+                        raise ArchiveError(f"{self.data} is damaged: line {number}: {value}")
+            except ZstdError as error:
+                raise ArchiveError(f"{self.data} is damaged: {error}") from None

@@ -7,7 +7,6 @@ import os
 from contextlib import suppress
 from typing import Final
 
-import orjson
 import zstandard
 
 from backscroll.contract.messages import ChatMessage
@@ -20,14 +19,23 @@ from backscroll_worker.archive.disk import (
     sync_directory,
     write_all,
 )
-from backscroll_worker.archive.file import ArchiveFile, Manifest, header
+from backscroll_worker.archive.file import ArchiveFile, Manifest
 from backscroll_worker.contract.archiving import ArchivedSession
+from backscroll_worker.contract.interchange import (
+    end_line,
+    message_line,
+    session_line,
+    version_line,
+)
 
 _LEVEL: Final = 3
 
 
 class ArchiveWriter:
-    """Writes a file; nothing of it counts until `publish`, and `abandon` leaves nothing."""
+    """Writes a file, which is not part of the archive until `publish`; see `RemovalWriter`.
+
+    All calls but `abandon` raise `ArchiveError` when the disk fails.
+    """
 
     def __init__(self, file: ArchiveFile) -> None:
         self.file = file
@@ -35,29 +43,34 @@ class ArchiveWriter:
         self.size_bytes = 0
         self._sha256 = hashlib.sha256()
         self._key = ""
+        self._messages = 0  # of the session that was begun last
         self._descriptor = -1  # a writer that gets nothing leaves no trace
         self._compressor = zstandard.ZstdCompressor(_LEVEL, write_checksum=True).compressobj()
 
     def begin(self, session: ArchivedSession) -> None:
         """What is added from here on belongs to `session`."""
-        self._key = session.info.key
+        self._write(end_line(self._messages) if self.manifest.sessions else version_line())
+        self._key, self._messages = session.info.key, 0
         self.manifest.count_session(self._key)
-        self._write(header(session) + b"\n")
+        self._write(session_line(session.info, session))
 
     def add(self, message: ChatMessage) -> bytes:
         """A message of the session, later than those before; the line it becomes."""
-        line = orjson.dumps(message.to_dict()) + b"\n"
+        line = message_line(message)
         self.copy(line, message)
         return line
 
     def copy(self, line: bytes, message: ChatMessage) -> None:
         """A message of the session as a line of another file."""
         self.manifest.count_message(self._key, message)
+        self._messages += 1
         self._write(line)
 
     def publish(self) -> None:
-        """Make the file durable and visible, in the place of any that has its name."""
+        """Make the file durable and visible, and replace any of its name."""
         file, manifest = self.file, self.manifest
+        if manifest.sessions:
+            self._write(end_line(self._messages))
         self._put(self._compressor.flush())
         with reporting(file.data):
             os.fsync(self._descriptor)

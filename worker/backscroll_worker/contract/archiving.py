@@ -15,10 +15,11 @@ from backscroll_worker.contract.pacing import Slices
 
 @dataclass(frozen=True, slots=True)
 class ArchivedSession:
-    """What the archive knows of a session besides the messages.
+    """What the archive, or an export, says of a session besides its messages.
 
-    `info` is as it was before the removal, `removed_at` in microseconds since 1970 UTC. Without
-    `is_whole` only its oldest messages are here, and the session stayed.
+    `info` is as it was before the removal, `removed_at` in microseconds since 1970 UTC; what was
+    exported has its last activity there. Without `is_whole` only the oldest messages were removed,
+    and the session stayed.
     """
 
     info: SessionInfo

@@ -1,4 +1,4 @@
-"""The writes that no job can name: whole sessions from elsewhere, and out of the archive."""
+"""The writes that are not jobs: whole sessions from elsewhere, and sessions from the archive."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class ImportSession(Write):
     """Take over a whole session with its own times, in microseconds since 1970 UTC.
 
     Times of the future become now. Every message has its id and time, and its earlier versions. The
-    attributes are taken as they are, without what `describe` makes of a state. Refused when the
-    store has messages of that session already. No job can name it: it is for migration and import,
-    which run as the store's one writer.
+    attributes are stored as they are, without the effects of a state in `describe`. Refused when
+    the store has messages of that session already. Only migration and import make it, which run as
+    the store's one writer.
     """
 
     kind = "import_session"
@@ -32,11 +32,10 @@ class ImportSession(Write):
 class RestoreSession(Write):
     """Put a session's messages from the archive before those that it has by now.
 
-    What the store has already of them, in this session or in `source`, where they come from, is
-    left out; the outcome counts the others. A session that is not there becomes as `info` says,
-    unless all its messages are elsewhere in the store; one that is there keeps its attributes and
-    its last activity. With `info.pinned` it is pinned in any case.
-    No job can name it: `maintenance.restore` makes it of what the archive has.
+    Messages that the store has already, in this session or in `source`, where they come from, are
+    skipped; the outcome counts the others. A new session gets what `info` says, and is not created
+    if all its messages are elsewhere in the store; an existing one keeps its attributes and its
+    last activity. With `info.pinned` it is pinned in any case. Only `maintenance.restore` makes it.
     """
 
     kind = "restore_session"

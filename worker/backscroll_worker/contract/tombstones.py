@@ -45,11 +45,14 @@ class Tombstone(NamedTuple):
 
     Both are microseconds. What was archived is compared with the second, which is the worker's: a
     clock that may have been wrong, so that alone it tells only the erasure itself what to take.
-    No two erasures are noted at the same time: by it an erasure knows the tombstones it made.
     """
 
     erased_at: int
     noted_at: int
+
+    def is_of_same_erasure(self, other: Tombstone) -> bool:
+        """Whether one erasure made both: no two of a store are noted at the same time."""
+        return self.noted_at == other.noted_at
 
 
 _NONE: Final = Tombstone(-1, -1)

@@ -1,4 +1,4 @@
-"""Which slices carry out an operation that takes long, with what the settings say about it."""
+"""Which slices carry out a maintenance operation, as the settings say."""
 
 from __future__ import annotations
 
@@ -26,7 +26,11 @@ log = logging.getLogger("backscroll.worker")
 def upkeep_slices(
     backend: SessionBackend, settings: Settings, operation: Operation, connection: redis.Redis
 ) -> Slices[Any]:
-    """The slices of what takes long, with what the settings say about it."""
+    """The slices that carry out a cleanup, restoration, erasure or compaction.
+
+    Raises `OperationRefusedError` for a cleanup without an age or rules. The slices raise what
+    the operation raises: the store's errors, `ArchiveError`, `OperationRefusedError`.
+    """
     archive = None if settings.archive is None else Archive(settings.archive)
     if isinstance(operation, Cleanup):
         if operation.ttl_hours is None and not settings.has_retention:
@@ -41,7 +45,7 @@ def upkeep_slices(
         return erase_everywhere(backend, archive, connection, settings.queue, operation)
     if isinstance(operation, Compact):
         return _compact(backend, settings, archive)
-    raise TypeError(f"{operation.kind} is no upkeep")
+    raise TypeError(f"{operation.kind} is not maintenance")
 
 
 def _cleanup(
@@ -51,7 +55,7 @@ def _cleanup(
     operation: Cleanup,
     connection: redis.Redis,
 ) -> Slices[CleanupReport]:
-    """The rules are read for each cleanup. Should the file be wrong by now, nothing goes."""
+    """The rules are read for each cleanup. If the file is invalid by then, nothing is deleted."""
     retention = settings.load_retention(operation.ttl_hours)
     if not operation.dry_run:
         refuse_if_ahead(connection)
@@ -67,5 +71,5 @@ def _compact(
         try:  # first, as the oldest of them are about to be forgotten
             yield from erase_late(archive, tombstones)
         except ArchiveError as error:
-            log.error("%s; what was erased of it stays there until a compaction can read it", error)
+            log.error("%s; erased data stays in it until a compaction can read it", error)
     return (yield from backend.compact(settings.op_ids_hours))

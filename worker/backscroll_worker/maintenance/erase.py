@@ -1,14 +1,13 @@
-"""An erasure beyond the store: the archive, and jobs that the server keeps to be looked at.
+"""An erasure beyond the store: in the archive, and in the jobs that the server keeps for reading.
 
-The receipt is the store's, with what went elsewhere added. Jobs that still wait are not touched:
-the tombstones drop them when their turn comes. What is only told afterwards to be of the erased
+The receipt is the store's, with what was erased elsewhere. Jobs that still wait are not touched:
+the tombstones drop them when their turn comes. What a late description attributes to the erased
 leaves the archive with the next compaction.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -24,7 +23,7 @@ from backscroll.contract.results import ErasureReceipt
 from backscroll.contract.validation import SUBJECTS
 from backscroll.transport.connection import is_forbidden
 from backscroll.transport.rq_protocol import job_key, parse_result, registry_key, results_key
-from backscroll_worker.archive.directory import ALL, NOTHING, Archive, ArchiveErased
+from backscroll_worker.archive.directory import ALL, NOTHING, Archive
 from backscroll_worker.contract.archiving import ArchivedSession
 from backscroll_worker.contract.pacing import Slices
 from backscroll_worker.contract.tombstones import Tombstones
@@ -32,7 +31,7 @@ from backscroll_worker.stores import SessionBackend
 
 log = logging.getLogger("backscroll.worker")
 
-_JOBS_A_SLICE: Final = 100
+_JOBS_PER_SLICE: Final = 100
 _LOG_RESETS: Final = (
     ("SLOWLOG", "RESET"),
     ("COMMANDLOG", "RESET", "large-request"),
@@ -47,20 +46,26 @@ def erase(
     queue: str,
     operation: Erase,
 ) -> Slices[ErasureReceipt]:
-    """Erase from the store, then from the archive, then from the server."""
+    """Erase from the store, then from the archive, then from the server.
+
+    Raises `ArchiveError` when a file of the archive cannot be read or written, and the store's and
+    the server's errors. Begun again it goes on.
+    """
     receipt = yield from backend.carry_out_erasure(operation)
     tombstones = backend.tombstones()
     archived = 0
     if archive is not None:
-        erased = yield from archive.erase_slices(partial(_until, operation, tombstones))
-        archived = erased.sessions
+        archived = yield from archive.erase_slices(partial(_until, operation, tombstones))
     failed = yield from _erase_jobs(connection, queue, _Traces(operation, tombstones))
     _reset_logs(connection)
     return replace(receipt, archived=archived, failed_jobs=failed)
 
 
-def erase_late(archive: Archive, tombstones: Tombstones) -> Slices[ArchiveErased]:
-    """Erase from the archive what only a description that came late told to be of the erased."""
+def erase_late(archive: Archive, tombstones: Tombstones) -> Slices[int]:
+    """Erase archived data that a late `describe` attributed to an erased subject.
+
+    Raises `ArchiveError` for a damaged file, when all others are done.
+    """
 
     def is_session_erased(key: str) -> bool:
         return tombstones.moment("key", key) >= 0
@@ -74,9 +79,9 @@ def is_erased(tombstones: Tombstones, session: ArchivedSession) -> bool:
 
 
 def _erased_until(tombstones: Tombstones, session: ArchivedSession) -> int:
-    """Until when what it says was erased, by the dates of its messages, as in the store itself.
+    """Until when its messages were erased, by their dates, as in the store itself.
 
-    Nothing of it is when it was archived later: both clocks have to be wrong to lose something.
+    None of them were if it was archived later: both clocks must be wrong to lose something.
     """
     values = ((name, getattr(session.info, name)) for name in SUBJECTS)
     found = (tombstones.of(name, value) for name, value in values if value is not None)
@@ -86,21 +91,21 @@ def _erased_until(tombstones: Tombstones, session: ArchivedSession) -> int:
 
 
 def _until(operation: Erase, tombstones: Tombstones, session: ArchivedSession) -> int:
-    """Until when an erasure takes what an archived session says.
+    """Until when an erasure takes the messages of an archived session.
 
-    What was archived before it began goes whatever its date; what a clock says was archived later
-    may not have been, as the clock may have been wrong, and is judged by its date.
+    What was archived before it began goes whatever its date. What was archived later, by a clock
+    that may have been wrong, goes by its date.
     """
     (name, value), info = operation.subject, session.info
     until, own = _erased_until(tombstones, session), tombstones.of(name, value)
-    is_own = tombstones.of("key", info.key).noted_at == own.noted_at  # that erasure took its key
-    if getattr(info, name) == value or is_own:
+    took_its_key = tombstones.of("key", info.key).is_of_same_erasure(own)
+    if getattr(info, name) == value or took_its_key:
         return ALL if own.noted_at >= session.removed_at else max(until, own.erased_at)
     return until
 
 
 class _Traces:
-    """Whether a job the server keeps speaks of what was erased."""
+    """Whether a job that the server keeps mentions what was erased."""
 
     def __init__(self, operation: Erase, tombstones: Tombstones) -> None:
         self._operation = operation
@@ -115,7 +120,7 @@ class _Traces:
         return self._are_in_operation(operation)
 
     def are_in_answer(self, answer: object) -> bool:
-        """Of upkeep: reports name sessions as their `key`, at any depth."""
+        """Of maintenance: reports name sessions as their `key`, at any depth."""
         if isinstance(answer, dict):
             is_named = self._is_erased_key(answer.get("key"))
             return is_named or any(map(self.are_in_answer, answer.values()))
@@ -127,7 +132,7 @@ class _Traces:
         return self._tombstones.cover(operation) or self._tombstones.told_by(operation) is not None
 
     def _are_in_malformed(self, payload: bytes) -> bool:
-        """No operation, so nobody knows of when it is; its key tells whose it is, if it has one."""
+        """It has no time, as it is not an operation; but it may name the key or the subject."""
         try:
             call = payload_json(payload)
         except MalformedJobError:
@@ -141,9 +146,9 @@ class _Traces:
 
 
 def _reset_logs(connection: redis.Redis) -> None:
-    """Empty the server's logs of slow and large commands, which quote what was said.
+    """Empty the server's logs of slow and large commands, which quote messages.
 
-    What this user may not do is logged; a server that does not know such a log has none.
+    A missing permission is logged; a server that does not know such a log has none.
     """
     for command in _LOG_RESETS:
         try:
@@ -151,19 +156,22 @@ def _reset_logs(connection: redis.Redis) -> None:
         except redis.ResponseError as error:
             if is_forbidden(error):
                 log.warning(
-                    "the server does not let this user run %s: it may quote erased text there; "
+                    "the server does not let this user run %s: that log may quote erased text; "
                     "run it as an administrator, or see deploy/redis/README.md",
                     " ".join(command),
                 )
 
 
 def _erase_jobs(connection: redis.Redis, queue: str, traces: _Traces) -> Slices[int]:
-    """Delete failed and finished jobs that speak of it, with their results; how many failed."""
+    """Delete failed and finished jobs that mention it, with their results; how many had failed."""
     failed = 0
     for kind in ("failed", "finished"):
         registry = registry_key(kind, queue)
-        for ids in _portions(connection, registry):
-            gone = _found(connection, ids, traces)
+        # All ids at once: they are few, and deleting shifts the places of those that follow.
+        reply: Any = connection.zrange(registry, 0, -1)
+        ids = [name.decode(errors="replace") for name in reply]
+        for start in range(0, len(ids), _JOBS_PER_SLICE):
+            gone = _found(connection, ids[start : start + _JOBS_PER_SLICE], traces)
             if gone:
                 with connection.pipeline(transaction=True) as pipeline:
                     pipeline.zrem(registry, *gone)
@@ -174,14 +182,6 @@ def _erase_jobs(connection: redis.Redis, queue: str, traces: _Traces) -> Slices[
             failed += len(gone) if kind == "failed" else 0
             yield
     return failed
-
-
-def _portions(connection: redis.Redis, registry: str) -> Iterator[list[str]]:
-    # All ids at once: they are few, and deleting shifts the places of those that follow.
-    reply: Any = connection.zrange(registry, 0, -1)
-    ids = [name.decode(errors="replace") for name in reply]
-    for start in range(0, len(ids), _JOBS_A_SLICE):
-        yield ids[start : start + _JOBS_A_SLICE]
 
 
 def _found(connection: redis.Redis, ids: list[str], traces: _Traces) -> list[str]:

@@ -1,8 +1,8 @@
-"""Bringing a session back from the archive: what its files hold of it, in order, each message once.
+"""Restores a session from the archive: all that its files have of it, in order, each message once.
 
-A session may be in several files: its oldest messages by and by, then the rest. A file may also
-hold what never left the store, when cleanup was killed before it deleted; it will have been
-archived again. So of two pieces that share a message only the later one counts.
+A session may be in several files: first its oldest messages, in parts, then the rest. A file may
+also have what never left the store, when cleanup was killed before it deleted; that was archived
+again. So of two parts that share a message only the later one counts.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _KEEP_ALL = Retention.of_hours(None)
 
 
 @dataclass(slots=True)
-class _Piece:
-    """What one file has of a session."""
+class _Part:
+    """The part of a session that one file has."""
 
     session: ArchivedSession
     messages: list[ChatMessage] = field(default_factory=list)
@@ -38,9 +38,10 @@ class _Piece:
 def restore(
     backend: SessionBackend, archive: Archive | None, operation: Restore
 ) -> Slices[RestoreReport]:
-    """Carry out `operation`; raises `OperationRefusedError` when there is nothing to restore.
+    """Carry out `operation`.
 
-    Raises `ArchiveError` when a file is damaged that has the session, or may have it.
+    Raises `OperationRefusedError` when there is nothing to restore, `ArchiveError` when a file is
+    damaged that has the session or may have it, and the store's errors.
     """
     started, key = time.monotonic(), operation.key
     if archive is None:
@@ -48,17 +49,15 @@ def restore(
     # A cleanup that was killed may have left the very messages, out of sight, in the store.
     yield from backend.cleanup(_KEEP_ALL)
     files = archive.files() if operation.file is None else [archive.file(operation.file)]
-    pieces = yield from _pieces(files, key)
+    parts = yield from _parts(files, key)
     tombstones = backend.tombstones()  # a file that was elsewhere may have what was erased
-    pieces = [
-        piece for piece in _not_superseded(pieces) if not is_erased(tombstones, piece.session)
-    ]
-    if not pieces:
+    parts = [part for part in _not_superseded(parts) if not is_erased(tombstones, part.session)]
+    if not parts:
         raise OperationRefusedError(
             f"the archive has no session {key!r}; 'backscroll restore --list' shows what it has"
         )
-    messages = tuple(message for piece in pieces for message in piece.messages)
-    info = replace(_info(pieces), key=operation.into or key)
+    messages = tuple(message for part in parts for message in part.messages)
+    info = replace(_info(parts), key=operation.into or key)
     if operation.pin:
         info = replace(info, pinned=True)
     (answer,) = backend.apply(
@@ -70,9 +69,9 @@ def restore(
     return RestoreReport(info.key, answer.affected, there, time.monotonic() - started)
 
 
-def _pieces(files: list[ArchiveFile], key: str) -> Slices[list[_Piece]]:
+def _parts(files: list[ArchiveFile], key: str) -> Slices[list[_Part]]:
     """What the files have of the session, in their order."""
-    found, clock = list[_Piece](), SliceClock()
+    found, clock = list[_Part](), SliceClock()
     for file in files:
         if key in file.load_manifest().keys:
             file.check()
@@ -80,7 +79,7 @@ def _pieces(files: list[ArchiveFile], key: str) -> Slices[list[_Piece]]:
                 if session.info.key != key:
                     pass
                 elif message is None:
-                    found.append(_Piece(session))
+                    found.append(_Part(session))
                 else:
                     found[-1].messages.append(message)
                 if clock.is_over:
@@ -92,18 +91,18 @@ def _pieces(files: list[ArchiveFile], key: str) -> Slices[list[_Piece]]:
     return found
 
 
-def _not_superseded(pieces: list[_Piece]) -> Iterator[_Piece]:
-    """Those that no later piece has a message of, in their order."""
-    seen, kept = set[str | None](), list[_Piece]()
-    for piece in reversed(pieces):
-        ids = {message.message_id for message in piece.messages}
+def _not_superseded(parts: list[_Part]) -> Iterator[_Part]:
+    """Those that no later part has a message of, in their order."""
+    seen, kept = set[str | None](), list[_Part]()
+    for part in reversed(parts):
+        ids = {message.message_id for message in part.messages}
         if not ids & seen:
-            kept.append(piece)
+            kept.append(part)
         seen |= ids
     return reversed(kept)
 
 
-def _info(pieces: list[_Piece]) -> SessionInfo:
+def _info(parts: list[_Part]) -> SessionInfo:
     """The session as it was when it was last there."""
-    infos = [piece.session.info for piece in pieces]
+    infos = [part.session.info for part in parts]
     return replace(infos[-1], created_at=min(info.created_at for info in infos))

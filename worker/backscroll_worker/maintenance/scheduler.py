@@ -1,8 +1,8 @@
-"""Enqueues upkeep when its time has come: cleanup and compaction, by cron expressions in UTC.
+"""Enqueues maintenance when it is due: cleanup and compaction, by cron expressions in UTC.
 
 RQ's cron scheduler pickles its jobs and knows nothing of a second scheduler. This one keeps its
-registration and its heartbeat, but lets one script in Redis decide what becomes of a tick, so that
-it happens once whoever is running, and is made up for when nobody was.
+registration and its heartbeat, but one script in Redis decides about each tick: it is enqueued
+once, however many schedulers run, and later if none was running.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def utc_now() -> datetime:
 
 
 class UpkeepJob(CronJob):
-    """One kind of upkeep on one queue, and the cron expression that says when."""
+    """One kind of maintenance on one queue, and the cron expression that says when."""
 
     def __init__(
         self, writer: JobWriter, operation: type[Cleanup | Compact], cron: str, now: datetime
@@ -151,25 +151,25 @@ class UpkeepJob(CronJob):
             log.info("enqueued %s", op_id)
         elif outcome == "waiting":
             log.warning(
-                "%s of %s left out: the one before still waits on queue %r or runs. "
-                "Is a worker running? `backscroll check` tells.",
+                "skipped %s at %s: the previous run is still queued on %r or running. "
+                "Is a worker running? `backscroll check` shows it.",
                 self.name,
                 f"{tick:%Y-%m-%d %H:%M:%S}Z",
                 self.queue_name,
             )
         elif outcome == "first":
-            log.info("%s has never been scheduled here: it begins with the next tick", self.name)
+            log.info("%s was never scheduled here: it begins with the next tick", self.name)
         return outcome == "enqueued"
 
 
 def _as_rq_has_it(cron: str) -> str:
-    """With the seconds last; RQ reads that, and so does whoever looks at the scheduler with it."""
+    """With the seconds last, which is how RQ reads and shows it."""
     *seconds, minute, hour, day, month, weekday = cron.split()
     return " ".join([minute, hour, day, month, weekday, *seconds])
 
 
 class UpkeepScheduler(CronScheduler):
-    """RQ's cron scheduler over upkeep jobs; rides out a server that is away."""
+    """RQ's cron scheduler for maintenance jobs, which survives a server that is unreachable."""
 
     def __init__(
         self, settings: Settings, url: str, *, now: Callable[[], datetime] = utc_now
@@ -184,19 +184,22 @@ class UpkeepScheduler(CronScheduler):
         self._cron_jobs.extend(self.upkeep_jobs)  # what RQ shows of a scheduler
 
     def enqueue_jobs(self) -> list[CronJob]:
-        """Deal with the tick that came last, of each job; the jobs that were enqueued."""
+        """Take each job's last tick; the jobs that were enqueued."""
         now = self._now()
         return [job for job in self.upkeep_jobs if job.take_tick(self.connection, now)]
 
     def calculate_sleep_interval(self) -> float:
-        """Seconds to the next tick; never so many that the registration would expire."""
+        """Seconds to the next tick, few enough that the registration does not expire."""
         now = self._now()
         pause = min(job.tick_after(now) for job in self.upkeep_jobs) - now
         return min(pause.total_seconds(), 60.0)
 
     def run(self, pause: Callable[[float], bool]) -> None:
-        """Schedule until `pause`, which waits for some seconds, says that it is time to stop."""
-        delays, failures, told = backoff(), 0, ""
+        """Schedule until `pause`, which waits for some seconds, returns that it is time to stop.
+
+        Raises `AuthenticationFailedError` when the server refuses the login at the start.
+        """
+        delays, failures, said = backoff(), 0, ""
         is_registered = False
         while True:
             try:
@@ -210,15 +213,15 @@ class UpkeepScheduler(CronScheduler):
                 trouble = explain(error, self._url)
                 if isinstance(trouble, AuthenticationFailedError) and not is_registered:
                     raise trouble from error
-                if str(trouble) != told:
+                if str(trouble) != said:
                     log.error("%s Trying again.", trouble)
                 # redis-py's back-off overflows after a thousand failures.
-                failures, told = min(failures + 1, 10), str(trouble)
+                failures, said = min(failures + 1, 10), str(trouble)
                 seconds = delays.compute(failures)
             else:
                 if failures:
                     log.warning("the server answers again")
-                failures, told = 0, ""
+                failures, said = 0, ""
                 seconds = self.calculate_sleep_interval()
             if pause(seconds):
                 break
@@ -231,14 +234,15 @@ class UpkeepScheduler(CronScheduler):
             job.tick_before(self._now())
         except CroniterError as error:
             raise InvalidSettingError(
-                f"BACKSCROLL_{operation.kind.upper()}_CRON: {cron!r} names no time that comes: "
-                f"{error}. Five fields do, for example '30 3 * * *' for 03:30 UTC every day."
+                f"BACKSCROLL_{operation.kind.upper()}_CRON: {cron!r} is not a valid cron "
+                f"expression: {error}. Give five fields, for example '30 3 * * *' for 03:30 UTC "
+                "every day."
             ) from None
         return job
 
 
 def run_scheduler(settings: Settings, url: str) -> None:
-    """Enqueue upkeep on the server at `url` until SIGTERM or SIGINT.
+    """Enqueue maintenance on the server at `url` until SIGTERM or SIGINT.
 
     Raises `AuthenticationFailedError` when the server refuses the login at the start; waits and
     tries again whatever else happens to the server. Any number of schedulers may run at once.

@@ -1,7 +1,7 @@
 """The name under which a scheduler is registered: it says for which queue it schedules.
 
-RQ's registry of schedulers is one for all queues of a server, and whoever may read it may not read
-more of a scheduler than its name.
+RQ has one registry of schedulers for all queues of a server, and who may read the registry may
+not read more of a scheduler than its name.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """A consistent copy of a store, beside the worker that writes to it, and in a bounded time.
 
-It is made in a directory of its own beside its place, verified there, put on the disk and renamed.
-That directory is locked while it is in use: what a killed backup has left goes with the next one.
-A copy of a SQLite store is one file, without free pages. A copy of a JSONL store is a
-directory of files as they are read by everything else; see `stores.jsonl.copying`.
+It is made in a directory of its own beside its place, verified there, synced and renamed. That
+directory is locked while it is in use: the next backup removes what a killed one left. A copy of a
+SQLite store is one file, without free pages. A copy of a JSONL store is a directory of session
+files; see `stores.jsonl.copying`.
 
 Not SQLite's online backup: it begins again with every commit of another process, and never ends.
 """
@@ -35,7 +35,7 @@ from backscroll_worker.stores.sqlite.schema import APPLICATION_ID, MAGIC, store_
 
 _APPLICATION_AT: Final = 68  # https://www.sqlite.org/fileformat.html#application_id
 _OLD: Final = "old"
-_STEPS: Final = 100_000  # of SQLite's machine, between two looks whether a Ctrl-C came
+_STEPS: Final = 100_000  # of SQLite's virtual machine, between two checks for Ctrl-C
 
 
 class BackupError(BackscrollError):
@@ -57,9 +57,8 @@ def back_up(
 ) -> BackupReport:
     """Copy the store at `url` to `target`, which is there whole or not at all.
 
-    A backup that is there already is replaced with `replace`, and only by a copy that was
-    verified, unless `skip_verify`. Anything else that is there stays. Of a link, what it leads to
-    is meant.
+    With `replace` it may replace an earlier backup, and only by a copy that was verified, unless
+    `skip_verify`. Anything else that is there stays. A link stands for what it leads to.
 
     Raises `BackupError`, and the store's errors.
     """
@@ -67,7 +66,7 @@ def back_up(
     place = Path(os.path.realpath(target))
     _sweep(place)
     _refuse(source, place, replace=replace)
-    with open_backend(url, read_only=True):  # says what is wrong with what is no store
+    with open_backend(url, read_only=True):  # raises for what is not a store
         pass
     scheme = url.partition("://")[0]
     with _beside(place) as directory:
@@ -82,7 +81,7 @@ def back_up(
 
 
 def _refuse(source: Path, place: Path, *, replace: bool) -> None:
-    """Nothing that exists is overwritten by mistake, and the store itself never."""
+    """Raise `BackupError` rather than overwrite something by mistake, or the store itself."""
     own = {source, *(source.with_name(f"{source.name}{end}") for end in ("-wal", "-shm", ".lock"))}
     if place in own or source in place.parents or place in source.parents:
         raise BackupError(f"{place} is the store itself; name another place")
@@ -101,17 +100,17 @@ def _refuse(source: Path, place: Path, *, replace: bool) -> None:
 
 
 def _refuse_foreign(place: Path) -> None:
-    """A directory that was meant to hold the backup, or another's file, is not thrown away."""
+    """Do not replace a directory that was meant to hold the backup, or a foreign file."""
     try:
         is_ours = _is_store_directory(place) if place.is_dir() else _is_database(place)
     except OSError as error:
         raise BackupError(f"{place}: {error.strerror or error}") from None
     if not is_ours:
         raise BackupError(
-            f"{place} is not a backup of a store, and is not replaced; remove it, or name a place "
-            "of the backup's own"
+            f"{place} is not a backup of a store, and is not replaced; remove it, or name another "
+            "place"
         )
-    with suppress(OSError):  # not every file system can tell
+    with suppress(OSError):  # not every file system has locks
         if not _is_free(place):
             raise BackupError(f"{place} is in use as a store; name another place")
 
@@ -126,14 +125,14 @@ def _is_database(place: Path) -> bool:
 
 
 def _is_store_directory(place: Path) -> bool:
-    """Whether a store was opened there, and nobody has put anything else beside it."""
+    """Whether a store was opened there, and nothing else lies beside it."""
     with os.scandir(place) as entries:
         found = {entry.name: entry.is_file(follow_symlinks=False) for entry in entries}
     return all(found.values()) and (not found or not found.keys().isdisjoint({ACTIVITY, IDENTITY}))
 
 
 def _is_free(path: Path) -> bool:
-    """Whether no process has locked it, as a worker locks its store and a backup its copy."""
+    """Whether no worker or backup has locked it."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -146,7 +145,7 @@ def _is_free(path: Path) -> bool:
 
 @contextmanager
 def _beside(place: Path) -> Iterator[Path]:
-    """A private directory on the same file system, gone at the end with what is left in it."""
+    """A private directory on the same file system, removed at the end."""
     try:
         directory = Path(tempfile.mkdtemp(prefix=_prefix(place), dir=place.parent))
         descriptor = os.open(directory, os.O_RDONLY)
@@ -169,9 +168,9 @@ def _prefix(place: Path) -> str:
 
 
 def _sweep(place: Path) -> None:
-    """Remove what killed backups left; put back what one of them was about to replace."""
+    """Remove what killed backups left; put back what one of them was replacing."""
     for directory in place.parent.glob(f"{glob.escape(_prefix(place))}*"):
-        with suppress(OSError):  # another user's, or a file system that cannot tell
+        with suppress(OSError):  # another user's, or a file system without locks
             if _is_free(directory):
                 with suppress(FileNotFoundError):
                     if not place.exists():
@@ -197,14 +196,14 @@ def _copy(scheme: str, source: Path, copy: Path) -> None:
 
 
 def _verify(url: str) -> None:
-    """Look through the copy; a JSONL store's journals are carried out in it before."""
+    """Raise `StoreUnavailableError` if the copy is damaged; a JSONL store's journal is redone."""
     with open_backend(url, read_only=not url.startswith("jsonl:")) as store:
         findings = store.verify()
     if findings:
         first = findings[0]
         raise StoreUnavailableError(
-            f"the copy is damaged, as the store seems to be, and was not kept: {first.where}: "
-            f"{first.problem}. 'backscroll check' tells more; --skip-verify keeps the copy"
+            f"the copy is damaged, as the store seems to be, and was removed: {first.where}: "
+            f"{first.problem}. 'backscroll check' says more; --skip-verify keeps the copy"
         )
 
 

@@ -1,7 +1,7 @@
 """A transcript as one HTML file that needs nothing else: no script, no font, no picture.
 
-All that people wrote is escaped, and a policy in the page keeps even what might slip through from
-running or loading anything. A direction of writing ends where its text does.
+All text of messages is escaped, and a content security policy in the page keeps anything that was
+missed from running or loading. Each text has a direction of writing of its own.
 """
 
 from __future__ import annotations

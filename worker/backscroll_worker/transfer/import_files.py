@@ -1,4 +1,4 @@
-"""`backscroll import`: files of any format that is known, into the store."""
+"""`backscroll import`: takes files of any known format into the store."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any, Final
 
+from zstandard import ZstdError
+
 from backscroll.contract.errors import InvalidInputError
+from backscroll_worker.contract.interchange import is_packed, unpacked
 from backscroll_worker.contract.pacing import now_micros
 from backscroll_worker.stores import SessionBackend
 from backscroll_worker.stores.sqlite.schema import MAGIC
+from backscroll_worker.transfer.jsonl import read_jsonl
+from backscroll_worker.transfer.openai import read_openai
 from backscroll_worker.transfer.original_database import read_database
-from backscroll_worker.transfer.read_jsonl import read_jsonl
-from backscroll_worker.transfer.read_openai import read_openai
 from backscroll_worker.transfer.source import Advance, Damage, Found, Incoming, Total
 from backscroll_worker.transfer.store import Groups, take_in, writing
 
@@ -30,8 +33,8 @@ Observe = Callable[[Total | Advance], None]
 class ImportReport:
     """What an import did.
 
-    `known` sessions were in the store already. `refused` sessions were not taken over, of others
-    something was `left_out`: lines of `where: why`.
+    `known` sessions were in the store already. `refused` are the sessions and files that were not
+    taken over, `left_out` what was skipped of others: lines of `where: why`.
     """
 
     sessions: int = 0
@@ -44,11 +47,11 @@ class ImportReport:
 def import_files(
     paths: Iterable[Path], store: str, key_prefix: str | None, observe: Observe
 ) -> ImportReport:
-    """Take over every session in these files; it runs as the store's one writer.
+    """Take over every session in these files, as the store's one writer.
 
     `key_prefix` names the sessions of a format that has no keys. Sessions that the store has, with
-    the same messages, are left as they are. Files that cannot be read are reported like sessions
-    that cannot be. Raises `StoreUnavailableError` when a worker holds the store.
+    the same messages, stay as they are. Files that cannot be read are reported as refused. Raises
+    `StoreUnavailableError` when a worker holds the store.
     """
     report = ImportReport()
     with writing(store, "import") as backend:
@@ -92,26 +95,30 @@ def _watched(found: Iterator[Found], report: ImportReport, observe: Observe) -> 
 
 
 def _read(path: Path, key_prefix: str | None) -> Iterator[Found]:
-    if path == STANDARD_INPUT:
-        given: Any = sys.stdin.buffer
-        lines = given if isinstance(given, BufferedReader) else BufferedReader(given)
-        yield from _read_lines("standard input", lines, key_prefix, now_micros())
-        return
     try:
+        if path == STANDARD_INPUT:
+            given: Any = sys.stdin.buffer
+            lines = given if isinstance(given, BufferedReader) else BufferedReader(given)
+            yield from _read_lines("standard input", lines, key_prefix, now_micros())
+            return
         with path.open("rb") as file:
             if file.peek(len(MAGIC)).startswith(MAGIC):
                 yield from read_database(str(path), path)
                 return
             status = path.stat()
-            yield Total(status.st_size)
+            if not is_packed(file):  # or it is not known how much there is to read
+                yield Total(status.st_size)
             yield from _read_lines(str(path), file, key_prefix, status.st_mtime_ns // 1000)
     except OSError as error:
         raise InvalidInputError("file", f"{path}: {error.strerror or error}") from None
+    except ZstdError as error:
+        raise InvalidInputError("file", f"{path} is damaged: {error}") from None
 
 
 def _read_lines(
-    name: str, file: BufferedReader[Any], key_prefix: str | None, at: int
+    name: str, packed: BufferedReader[Any], key_prefix: str | None, at: int
 ) -> Iterator[Found]:
+    file = unpacked(packed)
     if file.peek(len(BOM_UTF8)).startswith(BOM_UTF8):
         file.read(len(BOM_UTF8))
     start = file.peek(_PEEKED_BYTES).lstrip()
@@ -123,9 +130,9 @@ def _read_lines(
         yield from read_openai(name, file, key_prefix, at)
     elif b'"messages"' in start:
         raise InvalidInputError(
-            "file", f"{name} has conversations without keys: name a --key-prefix for them"
+            "file", f"{name} has conversations without keys: give a --key-prefix for them"
         )
     else:
         raise InvalidInputError(
-            "file", f"{name} is no export; 'backscroll migrate' takes over a folder of sessions"
+            "file", f"{name} is not an export; 'backscroll migrate' takes over a folder of sessions"
         )

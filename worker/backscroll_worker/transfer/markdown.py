@@ -1,8 +1,8 @@
 """A transcript in Markdown (CommonMark).
 
-What people wrote stands in block quotes, so that it cannot pass for a heading or for another's
-message. Emphasis, lists, code spans and code blocks of theirs are kept. Nothing of it acts: there
-is no HTML, no link or image but for a plain address, and no definition that another's words use.
+Messages stand in block quotes, so that their text cannot pass for a heading or for another message.
+Their emphasis, lists, code spans and code blocks are kept. Nothing in them acts: there is no HTML,
+no link or image except a plain address, and no definition that another message's text could use.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def _line(line: str) -> str:
 
     A code span stays as it is, but only where every renderer sees that span: runs of backticks come
     in pairs, none opens a code block, and no backslash, table cell, template or address before it
-    takes one away.
+    consumes one.
     """
     runs = list(_BACKTICKS.finditer(line))
     pairs = list(zip(runs[::2], runs[1::2], strict=False))
@@ -113,7 +113,7 @@ def _line(line: str) -> str:
 
 
 def _between(line: str, pairs: list[tuple[re.Match[str], re.Match[str]]]) -> Iterator[str]:
-    """What is no code before each of the code spans."""
+    """The text before each of the code spans."""
     end = 0
     for first, last in pairs:
         yield line[end : first.start()]

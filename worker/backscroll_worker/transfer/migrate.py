@@ -1,9 +1,9 @@
 """`backscroll migrate`: a folder of JSONL sessions into the store, many files in a transaction.
 
-Files are renamed to `.jsonl.migrated` only after their commit, and only when all that they hold was
-taken over or is listed in a report beside them, `.jsonl.migrated.report`. Killed in between, the
-next run finds them again, and the store knows their op ids, which follow from the files' contents:
-nothing is stored twice.
+Files are renamed to `.jsonl.migrated` only after their commit, and only when everything in them was
+taken over or is listed in a report beside them, `.jsonl.migrated.report`. After a kill the next run
+finds them again, and the store knows their op ids, which follow from the files' contents: nothing
+is stored twice.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from backscroll_worker.stores.jsonl.file_names import SessionNames
 from backscroll_worker.stores.jsonl.files import Directory, Stamp, naming
 from backscroll_worker.stores.jsonl.journal import journals
 from backscroll_worker.stores.jsonl.reader import SessionFile, read_session_file
-from backscroll_worker.transfer.source import LIMITS, BadLineError, checked
+from backscroll_worker.transfer.source import LIMITS, Incoming, check_message
 from backscroll_worker.transfer.store import Groups, held, take_in, with_own_ids, writing
 
 MIGRATED_SUFFIX: Final = ".migrated"
@@ -45,11 +45,10 @@ _OF_A_STORE: Final = (".lock", ACTIVITY)
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """A session file that was read; `problems` are what of it is left out, by place and reason."""
+class _File(Incoming):
+    """A session file that was read; `problems` are what is skipped of it, by place and reason."""
 
     path: Path
-    operation: ImportSession
     problems: Sequence[tuple[str, str]]
     stamp: Stamp
 
@@ -58,8 +57,8 @@ class _Found:
 class MigrationReport:
     """What a migration did.
 
-    `corrupt_lines` are `file:line` of what was left out, which `reports`, files, list with reasons.
-    `refused` are `file: reason`, and such files stay where they are.
+    `corrupt_lines` are `file:line` of what was skipped; the files in `reports` list the reasons.
+    `refused` are `file: reason`; these files stay where they are.
     """
 
     sessions: int = 0
@@ -74,7 +73,7 @@ def migrate(
     store: str,
     track_files: Callable[[list[Path]], Iterable[Path]] = list,
 ) -> MigrationReport:
-    """Take over every session in `directory`; it runs as the store's one writer.
+    """Take over every session in `directory`, as the store's one writer.
 
     `track_files` may wrap the list of files to show progress. A file whose session has another
     history in the store is refused and left where it is. Raises `StoreUnavailableError` when a
@@ -92,7 +91,7 @@ def migrate(
         for group in groups:
             _migrate_files(group, backend, report, groups.prepare)
     report.refused += [
-        f"{path}: not looked at; a session's file ends in .jsonl and lies in {directory} itself"
+        f"{path}: skipped; a session's file ends in .jsonl and lies in {directory} itself"
         for path in sorted(directory.iterdir())
         if _is_passed_over(path)
     ]
@@ -100,7 +99,7 @@ def migrate(
 
 
 def _is_passed_over(path: Path) -> bool:
-    """Whether it may have sessions that somebody expects to come over."""
+    """Whether it may have sessions that the user expects to be taken over."""
     if path.suffix == ".jsonl":
         return False
     if path.is_dir():
@@ -110,9 +109,9 @@ def _is_passed_over(path: Path) -> bool:
 
 @contextmanager
 def _source(directory: Path) -> Iterator[None]:
-    """Have nobody write to it meanwhile, and its files complete, if it is a JSONL store.
+    """If it is a JSONL store, hold its lock, and complete its files.
 
-    Where one was killed or lost its power, its files may lack what was committed.
+    After a kill or a power cut the files may lack what was committed.
     """
     left = journals(Directory(directory))
     is_store = left or any((directory / name).exists() for name in _OF_A_STORE)
@@ -127,7 +126,7 @@ def _source(directory: Path) -> Iterator[None]:
         yield
 
 
-def _sessions_in(paths: Iterable[Path], report: MigrationReport) -> Iterator[_Found]:
+def _sessions_in(paths: Iterable[Path], report: MigrationReport) -> Iterator[_File]:
     for path in paths:
         try:
             file = read_session_file(path)
@@ -140,14 +139,14 @@ def _sessions_in(paths: Iterable[Path], report: MigrationReport) -> Iterator[_Fo
         yield _found(path, file)
 
 
-def _found(path: Path, file: SessionFile) -> _Found:
+def _found(path: Path, file: SessionFile) -> _File:
     problems = [
         (f"{path}:{damage.number}", f"{damage.problem} ({len(damage.raw):,} bytes)")
         for damage in file.damage
     ]
     if file.has_damaged_sidecar:
         sidecar = path.with_name(SessionNames.of(file.key).sidecar)
-        problems.append((str(sidecar), "it cannot be read: the session's attributes are left out"))
+        problems.append((str(sidecar), "it cannot be read: the session's attributes are skipped"))
     messages = file.messages
     if file.stamp.size > LIMITS.message_bytes // 4:
         messages = tuple(_small_enough(path, messages, problems))
@@ -164,7 +163,7 @@ def _found(path: Path, file: SessionFile) -> _Found:
         file.last_activity,
         file.turn_started_at,
     )
-    return _Found(path, operation, problems, file.stamp)
+    return _File(str(path), operation, path, problems, file.stamp)
 
 
 def _small_enough(
@@ -172,18 +171,18 @@ def _small_enough(
 ) -> Iterator[ChatMessage]:
     for number, message in enumerate(messages, start=1):
         try:
-            yield checked(message)
-        except BadLineError as error:
+            yield check_message(message)
+        except InvalidInputError as error:
             problems.append((f"{path}, message {number:,}", str(error)))
 
 
 def _migrate_files(
-    files: Sequence[_Found],
+    files: Sequence[_File],
     backend: SessionBackend,
     report: MigrationReport,
     meanwhile: Callable[[], None],
 ) -> None:
-    """One transaction; then the files are set aside, and that is made durable."""
+    """Take files over in one transaction, then set them aside durably."""
     taken = take_in(backend, [file.operation for file in files], meanwhile, may_go_on=True)
     for file, result in zip(files, taken, strict=True):
         refusal = result.refusal
@@ -193,14 +192,14 @@ def _migrate_files(
             report.corrupt_lines += [where for where, _ in file.problems]
             refusal = _set_aside(file, report)
         if refusal is not None:
-            report.refused.append(f"{file.path}: {refusal}")
+            report.refused.append(f"{file.where}: {refusal}")
     Directory(files[0].path.parent).sync()
 
 
-def _set_aside(file: _Found, report: MigrationReport) -> str | None:
-    """Rename the sidecar and then the file; never over another file. Why not, if it stays.
+def _set_aside(file: _File, report: MigrationReport) -> str | None:
+    """Rename the sidecar and then the file, never over another file; why not, if it stays.
 
-    The file goes last: as long as it is there, a run that was killed is taken up again.
+    The file goes last: as long as it is there, the next run continues one that was killed.
     """
     path, directory = file.path, Directory(file.path.parent)
     try:
@@ -222,10 +221,10 @@ def _set_aside(file: _Found, report: MigrationReport) -> str | None:
     return None
 
 
-def _write_report(file: _Found, target: Path) -> Path:
-    """List what is left out beside the file, durably; it has no text of the messages."""
+def _write_report(file: _File, target: Path) -> Path:
+    """List beside the file what is skipped of it, durably, without any text of the messages."""
     path = _free_name(target, REPORT_SUFFIX)
-    lines = [f"left out when {file.path.name} was taken over; {target.name} still has it"]
+    lines = [f"skipped when {file.path.name} was taken over; {target.name} still has it"]
     lines += [f"{where}: {problem}" for where, problem in file.problems]
     unfinished = path.with_name(".report")
     with naming(path):
@@ -243,7 +242,7 @@ def _write_report(file: _Found, target: Path) -> Path:
 
 
 def _free_name(path: Path, suffix: str) -> Path:
-    """A name that no file has: this one with the suffix, cut where there is no room for it."""
+    """A name that is free: this one with the suffix, cut where there is no room for it."""
     number, ending = 1, suffix
     while True:
         room = _MAX_NAME_BYTES - len(ending)

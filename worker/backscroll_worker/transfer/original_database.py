@@ -1,12 +1,12 @@
 """Reads the original program's database, `sessions.db`, whichever of its versions made it.
 
 It is opened for reading only, in one transaction, so that the original may be running; what is
-still in its write-ahead log counts. `sessions` has the messages (session_key, role, content,
+still in its write-ahead log is read, too. `sessions` has the messages (session_key, role, content,
 created_at), `session_metadata` a row a session, to which later versions added columns. Times are
 RFC 3339 text.
 
-A row that is no message is left out and reported, the rest of its session is taken over. A time
-that cannot be read is reported, and the time before it stands in its place.
+A row that is not a message is skipped and reported, the rest of its session is taken over. A time
+that cannot be read is reported, and the time before it is used instead.
 """
 
 from __future__ import annotations
@@ -27,15 +27,7 @@ from backscroll.contract.validation import check_attributes
 from backscroll_worker.contract.pacing import now_micros
 from backscroll_worker.contract.takeover import ImportSession
 from backscroll_worker.stores.jsonl.fields import read_time
-from backscroll_worker.transfer.source import (
-    Advance,
-    BadLineError,
-    Damage,
-    Found,
-    Incoming,
-    Total,
-    checked,
-)
+from backscroll_worker.transfer.source import Advance, Damage, Found, Incoming, Total, check_message
 
 # The original's columns, and what they are here.
 _ATTRIBUTES: Final = {
@@ -60,7 +52,10 @@ _MESSAGES: Final = (
 
 
 def read_database(name: str, path: Path) -> Iterator[Found]:
-    """The sessions in the database at `path`; raises `InvalidInputError` when it is none."""
+    """The sessions in the database at `path`.
+
+    Raises `InvalidInputError` when it cannot be read, or is not the original's.
+    """
     with closing(_open(path)) as connection:
         try:
             connection.execute("BEGIN")
@@ -108,13 +103,13 @@ class _Reader:
         self._modified = path.stat().st_mtime_ns // 1000
         self._columns = self._columns_of("session_metadata")
         if not {"session_key", "role", "content"} <= self._columns_of("sessions"):
-            raise InvalidInputError("file", f"{path} is a database, but not of the original's")
+            raise InvalidInputError("file", f"{path} is a database, but not the original program's")
 
     def columns_left(self) -> Iterator[Damage]:
         """The columns of a version that this program does not know."""
         for table, read in _READ.items():
             for column in sorted(self._columns_of(table) - read):
-                problem = "a column that is not known here, and so not taken over"
+                problem = "an unknown column, which is skipped"
                 yield Damage(f"{self._name}: {table}.{column}", problem, is_session=False)
 
     def keys(self) -> list[tuple[bytes | None, int]]:
@@ -176,8 +171,8 @@ class _Reader:
             try:
                 role, content = _text("role", *columns[:2]), _text("content", *columns[2:])
                 message = ChatMessage(role, content, None, message_id, from_micros(latest))
-                yield checked(message)
-            except BadLineError as error:
+                yield check_message(message)
+            except InvalidInputError as error:
                 problems.append(Damage(where, str(error), is_session=False))
 
     def _metadata(self, key: str) -> dict[str, Any]:
@@ -205,7 +200,7 @@ class _Reader:
         return attributes
 
     def _time(self, raw: bytes | None, where: str, problems: list[Damage]) -> int | None:
-        """Microseconds since 1970 UTC; None when there is no time, or none that can be read."""
+        """Microseconds since 1970 UTC; None when the time is missing or cannot be read."""
         if raw is None:
             return None
         micros = read_time(raw.decode(errors="replace"))
@@ -224,8 +219,8 @@ class _Reader:
 
 def _text(name: str, kind: str, raw: bytes | None) -> str:
     if kind != "text" or raw is None:
-        raise BadLineError(f"{name} is not text but {kind}")
+        raise InvalidInputError(name, f"is not text but {kind}")
     try:
         return raw.decode()
     except UnicodeDecodeError:
-        raise BadLineError(f"{name} is not UTF-8") from None
+        raise InvalidInputError(name, "is not UTF-8") from None

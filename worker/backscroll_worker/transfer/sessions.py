@@ -1,4 +1,4 @@
-"""Which sessions an export has, and their messages, a page at a time."""
+"""Which sessions an export has, and their messages, read in pages."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from datetime import datetime
 from itertools import chain, islice
 from typing import Final
 
-from backscroll import ChatMessage, Producer, SessionInfo
+from backscroll import ChatMessage, Producer, SessionFilter, SessionInfo
 from backscroll_worker.stores import SessionBackend
 
-_A_PAGE: Final = 1_000
+_PAGE: Final = 1_000
 
 Reader = Producer | SessionBackend
 
 
 @dataclass(frozen=True, slots=True)
 class ExportedSession:
-    """A session, and its messages in order, to be gone through once.
+    """A session, and its messages in order, to be iterated once.
 
-    `span` has the times of its first and last message. The session's own are the store's: to one
-    that was imported, everything happened today.
+    `span` has the times of its first and last message. The session's own times are the store's: for
+    one that was imported, everything happened today.
     """
 
     info: SessionInfo
@@ -30,13 +30,13 @@ class ExportedSession:
 
     @property
     def times(self) -> tuple[datetime, datetime]:
-        """From when and to when it is; the session's own times where it has no message."""
+        """When it began and ended; the session's own times where it has no message."""
         return self.span or (self.info.created_at, self.info.last_activity)
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which sessions to export: those named, or all that fit. None means "do not look at this".
+    """Which sessions to export: those named, or all that fit. None means that any value fits.
 
     `since` (inclusive) and `until` (exclusive) bound the last activity.
     """
@@ -73,7 +73,7 @@ def find(reader: Reader, wanted: Wanted) -> list[SessionInfo]:
 def read(
     reader: Reader, infos: Iterable[SessionInfo], advance: Callable[[int], None]
 ) -> Iterator[ExportedSession]:
-    """The sessions with their messages; `advance` is told how many messages were read."""
+    """The sessions with their messages; `advance` is called with how many messages were read."""
     for listed in infos:
         info = reader.session(listed.key)  # as it is by now, if it is still there
         if info is not None:
@@ -87,8 +87,8 @@ def read(
 def _list_all(reader: Reader, wanted: Wanted) -> Iterable[SessionInfo]:
     """Every session that `wanted` may fit.
 
-    One that is written to while others are listed moves to the front of the listing, perhaps from
-    where nobody has looked yet. So what is in front is listed again until all of it is known.
+    A session that is written to meanwhile moves to the front of the listing, perhaps from a page
+    that was not read yet. So the front is listed again until all of it is known.
     """
     found: dict[str, SessionInfo] = {}
     since = wanted.since
@@ -101,17 +101,12 @@ def _list_all(reader: Reader, wanted: Wanted) -> Iterable[SessionInfo]:
 
 
 def _list(reader: Reader, wanted: Wanted, since: datetime | None) -> Iterator[SessionInfo]:
+    where = SessionFilter(
+        wanted.agent, wanted.channel, wanted.room, wanted.sender, active_since=since
+    )
     cursor: str | None = None
     while True:
-        page = reader.sessions(
-            agent=wanted.agent,
-            channel=wanted.channel,
-            room=wanted.room,
-            sender=wanted.sender,
-            active_since=since,
-            limit=_A_PAGE,
-            cursor=cursor,
-        )
+        page = reader.sessions(where=where, limit=_PAGE, cursor=cursor)
         yield from page.sessions
         cursor = page.cursor
         if cursor is None:
@@ -123,19 +118,19 @@ def _stream(reader: Reader, key: str) -> Iterator[ChatMessage]:
 
 
 def _paged(producer: Producer, key: str) -> Iterator[ChatMessage]:
-    """A session's messages through the queue, where there is only paging back.
+    """A session's messages through the queue, which only pages backwards.
 
-    The first messages of the pages are looked up from the end, then the pages read from the start,
+    First the pages' beginnings are looked up from the end, then the pages are read from the start,
     so that one page at a time is in memory, here and in the server.
     """
-    page = producer.load(key, _A_PAGE, include_edits=True)
+    page = producer.load(key, _PAGE, include_edits=True)
     ends: list[str | None] = []
     newest = page
-    while len(page) == _A_PAGE:
+    while len(page) == _PAGE:
         ends.append(page[0].message_id)
-        page = producer.load(key, _A_PAGE, page[0].message_id)
+        page = producer.load(key, _PAGE, page[0].message_id)
     for end in reversed(ends):
-        yield from producer.load(key, _A_PAGE, end, include_edits=True)
+        yield from producer.load(key, _PAGE, end, include_edits=True)
     yield from newest
 
 
@@ -145,6 +140,6 @@ def _counted(
     count = 0
     for count, message in enumerate(messages, start=1):
         yield message
-        if count % _A_PAGE == 0:
-            advance(_A_PAGE)
-    advance(count % _A_PAGE)
+        if count % _PAGE == 0:
+            advance(_PAGE)
+    advance(count % _PAGE)

@@ -1,8 +1,8 @@
-"""The one road by which whole sessions come into a store, for `migrate` and `import`.
+"""How `migrate` and `import` put whole sessions into a store.
 
-It runs as the store's one writer, and takes many sessions in one transaction. Each of them comes
-whole or not at all, and once: its op id follows from its content, so that the store knows it when
-it comes again, and where the op id is forgotten its messages are compared.
+They run as the store's one writer, with many sessions in one transaction. Each session is taken
+over whole or not at all, and once: its op id follows from its content, so that the store knows it
+when it comes again; where the op id is forgotten, its messages are compared.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import gc
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
 from backscroll.contract.errors import OperationRefusedError, StoreUnavailableError
 from backscroll.contract.ids import derived_op_id, new_op_id
@@ -23,15 +23,16 @@ from backscroll_worker.contract.takeover import ImportSession
 from backscroll_worker.contract.tombstones import Tombstones
 from backscroll_worker.stores import SessionBackend, open_backend, store_lock
 from backscroll_worker.stores.jsonl.fields import OURS
+from backscroll_worker.transfer.source import Incoming
 
-MESSAGES_A_GROUP: Final = 20_000
-_CHARS_A_GROUP: Final = 8 * 1024 * 1024
-_OBJECTS_A_COLLECTION: Final = 100_000
+MESSAGES_PER_GROUP: Final = 20_000
+_CHARS_PER_GROUP: Final = 8 * 1024 * 1024
+_OBJECTS_PER_COLLECTION: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What became of a session: how many messages it has, whether it was there, or why not."""
+    """How many messages a session has, whether the store had it, or why it was refused."""
 
     messages: int = 0
     was_there: bool = False
@@ -40,14 +41,14 @@ class Taken:
 
 @contextmanager
 def writing(store: str, doing: str) -> Iterator[SessionBackend]:
-    """The store, as its one writer; `StoreUnavailableError` when a worker has it."""
+    """The store, as its one writer; raises `StoreUnavailableError` when a worker has it."""
     with held(store, doing), _collecting_rarely(), open_backend(store) as backend:
         yield backend
 
 
 @contextmanager
 def held(store: str, doing: str) -> Iterator[None]:
-    """The store's lock; `StoreUnavailableError` when a worker has it."""
+    """The store's lock; raises `StoreUnavailableError` when a worker has it."""
     with closing(store_lock(store)) as lock:
         try:
             lock.acquire()
@@ -58,31 +59,24 @@ def held(store: str, doing: str) -> Iterator[None]:
 
 @contextmanager
 def _collecting_rarely() -> Iterator[None]:
-    """Python looks for cyclic garbage after every 700 objects. In a group of messages is none, and
-    to look there takes as long as to read them.
+    """Python looks for cyclic garbage after every 700 objects. A group of messages has none, and
+    the search takes as long as reading them.
     """
     before = gc.get_threshold()
-    gc.set_threshold(_OBJECTS_A_COLLECTION)
+    gc.set_threshold(_OBJECTS_PER_COLLECTION)
     try:
         yield
     finally:
         gc.set_threshold(*before)
 
 
-class HasOperation(Protocol):
-    """A session that was read."""
-
-    @property
-    def operation(self) -> ImportSession: ...
-
-
-T = TypeVar("T", bound=HasOperation)
+T = TypeVar("T", bound=Incoming)
 
 
 class Groups(Iterator[list[T]]):
-    """`sessions` in lists, each as much as one transaction is to take.
+    """`sessions` in lists, each for one transaction.
 
-    The next one can be read while the disk is busy with the one before.
+    The next list can be read while the disk is busy with the one before.
     """
 
     def __init__(self, sessions: Iterator[T], backend: SessionBackend) -> None:
@@ -92,7 +86,7 @@ class Groups(Iterator[list[T]]):
         self._error: Exception | None = None
 
     def prepare(self) -> None:
-        """Read the next group. What goes wrong is raised when those before it are passed on."""
+        """Read the next group; an error is raised when the groups before it are done."""
         if self._next or self._error is not None:
             return
         try:
@@ -116,9 +110,9 @@ class Groups(Iterator[list[T]]):
         for session in self._sessions:
             self._next.append(session)
             said = session.operation.messages
-            messages += len(said) + 1  # many empty sessions are a lot, too
+            messages += len(said) + 1  # so that empty sessions count, too
             chars += sum([len(message.content) for message in said])
-            if messages >= MESSAGES_A_GROUP or chars >= _CHARS_A_GROUP:
+            if messages >= MESSAGES_PER_GROUP or chars >= _CHARS_PER_GROUP:
                 return
 
 
@@ -131,8 +125,8 @@ def take_in(
 ) -> list[Taken]:
     """Have the store take these sessions over, in one transaction; what became of each.
 
-    `meanwhile` is called while they get to the disk. With `may_go_on` a session that the store has
-    the beginning of gets the rest.
+    `meanwhile` is called while they are written to the disk. With `may_go_on` a session whose
+    beginning is in the store gets the rest. Raises `StoreUnavailableError`; then nothing is stored.
     """
     tombstones = backend.tombstones()
     welcome = [each for each in operations if not _was_erased(each, tombstones)]
@@ -140,10 +134,10 @@ def take_in(
 
     def settled(operation: ImportSession) -> Taken:
         if _was_erased(operation, tombstones):
-            return Taken(refusal="what it says was erased from this store afterwards")
+            return Taken(refusal="the session was erased from this store afterwards")
         answer = next(answers)
         if isinstance(answer, Outcome) and answer.duplicate and not backend.exists(operation.key):
-            # It was taken over once, and deleted since; who imports it again wants it back.
+            # It was taken over once and deleted since; importing it again means that it is wanted.
             (answer,) = backend.apply([replace(operation, op_id=new_op_id())])
         if isinstance(answer, Outcome):
             return Taken(answer.affected, answer.duplicate)
@@ -165,7 +159,10 @@ def take_in(
 def with_own_ids(
     key: str, messages: Iterable[ChatMessage], seen: Iterable[str | None] = ()
 ) -> Iterator[ChatMessage]:
-    """Ids of their own for messages whose id is `seen` or one before them has, kept in `extra`."""
+    """Give messages whose id is in `seen`, or that of an earlier one, an id of their own.
+
+    `extra` keeps the other.
+    """
     known = set(seen)
     for number, message in enumerate(messages):
         if message.message_id in known:
@@ -178,7 +175,7 @@ def with_own_ids(
 
 
 def _with_no_foreign_ids(operation: ImportSession) -> ImportSession:
-    """An id that this program did not make may be one of its session only."""
+    """Other programs' ids may be unique in their session only."""
     ids = [message.message_id for message in operation.messages]
     foreign = [id_ for id_ in ids if id_ is None or OURS.fullmatch(id_) is None]
     messages = tuple(with_own_ids(operation.key, operation.messages, foreign))
@@ -186,7 +183,7 @@ def _with_no_foreign_ids(operation: ImportSession) -> ImportSession:
 
 
 def _was_erased(operation: ImportSession, tombstones: Tombstones) -> bool:
-    """Whether the session ended before somebody had it erased, or its sender or room."""
+    """Whether the session, its sender or its room was erased after the session's end."""
     named = {"key": operation.key, **operation.attributes}
     return operation.last_activity <= tombstones.latest and any(
         tombstones.moment(subject, value) >= operation.last_activity
@@ -198,7 +195,7 @@ def _was_erased(operation: ImportSession, tombstones: Tombstones) -> bool:
 def _goes_on(backend: SessionBackend, operation: ImportSession) -> bool:
     """Whether the session has the first of these messages, and nothing else.
 
-    Those without a time of their own are of the file's, which is later when it has grown.
+    Messages without a time have the file's, which is later when the file has grown.
     """
     stored = backend.load(operation.key, include_edits=True)
     first = operation.messages[: len(stored)]

@@ -1,4 +1,4 @@
-"""What people wrote, made fit to be shown: nothing in it may act, and its code is kept apart."""
+"""Makes the text of messages safe to show: nothing in it may act, and code is kept apart."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Final, NamedTuple
 
 from backscroll.contract.messages import SessionInfo
 
-# Controls have no look, what overrides the direction of text could show a lie, and some programs
-# take the separators of lines and paragraphs for the end of a line.
+# Control characters are invisible, direction overrides can make a text look like another, and some
+# programs take the separators of lines and paragraphs for the end of a line.
 _ACTING: Final = (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, 0x202D, 0x202E)
 _VISIBLE: Final = {code: f"[U+{code:04X}]" for code in _ACTING if chr(code) not in "\n\t"}
-# Nothing of it is tried twice, or a line of tildes would take time by the square of its length.
+# Possessive, without backtracking: else a line of tildes takes time by the square of its length.
 _FENCE: Final = re.compile(r" {0,3}+(`{3,}+|~{3,}+)[ \t]*+([^`\n]*+)")
 
 
@@ -26,12 +26,12 @@ class Block(NamedTuple):
 
 
 def visible(text: str) -> str:
-    """`text` with a visible sign for what would act on a page; line ends are all alike."""
+    """`text` with a visible sign for each character that would act; all line ends are the same."""
     return text.replace("\r\n", "\n").replace("\r", "\n").translate(_VISIBLE)
 
 
 def blocks(content: str) -> Iterator[Block]:
-    """A message's content, made visible, by its fenced code blocks; one may lack its end."""
+    """A message's content, made visible, cut at its fenced code blocks; the last may be open."""
     lines: list[str] = []
     fence, language = "", ""
     for line in visible(content).split("\n"):
@@ -48,7 +48,7 @@ def blocks(content: str) -> Iterator[Block]:
 
 
 def who_and_where(info: SessionInfo) -> Iterator[tuple[str, str]]:
-    """What the header of a session names, as far as it is known."""
+    """The attributes for the header of a session, as far as they are set."""
     for name in ("key", "channel", "room", "sender", "agent"):
         if (value := getattr(info, name)) is not None:
             yield ("session" if name == "key" else name), value

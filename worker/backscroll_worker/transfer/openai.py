@@ -1,38 +1,60 @@
-"""Reads chat-completions messages, a session a line, as `backscroll export --format openai` does.
+"""Chat-completions messages, a session a line, as fine-tuning takes them: out and in.
 
-They have no keys, ids or times. The key is the prefix and the line's number, the ids follow from
-that and what was said, and all messages are of one time, which the caller gives.
+    {"messages":[{"role":…,"content":…,"name":…,"tool_calls":…,"tool_call_id":…},…]}
+
+Written of a message's `extra` are `name`, `tool_calls` and `tool_call_id`; and `content`, when it
+is a list of parts, in the place of the text. Sessions without messages are skipped.
+
+Such a line has no key, ids or times. When it is read, the key is the prefix and the line's number,
+the ids follow from that and the content, and all messages are of one time, which the caller gives.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final
+
+import orjson
 
 from backscroll.contract.errors import InvalidInputError
 from backscroll.contract.ids import derived_op_id, message_id
 from backscroll.contract.messages import ChatMessage, check_key, from_micros
+from backscroll_worker.contract.interchange import BadLineError, numbered_lines, parse_object
 from backscroll_worker.contract.pacing import now_micros
 from backscroll_worker.contract.takeover import ImportSession
 from backscroll_worker.stores.jsonl.decoding import Value, decode_whole
 from backscroll_worker.stores.jsonl.fields import text_of
-from backscroll_worker.transfer.source import (
-    Advance,
-    BadLineError,
-    Damage,
-    Found,
-    Incoming,
-    checked,
-    numbered_lines,
-    parse_object,
-)
+from backscroll_worker.transfer.jsonl import MAX_LINE_BYTES
+from backscroll_worker.transfer.sessions import ExportedSession
+from backscroll_worker.transfer.source import Advance, Damage, Found, Incoming, check_message
+
+_CARRIED: Final = ("name", "tool_calls", "tool_call_id")
+
+
+def write_openai(sessions: Iterable[ExportedSession]) -> Iterator[bytes]:
+    """One line a session."""
+    for session in sessions:
+        before = b'{"messages":['
+        for message in session.messages:
+            yield before + orjson.dumps(_fields(message))
+            before = b","
+        if before == b",":
+            yield b"]}\n"
+
+
+def _fields(message: ChatMessage) -> dict[str, Any]:
+    extra = message.extra or {}
+    parts = extra.get("content")
+    content = parts if isinstance(parts, list) else message.content
+    carried = {name: extra[name] for name in _CARRIED if extra.get(name) is not None}
+    return {"role": message.role, "content": content, **carried}
 
 
 def read_openai(name: str, file: BinaryIO, key_prefix: str, at: int) -> Iterator[Found]:
     """The sessions in the file; `at`, in microseconds, is when their messages were sent."""
-    for number, line in numbered_lines(file):
+    for number, line in numbered_lines(file, MAX_LINE_BYTES):
         where = f"{name}:{number}"
         try:
             key = check_key(f"{key_prefix}{number}")
@@ -49,21 +71,21 @@ def read_openai(name: str, file: BinaryIO, key_prefix: str, at: int) -> Iterator
 
 
 def _object(line: bytes) -> Value:
-    """What the line says, though a strict parser would refuse it or take only a part."""
+    """The line's object, even where a strict parser would refuse it or take only a part."""
     value = decode_whole(line)
     return Value(parse_object(line)) if value is None else value
 
 
 def _session(key: str, fields: dict[str, Any], line: bytes, at: int) -> ImportSession:
-    told = fields.get("messages")
-    if not isinstance(told, list) or not told:
+    messages = fields.get("messages")
+    if not isinstance(messages, list) or not messages:
         raise BadLineError("has no list of messages")
     op_id = derived_op_id(key, f"import {hashlib.sha256(line.strip()).hexdigest()}")
     moment = from_micros(at)
-    messages = tuple(
-        _message(each, message_id(op_id, index), moment) for index, each in enumerate(told)
+    said = tuple(
+        _message(each, message_id(op_id, index), moment) for index, each in enumerate(messages)
     )
-    return ImportSession(op_id, now_micros(), key, messages, {}, at, at)
+    return ImportSession(op_id, now_micros(), key, said, {}, at, at)
 
 
 def _message(fields: object, message_id: str, at: datetime) -> ChatMessage:
@@ -77,4 +99,4 @@ def _message(fields: object, message_id: str, at: datetime) -> ChatMessage:
         content = text_of(content)
     role: Any = fields.get("role")
     content = "" if content is None else content
-    return checked(ChatMessage(role, content, extra or None, message_id, at))
+    return check_message(ChatMessage(role, content, extra or None, message_id, at))
