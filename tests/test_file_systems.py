@@ -11,7 +11,12 @@ from backscroll import ChatMessage, InvalidSettingError, StoreUnusableError
 from backscroll_worker.ops.exit_codes import ExitCode
 from backscroll_worker.settings import Settings
 from backscroll_worker.stores import filesystem, open_backend, store_lock
-from backscroll_worker.stores.filesystem import VARIABLE, check_file_system, check_names, mount_of
+from backscroll_worker.stores.filesystem import (
+    ALLOW_FILESYSTEM,
+    check_file_system,
+    check_names,
+    mount_of,
+)
 from tests.cli.command import run
 
 MOUNTINFO = r"""22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw,discard
@@ -72,7 +77,9 @@ def test_a_store_on_a_network_is_refused_and_nothing_is_created(network: Path, s
     (network.parent / "link").symlink_to(network)
     for place in (network, network.parent / "link"):
         for act in (open_backend, store_lock):
-            with pytest.raises(StoreUnusableError, match=rf"nfs4 \(a:/\).*{VARIABLE}=nfs4"):
+            with pytest.raises(
+                StoreUnusableError, match=rf"nfs4 \(a:/\).*{ALLOW_FILESYSTEM.name}=nfs4"
+            ):
                 act(f"{scheme}://{place}/store")
     assert list(network.iterdir()) == []
 
@@ -81,7 +88,7 @@ def test_a_store_on_a_network_is_refused_and_nothing_is_created(network: Path, s
 def test_who_knows_better_may_allow_a_file_system(
     network: Path, scheme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(VARIABLE, "cifs,nfs4")
+    monkeypatch.setenv(ALLOW_FILESYSTEM.name, "cifs,nfs4")
     with store_lock(f"{scheme}://{network}/s"), open_backend(f"{scheme}://{network}/s") as store:
         store.append("k", ChatMessage.user("a"))
         assert len(store.load("k")) == 1
@@ -127,11 +134,11 @@ def test_jsonl_is_refused_where_two_keys_would_share_a_file(
     directory = tmp_path / "store"
     directory.mkdir()
     (directory / other).symlink_to(".backscroll-Caf\u00e9")
-    with pytest.raises(StoreUnusableError, match=rf"{says}.*{VARIABLE}={kind}"):
+    with pytest.raises(StoreUnusableError, match=rf"{says}.*{ALLOW_FILESYSTEM.name}={kind}"):
         open_backend(f"jsonl://{directory}")
     assert [path.name for path in directory.iterdir()] == [other]
     open_backend(f"jsonl://{directory}", read_only=True).close()
-    monkeypatch.setenv(VARIABLE, kind)
+    monkeypatch.setenv(ALLOW_FILESYSTEM.name, kind)
     open_backend(f"jsonl://{directory}").close()
 
 

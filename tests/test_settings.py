@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from pathlib import Path
 
 import pytest
 
-import backscroll.settings
-import backscroll_worker.settings
-import backscroll_worker.stores.filesystem
 from backscroll import InvalidSettingError
 from backscroll.transport.connection import hide_password
-from backscroll_worker.settings import Settings
+from backscroll_worker.settings import Settings, variables
+from tests.settings_page import PAGE, expected
 
 ROOT = Path(__file__).parent.parent
 
@@ -74,18 +71,50 @@ def test_options_of_the_command_line_come_first_and_are_checked_too() -> None:
         settings.with_options(store="nowhere")
 
 
-def test_docs_settings_lists_every_variable_and_no_other() -> None:
-    read = set()
-    for module in (
-        backscroll.settings,
-        backscroll_worker.settings,
-        backscroll_worker.stores.filesystem,
-    ):
-        read |= set(re.findall(r'"((?:BACKSCROLL_|REDIS_)[A-Z_]+)"', inspect.getsource(module)))
-    documented = set(
-        re.findall(r"^\| `([A-Z_]+)`", (ROOT / "docs/settings.md").read_text(), re.MULTILINE)
-    )
-    assert documented == read
+def test_docs_settings_lists_every_variable_with_its_default_and_meaning() -> None:
+    assert PAGE.read_text(encoding="utf-8") == expected(), "run python -m tests.settings_page"
+
+
+def test_no_variable_is_read_that_is_not_declared() -> None:
+    declared = {setting.name for setting in variables()}
+    for folder in ("producer", "worker"):
+        for path in (ROOT / folder).rglob("*.py"):
+            named = set(re.findall(r"\bBACKSCROLL_[A-Z_]+[A-Z]\b", path.read_text()))
+            assert named <= declared, path
+
+
+def test_another_process_reads_the_same_settings_from_the_environment_made_of_them() -> None:
+    environ = {
+        "BACKSCROLL_REDIS_URL": "redis://h:1/2",
+        "BACKSCROLL_DATA_DIR": "/data",
+        "BACKSCROLL_STORE": "jsonl:///sessions",
+        "BACKSCROLL_QUEUE": "q",
+        "BACKSCROLL_MAX_QUEUE_DEPTH": "11",
+        "BACKSCROLL_MAX_MESSAGE_BYTES": "12",
+        "BACKSCROLL_GROUP_SIZE": "13",
+        "BACKSCROLL_GROUP_WAIT_MS": "14",
+        "BACKSCROLL_TTL_HOURS": "1.5",
+        "BACKSCROLL_RETENTION": "/rules.toml",
+        "BACKSCROLL_ARCHIVE": "/archive",
+        "BACKSCROLL_OP_IDS_HOURS": "16",
+        "BACKSCROLL_KEEP_EDITS": "1",
+        "BACKSCROLL_ACCEPT_STORE": "an id",
+        "BACKSCROLL_CLEANUP_CRON": "@daily",
+        "BACKSCROLL_COMPACT_CRON": "1 2 3 4 5",
+        "BACKSCROLL_DASHBOARD_HOST": "::1",
+        "BACKSCROLL_DASHBOARD_PORT": "19",
+        "BACKSCROLL_DASHBOARD_USERNAME": "u",
+        "BACKSCROLL_DASHBOARD_PASSWORD": " p ",
+        "BACKSCROLL_LOG_LEVEL": "debug",
+    }
+    others = {"REDIS_URL", "BACKSCROLL_ALLOW_FILESYSTEM"}
+    assert set(environ) == {setting.name for setting in variables()} - others
+    settings = Settings.from_environment(environ)
+    plain = Settings.from_environment({})
+    assert all(getattr(settings, name) != getattr(plain, name) for name in Settings.__slots__)
+    assert settings.dashboard_password == " p "
+    assert Settings.from_environment(settings.environment()) == settings
+    assert Settings.from_environment(plain.environment()) == plain
 
 
 def test_passwords_are_hidden_wherever_a_url_may_carry_one() -> None:

@@ -1,13 +1,16 @@
-"""What a producer works with: its arguments, or the environment where it is not told."""
+"""What a producer works with, and how any setting is declared: once, with its default and help.
+
+docs/settings.md is made from these declarations (`python -m tests.settings_page`).
+"""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self, cast
+from typing import Final, Generic, Self, TypeVar, cast
 from urllib.parse import parse_qs, urlsplit
 
 from backscroll.contract.errors import InvalidSettingError
@@ -15,11 +18,9 @@ from backscroll.contract.ids import DEFAULT_QUEUE
 from backscroll.contract.messages import MAX_MESSAGE_BYTES, MAX_OPERATION_BYTES, Limits
 from backscroll.transport.connection import hide_password
 
-DEFAULT_MAX_QUEUE_DEPTH: Final = 500_000
 LONGEST_TIMEOUT_SECONDS: Final = 31_536_000  # a year
 MAX_RETRIES: Final = 1_000  # redis-py's back-off overflows with more
 SCHEMES: Final = ("redis://", "rediss://", "unix://")
-URL_VARIABLES: Final = ("BACKSCROLL_REDIS_URL", "REDIS_URL")
 
 # Colons: an RQ queue's name is part of Redis keys that RQ takes apart at them.
 _OPTIONS: Final = (
@@ -28,6 +29,108 @@ _OPTIONS: Final = (
 )  # fmt: skip
 _DATABASE = re.compile("/?[0-9]*")
 _QUEUE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Setting(Generic[T]):
+    """A variable of the environment.
+
+    `read` makes a value of its name and text, or raises `InvalidSettingError`. `shown` is how the
+    documentation writes a default that depends on something. Spaces around a text mean nothing
+    unless it `is_verbatim`.
+    """
+
+    name: str
+    default: T
+    read: Callable[[str, str], T]
+    meaning: str
+    shown: str = ""
+    is_verbatim: bool = False
+
+    def of(self, environ: Mapping[str, str]) -> T:
+        """The value in `environ`; the default when it is missing or empty."""
+        text = environ.get(self.name, "")
+        text = text if self.is_verbatim else text.strip()
+        return self.read(self.name, text) if text else self.default
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """Reads whole numbers from `least` to `most`."""
+
+    least: int
+    most: int | None = None
+
+    def __call__(self, name: str, text: str) -> int:
+        """The number that `text` is; raises `InvalidSettingError`."""
+        try:
+            value: object = int(text)
+        except ValueError:
+            value = text
+        return self.check(name, value)
+
+    def check(self, name: str, value: object) -> int:
+        """`value`, if it is such a number; raises `InvalidSettingError`."""
+        if type(value) is int and self.least <= value <= (
+            value if self.most is None else self.most
+        ):
+            return value
+        bounds = (
+            f"from {self.least:,}" if self.most is None else f"from {self.least:,} to {self.most:,}"
+        )
+        raise InvalidSettingError(f"{name}: must be a whole number {bounds}, not {_shown(value)}")
+
+
+def check_url(name: str, value: object) -> str:
+    """`value`, if it is the URL of a server; raises `InvalidSettingError`."""
+    if not isinstance(value, str):
+        raise InvalidSettingError(f"{name}: must be text, not {type(value).__name__}")
+    if not value.startswith(SCHEMES):
+        raise InvalidSettingError(
+            f"{name}: {hide_password(value)!r} is not a server's URL; "
+            f"it must start with {', '.join(SCHEMES[:-1])} or {SCHEMES[-1]}"
+        )
+    problem = _problem(value)  # which redis-py would take for another URL than the one meant
+    if problem is not None:
+        raise InvalidSettingError(f"{name}: {hide_password(value)!r} cannot be used: {problem}")
+    return value
+
+
+def check_queue_name(name: str, value: object) -> str:
+    """`value`, if an RQ queue can have it as its name; raises `InvalidSettingError`."""
+    if not isinstance(value, str) or not _QUEUE_NAME.fullmatch(value):
+        raise InvalidSettingError(
+            f"{name}: {_shown(value)} is not a queue name; use up to 100 of A-Z a-z 0-9 _ . -"
+        )
+    return value
+
+
+REDIS_URL: Final = Setting[str | None](
+    "BACKSCROLL_REDIS_URL", None, check_url,
+    "The queue's server: `redis://`, `rediss://` or `unix://`. Without it `REDIS_URL` is used, and "
+    "without that the command starts the embedded Valkey in the data directory. A `Producer` has "
+    "no embedded server: it needs a URL.",
+    shown="none",
+)  # fmt: skip
+FALLBACK_URL: Final = Setting[str | None](
+    "REDIS_URL", None, check_url, "Used when `BACKSCROLL_REDIS_URL` is not set."
+)
+QUEUE: Final = Setting(
+    "BACKSCROLL_QUEUE", DEFAULT_QUEUE, check_queue_name,
+    "The RQ queue's name. One queue feeds one store.",
+)  # fmt: skip
+_DEPTHS: Final = Whole(1)
+MAX_QUEUE_DEPTH: Final = Setting(
+    "BACKSCROLL_MAX_QUEUE_DEPTH", 500_000, _DEPTHS,
+    "Operations the queue may hold; beyond it a producer raises `QueueFullError`.",
+)  # fmt: skip
+_MESSAGE_SIZES: Final = Whole(1, MAX_OPERATION_BYTES)
+MESSAGE_BYTES: Final = Setting(
+    "BACKSCROLL_MAX_MESSAGE_BYTES", MAX_MESSAGE_BYTES, _MESSAGE_SIZES,
+    "Bytes of a message's content and `extra` together; one call may carry 16 MiB.",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,36 +151,46 @@ class ProducerSettings:
         max_message_bytes: int | None,
         environ: Mapping[str, str],
     ) -> Self:
-        """Take what was given, else what `environ` says, else the default."""
-        check_option("max_queue_depth", max_queue_depth, least=1)
-        check_option("max_message_bytes", max_message_bytes, least=1, most=MAX_OPERATION_BYTES)
+        """Take what was given, else what `environ` says, else the default.
+
+        Raises `InvalidSettingError`, also when nothing names a server.
+        """
         found = server_url(url, environ)
         if found is None:
             raise InvalidSettingError(
-                f"no server: pass url= or set {URL_VARIABLES[0]}, "
+                f"no server: pass url= or set {REDIS_URL.name}, "
                 "for example to redis://localhost:6379/0"
             )
-        depth = max_queue_depth or whole_number(
-            environ, "BACKSCROLL_MAX_QUEUE_DEPTH", DEFAULT_MAX_QUEUE_DEPTH, least=1
+        name = QUEUE.of(environ) if queue is None else check_queue_name("queue", queue)
+        depth, size = max_queue_depth, max_message_bytes
+        return cls(
+            found,
+            name,
+            MAX_QUEUE_DEPTH.of(environ)
+            if depth is None
+            else _DEPTHS.check("max_queue_depth", depth),
+            Limits(
+                MESSAGE_BYTES.of(environ)
+                if size is None
+                else _MESSAGE_SIZES.check("max_message_bytes", size)
+            ),
         )
-        message_bytes = max_message_bytes or whole_number(
-            environ,
-            "BACKSCROLL_MAX_MESSAGE_BYTES",
-            MAX_MESSAGE_BYTES,
-            least=1,
-            most=MAX_OPERATION_BYTES,
-        )
-        name = environ.get("BACKSCROLL_QUEUE") or DEFAULT_QUEUE if queue is None else queue
-        return cls(found, check_queue_name(name), depth, Limits(message_bytes))
+
+
+def server_url(url: str | None = None, environ: Mapping[str, str] = os.environ) -> str | None:
+    """`url`, or what the environment says; None when nothing names a server.
+
+    Raises `InvalidSettingError`.
+    """
+    if url is not None and url != "":
+        return check_url("url", url)
+    return REDIS_URL.of(environ) or FALLBACK_URL.of(environ)
 
 
 def check_option(name: str, value: object, *, least: int, most: int | None = None) -> None:
     """Raise unless `value` is None or a whole number from `least` to `most`."""
-    if value is None:
-        return
-    if type(value) is not int or value < least or (most is not None and value > most):
-        bounds = f"from {least:,}" if most is None else f"from {least:,} to {most:,}"
-        raise InvalidSettingError(f"{name}: must be a whole number {bounds}, not {_shown(value)}")
+    if value is not None:
+        Whole(least, most).check(name, value)
 
 
 def check_waiting(
@@ -95,46 +208,6 @@ def check_waiting(
     is_path = isinstance(spool, str | Path) and bool(str(spool)) and "\0" not in str(spool)
     if spool is not None and not is_path:
         raise InvalidSettingError(f"spool: must be the path of a file, not {_shown(spool)}")
-
-
-def whole_number(
-    environ: Mapping[str, str], name: str, default: int, *, least: int, most: int | None = None
-) -> int:
-    """The variable `name` as a whole number from `least` to `most`; `default` when unset."""
-    text = environ.get(name, "").strip()
-    if not text:
-        return default
-    try:
-        value = int(text)
-    except ValueError:
-        raise InvalidSettingError(f"{name}: {text[:40]!r} is not a whole number") from None
-    if value < least or (most is not None and value > most):
-        bounds = f"at least {least:,}" if most is None else f"from {least:,} to {most:,}"
-        raise InvalidSettingError(f"{name}: must be {bounds}, not {value:,}")
-    return value
-
-
-def server_url(url: str | None = None, environ: Mapping[str, str] = os.environ) -> str | None:
-    """`url`, or what the environment says, checked; None when nobody says anything."""
-    for name, value in [("url", url), *((name, environ.get(name)) for name in URL_VARIABLES)]:
-        if value is not None and not isinstance(value, str):
-            raise InvalidSettingError(f"{name}: must be text, not {type(value).__name__}")
-        if value:
-            if not value.startswith(SCHEMES):
-                raise InvalidSettingError(
-                    f"{name}: {hide_password(value)!r} is no server's URL; "
-                    f"it must start with {', '.join(SCHEMES[:-1])} or {SCHEMES[-1]}"
-                )
-            _check_shape(name, value)
-            return value
-    return None
-
-
-def _check_shape(name: str, url: str) -> None:
-    """Refuse what redis-py would take for another URL than the one that was meant."""
-    problem = _problem(url)
-    if problem is not None:
-        raise InvalidSettingError(f"{name}: {hide_password(url)!r} cannot be used: {problem}")
 
 
 def _problem(url: str) -> str | None:
@@ -157,15 +230,6 @@ def _problem(url: str) -> str | None:
     except UnicodeError as error:
         return f"its host is not the name of one: {error}"
     return None
-
-
-def check_queue_name(name: str) -> str:
-    """`name` if an RQ queue can have it."""
-    if not isinstance(name, str) or not _QUEUE_NAME.fullmatch(name):
-        raise InvalidSettingError(
-            f"queue: {_shown(name)} is not a queue name; use up to 100 of A-Z a-z 0-9 _ . -"
-        )
-    return name
 
 
 def _shown(value: object) -> str:

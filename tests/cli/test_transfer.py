@@ -200,9 +200,8 @@ def test_edits_are_kept_and_come_through_the_queue(
     producer: Producer,
     client: redis.Redis,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("BACKSCROLL_KEEP_EDITS", "1")
+    settings = settings.with_options(keep_edits=True)
     with running_worker(settings, client, tmp_path / "worker.log"):
         producer.append("k", ChatMessage.user("a\x1b[2J"))
         producer.replace("k", ChatMessage.user("b"), ack="stored")

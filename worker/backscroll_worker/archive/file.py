@@ -23,12 +23,12 @@ import orjson
 from zstandard import ZstdError
 
 from backscroll.contract.messages import ChatMessage, to_micros
+from backscroll.private_files import sync_path
 from backscroll_worker.archive.disk import (
     TEMPORARY,
     ArchiveError,
     replace,
     reporting,
-    sync_directory,
     unusable,
 )
 from backscroll_worker.contract.archiving import ArchivedSession
@@ -159,15 +159,15 @@ class ArchiveFile:
             self.remove()  # the manifest goes before the file that shows that it was unfinished
         with reporting(self.temporary):
             self.temporary.unlink(missing_ok=True)
-            sync_directory(self.temporary.parent)
+            sync_path(self.temporary.parent)
 
     def remove(self) -> None:
         """Remove the file, of which nothing is needed any more, and its manifest."""
         with reporting(self.data):
             self.data.unlink(missing_ok=True)
-            sync_directory(self.data.parent)
+            sync_path(self.data.parent)
             self.manifest.unlink(missing_ok=True)
-            sync_directory(self.data.parent)
+            sync_path(self.data.parent)
 
     def lines(self) -> Iterator[ArchivedLine]:
         """Each line, a session's first and then those of its messages.

@@ -27,6 +27,7 @@ from backscroll.contract.errors import AuthenticationFailedError, InvalidSetting
 from backscroll.contract.messages import to_micros
 from backscroll.contract.operations import Cleanup, Compact
 from backscroll.transport.connection import backoff, connect, explain
+from backscroll.transport.outage import Outage
 from backscroll.transport.rq_protocol import (
     LUA_KEYS,
     LUA_WRITE_JOB,
@@ -199,7 +200,7 @@ class UpkeepScheduler(CronScheduler):
 
         Raises `AuthenticationFailedError` when the server refuses the login at the start.
         """
-        delays, failures, said = backoff(), 0, ""
+        delays, failures, outage = backoff(), 0, Outage(log, "the server")
         is_registered = False
         while True:
             try:
@@ -213,15 +214,13 @@ class UpkeepScheduler(CronScheduler):
                 trouble = explain(error, self._url)
                 if isinstance(trouble, AuthenticationFailedError) and not is_registered:
                     raise trouble from error
-                if str(trouble) != said:
-                    log.error("%s Trying again.", trouble)
+                outage.report(str(trouble), "trying again")
                 # redis-py's back-off overflows after a thousand failures.
-                failures, said = min(failures + 1, 10), str(trouble)
+                failures = min(failures + 1, 10)
                 seconds = delays.compute(failures)
             else:
-                if failures:
-                    log.warning("the server answers again")
-                failures, said = 0, ""
+                outage.report_recovered()
+                failures = 0
                 seconds = self.calculate_sleep_interval()
             if pause(seconds):
                 break

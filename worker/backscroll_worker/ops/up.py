@@ -73,17 +73,10 @@ def _why_taken(host: str, port: int) -> str | None:
 def environment(settings: Settings, url: str) -> dict[str, str]:
     """What a child process needs to find the same server and store, and this `backscroll`."""
     own_commands = Path(sys.executable).parent
-    archive = {} if settings.archive is None else {"BACKSCROLL_ARCHIVE": str(settings.archive)}
-    accept = {} if not settings.accept_store else {"BACKSCROLL_ACCEPT_STORE": settings.accept_store}
     return {
         **os.environ,
-        **accept,
+        **settings.environment(),
         "PATH": f"{own_commands}{os.pathsep}{os.environ.get('PATH', '')}",
         "PYTHONUNBUFFERED": "1",
         "BACKSCROLL_REDIS_URL": url,
-        "BACKSCROLL_DATA_DIR": str(settings.data_dir),
-        "BACKSCROLL_STORE": settings.store,
-        "BACKSCROLL_QUEUE": settings.queue,
-        "BACKSCROLL_DASHBOARD_PORT": str(settings.dashboard_port),
-        **archive,
     }

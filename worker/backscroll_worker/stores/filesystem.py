@@ -4,8 +4,6 @@ Network and shared file systems lack what a store relies on: locks and shared me
 (https://www.sqlite.org/wal.html, "all processes must be on the same host"), and an fsync that means
 it. Others take two names for one, by case or by Unicode's normal forms, so that two sessions of a
 JSONL store would share a file.
-
-`BACKSCROLL_ALLOW_FILESYSTEM` names those that somebody knows to work.
 """
 
 from __future__ import annotations
@@ -19,8 +17,16 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from backscroll.contract.errors import StoreUnusableError
+from backscroll.settings import Setting
 
-VARIABLE: Final = "BACKSCROLL_ALLOW_FILESYSTEM"
+ALLOW_FILESYSTEM: Final = Setting[frozenset[str]](
+    "BACKSCROLL_ALLOW_FILESYSTEM",
+    frozenset(),
+    lambda _, text: frozenset(text.replace(",", " ").split()),
+    "File systems that a store may lie on though they are refused, separated by spaces: their "
+    "types, as `nfs4`, or `case-insensitive`, `normalizing` (JSONL).",
+    shown="none",
+)
 CASE_INSENSITIVE: Final = "case-insensitive"
 NORMALIZING: Final = "normalizing"
 
@@ -96,12 +102,12 @@ def mount_here(path: Path) -> Mount | None:
 def check_file_system(path: Path, environ: Mapping[str, str] = os.environ) -> None:
     """Raise `StoreUnusableError` when a store at `path` would break, unless that is allowed."""
     mount = mount_here(path)
-    if mount is not None and mount.is_shared and not _is_allowed(mount.kind, environ):
+    if mount is not None and mount.is_shared and mount.kind not in ALLOW_FILESYSTEM.of(environ):
         raise StoreUnusableError(
             f"{path} lies on {mount.point}, which is {mount.kind} ({mount.source}): other machines "
             "may write there, and locks, shared memory and fsync are not to be relied on. "
-            f"Put the store on a disk of this machine, or set {VARIABLE}={mount.kind} if you know "
-            "that it works"
+            f"Put the store on a disk of this machine, or set {ALLOW_FILESYSTEM.name}={mount.kind} "
+            "if you know that it works"
         )
 
 
@@ -142,11 +148,11 @@ def check_names(directory: Path, environ: Mapping[str, str] = os.environ) -> Non
             os.close(descriptor)
             probe.unlink(missing_ok=True)
         for kind, what in confused:
-            if not _is_allowed(kind, environ):
+            if kind not in ALLOW_FILESYSTEM.of(environ):
                 raise StoreUnusableError(
                     f"the file system of {directory} {what}, so that two sessions could share a "
                     "file. Use a SQLite store, or a directory elsewhere; or set "
-                    f"{VARIABLE}={kind} if no two keys ever differ in that alone"
+                    f"{ALLOW_FILESYSTEM.name}={kind} if no two keys ever differ in that alone"
                 )
 
 
@@ -165,10 +171,6 @@ def _leads_to(path: Path, status: os.stat_result) -> bool:
         return os.path.samestat(path.stat(), status)
     except OSError:
         return False
-
-
-def _is_allowed(kind: str, environ: Mapping[str, str]) -> bool:
-    return kind in environ.get(VARIABLE, "").replace(",", " ").split()
 
 
 def _parsed(line: str) -> Mount | None:
