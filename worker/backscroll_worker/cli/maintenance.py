@@ -1,4 +1,4 @@
-"""The command `compact`, and how a command asks the worker for something that takes long."""
+"""The command `compact`, and how a command asks the worker for maintenance."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 timeout_option = click.option(
     "--timeout-seconds", type=Seconds(), default=600.0, show_default=True,
-    help="Wait for the worker at most so long; it goes on without us.",
+    help="Maximum time to wait for the worker, which continues in any case.",
 )  # fmt: skip
 
 
@@ -29,7 +29,7 @@ timeout_option = click.option(
 def compact(settings: Settings, timeout_seconds: float, as_json: bool) -> None:
     """Compact the store.
 
-    The worker does it: merges the search index and gives free space back.
+    The worker merges the search index and returns free space to the file system.
 
     \b
     Example:
@@ -42,12 +42,12 @@ def compact(settings: Settings, timeout_seconds: float, as_json: bool) -> None:
         click.echo(
             f"compacted in {report.seconds:.1f} s: {size(report.bytes_before)} before, "
             f"{size(report.bytes_after)} after; {counted(report.op_ids_purged, 'op id')} dropped, "
-            f"{counted(report.corrupt_lines, 'corrupt line')} set aside"
+            f"{counted(report.corrupt_lines, 'corrupt line')} moved aside"
         )
     if report.log_is_held:
         note(
-            "another program reads the store and keeps SQLite's log, so little was given back; "
-            "end it ('backscroll check' on the store's host names it), then run "
+            "another program reads the store and keeps SQLite's log, so little space was freed; "
+            "stop it ('backscroll check' on the store's host names it), then run "
             "'backscroll compact' again"
         )
 
@@ -58,7 +58,7 @@ COMMANDS = (compact,)
 def ask_worker(
     settings: Settings, timeout_seconds: float, doing: str, call: Callable[[Producer], T]
 ) -> T:
-    """What the worker answers; it must be there, and may take long."""
+    """The worker's answer to `call`; raises `NoWorkerError` when no worker is there to ask."""
     with (
         open_producer(settings, needs_worker=True, timeout_seconds=timeout_seconds) as producer,
         Console(stderr=True).status(doing),

@@ -1,4 +1,4 @@
-"""`backscroll check --repair`, and the bar that shows how far a long look has come."""
+"""`backscroll check --repair`, and the progress bar of long checks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from backscroll_worker.stores.lock import StoreLock
 
 @contextmanager
 def progress_bar(doing: str, *, is_shown: bool = True) -> Iterator[Progress]:
-    """On a terminal, a bar that goes away at the end."""
+    """On a terminal, a progress bar that disappears at the end."""
     errors = Console(stderr=True)
     if not is_shown or not errors.is_terminal:
         yield unobserved
@@ -35,12 +35,12 @@ def progress_bar(doing: str, *, is_shown: bool = True) -> Iterator[Progress]:
 
 
 def repair_store(settings: Settings, deep: bool, as_json: bool) -> None:
-    """Mend the store and look at it again; ends with FAILED when something is left."""
+    """Repair the store and verify it again; ends with FAILED when something remains damaged."""
     if not store_path(settings.store).exists():
-        raise StoreUnavailableError(f"there is no {settings.store} on this machine")
+        raise StoreUnavailableError(f"{settings.store} does not exist on this machine")
     with (
         closing(store_lock(settings.store)) as lock,
-        progress_bar("looking and repairing") as progress,
+        progress_bar("verifying and repairing") as progress,
     ):
         _acquire(lock)
         with open_backend(settings.store) as store:
@@ -73,5 +73,5 @@ def _acquire(lock: StoreLock) -> None:
 
 def _verdict(was_damaged: bool, left: int) -> str:
     if left:
-        return "not all could be repaired; the lines with 'left' say what to do"
+        return "some damage remains; the lines with 'left' say what to do"
     return "repaired; the store is sound" if was_damaged else "the store is sound, nothing was done"
