@@ -1,4 +1,4 @@
-"""A store that fails is no job's fault: the worker waits for it, and tells the operators."""
+"""A store that fails is not a job's fault: the worker pauses, retries and reports it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ log = logging.getLogger("backscroll.worker")
 
 
 class FailingStore:
-    """What goes wrong with the store while one group is to be applied, and for how long already.
+    """The failure of the store while one group is to be applied, and how long it has lasted.
 
-    The error is in the worker's hash, `worker_key`, too, where `backscroll check` and `stats` look.
+    The error is also in the worker's hash, `worker_key`, where `backscroll check` and `stats` read
+    it.
     """
 
     def __init__(self, connection: redis.Redis, worker_key: str) -> None:
@@ -29,7 +30,7 @@ class FailingStore:
         self._told = ""
 
     def pause(self, error: Exception) -> None:
-        """Tell of `error`, unless that is done, and wait, each time a little longer."""
+        """Report `error`, unless it was reported, and wait, each time a little longer."""
         if str(error) != self._told:
             self._told = str(error)
             log.error("the store fails, jobs wait: %s", error)
@@ -39,7 +40,7 @@ class FailingStore:
         self._pause_seconds = min(2 * self._pause_seconds, LONGEST_PAUSE_SECONDS)
 
     def is_mended(self) -> None:
-        """Tell that it works again, if anything was told."""
+        """Report that the store works again, if a failure was reported."""
         if self._told:
             log.warning("the store works again")
             with suppress(*SERVER_TROUBLE):

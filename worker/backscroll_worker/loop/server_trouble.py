@@ -1,4 +1,4 @@
-"""What goes wrong with the server: what it means, and saying so once and not without end."""
+"""Errors of the server: how they are classified, and how they are logged without flooding."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ log = logging.getLogger("backscroll.worker")
 _SAID_AGAIN_SECONDS: Final = 60.0
 _MOST_SAID: Final = 8
 
-# What a server answers for a reason of its own, whatever it is asked: it passes, or an operator has
-# to do something. redis-py cuts the code off those for which it has a class.
+# Errors that a server returns because of its own state, for any command: it recovers, or an
+# operator has to act. redis-py removes the code from errors for which it has a class.
 _STATES: Final = (
     redis.exceptions.OutOfMemoryError,
     redis.exceptions.ReadOnlyError,
@@ -33,19 +33,19 @@ _STATE_CODES: Final = (
 
 
 def is_state_of_server(error: Exception) -> bool:
-    """Whether the server refuses whatever it is asked, for a while at least."""
+    """Whether the server refuses all commands, at least for a while."""
     if isinstance(error, redis.exceptions.NoScriptError):
         return False
     return isinstance(error, _STATES) or str(error).startswith(_STATE_CODES)
 
 
 def is_unreachable(error: Exception) -> bool:
-    """Whether there is no answer at all."""
+    """Whether the server does not answer at all."""
     return isinstance(error, redis.ConnectionError | redis.TimeoutError)
 
 
 def may_pass(error: Exception) -> bool:
-    """Whether a worker that starts should wait, rather than say that it is set up wrongly."""
+    """Whether a starting worker should wait, rather than report wrong settings."""
     if isinstance(error, redis.AuthenticationError | redis.exceptions.AuthorizationError):
         return False
     if isinstance(error, redis.exceptions.NoPermissionError):
@@ -56,7 +56,7 @@ def may_pass(error: Exception) -> bool:
 
 
 def _is_wrong_address(error: BaseException) -> bool:
-    """No such host name, or not the other side of TLS that was meant."""
+    """Whether the host name is unknown, or TLS verification failed."""
     if isinstance(error, socket.gaierror):
         return error.errno != socket.EAI_AGAIN
     return isinstance(error, ssl.SSLError)
@@ -69,7 +69,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 class ServerTrouble:
-    """Says that the server fails: at once, then every minute with a count, and when it is over."""
+    """Logs failures of the server: at once, then every minute with a count, and the recovery."""
 
     def __init__(self) -> None:
         self._said: set[str] = set()
@@ -77,7 +77,7 @@ class ServerTrouble:
         self._count = 0
 
     def note(self, error: Exception, consequence: str) -> None:
-        """The server failed once more; `consequence` says what becomes of the jobs."""
+        """Record a failure of the server; `consequence` says what happens to the jobs."""
         now = time.monotonic()
         if not self._count:
             self._began_at = self._said_at = now
@@ -92,7 +92,7 @@ class ServerTrouble:
             log.error("the server still fails, %d times in %.0f s: %s", self._count, seconds, what)
 
     def is_over(self) -> None:
-        """It works; say so if it did not."""
+        """Record that the server works; logs it after a failure."""
         if self._count:
             seconds = time.monotonic() - self._began_at
             log.warning("the server works again, after %d failures in %.0f s", self._count, seconds)
@@ -106,5 +106,5 @@ def _described(error: Exception) -> str:
     if is_unreachable(error):
         return f"it is unreachable ({error})"
     if isinstance(error, redis.exceptions.ReadOnlyError) or str(error).startswith("READONLY"):
-        return f"it is a replica ({error}); connecting anew, as its name may lead elsewhere by now"
-    return f"it refuses ({error})"
+        return f"it is a replica ({error}); reconnecting, as its name may resolve elsewhere now"
+    return f"it refuses commands ({error})"
