@@ -14,8 +14,10 @@ from bench.suite import BENCHMARKS, Plan
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--quick", is_flag=True, help="A look whether all of it works: few jobs, one run.")
-@click.option("--only", type=click.Choice(list(BENCHMARKS)), multiple=True, help="Just this one.")
+@click.option("--quick", is_flag=True, help="Only test that everything works: few jobs, one run.")
+@click.option(
+    "--only", type=click.Choice(list(BENCHMARKS)), multiple=True, help="Only this benchmark."
+)
 @click.option("--runs", type=click.IntRange(min=1), help="How often to measure each; 3, or 1.")
 @output_options
 def main(

@@ -1,4 +1,4 @@
-"""Where one measurement happens: an empty server, a fresh store, and processes that know both."""
+"""The environment of one measurement: an empty server, a new store, and processes that use both."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _POLL_SECONDS: Final = 0.005
 
 
 class BenchmarkFailedError(BackscrollError):
-    """A measurement could not be made; the message says what happened instead."""
+    """A measurement failed; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Arena:
-    """One server and one store, nothing in either."""
+    """One server and one store, both empty."""
 
     url: str
     directory: Path
@@ -54,7 +54,7 @@ class Arena:
 
     @contextmanager
     def running(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-        """`python -m arguments` beside this process, ended afterwards."""
+        """`python -m arguments` as a child process, ended afterwards."""
         with self._log().open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", *arguments], env=self.environment(), stdout=log, stderr=log
@@ -92,7 +92,7 @@ class Arena:
 
 @contextmanager
 def arena(url: str, parent: Path, store: str = "sqlite") -> Iterator[Arena]:
-    """An arena whose store is of the kind `store`; nothing is left of it afterwards."""
+    """An arena with a store of the kind `store`; everything is deleted afterwards."""
     with redis.Redis.from_url(url) as client:
         _empty(client)
     directory = parent / "arena"
@@ -105,7 +105,7 @@ def arena(url: str, parent: Path, store: str = "sqlite") -> Iterator[Arena]:
 
 
 def _empty(client: redis.Redis) -> None:
-    """Make the server forget everything, and wait until it has given the memory back."""
+    """Empty the server, and wait until it has freed the memory."""
     client.flushall()
 
     def is_free() -> bool:
@@ -136,12 +136,12 @@ def wait_while_it_grows(
 ) -> float:
     """The time at which `count` was first seen to be `wanted`, or `process` to have ended.
 
-    A slow disk may take as long as it needs; only one that stands still is given up.
+    A slow disk may take as long as it needs; the wait ends only if there is no progress.
     """
     seen = -1
     while process.poll() is None and (now := count()) < wanted:
         if now == seen:
-            raise BenchmarkFailedError(f"{what}: {now:,} of {wanted:,}, and it goes on no more")
+            raise BenchmarkFailedError(f"{what}: {now:,} of {wanted:,}, and no more progress")
         seen = now
         with suppress(BenchmarkFailedError):
             wait_until(lambda: process.poll() is not None or count() >= wanted, what)

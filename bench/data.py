@@ -1,8 +1,7 @@
-"""What is measured with: real messages, dealt out to sessions, the same for every contestant.
+"""The data: real messages, distributed over sessions, the same for every contestant.
 
-The corpus holds short remarks. A message here is one remark, or as many that follow one another
-as fit into a length drawn evenly from 10 to 400 characters, as what people and assistants write
-in chats is of any length.
+The corpus has short remarks. A message here is one remark, or as many consecutive ones as fit into
+a length drawn evenly from 10 to 400 characters, as messages in chats have any length.
 """
 
 from __future__ import annotations
@@ -51,9 +50,9 @@ def _joined(remarks: list[str], lengths: random.Random) -> Iterator[str]:
 
 
 def messages(count: int) -> Iterator[tuple[str, ChatMessage]]:
-    """`count` session keys with a message each; the texts begin again when they run out."""
+    """`count` session keys with a message each; the texts are repeated if necessary."""
     for index, text in zip(range(count), itertools.cycle(texts()), strict=False):
-        # As adapters write: neighbours in the queue belong to different sessions.
+        # As from adapters: neighbours in the queue belong to different sessions.
         key = f"bench/session:{index % SESSIONS}"
         yield key, ChatMessage(_ROLES[index // SESSIONS % 2], text)
 
@@ -66,6 +65,6 @@ def appends(count: int) -> Iterator[Append]:
 
 
 def calls(count: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The same as op ids and arguments in JSON types, which other queues are given."""
+    """The same as op ids and arguments in JSON types, for other queues."""
     for operation in appends(count):
         yield operation.op_id, operation.arguments()

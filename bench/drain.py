@@ -1,8 +1,8 @@
-"""Drain: how many queued appends a second one worker process commits, whoever wrote the worker.
+"""Drain: how many queued appends per second one worker process commits.
 
 The queue is filled first, then the worker starts. Another process watches the store and counts
-what is committed. The rate is taken from the first commit it sees to the last, so starting an
-interpreter, connecting and opening the store count for nobody.
+commits. The rate is measured from the first commit it sees to the last, so that starting an
+interpreter, connecting and opening the store do not count for any contestant.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from bench.progress import progress
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """A worker to measure, and how many jobs it gets: enough for a second or more of work."""
+    """A worker to measure, and its number of jobs: enough for a second or more of work."""
 
     name: str
     jobs: int
@@ -40,12 +40,12 @@ def worker(name: str, jobs: int) -> Contestant:
 
 
 def worker_program(name: str) -> tuple[str, ...]:
-    """What `python -m` runs for that worker."""
+    """The arguments of `python -m` for that worker."""
     return ("bench.workers", name)
 
 
 def drain(arena: Arena, contestant: Contestant) -> float:
-    """Jobs a second, from the first commit seen to the last."""
+    """Jobs per second, from the first commit seen to the last."""
     jobs = contestant.jobs
     contestant.fill(arena, jobs)
     with (

@@ -1,6 +1,6 @@
-"""Enqueue: how many appends a second one producer process gets onto the queue.
+"""Enqueue: how many appends per second one producer process enqueues.
 
-Nothing else runs meanwhile. The messages are read beforehand, so only the calls are timed.
+Nothing else runs meanwhile. The messages are read beforehand, so that only the calls are timed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _WARM_UP: Final = 20
 
 
 def one_at_a_time(arena: Arena, count: int) -> float:
-    """`Producer.append`, calls a second."""
+    """`Producer.append`, calls per second."""
     sayings = list(messages(count + _WARM_UP))
     with Producer(arena.url) as producer:
         for key, message in sayings[:_WARM_UP]:
@@ -36,12 +36,12 @@ def one_at_a_time(arena: Arena, count: int) -> float:
 
 
 def concurrently(arena: Arena, count: int) -> float:
-    """`AsyncProducer.append` from 100 callers on one event loop, calls a second."""
+    """`AsyncProducer.append` from 100 callers on one event loop, calls per second."""
     return asyncio.run(_concurrently(arena.url, count))
 
 
 def with_rq(arena: Arena, count: int) -> float:
-    """`rq.Queue.enqueue` of the same function and arguments, calls a second."""
+    """`rq.Queue.enqueue` of the same function and arguments, calls per second."""
     payloads = [arguments for _, arguments in calls(count + _WARM_UP)]
     with redis.Redis.from_url(arena.url) as connection:
         queue = Queue(DEFAULT_QUEUE, connection=connection, serializer=JSONSerializer)

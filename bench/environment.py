@@ -1,4 +1,4 @@
-"""What the figures depend on: the machine, the versions, the disk."""
+"""The environment of the figures: the machine, the versions, the disk."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PACKAGES: Final = (
 
 
 def describe_environment(url: str, directory: Path) -> dict[str, Any]:
-    """Everything worth knowing about a run besides its figures."""
+    """The environment of a run."""
     with redis.Redis.from_url(url) as client:
         server: dict[str, Any] = client.info("server")
         persistence: dict[str, Any] = client.config_get("append*")
@@ -55,7 +55,7 @@ def _memory_gib() -> float:
 
 
 def _file_system(directory: Path) -> str:
-    """Its type; on a tmpfs a commit costs nothing and the figures mean little."""
+    """The type of the file system; on a tmpfs a commit costs nothing and figures mean little."""
     found = subprocess.run(
         ["stat", "--file-system", "--format=%T", str(directory)],
         capture_output=True,

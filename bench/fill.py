@@ -21,7 +21,7 @@ def fill_queue(arena: Arena, count: int) -> None:
 async def enqueue_concurrently(
     producer: AsyncProducer, sayings: Iterator[tuple[str, ChatMessage]], callers: int = CALLERS
 ) -> None:
-    """`callers` callers, each making its next call when its last one is done."""
+    """`callers` concurrent callers, each with one call at a time."""
 
     async def call_again_and_again() -> None:
         for key, message in sayings:

@@ -1,9 +1,9 @@
 """Latency: from the call of `Producer.append` until the worker's commit of the message returns.
 
-One producer calls 100 times a second on average, at random moments as people write: the gaps are
-those of a Poisson process, the same for every worker. The worker's program notes when each of its
-commits returned, on the clock that all processes share, so nothing has to watch and disturb what
-is measured. RQ's worker gets the same jobs and is measured in the same way.
+One producer makes 100 calls per second on average, at random times: the gaps are those of a Poisson
+process, the same for every worker. The worker's program records when each of its commits returned,
+on the clock that all processes share, so that no observer disturbs the measurement. RQ's worker
+gets the same jobs and is measured in the same way.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Latency:
 
 
 def latency(arena: Arena, worker: str, count: int) -> Latency:
-    """What `worker` needs for each of `count` messages while 100 a second are said."""
+    """The latency of `worker` for each of `count` messages, at 100 messages per second."""
     sayings = list(messages(_WARM_UP + count))
     commits = arena.directory / "commits"
     with (
@@ -60,7 +60,7 @@ def latency(arena: Arena, worker: str, count: int) -> Latency:
 def call_at_random(
     producer: Producer, sayings: Iterable[tuple[str, ChatMessage]], rate: float
 ) -> list[float]:
-    """Make `rate` calls a second on average; returns when each was made."""
+    """Make `rate` calls per second on average; returns the time of each."""
     called = []
     gaps = random.Random(SEED)
     due = time.monotonic()

@@ -1,7 +1,7 @@
-"""The limit: the same rows put straight into the same schema, in groups, and nothing else.
+"""The limit: the same rows inserted directly into the same schema, in groups, and nothing else.
 
-No queue, no jobs, no checks: rows, index entries and op ids are made beforehand. What is left is
-what SQLite needs, which no worker that keeps the guarantees can do without.
+No queue, no jobs, no checks: rows, index entries and op ids are prepared. What remains is the work
+of SQLite, which every worker with these guarantees needs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ GROUP = 500
 
 @dataclass(slots=True)
 class _Rows:
-    """What one group writes, by table."""
+    """The rows of one group, by table."""
 
     sessions: dict[int, tuple[int, int, int]] = field(default_factory=dict)
     messages: list[tuple[Any, ...]] = field(default_factory=list)
@@ -35,7 +35,7 @@ class _Rows:
 
 
 def straight_into_sqlite(arena: Arena, count: int) -> float:
-    """Appends a second, from the first group's commit to the last one's."""
+    """Appends per second, from the first group's commit to the last one's."""
     keys: dict[str, int] = {}
     groups = list(_groups(count, keys))
     with closing(open_database(arena.store_path, read_only=False)) as database:

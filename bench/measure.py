@@ -14,13 +14,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """The figures of one contestant, one for each run."""
+    """The figures of one contestant, one per run."""
 
     name: str
     unit: str
     runs: tuple[float, ...]
     problem: str = ""
-    """Why it could not be measured; then there are no runs."""
+    """Why the measurement failed; then there are no runs."""
 
     @property
     def median(self) -> float:
@@ -40,7 +40,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """What a ratio must reach: at least or at most so much."""
+    """A target for a ratio: a minimum or a maximum."""
 
     direction: Literal["≥", "≤"]
     value: float
@@ -88,7 +88,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One row of the table: ours against a bound of its own, in its unit."""
+    """One row of the table: ours against a target in its own unit."""
 
     measured: str
     ours: Series
@@ -125,7 +125,7 @@ def at_most(value: float) -> Bound:
 
 @dataclass(slots=True)
 class Runs(Generic[T]):
-    """What a contestant's runs gave; or, once one has failed, only why."""
+    """The results of a contestant's runs; or, after a failure, only its reason."""
 
     results: list[T] = field(default_factory=list)
     problem: str = ""
@@ -136,16 +136,16 @@ class Runs(Generic[T]):
         unit: str,
         value: Callable[[T], float] = float,  # type: ignore[assignment]
     ) -> Series:
-        """The figures that `value` takes of the results."""
+        """The figures that `value` computes from the results."""
         return Series(name, unit, tuple(map(value, self.results)), self.problem)
 
 
 def interleaved(
     contestants: Mapping[str, Callable[[], T]], runs: int, tell: Callable[[str], None]
 ) -> dict[str, Runs[T]]:
-    """Measure each contestant `runs` times, in turns, so that noise meets all of them.
+    """Measure each contestant `runs` times, in turns, so that noise affects all of them.
 
-    One that fails takes no further turn, and the others go on.
+    One that fails is skipped from then on.
     """
     figures: dict[str, Runs[T]] = {name: Runs() for name in contestants}
     for run in range(1, runs + 1):
@@ -161,7 +161,7 @@ def interleaved(
 
 
 def attempted(name: str, measure: Callable[[], Iterable[Row]]) -> Iterator[Row]:
-    """The rows of one measurement; should it fail, a row that says why, and nothing raised."""
+    """The rows of one measurement; if it fails, a row with the reason. Raises nothing."""
     try:
         yield from measure()
     except Exception as error:
@@ -169,6 +169,6 @@ def attempted(name: str, measure: Callable[[], Iterable[Row]]) -> Iterator[Row]:
 
 
 def reason(error: Exception) -> str:
-    """One line that says what went wrong."""
+    """The error, as one line."""
     said = " ".join(str(error).split())[-500:]
     return said if isinstance(error, BackscrollError) else f"{type(error).__name__}: {said}"

@@ -1,4 +1,4 @@
-"""Memory: of the worker's process as it works on, and of the server for each queued append."""
+"""Memory: of the worker's process over many jobs, and of the server per queued append."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def worker_growth(arena: Arena, early_jobs: int, late_jobs: int) -> Growth:
 
 
 async def _keep_busy(url: str, jobs: int, done: int, wait_for: Callable[[int], None]) -> None:
-    """Enqueue `jobs` more, never more than so many ahead of the worker."""
+    """Enqueue `jobs` more, with a limited lead over the worker."""
     async with AsyncProducer(url) as producer:
         for sent in range(0, jobs, _CHUNK):
             chunk = messages(min(_CHUNK, jobs - sent))
@@ -60,7 +60,7 @@ async def _keep_busy(url: str, jobs: int, done: int, wait_for: Callable[[int], N
 
 
 def resident_mib(pid: int) -> float:
-    """What of a process's memory is in RAM, in MiB."""
+    """A process's resident memory, in MiB."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024
@@ -68,12 +68,12 @@ def resident_mib(pid: int) -> float:
 
 
 def bytes_queued(arena: Arena, count: int) -> float:
-    """Server memory for each append that `Producer` has queued."""
+    """Server memory per append queued by `Producer`."""
     return _bytes_each(arena.url, count, lambda: fill_queue(arena, count))
 
 
 def bytes_queued_by_rq(arena: Arena, count: int) -> float:
-    """Server memory for each append that `rq.Queue.enqueue` has queued."""
+    """Server memory per append queued by `rq.Queue.enqueue`."""
 
     def fill() -> None:
         with redis.Redis.from_url(arena.url) as connection:
@@ -92,7 +92,7 @@ def _bytes_each(url: str, count: int, fill: Callable[[], None]) -> float:
 
 
 def _data_bytes(client: redis.Redis) -> int:
-    """Memory in use, less the buffers of the append-only file and of clients."""
+    """Memory in use, without the buffers of the append-only file and of clients."""
     memory: dict[str, Any] = client.info("memory")
     buffers = ("mem_aof_buffer", "mem_clients_normal")
     return int(memory["used_memory"]) - sum(int(memory[name]) for name in buffers)

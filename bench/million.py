@@ -14,7 +14,7 @@ from bench.program import Output, output_options, run
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--quick", is_flag=True, help="A look whether all of it works, with few messages.")
+@click.option("--quick", is_flag=True, help="Only test that everything works, with few messages.")
 @output_options
 def main(quick: bool, json_file: Path | None, markdown: bool, directory: Path | None) -> None:
     """Measure a store with 1,000,000 messages in 20,000 sessions, in one run.

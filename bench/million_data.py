@@ -1,9 +1,9 @@
-"""A store's worth of conversations: as many messages in as many sessions as are asked for.
+"""Conversations for a store: any number of messages in any number of sessions.
 
-The corpus has some 20,000 remarks. A message here is a draw of them, in one language, up to a
-length drawn evenly from 10 to 400 characters. A few remarks are said often and most hardly ever, as
-in any language, so words are as common and as rare as in real histories. Some messages name an
-order of their own, a word that is nowhere else.
+The corpus has some 20,000 remarks. A message here is a random selection of them, in one language,
+up to a length drawn evenly from 10 to 400 characters. A few remarks are frequent and most are rare,
+as in any language, so words are as common and as rare as in real histories. Some messages contain a
+unique order number, a word that occurs nowhere else.
 
     python -m bench.million_data sqlite:///var/million.db --messages 1000000 --sessions 20000
 """
@@ -31,11 +31,11 @@ FIRST_MICROS: Final = 1_735_689_600_000_000  # 2025-01-01
 _YEAR_SECONDS: Final = 365 * 86_400.0
 _ORDER_SHARE: Final = 0.05
 _AGENTS: Final = ("main", "support", "sales", "research", None)
-_MESSAGES_A_GROUP: Final = 5_000
+_MESSAGES_PER_GROUP: Final = 5_000
 
 
 class Remarks(NamedTuple):
-    """What is said in one language, and how often it is said: weights added up, for a draw."""
+    """The remarks of one language, and their cumulative weights for a random selection."""
 
     texts: list[str]
     weights: list[float]
@@ -44,7 +44,7 @@ class Remarks(NamedTuple):
 def conversations(sessions: int, messages: int, seed: int = SEED) -> Iterator[ImportSession]:
     """`messages` messages in `sessions` sessions, the same for the same arguments.
 
-    Sessions begin over one year, each later than the one before. Their lengths are skewed: most
+    Sessions begin within one year, each later than the one before. Their lengths are skewed: most
     are short, and a few have dozens of times the average.
     """
     draw = random.Random(seed)
@@ -59,13 +59,13 @@ def conversations(sessions: int, messages: int, seed: int = SEED) -> Iterator[Im
 def fill_store(
     store: SessionBackend, sessions: int, messages: int, seed: int = SEED
 ) -> Iterator[int]:
-    """Put `conversations` into `store`; yields after each group how many messages went in."""
+    """Import `conversations` into `store`; yields the number of messages after each group."""
     group: list[ImportSession] = []
     size = 0
     for conversation in conversations(sessions, messages, seed):
         group.append(conversation)
         size += len(conversation.messages)
-        if size >= _MESSAGES_A_GROUP:
+        if size >= _MESSAGES_PER_GROUP:
             store.apply(group)
             yield size
             group, size = [], 0
@@ -84,15 +84,15 @@ def _languages() -> dict[str, Remarks]:
         texts = sorted(
             {" ".join(text.split()) for text in remarks if 0 < len(text) <= LONGEST_CHARS}
         )
-        random.Random(SEED).shuffle(texts)  # or the common ones would all begin with one letter
-        # Zipf's law: a text is said in inverse proportion to its place among them.
+        random.Random(SEED).shuffle(texts)  # otherwise all common ones would begin with one letter
+        # Zipf's law: a text's frequency is inversely proportional to its rank.
         weights = [1 / (place + 10) for place in range(len(texts))]
         languages[language] = Remarks(texts, list(itertools.accumulate(weights)))
     return languages
 
 
 def _lengths(sessions: int, messages: int, draw: random.Random) -> list[int]:
-    """How many messages each session has: at least one, together exactly `messages`."""
+    """The number of messages of each session: at least one, together exactly `messages`."""
     if not 1 <= sessions <= messages:
         raise ValueError("give at least one session, and a message for each")
     weights = [draw.lognormvariate(0, 1.2) for _ in range(sessions)]
@@ -132,7 +132,7 @@ def _conversation(
 
 
 def _message(remarks: Remarks, draw: random.Random) -> str:
-    """Remarks for as long as they fit into a length."""
+    """Remarks, as many as fit into a length."""
     room = draw.randint(SHORTEST_CHARS, LONGEST_CHARS)
     text = f"#{draw.randrange(10**7, 10**8)}" if draw.random() < _ORDER_SHARE else ""
     while True:
@@ -144,13 +144,13 @@ def _message(remarks: Remarks, draw: random.Random) -> str:
 
 
 def _pause(draw: random.Random) -> int:
-    """Microseconds until the next message: mostly a minute or so, now and then a day."""
+    """Microseconds until the next message: mostly about a minute, sometimes a day."""
     seconds = draw.expovariate(1 / 60) if draw.random() < 0.95 else draw.expovariate(1 / 86_400)
     return int(timedelta(seconds=seconds + 1) / timedelta(microseconds=1))
 
 
 def _message_id(at: int, draw: random.Random) -> str:
-    """An id as producers make them at that time (UUIDv7), but of the draw's random bits."""
+    """An id as made by producers at that time (UUIDv7), but with the draw's random bits."""
     value = at // 1_000 << 80 | 0x7 << 76 | draw.getrandbits(12) << 64
     return f"{value | 0b10 << 62 | draw.getrandbits(62):032x}"
 

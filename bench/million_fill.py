@@ -1,8 +1,8 @@
-"""A store and a folder of files with the same conversations, as they would have come about.
+"""A store and a folder of files with the same conversations, as they would have been written.
 
-Into the store they go as they were said: one message after the other, in the order of their times,
-which are the store's too. So a session's messages lie in several places of the file, with those of
-other sessions between them, and it is known when each session was last active.
+The store gets one message after the other, in the order of their times, which are also the store's
+time. So a session's messages are spread over the file, with those of other sessions between them,
+and the last activity of each session is known.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from bench.million_data import conversations
 
 GROUP: Final = 2_000
 ACTIVE: Final = 1_000
-"""How many sessions are written to at a time, once the store is filled: those active last."""
+"""The number of sessions that are active at a time, once the store is filled."""
 
-SAMPLED: Final = 25  # every so manieth message is looked at for what to search for
+SAMPLED: Final = 25  # queries are made from every 25th message
 
 
 @dataclass(slots=True)
 class Filled:
-    """What went into a store, and what the measurements have to know of it."""
+    """The contents of a store, as far as the measurements need them."""
 
     messages: int = 0
     text_bytes: int = 0
@@ -41,12 +41,12 @@ class Filled:
 
     @property
     def keys(self) -> list[str]:
-        """The sessions, those active last at the end."""
+        """The sessions, by last activity."""
         return sorted(self.last_activity, key=self.last_activity.__getitem__)
 
 
 def fill(url: str, sessions: int, messages: int, tell: Callable[[str], None]) -> Filled:
-    """Put the conversations into a new store at `url`."""
+    """Write the conversations to a new store at `url`."""
     filled, clock = Filled(), [0]
     with open_backend(url, clock=lambda: clock[0]) as store:
         operations = as_said(conversations(sessions, messages))
@@ -70,10 +70,10 @@ def _note(filled: Filled, operation: Append, now: int) -> None:
 
 
 def as_said(begun: Iterable[ImportSession]) -> Iterator[Write]:
-    """The operations that lead to these conversations, in the order of their times.
+    """The operations of these conversations, in the order of their times.
 
-    The conversations come in the order of their beginnings, so that only those that are not yet
-    over are in memory.
+    The conversations are given in the order of their beginnings, so that only unfinished ones are
+    in memory.
     """
     under_way: list[tuple[int, str, int, ImportSession]] = []
     for conversation in begun:
@@ -88,7 +88,7 @@ def as_said(begun: Iterable[ImportSession]) -> Iterator[Write]:
 def _until(
     end: int | None, under_way: list[tuple[int, str, int, ImportSession]]
 ) -> Iterator[Append]:
-    """What is said before `end`, or to the end of all."""
+    """The operations before `end`, or all remaining ones."""
     while under_way and (end is None or under_way[0][0] < end):
         at, key, index, conversation = under_way[0]
         message = conversation.messages[index]
@@ -103,7 +103,7 @@ def _until(
 
 
 def write_files(directory: Path, sessions: int, messages: int) -> None:
-    """The conversations as the original has them: a file a session, a line a message."""
+    """The conversations in the original's form: a file per session, a line per message."""
     directory.mkdir()
     for conversation in conversations(sessions, messages):
         lines = [

@@ -1,4 +1,4 @@
-"""What a large store answers, and how fast: appends, histories, search, opening it."""
+"""The speed of a large store: appends, histories, search, opening it."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from backscroll_worker.stores.search.text import tokens
 from bench.data import SEED, messages
 from bench.million_fill import Filled
 
-GROUP: Final = 2_000  # as the worker's at most
+GROUP: Final = 2_000  # the worker's maximum
 PAGE: Final = 50
 HITS: Final = 20
-_QUERIES_A_KIND: Final = 20
+_QUERIES_PER_KIND: Final = 20
 
 _HAN: Final = re.compile("[\u4e00-\u9fff]{2}")
 _WORD: Final = re.compile("[a-z]{4,}")
@@ -59,7 +59,7 @@ def p99(values: Sequence[float]) -> float:
 
 
 def append_rate(store: SessionBackend, keys: Sequence[str], count: int) -> float:
-    """Appends a second in groups, to sessions drawn from `keys`."""
+    """Appends per second in groups, to sessions drawn from `keys`."""
     draw = random.Random(SEED)
     requests = Requests(Limits())
     operations = (
@@ -89,7 +89,7 @@ def search_p99(store: SessionBackend, queries: Sequence[str], count: int) -> flo
 
 
 def p99_of(ask: Callable[[str], int], questions: Sequence[str]) -> float:
-    """The p99 of as many answers, in milliseconds; each must hold something."""
+    """The p99 of these answers, in milliseconds; none may be empty."""
     waited = []
     for question in questions:
         began = time.perf_counter()
@@ -101,9 +101,9 @@ def p99_of(ask: Callable[[str], int], questions: Sequence[str]) -> float:
 
 
 def open_cold_ms(url: str, path: Path, *, raw: bool = False) -> float:
-    """Milliseconds to open the store in a process of its own, nothing of it in memory.
+    """Milliseconds to open the store in a process of its own, with empty caches.
 
-    `raw`: for APSW to open the file and look at the last row of each table.
+    `raw`: for APSW to open the file and read the last row of each table.
     """
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -116,7 +116,7 @@ def open_cold_ms(url: str, path: Path, *, raw: bool = False) -> float:
 
 
 def small_store(url: str, count: int) -> list[str]:
-    """A store with `count` messages in sessions of as many as a page has; their keys."""
+    """A store with `count` messages in sessions of one page each; returns their keys."""
     keys = [f"small/{number}" for number in range(max(1, count // PAGE))]
     requests = Requests(Limits())
     with open_backend(url) as store:
@@ -127,7 +127,7 @@ def small_store(url: str, count: int) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Queries:
-    """What to search for, by kind; taken from what the store holds."""
+    """Queries by kind, taken from the store's messages."""
 
     kinds: dict[str, list[str]]
 
@@ -137,16 +137,16 @@ class Queries:
         words = [tokens(text) for text in filled.sample]
         counts = Counter(itertools.chain.from_iterable(map(set, words)))
         spelled = {word: n for word, n in counts.most_common() if _WORD.fullmatch(word)}
-        common = list(spelled)[:_QUERIES_A_KIND]
+        common = list(spelled)[:_QUERIES_PER_KIND]
         rare = [text.split()[0] for text in filled.sample if text.startswith("#")]
         phrases = Counter(itertools.chain.from_iterable(map(_pairs, words)))
         han = Counter(itertools.chain.from_iterable(map(_HAN.findall, filled.sample)))
         kinds = {
             "common word": common,
-            "rare word": rare[:_QUERIES_A_KIND],
-            "phrase": [f'"{pair}"' for pair, _ in phrases.most_common(_QUERIES_A_KIND)],
+            "rare word": rare[:_QUERIES_PER_KIND],
+            "phrase": [f'"{pair}"' for pair, _ in phrases.most_common(_QUERIES_PER_KIND)],
             "prefix": [f"{word[:3]}*" for word in common],
-            "CJK": [pair for pair, _ in han.most_common(_QUERIES_A_KIND)],
+            "CJK": [pair for pair, _ in han.most_common(_QUERIES_PER_KIND)],
         }
         return cls({kind: queries for kind, queries in kinds.items() if queries})
 

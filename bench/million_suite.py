@@ -1,4 +1,4 @@
-"""What is measured of a store with a million messages, and what must be reached."""
+"""The measurements of a store with a million messages, and their targets."""
 
 from __future__ import annotations
 
@@ -27,38 +27,38 @@ from bench.measure import (
     interleaved,
 )
 from bench.million_fill import ACTIVE, Filled, fill, write_files
+from bench.million_maintenance import compact, migrate
 from bench.million_reads import Queries
-from bench.million_upkeep import compact, migrate
 from bench.million_worker import cleanup_under_load
 
 _OURS: Final = "Backscroll"
 _SMALL: Final = 1_000
 _SHORT: Final = 3
-"""Times as many runs of what takes half a second, or a moment's noise would be all of one."""
+"""The factor for the runs of short measurements, which noise affects more."""
 
 _SEARCH_BOUNDS: Final = {"rare word": at_most(10)}
-"""Of a common word FTS5 ranks every message; of a rare one there is nothing that could be saved."""
+"""FTS5 ranks every message with a common word; for a rare word there is nothing to save."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How much to measure with; the figures in the documents are those of the default."""
+    """The amounts of data; the figures in the documents are those of the default."""
 
     messages: int = 1_000_000
     sessions: int = 20_000
-    appends: int = 100_000  # or an empty store would not come to merge its index
+    appends: int = 100_000  # with fewer an empty store would not merge its index
     asked: int = 2_000
     runs: int = 3
 
     @classmethod
     def quick(cls) -> Scale:
-        """Enough to see whether all of it works."""
+        """Enough to test that everything works."""
         return cls(messages=20_000, sessions=400, appends=2_000, asked=100, runs=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """The store that is measured, and what is known of it."""
+    """The store to be measured, and its contents."""
 
     arena: Arena
     scale: Scale
@@ -113,7 +113,7 @@ def _loading(subject: Subject) -> Iterable[Row]:
     url, _ = subject.beside("small.db")
     few, asked = reads.small_store(url, _SMALL), subject.scale.asked
     keys, path = subject.filled.keys, subject.arena.store_path
-    raw.read_ms(path)  # from here on the store is measured, and not the disk
+    raw.read_ms(path)  # fills the caches: from here on the disk is not measured
     with open_backend(subject.arena.store) as large, open_backend(url) as small:
         ours, theirs, statement = _in_turns(
             subject,
@@ -212,14 +212,14 @@ def _in_turns(
 
 
 def _repeated(subject: Subject, change: Callable[[], T]) -> list[T]:
-    """`change` the store as it is now, several times; what the last one makes of it stays."""
+    """`change` the present store several times, each time anew; keeps the last result."""
     path, spare = subject.arena.store_path, subject.arena.directory / "spare.db"
     shutil.copyfile(path, spare)
     results = []
     for run in range(1, subject.scale.runs + 1):
         subject.tell(f"run {run} of {subject.scale.runs}")
         shutil.copyfile(spare, path)
-        os.sync()  # or the disk would be at work on the copy
+        os.sync()  # otherwise the disk would still be writing the copy
         results.append(change())
     spare.unlink()
     return results
@@ -237,7 +237,7 @@ def _migration(subject: Subject) -> Iterable[Row]:
         runs[messages] = migrate(arena, directory, messages)
     (few, small), (many, large) = runs.items()
     rate = Series(_OURS, "lines/s", (many / large.seconds,))
-    subject.tell("the same rows put straight into SQLite")
+    subject.tell("the same rows inserted directly into SQLite")
     limit = Series("straight into SQLite", "rows/s", (straight_into_sqlite(arena, many // 10),))
     yield Comparison(f"migrate {many:,} JSONL lines", rate, limit, at_least(0.4))
     yield Comparison(

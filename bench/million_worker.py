@@ -1,7 +1,7 @@
-"""A worker on a large store: what waits while it cleans up, and how much memory it takes.
+"""A worker on a large store: latency during a cleanup, and memory.
 
-Server, worker and producers are processes of their own, and the messages arrive at random moments,
-as in `bench.latency`.
+Server, worker and producers are processes of their own, and messages arrive at random times, as in
+`bench.latency`.
 """
 
 from __future__ import annotations
@@ -34,29 +34,29 @@ _TIMEOUT_SECONDS: Final = 600.0
 
 @dataclass(frozen=True, slots=True)
 class UnderLoad:
-    """A cleanup that had to share the worker."""
+    """A cleanup while messages arrive."""
 
     sessions: int
     messages: int
     seconds: float
     arrived: int
     p99: float
-    """Milliseconds from call to commit of what arrived meanwhile."""
+    """Milliseconds from call to commit of messages that arrived meanwhile."""
     p99_alone: float
-    """The same right before, while nothing was cleaned up."""
+    """The same just before, without a cleanup."""
     worker_mib: float
 
 
 def cleanup_under_load(
     arena: Arena, filled: Filled, sessions: int, queries: Sequence[str]
 ) -> UnderLoad:
-    """Have the worker delete the `sessions` longest idle while 500 messages a second arrive."""
+    """Let the worker delete the `sessions` longest idle while 500 messages per second arrive."""
     keys = filled.keys
     idle_until = filled.last_activity[keys[sessions]]
     recent = keys[sessions:]
     sayings = _sayings(recent[-ACTIVE:])
     commits = arena.directory / "commits"
-    commits.unlink(missing_ok=True)  # a worker adds to what one before it has noted
+    commits.unlink(missing_ok=True)  # a worker appends to an earlier one's records
     with (
         Producer(arena.url) as producer,
         Producer(arena.url, timeout_seconds=_TIMEOUT_SECONDS) as cleaner,
@@ -97,7 +97,7 @@ def _waited(called: Sequence[float], committed: Sequence[float]) -> list[float]:
 
 
 def _sayings(keys: Sequence[str]) -> Iterator[tuple[str, ChatMessage]]:
-    """Messages without end, dealt out to the sessions."""
+    """An endless stream of messages, distributed over the sessions."""
     for key, (_, message) in zip(itertools.cycle(keys), messages(10**9), strict=False):
         yield key, message
 
@@ -105,7 +105,7 @@ def _sayings(keys: Sequence[str]) -> Iterator[tuple[str, ChatMessage]]:
 def _while_running(
     future: Future[Any], sayings: Iterator[tuple[str, ChatMessage]]
 ) -> Iterator[tuple[str, ChatMessage]]:
-    """`sayings` until that is done; some in any case, so that there is a p99."""
+    """`sayings` until that is done; a minimum in any case, so that there is a p99."""
     for count, saying in enumerate(sayings):
         if future.done() and count >= _FEWEST:
             return

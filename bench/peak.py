@@ -1,6 +1,7 @@
-"""Runs a command and prints the most memory it took, in KiB: `python -m bench.peak COMMAND ...`.
+"""Runs a command and prints its peak memory in KiB: `python -m bench.peak COMMAND ...`.
 
-A process counts what it was forked from, and whoever measures has grown large.
+A separate small process is needed: a child's peak includes the memory of the process it was forked
+from.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the benchmarks' programs have in common: a server, a place for stores, and their output."""
+"""What the benchmarks' programs share: a server, a directory for stores, and their output."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FILE = click.Path(dir_okay=False, writable=True, path_type=Path)
 
 
 def _made(_context: click.Context, _option: click.Parameter, file: Path | None) -> Path | None:
-    """Make the file now, and not find out after half an hour that there is no place for it."""
+    """Create the file now, so that an error is not found after half an hour."""
     if file is not None:
         try:
             file.touch()
@@ -34,18 +34,18 @@ def _made(_context: click.Context, _option: click.Parameter, file: Path | None) 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Where the rows go."""
+    """How the rows are printed."""
 
     json_file: Path | None
     markdown: bool
 
 
 Measure = Callable[[str, Path, Callable[[str], None]], Iterable[Row]]
-"""Measures, given a server's URL, a place for stores, and whom to tell how far it is."""
+"""Measures, given a server's URL, a directory for stores, and a callback for progress."""
 
 
 def run(measure: Measure, directory: Path | None, output: Output) -> None:
-    """Measure and show everything; ends with 1 when something could not be measured."""
+    """Measure and show everything; exits with 1 when a measurement failed."""
     console, log = Console(), Console(stderr=True)
     began = time.monotonic()
     with _place(directory) as (url, place), log.status("starting") as status:
@@ -72,7 +72,7 @@ def _place(directory: Path | None) -> Iterator[tuple[str, Path]]:
 
 
 def output_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The options that say where stores and figures go."""
+    """The options for the paths of stores and figures."""
     for option in (
         click.option("--directory", type=FOLDER, help="Where to write stores; not a tmpfs."),
         click.option("--markdown", is_flag=True, help="Print Markdown instead of a table."),

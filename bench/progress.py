@@ -1,4 +1,4 @@
-"""How many appends are committed, as a process sees it that has nothing to do with the worker."""
+"""The number of committed appends, as seen by an independent process."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _QUEUE_KEY: Final = f"rq:queue:{DEFAULT_QUEUE}"
 
 
 class Progress(Protocol):
-    """Something that counts commits; a context manager."""
+    """A counter of commits; a context manager."""
 
     def committed(self) -> int:
-        """How many appends are in the store for good."""
+        """The number of committed appends."""
 
     def __enter__(self) -> Self: ...
 
@@ -31,7 +31,7 @@ class Progress(Protocol):
 
 
 class SqliteProgress:
-    """Reads the store: messages are numbered from 1 without a gap, so the last number is enough."""
+    """Reads the store: messages are numbered from 1 without gaps, so the last number suffices."""
 
     def __init__(self, arena: Arena) -> None:
         self._path = arena.store_path
@@ -42,7 +42,7 @@ class SqliteProgress:
             if self._connection is None:
                 self._connection = apsw.Connection(str(self._path), flags=apsw.SQLITE_OPEN_READONLY)
             last: Any = self._connection.execute("SELECT ifnull(max(id), 0) FROM messages").get
-        except (apsw.CantOpenError, apsw.SQLError, apsw.BusyError):  # not made yet
+        except (apsw.CantOpenError, apsw.SQLError, apsw.BusyError):  # not created yet
             return 0
         return int(last)
 
@@ -60,9 +60,9 @@ class SqliteProgress:
 
 
 class QueueProgress:
-    """Reads RQ's queue: what has left all of its lists was committed and acknowledged.
+    """Reads RQ's queue: jobs that have left all of its lists were committed and acknowledged.
 
-    For a store of files, where there is no cheap way to count.
+    For a store of files, where counting is expensive.
     """
 
     def __init__(self, arena: Arena, jobs: int) -> None:
@@ -90,7 +90,7 @@ class QueueProgress:
 
 
 def progress(arena: Arena, jobs: int) -> Progress:
-    """The way to count that fits the arena's store."""
+    """The counter for the arena's store."""
     if arena.store.startswith("sqlite:"):
         return SqliteProgress(arena)
     return QueueProgress(arena, jobs)

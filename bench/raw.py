@@ -1,6 +1,6 @@
-"""The yardsticks of the large store's rows: what APSW, FTS5 and the disk need for the same.
+"""References for the large store's rows: what APSW, FTS5 and the disk need for the same.
 
-Each measures the machine as much as the store, so that a ratio to it holds on a slower one.
+Each depends on the machine as the store does, so that a ratio is valid on a slower machine too.
 """
 
 from __future__ import annotations

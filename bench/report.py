@@ -1,4 +1,4 @@
-"""Shows what was measured: a table for people, Markdown for the documents, JSON for programs."""
+"""Reports of the results: a table for people, Markdown for the documents, JSON for programs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COLUMNS: Final = (
 
 
 def show_table(console: Console, rows: Sequence[Row], environment: dict[str, Any]) -> None:
-    """One row a comparison: medians, and the least and the most of the runs."""
+    """One row per comparison: medians, and minimum and maximum of the runs."""
     table = Table(box=box.SIMPLE_HEAD)
     for index, column in enumerate(COLUMNS):
         table.add_column(column, no_wrap=True, justify="left" if index in (0, 2, 6) else "right")
@@ -59,7 +59,7 @@ def as_markdown(rows: Sequence[Row], environment: dict[str, Any]) -> str:
 def write_json(
     path: Path, rows: Sequence[Row], environment: dict[str, Any], seconds: float
 ) -> None:
-    """Everything: each run's figure, and what the figures depend on."""
+    """Everything: each run's figure, and the environment."""
     document = {
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
@@ -70,7 +70,7 @@ def write_json(
 
 
 def _cells(row: Row) -> list[tuple[str, str]]:
-    """Each cell's text, and what stands below it."""
+    """Each cell's text, and the text below it."""
     ours = [(row.measured, row.ours.unit), (_figure(row.ours.median), _spread(row.ours))]
     if isinstance(row, Figure):
         return [*ours, ("", ""), ("", ""), ("", ""), (f"{row.bound} {row.ours.unit}", "")]
@@ -90,7 +90,7 @@ def _spread(series: Series) -> str:
 
 
 def _figure(value: float) -> str:
-    """Three digits at least, and no more than tell something."""
+    """The figure with at least three digits, and no insignificant ones."""
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"

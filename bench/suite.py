@@ -1,4 +1,4 @@
-"""What is measured against what, with how many jobs, and what must be reached."""
+"""The comparisons, their numbers of jobs, and their targets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _QUICK_SHARE: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Where and how thoroughly to measure."""
+    """Where to measure, and how thoroughly."""
 
     url: str
     directory: Path
@@ -34,7 +34,7 @@ class Plan:
     tell: Callable[[str], None]
 
     def count(self, jobs: int) -> int:
-        """`jobs`, or few of them for a quick look."""
+        """`jobs`, or few of them for a quick run."""
         return max(100, jobs // _QUICK_SHARE) if self.is_quick else jobs
 
     def once(self, measure: Callable[[Arena], T], store: str = "sqlite") -> Callable[[], T]:
@@ -110,7 +110,7 @@ def latencies(plan: Plan) -> Iterable[Comparison]:
 
 
 def worker_memory(plan: Plan) -> Iterable[Comparison]:
-    """The worker's resident memory, late against early; one run, as it is long."""
+    """The worker's resident memory, late compared with early; one run, as it is long."""
     early, late = plan.count(10_000), plan.count(1_000_000)
     plan.tell(f"the worker's memory after {late:,} jobs")
     grown = plan.once(partial(memory.worker_growth, early_jobs=early, late_jobs=late))()
@@ -123,7 +123,7 @@ def worker_memory(plan: Plan) -> Iterable[Comparison]:
 
 
 def queued_bytes(plan: Plan) -> Iterable[Comparison]:
-    """The server's memory for each append that waits."""
+    """The server's memory per waiting append."""
     count = plan.count(5_000)
     ours, theirs = _series(
         plan.in_turns(

@@ -1,9 +1,9 @@
-"""The workers that take our own jobs, as programs: ours, and two of RQ's.
+"""The workers for our own jobs, as programs: ours, and two of RQ's.
 
-RQ's do what `rq worker --serializer backscroll_worker.serializer.OrjsonSerializer backscroll`
-does. The module of the jobs is imported before the first fork, which is RQ's own advice for speed.
+RQ's do the same as `rq worker --serializer backscroll_worker.serializer.OrjsonSerializer
+backscroll`. The module of the jobs is imported before the first fork, as RQ advises for speed.
 
-`python -m bench.workers NAME [FILE]`; into FILE goes when each commit returned.
+`python -m bench.workers NAME [FILE]`; the time of each commit is written to FILE.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _STOCK: Final = {"SimpleWorker": SimpleWorker, "Worker": Worker}
 
 
 def read_commits(path: Path) -> list[float]:
-    """When each operation's commit returned, in their order, on the monotonic clock."""
+    """The time at which each operation's commit returned, in order, on the monotonic clock."""
     times = array("d")
     times.frombytes(path.read_bytes())
     return list(times)
 
 
 def count_commits(path: Path) -> int:
-    """How many of them there are by now."""
+    """The number of recorded commits."""
     return path.stat().st_size // array("d").itemsize if path.exists() else 0
 
 
@@ -53,7 +53,7 @@ def _work(name: str) -> None:
 
 @contextmanager
 def _noting_commits(path: Path) -> Iterator[None]:
-    """Note each commit's end at once: a worker may be killed before it ends by itself."""
+    """Record each commit's end at once: the worker may be killed."""
     file = path.open("ab", buffering=0)
     apply = SqliteBackend.apply
 

@@ -1,4 +1,4 @@
-"""deploy/redis/users.acl: the whole system works under it, and nobody can do more than his part."""
+"""deploy/redis/users.acl: the system works under it, and each role has only what it needs."""
 
 from __future__ import annotations
 
@@ -287,7 +287,7 @@ REFUSED: Final = {
 
 
 @pytest.mark.parametrize("user", ROLES)
-def test_nobody_can_do_more_than_his_part(refusing: Guarded, user: str) -> None:
+def test_each_role_has_only_the_permissions_it_needs(refusing: Guarded, user: str) -> None:
     allowed = []
     with refusing.client(user) as client:
         for command in (*NOBODY, *REFUSED[user]):
@@ -354,7 +354,7 @@ def test_commands_say_what_the_server_refuses_them(refusing: Guarded, log: Path)
     assert checked.exit_code == ExitCode.FAILED
     shown = " ".join(checked.stdout.split())
     assert "User producer has no permissions to run the 'info' command" in shown
-    assert "check as a user that may look" in shown
+    assert "run the check as a user with these rights" in shown
     stats = run(refusing.settings("scheduler"), "stats")
     assert stats.exit_code == ExitCode.SERVER
     assert "User scheduler has no permissions" in stats.stderr

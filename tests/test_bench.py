@@ -18,8 +18,8 @@ from bench.measure import Comparison, Figure, Row, Series, at_least, at_most
 from bench.million import main as bench_million
 from bench.million_data import conversations
 from bench.million_fill import as_said, fill, write_files
+from bench.million_maintenance import compact
 from bench.million_reads import Queries, append_rate, load_p99, p99, search_p99
-from bench.million_upkeep import compact
 from bench.report import as_markdown
 from tests.backends.stores import contents
 

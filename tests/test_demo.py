@@ -107,7 +107,7 @@ def test_the_demo_replays_everything_and_its_check_holds(tmp_path: Path) -> None
     assert "The check holds" in said
     assert "[人工知能]" in said
     assert "cleanup   removed 30 sessions" in said
-    assert "a torn line was left out" in said
+    assert "skipped a torn line" in said
     what_it_suggests_works(said, tmp_path)
 
 
@@ -202,7 +202,9 @@ def has_stored_all(_process: subprocess.Popen[bytes], log: Path) -> bool:
 def test_a_demo_that_is_stopped_early_leaves_nothing(tmp_path: Path, moment: Any) -> None:
     said = interrupted(tmp_path, moment)
     assert "Traceback" not in said, said
-    assert [line for line in said.splitlines() if line.startswith("Stopped before all was")], said
+    assert [
+        line for line in said.splitlines() if line.startswith("Stopped before everything was")
+    ], said
     assert not list(tmp_path.glob("backscroll-demo-*"))
 
 
@@ -210,6 +212,6 @@ def test_a_demo_that_is_stopped_late_says_where_its_store_is(tmp_path: Path) -> 
     said = interrupted(tmp_path, has_stored_all)
     assert "Traceback" not in said, said
     (folder,) = tmp_path.glob("backscroll-demo-*")
-    assert f"Stopped. The store stays until you remove its folder: {folder}" in said
+    assert f"Stopped. The store is kept until you remove its folder: {folder}" in said
     with open_backend(f"sqlite://{folder / 'backscroll.db'}", read_only=True) as store:
         assert store.sessions(limit=1).sessions

@@ -103,7 +103,10 @@ def test_stopping_while_the_store_fails_puts_the_jobs_back(
     [
         (lambda path: path.write_bytes(b"not a database" * 100), "not a database"),
         (lambda path: path.mkdir(), "is not a file"),
-        (lambda path: apsw.Connection(str(path)).execute("CREATE TABLE t(x)"), "not one of"),
+        (
+            lambda path: apsw.Connection(str(path)).execute("CREATE TABLE t(x)"),
+            "not a Backscroll store",
+        ),
         (
             lambda path: apsw.Connection(str(path)).execute(
                 "PRAGMA application_id = 1114329955; PRAGMA user_version = 999; CREATE TABLE t(x)"

@@ -122,5 +122,5 @@ def test_check_warns_of_what_others_may_read(
     for mode in (0o644, 0o602, 0o660):
         path.chmod(mode)
         shown = " ".join(run(settings, "check").stdout.split())
-        assert "may be read or written by others" in shown
+        assert "can be read or written by other users" in shown
         assert "chmod" in shown

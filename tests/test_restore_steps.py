@@ -102,7 +102,7 @@ def test_a_store_is_restored_by_the_documented_commands(
         execute(f"backscroll backup --replace {place}", host, own)
         producer.append("k", ChatMessage.user("after the backup"), ack="stored")
     # The worker was killed: its log is beside the database, as after a crash.
-    assert "nothing is damaged" in " ".join(execute(documented(steps), host, own).split())
+    assert "no damage found" in " ".join(execute(documented(steps), host, own).split())
     assert contents(own, "k") == ["before"]
     with running_worker(own, client, log), Producer(own.redis_url, timeout_seconds=20) as producer:
         producer.append("k", ChatMessage.user("goes on"), ack="stored")

@@ -142,28 +142,28 @@ def test_without_a_file_the_ttl_of_the_settings_holds() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("ttl = ", "is not TOML"),
-        ("\x00", "is not TOML"),
-        ('ttl = "1d"', r"not 'ttl'"),
+        ("ttl = ", "is not valid TOML"),
+        ("\x00", "is not valid TOML"),
+        ('ttl = "1d"', r"'ttl' is not \[default\]"),
         ("rule = 1", r"\[\[rule\]\] in double"),
         ('default = "1d"', r"\[default\] in single"),
         ('[rule]\nroom="a"\nttl="1d"', r"\[\[rule\]\] in double"),
-        ("rule = [1]", "rule 1: is not a table"),
+        ("rule = [1]", "rule 1 is not a table"),
         ('[[rule]]\nttl="1d"', "rule 1: needs a pattern for key or name"),
         ('[[rule]]\nroom="a"', "rule 1: needs ttl or keep_messages"),
         ('[[rule]]\nroom="a"\nttl="1d"\n[[rule]]\nroom="b"\nttl="soon"', "rule 2, ttl: 'soon'"),
         ('[[rule]]\nroom="a"\nttl="0d"', "rule 1, ttl: '0d'"),
         ('[[rule]]\nroom="a"\nttl="-1d"', "rule 1, ttl"),
         ('[[rule]]\nroom="a"\nttl="300000y"', "rule 1, ttl: '300000y' is too long"),
-        ('[[rule]]\nroom="a"\nttl=30', "rule 1, ttl: 30 is no duration"),
+        ('[[rule]]\nroom="a"\nttl=30', "rule 1, ttl: 30 is not a valid duration"),
         ('[[rule]]\nroom="a"\nttl=[]', "rule 1, ttl"),
         ('[[rule]]\nroom="a"\nkeep_messages=0', "rule 1, keep_messages: 0"),
         ('[[rule]]\nroom="a"\nkeep_messages=true', "rule 1, keep_messages: True"),
         ('[[rule]]\nroom="a"\nkeep_messages="many"', "rule 1, keep_messages"),
         ('[[rule]]\nroom=1\nttl="1d"', "rule 1, room: must be text"),
         ('[[rule]]\nroom=""\nttl="1d"', "rule 1, room"),
-        ('[[rule]]\nroom="a"\ntll="1d"', "rule 1: there is no field 'tll'"),
-        ('[default]\nroom="a"', r"\[default\]: there is no field 'room'"),
+        ('[[rule]]\nroom="a"\ntll="1d"', "rule 1: 'tll' is not a valid field"),
+        ('[default]\nroom="a"', r"\[default\]: 'room' is not a valid field"),
     ],
 )
 def test_an_error_names_the_file_the_rule_and_the_field(path: Path, text: str, said: str) -> None:
@@ -178,5 +178,5 @@ def test_a_file_that_is_not_there_or_no_text_is_an_error(path: Path) -> None:
     with pytest.raises(InvalidSettingError, match="No such file"):
         Retention.load(path, None)
     path.write_bytes(b"\xff\xfe")
-    with pytest.raises(InvalidSettingError, match="is not TOML"):
+    with pytest.raises(InvalidSettingError, match="is not valid TOML"):
         Retention.load(path, None)

@@ -168,7 +168,7 @@ def test_a_worker_that_starts_while_the_server_fails_waits_for_it(
         try:
             wait_for(lambda: failures(log) or process.poll() is not None, "the worker to notice")
             assert process.poll() is None, log.read_text()
-            assert "waiting for it to begin" in log.read_text()
+            assert "the start waits for it" in log.read_text()
             allow()
             with Producer(own.redis_url) as producer:
                 assert producer.append("k", HI, ack="stored").affected == 1

@@ -1,4 +1,4 @@
-"""Other task queues, each doing the same appends at one message a task.
+"""Other task queues, each with the same appends, one message per task.
 
 Each module is a program: `fill N` enqueues, `work` runs one worker process until it is ended.
 """

@@ -25,7 +25,7 @@ def send(op_id: str, arguments: dict[str, object]) -> None:
 
 
 def work() -> None:
-    """One worker process with one thread for tasks, not talking to other workers."""
+    """One worker process with one thread for tasks, without contact to other workers."""
     quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat")
     app.worker_main(["worker", "--pool=threads", "--concurrency=1", "--loglevel=ERROR", *quiet])
 

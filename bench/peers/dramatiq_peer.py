@@ -22,7 +22,7 @@ actor = dramatiq.actor(broker=broker)(append)
 def work() -> None:
     """One worker process without middleware: no retries, no time limits, no results.
 
-    By default it prefetches two messages a thread and then sleeps: 12 times slower.
+    By default it prefetches two messages per thread and then sleeps: 12 times slower.
     """
     worker = Worker(broker, worker_threads=WORKER_THREADS)
     worker.queue_prefetch = PREFETCH  # as the variable dramatiq_queue_prefetch does

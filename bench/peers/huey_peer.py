@@ -14,7 +14,7 @@ task = huey.task()(append)
 
 
 def work() -> None:
-    """One consumer process; more threads are slower, as they wait for one another."""
+    """One consumer process; more threads are slower, as they wait for each other."""
     Consumer(huey, workers=WORKERS, periodic=False, check_worker_health=False).run()
 
 

@@ -1,7 +1,7 @@
-"""What every other queue's task does: one append through the store's one write door.
+"""The task of every other queue: one append through the store's `apply`.
 
-A task carries the op id and the arguments that one of our own jobs carries, and does with them
-what our worker does with a group of one.
+A task has the op id and the arguments of one of our own jobs, and does with them what our worker
+does with a group of one.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from bench.data import calls
 
 
 def append(op_id: str, arguments: dict[str, Any]) -> None:
-    """Append what one task carries; safe from several threads."""
+    """Append one task's message; safe from several threads."""
     _store().apply([parse_call(op_id, "backscroll_worker.jobs.append", None, [], arguments)])
 
 
 @functools.cache
 def settings() -> Settings:
-    """The server and the store this process was told."""
+    """The server and the store that are set for this process."""
     return Settings.from_environment()
 
 

@@ -1,4 +1,4 @@
-"""taskiq: tasks popped from a Redis list by an asyncio worker, results thrown away."""
+"""taskiq: tasks popped from a Redis list by an asyncio worker, results discarded."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def send(op_id: str, arguments: dict[str, Any]) -> None:
 
 
 def work() -> None:
-    """One worker process with one thread for tasks; more wait for one another."""
+    """One worker process with one thread for tasks; more wait for each other."""
     _loop.run_until_complete(
         run_receiver_task(
             broker,

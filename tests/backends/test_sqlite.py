@@ -88,7 +88,7 @@ def test_the_write_ahead_log_is_bounded(store: SessionBackend) -> None:
 def test_a_newer_version_is_refused(path: Path, tampering: apsw.Connection) -> None:
     tampering.pragma("user_version", schema.VERSION + 1)
     for read_only in (False, True):
-        with pytest.raises(StoreUnusableError, match="written by a newer one"):
+        with pytest.raises(StoreUnusableError, match="written by a newer version"):
             open_backend(f"sqlite://{path}", read_only=read_only)
 
 
@@ -96,7 +96,7 @@ def test_another_programs_database_is_refused_and_left_alone(path: Path) -> None
     with closing(apsw.Connection(str(path))) as connection:
         connection.execute("CREATE TABLE theirs(x)")
     before = path.read_bytes()
-    with pytest.raises(StoreUnusableError, match="not one of Backscroll's"):
+    with pytest.raises(StoreUnusableError, match="not a Backscroll store"):
         open_backend(f"sqlite://{path}")
     assert path.read_bytes() == before
 

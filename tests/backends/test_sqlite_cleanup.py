@@ -13,7 +13,7 @@ from backscroll_worker.contract.retention import Retention
 from backscroll_worker.stores import SessionBackend, open_backend
 from backscroll_worker.stores.sqlite.maintenance import cleanup
 from backscroll_worker.stores.sqlite.maintenance import purge as detached
-from backscroll_worker.stores.sqlite.maintenance.cleanup import REMOVALS_A_FILE
+from backscroll_worker.stores.sqlite.maintenance.cleanup import REMOVALS_PER_FILE
 from tests.backends.stores import Clock, apply_all, found, keys, requests, say
 
 
@@ -61,7 +61,7 @@ def test_what_is_said_while_the_clock_is_set_back_is_not_old_when_it_is_right_ag
 def test_a_session_of_more_messages_than_a_round_has_goes_too(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(detached, "MESSAGES_A_ROUND", 7)
+    monkeypatch.setattr(detached, "MESSAGES_PER_ROUND", 7)
     clock = Clock()
     with open_backend(f"sqlite://{path}", clock=clock) as store:
         fill(store, clock)
@@ -84,9 +84,9 @@ def test_a_cap_counts_each_of_many_sessions_once(
             store,
             [
                 requests.append(f"s{number}", (message,) * 3, None)
-                for number in range(REMOVALS_A_FILE + 20)
+                for number in range(REMOVALS_PER_FILE + 20)
             ],
         )
         for dry_run in (True, False):
             report = finish(store.cleanup(Retention.load(rules, None), dry_run=dry_run))
-            assert report.capped == 2 * (REMOVALS_A_FILE + 20)
+            assert report.capped == 2 * (REMOVALS_PER_FILE + 20)

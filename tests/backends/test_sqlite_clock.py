@@ -32,7 +32,7 @@ def poisoned(path: Path, clock: Clock, sessions: int) -> None:
 def test_a_store_with_sessions_of_the_future_heals_in_slices(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "b.db"
     poisoned(path, clock, 25)
-    old, sqlite_clock._SESSIONS_A_GROUP = sqlite_clock._SESSIONS_A_GROUP, 10  # type: ignore[misc]
+    old, sqlite_clock._SESSIONS_PER_GROUP = sqlite_clock._SESSIONS_PER_GROUP, 10  # type: ignore[misc]
     try:
         with open_backend(f"sqlite://{path}", clock=clock) as store:
             say(store, "first", "x")
@@ -46,7 +46,7 @@ def test_a_store_with_sessions_of_the_future_heals_in_slices(tmp_path: Path, clo
             assert keys(store) == set()
             assert finish(store.compact(24)).op_ids_purged >= 25
     finally:
-        sqlite_clock._SESSIONS_A_GROUP = old  # type: ignore[misc]
+        sqlite_clock._SESSIONS_PER_GROUP = old  # type: ignore[misc]
 
 
 def test_op_ids_of_a_future_that_nobody_remembers_go_too(tmp_path: Path, clock: Clock) -> None:

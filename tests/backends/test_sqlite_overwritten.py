@@ -78,7 +78,7 @@ def test_a_backup_copied_over_an_open_database_is_neither_mixed_nor_written(
     say(store, "k", "b")
     subprocess.run(["cp", copy, path], check=True)
     for _ in range(2):
-        with pytest.raises(StoreUnusableError, match=r"was overwritten .* Start again"):
+        with pytest.raises(StoreUnusableError, match=r"was overwritten .* Restart"):
             say(store, "k", "c")
     store.close()
     with open_backend(f"sqlite://{path}") as store:
@@ -108,7 +108,7 @@ def test_a_log_that_was_cut_off_takes_nothing_of_the_database_along(
     subprocess.run(["truncate", f"-s{size}", f"{path}-wal"], check=True)
     if then == "is written to":
         for _ in range(2):
-            with pytest.raises(StoreUnusableError, match=r"-wal was cut off .* lost"):
+            with pytest.raises(StoreUnusableError, match=r"-wal was truncated .* lost"):
                 say(store, "k", "c")
     store.close()
     with open_backend(f"sqlite://{path}") as again:

@@ -15,7 +15,7 @@ from backscroll_worker.stores import open_backend
 from tests.cli.command import done, run
 from tests.processes import running_worker, wait_for
 
-READING = "reading the store itself"
+READING = "reading the store directly"
 
 
 @pytest.fixture

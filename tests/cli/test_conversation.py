@@ -74,7 +74,7 @@ def test_waiting_says_what_the_worker_did(
         once = ("append", "k", "user", "c", "--dedup-key", "m1")
         done(settings, *once)
         assert len(document(settings, "load", "k")) == 2
-        assert "was stored before" in done(settings, *once, "--wait")
+        assert "was already stored" in done(settings, *once, "--wait")
         assert "stored, 1 message" in done(settings, "rollback", "k", "--wait")
         assert "stored, 1 message" in done(settings, "clear", "k", "--yes", "--wait")
         assert "nothing to do" in done(settings, "rollback", "k", "--wait")
@@ -225,7 +225,7 @@ def test_without_a_worker_the_store_is_read_and_that_is_said(
     assert [message["content"] for message in orjson.loads(result.stdout)] == ["hello"]
     assert (
         result.stderr
-        == "backscroll: no worker serves queue 'backscroll': reading the store itself\n"
+        == "backscroll: no worker serves queue 'backscroll': reading the store directly\n"
     )
 
 
@@ -280,7 +280,7 @@ def test_an_agent_is_taken_out_of_its_sessions_only_when_that_is_meant(
     done(settings, "describe", "k", "--agent", "a1")
     ended, shown = in_terminal(settings, "rename-agent", "a1", typed=b"n\n")
     assert ended == ExitCode.FAILED
-    assert "take agent 'a1' out of all its sessions?" in " ".join(shown.split())
+    assert "remove agent 'a1' from all its sessions?" in " ".join(shown.split())
     assert queued(client) == 1
     done(settings, "rename-agent", "a1", "a2")  # who names both is not asked
     work_off(settings, tmp_path)
@@ -316,10 +316,10 @@ def test_a_session_that_is_not_there_is_told_from_one_that_is_empty(
             stack.enter_context(running_worker(settings, client, tmp_path / "worker.log"))
         missing = run(settings, "load", "nobody")
         assert (missing.exit_code, missing.stdout) == (ExitCode.FAILED, "")
-        assert missing.stderr.endswith("backscroll: there is no session 'nobody'\n")
+        assert missing.stderr.endswith("backscroll: session 'nobody' does not exist\n")
         missing = run(settings, "load", "nobody", "--json")
         assert (missing.exit_code, orjson.loads(missing.stdout)) == (ExitCode.FAILED, [])
-        assert missing.stderr.endswith("backscroll: there is no session 'nobody'\n")
+        assert missing.stderr.endswith("backscroll: session 'nobody' does not exist\n")
         empty = run(settings, "load", "k")
         assert empty.exit_code == ExitCode.OK
         assert empty.stderr.endswith("backscroll: session 'k' has no messages\n")

@@ -48,7 +48,7 @@ def test_a_key_with_a_dash_is_not_taken_for_an_option(settings: Settings, key: s
     if "\n" in key:
         assert result.exit_code == ExitCode.USAGE
     else:
-        assert f"there is no session {key!r}" in result.stderr
+        assert f"session {key!r} does not exist" in result.stderr
 
 
 @pytest.mark.parametrize(

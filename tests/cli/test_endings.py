@@ -95,7 +95,7 @@ def test_standard_input_that_is_not_text_is_refused(settings: Settings) -> None:
     result = run(settings, "append", "k", "user", "-", given=b"a\xff")
     assert (result.exit_code, result.stderr) == (
         ExitCode.USAGE,
-        "backscroll: content: standard input is not UTF-8 at byte 1\n",
+        "backscroll: content: standard input is not valid UTF-8 at byte 1\n",
     )
 
 

@@ -113,7 +113,7 @@ def test_discarded_jobs_leave_nothing_behind(
     assert [job["id"] for job in document(settings, "failed", "list")] == [ids[1]]
     ended, shown = in_terminal(settings, "failed", "discard", "--all", typed=b"y\n")
     assert ended == ExitCode.OK
-    assert "Delete 1 failed job for good?" in shown
+    assert "Delete 1 failed job permanently?" in shown
     assert client.keys("rq:job:*") == client.keys("rq:results:*") == []
 
 

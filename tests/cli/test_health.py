@@ -185,7 +185,7 @@ def test_a_worker_counts_only_while_it_is_heard_of(settings: Settings, client: r
     client.sadd("rq:workers:backscroll", "rq:worker:gone")
     assert level(settings, "worker alive") == "problem"
     register(client, "w", last_heartbeat="2026-01-01T00:00:00.000000Z")
-    assert "w was heard of" in found(settings, "worker alive").detail
+    assert "w: last heartbeat" in found(settings, "worker alive").detail
     assert level(settings, "worker alive") == "problem"
     register(client, "w2")
     assert level(settings, "worker alive") == "ok"
@@ -234,7 +234,7 @@ def test_a_scheduler_that_was_not_heard_of_is_missed(
 
 
 def test_a_store_that_is_elsewhere_is_a_warning(settings: Settings, tmp_path: Path) -> None:
-    assert level(settings, "store there") == "warning"
+    assert level(settings, "store exists") == "warning"
     assert not (tmp_path / "backscroll.db").exists()
 
 

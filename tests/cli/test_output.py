@@ -58,7 +58,7 @@ def ended(
 def errors_of(result: subprocess.CompletedProcess[str]) -> list[str]:
     """The lines on standard error, but for the one that says who was asked."""
     lines = result.stderr.splitlines()
-    return [line for line in lines if not line.endswith("reading the store itself")]
+    return [line for line in lines if not line.endswith("reading the store directly")]
 
 
 @pytest.fixture

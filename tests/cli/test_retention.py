@@ -83,7 +83,7 @@ def test_a_dry_run_shows_what_would_go_and_why(worker: Settings) -> None:
     assert ["room=legal-*", "0", "0", "2"] in lines
     assert ["old", "default", "40", "d", "5"] in lines
     assert ["legal", "room=legal-*", "40", "d", "2", "the", "oldest", "only"] in lines
-    assert "would delete 2 sessions with 10 messages, and 2 messages of others" in shown
+    assert "would delete 2 sessions with 10 messages, and 2 messages of other sessions" in shown
     report = document(worker, "cleanup", "--dry-run")
     assert {
         "key": "old", "rule": "default", "messages": 5, "is_whole": True,
@@ -115,7 +115,7 @@ def test_what_is_there_already_is_not_restored_to_an_empty_session(worker: Setti
     done(worker, "cleanup")
     done(worker, "restore", "old")
     again = run(worker, "restore", "old", "--as", "old/copy")
-    said = "restored nothing of old: its 5 messages are in the store already\n"
+    said = "restored nothing of old: its 5 messages are already in the store\n"
     assert (again.stdout, again.stderr) == (said, "")
     again = run(worker, "restore", "old", "--as", "old/copy", "--pin", "--json")
     (report,) = orjson.loads(again.stdout)
@@ -124,7 +124,7 @@ def test_what_is_there_already_is_not_restored_to_an_empty_session(worker: Setti
     assert keys == {"old", "legal", "fresh"}
     done(worker, "rollback", "old", "--wait")
     partly = done(worker, "restore", "old")
-    assert partly == "restored 1 message to old; 4 messages were in the store already\n"
+    assert partly == "restored 1 message to old; 4 messages were already in the store\n"
 
 
 def test_what_is_refused_while_somebody_waits_is_not_left_to_be_looked_at(

@@ -92,7 +92,7 @@ def test_an_option_that_is_none_is_no_word(
 
 
 def test_an_options_value_may_look_like_an_option(trip: Settings) -> None:
-    assert "there is no session '-h'" in hint(trip, "lemons", "--key", "-h")
+    assert "session '-h' does not exist" in hint(trip, "lemons", "--key", "-h")
     with open_backend(trip.store) as store:
         store.append("-h", ChatMessage.user("lemons"))
     assert keys(trip, "lemons", "--key", "-h") == {"-h"}
@@ -134,9 +134,9 @@ def test_a_query_is_required(settings: Settings) -> None:
         (("x*", "lemonade"), ("fewer",), ("--by-session",)),
         (("x*", "lemonade", "--by-session"), ("no message has all",), ("no session has",)),
         (("-bus",), ("exclusions alone find nothing",), ("try",)),
-        (("",), ("no word to look for",), ("try",)),
-        (("*",), ("no word to look for",), ("try",)),
-        (("ten", "--key", "nobody"), ("there is no session 'nobody'",), ("try",)),
+        (("",), ("the query contains no words",), ("try",)),
+        (("*",), ("the query contains no words",), ("try",)),
+        (("ten", "--key", "nobody"), ("session 'nobody' does not exist",), ("try",)),
         (("ten", "--sender", "bob"), ("no session has the sender 'bob'",), ("try",)),
         (("ten", "--room", "attic"), ("no session has the room 'attic'",), ("try",)),
         (("x", "--sender", "ann", "--key", "trip"), ("fewer filters",), ("no session has the",)),
@@ -156,7 +156,7 @@ def test_after_the_last_hit_there_are_no_more(trip: Settings) -> None:
     with open_backend(trip.store) as store:
         store.delete("trip")
         store.delete("other")
-    more = "backscroll: there are no more"
+    more = "backscroll: no more results"
     assert said(trip, "lemon*", "--limit", "1", "--cursor", page["cursor"])[1:] == [
         "backscroll: found 0 messages",
         more,

@@ -82,7 +82,7 @@ def test_sessions_are_chosen_by_name_and_filter(filled: Settings) -> None:
     assert '"key"' not in done(filled, "export", "--until", "2020-01-01")
     result = run(filled, "export", "b", "nobody")
     assert result.exit_code == ExitCode.FAILED
-    assert "there is no session 'nobody'" in result.stderr
+    assert "no session 'nobody' matches the filters" in result.stderr
 
 
 def test_an_output_that_cannot_be_written_leaves_what_was_there(
@@ -237,11 +237,11 @@ def test_a_migration_says_what_it_took_and_what_it_left(
     assert result.exit_code == ExitCode.FAILED
     assert result.stdout == "migrated 2 sessions with 2 messages\n"
     torn, report, refused, database = result.stderr.splitlines()
-    assert torn == f"backscroll: left out: {old_sessions}/b.jsonl:2"
+    assert torn == f"backscroll: skipped: {old_sessions}/b.jsonl:2"
     assert report.endswith(f"{old_sessions}/b.jsonl.migrated.report")
     assert "refused: " in refused
     assert "\x1b" not in refused
-    assert "sessions.db is not looked at" in database
+    assert "sessions.db was not read" in database
     assert "migrated 0 sessions" in run(settings, "migrate", str(old_sessions)).stdout
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from backscroll.transport.pinned_connection import PinnedConnection
-from backscroll_worker.loop.maintenance_runner import Housekeeping
+from backscroll_worker.loop.maintenance_runner import MaintenanceRunner
 from backscroll_worker.loop.reservation import Reservations
 from backscroll_worker.loop.worker import GroupCommitWorker
 from backscroll_worker.stores.jsonl import JsonlBackend
@@ -191,7 +191,7 @@ def _in_a_slice(fuse: Fuse) -> None:
     def opened(backend: Any, _answer: Any) -> None:
         backend._connection.exec_trace = trace
 
-    around(Housekeeping, "do_slice", before=begin, after=end)
+    around(MaintenanceRunner, "do_slice", before=begin, after=end)
     around(SqliteBackend, "__init__", after=opened)
     watch(InUpkeep())
 
@@ -232,8 +232,8 @@ WORKER_POINTS: Final = (
 )
 
 UPKEEP_POINTS: Final = (
-    Point("before a slice of maintenance", _before(Housekeeping, "do_slice"), 10),
-    Point("after a slice of maintenance", _after(Housekeeping, "do_slice"), 10),
+    Point("before a slice of maintenance", _before(MaintenanceRunner, "do_slice"), 10),
+    Point("after a slice of maintenance", _after(MaintenanceRunner, "do_slice"), 10),
     Point("inside a slice of maintenance", _in_a_slice, 80),
 )
 

@@ -1,7 +1,7 @@
 """The `backscroll` command.
 
-`main` is the whole command line, or, where only the adapter's part is installed, the one line that
-says what is missing.
+`main` is the whole command line. Where only the adapter's part is installed, it prints what to
+install.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How a command reaches the data: through the queue, or in the store itself."""
+"""How a command reaches the data: through the queue, or directly in the store."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from backscroll_worker.settings import Settings
 from backscroll_worker.stores import SessionBackend, absolute_url, open_backend, store_path
 
 _EMBEDDED_IS_DOWN: Final = (
-    "the embedded server is not running: 'backscroll up' starts everything, "
-    "or name another one in BACKSCROLL_REDIS_URL"
+    "the embedded server is not running: start it with 'backscroll up', "
+    "or name another server in BACKSCROLL_REDIS_URL"
 )
 
 
@@ -52,8 +52,8 @@ def open_producer(
 def open_reader(settings: Settings) -> Iterator[Producer | SessionBackend]:
     """What answers `load`, `sessions` and `search`.
 
-    The worker, so that what was just enqueued is seen; without one the store, if it is on this
-    machine.
+    The worker, so that operations enqueued just before are seen. Without a worker: the store, if it
+    is on this machine. Raises `NoWorkerError` when there is neither.
     """
     path = store_path(settings.store)
     serving, reason = _who_serves(settings, or_none=path.exists())
@@ -65,7 +65,7 @@ def open_reader(settings: Settings) -> Iterator[Producer | SessionBackend]:
     elif path.exists():
         with open_backend(settings.store, read_only=True) as store:
             yield store
-        note(f"{reason}: reading the store itself")
+        note(f"{reason}: reading the store directly")
     else:
         raise NoWorkerError(settings.queue, missing_store=path)
 
@@ -74,7 +74,7 @@ def open_reader(settings: Settings) -> Iterator[Producer | SessionBackend]:
 def open_exported(settings: Settings) -> Iterator[Producer | SessionBackend]:
     """What an export reads: the store, beside the worker, if it is on this machine.
 
-    Else it asks the worker, who would have no time for anything else if everybody did.
+    Otherwise the worker, which an export keeps busy.
     """
     if not store_path(settings.store).exists():
         with open_reader(settings) as reader:
@@ -93,7 +93,7 @@ def open_connection(settings: Settings) -> Iterator[redis.Redis]:
 
 @contextmanager
 def open_running(settings: Settings) -> Iterator[redis.Redis]:
-    """As `open_connection`, but starts no server: others could come to depend on it meanwhile."""
+    """As `open_connection`, but does not start a server, which other programs could then use."""
     url = server_url(settings)
     if _is_down(settings):
         raise ServerUnavailableError(_EMBEDDED_IS_DOWN)
@@ -102,12 +102,12 @@ def open_running(settings: Settings) -> Iterator[redis.Redis]:
 
 
 def server_url(settings: Settings) -> str:
-    """Where the server is or, when it is the embedded one, would be."""
+    """The URL of the server; that of the embedded server also while it is not running."""
     return settings.redis_url or embedded_url(settings)
 
 
 def _is_down(settings: Settings) -> bool:
-    """Whether it is the embedded server that would be asked, and nobody has started it."""
+    """Whether the embedded server is to be used, and is not running."""
     return settings.redis_url is None and not _answers(server_url(settings))
 
 
@@ -126,7 +126,10 @@ def _serving(settings: Settings, url: str) -> list[WorkerStats]:
 
 
 def _who_serves(settings: Settings, *, or_none: bool) -> tuple[list[WorkerStats], str]:
-    """The workers that answer, and why there is none; `or_none`: also where the server fails."""
+    """The live workers, and the reason if there are none.
+
+    With `or_none` a server that fails is such a reason; otherwise its error is raised.
+    """
     nobody = f"no worker serves queue {settings.queue!r}"
     if _is_down(settings):
         return [], nobody
@@ -139,7 +142,7 @@ def _who_serves(settings: Settings, *, or_none: bool) -> tuple[list[WorkerStats]
 
 
 def _say_whose_store(settings: Settings, worker: WorkerStats) -> None:
-    """Warn whoever named a store that another was asked."""
+    """Warn a user who named a store when the worker that answered writes to another one."""
     asked, named = worker.store, absolute_url(settings.store)
     if settings.names_store and asked not in (None, named):
         note(f"the worker that answered stores into {asked}, not {named}")

@@ -1,7 +1,7 @@
-"""Arguments and option values that a command line gets wrong by itself.
+"""Types for arguments and options that click alone does not parse as needed.
 
-Keys and texts may begin with a dash (Telegram's groups are negative numbers), and a number of
-seconds may be none that anything can wait for.
+Keys and texts may begin with a dash (Telegram's group ids are negative numbers), and a number of
+seconds must be finite.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ _LONGEST_SECONDS: Final = 366 * 86_400.0
 
 
 class TextCommand(click.Command):
-    """A command whose arguments may begin with one dash: `-100123` is a key, and not an option.
+    """A command whose arguments may begin with one dash: `-100123` is a key, not an option.
 
-    What begins with two dashes is an option, or a misspelled one, unless `--` stands before it.
+    What begins with two dashes is an option or a misspelled one, unless it follows `--`.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -42,7 +42,7 @@ class TextCommand(click.Command):
         return super().parse_args(ctx, args)
 
     def _texts(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """All that is neither an option nor the value of one, in order."""
+        """All arguments that are neither options nor values of options, in order."""
         values, surplus, _ = self.make_parser(ctx).parse_args(list(args))
         given = [values.get(str(p.name)) for p in self.params if isinstance(p, click.Argument)]
         texts = [text for each in given for text in (each if isinstance(each, tuple) else (each,))]
@@ -51,7 +51,8 @@ class TextCommand(click.Command):
     def _refuse(self, ctx: click.Context, text: str) -> None:
         known = [name for param in self.params for name in (*param.opts, *param.secondary_opts)]
         close = difflib.get_close_matches(text.partition("=")[0], known)
-        message = f"No such option: {text}" + ("" if close else " (if it is a text, put -- before)")
+        hint = "" if close else " (if it is a text, put -- before it)"
+        message = f"No such option: {text}{hint}"
         raise click.NoSuchOption(text, message, possibilities=close, ctx=ctx)
 
 
@@ -66,7 +67,7 @@ class Seconds(click.FloatRange):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """`value` as a float; NaN, which passes every comparison, is refused."""
+        """`value` as a float; refuses NaN, which no range check catches."""
         number: float = super().convert(value, param, ctx)
         if math.isnan(number):
             self.fail(f"{value!r} is not a number of seconds", param, ctx)

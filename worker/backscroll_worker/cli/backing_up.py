@@ -16,15 +16,17 @@ from backscroll_worker.transfer.backup import back_up
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--replace", is_flag=True, help="Replace the backup that is there, when all is well.")
-@click.option("--skip-verify", is_flag=True, help="Do not read the copy; for large stores.")
+@click.option(
+    "--replace", is_flag=True, help="Replace an existing backup once the new one is good."
+)
+@click.option("--skip-verify", is_flag=True, help="Do not verify the copy; for large stores.")
 @json_option
 @click.pass_obj
 def backup(settings: Settings, file: Path, replace: bool, skip_verify: bool, as_json: bool) -> None:
-    """Copy the store to FILE, beside the worker that writes to it.
+    """Copy the store to FILE while its worker runs.
 
-    FILE is there when the copy is whole, verified and on the disk. A SQLite store becomes one file,
-    a JSONL store a directory; either is a store that can be put in the place of another.
+    FILE appears when the copy is complete, verified and synced to the disk. A SQLite store becomes
+    one file, a JSONL store a directory; both are stores that a worker can open.
 
     \b
     Example:

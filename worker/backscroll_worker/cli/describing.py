@@ -1,4 +1,4 @@
-"""The commands that enqueue a change of what is known about sessions."""
+"""The commands that change the attributes of sessions: describe, rename-agent."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from backscroll_worker.settings import Settings
 
 @click.command(cls=TextCommand)
 @click.argument("key")
-@click.option("--name", help="What people call it.")
+@click.option("--name", help="Its display name.")
 @click.option("--agent", help="The alias of the agent that answers.")
 @click.option("--channel", help="For example telegram.")
 @click.option("--room", help="The group, thread or room.")
-@click.option("--sender", help="Who speaks with the agent.")
-@click.option("--state", type=click.Choice(STATES), help="What its turn is doing.")
-@click.option("--turn-id", metavar="ID", help="The turn that is running.")
+@click.option("--sender", help="The user who writes to the agent.")
+@click.option("--state", type=click.Choice(STATES), help="The state of its current turn.")
+@click.option("--turn-id", metavar="ID", help="The id of the current turn.")
 @click.option("--pinned/--unpinned", default=None, help="Pinned sessions are never cleaned up.")
 @click.option(
     "--clear",
     "cleared",
     multiple=True,
     type=click.Choice([name.replace("_", "-") for name in TEXT_ATTRIBUTES]),
-    help="Take an attribute away; may be given several times.",
+    help="Remove an attribute; may be given several times.",
 )
 @wait_option
 @json_option
@@ -44,7 +44,7 @@ def describe(
     as_json: bool,
     **given: Any,
 ) -> None:
-    """Set attributes of session KEY; only those given change.
+    """Set attributes of session KEY; the others are kept.
 
     \b
     Example:
@@ -54,7 +54,7 @@ def describe(
     attributes = {name: value for name, value in given.items() if value is not None}
     for name in cleared:
         if attributes.setdefault(name.replace("-", "_")) is not None:
-            raise InvalidInputError(name, f"is both set and cleared; leave out --{name} or --clear")
+            raise InvalidInputError(name, f"is both set and cleared; omit --{name} or --clear")
     send(
         settings,
         "describe",
@@ -77,14 +77,14 @@ def rename_agent(
 ) -> None:
     """Rename an agent in all its sessions.
 
-    Without NEW, they have no agent any more; it asks first.
+    Without NEW, the agent is removed from them, after a confirmation.
 
     \b
     Example:
       backscroll rename-agent helper concierge
     """
     if new is None:
-        confirm(f"NEW is missing: take agent {old!r} out of all its sessions?", yes)
+        confirm(f"NEW is missing: remove agent {old!r} from all its sessions?", yes)
     send(
         settings,
         "rename-agent",

@@ -1,4 +1,4 @@
-"""`backscroll erase`: the command that leaves no trace, and says so in a receipt."""
+"""`backscroll erase`: removes every trace of a session, sender or room, and prints a receipt."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _COUNTS: Final = ("sessions", "messages", "op_ids", "archived", "failed_jobs")
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     multiple=True,
     metavar="FILE",
-    help="Also from this spool on this host, which no producer may be using; can be given again.",
+    help="Also from this spool on this host; no producer may use it. Can be given several times.",
 )
 @yes_option
 @timeout_option
@@ -60,9 +60,9 @@ def erase(
 ) -> None:
     """Remove every trace of a session, a sender or a room.
 
-    The worker does it, in store, archive and failed jobs. What was said before and
-    arrives later is dropped; what is said from now on is stored. Pinned sessions go
-    too. The receipt names nobody.
+    The worker removes it from store, archive and failed jobs. Messages sent before that
+    arrive later are dropped; those sent from now on are stored. Pinned sessions are
+    erased too. The receipt contains no names.
 
     \b
     Example:
@@ -72,7 +72,7 @@ def erase(
     subject = check_subject(given)
     name, value = next((name, value) for name, value in subject.items() if value is not None)
     shown = "session" if name == "key" else name
-    confirm(f"Erase everything of {shown} {value!r} for good?", yes)
+    confirm(f"Erase everything of {shown} {value!r} permanently?", yes)
     spooled = sum(_erase_from_spool(path, name, value) for path in spools)
     receipt = ask_worker(settings, timeout_seconds, "erasing", lambda p: p.erase(**subject))
     if as_json:
@@ -83,13 +83,14 @@ def erase(
         note(f"nothing of {shown} {value!r} was found")
     if receipt.log_is_held:
         note(
-            "somebody reads the store and keeps its old log, which may hold erased text; "
-            "end what reads it, then run 'backscroll compact'"
+            "another program reads the store and keeps its old log, which may hold erased text; "
+            "stop that program, then run 'backscroll compact'"
         )
     if receipt.unreadable:
         note(
-            f"{counted(receipt.unreadable, 'session')} may be the {shown}'s too, but what says so "
-            "cannot be read; 'backscroll check' names the files, --session erases a session"
+            f"{counted(receipt.unreadable, 'session')} could not be attributed: the files are "
+            f"unreadable. They may belong to the {shown}; 'backscroll check' names the files, "
+            "--session erases a session"
         )
 
 
@@ -97,7 +98,7 @@ COMMANDS = (erase,)
 
 
 def _erase_from_spool(path: Path, name: str, value: str) -> int:
-    """Remove what is known to be the subject's; how many operations."""
+    """Remove the operations known to be the subject's; returns how many."""
     spool = Spool(path)
     try:
         keys = {value} if name == "key" else set[str]()

@@ -1,4 +1,4 @@
-"""The command that writes sessions out: export."""
+"""The command that exports sessions: export."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ _LONG_MESSAGES: Final = 5_000
 @click.argument("keys", metavar="[KEY]...", nargs=-1)
 @click.option(
     "--format", "form", type=click.Choice(list(FORMATS)), default="jsonl", show_default=True,
-    help="jsonl is exact, and what import takes.",
+    help="jsonl is exact, and import reads it.",
 )  # fmt: skip
 @click.option(
     "--output", type=click.Path(dir_okay=False, path_type=Path),
-    help="Write this file, whole or not at all, instead of standard output.",
+    help="Write to this file, completely or not at all, instead of standard output.",
 )  # fmt: skip
-@click.option("--channel", help="Only of this channel.")
-@click.option("--room", help="Only of this room.")
-@click.option("--sender", help="Only of this sender.")
-@click.option("--agent", help="Only of this agent.")
-@click.option("--since", type=Moment(), help=f"Last active then or later: {SINCE_HELP}.")
-@click.option("--until", type=Moment(), help=f"Last active before; {UNTIL_HELP}.")
+@click.option("--channel", help="Only sessions of this channel.")
+@click.option("--room", help="Only sessions of this room.")
+@click.option("--sender", help="Only sessions of this sender.")
+@click.option("--agent", help="Only sessions of this agent.")
+@click.option("--since", type=Moment(), help=f"Last active at or after this time: {SINCE_HELP}.")
+@click.option("--until", type=Moment(), help=f"Last active before this time; {UNTIL_HELP}.")
 @click.pass_obj
 def export(
     settings: Settings,
@@ -51,10 +51,10 @@ def export(
     since: datetime | None,
     until: datetime | None,
 ) -> None:
-    """Write sessions out: those named, or all.
+    """Export the sessions named, or all of them.
 
-    It reads the store itself, beside the worker, where the store is on this machine. What still
-    waits in the queue is not in it.
+    It reads the store directly, while the worker runs, if the store is on this machine. Operations
+    that still wait in the queue are not included.
 
     \b
     Example:
@@ -67,7 +67,7 @@ def export(
         infos = find(reader, wanted)
         missing = sorted(set(keys) - {info.key for info in infos})
         for key in missing:
-            note(f"there is no session {key!r} that fits")
+            note(f"no session {key!r} matches the filters")
         total = sum(info.message_count for info in infos)
         with progress_bar("exporting", total, is_shown=total >= _LONG_MESSAGES) as bar:
             pieces = FORMATS[form](read(reader, infos, bar.advance))

@@ -1,4 +1,4 @@
-"""`backscroll failed`: jobs the worker could not carry out, to be looked at and decided on."""
+"""`backscroll failed`: lists, requeues and discards jobs that failed."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class FailedJob:
 
 @click.group()
 def failed() -> None:
-    """Look at failed jobs; requeue or discard them.
+    """List, requeue or discard failed jobs.
 
     \b
     Example:
@@ -55,12 +55,16 @@ def failed() -> None:
 
 @failed.command("list")
 @click.option(
-    "--limit", type=click.IntRange(min=1), default=100, show_default=True, help="At most so many."
+    "--limit",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    help="Maximum number of results.",
 )
 @json_option
 @click.pass_obj
 def list_failed(settings: Settings, limit: int, as_json: bool) -> None:
-    """Show what failed, the newest last.
+    """Show failed jobs, the newest last.
 
     \b
     Example:
@@ -91,7 +95,7 @@ def list_failed(settings: Settings, limit: int, as_json: bool) -> None:
 @_all_option
 @click.pass_obj
 def requeue(settings: Settings, ids: tuple[str, ...], take_all: bool) -> None:
-    """Put failed jobs at the end of the queue again.
+    """Put failed jobs back at the end of the queue.
 
     \b
     Example:
@@ -107,7 +111,7 @@ def requeue(settings: Settings, ids: tuple[str, ...], take_all: bool) -> None:
                 registry.requeue(job_id)
             except (NoSuchJobError, InvalidJobOperation, ValueError):
                 lost += 1
-                note(f"job {job_id} cannot be requeued: it is gone or damaged; discard it")
+                note(f"job {job_id} cannot be requeued: it is missing or damaged; discard it")
     click.echo(f"requeued {counted(len(chosen) - lost, 'job')}")
     if lost:
         raise click.exceptions.Exit(ExitCode.FAILED)
@@ -119,7 +123,7 @@ def requeue(settings: Settings, ids: tuple[str, ...], take_all: bool) -> None:
 @yes_option
 @click.pass_obj
 def discard(settings: Settings, ids: tuple[str, ...], take_all: bool, yes: bool) -> None:
-    """Delete failed jobs for good.
+    """Delete failed jobs permanently.
 
     \b
     Example:
@@ -130,7 +134,7 @@ def discard(settings: Settings, ids: tuple[str, ...], take_all: bool, yes: bool)
         registry = _registry(settings, connection)
         chosen = _choose(registry, ids, take_all)
         if chosen:
-            confirm(f"Delete {counted(len(chosen), 'failed job')} for good?", yes)
+            confirm(f"Delete {counted(len(chosen), 'failed job')} permanently?", yes)
             with connection.pipeline() as pipeline:
                 pipeline.zrem(registry.key, *chosen)
                 for job_id in chosen:
@@ -147,14 +151,17 @@ def _registry(settings: Settings, connection: redis.Redis) -> FailedJobRegistry:
 
 
 def _choose(registry: FailedJobRegistry, ids: tuple[str, ...], take_all: bool) -> list[str]:
-    """The jobs named, or all, in the order in which they failed."""
+    """The jobs named, or all, in the order in which they failed.
+
+    Raises `click.UsageError` when neither is given, `InvalidInputError` for an unknown id.
+    """
     if take_all == bool(ids):
         raise click.UsageError("name the jobs, or give --all")
     known = registry.get_job_ids(cleanup=False)
     for job_id in ids:
         if job_id not in known:
             raise InvalidInputError(
-                "ID", f"no failed job is {job_id[:100]!r}; 'backscroll failed list' shows them"
+                "ID", f"{job_id[:100]!r} is not a failed job; 'backscroll failed list' shows them"
             )
     return known if take_all else list(dict.fromkeys(ids))
 
@@ -174,7 +181,7 @@ def _describe(connection: redis.Redis, ids: list[str]) -> list[FailedJob]:
 def _failed_job(job_id: str, description: bytes | None, results: list[Any]) -> FailedJob:
     operation = (description or b"unknown").decode(errors="replace")
     if not results:
-        return FailedJob(job_id, operation, "the error is not known any more", None)
+        return FailedJob(job_id, operation, "the error is no longer recorded", None)
     entry_id, fields = results[0]
     failed_at = from_micros(int(entry_id.partition(b"-")[0]) * 1000)
     try:

@@ -1,4 +1,4 @@
-"""The commands that take sessions in: import, migrate."""
+"""The commands that import sessions: import, migrate."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from backscroll_worker.transfer.source import Advance, Total
 )
 @click.option(
     "--key-prefix", metavar="TEXT",
-    help="For openai files, which have no keys: TEXT and the line's number is the key.",
+    help="For openai files, which have no keys: the key is TEXT followed by the line number.",
 )  # fmt: skip
 @json_option
 @click.pass_obj
 def import_(
     settings: Settings, files: tuple[Path, ...], key_prefix: str | None, as_json: bool
 ) -> None:
-    """Take over the sessions in FILEs.
+    """Import the sessions in FILEs.
 
-    They may be exports (jsonl or openai) or the original's sessions.db; - is standard input. Stop
-    the worker first. What the store has already is left as it is, so it is safe to run again.
+    A FILE is an export (jsonl or openai) or the original's sessions.db; - is standard input. Stop
+    the worker first. Sessions that the store already has are not changed, so it is safe to repeat.
 
     \b
     Example:
@@ -60,7 +60,7 @@ def import_(
         if not is_one_refusal or report != ImportReport(refused=report.refused):
             _show(report)
         for line in report.left_out:
-            note(f"left out: {line}")
+            note(f"skipped: {line}")
         for line in report.refused:
             note(f"refused: {line}")
     if report.refused:
@@ -72,9 +72,9 @@ def import_(
 @json_option
 @click.pass_obj
 def migrate(settings: Settings, directory: Path, as_json: bool) -> None:
-    """Take over the JSONL sessions in DIR.
+    """Import the original's JSONL sessions in DIR.
 
-    Stop the worker first. It is safe to run again after a crash: no message is stored twice.
+    Stop the worker first. It is safe to repeat after a crash: no message is stored twice.
 
     \b
     Example:
@@ -94,13 +94,13 @@ def migrate(settings: Settings, directory: Path, as_json: bool) -> None:
         sessions = counted(report.sessions, "session")
         click.echo(f"migrated {sessions} with {counted(report.messages, 'message')}")
         for line in report.corrupt_lines:
-            note(f"left out: {line}")
+            note(f"skipped: {line}")
         for line in report.reports:
-            note(f"what was left out, and why: {line}")
+            note(f"skipped lines, and why: {line}")
         for line in report.refused:
             note(f"refused: {line}")
     if (directory / "sessions.db").exists():
-        note(f"{directory / 'sessions.db'} is not looked at: 'backscroll import' takes it over")
+        note(f"{directory / 'sessions.db'} was not read: 'backscroll import' imports it")
     if report.refused or report.corrupt_lines:
         raise click.exceptions.Exit(ExitCode.FAILED)
 
@@ -112,9 +112,9 @@ def _show(report: ImportReport) -> None:
     counts = (
         ("sessions", report.sessions),
         ("messages", report.messages),
-        ("sessions there already", report.known),
+        ("sessions already there", report.known),
         ("sessions refused", len(report.refused)),
-        ("rows left out", len(report.left_out)),
+        ("rows skipped", len(report.left_out)),
     )
     rows = [(name, f"{count:,}") for name, count in counts]
     console().print(table(("imported", "count"), rows, right=("count",)))

@@ -15,7 +15,7 @@ _SHORT: Final = "backscroll: %(message)s"
 
 
 class _OneLineFormatter(logging.Formatter):
-    """A message may quote what somebody sent; it must not forge a second line."""
+    """Writes a message on one line: text that it quotes must not forge a second one."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         return one_line(super().formatMessage(record))
@@ -25,17 +25,17 @@ class _OneLineFormatter(logging.Formatter):
 
 
 class _StandardErrorHandler(logging.Handler):
-    """Writes to the standard error of the moment, not to that of when it was made."""
+    """Writes to the current standard error, not to that of the time it was created."""
 
     def emit(self, record: logging.LogRecord) -> None:
         click.echo(self.format(record), err=True)
 
 
 def configure(level: str, *, dated: bool = False) -> None:
-    """Log from `level` on; other packages are heard in a service, else only when they warn."""
+    """Log from `level` on; other packages log at `level` in a service, else only warnings."""
     handler = _StandardErrorHandler()
     handler.setFormatter(_OneLineFormatter(_DATED if dated else _SHORT, "%Y-%m-%dT%H:%M:%S%z"))
     logging.basicConfig(level=level if dated else "WARNING", handlers=[handler], force=True)
     logging.getLogger("backscroll").setLevel(level)
-    logging.getLogger("peewee").setLevel("INFO")  # at DEBUG it tells what was searched for
+    logging.getLogger("peewee").setLevel("INFO")  # at DEBUG it logs the searched words
     colorizer.notty = True  # RQ colours its own lines when it sees a terminal; ours are plain

@@ -16,7 +16,7 @@ from backscroll_worker.settings import Settings
 def compact(settings: Settings, timeout_seconds: float, as_json: bool) -> None:
     """Compact the store.
 
-    The worker does it: merges the search index and gives free space back.
+    The worker merges the search index and returns free space to the file system.
 
     \b
     Example:
@@ -29,12 +29,12 @@ def compact(settings: Settings, timeout_seconds: float, as_json: bool) -> None:
         click.echo(
             f"compacted in {report.seconds:.1f} s: {size(report.bytes_before)} before, "
             f"{size(report.bytes_after)} after; {counted(report.op_ids_purged, 'op id')} dropped, "
-            f"{counted(report.corrupt_lines, 'corrupt line')} set aside"
+            f"{counted(report.corrupt_lines, 'corrupt line')} moved aside"
         )
     if report.log_is_held:
         note(
-            "another program reads the store and keeps SQLite's log, so little was given back; "
-            "end it ('backscroll check' on the store's host names it), then run "
+            "another program reads the store and keeps SQLite's log, so little space was freed; "
+            "stop it ('backscroll check' on the store's host names it), then run "
             "'backscroll compact' again"
         )
 

@@ -11,8 +11,8 @@ import click
 from backscroll_worker.contract.retention import duration_micros
 
 SINCE_HELP: Final = "2026-01-31, 2026-01, yesterday, 30d (ago)"
-UNTIL_HELP: Final = "of a day or month, before its beginning"
-"""What the help of an option says besides."""
+UNTIL_HELP: Final = "a day or month stands for its beginning"
+"""Parts of the help of options that take a `Moment`."""
 
 _DAYS_AGO: Final = {"today": 0, "yesterday": 1}
 _MONTH: Final = re.compile(r"[0-9]{4}-[0-9]{2}")
@@ -20,9 +20,9 @@ _EARLIEST: Final = datetime.fromtimestamp(0, UTC)
 
 
 class Moment(click.ParamType[datetime]):
-    """A time, a day, a month, or how long ago; a day and a month stand for their beginning.
+    """A time, a day, a month, or an age; a day and a month stand for their beginning.
 
-    Without a time zone it is local. ISO 8601 otherwise, and the durations of the retention file.
+    Times are ISO 8601, local without a time zone; ages are durations as in the retention file.
     """
 
     name = "time"
@@ -35,8 +35,8 @@ class Moment(click.ParamType[datetime]):
             return _moment(value.strip())
         except (ValueError, OverflowError):
             self.fail(
-                f"{value!r} is not a time; 2026-01-31, 2026-01, 2026-01-31T18:00Z, today, yesterday"
-                " and 30d (ago; also m, h, w and y) are",
+                f"{value!r} is not a valid time; write 2026-01-31, 2026-01, 2026-01-31T18:00Z, "
+                "today, yesterday or 30d (ago; also m, h, w and y)",
                 param,
                 ctx,
             )

@@ -1,4 +1,4 @@
-"""The commands an operator looks with: stats and check."""
+"""The commands that show the state of the system: stats and check."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _MARKS: Final = {
     is_flag=False,
     flag_value=2.0,
     metavar="[SECONDS]",
-    help="Show it anew every 2 or so many seconds, until Ctrl-C.",
+    help="Refresh every SECONDS (default: 2) until Ctrl-C.",
 )
 @click.option(
     "--spool",
@@ -62,15 +62,15 @@ _MARKS: Final = {
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     multiple=True,
     metavar="FILE",
-    help="A producer's spool on this host; can be given again.",
+    help="A producer's spool on this host; can be given several times.",
 )
 @json_option
 @click.pass_obj
 def stats(settings: Settings, watch: float | None, spools: tuple[Path, ...], as_json: bool) -> None:
-    """Show queue, workers, scheduler and store in numbers.
+    """Show figures of queue, workers, scheduler and store.
 
-    With --spool also what a producer keeps while the server is unreachable. The spool and the store
-    are shown then, too; the exit code is 3.
+    With --spool also a producer's spool. If the server is unreachable, spool and store are shown
+    nevertheless; the exit code is 3.
 
     \b
     Example:
@@ -78,7 +78,7 @@ def stats(settings: Settings, watch: float | None, spools: tuple[Path, ...], as_
       backscroll stats --watch 5
     """
     if watch is not None and as_json:
-        raise click.UsageError("--json prints one document; it cannot go with --watch")
+        raise click.UsageError("--json prints one document; it cannot be used with --watch")
     kept = [read_spool(path) for path in spools]
     if kept and not as_json:  # first, as the server may be unreachable
         console().print(_spools(kept))
@@ -101,25 +101,25 @@ def stats(settings: Settings, watch: float | None, spools: tuple[Path, ...], as_
 
 
 @click.command()
-@click.option("--skip-verify", is_flag=True, help="Do not read the whole store; for large ones.")
-@click.option("--quick", is_flag=True, help="Look only whether all are there; to be polled.")
+@click.option("--skip-verify", is_flag=True, help="Do not read the whole store; for large stores.")
+@click.option("--quick", is_flag=True, help="Check only that all parts respond; for polling.")
 @click.option("--deep", is_flag=True, help="Compare the index with all messages, not a sample.")
-@click.option("--repair", is_flag=True, help="Mend the store; its worker must be stopped.")
+@click.option("--repair", is_flag=True, help="Repair the store; its worker must be stopped.")
 @json_option
 @click.pass_obj
 def check(
     settings: Settings, skip_verify: bool, quick: bool, deep: bool, repair: bool, as_json: bool
 ) -> None:
-    """Test every part, and say what to do about each finding.
+    """Check every part, and say what to do about each finding.
 
-    It looks at server, queue, worker, scheduler and store, and changes nothing. The exit code is 1
+    It checks server, queue, worker, scheduler and store, and changes nothing. The exit code is 1
     when there is a problem; warnings do not count.
 
-    With --quick it looks whether the server answers, a worker lives and the store opens, which
-    takes as long for a large store as for a small one.
+    With --quick it checks only that the server answers, a worker is alive and the store opens,
+    which is as fast for a large store as for a small one.
 
-    With --repair it looks at the store alone and mends what it can: indexes and counts are made
-    anew, what cannot be read is set aside. No message is thrown away.
+    With --repair it checks only the store and repairs what it can: indexes and counts are rebuilt,
+    unreadable data is moved aside. No message is discarded.
 
     \b
     Example:
@@ -129,9 +129,9 @@ def check(
       backscroll check --repair --deep
     """
     if skip_verify and (deep or repair):
-        raise click.UsageError("--skip-verify goes neither with --deep nor with --repair")
+        raise click.UsageError("--skip-verify cannot be used with --deep or --repair")
     if quick and (skip_verify or deep or repair):
-        raise click.UsageError("--quick goes with --json only")
+        raise click.UsageError("--quick can only be used with --json")
     if repair:
         repair_store(settings, deep, as_json)
         return
@@ -191,7 +191,7 @@ def _rendered(queue: QueueStats, store: StoreStats | None) -> Group:
     facts.add_row("failed", Text(f"{queue.failed:,}", style="bold red" if queue.failed else ""))
     facts.add_row("oldest job", duration(queue.oldest_job_seconds) or "none")
     for scheduler in queue.schedulers:
-        seen = f"{scheduler.name}, heard of {duration(scheduler.heartbeat_age_seconds)} ago"
+        seen = f"{scheduler.name}, last heartbeat {duration(scheduler.heartbeat_age_seconds)} ago"
         facts.add_row("scheduler", cell(seen))
     for kind, tick in queue.last_ticks.items():
         facts.add_row(f"last {kind}", local_time(tick))
@@ -222,14 +222,14 @@ def _spools(kept: list[SpoolStats]) -> Table:
         waiting = f"{counted(spool.operations, 'operation')}, {size(spool.data_bytes)}"
         rows.add_row("spool", cell(spool.path), waiting)
         if spool.set_aside:
-            refused = f"{counted(spool.set_aside, 'operation')} that the server refuses for ever"
+            refused = f"{counted(spool.set_aside, 'operation')} that the server refuses permanently"
             rows.add_row("", "set aside", refused)
     return rows
 
 
 def _workers_table(queue: QueueStats) -> Table | Text:
     if not queue.workers:
-        return Text("no worker", style="bold red")
+        return Text("no workers", style="bold red")
     columns = ("worker", "state", "done", "failed", "heartbeat")
     rows = list(map(_worker_row, queue.workers))
     return table(columns, rows, right=("done", "failed"), folded=("worker",))
@@ -239,7 +239,7 @@ def _worker_row(worker: WorkerStats) -> Row:
     state = "store fails" if worker.store_error else worker.state
     return (
         cell(worker.name),
-        cell(state if worker.is_alive else "silent", "" if worker.is_alive else "red"),
+        cell(state if worker.is_alive else "no heartbeat", "" if worker.is_alive else "red"),
         f"{worker.jobs_done:,}",
         f"{worker.jobs_failed:,}",
         f"{duration(worker.heartbeat_age_seconds)} ago",

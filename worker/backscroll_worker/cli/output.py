@@ -1,7 +1,7 @@
-"""How things are shown: tables and lines for people, one JSON document for programs.
+"""Output of the commands: tables and lines for people, one JSON document for programs.
 
-What users wrote never reaches a terminal as it is: a control character could clear the screen or
-forge a line. Each becomes one visible character, so that marks inside a text stay where they are.
+Text from users never reaches a terminal unchanged: a control character could clear the screen or
+forge a line. Each becomes one visible character, so that offsets of marks in a text remain valid.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _PIPED_WIDTH: Final = 20_000
 _UNKNOWN_WIDTH: Final = 80
 
 _READABLE_WIDTH: Final = 16
-"""A column narrower than this is no pleasure to read, if what is in it goes on for many lines."""
+"""The width below which a column that wraps over many lines is hard to read."""
 
 _C1_AND_BIDI: Final = (
     *range(0x7F, 0xA0), 0x061C, 0x200E, 0x200F, 0x2028, 0x2029,
@@ -41,7 +41,7 @@ _VISIBLE: Final = {
     **dict.fromkeys(_C1_AND_BIDI, "\ufffd"),
 }
 _ONE_LINE: Final = {**_VISIBLE, ord("\n"): " ", ord("\t"): " "}
-# JSON escapes what is below a space; a terminal obeys some of the others too.
+# JSON escapes what is below a space; a terminal obeys some other characters too.
 _JSON_ESCAPES: Final = {code: f"\\u{code:04x}" for code in _C1_AND_BIDI}
 
 json_option: Callable[[C], C] = click.option(
@@ -50,17 +50,17 @@ json_option: Callable[[C], C] = click.option(
 
 
 def printable(text: str) -> str:
-    """`text` without characters a terminal would obey; line breaks and tabs stay."""
+    """`text` without characters a terminal would obey; line breaks and tabs are kept."""
     return text.translate(_VISIBLE)
 
 
 def one_line(text: str) -> str:
-    """`text` as `printable` has it, on a single line and of the same length."""
+    """As `printable`, but on a single line; the length does not change."""
     return text.translate(_ONE_LINE)
 
 
 def cell(text: str | None, style: str = "") -> Text:
-    """User text for a table; it goes on in the next line where a terminal is too narrow."""
+    """User text for a table; it wraps where a terminal is too narrow."""
     return Text(one_line(text or ""), style=style, overflow="fold")
 
 
@@ -75,7 +75,7 @@ def print_json(document: Any) -> None:
 
 
 def _in_utf8(document: Any) -> Any:
-    """The document with names of files that are not UTF-8 made so."""
+    """The document with file names that are not UTF-8 escaped."""
     if isinstance(document, str):
         return document.encode(errors="backslashreplace").decode()
     if isinstance(document, dict):
@@ -85,9 +85,9 @@ def _in_utf8(document: Any) -> Any:
     return _in_utf8(asdict(document)) if is_dataclass(document) else document  # type: ignore[arg-type]
 
 
-def for_terminal(piece: bytes, *, is_json: bool) -> bytes:
-    """A piece of a document as a terminal may have it; JSON says the same with other escapes."""
-    text = piece.decode()
+def for_terminal(chunk: bytes, *, is_json: bool) -> bytes:
+    """Part of a document, made safe for a terminal; in JSON by escapes that mean the same."""
+    text = chunk.decode()
     return text.translate(_JSON_ESCAPES if is_json else _VISIBLE).encode()
 
 
@@ -107,7 +107,7 @@ def table(
     right: Sequence[str] = (),
     folded: Sequence[str] = (),
 ) -> Table:
-    """A table without the columns that have nothing in them; only those `folded` may give way."""
+    """A table without empty columns; only the `folded` ones may be narrowed."""
     result = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     used = _used(columns, rows)
     for place in used:
@@ -127,7 +127,7 @@ def show_table(
     right: Sequence[str] = (),
     folded: Sequence[str] = (),
 ) -> None:
-    """Print a table; where the terminal is too narrow, each row's first cell above its others."""
+    """Print a table; where the terminal is too narrow, print each row as a block of lines."""
     out = console()
     if _least_width(columns, rows, folded) <= out.width:
         out.print(table(columns, rows, right=right, folded=folded))
@@ -144,7 +144,7 @@ def _used(columns: Sequence[str], rows: Sequence[Row]) -> list[int]:
 
 
 def _least_width(columns: Sequence[str], rows: Sequence[Row], folded: Sequence[str]) -> int:
-    """What a table needs to be read with ease."""
+    """The width at which a table is easy to read."""
     width = 0
     for place in _used(columns, rows):
         widest = max(
@@ -155,7 +155,7 @@ def _least_width(columns: Sequence[str], rows: Sequence[Row], folded: Sequence[s
 
 
 def note(text: str) -> None:
-    """A line on standard error, where it cannot get into a document."""
+    """Print a line on standard error, so that it never gets into a document."""
     click.echo(f"backscroll: {one_line(text)}", err=True)
 
 
@@ -191,7 +191,7 @@ def progress_bar(doing: str, total: int | None = None, *, is_shown: bool = True)
 
 
 def local_time(moment: datetime | None, *, seconds: bool = True) -> str:
-    """`moment` as the clock on the wall has it."""
+    """`moment` in local time."""
     if moment is None:
         return ""
     form = "%Y-%m-%d %H:%M:%S" if seconds else "%Y-%m-%d %H:%M"
@@ -202,7 +202,7 @@ def local_time(moment: datetime | None, *, seconds: bool = True) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """A length of time in the unit that suits it."""
+    """A length of time in a suitable unit."""
     if seconds is None:
         return ""
     for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
@@ -212,7 +212,7 @@ def duration(seconds: float | None) -> str:
 
 
 def size(size_bytes: float) -> str:
-    """A size in the unit that suits it."""
+    """A size in a suitable unit."""
     for unit, length in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
         if size_bytes >= length:
             return f"{size_bytes / length:,.1f} {unit}"

@@ -1,6 +1,6 @@
-"""The group `main`: options every command has, and how each of them ends.
+"""The group `main`: the options that every command has, and how a command ends.
 
-An error is one line on standard error and an exit code; a traceback is for --debug.
+An error is one line on standard error and an exit code; --debug adds the traceback.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from backscroll_worker.cli.erasing import COMMANDS as ERASING
 from backscroll_worker.cli.exporting import COMMANDS as EXPORTING
 from backscroll_worker.cli.failed import COMMANDS as FAILED
 from backscroll_worker.cli.importing import COMMANDS as IMPORTING
-from backscroll_worker.cli.maintenance import COMMANDS as UPKEEP
+from backscroll_worker.cli.maintenance import COMMANDS as MAINTENANCE
 from backscroll_worker.cli.monitoring import COMMANDS as MONITORING
 from backscroll_worker.cli.output import note, printable
 from backscroll_worker.cli.reading import COMMANDS as READING
@@ -58,32 +58,32 @@ class Program(click.Group):
     """A group whose commands may raise any error."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """In the order of their definition, which is the order of use."""
+        """In the order of definition, which is the order of use."""
         return list(self.commands)
 
     def make_context(self, *arguments: Any, **options: Any) -> click.Context:
-        """As click's; an error may quote what was typed."""
+        """As click's; makes errors that quote what was typed safe for the terminal."""
         with _plain_errors():
             return super().make_context(*arguments, **options)
 
     def main(self, *arguments: Any, **options: Any) -> Any:
-        """As click's, but for output that cannot be written."""
+        """As click's, but also handles output that cannot be written."""
         try:
             with checked_output():
                 return super().main(*arguments, **options)
         except OutputError as error:
             _end_without_output(error)
-        except OSError as error:  # all others are explained on standard error, so this is its own
+        except OSError as error:  # others are reported on standard error, so this one is its own
             _end_without_output(output_error("standard error", error))
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command that was named."""
+        """Run the command, and turn every error into one line and an exit code."""
         try:
             with _plain_errors():
                 return super().invoke(ctx)
         except (KeyboardInterrupt, click.Abort):
             raise click.exceptions.Exit(ExitCode.INTERRUPTED) from None
-        except BrokenPipeError as error:  # click would call it a failure
+        except BrokenPipeError as error:  # click would end with its code for a failure
             raise output_error("standard error", error) from None
         except (click.ClickException, click.exceptions.Exit, OutputError):
             raise
@@ -97,7 +97,7 @@ class Program(click.Group):
 
 @contextmanager
 def _plain_errors() -> Iterator[None]:
-    """Have no text that an error quotes do anything to the terminal that shows it."""
+    """Make the text of click's errors safe for the terminal."""
     try:
         yield
     except click.ClickException as error:
@@ -106,11 +106,11 @@ def _plain_errors() -> Iterator[None]:
 
 
 def _end_without_output(error: OutputError) -> NoReturn:
-    """Say why, unless the reader knows, or nobody can be told."""
+    """Report the error, unless the reader closed the output or standard error fails too."""
     if not isinstance(error, OutputClosedError):
         with suppress(OSError):
             note(str(error))
-    # What standard error could not write would be tried again at the end, and change the code.
+    # Python would flush the failed standard error again at exit, and change the exit code.
     sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     sys.exit(exit_code(error))
 
@@ -126,7 +126,7 @@ def _explained(error: Exception) -> tuple[str, ExitCode]:
         code = ExitCode.USAGE if error.errno in _WRONG_PATHS else ExitCode.FAILED
         return f"{os.fsdecode(error.filename)}: {error.strerror}", code
     if isinstance(error, UnicodeEncodeError):
-        return f"{error.object!r} is not UTF-8", ExitCode.USAGE
+        return f"{error.object!r} is not valid UTF-8", ExitCode.USAGE
     return f"unexpected {type(error).__name__}: {error} (--debug shows where)", ExitCode.INTERNAL
 
 
@@ -135,12 +135,12 @@ def _explained(error: Exception) -> tuple[str, ExitCode]:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=_EXIT_CODES,
 )
-@click.option("--redis-url", metavar="URL", help="The server; without one, the embedded server.")
+@click.option("--redis-url", metavar="URL", help="The server; default: the embedded server.")
 @click.option("--store", metavar="URL", help="sqlite:///PATH or jsonl:///DIRECTORY.")
 @click.option(
     "--data-dir",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Where the embedded server and, unless named, the store lie.",
+    help="The directory of the embedded server and, unless --store is given, of the store.",
 )
 @click.option("--queue", metavar="NAME", help="The queue between adapters and worker.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
@@ -156,17 +156,17 @@ def main(
 ) -> None:
     """Durable, ordered, searchable history of chat conversations.
 
-    Adapters enqueue what was said, a worker stores it. Each option stands for a BACKSCROLL_…
-    variable and goes before the command.
+    Adapters enqueue messages, a worker stores them. Each option overrides a BACKSCROLL_…
+    variable and comes before the command.
 
     \b
     Example:
       backscroll demo
       backscroll --data-dir ./history up
     """
-    os.umask(0o077)  # conversations are nobody else's business
+    os.umask(0o077)  # conversations are private
     environ = dict(os.environ)
-    if data_dir is not None:  # before the store's place is derived from it
+    if data_dir is not None:  # before the store's path is derived from it
         environ["BACKSCROLL_DATA_DIR"] = str(data_dir)
     settings = Settings.from_environment(environ)
     ctx.obj = settings.with_options(redis_url=redis_url or None, store=store, queue=queue)
@@ -181,7 +181,7 @@ for _command in (
     *SEARCHING,
     *EXPORTING,
     *RETENTION,
-    *UPKEEP,
+    *MAINTENANCE,
     *BACKING_UP,
     *ERASING,
     *IMPORTING,

@@ -1,4 +1,4 @@
-"""The commands that read conversations: load and sessions; search has a file of its own."""
+"""The commands load and sessions; search has a module of its own."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ _ROLE_STYLES = {"user": "bold cyan", "assistant": "bold green", "system": "bold 
 
 @click.command(cls=TextCommand)
 @click.argument("key")
-@click.option("--limit", type=int, help="Only so many: the newest.")
-@click.option("--before", metavar="ID", help="Those before this message, to page back.")
-@click.option("--around", metavar="ID", help="Those around this message; 21 without a limit.")
-@click.option("--edits", is_flag=True, help="With the earlier versions of replaced messages.")
+@click.option("--limit", type=int, help="Maximum number of messages; the newest are shown.")
+@click.option("--before", metavar="ID", help="Messages before this one, to page back.")
+@click.option("--around", metavar="ID", help="Messages around this one; 21 without --limit.")
+@click.option("--edits", is_flag=True, help="Include earlier versions of replaced messages.")
 @json_option
 @click.pass_obj
 def load(
@@ -69,27 +69,35 @@ def load(
         for message in messages:
             _show_message(out, message)
     if is_missing:
-        note(f"there is no session {key!r}")
+        note(f"session {key!r} does not exist")
         raise click.exceptions.Exit(ExitCode.FAILED)
     if not messages and not as_json:
         note(f"session {key!r} has no messages{' before that one' if before else ''}")
 
 
 @click.command()
-@click.option("--agent", help="Of this agent.")
-@click.option("--channel", help="Of this channel.")
-@click.option("--room", help="Of this room.")
-@click.option("--sender", help="Of this sender.")
-@click.option("--state", type=click.Choice(STATES), help="Whose turn is in this state.")
-@click.option("--pinned/--unpinned", default=None, help="Only those pinned, or not.")
+@click.option("--agent", help="Only sessions of this agent.")
+@click.option("--channel", help="Only sessions of this channel.")
+@click.option("--room", help="Only sessions of this room.")
+@click.option("--sender", help="Only sessions of this sender.")
+@click.option("--state", type=click.Choice(STATES), help="Only sessions with a turn in this state.")
+@click.option("--pinned/--unpinned", default=None, help="Only pinned, or only unpinned sessions.")
 @click.option(
-    "--stuck-seconds", type=Seconds(), help="Whose turn has been running for longer than this."
+    "--stuck-seconds", type=Seconds(), help="Only sessions with a turn that runs longer than this."
 )
-@click.option("--name", metavar="WORDS", help="With these words in its name; the last may go on.")
-@click.option("--active-since", type=Moment(), help=f"Last active then or later: {SINCE_HELP}.")
-@click.option("--active-until", type=Moment(), help=f"Last active before; {UNTIL_HELP}.")
-@click.option("--limit", type=int, default=100, show_default=True, help="At most so many.")
-@click.option("--cursor", help="The next page; the page before says which.")
+@click.option(
+    "--name",
+    metavar="WORDS",
+    help="Words in the session name; the last one matches as a prefix.",
+)
+@click.option(
+    "--active-since", type=Moment(), help=f"Last active at or after this time: {SINCE_HELP}."
+)
+@click.option("--active-until", type=Moment(), help=f"Last active before this time; {UNTIL_HELP}.")
+@click.option(
+    "--limit", type=int, default=100, show_default=True, help="Maximum number of results."
+)
+@click.option("--cursor", help="Show the next page; the previous page prints this cursor.")
 @json_option
 @click.pass_obj
 def sessions(
@@ -109,7 +117,7 @@ def sessions(
         print_json(page)
         return
     if not page.sessions:
-        note("no session fits" if cursor is None else "there are no more")
+        note("no sessions found" if cursor is None else "no more sessions")
         return
     show_table(
         ("session", "name", "messages", "last activity", ""),

@@ -15,12 +15,12 @@ from backscroll_worker.stores.lock import StoreLock
 
 
 def repair_store(settings: Settings, deep: bool, as_json: bool) -> None:
-    """Repair the store and verify it again; ends with FAILED when something is left."""
+    """Repair the store and verify it again; ends with FAILED when something remains damaged."""
     if not store_path(settings.store).exists():
-        raise StoreUnavailableError(f"there is no {settings.store} on this machine")
+        raise StoreUnavailableError(f"{settings.store} does not exist on this machine")
     with (
         closing(store_lock(settings.store)) as lock,
-        progress_bar("looking and repairing") as bar,
+        progress_bar("verifying and repairing") as bar,
     ):
         _acquire(lock)
         with open_backend(settings.store) as store:
@@ -53,5 +53,5 @@ def _acquire(lock: StoreLock) -> None:
 
 def _verdict(was_damaged: bool, left: int) -> str:
     if left:
-        return "not all could be repaired; the lines with 'left' say what to do"
+        return "some damage remains; the lines with 'left' say what to do"
     return "repaired; the store is sound" if was_damaged else "the store is sound, nothing was done"

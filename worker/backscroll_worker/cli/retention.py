@@ -1,4 +1,4 @@
-"""The commands about what has had its time: cleanup, and restore from the archive."""
+"""The commands cleanup, and restore from the archive."""
 
 from __future__ import annotations
 
@@ -31,8 +31,10 @@ from backscroll_worker.settings import Settings
 
 
 @click.command()
-@click.option("--ttl-hours", type=float, help="The age where no rule says one; else the worker's.")
-@click.option("--dry-run", is_flag=True, help="Delete nothing, only say what would go and why.")
+@click.option(
+    "--ttl-hours", type=float, help="The TTL where no rule has one; default: the worker's setting."
+)
+@click.option("--dry-run", is_flag=True, help="Show what would be deleted and why; delete nothing.")
 @yes_option
 @timeout_option
 @json_option
@@ -45,17 +47,17 @@ def cleanup(
     timeout_seconds: float,
     as_json: bool,
 ) -> None:
-    """Delete sessions and messages that have had their time.
+    """Delete expired sessions and messages.
 
-    The worker does it, by its retention rules. Pinned sessions stay. It asks first when
-    --ttl-hours is given.
+    The worker deletes them by its retention rules. Pinned sessions are kept. With
+    --ttl-hours it asks first.
 
     \b
     Example:
       backscroll cleanup --dry-run
       backscroll cleanup --ttl-hours 720
     """
-    if ttl_hours is not None and not dry_run:  # nobody has thought about it as about a setting
+    if ttl_hours is not None and not dry_run:  # typed in haste, unlike a setting
         confirm(_cleanup_question(settings, ttl_hours), yes)
     report = ask_worker(
         settings, timeout_seconds, "cleaning up", lambda p: p.cleanup(ttl_hours, dry_run=dry_run)
@@ -68,10 +70,10 @@ def cleanup(
 
 @click.command(cls=TextCommand)
 @click.argument("keys", metavar="[KEY]...", nargs=-1)
-@click.option("--list", "only_list", is_flag=True, help="Only show what the archive has.")
-@click.option("--from", "file", metavar="FILE", help="Take it from this file, as --list names it.")
-@click.option("--as", "into", metavar="NEWKEY", help="Bring it back as a session of another key.")
-@click.option("--pin", is_flag=True, help="Pin it, or the next cleanup takes it again.")
+@click.option("--list", "only_list", is_flag=True, help="Only list the archive's contents.")
+@click.option("--from", "file", metavar="FILE", help="Restore from this file, as listed by --list.")
+@click.option("--as", "into", metavar="NEWKEY", help="Restore it under another key.")
+@click.option("--pin", is_flag=True, help="Pin it; otherwise the next cleanup deletes it again.")
 @timeout_option
 @json_option
 @click.pass_obj
@@ -85,10 +87,10 @@ def restore(
     timeout_seconds: float,
     as_json: bool,
 ) -> None:
-    """Bring sessions back that cleanup took.
+    """Restore sessions that cleanup deleted.
 
-    The worker does it, from the archive it writes (BACKSCROLL_ARCHIVE). What comes back stands
-    before what the session has by now, and nothing is stored twice.
+    The worker restores them from the archive it writes (BACKSCROLL_ARCHIVE). Restored messages
+    precede those that the session has by now, and no message is stored twice.
 
     \b
     Example:
@@ -117,7 +119,7 @@ def restore(
     for key, report in zip(keys, reports, strict=True):
         click.echo(_restored(key, report))
     if not pin and any(map(_is_back, reports)):
-        note("the next cleanup takes old sessions again: --pin keeps them")
+        note("the next cleanup deletes expired sessions again: --pin keeps them")
 
 
 COMMANDS = (cleanup, restore)
@@ -125,9 +127,9 @@ COMMANDS = (cleanup, restore)
 
 def _cleanup_question(settings: Settings, ttl_hours: float) -> str:
     if settings.archive is None:
-        after = "not set here: unless it is for the worker, what goes is gone for good"
+        after = "not set here: unless the worker has it set, the deletion is permanent"
     else:
-        after = "set here: if it is for the worker too, what goes can be restored"
+        after = "set here: if the worker has it set too, deleted sessions can be restored"
     return (
         f"BACKSCROLL_ARCHIVE is {after}. Delete every session idle for over {ttl_hours:g} hours "
         "that is not pinned and that no rule keeps?"
@@ -135,16 +137,16 @@ def _cleanup_question(settings: Settings, ttl_hours: float) -> str:
 
 
 def _is_back(report: RestoreReport) -> bool:
-    """Whether anything came back, be it a session that never had a message."""
+    """Whether anything was restored, even a session without messages."""
     return report.messages > 0 or report.present == 0
 
 
 def _restored(key: str, report: RestoreReport) -> str:
     there = counted(report.present, "message")
     if not _is_back(report):
-        return f"restored nothing of {one_line(key)}: its {there} are in the store already"
+        return f"restored nothing of {one_line(key)}: its {there} are already in the store"
     came = f"restored {counted(report.messages, 'message')} to {one_line(report.key)}"
-    return f"{came}; {there} were in the store already" if report.present else came
+    return f"{came}; {there} were already in the store" if report.present else came
 
 
 def _show_cleanup(report: CleanupReport) -> None:
@@ -152,7 +154,7 @@ def _show_cleanup(report: CleanupReport) -> None:
     click.echo(
         f"{verb} {counted(report.sessions, 'session')} with "
         f"{counted(report.messages, 'message')}, and {counted(report.capped, 'message')} of "
-        f"others, in {report.seconds:.1f} s"
+        f"other sessions, in {report.seconds:.1f} s"
     )
     if report.rules:
         counts = ("sessions", "messages", "capped")
@@ -183,7 +185,7 @@ def _list_archive(
     settings: Settings, keys: tuple[str, ...], file: str | None, as_json: bool
 ) -> None:
     if settings.archive is None:
-        raise click.UsageError("BACKSCROLL_ARCHIVE names no directory on this machine")
+        raise click.UsageError("BACKSCROLL_ARCHIVE does not name a directory on this machine")
     archive = Archive(settings.archive)
     files = archive.files() if file is None else [archive.file(file)]
     listed = [entry for entry in map(_described, files) if not keys or _has(entry, keys)]
@@ -221,7 +223,7 @@ def _has(entry: dict[str, Any], keys: tuple[str, ...]) -> bool:
 
 def _show_files(listed: list[dict[str, Any]], keys: tuple[str, ...], *, is_one: bool) -> None:
     if not listed:
-        note("the archive has nothing of that")
+        note("the archive has no such sessions")
         return
     files: list[Row] = []
     sessions: list[Row] = []

@@ -1,4 +1,4 @@
-"""The command that finds messages: search; and what it suggests when it found none."""
+"""The command search, and what it suggests when it finds nothing."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ _OF_SESSIONS: Final = ("channel", "sender", "room", "agent")
 
 @click.command(cls=TextCommand)
 @click.argument("words", metavar="QUERY...", nargs=-1, required=True)
-@click.option("--key", help="Only in this session.")
-@click.option("--role", help="Only of this role.")
-@click.option("--channel", help="Only in this channel.")
-@click.option("--sender", help="Only in this sender's sessions.")
-@click.option("--room", help="Only in this room.")
-@click.option("--agent", help="Only in this agent's sessions.")
-@click.option("--since", type=Moment(), help=f"Not older than this: {SINCE_HELP}.")
-@click.option("--until", type=Moment(), help=f"Older than this; {UNTIL_HELP}.")
+@click.option("--key", help="Only messages of this session.")
+@click.option("--role", help="Only messages of this role.")
+@click.option("--channel", help="Only messages of this channel.")
+@click.option("--sender", help="Only messages in sessions of this sender.")
+@click.option("--room", help="Only messages of this room.")
+@click.option("--agent", help="Only messages in sessions of this agent.")
+@click.option("--since", type=Moment(), help=f"Only messages at or after this time: {SINCE_HELP}.")
+@click.option("--until", type=Moment(), help=f"Only messages before this time; {UNTIL_HELP}.")
 @click.option(
-    "--by-session", is_flag=True, help="Sessions with all words in any of their messages."
+    "--by-session", is_flag=True, help="Find sessions; the words may be in different messages."
 )
-@click.option("--limit", type=int, default=20, show_default=True, help="At most so many.")
-@click.option("--cursor", help="The next page; the page before says which.")
+@click.option("--limit", type=int, default=20, show_default=True, help="Maximum number of results.")
+@click.option("--cursor", help="Show the next page; the previous page prints this cursor.")
 @json_option
 @click.pass_obj
 def search(
@@ -58,7 +58,7 @@ def search(
 ) -> None:
     """Find messages, best first.
 
-    Every word of QUERY must occur; '"two words"' is a phrase, word* a beginning, -word must not
+    Every word of QUERY must occur; '"two words"' is a phrase, word* is a prefix, -word must not
     occur.
 
     \b
@@ -74,9 +74,9 @@ def search(
         )
         advice = ""
         if page.cursor is not None and not page:
-            advice = "none among the newest; the search goes on with the cursor"
+            advice = "nothing found among the newest messages; continue with the cursor"
         elif cursor is not None and not page:
-            advice = "there are no more"
+            advice = "no more results"
         elif not (page or as_json):
             advice = _advice(reader, query, where, by_session)
     if as_json:
@@ -87,7 +87,7 @@ def search(
         _show_hit(out, hit)
     found = f"found {counted(len(page), 'session' if by_session else 'message')}"
     if page:
-        found += "; load KEY --around ID shows one in its conversation"
+        found += "; 'load KEY --around ID' shows one in its conversation"
     note(found)
     if advice:
         note(advice)
@@ -124,14 +124,14 @@ def _matches(hit: SearchHit) -> str:
 def _advice(
     reader: Producer | SessionBackend, typed: str, where: dict[str, Any], by_session: bool
 ) -> str:
-    """What to try when nothing was found; one line."""
+    """One line: what to try when nothing was found."""
     query = Query.parse(typed)
     if not query.wanted:
         if query.unwanted:
             return "exclusions alone find nothing: add a word that must occur"
-        return "there is no word to look for: search for one, or the beginning of one (flight*)"
+        return "the query contains no words: search for a word or a prefix (flight*)"
     if where["key"] is not None and reader.session(where["key"]) is None:
-        return f"there is no session {where['key']!r}: 'backscroll sessions' lists them"
+        return f"session {where['key']!r} does not exist: 'backscroll sessions' lists them"
     for name in _OF_SESSIONS:
         value = where[name]
         if value is not None and not reader.sessions(**{name: value}, limit=1).sessions:
@@ -155,16 +155,16 @@ def _other_words(typed: str, query: Query, *, by_session: bool, is_filtered: boo
         ways.append("no exclusions")
     if whole:
         longest = max(whole, key=len)
-        ways.append(f"the beginning of one ({longest[: max(3, len(longest) - 2)]}*)")
+        ways.append(f"a prefix ({longest[: max(3, len(longest) - 2)]}*)")
     if query.may_spread and not by_session:
         ways.append("--by-session (they may be in different messages)")
     if is_filtered:
         ways.append("fewer filters")
     name = shlex.quote(max(words, key=len))
-    ways.append(f"the session's name (backscroll sessions --name {name})")
-    what = "this" if is_one else "all of these words"
+    ways.append(f"the session name (backscroll sessions --name {name})")
+    what = "this word" if is_one else "all of these words"
     where = "session" if by_session and query.may_spread else "message"
-    return f"no {where} has {what}: try {_listed(ways)}"
+    return f"no {where} contains {what}: try {_listed(ways)}"
 
 
 def _listed(ways: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""What the commands that change something have in common: asking first, sending, reporting."""
+"""What the commands that change something share: confirmation, sending, reporting."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ timeout_option: Callable[[C], C] = click.option(
 
 
 def confirm(question: str, yes: bool) -> None:
-    """Go on only if somebody says so: --yes, or an answer at the terminal."""
+    """Continue only with --yes or after a confirmation at the terminal; else exit."""
     if yes:
         return
     if sys.stdin is None or not sys.stdin.isatty():
-        raise click.UsageError("nobody is there to confirm it: add --yes")
+        raise click.UsageError("no terminal to confirm this at: add --yes")
     if not click.confirm(one_line(question), err=True):
         click.echo("nothing was done", err=True)
         raise click.exceptions.Exit(ExitCode.FAILED)
@@ -51,7 +51,7 @@ def send(
     as_json: bool,
     touched: str = "message",
 ) -> None:
-    """Make the call, and say what became of it: enqueued, or with `wait` what it did."""
+    """Make the call and report the result: enqueued, or with `wait` what the worker did."""
     with open_producer(settings, needs_worker=wait) as producer:
         receipt = call(producer, "stored" if wait else "queued")
     if as_json:
@@ -60,9 +60,9 @@ def send(
     if receipt.affected is None:
         result = "enqueued"
     elif receipt.duplicate:
-        result = "was stored before"
+        result = "was already stored"
     elif receipt.affected == 0:
-        result = "there was nothing to do"
+        result = "nothing to do"
     else:
         result = f"stored, {counted(receipt.affected, touched)}"
     click.echo(f"{name} {receipt.op_id}: {result}")
@@ -83,7 +83,10 @@ def ask_worker(
 
 
 def content_of(argument: str) -> str:
-    """The argument, or for - all of standard input as it is, which must be something."""
+    """The argument, or for - all of standard input unchanged.
+
+    Raises `InvalidInputError` when standard input is empty or not UTF-8.
+    """
     if argument != "-":
         return argument
     given = b"" if sys.stdin is None else sys.stdin.buffer.read()
@@ -93,18 +96,18 @@ def content_of(argument: str) -> str:
         return given.decode()
     except UnicodeDecodeError as error:
         raise InvalidInputError(
-            "content", f"standard input is not UTF-8 at byte {error.start}"
+            "content", f"standard input is not valid UTF-8 at byte {error.start}"
         ) from None
 
 
 def json_object(text: str | None) -> dict[str, Any] | None:
-    """The object an option gives as JSON."""
+    """The JSON object in an option's value; raises `InvalidInputError` for anything else."""
     if text is None:
         return None
     try:
         value = orjson.loads(text)
     except ValueError as error:
-        raise InvalidInputError("extra", f"is not JSON: {error}") from None
+        raise InvalidInputError("extra", f"is not valid JSON: {error}") from None
     if not isinstance(value, dict):
         raise InvalidInputError("extra", "must be a JSON object, for example '{\"id\": 1}'")
     return value

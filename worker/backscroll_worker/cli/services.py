@@ -1,6 +1,6 @@
-"""The commands that run until they are stopped, and the demonstration of all of them."""
+"""The commands that run until they are stopped, and the demo."""
 
-# ruff: noqa: PLC0415 - each needs packages that the others can do without
+# ruff: noqa: PLC0415 - each needs packages that the others do not need
 from __future__ import annotations
 
 import os
@@ -21,27 +21,27 @@ _accept_store = click.option(
     is_flag=True,
     flag_value=ANY_STORE,
     default=None,
-    help="Let this store take the place of the one that the queue was stored into before.",
+    help="Accept this store in place of the one that the queue was stored into before.",
 )
 
 
 def _stop_by_signals() -> None:
-    """SIGTERM ends also a service that only starts, and what it has started with it.
+    """Let SIGTERM also end a service that is still starting, with all that it has started.
 
-    A terminal that is closed does what SIGTERM does.
+    Closing the terminal (SIGHUP) has the same effect.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
 
 
 @click.command()
-@click.option("--stay", is_flag=True, help="Keep it running, with rq-dashboard, until Ctrl-C.")
+@click.option("--stay", is_flag=True, help="Keep running, with rq-dashboard, until Ctrl-C.")
 @click.pass_obj
 def demo(settings: Settings, stay: bool) -> None:
     """Replay real conversations and check what was stored.
 
-    They go through adapters, queue, worker and store in a fresh directory, on an embedded server of
-    its own, and every session is compared with what was sent.
+    They pass through adapters, queue, worker and store in a new directory, on an embedded server of
+    their own, and every session is compared with what was sent.
 
     \b
     Example:
@@ -73,15 +73,15 @@ def up(settings: Settings, accept_store: str | None) -> None:
 
 
 @click.command()
-@click.option("--burst", is_flag=True, help="End when the queue is empty.")
-@click.option("--max-jobs", type=click.IntRange(min=1), help="End after so many jobs.")
+@click.option("--burst", is_flag=True, help="Exit when the queue is empty.")
+@click.option("--max-jobs", type=click.IntRange(min=1), help="Exit after this many jobs.")
 @_accept_store
 @click.pass_obj
 def worker(settings: Settings, burst: bool, max_jobs: int | None, accept_store: str | None) -> None:
     """Store what is enqueued.
 
-    The first Ctrl-C or SIGTERM finishes what is in flight. A second worker on the same store waits,
-    and takes over when the first one ends.
+    After the first Ctrl-C or SIGTERM it finishes the jobs in flight, then exits. A second worker on
+    the same store waits as a standby and takes over when the first one exits.
 
     \b
     Example:
@@ -100,7 +100,7 @@ def worker(settings: Settings, burst: bool, max_jobs: int | None, accept_store: 
 @click.command()
 @click.pass_obj
 def scheduler(settings: Settings) -> None:
-    """Enqueue cleanup and compaction when their time has come.
+    """Enqueue cleanup and compaction on schedule.
 
     \b
     Example:

@@ -1,7 +1,7 @@
-"""Standard output that says what is wrong with it, whoever writes there: click, rich or a command.
+"""Standard output whose write errors can be recognized: click, rich and commands write to it.
 
-An OSError that comes up from there looks like any other, and each of these writers has a way of its
-own to end on a closed pipe. So an error of ours is raised where all of them end, at the descriptor.
+An OSError from standard output looks like any other, and each of these writers handles a closed
+pipe in its own way. So the file descriptor that all of them write to raises our own error.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from backscroll_worker.ops.exit_codes import OutputClosedError, OutputError
 
 
 class _Descriptor(io.FileIO):
-    """Writes until it fails once."""
+    """A file descriptor that discards all writes after the first failure."""
 
     _has_failed = False
 
     def write(self, data: Any, /) -> int:
-        if self._has_failed:  # what is left in buffers when the program ends has nowhere to go
+        if self._has_failed:  # buffers are flushed again when the program exits
             return len(data)
         try:
             return super().write(data)
@@ -32,26 +32,26 @@ class _Descriptor(io.FileIO):
 
 
 def output_error(stream: str, error: OSError) -> OutputError:
-    """Our error for what went wrong with a stream."""
+    """Our error for an error of a stream."""
     kind = OutputClosedError if isinstance(error, BrokenPipeError) else OutputError
     return kind(f"{stream}: {error.strerror or error}")
 
 
 @contextmanager
 def checked_output() -> Iterator[None]:
-    """Have whatever is written to standard output arrive, or raise `OutputError`."""
+    """Make every write to standard output succeed or raise `OutputError`."""
     given = sys.stdout
-    if given is not sys.__stdout__:  # somebody has put another in its place, and looks after it
+    if given is not sys.__stdout__:  # replaced by somebody, who handles its errors
         yield
         return
-    if given is None:  # closed by the shell: writing is an error then, and only that
+    if given is None:  # closed by the shell: then writing is an error, nothing else is
         raw = _Descriptor(os.open(os.devnull, os.O_RDONLY), "wb")
     else:
         raw = _Descriptor(given.fileno(), "wb", closefd=False)
     out = io.TextIOWrapper(
         io.BufferedWriter(raw),
         encoding=getattr(given, "encoding", "utf-8"),
-        errors="backslashreplace",  # a terminal that knows only ASCII shows what it can
+        errors="backslashreplace",  # for a terminal that knows only ASCII
         line_buffering=True,
     )
     with redirect_stdout(out):

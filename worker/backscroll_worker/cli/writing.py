@@ -1,4 +1,4 @@
-"""The commands that enqueue a change of a conversation's messages."""
+"""The commands that change messages: append, rollback, replace, clear, delete."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ from backscroll_worker.settings import Settings
 @click.argument("role")
 @click.argument("content")
 @click.option("--extra", metavar="JSON", help="A JSON object, given back unchanged.")
-@click.option("--dedup-key", metavar="ID", help="The platform's own id: stored once, however sent.")
+@click.option(
+    "--dedup-key", metavar="ID", help="The platform's own id: stored once, even if resent."
+)
 @wait_option
 @json_option
 @click.pass_obj
@@ -39,8 +41,8 @@ def append(
 ) -> None:
     """Add a message at the end of session KEY.
 
-    ROLE is user, assistant, system, tool or any other; CONTENT - reads standard input. The id that
-    is printed is the operation's and the message's.
+    ROLE is user, assistant, system, tool or any other; CONTENT - reads standard input. The printed
+    id is that of the operation and of the message.
 
     \b
     Example:
@@ -59,14 +61,14 @@ def append(
 
 @click.command(cls=TextCommand)
 @click.argument("key")
-@click.option("--message-id", metavar="ID", help="Exactly that message, wherever it stands.")
+@click.option("--message-id", metavar="ID", help="Remove this message instead of the last one.")
 @wait_option
 @json_option
 @click.pass_obj
 def rollback(
     settings: Settings, key: str, message_id: str | None, wait: bool, as_json: bool
 ) -> None:
-    """Drop the last message of session KEY, or the one named.
+    """Remove the last message of session KEY, or the one named.
 
     \b
     Example:
@@ -85,7 +87,7 @@ def rollback(
 @click.argument("key")
 @click.argument("role")
 @click.argument("content")
-@click.option("--message-id", metavar="ID", help="That message instead of the last one.")
+@click.option("--message-id", metavar="ID", help="Replace this message instead of the last one.")
 @click.option("--extra", metavar="JSON", help="A JSON object, given back unchanged.")
 @wait_option
 @json_option
@@ -123,13 +125,13 @@ def replace(
 @json_option
 @click.pass_obj
 def clear(settings: Settings, key: str, yes: bool, wait: bool, as_json: bool) -> None:
-    """Drop the messages of session KEY, but keep the session.
+    """Remove the messages of session KEY, but keep the session.
 
     \b
     Example:
       backscroll clear --yes telegram_user123
     """
-    confirm(f"Drop all messages of {key!r}?", yes)
+    confirm(f"Remove all messages of {key!r}?", yes)
     send(settings, "clear", lambda producer, ack: producer.clear(key, ack=ack), wait, as_json)
 
 
@@ -140,7 +142,7 @@ def clear(settings: Settings, key: str, yes: bool, wait: bool, as_json: bool) ->
 @json_option
 @click.pass_obj
 def delete(settings: Settings, key: str, yes: bool, wait: bool, as_json: bool) -> None:
-    """Drop session KEY with everything in it.
+    """Delete session KEY with everything in it.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""What attributes that come with every append change about a session: mostly nothing."""
+"""Which attributes sent with an append change the session: usually none."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _DEFAULTS: Final[Mapping[str, Any]] = {"state": "idle", "pinned": False}
 
 
 def differing(has: Mapping[str, Any], attributes: SessionAttributes) -> SessionAttributes:
-    """Those of `attributes` that a session with what it `has` lacks.
+    """The `attributes` that differ from those a session `has`.
 
-    State and turn id go together: a turn that is running already did not begin now.
+    State and turn id belong together: a turn that is already running did not begin now.
     """
     wanted = dict(attributes)
     if "state" in wanted and wanted["state"] != "running":

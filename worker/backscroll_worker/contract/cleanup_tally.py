@@ -1,4 +1,4 @@
-"""What a cleanup removes, counted rule by rule for its report."""
+"""The removals of a cleanup, counted by rule for its report."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _Counts:
 
 @dataclass(slots=True)
 class Tally:
-    """Counts removals from when it is made to `report`; `now` is the store's clock."""
+    """Counts removals from its creation to `report`; `now` is the store's clock."""
 
     retention: Retention
     now: int
@@ -34,7 +34,7 @@ class Tally:
     def add(
         self, key: str, rule: Rule, last_activity: int, messages: int, *, is_whole: bool
     ) -> None:
-        """Note a session that goes, or so many of its messages."""
+        """Count a deleted session, or `messages` of its messages."""
         counts = self._by_rule.setdefault(rule.name, _Counts())
         if is_whole:
             counts.sessions += 1
@@ -46,7 +46,7 @@ class Tally:
             self._details.append(CleanedSession(key, rule.name, idle_hours, messages, is_whole))
 
     def report(self) -> CleanupReport:
-        """All of it."""
+        """The report of all removals."""
         counted = self._by_rule.items()
         ttl = self.retention.default.ttl_micros
         return CleanupReport(

@@ -1,16 +1,16 @@
-"""A store's time: what its clock says, and how far that can be believed.
+"""A store's time: its clock, and how far that can be trusted.
 
-A wall clock may be set back or ahead, rightly or wrongly, and a store is told neither. Stamps are
-what the clock says. What is remembered of the clock lets ages be computed from them so that nothing
-ever looks older than it is:
+A wall clock may be set back or ahead, rightly or wrongly, and a store cannot know which. Timestamps
+are the clock's. From the clock's recorded history, ages are computed so that nothing ever looks
+older than it is:
 
-- The clock is back behind its highest time (`Doubt`). Either that was a time of the future: stamps
-  later than now were made before now. Or now is wrong: when the clock passes its highest time
-  again, what was stamped since it fell back may have been stamped just now (`kept`).
+- The clock is behind its highest time (`Doubt`). Either that was in the future: timestamps later
+  than now were made before now. Or now is wrong: when the clock passes its highest time again,
+  timestamps made since it was set back may be recent (`kept`).
 - The clock went ahead by more than the time since boot did (a gap). Nothing aged by that.
-- The machine was booted in between. Of the time that nobody measured a week counts at most.
+- The machine was booted in between. At most a week of the unmeasured time counts.
 
-All times are microseconds; of walls since 1970 UTC.
+All times are microseconds; wall times since 1970 UTC.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from backscroll.contract.errors import OperationRefusedError
 T = TypeVar("T")
 
 TOLERANCE: Final = 60_000_000
-"""A smaller step is none: the store's time stands still until the clock has caught up."""
+"""For a smaller step back the store's time stands still until the clock has caught up."""
 LONGEST_UNMEASURED: Final = 7 * 24 * 3_600_000_000
 _MOST_REMEMBERED: Final = 64
 _SAVED_EVERY: Final = 60_000_000
@@ -37,25 +37,25 @@ _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 class ClockChangedError(OperationRefusedError):
-    """Work that deletes by the time was given up, as the time changed."""
+    """Deletion by time was stopped, as the time changed."""
 
 
 class Elapsed(NamedTuple):
-    """The time since a boot, suspension included, which nobody can set."""
+    """The time since a boot, including suspension, which nobody can set."""
 
     boot: str
     micros: int
 
 
 class Clock(NamedTuple):
-    """What tells a store the time; `elapsed` gives None where there is no such thing."""
+    """A store's sources of time; `elapsed` returns None where it is not available."""
 
     wall: Callable[[], int]
     elapsed: Callable[[], Elapsed | None]
 
 
 def since_boot() -> Elapsed | None:
-    """The time since this machine's boot; None where nobody says which boot that was."""
+    """The time since this machine's boot; None where the boot cannot be identified."""
     boot = _boot_id()
     if boot is None:
         return None
@@ -71,40 +71,40 @@ def _boot_id() -> str | None:
 
 
 def no_later(at: int | None, now: int) -> int | None:
-    """A time that somebody else says something was at: in the future nothing was."""
+    """A time reported by another program, limited to now: nothing happened in the future."""
     return None if at is None else min(at, now)
 
 
 def unmeasured() -> None:
-    """Nobody measures the time since boot."""
+    """No time since boot is available."""
 
 
 @dataclass(slots=True)
 class Doubt:
-    """The clock fell back to `low`, and has not been at `until` since, where it was before."""
+    """The clock was set back to `low`, and has not since reached `until`, where it was before."""
 
     low: int
     until: int
     is_measured: bool = True
-    """Whether no step ahead since could have gone unnoticed."""
+    """Whether every step ahead since would have been noticed."""
 
 
 @dataclass(slots=True)
 class History:
-    """What a store remembers of its clock, over restarts."""
+    """A store's record of its clock, across restarts."""
 
     high: int = 0
     wall: int | None = None
     elapsed: Elapsed | None = None
     doubt: Doubt | None = None
     gaps: list[tuple[int, int]] = field(default_factory=list)
-    """When the clock went ahead, by what it said afterwards, and by how much too far."""
+    """Steps ahead: the clock's time afterwards, and by how much it was too far."""
     kept: list[tuple[int, int]] = field(default_factory=list)
-    """Stamps from the first time to before the second may be as young as the second."""
+    """Timestamps from the first time to before the second may be as recent as the second."""
 
     @classmethod
     def loads(cls, content: bytes | str | None) -> Self | None:
-        """The inverse of `dumps`; None when there is nothing that can be read."""
+        """The inverse of `dumps`; None when it is unreadable."""
         try:
             fields: dict[str, Any] = orjson.loads(content or b"")
             elapsed, doubt = fields.pop("elapsed"), fields.pop("doubt")
@@ -127,24 +127,24 @@ class History:
 
 @dataclass(slots=True)
 class Cutoff:
-    """Which stamps are older than some age."""
+    """Which timestamps are older than a given age."""
 
     before: int
     kept: tuple[tuple[int, int], ...] = ()
     future: int | None = None
-    """Later stamps are from before the clock fell back, and that is long enough ago."""
+    """Later timestamps were made before the clock was set back, which is long enough ago."""
     latest: int = 0
-    """The latest stamp that was seen."""
+    """The latest known timestamp."""
 
     def is_past(self, stamp: int) -> bool:
-        """Whether the stamp is older."""
+        """Whether the timestamp is older."""
         self.latest = max(self.latest, stamp)
         if self.future is not None and stamp > self.future:
             return True
         return stamp < self.before and not any(low <= stamp < end for low, end in self.kept)
 
     def condition(self, column: str) -> str:
-        """The same of a column, in SQL."""
+        """The same for a column, in SQL."""
         stretches = (f"({column} >= {low} AND {column} < {end})" for low, end in self.kept)
         kept = "".join(f" AND NOT {stretch}" for stretch in stretches)
         future = "" if self.future is None else f" OR {column} > {self.future}"
@@ -153,7 +153,7 @@ class Cutoff:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """The time at one moment, and how much of the time before it counts."""
+    """The time at one moment, and how much of the earlier time counts."""
 
     now: int
     gaps: tuple[tuple[int, int], ...] = ()
@@ -161,7 +161,7 @@ class Passage:
     fell_back_to: int | None = None
 
     def cutoff(self, age: int) -> Cutoff:
-        """What is older than `age`."""
+        """The cutoff for `age`."""
         place, left = self.now, age
         for at, size in reversed(self.gaps):
             if place - at >= left:
@@ -178,11 +178,11 @@ class Passage:
 
 
 class StoreClock:
-    """The clock of one store that is open, with its history.
+    """The clock of an open store, with its history.
 
-    `now` may change the history. What `must_save` then says is to be written down with the next
-    commit, and `settle` called when it is on the disk. `must_heal` says that there may be stamps of
-    the future to be brought back to now.
+    `now` may change the history. If `must_save` says so, it has to be saved with the next commit,
+    and `settle` called when that is on the disk. `must_heal` says that there may be timestamps in
+    the future to be set back to now.
     """
 
     def __init__(self, clock: Clock, history: History | None, latest_stamp: int) -> None:
@@ -192,14 +192,14 @@ class StoreClock:
         self._is_changed = False
         self.must_heal = False
         self.falls = 0
-        """How often it fell back since the store was opened."""
+        """How often it was set back since the store was opened."""
         if self._history.wall is not None and latest_stamp > self._history.high + TOLERANCE:
-            # Whoever stamped that was killed before it could note how the clock came there.
+            # The process that made this timestamp was killed before it saved the history.
             self._go_on(latest_stamp, clock.elapsed())
         self._history.high = max(self._history.high, latest_stamp)
 
     def now(self) -> int:
-        """The time. It goes back when the clock does, but not by a little."""
+        """The time. It goes back with the clock, except by small steps."""
         history, wall, elapsed = self._history, self._clock.wall(), self._clock.elapsed()
         if wall < history.high - TOLERANCE:
             self._fall_back(wall, elapsed)
@@ -209,31 +209,31 @@ class StoreClock:
 
     @property
     def latest(self) -> int:
-        """The highest time there was; by what may have been a wrong clock."""
+        """The highest time so far, possibly by a wrong clock."""
         doubt = self._history.doubt
         return self._history.high if doubt is None else max(doubt.until, self._history.high)
 
     @property
     def reopened(self) -> tuple[int, int] | None:
-        """Since when, and until when, the clock is back behind a time it had before."""
+        """Since when, and until when, the clock is behind a time that it had before."""
         doubt = self._history.doubt
         return None if doubt is None else (doubt.low, self._history.high + TOLERANCE)
 
     def passage(self) -> Passage:
-        """The time now, for whoever asks for the ages of many."""
+        """The time now, for computing many ages."""
         now, history = self.now(), self._history
         low = None if history.doubt is None else history.doubt.low
         return Passage(now, tuple(history.gaps), tuple(history.kept), low)
 
     def explain(self, stamp: int) -> None:
-        """There is such a stamp: the clock was there once, though nobody remembers it."""
+        """Note a timestamp: the clock was there once, even if the history lacks it."""
         history = self._history
         if history.doubt is None and stamp > history.high + TOLERANCE:
             history.doubt = Doubt(history.high, stamp)
             self._is_changed = True
 
     def watch(self, slices: Generator[None, None, T]) -> Generator[None, None, T]:
-        """Slices that delete by the time; they end when the clock falls back, as one was wrong."""
+        """Run slices that delete by time; they end with an error if the clock is set back."""
         falls = self.falls
         while True:
             try:
@@ -244,26 +244,26 @@ class StoreClock:
             if self.falls != falls:
                 slices.close()
                 raise ClockChangedError(
-                    "the clock was set back meanwhile; look whether it is right, and ask again"
+                    "the clock was set back meanwhile; check that it is correct, and try again"
                 )
             yield
 
     @property
     def must_save(self) -> bool:
-        """Whether something has changed that must not be forgotten, or enough time has passed."""
+        """Whether the history has to be saved: it has changed, or enough time has passed."""
         return self._is_changed or self._history.high - self._saved_wall >= _SAVED_EVERY
 
     @property
     def has_changed(self) -> bool:
-        """Whether something has changed that must not wait to be saved."""
+        """Whether the history has changed and must be saved at once."""
         return self._is_changed
 
     def dumps(self) -> bytes:
-        """The history, to be written down."""
+        """The history, to be saved."""
         return self._history.dumps()
 
     def settle(self) -> None:
-        """What `dumps` last gave is durable."""
+        """Note that the last result of `dumps` is durable."""
         self._is_changed, self._saved_wall = False, self._history.high
 
     def _go_on(self, wall: int, elapsed: Elapsed | None) -> None:
@@ -280,7 +280,7 @@ class StoreClock:
             history.doubt, self._is_changed = None, True
 
     def _measure(self, advance: int, wall: int, elapsed: Elapsed | None) -> None:
-        """Note by how much the clock went further ahead than time did."""
+        """Record by how much more than the measured time the clock went ahead."""
         history, passed = self._history, _passed(self._history.elapsed, elapsed)
         if history.doubt is not None and passed is None:
             history.doubt.is_measured = False
@@ -313,13 +313,13 @@ class StoreClock:
 
 
 def _passed(since: Elapsed | None, now: Elapsed | None) -> int | None:
-    """The time between two moments of one boot; None when nobody measured it."""
+    """The time between two moments of one boot; None when it was not measured."""
     if since is None or now is None or since.boot != now.boot or now.micros < since.micros:
         return None
     return now.micros - since.micros
 
 
 def _bound(pairs: list[tuple[int, int]], merge: Callable[[Any, Any], tuple[int, int]]) -> None:
-    """Have a bounded number of them: the two oldest become one that makes nothing older."""
+    """Limit their number: the two oldest are merged into one that makes nothing older."""
     while len(pairs) > _MOST_REMEMBERED:
         pairs[:2] = [merge(pairs[0], pairs[1])]

@@ -1,4 +1,4 @@
-"""What a store says of itself: what is wrong with it, and how much it holds."""
+"""A store's reports about itself: findings of `verify`, and totals."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing `verify` found wrong: where, what, and what to do about it."""
+    """A problem found by `verify`: where, what, and what to do about it."""
 
     where: str
     problem: str
     advice: str
     repairable: bool = False
-    """Whether `repair` can put it right: what the users said is sound."""
+    """Whether `repair` can correct it: the users' messages are intact."""
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """How much a store holds; the times are the sessions' activity, in microseconds since 1970."""
+    """A store's totals; the times are the sessions' activity, in microseconds since 1970."""
 
     sessions: int
     messages: int

@@ -1,4 +1,4 @@
-"""Long work in slices: how long one lasts, so that no append waits for it noticeably."""
+"""Maintenance in slices: their length, so that no append waits noticeably."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Final, TypeVar, cast
 T = TypeVar("T")
 
 Slices = Generator[None, None, T]
-"""Long work that hands over after every slice of some milliseconds and returns a report."""
+"""Long work that yields after every slice of some milliseconds and returns a report."""
 
 Progress = Callable[[int, int], None]
-"""Told now and then how much of how much is done."""
+"""Called now and then with how much of how much is done."""
 
 SLICE_SECONDS: Final = 0.005
 _PATIENCE_SECONDS: Final = 0.002
 
 
 class Pace:
-    """How much to do in a slice: as much as takes about `SLICE_SECONDS`, by the last one's pace.
+    """The amount of work in a slice of about `SLICE_SECONDS`, derived from the previous slice.
 
-    What a commit takes shows only afterwards, so a slice that ends with one is bounded this way.
+    A commit's duration is known only afterwards, so slices that end with one are limited this way.
     """
 
     def __init__(self, amount: int, most: int, least: int = 1) -> None:
@@ -33,7 +33,7 @@ class Pace:
 
     @contextmanager
     def slice(self) -> Iterator[int]:
-        """Do as much as this says; the next slice gets what the time it takes allows."""
+        """The amount of work for this slice; its duration determines the next amount."""
         started = time.perf_counter()
         yield self._amount
         change = SLICE_SECONDS / max(time.perf_counter() - started, 1e-6)
@@ -42,7 +42,7 @@ class Pace:
 
 
 def aside(work: Callable[[], T]) -> Generator[None, None, T]:
-    """Do `work`, which mostly waits for the disk, in a thread, and hand over until it is done."""
+    """Run `work`, which mostly waits for the disk, in a thread, and yield until it is done."""
     with ThreadPoolExecutor(1) as pool:
         doing = pool.submit(work)
         while not wait([doing], _PATIENCE_SECONDS).done:
@@ -51,27 +51,27 @@ def aside(work: Callable[[], T]) -> Generator[None, None, T]:
 
 
 class SliceClock:
-    """Tells when a slice has lasted long enough; the first begins when it is made."""
+    """Reports when a slice has lasted long enough; the first begins at creation."""
 
     def __init__(self) -> None:
         self.begin()
 
     def begin(self) -> None:
-        """A slice begins now."""
+        """Begin a slice."""
         self._started = time.perf_counter()
 
     @property
     def is_over(self) -> bool:
-        """Whether the slice should hand over."""
+        """Whether the slice should yield."""
         return time.perf_counter() - self._started >= SLICE_SECONDS
 
 
 def unobserved(_done: int, _total: int) -> None:
-    """The progress nobody wants to see."""
+    """Ignore the progress."""
 
 
 def finish(slices: Slices[T]) -> T:
-    """Run all slices in one go and return the report."""
+    """Run all slices at once; returns the report."""
     while True:
         try:
             next(slices)

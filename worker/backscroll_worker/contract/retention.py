@@ -9,9 +9,9 @@
     ttl = "1y"
     keep_messages = 5000
 
-Of the rules that fit a session the one with the most literal characters in its patterns holds, of
-several such the first. What it does not say, the default says; and where that says no ttl,
-BACKSCROLL_TTL_HOURS does. docs/retention.md explains it to people.
+Of the rules that match a session, the one with the most literal characters in its patterns applies,
+the first of several such. Missing values are those of the default; if that has no ttl,
+BACKSCROLL_TTL_HOURS applies. The user's guide is docs/retention.md.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ _WILDCARD: Final = re.compile(r"\[!?\]?[^\]]*\]|[*?]")
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What becomes of the sessions it fits; `ttl_micros` and `keep_messages` None: no bound."""
+    """The limits for the sessions it matches; `ttl_micros` and `keep_messages` None: no limit."""
 
     name: str
     ttl_micros: int | None = None
     keep_messages: int | None = None
     patterns: tuple[tuple[str, re.Pattern[str]], ...] = ()
     literals: int = 0
-    """How many characters of the patterns stand for themselves."""
+    """The number of literal characters in the patterns."""
 
     def fits(self, attributes: Mapping[str, Any]) -> bool:
-        """Whether a session with this key and these attributes falls under the rule.
+        """Whether the rule matches a session with this key and these attributes.
 
         An attribute that is not set matches no pattern.
         """
@@ -61,21 +61,21 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """All rules, the most specific first, and the one that holds where none of them fits."""
+    """All rules, the most specific first, and the default, which applies where none matches."""
 
     default: Rule
     rules: tuple[Rule, ...] = ()
 
     @classmethod
     def of_hours(cls, ttl_hours: float | None) -> Self:
-        """One age for all sessions; None: they are kept for ever."""
+        """One TTL for all sessions; None: they are kept permanently."""
         return cls(Rule("default", _micros(ttl_hours)))
 
     @classmethod
     def load(cls, path: Path, ttl_hours: float | None, *, overrides: bool = False) -> Self:
-        """The rules in a TOML file; its default lives for `ttl_hours` (None: for ever).
+        """The rules in a TOML file; the TTL of its default is `ttl_hours` (None: no limit).
 
-        A ttl of the file's default comes before that, unless `overrides`. Raises
+        A ttl in the file's default takes precedence, unless `overrides`. Raises
         `InvalidSettingError`, which names the file, the rule and the field.
         """
         try:
@@ -83,23 +83,23 @@ class Retention:
         except OSError as error:
             raise _wrong(path, error.strerror or str(error)) from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise _wrong(path, f"is not TOML: {error}") from None
+            raise _wrong(path, f"is not valid TOML: {error}") from None
         default, rules = _Reader(path, document).read(_micros(ttl_hours), overrides)
         return cls(default, tuple(sorted(rules, key=lambda rule: -rule.literals)))
 
     def rule_for(self, attributes: Mapping[str, Any]) -> Rule:
-        """The rule that holds for a session with this key and these attributes."""
+        """The rule that applies to a session with this key and these attributes."""
         return next((rule for rule in self.rules if rule.fits(attributes)), self.default)
 
     @property
     def shortest_ttl(self) -> int | None:
-        """What was active more recently stays, whatever its rule; None: everything stays."""
+        """Sessions active more recently are kept under any rule; None: all sessions are kept."""
         ttls = (rule.ttl_micros for rule in self._all())
         return min((ttl for ttl in ttls if ttl is not None), default=None)
 
     @property
     def smallest_cap(self) -> int | None:
-        """A session with no more messages keeps them, whatever its rule; None: all do."""
+        """A session with at most this many messages keeps them under any rule; None: all do."""
         caps = (rule.keep_messages for rule in self._all())
         return min((cap for cap in caps if cap is not None), default=None)
 
@@ -108,7 +108,7 @@ class Retention:
 
 
 class _Reader:
-    """Takes a document apart and refuses what is not understood."""
+    """Parses a document, and refuses unknown fields and values."""
 
     def __init__(self, path: Path, document: dict[str, Any]) -> None:
         self._path = path
@@ -118,9 +118,9 @@ class _Reader:
         default = self._document.pop("default", {})
         tables = self._document.pop("rule", [])
         if self._document:
-            raise _wrong(self._path, f"has [default] and [[rule]], not {_first(self._document)}")
+            raise _wrong(self._path, f"{_first(self._document)} is not [default] or [[rule]]")
         if not isinstance(default, dict) or not isinstance(tables, list):
-            raise _wrong(self._path, "wants [default] in single brackets and [[rule]] in double")
+            raise _wrong(self._path, "write [default] in single and [[rule]] in double brackets")
         fallback = Rule("default", ttl_micros)
         said = self._rule("[default]", default, fallback)
         if overrides:
@@ -128,7 +128,7 @@ class _Reader:
         rules = []
         for number, table in enumerate(tables, start=1):
             if not isinstance(table, dict):
-                raise _wrong(self._path, f"rule {number}: is not a table")
+                raise _wrong(self._path, f"rule {number} is not a table")
             rules.append(self._patterned(f"rule {number}", dict(table), said))
         return said, rules
 
@@ -156,7 +156,7 @@ class _Reader:
         if "keep_messages" in values:
             keep = self._keep(place, values.pop("keep_messages"))
         if values:
-            raise _wrong(self._path, f"{place}: there is no field {_first(values)}")
+            raise _wrong(self._path, f"{place}: {_first(values)} is not a valid field")
         return Rule(default.name, ttl, keep)
 
     def _ttl(self, place: str, value: object) -> int | None:
@@ -166,11 +166,11 @@ class _Reader:
         if micros is None:
             raise _wrong(
                 self._path,
-                f'{place}, ttl: {value!r:.60} is no duration; "90m", "12h", "30d", "8w", "1y" '
-                'and "forever" are',
+                f"{place}, ttl: {value!r:.60} is not a valid duration; "
+                'write "90m", "12h", "30d", "8w", "1y" or "forever"',
             )
         if micros >= LATEST_MICROS:
-            raise _wrong(self._path, f'{place}, ttl: {value!r} is too long; say "forever"')
+            raise _wrong(self._path, f'{place}, ttl: {value!r} is too long; write "forever"')
         return micros
 
     def _keep(self, place: str, value: object) -> int | None:
@@ -185,7 +185,7 @@ class _Reader:
 
 
 def duration_micros(text: str) -> int | None:
-    """How long "90m", "12h", "30d", "8w" or "1y" is; None for anything else."""
+    """The length of "90m", "12h", "30d", "8w" or "1y"; None for anything else."""
     match = _DURATION.fullmatch(text)
     return None if match is None else int(match[1]) * _UNITS[match[2]]
 

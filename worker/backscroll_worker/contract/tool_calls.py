@@ -1,8 +1,8 @@
-"""Tool calls and their results: what must not be torn apart when old messages go.
+"""Tool calls and their results, which must not be separated when old messages are deleted.
 
 An assistant's `extra.tool_calls[].id` names a call, a later message's `extra.tool_call_id` the
-call that it answers, as in OpenAI's API. An id may be used again: a result belongs to the last
-call before it.
+call that it answers, as in OpenAI's API. An id may be reused: a result belongs to the last call
+before it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 
 class Exchanges:
-    """Learns the messages of one session in order; places are numbers that grow with them."""
+    """Collects the calls of one session's messages, in order; places are increasing numbers."""
 
     def __init__(self) -> None:
         self._calls: dict[str, int] = {}
@@ -21,7 +21,7 @@ class Exchanges:
         self._spans: list[tuple[int, int]] | None = None
 
     def take(self, place: int, extra: Mapping[str, Any] | None) -> None:
-        """The next message; what does not have the form is no call and no result."""
+        """Add the next message; malformed calls and results are ignored."""
         if extra is None:
             return
         answered = extra.get("tool_call_id")
@@ -34,7 +34,7 @@ class Exchanges:
                 self._calls[call["id"]] = place
 
     def cut_at_most(self, place: int) -> int:
-        """The last place up to this one before which all may go, and no call without its result."""
+        """The last place up to this one that separates no call from its result."""
         span = self._torn_at(place)
         return span[0] if span else place
 
@@ -44,7 +44,7 @@ class Exchanges:
         return span[1] + 1 if span else place
 
     def _torn_at(self, place: int) -> tuple[int, int] | None:
-        """From the first call to the last result of what a cut before `place` would tear."""
+        """From the first call to the last result that a cut before `place` would separate."""
         if self._spans is None:
             self._spans = _merged(sorted(self._last_results.items()))
         index = bisect_left(self._spans, (place,)) - 1
@@ -54,7 +54,7 @@ class Exchanges:
 
 
 def _merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Spans that overlap or touch as one."""
+    """Merge spans that overlap or touch."""
     merged: list[tuple[int, int]] = []
     for first, last in spans:
         if merged and first <= merged[-1][1]:

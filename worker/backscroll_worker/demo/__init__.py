@@ -1,4 +1,4 @@
-"""`backscroll demo`: the whole system on real conversations, and a proof that it kept them."""
+"""`backscroll demo`: the whole system on real conversations, with a check of what was stored."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from backscroll_worker.transfer.migrate import migrate
 
 
 def run_demo(settings: Settings, console: Console, *, stay: bool = False) -> bool:
-    """Replay the corpus through adapters, queue, worker and store; whether the check held.
+    """Replay the corpus through adapters, queue, worker and store; returns whether the check held.
 
-    Everything happens in a fresh directory and on an embedded server of its own. With `stay` it
-    then keeps all of it running, and rq-dashboard with it, until Ctrl-C.
+    Everything happens in a new directory and on an embedded server of its own. With `stay` it then
+    keeps everything running, with rq-dashboard, until Ctrl-C.
     """
     sessions = load_sessions()
     exchanges = sum(session.exchanges for session in sessions)
@@ -59,27 +59,27 @@ def run_demo(settings: Settings, console: Console, *, stay: bool = False) -> boo
 class _Folder:
     path: Path
     is_useful: bool = False
-    """Whether there is anything in it to look around in."""
+    """Whether it contains anything to explore."""
 
 
 @contextmanager
 def _own_folder(console: Console) -> Iterator[_Folder]:
-    """A fresh folder, which stays; unless Ctrl-C ends the demo before it is of use."""
+    """A new folder, which is kept, unless Ctrl-C ends the demo before it is of use."""
     folder = _Folder(Path(tempfile.mkdtemp(prefix="backscroll-demo-")))
     try:
         yield folder
     except KeyboardInterrupt:
         if folder.is_useful:
-            fate = f"Stopped. The store stays until you remove its folder: {folder.path}"
+            fate = f"Stopped. The store is kept until you remove its folder: {folder.path}"
         else:
             shutil.rmtree(folder.path, ignore_errors=True)
-            fate = f"Stopped before all was stored, and removed {folder.path}"
+            fate = f"Stopped before everything was stored, and removed {folder.path}"
         console.print(Text(f"\n{fate}"), soft_wrap=True)
         raise
 
 
 def _show(settings: Settings, url: str, replayed: Replayed, console: Console) -> bool:
-    """What came of the replay, and whether all of it is stored as it was sent."""
+    """Show the results of the replay; returns whether all of it is stored as it was sent."""
     report.show_throughput(console, replayed)
     with Producer(url, settings.queue, timeout_seconds=120) as producer:
         busiest = report.show_busiest(console, producer)
@@ -87,7 +87,7 @@ def _show(settings: Settings, url: str, replayed: Replayed, console: Console) ->
         report.show_searches(console, producer)
         verdict = compare(producer, replayed.remembered)
         report.show_verdict(console, replayed, verdict)
-        cleaned = report.show_upkeep(console, producer, ttl_hours=30 * 24)
+        cleaned = report.show_maintenance(console, producer, ttl_hours=30 * 24)
     report.show_next_steps(console, settings, cleaned.keys)
     return verdict.holds
 
@@ -110,4 +110,4 @@ def _migrate_old_sessions(settings: Settings, sessions: list[Session], console: 
     )
     for line in outcome.corrupt_lines:
         name = Path(line).name
-        console.print(Text(f"  a torn line was left out: {name}", style="yellow"), soft_wrap=True)
+        console.print(Text(f"  skipped a torn line: {name}", style="yellow"), soft_wrap=True)

@@ -1,6 +1,6 @@
-"""One channel's adapter, as one would write it: a process that replays that channel's sessions.
+"""An adapter of one channel: a process that replays that channel's sessions.
 
-It keeps, apart from everything it is meant to test, a list of what each session must hold.
+Independently of what it tests, it keeps a list of what each session must contain.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Remembered = list[list[Any]]
 
 
 class Adapter:
-    """Replays sessions through a producer and remembers what they must hold."""
+    """Replays sessions through a producer and remembers what they must contain."""
 
     def __init__(self, producer: AsyncProducer, sent: Synchronized[int]) -> None:
         self._producer = producer
@@ -42,7 +42,7 @@ class Adapter:
         self.rollbacks = 0
 
     async def replay(self, session: Session, turn: asyncio.Semaphore) -> None:
-        """Say everything of one session, in order; other sessions' tasks run in between."""
+        """Send all messages of one session, in order; other sessions' tasks run in between."""
         chance = random.Random(zlib.crc32(session.key.encode()))  # noqa: S311 - the same every time
         async with turn:
             await self._producer.describe(
@@ -68,7 +68,7 @@ class Adapter:
         self, key: str, text: str, sender: str, chance: random.Random, history: Remembered
     ) -> None:
         if chance.random() < _FAILS:
-            # The assistant failed on this turn: take back what the user said, and only that.
+            # The assistant failed on this turn: roll back the user's message, and only that.
             receipt = await self._producer.append(key, ChatMessage.user(text, sender=sender))
             await self._producer.rollback(key, receipt.message_ids[0])
             self.operations += 2
@@ -81,7 +81,7 @@ class Adapter:
         self, key: str, text: str, chance: random.Random, history: Remembered
     ) -> None:
         if chance.random() < _STREAMS:
-            # A streamed answer: its beginning at once, the whole of it in its place when done.
+            # A streamed answer: first its beginning, replaced by the whole of it when done.
             receipt = await self._producer.append(
                 key, ChatMessage.assistant(text[: len(text) // 2])
             )
@@ -102,14 +102,14 @@ class Adapter:
 def running(
     url: str, queue: str, sessions: list[Session], sent: Synchronized[int], report: Path
 ) -> Iterator[multiprocessing.process.BaseProcess]:
-    """An adapter's process; it counts exchanges in `sent` and writes `report` at its end.
+    """The adapter's process; it counts exchanges in `sent` and writes `report` at its end.
 
     No other thread may run when it starts; see `interrupts.held_back`.
     """
     context = multiprocessing.get_context("spawn")
     process = context.Process(target=_run, args=(url, queue, sessions, sent, report), daemon=True)
     try:
-        with interrupts.held_back():  # Ctrl-C is for the demo, which ends this too
+        with interrupts.held_back():  # Ctrl-C is for the demo, which also ends this process
             process.start()
         yield process
     finally:

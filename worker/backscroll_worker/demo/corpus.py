@@ -17,7 +17,7 @@ CHANNELS: Final = ("telegram", "slack", "discord")
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One topic in one language on one channel: what several users said in turn."""
+    """One topic in one language on one channel, as a conversation."""
 
     key: str
     channel: str
@@ -27,12 +27,12 @@ class Session:
 
     @property
     def exchanges(self) -> int:
-        """How many times somebody said something and was answered."""
+        """The number of messages with their answers."""
         return sum(len(conversation) - 1 for conversation in self.conversations)
 
 
 def load_sessions() -> list[Session]:
-    """Every topic of the corpus as a session, dealt out to the three channels."""
+    """Every topic of the corpus as a session, distributed over the three channels."""
     try:
         from chatterbot_corpus.corpus import DATA_DIRECTORY  # noqa: PLC0415 - extra 'demo'
     except ImportError:

@@ -16,7 +16,7 @@ SESSIONS: Final = 30
 
 
 def write_old_sessions(directory: Path, sessions: list[Session]) -> None:
-    """Write some sessions as JSONL, a role and a content a line, last changed 90 days ago.
+    """Write some sessions as JSONL, role and content per line, last changed 90 days ago.
 
     One file also gets a torn line, as a crash would leave it.
     """

@@ -1,4 +1,4 @@
-"""Runs the adapters beside a worker, shows their progress, and waits until all is stored."""
+"""Runs the adapters and a worker, shows their progress, and waits until all is stored."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from backscroll_worker.settings import Settings
 
 
 class DemoFailedError(BackscrollError):
-    """A process of the demo ended before its work was done."""
+    """A process of the demo ended before its work was done; see its log."""
 
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What the adapters sent, as they remember it, and how long it took until it was stored."""
+    """What the adapters sent, as they remember it, and the time until all of it was stored."""
 
     remembered: dict[str, Remembered]
     operations: int
@@ -66,7 +66,7 @@ def replay(
     worker: subprocess.Popen[bytes],
     console: Console,
 ) -> Replayed:
-    """Let three adapters replay `sessions` at the same time, until the worker stored all of it."""
+    """Let three adapters replay `sessions` concurrently, and wait until all of it is stored."""
     started = time.monotonic()
     reports = {name: settings.data_dir / f"{name}.json" for name in CHANNELS}
     counters = {name: multiprocessing.get_context("spawn").Value("i", 0) for name in CHANNELS}
@@ -78,7 +78,7 @@ def replay(
             )
             for name in CHANNELS
         }
-        # Not before the adapters: the bars have a thread of their own, which a Ctrl-C could reach.
+        # After the adapters have started: the bars have a thread, which a Ctrl-C could reach.
         progress = stack.enter_context(_progress(console))
         bars = {
             name: progress.add_task(
@@ -115,7 +115,7 @@ def _progress(console: Console) -> Progress:
 
 
 def _depth(client: redis.Redis, queue: str) -> int:
-    """Operations that wait or are in flight."""
+    """The number of operations that wait or are in flight."""
     with client.pipeline() as pipeline:
         pipeline.llen(queue_key(queue))
         pipeline.llen(in_flight_key(queue))

@@ -1,4 +1,4 @@
-"""What the demo shows: sessions, a transcript, searches, the verdict, upkeep, what to try next."""
+"""The demo's output: sessions, a transcript, searches, the verdict, maintenance, next steps."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SEARCHES: Final = (
     ("สบาย", SearchFilter()),
 )
 _HALF_REMEMBERED: Final = "wine electricity"
-"""Words of different messages of one conversation."""
+"""Words from different messages of one conversation."""
 
 _TRANSCRIPT_MESSAGES: Final = 6
 
@@ -95,7 +95,7 @@ def show_verdict(console: Console, replayed: Replayed, verdict: Verdict) -> None
     for name, count in (
         ("sessions", verdict.sessions),
         ("messages", verdict.messages),
-        ("rolled back, and gone", replayed.rollbacks),
+        ("rolled back", replayed.rollbacks),
     ):
         table.add_row(name, f"{count:,}")
     for name in ("missing", "doubled", "unexpected", "misplaced", "altered"):
@@ -108,8 +108,8 @@ def show_verdict(console: Console, replayed: Replayed, verdict: Verdict) -> None
         console.print(Text("  THE CHECK FAILED.\n", style="bold red"))
 
 
-def show_upkeep(console: Console, producer: Producer, ttl_hours: float) -> CleanupReport:
-    """A cleanup and a compaction by the worker; returns what the cleanup removed."""
+def show_maintenance(console: Console, producer: Producer, ttl_hours: float) -> CleanupReport:
+    """Run and show a cleanup and a compaction; returns the cleanup's report."""
     cleaned = producer.cleanup(ttl_hours)
     console.print(
         f"cleanup   removed {cleaned.sessions:,} sessions with {cleaned.messages:,} messages, "
@@ -124,7 +124,7 @@ def show_upkeep(console: Console, producer: Producer, ttl_hours: float) -> Clean
 
 
 def show_throughput(console: Console, replayed: Replayed) -> None:
-    """How fast all of it went, from the first call to the last commit."""
+    """Show the throughput, from the first call to the last commit."""
     console.print(
         f"{replayed.operations:,} operations enqueued and committed in "
         f"{replayed.seconds:.1f} s: [bold]{replayed.operations / replayed.seconds:,.0f} a second"
@@ -133,15 +133,15 @@ def show_throughput(console: Console, replayed: Replayed) -> None:
 
 
 def show_next_steps(console: Console, settings: Settings, cleaned: Sequence[str]) -> None:
-    """Where everything lies and what to type now; `cleaned` are the sessions a cleanup took."""
+    """Show where everything is, and commands to try; `cleaned` are the deleted sessions."""
     command = f"{_own_command()} --data-dir {settings.data_dir}"
     archived = f"BACKSCROLL_ARCHIVE={settings.archive} {command}"
     console.print(
-        Text(f"The store stays until you remove its folder: {settings.data_dir}"), soft_wrap=True
+        Text(f"The store is kept until you remove its folder: {settings.data_dir}"), soft_wrap=True
     )
     _show_lines(
         console,
-        "Look around in it:",
+        "Explore it:",
         f"{command} search {_HALF_REMEMBERED} --by-session",
         f"{command} sessions --name 'english fo'",
         f"{archived} restore --list",
@@ -149,7 +149,7 @@ def show_next_steps(console: Console, settings: Settings, cleaned: Sequence[str]
     )
     _show_lines(
         console,
-        "While that is up, from another terminal:",
+        "While that runs, from another terminal:",
         f"{command} cleanup --ttl-hours 0 --dry-run",
         *(f"{command} restore {shlex.quote(key)} --pin" for key in cleaned[:1]),
     )
@@ -162,7 +162,7 @@ def _show_lines(console: Console, title: str, *lines: str) -> None:
 
 
 def _own_command() -> str:
-    """`backscroll` as this user can type it: by its path when it is not on the PATH."""
+    """The command to type: `backscroll`, or its path when it is not on the PATH."""
     if shutil.which("backscroll"):
         return "backscroll"
     script = Path(sys.executable).with_name("backscroll")

@@ -1,4 +1,4 @@
-"""The demo's proof: every stored history against what the adapters remember having sent."""
+"""The demo's check: every stored history against what the adapters remember having sent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from backscroll_worker.demo.adapter import Remembered
 
 @dataclass(slots=True)
 class Verdict:
-    """What the comparison found; it holds when nothing is wrong."""
+    """The result of the comparison."""
 
     sessions: int = 0
     messages: int = 0
@@ -22,13 +22,13 @@ class Verdict:
 
     @property
     def holds(self) -> bool:
-        """Whether every session is stored exactly as it was said."""
+        """Whether every session is stored exactly as it was sent."""
         wrong = self.missing + self.doubled + self.unexpected + self.misplaced + self.altered
         return wrong == 0 and self.messages > 0
 
 
 def compare(producer: Producer, remembered: dict[str, Remembered]) -> Verdict:
-    """Load every session and hold it against `remembered`, message by message."""
+    """Load every session and compare it with `remembered`, message by message."""
     verdict = Verdict()
     for key, expected in remembered.items():
         stored = [

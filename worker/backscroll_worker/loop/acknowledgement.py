@@ -1,8 +1,8 @@
-"""Tells Redis what became of a group of jobs: results, failures, counters, and their release.
+"""The acknowledgement of a group of jobs: results, failures, counters, and the jobs' release.
 
-All of it is sent only after the store has committed. What is small is one MULTI/EXEC. Of what is
-not, results go ahead, each large one by itself, so that no transaction grows with what is asked. If
-it is lost, the jobs are applied again, and their op ids keep that from having an effect.
+It is sent only after the store has committed. A small one is one MULTI/EXEC. Of a large one the
+results are sent first, each large result by itself, so that no transaction grows with the answers.
+If it is lost, the jobs are applied again, and their op ids make that a no-op.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from backscroll_worker.loop.server_trouble import is_state_of_server
 log = logging.getLogger("backscroll.worker")
 
 _BATCH_BYTES: Final = 256 * 1024
-"""More than that is not put together. Servers take a megabyte, however little they allow."""
+"""Larger batches are split. Every server accepts a megabyte, whatever its limits."""
 
-_OVERHEAD_BYTES: Final = 300  # the names and keys of a result
+_OVERHEAD_BYTES: Final = 300  # field names and keys of a result
 
-# Takes the ids after the first ARGV[1] out of the intermediate list, and deletes the jobs of all
-# that are not among those first ones. They are nearly always the head of the list, and go in one
-# command; if others got between them (a stock worker beside this one keeps its own there), each is
-# taken out by itself.
+# Removes the ids after the first ARGV[1] from the intermediate list, and deletes the hashes of
+# those not among the first ones. They are nearly always the head of the list, and removed by one
+# command; if other ids are between them (a stock worker beside this one adds its own), each is
+# removed by itself.
 _RELEASE: Final = (
     LUA_KEYS
     + """
@@ -67,7 +67,7 @@ for i = 1, #keys, 1000 do redis.call('DEL', unpack(keys, i, math.min(i + 999, #k
 
 @dataclass(slots=True)
 class Batch:
-    """Commands that are sent together, or one large answer."""
+    """Commands that are sent together, or one large result."""
 
     commands: list[Command] = field(default_factory=list)
     size_bytes: int = 0
@@ -75,7 +75,7 @@ class Batch:
 
 
 class Acknowledgement:
-    """Collects what became of jobs; `batches_ahead` and then `commands` tell Redis."""
+    """Collects the outcome of jobs; `batches_ahead` and then `commands` are what to send."""
 
     def __init__(self, queue: str, intermediate_key: str, worker: Any) -> None:
         self._queue = queue
@@ -92,15 +92,15 @@ class Acknowledgement:
 
     @property
     def released(self) -> Sequence[bytes]:
-        """The jobs that it lets go of, as the intermediate list has them."""
+        """The jobs that it releases, as they are in the intermediate list."""
         return self._released
 
     def drop(self, job: ReservedJob) -> None:
-        """There is nothing to do for this job: its hash is gone."""
+        """Release a job whose hash is missing; there is nothing to publish."""
         self._keep(job)
 
     def succeed(self, job: ReservedJob, answer: Answer) -> None:
-        """The job is done; its answer is published if anybody may be waiting for it."""
+        """The job is done; its result is published if a caller may be waiting for it."""
         self._released.append(job.raw_id)
         self.succeeded += 1
         ttl = DEFAULT_RESULT_TTL if job.result_ttl is None else job.result_ttl
@@ -108,9 +108,9 @@ class Acknowledgement:
             self._publish(job, ttl, success(encode_answer(answer)))
 
     def succeed_and_keep(self, job: ReservedJob, answer: Answer) -> None:
-        """As `succeed`, but the job stays visible in RQ's finished registry while its result does.
+        """As `succeed`, but the job stays in RQ's finished registry as long as its result.
 
-        For upkeep, which operators look for there.
+        For maintenance, which operators look for there.
         """
         self._keep(job)
         self.succeeded += 1
@@ -121,44 +121,44 @@ class Acknowledgement:
         self._add("ZADD", self._finished_key, int(time.time()) + ttl, job.id)
 
     def decline(self, job: ReservedJob, error: Exception) -> None:
-        """A read that cannot be answered: its caller is told, and nobody else needs to know."""
+        """A read that cannot be answered: its caller gets the error, and no failed job is kept."""
         self._released.append(job.raw_id)
         self.succeeded += 1
         self._publish_error(job, job.result_ttl or DEFAULT_RESULT_TTL, error)
 
     def fail(self, job: ReservedJob, error: Exception) -> None:
-        """The job goes to RQ's failed registry, its payload untouched, to be looked at."""
+        """Move the job to RQ's failed registry, with its payload, for the operator."""
         self._keep(job)
         self.failed += 1
         self._end(job, "failed")
         self._add("PERSIST", job_key(job.id))  # a read's would expire
         self._add("ZADD", self._failed_key, int(time.time()) + DEFAULT_FAILURE_TTL, job.id)
-        if job.payload is None:  # RQ takes a job without this field for no job at all
+        if job.payload is None:  # RQ does not accept a job without this field
             self._add("HSET", job_key(job.id), "data", b"")
         self._publish_error(job, DEFAULT_FAILURE_TTL, error)
 
     def release_only(self, job: ReservedJob) -> None:
-        """Let go of a job whose id or key is no RQ job's, so that nothing can be written to it."""
+        """Release a job whose id or key is not that of an RQ job, and write nothing to it."""
         self._keep(job)
         self.failed += 1
 
     def batches_ahead(self) -> Iterator[Batch]:
-        """What is to be sent before the rest; each is forgotten when the next is asked for."""
+        """What is to be sent before `commands`; each is dropped when the next is requested."""
         while self._ahead:
             yield self._ahead.pop(0)
 
     def refuse(self, batch: Batch, reason: str) -> None:
-        """The server does not take a large answer: who waits for it is told that."""
+        """Replace a large result that the server refuses by an error for its caller."""
         job = batch.large_answer_to
         if job is not None:
             error = OperationRefusedError(
-                f"the server does not take an answer of {batch.size_bytes:,} bytes ({reason}); "
+                f"the server does not accept a result of {batch.size_bytes:,} bytes ({reason}); "
                 "ask for less with limit="
             )
             self._publish_error(job, job.result_ttl or DEFAULT_RESULT_TTL, error)
 
     def commands(self, seconds: float) -> list[Command]:
-        """What is left of the above, the worker's counters, and the jobs' release; in one go.
+        """The remaining results, the worker's counters and the jobs' release, in one transaction.
 
         `seconds` is how long the jobs took. The release comes first.
         """
@@ -175,7 +175,7 @@ class Acknowledgement:
         return [("MULTI",), *commands, ("EXEC",)]
 
     def _keep(self, job: ReservedJob) -> None:
-        """Release the job, and leave its hash as it is."""
+        """Release the job, and keep its hash."""
         self._released.append(job.raw_id)
         self._kept.append(job.raw_id)
 
@@ -196,7 +196,7 @@ class Acknowledgement:
             self._cut()
 
     def _cut(self) -> None:
-        """Have what is collected by now go ahead."""
+        """Turn what was collected so far into a batch of its own."""
         if self._batch.commands:
             self._ahead.append(self._batch)
         self._batch = Batch()
@@ -206,7 +206,7 @@ class Acknowledgement:
             "status": status,
             "ended_at": utcformat(now()),
             "worker_name": self._worker.name,
-            "origin": self._queue,  # where RQ's requeue puts it, whoever wrote the job
+            "origin": self._queue,  # the queue to which RQ's requeue returns the job
         }
         pairs = [part for pair in fields.items() for part in pair]
         self._add("HSET", job_key(job.id), *pairs)
@@ -217,9 +217,10 @@ class Acknowledgement:
 
 
 def check_acknowledged(replies: list[Any]) -> None:
-    """Raise unless the jobs of an acknowledgement were let go of; else all of it was carried out.
+    """Raise redis-py's error unless the jobs of an acknowledgement were released.
 
-    But for single commands whose key somebody has put something else into: that is only logged.
+    If they were, all of it was executed, except commands on a key of the wrong type: these are only
+    logged.
     """
     *queued, executed = replies
     if not isinstance(executed, list):
@@ -230,9 +231,9 @@ def check_acknowledged(replies: list[Any]) -> None:
 
 
 def check_published(replies: list[Any]) -> None:
-    """Raise if the server refuses everything for a while.
+    """Raise if the server refuses all commands for a while.
 
-    What it has against one key is only logged: it would be refused again, and all jobs would wait.
+    An error about one key is only logged: it would come again, and all jobs would wait.
     """
     for reply in replies:
         if isinstance(reply, Exception) and is_state_of_server(reply):
@@ -243,9 +244,9 @@ def check_published(replies: list[Any]) -> None:
 def _log_refusals(replies: list[Any]) -> None:
     for reply in replies:
         if isinstance(reply, Exception):
-            log.error("the server refuses a part of an acknowledgement: %s", reply)
+            log.error("the server refused part of an acknowledgement: %s", reply)
 
 
 def _named(error: Exception) -> str:
-    """As the last line of a traceback has it."""
+    """The error as in the last line of a traceback."""
     return f"{type(error).__module__}.{type(error).__qualname__}: {error}"

@@ -1,7 +1,7 @@
-"""The jobs of one round: decoded and carried out in order, and acknowledged as far as they are.
+"""The jobs of one round: decoded, applied in order, and acknowledged.
 
-Nearly always that is all of them at once. Where their payloads or their answers have many bytes, or
-reads take long, it is some at a time, each part with an acknowledgement of its own.
+Nearly always all of them together. Where payloads or results are large, or reads take long, they
+are applied in parts, each part with an acknowledgement of its own.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _FRESH_SECONDS: Final = 0.1
 
 
 class Group:
-    """What is to be applied of the jobs, and the acknowledgement that these will get.
+    """The operations to be applied, and the acknowledgement of their jobs.
 
-    `operations` are those that are decoded and not yet done. `upkeep` is to be started when the
-    whole group has been applied, so that it sees its effects.
+    `operations` are those that are decoded and not yet applied. `maintenance` is started when the
+    whole group has been applied, so that it sees the group's effects.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Group:
     ) -> None:
         self.size = len(jobs)
         self.operations: list[Operation] = []
-        self.upkeep: list[tuple[ReservedJob, Upkeep]] = []
+        self.maintenance: list[tuple[ReservedJob, Upkeep]] = []
         self._jobs: list[ReservedJob] = []
         self._waiting = deque(jobs)
         self._is_deadly = is_deadly
@@ -49,11 +49,11 @@ class Group:
 
     @property
     def is_done(self) -> bool:
-        """Whether nothing is left to be applied."""
+        """Whether all jobs have been applied."""
         return not self.operations and not self._waiting
 
     def begin_part(self) -> None:
-        """Get the next part ready, and an acknowledgement for it."""
+        """Prepare the next part, and an acknowledgement for it."""
         self.acknowledgement = self._new_acknowledgement()
         size_bytes = sum(len(job.payload or b"") for job in self._jobs)
         while self._waiting and size_bytes < MAX_GROUP_BYTES:
@@ -61,9 +61,9 @@ class Group:
             size_bytes += self._take(job)
 
     def drop_stale(self, are_there: Callable[[Sequence[ReservedJob]], Sequence[bool]]) -> None:
-        """Forget the reads that nobody waits for any more: their jobs are gone from the server.
+        """Drop the reads that nobody waits for any more: the server no longer has their jobs.
 
-        Looked at only when some time has passed since the jobs were taken.
+        Checked only when some time has passed since the jobs were taken.
         """
         pairs = list(zip(self._jobs, self.operations, strict=True))
         reads = [job for job, operation in pairs if isinstance(operation, Read)]
@@ -82,7 +82,7 @@ class Group:
         self.operations = [operation for _, operation in left]
 
     def settle(self, answers: Sequence[Answer | OperationRefusedError]) -> None:
-        """Note what came of the first operations; those without an answer are still to be done."""
+        """Record the results of the first operations; those without a result are still to do."""
         count = len(answers)
         done = zip(self._jobs[:count], self.operations[:count], answers, strict=True)
         for job, operation, answer in done:
@@ -93,7 +93,7 @@ class Group:
         self, job: ReservedJob, operation: Operation, answer: Answer | OperationRefusedError
     ) -> None:
         if isinstance(operation, Upkeep):
-            return  # its job ends with its slices
+            return  # its job ends with its last slice
         if not isinstance(answer, OperationRefusedError):
             self.acknowledgement.succeed(job, answer)
         elif isinstance(operation, Read):
@@ -103,14 +103,14 @@ class Group:
             self.acknowledgement.fail(job, answer)
 
     def _take(self, job: ReservedJob) -> int:
-        """Decode one job; how many bytes it has."""
+        """Decode one job; returns the size of its payload in bytes."""
         if job.is_gone:
             self.acknowledgement.drop(job)
             return 0
         try:
             payload = self._payload(job)
             operation = decode_unpacked(job.id, payload)
-        except Exception as error:  # whatever a job holds, it harms only itself
+        except Exception as error:  # whatever a job contains must not affect others
             log_failure(job, error)
             if job.problem:
                 self.acknowledgement.release_only(job)
@@ -118,7 +118,7 @@ class Group:
                 self.acknowledgement.fail(job, error)
             return 0
         if isinstance(operation, Upkeep):
-            self.upkeep.append((job, operation))
+            self.maintenance.append((job, operation))
         if isinstance(operation, Read | Write):
             self.operations.append(operation)
             self._jobs.append(job)
@@ -129,13 +129,13 @@ class Group:
             raise MalformedJobError(job.problem)
         if self._is_deadly(job):
             raise OperationRefusedError(
-                "worker after worker died, or lost the server, over this job alone: it is given up "
-                "so that those behind it are stored. It may have been applied. See why in the logs "
-                "of worker and server; requeueing it is safe once that is corrected"
+                "several workers in a row died, or lost the server, over this job alone: it was "
+                "moved to the failed jobs so that later ones are stored. It may have been applied. "
+                "The logs of worker and server show why; then requeueing it is safe"
             )
         return unpack(job.payload)
 
 
 def log_failure(job: ReservedJob, error: Exception) -> None:
-    """Tell the operators; the job itself tells those who look at it."""
+    """Log the failure for the operators; the job holds it too."""
     log.error("job %s failed: %s", job.id, error)

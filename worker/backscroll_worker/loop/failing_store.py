@@ -1,4 +1,4 @@
-"""A store that fails is no job's fault: the worker waits for it, and reports it."""
+"""A store that fails is not a job's fault: the worker pauses, retries and reports it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ log = logging.getLogger("backscroll.worker")
 
 
 class FailingStore:
-    """What goes wrong with the store while one group is to be applied, and for how long already.
+    """The failure of the store while one group is to be applied, and how long it has lasted.
 
-    The error is in the worker's hash, `worker_key`, too, where `backscroll check` and `stats` look.
+    The error is also in the worker's hash, `worker_key`, where `backscroll check` and `stats` read
+    it.
     """
 
     def __init__(self, connection: redis.Redis, worker_key: str) -> None:

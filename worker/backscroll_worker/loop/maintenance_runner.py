@@ -1,4 +1,4 @@
-"""Cleanups, compactions and erasures under way: one after the other, a slice between groups."""
+"""Runs cleanups, compactions and erasures: one after the other, one slice between groups."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from backscroll_worker.stores import SessionBackend
 log = logging.getLogger("backscroll.worker")
 
 
-class Housekeeping:
-    """The upkeep jobs that were begun and not yet ended; true while there are any."""
+class MaintenanceRunner:
+    """The maintenance jobs that have begun and not yet ended; true while there are any."""
 
     def __init__(
         self,
@@ -48,15 +48,15 @@ class Housekeeping:
 
     @property
     def seconds(self) -> float:
-        """How long it has been the turn of the first of them."""
+        """How long the first of them has been running."""
         return time.monotonic() - self._began_at
 
     def clear(self) -> None:
-        """Forget what is under way; it is safe to begin it again at any point."""
+        """Drop all jobs under way; each can safely be begun again at any point."""
         self._under_way.clear()
 
     def start(self, job: ReservedJob, operation: Upkeep, acknowledgement: Acknowledgement) -> None:
-        """Begin what the job asks for; one that cannot be is acknowledged with its group."""
+        """Begin the job's operation; if that fails, the job is acknowledged with its group."""
         try:
             slices = upkeep_slices(self._backend, self._settings, operation, self._connection)
         except OperationRefusedError as error:
@@ -69,10 +69,10 @@ class Housekeeping:
             self._under_way.append((job, operation, slices))
 
     def do_slice(self) -> Acknowledgement | None:
-        """Go on for a moment; returns the acknowledgement of a job that has come to its end.
+        """Run one slice; returns the acknowledgement of a job that has ended.
 
-        Raises `StoreUnavailableError` when the store fails, and the server's errors; then all has
-        to begin again.
+        Raises `StoreUnavailableError` when the store fails, and the server's errors; then the jobs
+        under way have to begin again.
         """
         job, operation, slices = self._under_way[0]
         acknowledgement = self._acknowledgement()
@@ -82,19 +82,19 @@ class Housekeeping:
         except StopIteration as done:
             log.info("%s", done.value.summary())
             if isinstance(done.value, ErasureReceipt):
-                acknowledgement.succeed(job, done.value)  # the job itself says whom it was about
+                acknowledgement.succeed(job, done.value)  # the job is deleted: it names the subject
             else:
                 acknowledgement.succeed_and_keep(job, done.value)
         except (StoreUnavailableError, StopRequested, *SERVER_TROUBLE):
-            raise  # it is no job's fault, and passes
+            raise  # not the job's fault, and temporary
         except BackscrollError as error:
             log_failure(job, error)
             if _is_asked_for_its_answer(operation):
                 acknowledgement.decline(job, error)
             else:
                 acknowledgement.fail(job, error)
-        except Exception as error:  # begun again, it would break down again, and so without end
-            log.exception("job %s failed in a way nobody foresaw", job.id)
+        except Exception as error:  # begun again, it would fail again, and so on
+            log.exception("job %s failed unexpectedly", job.id)
             acknowledgement.fail(job, error)
         self._under_way.popleft()
         self._began_at = time.monotonic()
@@ -102,5 +102,5 @@ class Housekeeping:
 
 
 def _is_asked_for_its_answer(operation: Upkeep) -> bool:
-    """Whether somebody waits to hear that it was refused, and nothing is left to be done about."""
+    """Whether a caller waits for the refusal, so that a failed job would be of no further use."""
     return isinstance(operation, Restore) or (isinstance(operation, Cleanup) and operation.dry_run)

@@ -1,8 +1,8 @@
-"""Sends a group's answers ahead, and tells a server that is unreachable from one that refuses.
+"""Sends a group's results, and distinguishes an unreachable server from one that refuses a result.
 
-A server hangs up on what is too large for it (`proto-max-bulk-len`, `client-query-buffer-limit`),
-which looks as if it had gone away. So when a connection breaks over an answer and the server is
-there on the next one, the answer is sent once more; and when that breaks as well, it is the answer.
+A server closes the connection over what is too large for it (`proto-max-bulk-len`,
+`client-query-buffer-limit`), as if it were unreachable. So when a connection breaks over a result
+and a new one works, the result is sent once more; if it breaks again, the result is the reason.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _REMEMBERED_SECONDS: Final = 60.0
 
 
 class Publisher:
-    """Publishes on one channel, and remembers for a while what was too large for the server."""
+    """Publishes on one connection, and remembers for a while what was too large for the server."""
 
     def __init__(self, channel: PinnedConnection) -> None:
         self._channel = channel
@@ -31,9 +31,9 @@ class Publisher:
         self._refused_at = 0.0
 
     def publish(self, acknowledgement: Acknowledgement) -> None:
-        """Send what goes ahead of the acknowledgement; what the server does not take is refused.
+        """Send what precedes the acknowledgement; a result that the server refuses is replaced.
 
-        Raises redis-py's error when the server is unreachable or takes nothing at all.
+        Raises redis-py's error when the server is unreachable or refuses everything.
         """
         for batch in acknowledgement.batches_ahead():
             if batch.large_answer_to is None:
@@ -41,12 +41,12 @@ class Publisher:
                 check_published(self._channel.replies())
             elif reason := self._refusal(batch):
                 size_bytes = batch.size_bytes
-                log.warning("the server does not take %d bytes of answer: %s", size_bytes, reason)
+                log.warning("the server refused a result of %d bytes: %s", size_bytes, reason)
                 acknowledgement.refuse(batch, reason)
 
     def _refusal(self, batch: Batch) -> str:
         if self._is_known_as_too_large(batch):
-            return "it hung up on a smaller one"
+            return "it closed the connection over a smaller one"
         broken = ""
         for _ in range(2):
             try:
@@ -63,7 +63,7 @@ class Publisher:
             else:
                 return ""
         self._refused_bytes, self._refused_at = batch.size_bytes, time.monotonic()
-        return f"it hangs up: {broken}"
+        return f"it closes the connection: {broken}"
 
     def _is_known_as_too_large(self, batch: Batch) -> bool:
         if time.monotonic() - self._refused_at > _REMEMBERED_SECONDS:

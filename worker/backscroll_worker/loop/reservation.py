@@ -1,7 +1,7 @@
-"""Takes jobs from the queue without letting go of them, and gives them back.
+"""Takes jobs from the queue, keeps them in the intermediate list, and can put them back.
 
-What is in flight is RQ's intermediate list. A job leaves it only when it has been acknowledged;
-after a crash or a lost connection the whole list goes back to the head of the queue, in order.
+Jobs in flight are in RQ's intermediate list. A job leaves it only when it has been acknowledged;
+after a crash or a lost connection the whole list is put back at the head of the queue, in order.
 Only the holder of the store's lock may do either.
 """
 
@@ -29,8 +29,8 @@ MAX_GROUP_BYTES: Final = 8 * 1024 * 1024
 _TTL: Final = re.compile(rb"[0-9]{1,9}")
 _JOB_ID: Final = re.compile(r"[A-Za-z0-9_-]+")
 
-# Everything is looked at before anything is moved. A hash of the wrong type must not stop the
-# script, hence pcall; Lua's unpack has a bound, hence the stretches.
+# Everything is read before anything is moved. A hash of the wrong type must not stop the script,
+# hence pcall; Lua's unpack has a limit, hence the steps of 1,000.
 _TAKE: Final = Script(
     LUA_KEYS
     + """
@@ -59,10 +59,11 @@ return jobs
 """
 )
 
-# The fence stops a take that is still on its way: one that a frozen server carries out late, on a
-# connection given up long ago, would leave jobs in flight that nobody knows of. With it is noted
-# how often in a row jobs were in flight when a worker died or the server hung up on it, how many
-# these were the last time, and for one that was alone how often it was that one.
+# The fence stops a take that is still under way: a frozen server may execute it late, for a
+# connection that was closed long ago, and would leave jobs in flight that no worker knows of. Its
+# value also records how often in a row jobs were in flight when a worker died or the server closed
+# its connection, how many jobs these were the last time, and for a single job how often it was that
+# one.
 _PUT_BACK: Final = Script("""
 local note = redis.call('GET', KEYS[3]) or ''
 local deaths, suspects, alone, name = string.match(note, ' (%d+) (%d+) (%d+) (%S+)$')
@@ -88,16 +89,16 @@ _HARMLESS_DEATHS: Final = 1
 _TAKEN_APART: Final = 16
 _LONGEST_ALONE: Final = 16
 DEATHS_ALONE: Final = 5
-"""So often in a row a worker may die, or the server hang up, over one job that is alone in flight.
+"""How often in a row workers may die, or lose the server, over one job that is alone in flight.
 
-A worker that is killed for another reason time and again must not cost a job.
+A worker that is killed repeatedly for another reason must not cost a job.
 """
 
 
 class ReservedJob(NamedTuple):
-    """A job in the intermediate list, there as `raw_id`.
+    """A job in the intermediate list, where its entry is `raw_id`.
 
-    `problem` says why there is no payload to look at.
+    `problem` says why it has no readable payload.
     """
 
     raw_id: bytes
@@ -108,23 +109,24 @@ class ReservedJob(NamedTuple):
 
     @property
     def is_gone(self) -> bool:
-        """Whether its hash is missing: it was done before and pushed again, or deleted."""
+        """Whether its hash is missing: the job was done before and pushed again, or deleted."""
         return self.problem == "gone"
 
 
 class FencedError(redis.ConnectionError):
-    """Somebody else put the jobs in flight back, or the server lost its data: start anew."""
+    """Another worker put the jobs in flight back, or the server lost its data: start anew."""
 
 
 class SuspendedError(Exception):
-    """`rq suspend` holds the workers back; nothing was taken."""
+    """The workers are suspended (`rq suspend`); nothing was taken."""
 
 
 class Reservations:
     """The queue and its intermediate list, as one worker sees them.
 
-    `put_back` comes first; it also makes this worker the one that may take. When what was in flight
-    may be why a worker died, it is taken again in ever smaller groups, until one job is left.
+    Call `put_back` first; it also makes this worker the only one that may take. When jobs in flight
+    may be the reason why a worker died, they are taken again in ever smaller groups, down to one
+    job.
     """
 
     def __init__(self, connection: redis.Redis, queue: str) -> None:
@@ -140,21 +142,21 @@ class Reservations:
 
     @property
     def has_suspects(self) -> bool:
-        """Whether what was in flight when a worker died is still to be taken, or to be done."""
+        """Whether jobs that were in flight when a worker died are still to be taken or done."""
         return self._untaken > 0 or bool(self._suspects)
 
     @property
     def is_careful(self) -> bool:
-        """Whether that happened more than once, so that nothing else may be in flight with it."""
+        """Whether that happened more than once, so that no other job may be in flight with them."""
         return self.has_suspects and self._deaths > _HARMLESS_DEATHS
 
     @property
     def alone_seconds(self) -> float:
-        """So long a suspect is left alone; the longer, the more workers have died."""
+        """How long a suspect runs alone; longer, the more workers have died."""
         return 2.0 ** min(self._deaths, _LONGEST_ALONE) if self.is_careful else 0.0
 
     def is_deadly(self, job: ReservedJob) -> bool:
-        """Whether this job was alone in flight when one worker after the other died."""
+        """Whether this job was alone in flight when several workers in a row died."""
         return (
             self.has_suspects
             and self._alone >= DEATHS_ALONE
@@ -164,8 +166,8 @@ class Reservations:
     def wait_and_take(self, timeout_seconds: int, most: int) -> list[ReservedJob]:
         """Block until there is a job to take, or the time is up; then as `take`.
 
-        The wait moves the head of the queue onto itself, which changes nothing. The server goes on
-        to the take in the same moment, without another round trip.
+        The wait moves the head of the queue onto itself, which changes nothing. The server then
+        executes the take at once, without another round trip.
         """
         queue = self._queue_key
         wait = ("BLMOVE", queue, queue, "LEFT", "LEFT", timeout_seconds)
@@ -178,7 +180,7 @@ class Reservations:
     def take(self, most: int) -> list[ReservedJob]:
         """Up to `most` jobs from the head of the queue, in order, with their payloads.
 
-        What was asked for before comes first, however many that are.
+        What was requested before comes first, whatever its number.
         """
         try:
             if not self._channel.is_awaited:
@@ -189,7 +191,7 @@ class Reservations:
 
     @property
     def has_asked(self) -> bool:
-        """Whether the server was asked for jobs that nobody has looked at yet."""
+        """Whether jobs were requested from the server and not yet read."""
         return self._channel.is_awaited
 
     def ask(self, most: int) -> None:
@@ -197,10 +199,10 @@ class Reservations:
         self._channel.send(_TAKE.evalsha(*self._take_arguments(most)))
 
     def put_back(self, *, after_death: bool = True) -> int:
-        """Everything in flight back to the head of the queue, in order; how many there were.
+        """Put all jobs in flight back at the head of the queue, in order; returns their number.
 
-        `after_death` says that a worker has died since they were taken, or failed in a way that
-        they may be the reason of.
+        `after_death` says that a worker has died since they were taken, or failed in a way for
+        which they may be the reason.
         """
         if self._channel.is_awaited:
             self._channel.reset()
@@ -216,7 +218,7 @@ class Reservations:
         return int(count)
 
     def note_released(self, raw_ids: Iterable[bytes]) -> None:
-        """These are done with; maintenance may be under way for long after the others."""
+        """Note that these are done; maintenance may run for long after the others."""
         self._suspects.difference_update(raw_ids)
         if not self.has_suspects:
             token = f"{uuid.uuid4().hex} 0 0 0 -"
@@ -224,11 +226,11 @@ class Reservations:
             self._token, self._deaths = token, 0
 
     def hang_up(self) -> None:
-        """Connect anew with the next command."""
+        """Reconnect with the next command."""
         self._channel.reset()
 
     def _taken(self, reply: Any) -> list[ReservedJob]:
-        """The jobs in the reply; the first ones are suspects, as far as there are any."""
+        """The jobs in the reply; suspects, if there are any, come first."""
         jobs = _parse(reply)
         suspects = jobs[: self._untaken]
         self._untaken -= len(suspects)
@@ -244,7 +246,7 @@ class Reservations:
 def _parse(reply: Any) -> list[ReservedJob]:
     if reply == b"fenced":
         raise FencedError(
-            "the jobs in flight were put back by somebody else; "
+            "another process put the jobs in flight back; "
             "does another worker serve this queue for another store?"
         )
     if reply == b"suspended":
@@ -261,6 +263,8 @@ def _reserved(
 ) -> ReservedJob:
     name = raw_id.decode(errors="backslashreplace")
     if not _JOB_ID.fullmatch(name):
-        return ReservedJob(raw_id, name, None, None, "its id holds characters RQ does not allow")
+        return ReservedJob(
+            raw_id, name, None, None, "its id contains characters that RQ does not allow"
+        )
     ttl = int(result_ttl) if result_ttl and _TTL.fullmatch(result_ttl) else None
     return ReservedJob(raw_id, name, payload, ttl, problem.decode() if problem else "")

@@ -1,6 +1,6 @@
-"""`ResilientWorker`: RQ's worker, made to outlive its server's troubles and to write to it little.
+"""`ResilientWorker`: an RQ worker that survives Redis outages and writes fewer heartbeats.
 
-What jobs are and how they are done is not decided here; see `loop.worker`.
+How jobs are taken and applied is in `loop.worker`.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ log = logging.getLogger("backscroll.worker")
 
 _HEARTBEAT_SECONDS: Final = 2.0
 _REGISTRATION_SECONDS: Final = 30
-"""How long a killed worker is still shown; as long as `ops.stats` takes it for alive."""
+"""How long a killed worker remains registered; as long as `ops.stats` considers it alive."""
 
 _SOCKET_TIMEOUT_SECONDS: Final = 10.0
 _PASSING_STATES: Final = (WorkerStatus.STARTED, WorkerStatus.IDLE, WorkerStatus.BUSY)
 
-# One that is out of memory, cannot save, or is a replica may recover as one that was unreachable.
+# A server that is out of memory, cannot save, or is a replica may recover like an unreachable one.
 SERVER_TROUBLE: Final = (redis.RedisError,)
 
 
@@ -49,17 +49,17 @@ class NoDeathPenalty(BaseDeathPenalty):
         """Set nothing."""
 
     def cancel_death_penalty(self) -> None:
-        """There is nothing to cancel."""
+        """Do nothing: there is no alarm."""
 
 
 class ResilientWorker(SimpleWorker):
-    """An RQ worker with a unique name, our serializer, no job timeouts and few words."""
+    """An RQ worker with a unique name, our serializer, no job timeouts and few log lines."""
 
     death_penalty_class = NoDeathPenalty
 
     def __init__(self, queues: Any, name: str | None = None, *args: Any, **options: Any) -> None:
-        if options.get("prepare_for_work", True):  # else RQ only looks at one that runs elsewhere
-            # A fixed name could not come back after kill -9 until its key expires.
+        if options.get("prepare_for_work", True):  # else RQ only inspects a worker elsewhere
+            # A fixed name could not be registered again after kill -9 until its key expires.
             name = f"{name or 'backscroll'}-{uuid.uuid4().hex[:12]}"
         super().__init__(queues, name, *args, **{**options, "serializer": OrjsonSerializer})
         self.server = Outage(log, "the server")
@@ -69,13 +69,13 @@ class ResilientWorker(SimpleWorker):
         self._told_state = ""
 
     def bootstrap(self, *args: Any, **options: Any) -> None:
-        """As RQ's, but it waits for a server that fails."""
+        """As RQ's, but waits for a server that fails."""
         self.wait_for_server(partial(super().bootstrap, *args, **options))
 
     def wait_for_server(self, begin: Callable[[], object]) -> None:
-        """Call `begin` until the server is no longer unreachable, nor refuses for the moment.
+        """Call `begin` until the server is reachable and does not refuse temporarily.
 
-        A wrong address, password or permission is raised at once.
+        Errors of address, password or permission are raised at once.
         """
         while True:
             try:
@@ -84,31 +84,31 @@ class ResilientWorker(SimpleWorker):
             except SERVER_TROUBLE as error:
                 if not (self.may_wait_for_server and may_pass(error)):
                     raise
-                self.server.report(described(error), "waiting for it to begin")
+                self.server.report(described(error), "the start waits for it")
                 self.hang_up()
                 time.sleep(1.0)
 
     def hang_up(self) -> None:
-        """Connect anew with the next command: this server may never hang up, and yet be demoted."""
+        """Reconnect with the next command: a demoted server may keep connections open."""
         self.connection.connection_pool.disconnect()
 
     def register_birth(self) -> None:
-        """As RQ's, for a name that nobody else has, and with a short life of its own."""
+        """As RQ's, for a unique name, and with a short lifetime of the key."""
         if self.connection.exists(self.key):
             self.connection.delete(self.key)
         super().register_birth()  # type: ignore[no-untyped-call]
         self.connection.expire(self.key, _REGISTRATION_SECONDS)
 
     def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
-        """RQ's heartbeat, but not more often than is of use.
+        """RQ's heartbeat, but no more often than useful.
 
-        A worker whose registration is gone (the server lost its data, or this process was frozen
-        for long) registers again, or it would work on unseen.
+        A worker whose registration is missing (the server lost its data, or this process was frozen
+        for long) registers again; otherwise it would work without being listed.
         """
         last = self.last_heartbeat
         if last is not None and now() - last < timedelta(seconds=_HEARTBEAT_SECONDS):
             return
-        with suppress(*SERVER_TROUBLE):  # RQ's loop would end the worker; taking jobs will notice
+        with suppress(*SERVER_TROUBLE):  # RQ's loop would end the worker; taking jobs fails too
             self._tell(timeout or _REGISTRATION_SECONDS, pipeline)
 
     def _tell(self, timeout: int, pipeline: Pipeline | None) -> None:
@@ -121,7 +121,7 @@ class ResilientWorker(SimpleWorker):
         super().heartbeat(timeout, pipeline)
 
     def set_state(self, state: str, pipeline: Pipeline | None = None) -> None:
-        """Idle and busy are written with the heartbeat, and not from job to job."""
+        """Write a change between idle and busy with the heartbeat, not for each job."""
         if state in _PASSING_STATES and self._told_state in _PASSING_STATES:
             self._state = state
         else:
@@ -129,14 +129,14 @@ class ResilientWorker(SimpleWorker):
             super().set_state(state, pipeline)
 
     def check_for_suspension(self, burst: bool) -> None:
-        """As RQ's, but only at the start and when taking jobs found the workers suspended."""
+        """As RQ's, but only at the start and after taking jobs found the workers suspended."""
         if self.look_for_suspension:
             with suppress(*SERVER_TROUBLE):
                 super().check_for_suspension(burst)
             self.look_for_suspension = False
 
     def run_maintenance_tasks(self) -> None:
-        """As RQ's, but never its handling of the intermediate list, which declares jobs failed."""
+        """As RQ's, without its recovery of the intermediate list, which declares jobs failed."""
         self.last_cleaned_at = now()  # type: ignore[assignment]
         with suppress(*SERVER_TROUBLE):
             for queue in self.queues:
@@ -144,34 +144,34 @@ class ResilientWorker(SimpleWorker):
                 queue.finished_job_registry.cleanup()
 
     def set_shutdown_requested_date(self) -> None:
-        """RQ writes this from its signal handler, also when the server is unreachable."""
+        """As RQ's, which its signal handler calls; ignores a server that is unreachable."""
         with suppress(*SERVER_TROUBLE):
             super().set_shutdown_requested_date()  # type: ignore[no-untyped-call]
 
     def _pubsub_exception_handler(self, exc: Exception, pubsub: Any, pubsub_thread: Any) -> None:
-        """Let the thread that waits for RQ's commands try again, whatever went wrong.
+        """Let the thread that waits for RQ's commands retry after any error.
 
-        RQ's ends it, with a traceback, when `hang_up` comes during its wait. The main thread logs
-        that the server fails.
+        RQ's ends it, with a traceback, when `hang_up` interrupts its wait. Failures of the server
+        are logged by the main thread.
         """
         time.sleep(2.0)
 
     def teardown(self) -> None:
-        """Sign off, if there is anybody to tell."""
+        """Deregister, if the server is reachable."""
         with suppress(*SERVER_TROUBLE):
             super().teardown()  # type: ignore[no-untyped-call]
 
     def _set_ip_address(self, connection: redis.Redis) -> None:
-        """As RQ's, which asks the server before anybody has waited for it."""
+        """As RQ's, which queries the server before this worker has waited for it."""
         self.ip_address = "unknown"
         with suppress(*SERVER_TROUBLE):
             super()._set_ip_address(connection)
 
     def _set_connection(self, connection: redis.Redis) -> redis.Redis:
-        """Short timeouts, so that a frozen server is noticed, and none of redis-py's retries.
+        """Short timeouts, so that a frozen server is noticed, and no retries by redis-py.
 
-        They would repeat a command whose reply was lost: a second group would be taken while
-        nobody knows of the first.
+        A retry would repeat a command whose reply was lost: a second group would be taken, and the
+        first would be unknown.
         """
         connection.set_retry(Retry(NoBackoff(), 0))
         options = connection.connection_pool.connection_kwargs
@@ -180,7 +180,7 @@ class ResilientWorker(SimpleWorker):
 
 
 def forget_dead_workers(connection: redis.Redis, queue: str, store: str, own_key: str) -> None:
-    """Strike off the workers of this host that wrote to `store` before: its lock was theirs."""
+    """Deregister workers of this host that wrote to `store` before: this process has its lock."""
     members: Any = connection.smembers(WORKERS_BY_QUEUE_KEY % queue)
     for key in {member.decode() for member in members} - {own_key}:
         hostname, writes_to = connection.hmget(key, "hostname", "store")

@@ -1,4 +1,4 @@
-"""What goes wrong with the server, and what it means."""
+"""Errors of the server: what they mean."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Final
 
 import redis
 
-# What a server answers for a reason of its own, whatever it is asked: it passes, or an operator has
-# to do something. redis-py cuts the code off those for which it has a class.
+# Errors that a server returns because of its own state, for any command: it recovers, or an
+# operator has to act. redis-py removes the code from errors for which it has a class.
 _STATES: Final = (
     redis.exceptions.OutOfMemoryError,
     redis.exceptions.ReadOnlyError,
@@ -26,19 +26,19 @@ _STATE_CODES: Final = (
 
 
 def is_state_of_server(error: Exception) -> bool:
-    """Whether the server refuses whatever it is asked, for a while at least."""
+    """Whether the server refuses all commands, at least for a while."""
     if isinstance(error, redis.exceptions.NoScriptError):
         return False
     return isinstance(error, _STATES) or str(error).startswith(_STATE_CODES)
 
 
 def is_unreachable(error: Exception) -> bool:
-    """Whether there is no answer at all."""
+    """Whether the server does not answer at all."""
     return isinstance(error, redis.ConnectionError | redis.TimeoutError)
 
 
 def may_pass(error: Exception) -> bool:
-    """Whether a worker that starts should wait, rather than say that it is set up wrongly."""
+    """Whether a starting worker should wait, rather than report wrong settings."""
     if isinstance(error, redis.AuthenticationError | redis.exceptions.AuthorizationError):
         return False
     if isinstance(error, redis.exceptions.NoPermissionError):
@@ -49,7 +49,7 @@ def may_pass(error: Exception) -> bool:
 
 
 def _is_wrong_address(error: BaseException) -> bool:
-    """No such host name, or not the other side of TLS that was meant."""
+    """Whether the host name is unknown, or TLS verification failed."""
     if isinstance(error, socket.gaierror):
         return error.errno != socket.EAI_AGAIN
     return isinstance(error, ssl.SSLError)
@@ -68,5 +68,5 @@ def described(error: Exception) -> str:
     if is_unreachable(error):
         return f"it is unreachable ({error})"
     if isinstance(error, redis.exceptions.ReadOnlyError) or str(error).startswith("READONLY"):
-        return f"it is a replica ({error}); connecting anew, as its name may lead elsewhere by now"
-    return f"it refuses ({error})"
+        return f"it is a replica ({error}); reconnecting, as its name may resolve elsewhere now"
+    return f"it refuses commands ({error})"

@@ -1,4 +1,4 @@
-"""Waiting for the store's lock, as a standby that takes over when its holder dies."""
+"""How a standby waits for the store's lock, and takes over when its holder dies."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 def acquire_or_stop(lock: StoreLock, on_wait: Callable[[str], None] | None) -> bool:
-    """Take the lock, however long that is; False when a signal ended the wait.
+    """Wait for the lock without limit and take it; False when a signal ended the wait.
 
-    As `StoreLock.acquire`, it does not wait at all without `on_wait`.
+    As `StoreLock.acquire`, it does not wait without `on_wait`.
     """
     handlers = {number: signal.signal(number, _stop_waiting) for number in _STOP_SIGNALS}
     try:

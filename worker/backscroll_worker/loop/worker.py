@@ -1,11 +1,16 @@
 """`GroupCommitWorker`: an RQ worker that commits jobs in groups.
 
-A round: take all that waits, up to a group; apply it in one transaction; acknowledge it in one
-pipeline. While the disk has one group, the next is fetched and decoded, and the server does what
-the last acknowledgement says. RQ's own loop keeps signals, suspension, burst mode and the worker's
-registration.
+A round:
 
-It works from RQ's command line too, with the store and the rest from the environment:
+1. Take the waiting jobs, up to a group (`reservation`).
+2. Apply them to the store in one transaction (`batch`).
+3. Acknowledge them in one pipeline (`acknowledgement`).
+4. Run one slice of maintenance (`maintenance_runner`).
+
+While the disk writes one group, the next is fetched and decoded, and the server executes the
+previous acknowledgement. RQ's own loop handles signals, suspension, burst mode and registration.
+
+It works from RQ's command line too, with its settings from the environment:
 `RQ_REDIS_URL=redis://… rq worker -w backscroll_worker.loop.worker.GroupCommitWorker backscroll`
 """
 
@@ -35,7 +40,7 @@ from backscroll_worker.contract.answer_budget import AnswerBudget
 from backscroll_worker.loop.acknowledgement import Acknowledgement, check_acknowledged
 from backscroll_worker.loop.batch import Group
 from backscroll_worker.loop.failing_store import LONGEST_PAUSE_SECONDS, FailingStore
-from backscroll_worker.loop.maintenance_runner import Housekeeping
+from backscroll_worker.loop.maintenance_runner import MaintenanceRunner
 from backscroll_worker.loop.publication import Publisher
 from backscroll_worker.loop.reservation import Reservations, ReservedJob, SuspendedError
 from backscroll_worker.loop.resilient import SERVER_TROUBLE, ResilientWorker, forget_dead_workers
@@ -51,7 +56,7 @@ _IDLE_WAIT_SECONDS: Final = 5
 
 
 class GroupCommitWorker(ResilientWorker):
-    """One worker on one queue, writing one store; see the module's docstring."""
+    """One worker on one queue that writes one store; see the module's docstring."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self._settings: Settings = options.pop("settings", None) or Settings.from_environment()
@@ -61,16 +66,20 @@ class GroupCommitWorker(ResilientWorker):
         self._jobs_left: int | None = None
         self._busy_at = time.monotonic()
         self._must_put_back = True
-        self._blames_jobs = True  # of what is in flight at the start, somebody died
+        self._blames_jobs = True  # of jobs in flight at the start, a worker died
         self._crash: Exception | None = None
         self._budget = AnswerBudget()
 
     def work(self, *args: Any, max_jobs: int | None = None, **options: Any) -> bool:
-        """RQ's loop, for as long as this process holds the store's lock."""
+        """RQ's loop, while this process holds the store's lock.
+
+        Raises `InvalidSettingError`, `StoreUnavailableError` or `StoreUnusableError` when it cannot
+        begin.
+        """
         if len(self.queues) != 1:
             raise InvalidSettingError("queue: a store has one queue; name exactly one")
         settings = self._settings
-        settings.load_retention()  # rather than have the first cleanup fail
+        settings.load_retention()  # fails now rather than in the first cleanup
         self._queue: Queue = self.queues[0]
         self._reservations = Reservations(self.connection, self._queue.name)
         self._acknowledgements = PinnedConnection(self.connection)
@@ -92,10 +101,10 @@ class GroupCommitWorker(ResilientWorker):
                     )
                 )
                 log.info("storing queue %r into %s", self._queue.name, settings.store)
-                self._housekeeping = Housekeeping(
+                self._maintenance = MaintenanceRunner(
                     backend, settings, self._acknowledgement, self.connection
                 )
-                gc.freeze()  # what is there by now stays, and need not be looked through again
+                gc.freeze()  # objects that exist now are permanent: spare the collector
                 try:
                     has_worked = super().work(*args, **options)
                 finally:
@@ -108,11 +117,11 @@ class GroupCommitWorker(ResilientWorker):
         return has_worked
 
     def register_birth(self) -> None:
-        """As RQ's; says also where it stores, to who asks a worker for something."""
+        """As RQ's; also records the store, for commands that ask a worker."""
         super().register_birth()
         store = absolute_url(self._settings.store)
         self.connection.hset(self.key, "store", store)
-        # Whoever wrote there from this host held the lock that this worker has now.
+        # Any earlier writer on this host held the lock that this worker has now.
         forget_dead_workers(self.connection, self._queue.name, store, self.key)
 
     def dequeue_job_and_maintain_ttl(
@@ -120,8 +129,8 @@ class GroupCommitWorker(ResilientWorker):
     ) -> tuple[Any, Queue] | None:
         """The next group; None when a burst is over or the worker has idled long enough.
 
-        RQ's loop hands whatever comes from here to `execute_job`. With no group it goes once round
-        the loop, which looks for signals and suspension, and lets upkeep have its slice.
+        RQ's loop passes the result to `execute_job`. An empty group makes the loop run
+        once, which checks for signals and suspension, and runs a slice of maintenance.
         """
         while not self._stop_requested:
             try:
@@ -129,14 +138,14 @@ class GroupCommitWorker(ResilientWorker):
                 if self._must_put_back:
                     self._put_back()
                 group = self._next_group()
-                if group is None and not self._housekeeping and not self._backend.tidy():
+                if group is None and not self._maintenance and not self._backend.tidy():
                     self._confirm()
                     if timeout is None or self._has_idled(max_idle_time):
                         return None
                     self.set_state(WorkerStatus.IDLE)
                     group = self._wait_for_group()
                     self.server.report_recovered()
-                if group or self._housekeeping:
+                if group or self._maintenance:
                     self._busy_at = time.monotonic()
                 return group, self._queue
             except SuspendedError:
@@ -150,14 +159,14 @@ class GroupCommitWorker(ResilientWorker):
         return None, self._queue
 
     def execute_job(self, job: Any, queue: Queue) -> None:
-        """Apply and acknowledge one group, then do one slice of upkeep."""
+        """Apply and acknowledge one group, then run one slice of maintenance."""
         try:
             if job is not None:
                 self._work_through(job)
-            if self._housekeeping and not self._stop_requested:
+            if self._maintenance and not self._stop_requested:
                 self._keep_house()
         except SERVER_TROUBLE as error:
-            # What was committed is safe; what was not acknowledged comes again, and is known.
+            # What was committed is safe; what was not acknowledged comes again, and is a no-op.
             self._wait_for_server(error)
         except Exception as error:
             self._note_crash(error)
@@ -166,15 +175,15 @@ class GroupCommitWorker(ResilientWorker):
             self._stop_requested = True
 
     def _wait_for_server(self, error: Exception) -> None:
-        """Say so, connect anew, and have what is in flight taken up again."""
+        """Log the error, reconnect, and have the jobs in flight taken again."""
         self._must_put_back = True
-        self.server.report(described(error), "jobs wait, what is in flight is taken up again")
+        self.server.report(described(error), "jobs wait; those in flight are taken again")
         self.hang_up()
         self._reservations.hang_up()
         time.sleep(1.0)
 
     def _note_crash(self, error: Exception) -> None:
-        if not isinstance(error, StopRequested):  # that is how RQ's signal handler ends the loop
+        if not isinstance(error, StopRequested):  # by which RQ's signal handler ends the loop
             self._crash = error
 
     def _announce_wait(self, holder: str) -> None:
@@ -186,18 +195,18 @@ class GroupCommitWorker(ResilientWorker):
         return max_idle_seconds is not None and time.monotonic() - self._busy_at > max_idle_seconds
 
     def _leave(self) -> None:
-        """Leave the process as it was, for who works within one that goes on."""
+        """Restore the process's state, for callers that continue in the same process."""
         gc.unfreeze()
         self._acknowledgements.reset()
         self._reservations.hang_up()
         self.hang_up()
 
     def _put_back(self) -> None:
-        """Start from what the queue says: nothing is in flight, no upkeep is under way.
+        """Put everything in flight back, and drop the maintenance under way.
 
-        What was asked for or decoded, and not applied, goes back with the rest.
+        This includes what was requested or decoded, and not applied.
         """
-        self._housekeeping.clear()
+        self._maintenance.clear()
         self._next = None
         with suppress(*SERVER_TROUBLE):
             self._confirm()
@@ -209,18 +218,18 @@ class GroupCommitWorker(ResilientWorker):
 
     @property
     def _most(self) -> int:
-        """How many jobs the next group may have."""
+        """The maximum number of jobs in the next group."""
         most = self._settings.group_size
         return most if self._jobs_left is None else min(most, self._jobs_left)
 
     def _next_group(self) -> Group | None:
-        # From here on a signal must let the group be finished: BUSY says so to RQ's handler.
+        # From here on the group is finished after a signal: RQ's handler sees BUSY.
         was, self._state = self._state, WorkerStatus.BUSY
         group, self._next = self._next, None
         if group is not None:
             self._ask_after(group)
             return group
-        if self._housekeeping and self._housekeeping.seconds < self._reservations.alone_seconds:
+        if self._maintenance and self._maintenance.seconds < self._reservations.alone_seconds:
             self._state = was
             return None
         try:
@@ -231,26 +240,26 @@ class GroupCommitWorker(ResilientWorker):
                 self._state = was
 
     def _wait_for_group(self) -> Group | None:
-        # A signal may break off the wait. What was taken in that moment is put back at the end.
+        # A signal may interrupt the wait. Jobs taken at that moment are put back at the end.
         jobs = self._reservations.wait_and_take(_IDLE_WAIT_SECONDS, self._most)
         if jobs:
             self._state = WorkerStatus.BUSY
         return self._group(jobs)
 
     def _group(self, jobs: list[ReservedJob]) -> Group | None:
-        """The group of what was taken, after the time it may have to grow."""
+        """The group of the jobs taken, after the time that it may have to grow."""
         if not jobs:
             return None
         if self._jobs_left is None and self._settings.group_wait_ms and 1 < len(jobs) < self._most:
             time.sleep(self._settings.group_wait_ms / 1e3)
-            with suppress(SuspendedError):  # what is taken is carried out
+            with suppress(SuspendedError):  # jobs already taken are applied
                 jobs += self._reservations.take(self._most - len(jobs))
         group = Group(jobs, self._acknowledgement, self._reservations.is_deadly)
         self._ask_after(group)
         return group
 
     def _ask_after(self, group: Group) -> None:
-        """When more is waiting, have the server get it ready while this group is applied."""
+        """When more is waiting, have the server prepare it while this group is applied."""
         if (
             group.size >= self._most
             and self._jobs_left is None
@@ -260,7 +269,7 @@ class GroupCommitWorker(ResilientWorker):
             self._reservations.ask(self._most)
 
     def _prepare_next(self) -> None:
-        """Decode the group that was asked for; whatever goes wrong must not touch this one."""
+        """Decode the group that was requested; an error must not affect the current one."""
         if not self._reservations.has_asked:
             return
         try:
@@ -270,10 +279,10 @@ class GroupCommitWorker(ResilientWorker):
             self.look_for_suspension = True
         except SERVER_TROUBLE as error:
             self._must_put_back = True
-            self.server.report(described(error), "what is in flight is taken up again")
+            self.server.report(described(error), "jobs in flight are taken again")
 
     def _work_through(self, group: Group) -> None:
-        """Apply and acknowledge the group: nearly always in one go, else some of it at a time."""
+        """Apply and acknowledge the group: nearly always at once, else in parts."""
         while not self._do_part(group):
             group.begin_part()
             self.heartbeat()
@@ -281,14 +290,14 @@ class GroupCommitWorker(ResilientWorker):
                 return  # the rest is put back
 
     def _do_part(self, group: Group) -> bool:
-        """Apply and acknowledge what the answers' budget allows; whether nothing is left."""
+        """Apply and acknowledge what the answers' budget allows; returns whether all is done."""
         started = time.monotonic()
         group.drop_stale(self._are_there)
         count = len(group.operations)
         group.settle(self._apply(group))
         if group.is_done:
-            for job, operation in group.upkeep:
-                self._housekeeping.start(job, operation, group.acknowledgement)
+            for job, operation in group.maintenance:
+                self._maintenance.start(job, operation, group.acknowledgement)
         seconds = time.monotonic() - started
         self._send(group.acknowledgement, seconds)
         log.debug("committed %d jobs in %.1f ms", count - len(group.operations), 1e3 * seconds)
@@ -300,7 +309,7 @@ class GroupCommitWorker(ResilientWorker):
         return [bool(count) for count in self._acknowledgements.call(*commands)]
 
     def _apply(self, group: Group) -> list[Any]:
-        """Apply the group; while the store fails, pause and try again: it is no job's fault."""
+        """Apply the group; while the store fails, pause and retry: it is not a job's fault."""
         if not group.operations:
             return []
         meanwhile = self._prepare_next if self._reservations.has_asked else None
@@ -321,9 +330,9 @@ class GroupCommitWorker(ResilientWorker):
     def _keep_house(self) -> None:
         started = time.monotonic()
         try:
-            acknowledgement = self._housekeeping.do_slice()
+            acknowledgement = self._maintenance.do_slice()
         except StoreUnavailableError as error:
-            log.error("upkeep waits: %s", error)
+            log.error("maintenance waits: %s", error)
             self._must_put_back = True
             time.sleep(LONGEST_PAUSE_SECONDS)
             return
@@ -348,7 +357,7 @@ class GroupCommitWorker(ResilientWorker):
             self._reservations.note_released(acknowledgement.released)
 
     def _confirm(self) -> None:
-        """See that the server did what the last acknowledgement says."""
+        """Check that the server executed the last acknowledgement."""
         if self._acknowledgements.is_awaited:
             with self._blaming_jobs():
                 check_acknowledged(self._acknowledgements.replies())
@@ -356,7 +365,7 @@ class GroupCommitWorker(ResilientWorker):
 
     @contextmanager
     def _blaming_jobs(self) -> Iterator[None]:
-        """Should the server hang up meanwhile, it may be because of what it is sent."""
+        """If the server closes the connection meanwhile, the jobs may be the reason."""
         try:
             yield
         except SERVER_TROUBLE as error:
@@ -372,10 +381,10 @@ def run_worker(
     max_jobs: int | None = None,
     on_wait: Callable[[str], None] | None = None,
 ) -> None:
-    """Work until told to stop; in a burst, until the queue is empty.
+    """Work until a signal; in burst mode, until the queue is empty.
 
     Raises `ServerUnavailableError`, `StoreUnavailableError` or `StoreUnusableError` when it cannot
-    begin. Once it works, it rides out what passes.
+    begin. Once it works, it survives temporary failures.
     """
     connection = connect(url)
     with server_errors(url):

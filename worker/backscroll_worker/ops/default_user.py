@@ -1,8 +1,8 @@
-"""Whether the server can read its append-only file back under the rights of its user `default`.
+"""Whether the server can load its append-only file with the rights of its user `default`.
 
-Redis 7 and Valkey before 9.1.2 carry out the file's transactions as `default` while they load it.
-Where that user lacks a right (`user default off` alone takes all of them away), what is in them is
-dropped at the next restart, and the server does not say so. Redis 6.2 checks no rights there.
+Redis 7 and Valkey before 9.1.2 execute the file's transactions as `default` while they load it.
+If that user lacks a right (`user default off` alone removes all rights), the server drops these
+transactions at the next restart without an error. Redis 6.2 checks no rights there.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ def is_affected(info: dict[str, Any]) -> bool:
 
 
 def missing_right(connection: redis.Redis, queue: str) -> str | None:
-    """The first right that `default` lacks of those that the file needs; None if it has all.
+    """The first right that loading the file needs and `default` lacks; None if it has all.
 
-    Raises `redis.NoPermissionError` when this user may not ask, and redis-py's other errors.
+    Raises `redis.NoPermissionError` when this user may not query that, and redis-py's other errors.
     """
     for command in _written(queue):
         try:
@@ -49,16 +49,16 @@ def missing_right(connection: redis.Redis, queue: str) -> str | None:
         except redis.ResponseError as error:
             if is_forbidden(error):
                 raise
-            return None  # a server that does not know the question
+            return None  # a server without this command
         if answer not in (b"OK", "OK", True):
             return " ".join(command[:2])
     return None
 
 
 def _written(queue: str) -> tuple[tuple[str, ...], ...]:
-    """What lies in the file's transactions, scripts among them: each command on each kind of key.
+    """The commands in the file's transactions, including those of scripts, with their keys.
 
-    A test compares it with the file of a server that was worked with.
+    A test compares this with the file of a server after real work.
     """
     waiting, in_flight = queue_key(queue), in_flight_key(queue)
     job, worker, results = job_key("x"), worker_key("x"), results_key("x")

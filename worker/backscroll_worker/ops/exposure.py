@@ -1,4 +1,4 @@
-"""Which of our files others on this machine may read or write: mostly of earlier versions."""
+"""Which of our files other users of this machine can access; mostly files of earlier versions."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Final
 from backscroll_worker.settings import Settings
 from backscroll_worker.stores import store_path
 
-# A group may read where an operator lets it; it may not write, and others may do neither.
+# The group may have read access, if an operator grants it; all other access is a finding.
 _TOO_MUCH: Final = stat.S_IWGRP | stat.S_IROTH | stat.S_IWOTH
 
 
 def exposed(settings: Settings) -> list[Path]:
-    """The files of store and archive, and the server's directory, that are open to others."""
+    """The files of store and archive, and the server's directory, if other users have access."""
     return [path for path in _ours(settings) if _mode(path) & _TOO_MUCH]
 
 

@@ -1,6 +1,6 @@
-"""`backscroll check`: looks at server, queue, workers, scheduler and store, and says what to do.
+"""`backscroll check`: checks server, queue, workers, scheduler and store, and says what to do.
 
-It only looks. Nothing is enqueued, cleaned up or repaired, so it can run beside anything.
+It only reads. It enqueues, deletes and repairs nothing, so it can run at any time.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _LEAST_FREE_SHARE: Final = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at, how it is, and what to do unless it is well."""
+    """The result of one check: its status, the details, and advice if it failed."""
 
     area: str
     name: str
@@ -62,10 +62,10 @@ def check(
     deep: bool = False,
     progress: Progress = unobserved,
 ) -> list[Check]:
-    """Everything there is to look at, with the server at `url`; raises nothing.
+    """The results of all checks, with the server at `url`; raises nothing.
 
-    `skip_verify` leaves out reading the whole store, which takes long for a large one; `deep` has
-    every message's words compared with the index.
+    `skip_verify` skips reading the whole store, which takes long for a large one; `deep` compares
+    every message's words with the index.
     """
     return [
         *_check_server_side(settings, url),
@@ -78,9 +78,9 @@ def check(
 
 
 def check_quickly(settings: Settings, url: str) -> list[Check]:
-    """Whether server, worker and store are there; for what polls, as it takes the same time always.
+    """Whether server, worker and store respond; for polling, as its duration does not vary.
 
-    It does not look at what the queue and the store hold. Raises nothing.
+    It does not check what queue and store contain. Raises nothing.
     """
     return [*_check_lives(settings, url), *_check_presence(settings.store)]
 
@@ -111,15 +111,15 @@ def _check_presence(url: str) -> Iterator[Check]:
 
 def _is_missing(url: str) -> Check:
     advice = "a worker creates it; if yours runs on another machine, check there"
-    return Check("store", "there", "warning", f"no {url} on this machine", advice)
+    return Check("store", "exists", "warning", f"{url} is not on this machine", advice)
 
 
 def _unreachable(settings: Settings, error: BackscrollError) -> tuple[str, str]:
-    """What is wrong with the server, and what to do."""
+    """The problem with the server, and what to do."""
     if settings.redis_url is None:
         return "the embedded server is not running", "start it with 'backscroll up'"
     if isinstance(error, ServerRefusedError):
-        return str(error), "check as a user that may look, such as the worker's"
+        return str(error), "run the check as a user with these rights, such as the worker's"
     return str(error), "start it, or correct BACKSCROLL_REDIS_URL"
 
 
@@ -147,7 +147,7 @@ def _check_server_side(settings: Settings, url: str) -> Iterator[Check]:
 def _graded(
     area: str, name: str, detail: str, advice: str, *, problem: bool = False, warning: bool = False
 ) -> Check:
-    """A check whose advice is given only when there is something to do."""
+    """A check whose advice is included only when there is something to do."""
     if problem or warning:
         return Check(area, name, "problem" if problem else "warning", detail, advice)
     return Check(area, name, "ok", detail)
@@ -166,12 +166,12 @@ def _check_version(info: dict[str, Any], url: str) -> Check:
 
 def _check_append_only_file(info: dict[str, Any]) -> Check:
     if not info.get("aof_enabled"):
-        detail = "off: a restart loses what waits in the queue"
+        detail = "off: a restart loses the jobs in the queue"
         advice = "set appendonly yes in the server's configuration"
         return Check("server", "append-only file", "problem", detail, advice)
     fails = info.get("aof_last_write_status", "ok") != "ok"
     detail = "its last write failed" if fails else "on"
-    advice = "look at the server's log and at the free space on its disk"
+    advice = "check the server's log and the free space on its disk"
     return _graded("server", "append-only file", detail, advice, problem=fails)
 
 
@@ -184,7 +184,7 @@ def _check_default_user(
     try:
         missing = missing_right(connection, queue)
     except redis.exceptions.NoPermissionError:
-        detail = "this user may not ask which rights 'default' has, and a restart depends on them"
+        detail = "this user may not query the rights of 'default', on which a restart depends"
         advice += "; see deploy/redis/users.acl, also for this user's +acl|dryrun"
         yield Check("server", "default user", "warning", detail, advice)
         return
@@ -204,7 +204,7 @@ def _check_clock(info: dict[str, Any]) -> Check:
     hours = f"{abs(ahead) / 3_600:,.1f} hours {'ahead of' if ahead > 0 else 'behind'} the server's"
     is_apart = abs(ahead) > MOST_SECONDS_APART
     detail = f"this host's is {hours}" if is_apart else "this host's agrees with the server's"
-    advice = "set the one that is wrong: a worker that is ahead refuses to clean up"
+    advice = "correct the clock that is wrong: a worker whose clock is ahead refuses to clean up"
     return _graded("server", "clock", detail, advice, problem=is_apart)
 
 
@@ -215,7 +215,7 @@ def _check_memory(info: dict[str, Any]) -> Iterator[Check]:
     yield _graded(
         "server",
         "eviction",
-        f"{policy}: at the memory limit, jobs are thrown away" if evicts else "none",
+        f"{policy}: at the memory limit, jobs are lost" if evicts else "none",
         "set maxmemory-policy noeviction",
         problem=evicts and limit > 0,
         warning=evicts,
@@ -224,7 +224,7 @@ def _check_memory(info: dict[str, Any]) -> Iterator[Check]:
         "server",
         "memory",
         f"{_mebibytes(used)} used " + (f"of {_mebibytes(limit)}" if limit else "and no limit set"),
-        "raise maxmemory, or find out why the queue grows: at the limit nobody gets through",
+        "raise maxmemory, or find out why the queue grows: at the limit all writes are refused",
         problem=0 < limit <= used,
         warning=0 < limit * _NEARLY_FULL < used,
     )
@@ -236,7 +236,7 @@ def _check_queue(settings: Settings, stats: QueueStats) -> Iterator[Check]:
         "queue",
         "depth",
         f"{stats.depth:,} waiting in {stats.queue!r}, {limit:,} allowed",
-        "see that a worker runs and keeps up: a full queue takes no more",
+        "check that a worker runs and keeps up: a full queue refuses new operations",
         problem=stats.depth >= limit,
         warning=stats.depth > _NEARLY_FULL * limit,
     )
@@ -245,7 +245,7 @@ def _check_queue(settings: Settings, stats: QueueStats) -> Iterator[Check]:
         "queue",
         "lag",
         "nothing waits" if lag is None else f"the oldest job has waited for {lag:,.0f} s",
-        "see that a worker runs, and what its log says",
+        "check that a worker runs, and read its log",
         warning=lag is not None and lag > _LONG_LAG_SECONDS,
     )
     yield _graded(
@@ -259,8 +259,8 @@ def _check_queue(settings: Settings, stats: QueueStats) -> Iterator[Check]:
     yield _graded(
         "queue",
         "in flight",
-        f"{stats.in_flight:,}" + (", left behind by a worker that died" if is_stranded else ""),
-        "start a worker: it puts them back in their order and loses none",
+        f"{stats.in_flight:,}" + (", left by a worker that died" if is_stranded else ""),
+        "start a worker: it puts them back in order and loses none",
         problem=is_stranded,
     )
 
@@ -271,10 +271,10 @@ def _check_workers(queue: str, workers: Iterable[WorkerStats]) -> Iterator[Check
     yield from map(_check_worker, alive)
     if not alive:
         silent = [
-            f"; {worker.name} was heard of {worker.heartbeat_age_seconds:,.0f} s ago"
+            f"; {worker.name}: last heartbeat {worker.heartbeat_age_seconds:,.0f} s ago"
             for worker in workers
         ]
-        detail = f"none serves queue {queue!r}{''.join(silent)}"
+        detail = f"no worker serves queue {queue!r}{''.join(silent)}"
         yield Check("worker", "alive", "problem", detail, "start one with 'backscroll worker'")
     if len(alive) > 1:
         yield Check(
@@ -282,21 +282,22 @@ def _check_workers(queue: str, workers: Iterable[WorkerStats]) -> Iterator[Check
             "only one",
             "warning",
             f"{len(alive)} workers take jobs from queue {queue!r}",
-            "unless one has just died: give each store a queue of its own with BACKSCROLL_QUEUE",
+            "unless one has just died, give each store a queue of its own with BACKSCROLL_QUEUE",
         )
 
 
 def _check_worker(worker: WorkerStats) -> Check:
-    detail = f"{worker.name}, {worker.state}, heard of {worker.heartbeat_age_seconds:.0f} s ago"
+    age = f"{worker.heartbeat_age_seconds:.0f} s ago"
+    detail = f"{worker.name}, {worker.state}, last heartbeat {age}"
     if worker.store_error is not None:
         return Check(
             "worker",
             "alive",
             "problem",
             f"{detail}; its store fails: {worker.store_error}",
-            "correct what the message names; the worker then goes on by itself, no job is lost",
+            "correct what the message names; the worker then continues by itself, no job is lost",
         )
-    advice = "'rq resume' lets it go on"
+    advice = "'rq resume' lets it continue"
     return _graded("worker", "alive", detail, advice, warning=worker.state == "suspended")
 
 
@@ -305,7 +306,7 @@ def _check_scheduler(stats: QueueStats) -> Check:
         "scheduler",
         "alive",
         ", ".join(scheduler.name for scheduler in stats.schedulers)
-        or "none: nothing is cleaned up or compacted by itself",
+        or "none: nothing is cleaned up or compacted automatically",
         "start one with 'backscroll scheduler'",
         warning=not stats.schedulers,
     )
@@ -328,8 +329,8 @@ def _check_permissions(settings: Settings) -> Iterator[Check]:
     paths = exposed(settings)
     if paths:
         others = f" and {len(paths) - 1:,} more" if len(paths) > 1 else ""
-        detail = f"{paths[0]}{others} may be read or written by others on this machine"
-        advice = "take that away with chmod -R go-w,o-rwx, unless it is meant to be so"
+        detail = f"{paths[0]}{others} can be read or written by other users of this machine"
+        advice = "remove these permissions with chmod -R go-w,o-rwx, unless they are intended"
         yield Check("store", "permissions", "warning", detail, advice)
 
 
@@ -337,7 +338,7 @@ def _check_file_system(path: Path) -> Iterator[Check]:
     try:
         check_file_system(path)
     except StoreUnusableError as error:
-        advice = "move the store; a worker does not open it there"
+        advice = "move the store; a worker refuses to open it there"
         yield Check("store", "file system", "problem", str(error), advice)
 
 
@@ -352,7 +353,7 @@ def _check_store(
         yield Check("store", "log", "warning", held, HELD_ADVICE)
     try:
         with open_backend(url, read_only=True) as store:
-            yield Check("store", "there", "ok", f"{url}, {_mebibytes(store.size_bytes())}")
+            yield Check("store", "exists", "ok", f"{url}, {_mebibytes(store.size_bytes())}")
             if not skip_verify:
                 yield from _check_findings(store.verify(deep=deep, progress=progress))
     except BackscrollError as error:
@@ -363,18 +364,18 @@ def _check_findings(findings: list[Finding]) -> Iterator[Check]:
     for finding in findings:
         yield Check("store", finding.where, "problem", finding.problem, finding.advice)
     if all(finding.where != "index" for finding in findings):
-        yield Check("store", "index", "ok", "in step with the messages")
+        yield Check("store", "index", "ok", "consistent with the messages")
     if all(finding.where == "index" for finding in findings):
-        yield Check("store", "integrity", "ok", "nothing is damaged")
+        yield Check("store", "integrity", "ok", "no damage found")
 
 
 def _check_retention(settings: Settings, skip_verify: bool) -> Iterator[Check]:
-    """The rules by which sessions go, and what is kept of those that went."""
+    """The retention rules, and the archive of deleted sessions."""
     if settings.retention is not None:
         try:
             rules = settings.load_retention().rules
         except InvalidSettingError as error:
-            advice = "correct it: until then cleanup fails, and deletes nothing"
+            advice = "correct it: until then cleanup fails and deletes nothing"
             yield Check("cleanup", "rules", "problem", str(error), advice)
         else:
             yield Check("cleanup", "rules", "ok", f"{len(rules):,} in {settings.retention}")
@@ -384,7 +385,7 @@ def _check_retention(settings: Settings, skip_verify: bool) -> Iterator[Check]:
     try:
         findings, count = archive.verify(), len(archive.files())
     except ArchiveError as error:
-        findings, count = [Finding("archive", str(error), "see that it can be read")], 0
+        findings, count = [Finding("archive", str(error), "make it readable")], 0
     for finding in findings:
         yield Check("cleanup", "archive", "problem", finding.problem, finding.advice)
     if not findings:

@@ -1,4 +1,4 @@
-"""Processes that are to outlive a Ctrl-C, which reaches every process of the terminal."""
+"""Processes that must survive a Ctrl-C, which the terminal sends to all of its processes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Whatever process is started in here never hears one, and this one hears it afterwards.
+    """Processes started inside ignore Ctrl-C, and this process handles it afterwards.
 
-    Only if no other thread runs: from the calling one alone it can be held back.
+    Requires that no other thread runs: it can be blocked only for the calling one.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -22,7 +22,7 @@ def held_back() -> Iterator[None]:
 
 @contextmanager
 def ended_by(*numbers: signal.Signals) -> Iterator[None]:
-    """These signals, too, end what is done in here as a Ctrl-C does, with all its `finally`."""
+    """Let these signals, like Ctrl-C, raise `KeyboardInterrupt` inside, so that `finally` runs."""
     before = [signal.signal(number, signal.default_int_handler) for number in numbers]
     try:
         yield

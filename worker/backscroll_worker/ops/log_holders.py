@@ -1,7 +1,7 @@
-"""Who keeps SQLite's log: programs that stay in a read transaction, such as Litestream.
+"""Which programs keep SQLite's log (WAL) by a long read transaction, such as Litestream.
 
-While one does, the log is not begun anew: it grows, a compaction gives nothing back, and what was
-erased stays in it.
+Meanwhile the log cannot be reset: it grows, a compaction frees no space, and erased text is still
+in it.
 """
 
 from __future__ import annotations
@@ -15,35 +15,35 @@ from typing import Final
 from backscroll_worker.stores import store_path
 
 HELD_ADVICE: Final = (
-    "end what reads the store, then run 'backscroll compact'; until then the log grows, "
-    "and keeps what was erased"
+    "stop the program that reads the store, then run 'backscroll compact'; until then the log "
+    "grows and keeps erased text"
 )
 
 # A reader holds one of SQLite's five read locks, which are bytes of the shared memory's file.
 # https://www.sqlite.org/walformat.html#wal_locks
 _READ_LOCKS: Final = range(123, 128)
-_LOOK_SECONDS: Final = 0.5  # a read of the worker's, or of a command, takes less
+_LOOK_SECONDS: Final = 0.5  # a read by the worker or a command takes less
 _PAUSE_SECONDS: Final = 0.02
-_LONG_BYTES: Final = 64 * 1024 * 1024  # the worker empties it at less, if it can
+_LONG_BYTES: Final = 64 * 1024 * 1024  # the worker resets the log earlier, if it can
 
 
 def held_log(url: str) -> str | None:
-    """Who keeps the log of the SQLite store at `url`, or how long it is; None when all is well.
+    """Which process keeps the log of the SQLite store at `url`, or its size; None if it is fine.
 
-    Takes half a second when somebody reads at the moment. To be called while this process has the
-    store not open.
+    Takes half a second if there is a reader at the moment. Call it while this process does not have
+    the store open.
     """
     path = store_path(url).resolve()
     if holders := _lasting_readers(path):
         return f"{', '.join(map(_named, sorted(holders)))} keeps SQLite's log of {path}"
     size = _size(path.with_name(f"{path.name}-wal"))
     if size > _LONG_BYTES:
-        return f"SQLite's log of {path} has grown to {size >> 20:,} MiB: somebody may keep it"
+        return f"SQLite's log of {path} has grown to {size >> 20:,} MiB: a program may keep it"
     return None
 
 
 def _lasting_readers(path: Path) -> set[int]:
-    """The processes that are in a read transaction at each of many looks."""
+    """The processes that are in a read transaction in each of many samples."""
     readers, deadline = _readers(path), time.monotonic() + _LOOK_SECONDS
     while readers and time.monotonic() < deadline:
         time.sleep(_PAUSE_SECONDS)
@@ -52,7 +52,7 @@ def _lasting_readers(path: Path) -> set[int]:
 
 
 def _readers(path: Path) -> set[int]:
-    """Those in a read transaction now, as far as the kernel says; Linux does."""
+    """The processes in a read transaction now, as reported by the kernel (Linux only)."""
     readers: set[int] = set()
     with suppress(OSError, ValueError):
         number = f":{path.with_name(f'{path.name}-shm').stat().st_ino}"

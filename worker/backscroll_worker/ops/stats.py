@@ -1,6 +1,6 @@
-"""What Redis and the store say about themselves, as numbers; nothing is changed by asking.
+"""Figures of the queue, its workers and the store; reading them changes nothing.
 
-Everything is read from RQ's own keys, because RQ's classes clean up registries while they count.
+They are read from RQ's keys directly, because RQ's classes clean up registries while they count.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from backscroll.transport.rq_protocol import (
 from backscroll_worker.maintenance.scheduler_name import is_for
 from backscroll_worker.stores import SessionBackend, open_backend, store_path
 
-# A worker says that it lives every few seconds; its key in Redis outlives it by minutes.
+# A worker writes a heartbeat every few seconds; its key in Redis outlives it by minutes.
 WORKER_SILENCE_SECONDS: Final = 30.0
-UPKEEP_KINDS: Final = ("cleanup", "compact")
+MAINTENANCE_KINDS: Final = ("cleanup", "compact")
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerStats:
-    """One worker as its hash in Redis has it."""
+    """One worker, as recorded in its hash in Redis."""
 
     name: str
     state: str
@@ -43,17 +43,17 @@ class WorkerStats:
     heartbeat_age_seconds: float
     store_error: str | None
     store: str | None
-    """The URL of what it writes; None for a worker that is not ours."""
+    """The URL of its store; None for a worker of another program."""
 
     @property
     def is_alive(self) -> bool:
-        """Whether it has been heard of lately."""
+        """Whether its last heartbeat is recent."""
         return self.heartbeat_age_seconds < WORKER_SILENCE_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
 class SchedulerStats:
-    """One scheduler of the queue, or one of an earlier version, which may be another queue's."""
+    """A scheduler of the queue; one of an earlier version may be that of another queue."""
 
     name: str
     heartbeat_age_seconds: float
@@ -61,7 +61,7 @@ class SchedulerStats:
 
 @dataclass(frozen=True, slots=True)
 class QueueStats:
-    """One queue, who serves it, and the last tick of each kind of upkeep."""
+    """One queue, its workers and schedulers, and the last tick of each kind of maintenance."""
 
     queue: str
     depth: int
@@ -74,7 +74,7 @@ class QueueStats:
 
     @property
     def is_served(self) -> bool:
-        """Whether a worker lives that takes jobs from it."""
+        """Whether a live worker takes jobs from it."""
         return any(worker.is_alive for worker in self.workers)
 
 
@@ -118,7 +118,7 @@ def read_queue(connection: redis.Redis, queue: str) -> QueueStats:
 
 
 def read_workers(connection: redis.Redis, queue: str) -> tuple[WorkerStats, ...]:
-    """The workers registered for `queue` whose keys are still there, by name."""
+    """The workers registered for `queue` whose keys still exist, by name."""
     members: Any = connection.smembers(workers_key(queue))
     keys = sorted(_text(key) for key in members)
     with connection.pipeline(transaction=False) as pipeline:
@@ -151,9 +151,9 @@ def read_workers(connection: redis.Redis, queue: str) -> tuple[WorkerStats, ...]
 
 
 class StoreReader:
-    """Counts what the store at `url` holds, again and again, beside the worker that writes it.
+    """Reads the totals of the store at `url`, repeatedly, while a worker writes it.
 
-    It stays open in between: a JSONL store need not read again what has not changed.
+    It keeps the store open in between, so that a JSONL store reads only what has changed.
     """
 
     def __init__(self, url: str) -> None:
@@ -161,16 +161,16 @@ class StoreReader:
         self._store: SessionBackend | None = None
 
     def read(self) -> StoreStats | None:
-        """How much it holds now; None when it is not on this machine.
+        """The current totals; None when the store is not on this machine.
 
-        Raises the backend's errors.
+        Raises the store's errors.
         """
         if not store_path(self._url).exists():
             self.close()
             return None
         try:
             return self._read()
-        except BackscrollError:  # another file may be there by now
+        except BackscrollError:  # another file may have replaced it
             if self._store is None:
                 raise
             self.close()
@@ -205,19 +205,19 @@ def _job_age(connection: redis.Redis, job_id: bytes | None) -> float | None:
 
 def _last_ticks(connection: redis.Redis, queue: str) -> dict[str, datetime]:
     with connection.pipeline(transaction=False) as pipeline:
-        for kind in UPKEEP_KINDS:
+        for kind in MAINTENANCE_KINDS:
             pipeline.hget(own_key(queue, "cron", kind), "job")
         jobs = pipeline.execute()
-    # The id of the last job that was enqueued says for which tick: compact-20261121T033000-…
+    # The id of the last enqueued job contains its tick: compact-20261121T033000-…
     return {
         kind: datetime.strptime(_text(job).split("-")[1], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
-        for kind, job in zip(UPKEEP_KINDS, jobs, strict=True)
+        for kind, job in zip(MAINTENANCE_KINDS, jobs, strict=True)
         if job is not None
     }
 
 
 def _age(moment: bytes | None) -> float | None:
-    """Seconds since the time RQ wrote; None when there is none."""
+    """Seconds since a time written by RQ; None without one."""
     try:
         written = datetime.fromisoformat(_text(moment))
     except ValueError:

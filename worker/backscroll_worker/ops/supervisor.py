@@ -1,7 +1,7 @@
-"""Runs processes side by side, shows what they write, and starts those again that end.
+"""Runs processes side by side, shows their output, and restarts those that end.
 
-One that ends soon after its start waits longer before the next one, up to half a minute. One that
-ends because its settings cannot be used is not started again, as systemd's units do.
+A process that ends soon after its start is restarted with increasing delay, up to half a minute.
+One that ends because of unusable settings is not restarted, as with the systemd units.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from backscroll_worker.ops.server import RunningServer
 _FIRST_WAIT_SECONDS: Final = 0.5
 _LONGEST_WAIT_SECONDS: Final = 30.0
 _STEADY_SECONDS: Final = 10.0
-"""A process that ran for so long is started again at once."""
+"""A process that ran for this long is restarted without delay."""
 
 _LOOK_SECONDS: Final = 0.5
 _STOP_SECONDS: Final = 60.0
@@ -34,7 +34,7 @@ _STOPS: Final = (signal.SIGINT, signal.SIGTERM)
 
 @dataclass(slots=True)
 class Restarts:
-    """When what has ended is to be started again."""
+    """When a process that has ended is to be restarted."""
 
     quick_ends: int = 0
     started_at: float = field(default_factory=time.monotonic)
@@ -44,7 +44,7 @@ class Restarts:
         self.started_at, self.due = time.monotonic(), None
 
     def schedule(self) -> float:
-        """Note that it has ended; in how many seconds it is started again."""
+        """Note that it has ended; returns the seconds until it is restarted."""
         now = time.monotonic()
         self.quick_ends = 0 if now - self.started_at > _STEADY_SECONDS else self.quick_ends + 1
         doubled = _FIRST_WAIT_SECONDS * 2.0 ** max(0, self.quick_ends - 1)
@@ -59,7 +59,7 @@ class Restarts:
 
 @dataclass(slots=True)
 class Part:
-    """One process, which `command` starts."""
+    """One supervised process, started by `command`."""
 
     name: str
     command: str
@@ -69,7 +69,7 @@ class Part:
 
 
 class Supervisor:
-    """Keeps `parts` running, and the server if it is ours, until a signal comes."""
+    """Keeps `parts` running, and the embedded server, until a signal comes."""
 
     def __init__(self, parts: Iterable[Part], environ: Mapping[str, str]) -> None:
         self._parts = list(parts)
@@ -79,7 +79,7 @@ class Supervisor:
         self._server_restarts = Restarts()
 
     def run(self, server: RunningServer) -> int:
-        """Returns what to exit with: 0, or the code of a part that nothing works without."""
+        """Run until the end; returns the exit code: 0, or that of an essential part."""
         before = [signal.signal(number, lambda *_: self._events.put(None)) for number in _STOPS]
         try:
             return self._run(server)
@@ -105,9 +105,9 @@ class Supervisor:
         part.restarts.begin()
         try:
             part.process = process = self._launch(part)
-        except OSError as error:  # no memory, or the program is just being replaced
+        except OSError as error:  # no memory, or the program file is being replaced
             wait = part.restarts.schedule()
-            self._say(part.name, f"cannot be started: {error}; is tried again in {wait:g} s")
+            self._say(part.name, f"cannot be started: {error}; next try in {wait:g} s")
             return
         self._say(part.name, f"started (pid={process.pid})")
         threading.Thread(target=self._watch, args=(part, process), daemon=True).start()
@@ -119,7 +119,7 @@ class Supervisor:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # a Ctrl-C reaches us only, and we pass it on once
+            start_new_session=True,  # Ctrl-C reaches only us, and we pass it on once
             text=True,
             errors="replace",
         )
@@ -131,15 +131,15 @@ class Supervisor:
         self._events.put(part)
 
     def _note_end(self, part: Part) -> int | None:
-        """Say how it ended; the code to end with, if nothing works without it."""
+        """Report how it ended; returns the exit code to end with if the part is essential."""
         code = None if part.process is None else part.process.returncode
         part.process = None
         self._say(part.name, f"stopped (rc={code})")
         if code == ExitCode.USAGE:
-            self._say(part.name, "its settings cannot be used, so it is not started again")
+            self._say(part.name, "not restarted: its settings are unusable")
             return code if part.is_essential else None
         wait = part.restarts.schedule()
-        self._say(part.name, f"is started again in {wait:g} s")
+        self._say(part.name, f"restart in {wait:g} s")
         return None
 
     def _start_what_is_due(self, server: RunningServer) -> None:
@@ -149,21 +149,21 @@ class Supervisor:
                 self._start(part)
 
     def _look_after(self, server: RunningServer) -> None:
-        """The others wait for the server by themselves."""
+        """Restart the server; the other parts wait for it by themselves."""
         restarts = self._server_restarts
         if restarts.due is None and server.has_ended():
-            self._say("server", f"stopped; is started again in {restarts.schedule():g} s")
+            self._say("server", f"stopped; restart in {restarts.schedule():g} s")
         if restarts.is_due:
             try:
                 server.start_again()
-            except Exception as error:  # whatever it is, the next try may succeed
-                self._say("server", f"{error}; is tried again in {restarts.schedule():g} s")
+            except Exception as error:  # the next try may succeed
+                self._say("server", f"{error}; next try in {restarts.schedule():g} s")
             else:
                 restarts.begin()
                 self._say("server", "started")
 
     def _stop(self) -> None:
-        """End all parts: what they have in flight is finished, unless a second signal comes."""
+        """Stop all parts: jobs in flight are finished, unless a second signal comes."""
         running = [part for part in self._parts if part.process is not None]
         _signal(running, signal.SIGTERM)
         deadline = time.monotonic() + _STOP_SECONDS
@@ -179,7 +179,7 @@ class Supervisor:
                 running.remove(ended)
 
     def _say(self, name: str, text: str) -> None:
-        """A line on standard error; when nobody reads it any more, everything stops."""
+        """Write a line to standard error; if that was closed, stop everything."""
         with self._output:
             try:
                 sys.stderr.write(f"{time.strftime('%H:%M:%S')} {name:<9} | {text}\n")

@@ -15,7 +15,7 @@ from backscroll_worker.ops.server import RunningServer, serving
 from backscroll_worker.ops.supervisor import Part, Supervisor
 from backscroll_worker.settings import Settings
 
-# The Procfile's processes; a test keeps the two in step. Not read from a file, since the one in
+# The Procfile's processes; a test keeps the two consistent. Not read from the file, as the one in
 # the current directory may be another project's.
 PROCESSES: Final = {name: f"backscroll {name}" for name in ("worker", "scheduler", "dashboard")}
 
@@ -23,8 +23,8 @@ PROCESSES: Final = {name: f"backscroll {name}" for name in ("worker", "scheduler
 def run_up(settings: Settings, console: Console) -> int:
     """Run the processes until Ctrl-C; returns the exit code.
 
-    One that ends is started again. Only when worker or scheduler cannot use their settings all
-    ends, with that one's code.
+    A process that ends is restarted. Only when worker or scheduler end because of unusable
+    settings, everything is stopped, with that exit code.
     """
     taken = _why_taken(settings.dashboard_host, settings.dashboard_port)
     with serving(settings, adopts=True) as server:
@@ -45,7 +45,7 @@ def _introduce(
         f"http://{address}"
         if taken is None
         else f"not started: cannot listen on {address}: {taken}; the others run without it.\n"
-        "           Set BACKSCROLL_DASHBOARD_PORT to a free one"
+        "           Set BACKSCROLL_DASHBOARD_PORT to a free port"
     )
     url = hide_password(server.url)
     console.print(
@@ -53,7 +53,7 @@ def _introduce(
         f"           adapters on this machine: BACKSCROLL_REDIS_URL={url}\n"
         f"store      {settings.store}\n"
         f"dashboard  {dashboard}\n"
-        "Ctrl-C stops everything; what is in flight is finished first.",
+        "Ctrl-C stops everything; jobs in flight are finished first.",
         soft_wrap=True,
         markup=False,
         highlight=False,
@@ -61,7 +61,7 @@ def _introduce(
 
 
 def _why_taken(host: str, port: int) -> str | None:
-    """Why the dashboard could not listen there; None if it could."""
+    """Why the dashboard cannot listen there; None if it can."""
     try:
         family, *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.create_server((host, port), family=family):
@@ -71,7 +71,7 @@ def _why_taken(host: str, port: int) -> str | None:
 
 
 def environment(settings: Settings, url: str) -> dict[str, str]:
-    """What a child process needs to find the same server and store, and this `backscroll`."""
+    """The environment by which child processes find this server, store and `backscroll`."""
     own_commands = Path(sys.executable).parent
     return {
         **os.environ,

@@ -1,4 +1,4 @@
-"""Where a page of search results ends, as text that only the same search understands."""
+"""Cursors: the end of a page of search results, as text that is valid for the same search only."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Place = Sequence[int | float]
 
 
 def write_cursor(search: Search, place: Place) -> str:
-    """`place`, some numbers, for the caller to bring back with the same query and filter."""
+    """`place`, some numbers, as a cursor for the same query and filter."""
     numbers = orjson.dumps(list(place))
-    # The digest comes last, as a cursor may not begin with a dash on a command line.
+    # The digest comes last, as a cursor must not begin with a dash on a command line.
     return base64.urlsafe_b64encode(numbers + _digest(search, numbers)).decode().rstrip("=")
 
 
@@ -32,12 +32,10 @@ def read_cursor(search: Search, cursor: str, size: int) -> list[int | float]:
     except (binascii.Error, ValueError):
         data = b""
     numbers, digest = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
-    # What has the right digest was written here, though perhaps for a store of another kind.
+    # A correct digest was made here, though perhaps for another kind of store.
     place = orjson.loads(numbers) if digest == _digest(search, numbers) else []
     if len(place) != size:
-        raise OperationRefusedError(
-            f"cursor: {cursor[:40]!r} is not one that a page of this search gave"
-        )
+        raise OperationRefusedError(f"cursor: {cursor[:40]!r} is not a valid cursor of this search")
     return list(place)
 
 

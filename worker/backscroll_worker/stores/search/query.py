@@ -1,4 +1,4 @@
-"""What a user asks for: as FTS5 takes it, and as a scan looks for it; and how good a hit is."""
+"""Search queries: parsing, conversion to FTS5, matching in a scan, and the score of a hit."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from backscroll_worker.stores.search.text import tokens
 
 MAX_TOKENS: Final = 32
 MAX_PREFIXES: Final = 4
-"""What a query may have. FTS5 goes through the rows of each of its tokens, be there a thousand."""
+"""Limits of a query: FTS5 visits the rows of each of its tokens."""
 
 MAX_SPREAD_TERMS: Final = 6
 MIN_SPREAD_PREFIX: Final = 3
-"""What may be looked for in different messages, as each term is then looked for by itself."""
+"""Limits of a search in different messages, where each term is searched for separately."""
 
-# BM25's usual constants, and what it takes for a message of middling length.
+# BM25's usual constants, and the assumed average length of a message.
 _SATURATION: Final = 1.2
 _LENGTH_SHARE: Final = 0.75
 _TYPICAL_TOKENS: Final = 40
 
 
 class Term(NamedTuple):
-    """One thing a query asks for: a run of tokens, whose last may be the start of a longer one."""
+    """One term of a query: consecutive tokens, the last of which may be a prefix."""
 
     tokens: tuple[str, ...]
     is_prefix: bool = False
@@ -33,22 +33,22 @@ class Term(NamedTuple):
 
     @property
     def prefix(self) -> str:
-        """The token that may be the start of a longer one; empty when there is none."""
+        """The token that is a prefix; empty when there is none."""
         return self.tokens[-1] if self.is_prefix else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What a user typed: all `wanted` terms must occur, none of the `unwanted` may."""
+    """A parsed query: all `wanted` terms must occur, and none of the `unwanted`."""
 
     wanted: tuple[Term, ...]
     unwanted: tuple[Term, ...]
 
     @classmethod
     def parse(cls, text: str) -> Query:
-        """Any text is a query: words, "phrases", prefix* and -exclusions; the rest is ignored.
+        """Parse any text: words, "phrases", prefix* and -exclusions; the rest is ignored.
 
-        So is what goes beyond `MAX_TOKENS`, and a star beyond `MAX_PREFIXES`.
+        Tokens beyond `MAX_TOKENS` and stars beyond `MAX_PREFIXES` are ignored too.
         """
         terms = dict.fromkeys(_bounded(_terms(text)))
         return cls(
@@ -58,7 +58,7 @@ class Query:
 
     @property
     def fts5(self) -> str | None:
-        """The query as FTS5 takes it, the wanted terms first; None when it asks for nothing."""
+        """The query in FTS5's syntax, the wanted terms first; None without a wanted term."""
         if not self.wanted:
             return None
         wanted = " AND ".join(map(_fts5_term, self.wanted))
@@ -69,23 +69,23 @@ class Query:
 
     @property
     def size(self) -> int:
-        """How many tokens it has."""
+        """The number of tokens."""
         return sum(len(term.tokens) for term in self.wanted + self.unwanted)
 
     @property
     def prefixes(self) -> frozenset[str]:
-        """The beginnings of words that the query has."""
+        """The prefixes in the query."""
         return frozenset(term.prefix for term in self.wanted + self.unwanted) - {""}
 
     @property
     def may_spread(self) -> bool:
-        """Whether sessions are found, too, that have the wanted terms in different messages."""
+        """Whether sessions with the wanted terms in different messages are found too."""
         return 1 < len(self.wanted) <= MAX_SPREAD_TERMS and all(
             len(prefix) >= MIN_SPREAD_PREFIX for prefix in self.prefixes
         )
 
     def without(self, prefixes: Collection[str]) -> Query:
-        """The query without these beginnings of words; it finds at least all that this one does."""
+        """The query without these prefixes; it finds at least everything that this one finds."""
         heads = (
             Term(term.tokens[:-1]) if term.prefix in prefixes else term for term in self.wanted
         )
@@ -95,7 +95,7 @@ class Query:
         )
 
     def only(self, term: Term) -> Query:
-        """The query with this one of the wanted terms; the exclusions stay."""
+        """The query with only this wanted term, and all exclusions."""
         return Query((term,), self.unwanted)
 
     def matches(self, text: str) -> bool:
@@ -103,7 +103,7 @@ class Query:
         return self.score(tokens(text)) is not None
 
     def score(self, words: list[str]) -> float | None:
-        """How good a hit a text of these tokens is; None when it is none."""
+        """The score of a text with these tokens; None when it is not a hit."""
         counts = []
         for term in self.wanted:
             count = _count(term, words)
@@ -115,7 +115,7 @@ class Query:
         return relevance(counts, len(words))
 
     def scores(self, text: str) -> list[float]:
-        """How good a hit `text` is for each wanted term alone (`only`); 0 where it is none."""
+        """The score of `text` for each wanted term alone (`only`); 0 where it is not a hit."""
         words = tokens(text)
         if any(_count(term, words) for term in self.unwanted):
             return [0.0] * len(self.wanted)
@@ -124,16 +124,16 @@ class Query:
 
 
 def name_query(typed: str) -> Query:
-    """What finds a name while it is typed: as any query, but the last word may be unfinished."""
+    """The query for a name while it is typed: as any query, but the last word is a prefix."""
     return Query.parse(f"{typed}*")
 
 
 def relevance(counts: Iterable[int], length: int) -> float:
-    """How good a hit is that has each term so many times among `length` tokens.
+    """The score of a hit with these counts of each term among `length` tokens.
 
-    BM25 with every term of the same weight: what a hit is worth depends on nothing but itself, so
-    it stays in its place on the page while others come in. As all terms must occur in every hit,
-    their rarity could only tell apart how often each of them does.
+    BM25 with equal weights of all terms: a score depends only on the hit itself, so its place on
+    the page does not change while messages are added. As all terms must occur in every hit, their
+    rarity could only weight how often each of them occurs.
     """
     share = 1 - _LENGTH_SHARE + _LENGTH_SHARE * length / _TYPICAL_TOKENS
     least = _SATURATION * share
@@ -141,7 +141,7 @@ def relevance(counts: Iterable[int], length: int) -> float:
 
 
 def occurrences(term: Term, words: list[str]) -> Iterator[tuple[int, int]]:
-    """Where in `words` the term stands: indexes of its first and its last token."""
+    """The occurrences of the term in `words`: indexes of its first and last tokens."""
     *head, _ = term.tokens
     for end in _ends(term, words):
         first = end - len(head)
@@ -150,13 +150,13 @@ def occurrences(term: Term, words: list[str]) -> Iterator[tuple[int, int]]:
 
 
 def _ends(term: Term, words: list[str]) -> Iterator[int]:
-    """Where in `words` the term's last token stands."""
+    """The occurrences of the term's last token in `words`."""
     last = term.tokens[-1]
     if term.is_prefix:
         yield from (place for place, word in enumerate(words) if word.startswith(last))
         return
     place = -1
-    with suppress(ValueError):  # there is no more of them
+    with suppress(ValueError):  # no more occurrences
         while True:
             place = words.index(last, place + 1)
             yield place
@@ -198,5 +198,5 @@ def _bounded(terms: Iterable[Term]) -> Iterator[Term]:
 
 
 def _fts5_term(term: Term) -> str:
-    # Tokens hold no quote, so that nothing a user types can leave the string.
+    # Tokens contain no quotes, so that no user input can leave the string.
     return f'"{" ".join(term.tokens)}"' + ("*" if term.is_prefix else "")

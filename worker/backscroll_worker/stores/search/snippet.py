@@ -1,4 +1,4 @@
-"""The part of a message that is shown for a hit, and where in it the hits are."""
+"""Snippets: the part of a message that is shown for a hit, and the hits in it."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def highlighted_hit(hit: SearchHit, query: Query) -> SearchHit:
 
 
 def highlight(text: str, query: Query) -> tuple[str, tuple[tuple[int, int], ...]]:
-    """The part of `text` with the first hit, and where in it the hits are.
+    """The part of `text` with the first hit, and the positions of hits in it.
 
-    It takes long to say where a token comes from. So the first hit is looked for without, and only
-    what is shown is looked at closely.
+    Mapping tokens to positions is slow. So the first hit is searched for without it, and only the
+    shown part is mapped.
     """
     if len(text) <= _PIECE_CHARS:
         marks = _marks(list(placed_tokens(text, 0, len(text))), query)
@@ -41,7 +41,7 @@ def highlight(text: str, query: Query) -> tuple[str, tuple[tuple[int, int], ...]
 
 
 def _looked_for(text: str, query: Query) -> tuple[list[tuple[int, int]], int, int]:
-    """The places of hits in and around what is shown of a long text, and where that is."""
+    """The positions of hits in and around the shown part of a long text, and where it is."""
     if text.isascii():
         return _looked_for_in_ascii(text, query)
     first = _first_hit(text, query)
@@ -56,7 +56,7 @@ def _looked_for(text: str, query: Query) -> tuple[list[tuple[int, int]], int, in
 
 
 def _looked_for_in_ascii(text: str, query: Query) -> tuple[list[tuple[int, int]], int, int]:
-    """As `_looked_for`; nothing has to be folded, so this is many times as fast."""
+    """As `_looked_for`, but many times as fast, as nothing has to be folded."""
     pattern = _ascii_pattern(query.wanted)
     hit = pattern.search(text.lower()) if pattern else None
     if hit is None:
@@ -67,7 +67,7 @@ def _looked_for_in_ascii(text: str, query: Query) -> tuple[list[tuple[int, int]]
 
 @lru_cache(maxsize=16)
 def _ascii_pattern(terms: tuple[Term, ...]) -> re.Pattern[str] | None:
-    """Finds the first hit in lower-case ASCII; None when there can be none."""
+    """A pattern for the first hit in lower-case ASCII; None when there cannot be one."""
     runs = [
         "[^0-9a-z]+".join(term.tokens) + ("" if term.is_prefix else "(?![0-9a-z])")
         for term in terms
@@ -77,7 +77,7 @@ def _ascii_pattern(terms: tuple[Term, ...]) -> re.Pattern[str] | None:
 
 
 class _Place(NamedTuple):
-    """Where a token begins: in which piece of a text, and as which of the tokens in it."""
+    """The start of a token: the chunk of the text, and the token's index in that."""
 
     start: int
     end: int
@@ -85,21 +85,21 @@ class _Place(NamedTuple):
 
 
 class _Words(NamedTuple):
-    """Tokens that follow each other; the first may have begun in a piece before the others."""
+    """Consecutive tokens; the first may have begun in an earlier chunk than the others."""
 
     words: list[str]
     first: _Place
     second: _Place
 
     def place(self, index: int) -> _Place:
-        """Where one of them begins."""
+        """The start of one of them."""
         if index == 0:
             return self.first
         return self.second._replace(number=self.second.number + index - 1)
 
 
 def _first_hit(text: str, query: Query) -> _Place | None:
-    """The token with which the first hit begins."""
+    """The first token of the first hit."""
     before: list[tuple[str, _Place]] = []
     for some in _words(text):
         words = [word for word, _ in before] + some.words
@@ -115,7 +115,7 @@ def _first_hit(text: str, query: Query) -> _Place | None:
 
 
 def _words(text: str) -> Iterator[_Words]:
-    """The tokens of `text`, piece by piece; one that goes on over the end of a piece is whole."""
+    """The tokens of `text` by chunk; tokens that span chunks are complete."""
     held, first, may_go_on = [""], _Place(0, 0, 0), False
     start = 0
     while start < len(text):
@@ -138,12 +138,12 @@ def _words(text: str) -> Iterator[_Words]:
 
 
 def _is_at(side: Callable[[str], bool], word: str, outermost: str) -> bool:
-    """Whether a piece has the word at that side; spaces there are not in what is folded."""
+    """Whether a chunk has a word at that side; the folded text lacks its spaces there."""
     return side(word) and not outermost.isspace()
 
 
 def _marks(placed: list[tuple[str, int, int]], query: Query) -> list[tuple[int, int]]:
-    """The places of hits among tokens."""
+    """The positions of hits among tokens."""
     words = [word for word, _, _ in placed]
     marks = {
         (placed[first][1], placed[last][2])
@@ -154,7 +154,7 @@ def _marks(placed: list[tuple[str, int, int]], query: Query) -> list[tuple[int, 
 
 
 def _window(text: str, hit: int) -> tuple[int, int]:
-    """A stretch of `text` around `hit`, cut at spaces where there are any near."""
+    """The part of `text` around `hit`, cut at nearby spaces if possible."""
     if len(text) <= _SNIPPET_CHARS:
         return 0, len(text)
     start = max(0, min(hit - _SNIPPET_CHARS // 3, len(text) - _SNIPPET_CHARS))
@@ -167,7 +167,7 @@ def _window(text: str, hit: int) -> tuple[int, int]:
 
 
 def _merged(marks: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """`marks` with those that touch or overlap joined; phrases of one-character tokens do."""
+    """`marks` with those merged that touch or overlap, as in phrases of one-character tokens."""
     joined: tuple[int, int] | None = None
     for start, end in marks:
         if joined is not None and start <= joined[1]:

@@ -1,9 +1,9 @@
-"""What a word is: one definition for the index, the scan and the snippets.
+"""Words: one definition for the index, the scan and the snippets.
 
 Text is folded (case, accents, compatibility forms) and cut into tokens. Scripts written without
-spaces between words (Chinese, Japanese, Thai ...), Hangul and emoji become one token a character,
+spaces between words (Chinese, Japanese, Thai ...), Hangul and emoji become one token per character,
 so that any substring of them is a phrase. FTS5 then needs only its `ascii` tokenizer: everything
-that is not part of a token has become a space before it gets there.
+that is not part of a token has been replaced by a space.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from itertools import chain, groupby
 from typing import Final, NamedTuple
 
 FOLDING: Final = 2
-"""The version of the rules here. Whoever changes what `folded` gives raises it, so that `check`
-finds the indexes made before."""
+"""The version of the rules here. Increase it with every change of `folded`, so that `check` reports
+older indexes."""
 
 TOKEN: Final = re.compile(r"[0-9a-z\u0080-\U0010ffff]+")
 _TOKEN_OR_GAP: Final = re.compile(r"[0-9a-z\u0080-\U0010ffff]+|[^0-9a-z\u0080-\U0010ffff]+")
 _ASCII_TOKEN: Final = re.compile(r"[0-9A-Za-z]+")
-_NO_SPACE: Final = re.compile(r"\S+")  # no token goes on after a space
+_NO_SPACE: Final = re.compile(r"\S+")  # tokens contain no spaces
 _LONGEST_KEPT_WORD: Final = 24
-_LONGEST_RUN: Final = 30  # of marks; Unicode's stream-safe text has no longer one
+_LONGEST_RUN: Final = 30  # of marks; the maximum in Unicode's stream-safe text
 _LONG_RUN: Final = re.compile(rb"[^\0]{%d,}" % _LONGEST_RUN)
-# Where marks are, to spare the others.
+# Ranges with marks, to skip all other characters.
 _HAVE_MARKS: Final = (
     range(0x300, 0x3100),
     range(0xA66F, 0xAC00),
@@ -34,7 +34,7 @@ _HAVE_MARKS: Final = (
     range(0x16AF0, 0x17000),
     range(0x1BC9D, 0x1F000),
 )
-# What consists of marks, though it is none itself.
+# Characters that are composed of marks, though they are not marks themselves.
 _OF_MARKS: Final = {
     "\u0f73": "\u0f71\u0f72",
     "\u0f75": "\u0f71\u0f74",
@@ -42,30 +42,30 @@ _OF_MARKS: Final = {
     "\uff9e": "\u3099",
     "\uff9f": "\u309a",
 }
-# Of Hangul, of kana, and how an emoji is to look. Compatibility vowels compose as well.
+# Of Hangul, of kana, and variation selectors. Compatibility vowels compose as well.
 _FOLLOWING: Final = (
     "\u1160-\u11ff\u314f-\u3164\u3187-\u318e\ud7b0-\ud7ff\u3099\u309a\ufe00-\ufe0f\uff9e-\uffa0\uffc2-\uffdc"
     "\U000e0100-\U000e01ef"
 )
 _MOST_KEPT_WORDS: Final = 40_000
 
-# Marks that writers leave out or put in at will: Latin accents, the points of Hebrew, Arabic and
-# Syriac; and that keyboards do: variation selectors. Hebrew's marks lie among its punctuation.
+# Marks that writers may omit: Latin accents, the points of Hebrew, Arabic and Syriac; and that
+# keyboards add: variation selectors. Hebrew's marks are among its punctuation.
 _OPTIONAL_MARK: Final = re.compile(
     "[\u0300-\u036f\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670"
     "\u06d6-\u06dc\u06df-\u06e4\u06e7\u06e8\u06ea-\u06ed\u0711\u0730-\u074a\u08ca-\u08e1\u08e3-\u08ff"
     "\ufe00-\ufe0f\U000e0100-\U000e01ef]"
 )
 
-# What nobody sees or types: soft hyphen, joiners, directions, the fillers of Hangul, tags. Zero
-# width non-joiner and space are not here: Persian and Khmer separate with them.
+# Invisible characters: soft hyphen, joiners, directions, the fillers of Hangul, tags. Zero width
+# non-joiner and space are not included: Persian and Khmer separate with them.
 _INVISIBLE: Final = re.compile(
     "[\u00ad\u061c\u115f\u1160\u180b-\u180f\u200d-\u200f\u202a-\u202e\u2060-\u206f\ufeff"
     "\U00013430-\U0001343f\U000e0000-\U000e007f]"
 )
 
-# Letters that keyboards give for one another, of Persian and Arabic; what a Turkish i in capitals
-# is. An apostrophe that is a letter, as in Ukrainian and Uzbek, is often typed as punctuation.
+# Letters that keyboards interchange in Persian and Arabic, and the Turkish i in capitals. An
+# apostrophe that is a letter, as in Ukrainian and Uzbek, is often typed as punctuation.
 _ALIKE: Final = {
     "\u06a9": "\u0643",
     "\u06cc": "\u064a",
@@ -75,7 +75,7 @@ _ALIKE: Final = {
     "\u02bc": " ",
 }
 
-# Letters of scripts that do not separate words.
+# Letters of scripts without spaces between words.
 _UNSPACED: Final = re.compile(
     "["
     "\u0e00-\u0fff"  # Thai, Lao, Tibetan
@@ -105,7 +105,7 @@ def tokens(text: str) -> list[str]:
 
 
 class _FoldTable(dict[int, str]):
-    """Maps a character to what the index holds for it; filled as characters are met."""
+    """Maps a character to its form in the index; filled on demand."""
 
     def __missing__(self, code: int) -> str:
         self[code] = folded_char = _folded_char(chr(code))
@@ -131,10 +131,10 @@ _table: Final = _FoldTable({0: " ", **{code: chr(code) for code in range(1, 128)
 
 
 def _compatible(word: str) -> str:
-    """`word` in NFKC, in a time that grows with its length.
+    """`word` in NFKC, in linear time.
 
-    Python's `normalize` brings marks into their order in quadratic time. So a long run of them
-    comes to it in order: https://www.unicode.org/reports/tr15/#Description_Norm
+    Python's `normalize` sorts runs of marks in quadratic time. So a long run is sorted first:
+    https://www.unicode.org/reports/tr15/#Description_Norm
     """
     if len(word) > _LONGEST_RUN:
         word = _with_ordered_marks(word)
@@ -154,19 +154,19 @@ def _with_ordered_marks(word: str) -> str:
 
 
 def _is_alone(char: str) -> bool:
-    """Whether no mark that comes after it is composed with what it consists of."""
+    """Whether no following mark is composed with its parts."""
     last = unicodedata.normalize("NFKC", char)[-1]
     return all(len(unicodedata.normalize("NFC", last + mark)) == 2 for mark in "\u3099\u309a")
 
 
-# What stands for words: one of them is 18 characters, and each is folded once.
+# Single characters for whole words: one of them has 18 characters, and each is folded once.
 _SPELT_OUT: Final = re.compile(
     f"([\ufdfa\ufdfb{''.join(filter(_is_alone, map(chr, range(0x3300, 0x3358))))}])"
 )
 
 
 class _FoldedWords(dict[str, str]):
-    """Maps a word to how it is indexed; words recur, and folding one is dear."""
+    """Maps a word to its form in the index; words recur, and folding is expensive."""
 
     def __missing__(self, word: str) -> str:
         if len(word) > _LONGEST_KEPT_WORD and _SPELT_OUT.search(word):
@@ -185,13 +185,13 @@ _folded_words: Final = _FoldedWords()
 
 
 class Folder:
-    """Folds texts, and those that are expected ahead of time."""
+    """Folds texts, also in advance."""
 
     def __init__(self) -> None:
         self._expected: dict[str, str] = {}
 
     def expect(self, texts: Iterable[str]) -> None:
-        """Fold these now. They take the place of those expected before."""
+        """Fold these texts in advance, instead of those expected before."""
         self._expected = {text: folded(text) for text in texts}
 
     def __call__(self, text: str) -> str:
@@ -201,7 +201,7 @@ class Folder:
 
 
 def placed_tokens(text: str, first: int, last: int) -> Iterator[tuple[str, int, int]]:
-    """The tokens of that part of `text` with the [start, end) characters they come from."""
+    """The tokens of that part of `text`, with the [start, end) positions of their characters."""
     for stretch in _NO_SPACE.finditer(text, first, last):
         if stretch[0].isascii():
             for found in _ASCII_TOKEN.finditer(text, stretch.start(), stretch.end()):
@@ -229,7 +229,7 @@ def _parts(cluster: str) -> tuple[tuple[str, bool], ...]:
 
 
 def _split(cluster: str) -> tuple[tuple[str, bool], ...]:
-    """What a cluster is folded to: tokens, and what is between them."""
+    """The folded form of a cluster: tokens, and the text between them."""
     parts = _TOKEN_OR_GAP.findall(folded(cluster))
     return tuple([(part, TOKEN.match(part) is not None) for part in parts])
 
@@ -238,13 +238,13 @@ _short_parts: Final = lru_cache(maxsize=8_192)(_split)  # characters recur
 
 
 def cut(text: str, place: int) -> int:
-    """The first place from `place` on where `text` may be cut: both parts fold by themselves."""
+    """The first place from `place` on where `text` can be cut and its parts folded separately."""
     found = _clusters().base.search(text, place)
     return found.start() if found else len(text)
 
 
 class _Clusters(NamedTuple):
-    """Patterns of a character with what goes with it, and of one that goes with none before it."""
+    """Patterns of a character with its marks, and of one that does not combine backwards."""
 
     cluster: re.Pattern[str]
     base: re.Pattern[str]
@@ -259,7 +259,7 @@ def _clusters() -> _Clusters:
 
 
 def _second(char: str) -> str:
-    """The mark that is composed into `char` with another character; empty when there is none."""
+    """The mark that is composed with another character into `char`; empty without one."""
     parts = unicodedata.decomposition(char).split()
     if len(parts) != 2 or parts[0].startswith("<"):
         return ""
@@ -268,7 +268,7 @@ def _second(char: str) -> str:
 
 
 def _stretches(codes: list[int]) -> Iterator[str]:
-    """These characters as a pattern has them: from the first to the last of those in a row."""
+    """These characters as ranges in a pattern."""
     for _, row in groupby(enumerate(codes), key=lambda placed: placed[1] - placed[0]):
         (_, first), *_, (_, last) = [*row] * 2
         yield f"{chr(first)}-{chr(last)}"

@@ -1,4 +1,4 @@
-"""How long work on the database gets at it."""
+"""Connection access for maintenance that runs in slices."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ Door = Callable[[], AbstractContextManager[apsw.Connection]]
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """The ways to the connection, which keep others from it: in a transaction, or in none.
+    """The ways to use the connection exclusively: with a transaction, or without one.
 
-    A `repeatable` transaction waits for no disk: after a power cut it may never have been, and
-    will be done again. With `path` a thread can open a connection of its own, and keep nobody from
-    this one.
+    A `repeatable` transaction does not wait for the disk: a power cut may undo it, and it is done
+    again. With `path` a thread can open a connection of its own and leave this one free.
     """
 
     transaction: Door

@@ -37,7 +37,7 @@ from backscroll_worker.stores.sqlite.access import Access
 from backscroll_worker.stores.sqlite.clock import Times, open_clock
 from backscroll_worker.stores.sqlite.committer import Committer
 from backscroll_worker.stores.sqlite.files import LogIsGoneError, StoreFiles, size_bytes
-from backscroll_worker.stores.sqlite.fts_merge import bites, merge
+from backscroll_worker.stores.sqlite.fts_merge import merge, merge_pace
 from backscroll_worker.stores.sqlite.identity import read_identity
 from backscroll_worker.stores.sqlite.maintenance import erasure
 from backscroll_worker.stores.sqlite.maintenance.cleanup import Cleanup
@@ -95,7 +95,7 @@ class SqliteBackend(SessionBackend):
         self._committer = Committer()
         self._fold = Folder()
         self._untidy_groups = _TIDIED_GROUPS  # those before it may have left some
-        self._tidying = bites()
+        self._tidying = merge_pace()
         self._access = Access(self._transaction, self._repeatable, self._outside, self.path)
         self._times = Times(self._clock, self._repeatable)
 

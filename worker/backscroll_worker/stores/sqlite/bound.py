@@ -1,7 +1,7 @@
-"""How much one statement of a search goes through, counted where SQLite goes from row to row.
+"""Limits the rows that a statement of a search visits, counted where SQLite steps between rows.
 
-A statement whose rows are not wanted gives none for as long as it takes, so it cannot be stopped by
-whoever takes them.
+A statement whose rows all fail its conditions returns none until its end, so its caller cannot stop
+it.
 """
 
 from __future__ import annotations
@@ -16,33 +16,33 @@ import apsw
 from backscroll.contract.errors import OperationRefusedError
 
 MOST: Final = 100_000
-"""So many rows are looked up in the tables, some 0.1 s."""
+"""Maximum number of rows to look up in the tables; takes some 0.1 s."""
 
 MOST_SECONDS: Final = 5.0
-"""So long one read may use the processor: what FTS5 does within a step cannot be counted."""
+"""Maximum processor time of one read: work of FTS5 within a step cannot be counted."""
 
 _STEPS: Final = 1_000
 
 WITHIN: Final = "is_within({}, ?)"
-"""SQL: a row is within a `Bound`; else the statement ends."""
+"""SQL: the row is within a `Bound`; otherwise the statement ends."""
 
 OUTSIDE: Final = "is_outside({}, ?)"
-"""SQL: a session is not in a set, as it is then."""
+"""SQL: the session is not in a set, as it is at that time."""
 
 
 class ExceededError(Exception):
-    """There are more rows than a statement may go through."""
+    """A statement reached the maximum number of rows."""
 
 
 class Bound:
-    """Lets `MOST` rows pass; `met_at` is the first one after them, None until it comes."""
+    """Lets `MOST` rows pass; `met_at` is the first row after them, None until it is reached."""
 
     def __init__(self) -> None:
         self._left = MOST
         self.met_at: int | None = None
 
     def take(self, row: int) -> bool:
-        """Count a row; ends the statement if it is one too many."""
+        """Count a row; ends the statement when the maximum is exceeded."""
         if not self._left:
             self.met_at = row
             raise ExceededError
@@ -52,14 +52,14 @@ class Bound:
 
 @contextmanager
 def bounded_seconds(connection: apsw.Connection) -> Iterator[None]:
-    """Refuse what takes longer. Others' load does not count, as that is not its fault."""
+    """Refuse a read that takes longer. Processor time counts, not the load of the machine."""
     end = time.thread_time() + MOST_SECONDS
     connection.set_progress_handler(lambda: time.thread_time() > end, _STEPS)
     try:
         yield
     except apsw.InterruptError:
         raise OperationRefusedError(
-            f"this takes more than {MOST_SECONDS:g} s, and everything else would wait; ask for "
+            f"this takes more than {MOST_SECONDS:g} s and would block everything else; use "
             "fewer words or a shorter phrase, or filter with key=, sender=, room= or channel="
         ) from None
     finally:
@@ -67,7 +67,7 @@ def bounded_seconds(connection: apsw.Connection) -> Iterator[None]:
 
 
 def register_bounds(connection: apsw.Connection) -> None:
-    """Have `connection` know `WITHIN` and `OUTSIDE`."""
+    """Register the functions of `WITHIN` and `OUTSIDE` on `connection`."""
     connection.create_scalar_function("is_within", _is_within, 2)
     connection.create_scalar_function("is_outside", _is_outside, 2)
 

@@ -1,7 +1,7 @@
-"""The store's time in the database: what is remembered of the clock, and stamps of the future.
+"""The store's clock in the database: its recorded history, and timestamps in the future.
 
-A clock that was ahead leaves such stamps. They are brought back to now, some with each group, so
-that sessions are listed by their activity and expire. Nothing has been active later than now.
+A clock that was ahead leaves such timestamps. They are set back to now, some with each group, so
+that sessions are listed by activity and expire. No activity can be later than now.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import apsw
 from backscroll_worker.contract.clock import TOLERANCE, Clock, History, StoreClock
 from backscroll_worker.stores.sqlite.access import Door
 
-_SESSIONS_A_GROUP: Final = 2_000
+_SESSIONS_PER_GROUP: Final = 2_000
 
 
 def open_clock(connection: apsw.Connection, clock: Clock) -> StoreClock:
@@ -25,7 +25,7 @@ def open_clock(connection: apsw.Connection, clock: Clock) -> StoreClock:
 
 
 class Times:
-    """Keeps a store's clock and its stamps in step with it."""
+    """Keeps a store's clock, and its timestamps consistent with it."""
 
     def __init__(self, clock: StoreClock, door: Door) -> None:
         self._clock = clock
@@ -34,7 +34,7 @@ class Times:
         self._is_healed = False
 
     def write(self, connection: apsw.Connection) -> None:
-        """Write down what must be, within the caller's transaction; `settle` has to follow."""
+        """Save what must be saved, within the caller's transaction; `settle` has to follow."""
         self._is_written = self._is_healed = False
         if self._clock.must_save:
             sql = "INSERT OR REPLACE INTO clock(id, history) VALUES (1, ?)"
@@ -44,7 +44,7 @@ class Times:
             self._is_healed = _heal(connection, self._clock.now())
 
     def settle(self) -> None:
-        """The transaction is committed."""
+        """Note that the transaction was committed."""
         if self._is_written:
             self._clock.settle()
         if self._is_healed:
@@ -52,7 +52,7 @@ class Times:
         self._is_written = self._is_healed = False
 
     def heal(self) -> Generator[None]:
-        """Do all that is left to be done."""
+        """Correct all remaining timestamps."""
         self._clock.now()
         while self._clock.must_save or self._clock.must_heal:
             with self._door() as connection:
@@ -62,17 +62,17 @@ class Times:
 
 
 def _heal(connection: apsw.Connection, now: int) -> bool:
-    """Bring stamps of the future back to now, in their order; whether these were all."""
+    """Set timestamps in the future back to now, in their order; returns whether it is complete."""
     rows: list[Any] = connection.execute(
         "SELECT id FROM sessions INDEXED BY sessionrow_last_activity WHERE last_activity > ?"
         " ORDER BY last_activity, id LIMIT ?",
-        (now + TOLERANCE, _SESSIONS_A_GROUP),
+        (now + TOLERANCE, _SESSIONS_PER_GROUP),
     ).fetchall()
     connection.executemany(
         "UPDATE sessions SET last_activity = ?1, created_at = min(created_at, ?3) WHERE id = ?2",
         [(now + place, row, now) for place, (row,) in enumerate(rows)],
     )
-    if len(rows) == _SESSIONS_A_GROUP:
+    if len(rows) == _SESSIONS_PER_GROUP:
         return False
     connection.execute(
         "UPDATE sessions SET turn_started_at = ?1 WHERE state <> 'idle' AND turn_started_at > ?1",
@@ -81,7 +81,7 @@ def _heal(connection: apsw.Connection, now: int) -> bool:
     erasures: list[Any] = connection.execute(
         "SELECT op_id FROM erasures WHERE noted_at > ? ORDER BY noted_at", (now,)
     ).fetchall()
-    connection.executemany(  # they end in this order
+    connection.executemany(  # erasures end in this order
         "UPDATE erasures SET noted_at = ? WHERE op_id = ?",
         [(now + place, *op_id) for place, op_id in enumerate(erasures)],
     )

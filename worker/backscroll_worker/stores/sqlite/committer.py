@@ -1,4 +1,4 @@
-"""A thread for the two long calls into SQLite that end a group; Python has time meanwhile."""
+"""A thread for the two long SQLite calls that end a group, which release Python's lock."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 
 class Committer:
-    """Runs what ends a group in a thread of its own, while the caller does something else.
+    """Runs the end of a group in a thread of its own, while the caller does something else.
 
-    The connection is the thread's for as long: `wait` before anything else is done with it.
+    Meanwhile the connection belongs to the thread: call `wait` before using it.
     """
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="commit")
-        # It starts its thread now, as a Ctrl-C while it starts one makes it start another.
+        # Start the thread now: a Ctrl-C during a later start would make the pool start another.
         self._threads.submit(lambda: None).result()
 
     def run(self, commit: Callable[[], None], meanwhile: Callable[[], None] | None) -> None:
-        """Call both, and return when both have; raises what either raises."""
+        """Call both, and return when both have returned; raises what either raises."""
         if meanwhile is None:
             commit()
             return
@@ -27,7 +27,7 @@ class Committer:
         committing.result()
 
     def wait(self) -> None:
-        """Until the thread has nothing to do, whatever comes in between: a Ctrl-C."""
+        """Wait until the thread is idle, even if a Ctrl-C interrupts the wait."""
         is_idle: Future[None] | None = None
         while is_idle is None or not is_idle.done():
             try:
@@ -35,7 +35,7 @@ class Committer:
                 wait([is_idle])
             except RuntimeError:
                 return  # it has ended
-            except BaseException:  # noqa: S112 - one is on its way out already
+            except BaseException:  # noqa: S112 - another exception is already being raised
                 continue
 
     def close(self) -> None:

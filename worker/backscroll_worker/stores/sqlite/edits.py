@@ -1,6 +1,6 @@
-"""Earlier versions of replaced messages: kept when the store is to keep them, read when asked for.
+"""Earlier versions of replaced messages: kept if the store is set to keep them, read on request.
 
-They go with their message, whatever takes it away: the foreign key cascades.
+They are deleted with their message: the foreign key cascades.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from backscroll.contract.messages import ChatMessage, EarlierVersion, from_micro
 
 _INSERT = "INSERT INTO edits(message_id, role, content, extra, replaced_at) VALUES (?, ?, ?, ?, ?)"
 
-# A CROSS JOIN, by which SQLite looks up the messages' edits and never goes through all edits.
+# A CROSS JOIN, so that SQLite looks up the messages' edits and never scans all edits.
 _OF_ROWS = (
     "FROM messages m INDEXED BY messagerow_session_id CROSS JOIN edits e ON e.message_id = m.id"
     " WHERE m.session_id = ? AND m.id BETWEEN ? AND ?"
@@ -24,11 +24,11 @@ _OF_ROWS = (
 
 
 _LEAST_BYTES = 42
-"""No version is shorter in an answer: {"role":"a","content":"","replaced_at":0}, and a comma."""
+"""The shortest version in an answer: {"role":"a","content":"","replaced_at":0}, and a comma."""
 
 
 def keep(connection: apsw.Connection, row: int, message: ChatMessage, now: int) -> None:
-    """Keep what the message in `row` is, unless `message` is no different."""
+    """Keep the current version of the message in `row`, unless `message` is equal."""
     (old,) = connection.execute("SELECT role, content, extra FROM messages WHERE id = ?", (row,))
     role, content, extra = old
     if (role, content, unpack_extra(extra)) != (message.role, message.content, message.extra):
@@ -36,7 +36,7 @@ def keep(connection: apsw.Connection, row: int, message: ChatMessage, now: int) 
 
 
 def put(connection: apsw.Connection, edited: Iterable[tuple[int, ChatMessage]]) -> None:
-    """Store the earlier versions of messages that come from elsewhere, by their rows."""
+    """Store the earlier versions of imported or restored messages, by their rows."""
     connection.executemany(
         _INSERT,
         [
@@ -63,7 +63,7 @@ def of_session(
 
 
 def size_bytes(connection: apsw.Connection, session: int, first: int, last: int) -> int:
-    """How many bytes the earlier versions in these rows have at least; none of them is read."""
+    """The minimum size in bytes of the earlier versions in these rows, without reading them."""
     size: Any = connection.execute(
         f"SELECT ifnull(sum({_LEAST_BYTES} + octet_length(e.content)"
         f" + ifnull(octet_length(e.extra), 0)), 0) {_OF_ROWS}",
@@ -73,7 +73,7 @@ def size_bytes(connection: apsw.Connection, session: int, first: int, last: int)
 
 
 def pack_extra(extra: Mapping[str, Any] | None) -> str | None:
-    """`extra` as a column holds it."""
+    """`extra` as stored in a column."""
     return None if extra is None else orjson.dumps(extra).decode()
 
 

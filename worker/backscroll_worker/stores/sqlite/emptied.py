@@ -1,7 +1,7 @@
-"""When sessions were deleted or cleared, by hash, for what comes out of a spool afterwards.
+"""When sessions were deleted or cleared, by hash, for operations that leave a spool afterwards.
 
-They lie among the tombstones of erasures and go with them, but are looked up in the table: sessions
-may be deleted by the million, and little comes out of spools.
+These records are in the table of erasures' tombstones and expire with them, but are looked up in
+the table: millions of sessions may be deleted, and few operations come from spools.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from backscroll.contract.operations import Operation
 from backscroll_worker.contract.tombstones import Tombstones, digest, undone_by
 
 ERASED_BYTES: Final = 32
-"""Of an erasure's digest. One of these is a byte longer, so that nobody takes it for one."""
+"""The length of an erasure's digest. Digests here are a byte longer, to be distinguishable."""
 
 
 def note(
     connection: apsw.Connection, how: str, operation: Operation, key: str, latest: int, now: int
 ) -> None:
-    """That the session was "deleted" or "cleared". `latest` bounds a clock that is ahead."""
+    """Record that the session was "deleted" or "cleared"; `latest` limits a clock that is ahead."""
     connection.execute(
         "INSERT INTO erased(digest, erased_at, noted_at) VALUES (?, ?, ?) ON CONFLICT(digest)"
         " DO UPDATE SET erased_at = max(erased_at, excluded.erased_at),"
@@ -32,7 +32,7 @@ def note(
 def is_late(
     connection: apsw.Connection, operation: Operation, key: str, tombstones: Tombstones
 ) -> bool:
-    """Whether what the operation is about was taken away after it was asked for."""
+    """Whether the operation's session was deleted or cleared after the operation was requested."""
     for how in undone_by(operation):
         sql = "SELECT erased_at FROM erased WHERE digest = ?"
         emptied_at: Any = connection.execute(sql, (_name(how, key),)).get

@@ -1,7 +1,7 @@
-"""The files of a database that is open: whether they are still where others look for them.
+"""The files of an open database: whether they are still at their paths, and unchanged by others.
 
-And whether they still hold what SQLite left there: a copy that is put over them, or a log that is
-cut off, is noticed neither by its locks nor by SQLite, which would mix both into a damaged file.
+Neither locks nor SQLite itself notice a copy that overwrites the database or a log that is
+truncated; SQLite would mix old and new contents into a damaged file.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ def size_bytes(path: Path) -> int:
 
 
 class LogIsGoneError(StoreUnavailableError):
-    """The log or the shared memory was removed or replaced; the database is in its place."""
+    """The log or the shared memory was removed or replaced; the database was not."""
 
 
 class StoreFiles:
-    """The database at `path`, its log and their shared memory, as `connection` has them open now.
+    """The database at `path`, its log and their shared memory, as `connection` has them open.
 
-    SQLite keeps the log and the shared memory for as long as a connection is open. With another
-    log in its place, whoever opens the database misses what was committed; with another shared
-    memory, the one who writes and the one who reads do not see each other's locks.
+    SQLite keeps log and shared memory while a connection is open. If the log is replaced, other
+    programs that open the database miss committed data; if the shared memory is replaced, writer
+    and readers do not see each other's locks.
     """
 
     def __init__(self, path: Path, claim: Claim | None, connection: apsw.Connection) -> None:
@@ -57,7 +57,7 @@ class StoreFiles:
         self._claim = claim
         self._connection = connection
         self._database = _inode(self._path)
-        beside = _BESIDE if claim is not None else ()  # a reader may have none
+        beside = _BESIDE if claim is not None else ()  # a reader may not have these files
         names = [f"{path.resolve()}{suffix}" for suffix in beside]
         self._beside = [(name, _inode(name)) for name in names]
         self._log = f"{path.resolve()}-wal"
@@ -66,10 +66,10 @@ class StoreFiles:
         self._page_bytes = 0 if claim is None else int(str(connection.pragma("page_size")))
 
     def check(self) -> None:
-        """Raise `StoreUnavailableError` for what is gone, as `Claim.check` does.
+        """Raise `StoreUnavailableError` for missing files, as `Claim.check` does.
 
-        `StoreUnusableError` says that the database or its log holds something else than what SQLite
-        wrote there. From then on this process writes nothing more.
+        Raises `StoreUnusableError` when the database or its log contains something other than what
+        SQLite wrote. From then on this process writes nothing.
         """
         if self._claim is None:
             check_place(self._path, self._database)
@@ -83,10 +83,10 @@ class StoreFiles:
                 raise LogIsGoneError(f"{path} was moved, replaced or deleted while it was open")
 
     def _give_up(self) -> None:
-        """Have SQLite put nothing more into a database that was overwritten.
+        """Keep SQLite from writing to a database that was overwritten.
 
-        A log that belongs to what the database was is set aside, or whoever opens it next would mix
-        it into what the database is now.
+        A log of the former database is moved aside; otherwise the next program to open the database
+        would mix it into the present one.
         """
         self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         if self._problem == _OVERWRITTEN:
@@ -94,7 +94,10 @@ class StoreFiles:
                 os.rename(self._log, f"{self._log}.overwritten")  # noqa: PTH104 - a string
 
     def _is_overwritten(self, claim: Claim) -> bool:
-        """For good, once it is so. It looks again, as another program may be at a checkpoint."""
+        """Whether the files were overwritten: permanent, once it is true.
+
+        It checks twice, as another program may be running a checkpoint.
+        """
         for _ in range(_LOOKS):
             if self._problem is not None:
                 return True
@@ -103,7 +106,7 @@ class StoreFiles:
                 return False
             time.sleep(_PAUSE_SECONDS)
         self._problem = problem
-        log.error("%s%s", self._path, problem)  # at once, also while there is nothing to store
+        log.error("%s%s", self._path, problem)  # at once, even if there is nothing to store
         return True
 
     def _problem_now(self, claim: Claim) -> str | None:
@@ -114,27 +117,27 @@ class StoreFiles:
         if changes < self._changes:  # it is an older one
             return _OVERWRITTEN
         self._changes = changes
-        size = _size(self._log)  # before SQLite says how long the log is, which may be begun anew
+        size = _size(self._log)  # before asking SQLite for the log's length, as it may be reset
         try:
             frames, _ = self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
-        except apsw.LockedError:  # a read that was broken off has not ended yet
+        except apsw.LockedError:  # an interrupted read has not ended yet
             return None
         needed = _LOG_HEADER_BYTES + frames * (_FRAME_HEADER_BYTES + self._page_bytes)
         return _CUT_OFF if frames > 0 and size is not None and size < needed else None
 
 
 _OVERWRITTEN: Final = (
-    " was overwritten while it was open; its log, which does not belong to what is there now, was "
-    "set aside. Start again to use what is there now, or restore a backup while nothing has it open"
+    " was overwritten while it was open; its log, which does not belong to the present file, was "
+    "moved aside. Restart to use the present file, or restore a backup while no program has it open"
 )
 _CUT_OFF: Final = (
-    "-wal was cut off while it was open, and what it held is lost. Start again to go on with what "
-    "the database has, or restore a backup while nothing has it open"
+    "-wal was truncated while it was open, and its contents are lost. Restart to continue with "
+    "what the database has, or restore a backup while no program has it open"
 )
 
 
 def _size(path: str) -> int | None:
-    """None for a file that is gone, which is another matter."""
+    """The size of a file; None if it is missing, which is handled elsewhere."""
     try:
         return os.stat(path).st_size  # noqa: PTH116 - before each commit
     except OSError:

@@ -1,4 +1,4 @@
-"""When FTS5 merges the pieces of an index: in bites, at rest, as rows come in, in a compaction."""
+"""When FTS5 merges index segments: incrementally while idle, on commit, fully in a compaction."""
 
 from __future__ import annotations
 
@@ -14,33 +14,34 @@ INDEXES: Final = ("message_index", "name_index")
 
 AUTOMERGE: Final = 32
 _SETTINGS: Final = {
-    # So many pieces at a time, instead of four, when a commit has to: each word is rewritten less
-    # often. With a million messages appends take a quarter less than with eight, and searches as
-    # long as before.
+    # The number of segments that a commit merges, instead of four: each word is rewritten less
+    # often. With a million messages appends take a quarter less time than with eight, and searches
+    # as long as before.
     "automerge": AUTOMERGE,
-    # When nothing waits, `merge` may have fewer.
+    # The minimum for `merge`, which runs while the worker is idle.
     "usermerge": 8,
-    # Else it rewrites a piece of the index when a tenth of its rows is deleted, however large the
-    # piece is, and within the commit of whoever deletes the next one.
+    # Otherwise FTS5 rewrites a segment when a tenth of its rows is deleted, whatever its size,
+    # within the commit that deletes the next row.
     "deletemerge": 0,
-    # Else it rewrites all pieces of a size at once when there are 16, within one commit. After
-    # large groups, small ones make so many pieces before the bites are through with the large.
+    # Otherwise it merges all segments of a level at once when there are 16, within one commit.
+    # After large groups, small ones create that many before the merge steps are done with the large
+    # ones.
     "crisismerge": 256,
-    # In bytes. Else it writes a piece for every MiB of words, and merges those at the commit.
+    # In bytes. Otherwise it writes a segment per MiB of words, and merges those at the commit.
     "hashsize": 8 * 1024 * 1024,
 }
 
 
 def configure(connection: apsw.Connection, index: str) -> None:
-    """Have the index, just made, merge as this module says."""
+    """Configure a new index to merge as this module says."""
     for name, value in _SETTINGS.items():
         _set(connection, index, name, value)
 
 
 def merge(connection: apsw.Connection, index: str, pages: int) -> bool:
-    """Merge pieces, if there are enough of a size, until about so many pages are written.
+    """Merge segments, if a level has enough of them, until about `pages` pages are written.
 
-    Returns whether there were. A negative number has it begin to merge all pieces, of any size.
+    Returns whether it merged. A negative number starts a merge of all segments of all levels.
     https://www.sqlite.org/fts5.html#the_merge_command
     """
     changes = connection.total_changes()
@@ -48,16 +49,16 @@ def merge(connection: apsw.Connection, index: str, pages: int) -> bool:
     return connection.total_changes() - changes >= 2
 
 
-def bites() -> Pace:
-    """How many pages to `merge` at a time; a page of every piece is written anew besides."""
+def merge_pace() -> Pace:
+    """How many pages to `merge` per step; a page of each segment is rewritten in addition."""
     return Pace(24, most=64, least=24)
 
 
 def unindex(connection: apsw.Connection, index: str, rows: Iterable[tuple[Any, ...]]) -> None:
-    """Take rows out of an index, in a transaction.
+    """Delete rows from an index, within a transaction.
 
-    FTS5 counts a deletion as a page written, and would merge so much the more at the commit: for
-    two thousand deletions some 25 MB.
+    FTS5 counts a deletion as a page written, and would merge accordingly more at the commit: some
+    25 MB for two thousand deletions.
     """
     hold_merging(connection, index)
     connection.executemany(f"DELETE FROM {index} WHERE rowid = ?", rows)  # noqa: S608
@@ -66,15 +67,14 @@ def unindex(connection: apsw.Connection, index: str, rows: Iterable[tuple[Any, .
 
 
 def hold_merging(connection: apsw.Connection, index: str) -> None:
-    """Have commits merge nothing, until `configure`."""
+    """Let commits merge nothing, until `configure`."""
     _set(connection, index, "automerge", 0)
 
 
 def resume_merging(connection: apsw.Connection) -> None:
-    """Have commits merge as this module says, after a compaction that was killed or in a store
-    made before it said so.
+    """Restore this module's settings, after a compaction that was killed or in an older store.
 
-    Nothing is raised: what is wrong with an index is for `verify` to find.
+    Nothing is raised: `verify` reports damaged indexes.
     """
     for index in INDEXES:
         with suppress(apsw.Error):

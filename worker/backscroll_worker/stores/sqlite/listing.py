@@ -1,12 +1,12 @@
 """Listing sessions: a page of those that pass a filter, newest activity first.
 
-How a page is found is said here and not left to SQLite's planner, whose statistics may be missing
-or old. An index that held an attribute and the last activity would make it simple, but every append
-changes the last activity, and would have to write to each such index. So:
+The way to find a page is chosen here, not by SQLite's planner, whose statistics may be missing or
+old. An index on an attribute and the last activity would be simpler, but every append changes the
+last activity, and would have to write to each such index. So:
 
-1. A filter that few sessions pass leads to them by its own index, and they are sorted.
-2. Else most sessions pass: a page is found among those that were active last, and `FEW` more.
-3. Where it is not (a channel that nobody uses any more), as 1, with more to sort.
+1. A filter that few sessions pass: they are found by its own index and sorted.
+2. Otherwise a page is searched for among the `FEW` sessions that were active last.
+3. If it is not found there (a channel that is no longer used): as 1, with more to sort.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from backscroll.contract.operations import ListSessions
 from backscroll_worker.stores.search.query import name_query
 
 FEW: Final = 1_000
-"""So many sessions are looked through or sorted in about a millisecond."""
+"""The number of sessions that are scanned or sorted in about a millisecond."""
 
 _COLUMNS: Final = (
     "id, key, created_at, last_activity, message_count, name, agent, channel, room, sender, state,"
@@ -42,17 +42,17 @@ _CURSOR: Final = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
 
 
 class _Condition(NamedTuple):
-    """What a session must be: a term of a WHERE clause, and the values in it."""
+    """A condition on a session: a term of a WHERE clause, and its values."""
 
     sql: str
     values: tuple[Any, ...] = ()
 
 
 class _Lead(NamedTuple):
-    """An index that leads to the sessions of which a condition holds.
+    """An index by which the sessions that meet a condition are found.
 
-    `rows` selects these from the index alone, and `source` is a FROM clause with them; where
-    `replaces` is set, that has the condition's values, and stands for it.
+    `rows` selects them from the index alone, and `source` is a FROM clause with them; where
+    `replaces` is set, the source includes the condition and its values.
     """
 
     condition: _Condition
@@ -62,7 +62,7 @@ class _Lead(NamedTuple):
 
 
 def get_session(connection: apsw.Connection, key: str) -> SessionInfo | None:
-    """What is known of the session; None if there is none."""
+    """The session's row as `SessionInfo`; None if it does not exist."""
     sql = f"SELECT {_COLUMNS} FROM sessions WHERE key = ?"  # noqa: S608
     rows: list[Any] = connection.execute(sql, (key,)).fetchall()
     return _info(*rows[0][1:]) if rows else None
@@ -105,7 +105,7 @@ def _find(
 
 
 def _count(connection: apsw.Connection, lead: _Lead) -> int:
-    """How many sessions the index leads to, at most `FEW`."""
+    """The number of sessions that the index finds, at most `FEW`."""
     sql = f"SELECT count(*) FROM ({lead.rows} LIMIT {FEW})"  # noqa: S608
     count: Any = connection.execute(sql, lead.condition.values).get
     return int(count)
@@ -125,7 +125,7 @@ def _select(
 
 
 def _active(operation: ListSessions) -> _Condition:
-    """Which last activity a session must have; none is below zero."""
+    """The condition on the last activity, which is never below zero."""
     where, parts, values = operation.where, ["last_activity >= ?"], list[int]()
     values.append(0 if where.active_since is None else to_micros(where.active_since))
     if where.active_until is not None:
@@ -138,7 +138,7 @@ def _active(operation: ListSessions) -> _Condition:
 
 
 def _leads(where: SessionFilter) -> Iterator[_Lead]:
-    """What can be looked up; that which leads to fewer sessions as a rule comes first."""
+    """The conditions with an index; usually more selective ones come first."""
     if where.name is not None and (words := name_query(where.name).fts5) is not None:
         condition = _Condition(f"id IN ({_NAMED})", (words,))
         source = f"({_NAMED}) CROSS JOIN sessions ON id = named"  # in this order
@@ -161,7 +161,7 @@ def _by_index(column: str, sql: str, *values: Any) -> _Lead:
 
 def _other_conditions(where: SessionFilter, now: int) -> Iterator[_Condition]:
     if where.name is not None and name_query(where.name).fts5 is None:
-        yield _Condition("0")  # as a search for nothing finds nothing
+        yield _Condition("0")  # an empty search finds nothing
     if where.pinned is False:
         yield _Condition("pinned = 0")
     if where.state == "idle":
@@ -173,7 +173,7 @@ def _other_conditions(where: SessionFilter, now: int) -> Iterator[_Condition]:
 def _parse_cursor(cursor: str) -> tuple[int, int]:
     match = _CURSOR.fullmatch(cursor)
     if match is None:
-        raise OperationRefusedError(f"cursor: {cursor[:40]!r} is not one a page gave")
+        raise OperationRefusedError(f"cursor: {cursor[:40]!r} is not a valid cursor of a listing")
     return int(match[1]), int(match[2])
 
 

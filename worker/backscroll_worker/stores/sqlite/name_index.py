@@ -1,6 +1,6 @@
-"""The words of the sessions' names, by which listings find them.
+"""The index of words in session names, for listings.
 
-The index holds no text, only folded words by the session's id; the text is in `sessions`.
+The index contains no text, only folded words by session id; the text is in `sessions`.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from backscroll_worker.stores.search.text import folded
 from backscroll_worker.stores.sqlite.fts_merge import configure
 
 _SCHEMA: Final = (
-    # Names are searched for as they are typed, so their first letters are indexed too.
+    # Names are searched for while they are typed, so their first letters are indexed too.
     'CREATE VIRTUAL TABLE "name_index" USING fts5'
     " (\"name\", content='', contentless_delete=1, prefix='1 2 3', tokenize=\"ascii\")",
-    # Whoever deletes a session need not think of its name.
+    # Deleting a session also deletes its name here.
     'CREATE TRIGGER "session_name_gone" AFTER DELETE ON "sessions" WHEN old."name" IS NOT NULL'
     ' BEGIN DELETE FROM "name_index" WHERE rowid = old."id"; END',
 )
 
 
 def create_name_index(database: APSWDatabase) -> None:
-    """Make the index, of the sessions there are."""
+    """Create the index, and fill it from the existing sessions."""
     for statement in _SCHEMA:
         database.execute_sql(statement)
     connection = database.connection()
@@ -36,7 +36,7 @@ def create_name_index(database: APSWDatabase) -> None:
 
 
 def index_name(connection: apsw.Connection, session: int, name: str | None) -> None:
-    """Put `name` in the place of the name the session had; None leaves it without one."""
+    """Replace the session's name by `name`; None removes it."""
     connection.execute("DELETE FROM name_index WHERE rowid = ?", (session,))
     if name is not None:
         _add(connection, session, name)

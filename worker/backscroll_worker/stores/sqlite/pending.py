@@ -1,7 +1,7 @@
-"""What a group of operations is about to write: collected, and written in a few statements.
+"""The pending writes of a group of operations: collected, then written by a few statements.
 
-FTS5 gets its rows last and together: it is fastest when nothing comes between two of them, and one
-statement for all leaves Python free meanwhile.
+FTS5 gets its rows last and together: it is fastest without other writes in between, and one
+statement for all of them releases Python's lock.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ from backscroll_worker.stores.sqlite.writer_cache import KnownSession, Memory
 
 
 class Pending:
-    """Rows, index entries, counts and op ids that are not yet in the open transaction."""
+    """Rows, index entries, counts and op ids not yet written to the open transaction."""
 
     def __init__(self, now: int, memory: Memory) -> None:
         self._now = now
         self._memory = memory
         self.rows: list[tuple[Any, ...]] = []
-        """As the columns of `messages` come in `flush_rows`."""
+        """In the order of the columns in `flush_rows`."""
         self.edited: list[tuple[int, ChatMessage]] = []
-        """Messages from elsewhere that have earlier versions, by row."""
+        """Imported messages that have earlier versions, by row."""
         self.index: dict[int, str] = {}
-        """What is to be found of a message, by row."""
+        """The folded text to index, by row."""
         self.touched: dict[int, KnownSession] = {}
-        """Sessions that are active now, by id."""
+        """Sessions that become active now, by id."""
         self.imported: dict[int, tuple[KnownSession, int, int]] = {}
-        """Those from elsewhere, and when they were created and last active."""
+        """Imported sessions, with their times of creation and last activity."""
         self.op_ids: list[tuple[bytes | str, int, int]] = []
-        """As the columns of `applied` come."""
+        """In the order of the columns of `applied`."""
         self._unindex: list[tuple[int]] = []
 
     def forget(self, row: int) -> None:
-        """Take a row out of the index, wherever it is by now."""
+        """Remove a row from the index, whether it is written yet or not."""
         if self.index.pop(row, None) is None:
             self._unindex.append((row,))
 
     def flush_rows(self, connection: apsw.Connection) -> None:
-        """Write the messages alone, so that they can be asked for."""
+        """Write only the messages, so that they can be queried."""
         if self.rows:
             connection.executemany(
                 "INSERT INTO messages(id, session_id, message_id, role, content, extra, created_at)"
@@ -59,7 +59,7 @@ class Pending:
         """Write all but the new index entries; `flush_index` has to follow."""
         now = self._now
         self.flush_rows(connection)
-        if self.imported:  # a time of the future would make all that is written next as late
+        if self.imported:  # a time in the future must not affect sessions written afterwards
             connection.executemany(
                 "UPDATE sessions SET message_count = ?, created_at = ?, last_activity = ?"
                 " WHERE id = ?",
@@ -86,7 +86,7 @@ class Pending:
             self.op_ids = []
 
     def flush_index(self, connection: apsw.Connection) -> None:
-        """Write the new index entries: a long call or two into SQLite."""
+        """Write the new index entries: one or two long SQLite calls."""
         for first, texts in _runs(self.index):
             connection.execute(
                 "INSERT INTO message_index(rowid, text) SELECT ? + rowid - 1, value FROM carray(?)",
@@ -96,7 +96,7 @@ class Pending:
 
 
 def _runs(index: Mapping[int, str]) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """What is to be indexed, by rows that follow each other: the first row, and the texts."""
+    """The texts to index, as runs of consecutive rows: the first row, and the texts."""
     for _, run in itertools.groupby(
         enumerate(sorted(index.items())), key=lambda placed: placed[1][0] - placed[0]
     ):

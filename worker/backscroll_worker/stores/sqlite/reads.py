@@ -1,4 +1,4 @@
-"""Answers from the database: histories; listings and search have files of their own."""
+"""Reads of the database: histories; listings and search have modules of their own."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from backscroll_worker.stores.sqlite.rows import MESSAGE_COLUMNS, message_of
 from backscroll_worker.stores.sqlite.schema import pack_id
 from backscroll_worker.stores.sqlite.search import search
 
-# Said here and not left to SQLite's planner, whose statistics may be missing or old.
+# Not left to SQLite's planner, whose statistics may be missing or old.
 _OF_SESSION: Final = "INDEXED BY messagerow_session_id WHERE session_id = ?"
 _BACK: Final = f"SELECT {{columns}} FROM messages {_OF_SESSION} AND id < ? ORDER BY id DESC LIMIT ?"  # noqa: S608
 _AT_ONCE: Final = 64
@@ -34,7 +34,7 @@ def read(
 ) -> Answer:
     """Answer `operation`; raises `OperationRefusedError` for what cannot be answered.
 
-    With a `budget` the answer is encoded, and refused where it would be too large.
+    With a `budget` the answer is encoded, and refused if it would be too large.
     """
     if isinstance(operation, Load):
         return _load(database, operation, budget)
@@ -47,7 +47,7 @@ def read(
 
 
 def _load(database: APSWDatabase, operation: Load, budget: AnswerBudget | None) -> Answer:
-    # This is the read adapters wait for, and the plan is what makes it fast.
+    # Adapters wait for this read, and its query plan makes it fast.
     execute = database.connection().execute
     found: Any = execute(
         "SELECT id, message_count FROM sessions WHERE key = ?", (operation.key,)
@@ -70,13 +70,13 @@ def _load(database: APSWDatabase, operation: Load, budget: AnswerBudget | None) 
 def _without_edits(
     connection: apsw.Connection, session: int, before: int, limit: int, _: AnswerBudget | None
 ) -> Iterator[ChatMessage]:
-    """The session's messages before a row, newest first, each read when it is asked for."""
+    """The session's messages before a row, newest first, read lazily."""
     rows = connection.execute(_BACK.format(columns=MESSAGE_COLUMNS), (session, before, limit))
     return (message_of(*row) for row in rows)
 
 
 def _row(connection: apsw.Connection, session: int, argument: str, message_id: str) -> int:
-    """The row of the message that an argument names."""
+    """The row of the message named by an argument; raises `OperationRefusedError` if none."""
     row: int | None = connection.execute(
         "SELECT id FROM messages INDEXED BY messagerow_message_id"
         " WHERE message_id = ? AND session_id = ?",
@@ -92,7 +92,7 @@ def _row(connection: apsw.Connection, session: int, argument: str, message_id: s
 def _around(
     connection: apsw.Connection, session: int, message_id: str, preceding: int, following: int
 ) -> tuple[int, int]:
-    """Before which row the messages around one end, and how many those are at most."""
+    """The row before which the messages around one end, and their maximum number."""
     row = _row(connection, session, "around", message_id)
     last: Any
     ((last, count),) = connection.execute(
@@ -121,7 +121,7 @@ def stored_messages(
 def messages_after(
     connection: apsw.Connection, key: str, row: int
 ) -> list[tuple[int, ChatMessage]]:
-    """A page of a session's messages that come after that row; none when it has no more."""
+    """A page of a session's messages after that row; empty at the end."""
     session: int | None = connection.execute("SELECT id FROM sessions WHERE key = ?", (key,)).get
     if session is None:
         return []
@@ -135,7 +135,7 @@ def _with_edits(
     limit: int,
     budget: AnswerBudget | None,
 ) -> Iterator[ChatMessage]:
-    """As `_without_edits`, with the earlier versions."""
+    """As `_without_edits`, but with the earlier versions."""
     rows = connection.execute(
         _BACK.format(columns=f"id, {MESSAGE_COLUMNS}"), (session, before, limit)
     )

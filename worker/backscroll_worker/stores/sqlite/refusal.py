@@ -1,4 +1,4 @@
-"""What a caller is told of an operation that failed unexpectedly."""
+"""The error that a caller gets for an operation that failed unexpectedly."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from backscroll_worker.stores.sqlite.schema import is_out_of_memory, pack_id
 def refused(
     connection: apsw.Connection, operation: Operation, error: Exception, now: int
 ) -> Outcome | OperationRefusedError:
-    """The answer to one operation, which harms none of its neighbours."""
+    """The answer to one operation; others in the group are not affected."""
     if is_out_of_memory(error):
         return out_of_memory()
     if isinstance(error, apsw.ConstraintError) and "message_id" in str(error):
         if isinstance(operation, Append) and _is_stored(connection, operation):
             return _known(connection, operation, now)
         return OperationRefusedError(
-            "a message with this operation's id is stored already, though its op id is forgotten"
+            "a message with this operation's id is already stored, though its op id is forgotten"
         )
     return OperationRefusedError(f"the store cannot take this operation: {error}")
 
 
 def _is_stored(connection: apsw.Connection, operation: Append) -> bool:
-    """Whether the session has all its messages: they were imported, or the op id is forgotten."""
+    """Whether the session has all its messages: they were imported, or the op id has expired."""
     found: Any = connection.executemany(
         "SELECT 1 FROM messages m JOIN sessions s ON s.id = m.session_id"
         " WHERE m.message_id = ? AND s.key = ?",

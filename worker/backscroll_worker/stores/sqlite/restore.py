@@ -1,7 +1,7 @@
-"""What a restoration asks of the tables; the group's own way of writing does the rest.
+"""The queries of a restoration; the rest is done as for any write of a group.
 
-Messages are in the order of their rows, so those that a session has by now are taken out, and put
-back behind those that return.
+Messages are in the order of their rows, so the present messages of a session are deleted and
+inserted again after the restored ones.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LAST_ROW: Final = 2**63 - 1
 def missing(
     connection: apsw.Connection, messages: Iterable[ChatMessage]
 ) -> tuple[ChatMessage, ...]:
-    """Those of the messages that the store does not have."""
+    """The messages that the store does not have."""
     wanted = list(messages)
     found: Any = connection.executemany(
         "SELECT message_id FROM messages WHERE message_id = ?",
@@ -34,7 +34,7 @@ def missing(
 
 
 def take_out(connection: apsw.Connection, session: int) -> list[tuple[int, ChatMessage]]:
-    """Delete a session's messages, and return them with their rows."""
+    """Delete a session's messages; returns them with their rows."""
     messages = stored_messages(connection, session, 0, _LAST_ROW, -1)
     connection.execute("DELETE FROM messages WHERE session_id = ?", (session,))
     return messages
@@ -43,7 +43,7 @@ def take_out(connection: apsw.Connection, session: int) -> list[tuple[int, ChatM
 def times(
     connection: apsw.Connection, session: int, info: SessionInfo, *, is_new: bool
 ) -> tuple[int, int]:
-    """When the session is to have begun and been active last, in microseconds."""
+    """The session's times of creation and last activity after the restoration, in microseconds."""
     if is_new:
         return to_micros(info.created_at), to_micros(info.last_activity)
     (row,) = connection.execute(
@@ -54,7 +54,7 @@ def times(
 
 
 def columns(info: SessionInfo, now: int) -> Mapping[str, Any]:
-    """A session's attributes as its row has them."""
+    """A session's attributes, from its row."""
     started = info.turn_started_at
     values = {name: getattr(info, name) for name in ATTRIBUTES}
     micros = None if started is None else to_micros(started)

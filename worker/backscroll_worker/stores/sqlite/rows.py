@@ -1,4 +1,4 @@
-"""Messages as the columns of a row hold them."""
+"""Conversion between messages and the columns of a row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables, and opening a database file: new, current, older or not ours at all."""
+"""The tables, and opening a database file: new, current, older, or of another program."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from backscroll_worker.stores.sqlite.name_index import create_name_index
 from backscroll_worker.stores.sqlite.wal import BUSY_MS, CHECKPOINT_PAGES
 
 MAGIC: Final = b"SQLite format 3\0"
-"""What any database begins with (https://www.sqlite.org/fileformat.html)."""
+"""The first bytes of any SQLite database (https://www.sqlite.org/fileformat.html)."""
 
 APPLICATION_ID: Final = int.from_bytes(b"BkSc", "big")
 VERSION: Final = 3
 FULL: Final = 2
-"""Of "synchronous": a commit waits for the disk."""
+"""The value of "synchronous" with which a commit waits for the disk."""
 
-# Whatever is wrong here is wrong with the disk or the file, not with one operation.
+# Errors of the disk or the file, not of one operation.
 _PASSING: Final = (
     apsw.BusyError,
     apsw.CantOpenError,
@@ -47,7 +47,7 @@ _COMPACT_ID: Final = re.compile(r"([0-9a-f]{32})(?:-([1-9][0-9]{0,8}))?")
 
 
 def pack_id(text: str) -> bytes | str:
-    """An op or message id as it is stored: ours in 16 to 20 bytes, any other as its text."""
+    """An op or message id as stored: ours in 16 to 20 bytes, any other as its text."""
     if len(text) == 32 and text.isalnum() and text.islower():  # nearly all of them
         try:
             return bytes.fromhex(text)
@@ -109,7 +109,7 @@ class MessageRow(peewee.Model):
 
 
 class EditRow(peewee.Model):
-    """What a message was before it was replaced; a message's earlier versions in order of `id`."""
+    """An earlier version of a replaced message; a message's versions are in the order of `id`."""
 
     id = peewee.AutoField()
     message = peewee.ForeignKeyField(MessageRow, on_delete="CASCADE", index=True)
@@ -123,7 +123,7 @@ class EditRow(peewee.Model):
 
 
 class AppliedRow(peewee.Model):
-    """An op id that was applied, and how much it touched."""
+    """An op id that was applied, and how many rows it affected."""
 
     op_id = peewee.BlobField(primary_key=True)
     applied_at = peewee.BigIntegerField()
@@ -147,7 +147,7 @@ class ErasedRow(peewee.Model):
 
 
 class ErasureRow(peewee.Model):
-    """An erasure that was begun, and its receipt, once it has counted what it is to delete."""
+    """An erasure that has begun, and its receipt, once it has counted what to delete."""
 
     op_id = peewee.BlobField(primary_key=True)
     noted_at = peewee.BigIntegerField()
@@ -169,7 +169,7 @@ class ErasingRow(peewee.Model):
 
 
 class ClockRow(peewee.Model):
-    """What is remembered of the store's clock; one row. See `contract.clock`."""
+    """The history of the store's clock; one row. See `contract.clock`."""
 
     id = peewee.IntegerField(primary_key=True)
     history = peewee.BlobField()
@@ -202,7 +202,7 @@ MODELS: Final = (
 )
 
 
-# Listings ask for these. Most sessions lack most of them, and then no index has to be written.
+# For listings. Most sessions lack most of these attributes, and then no index has to be written.
 for _column in (SessionRow.agent, SessionRow.channel, SessionRow.room, SessionRow.sender):
     SessionRow.add_index(_column, where=_column.is_null(False))
 SessionRow.add_index(SessionRow.state, where=peewee.SQL("state <> 'idle'"))
@@ -232,7 +232,7 @@ MIGRATIONS: Final[dict[int, Callable[[APSWDatabase], None]]] = {
 
 @contextmanager
 def store_errors(path: Path) -> Iterator[None]:
-    """Turn errors of the file and the disk into ours; those of one statement pass through."""
+    """Turn errors of the file and the disk into ours; those of one statement are not changed."""
     try:
         yield
     except (apsw.Error, peewee.PeeweeException) as error:
@@ -241,7 +241,7 @@ def store_errors(path: Path) -> Iterator[None]:
             raise StoreUnavailableError(f"{path}: {cause}{_advice(cause)}") from error
         if isinstance(cause, _DAMAGED):
             raise StoreUnusableError(
-                f"{path}: {cause}. Restore it from a backup, or name another file in "
+                f"{path}: {cause}. Restore it from a backup, or set another file in "
                 "BACKSCROLL_STORE."
             ) from error
         raise
@@ -253,7 +253,7 @@ def is_store_failure(error: Exception) -> bool:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether this process may not have the memory that an operation needs."""
+    """Whether this process cannot get the memory that an operation needs."""
     return isinstance(error, MemoryError) or isinstance(_sqlite_error(error), apsw.NoMemError)
 
 
@@ -263,7 +263,10 @@ def _sqlite_error(error: BaseException) -> BaseException | None:
 
 
 def open_database(path: Path, *, read_only: bool) -> APSWDatabase:
-    """Open the store's database, create or migrate it; refuses what is not a store."""
+    """Open the store's database, and create or migrate it.
+
+    Raises `StoreUnavailableError`, or `StoreUnusableError` for a file that is not a store.
+    """
     flags = apsw.SQLITE_OPEN_READONLY
     if not read_only:
         flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
@@ -287,21 +290,22 @@ def _prepare(database: APSWDatabase, path: Path, read_only: bool) -> None:
     connection: apsw.Connection = database.connection()
     version = _check_identity(connection, path)
     connection.pragma("foreign_keys", True)
-    # In KiB. 500 messages to as many sessions change some 1,000 pages of a large store. Of a larger
-    # group, what does not fit in here is written twice; but more would be memory for ever.
+    # In KiB. 500 messages to as many sessions change some 1,000 pages of a large store. Pages of a
+    # larger group that do not fit are written twice; a larger cache would occupy memory
+    # permanently.
     connection.pragma("cache_size", -4_000 if read_only else -5_000)
     if read_only:
         connection.pragma("query_only", True)
         if version < VERSION:
             raise StoreUnusableError(
-                f"{path} has version {version} of the schema, this is for {VERSION}; "
+                f"{path} has version {version} of the schema, this Backscroll needs {VERSION}; "
                 "a worker that opens it for writing migrates it"
             )
         return
     if version == 0:
         connection.pragma("auto_vacuum", 2)  # incremental; it must come before the journal mode
     connection.pragma("journal_mode", "wal")
-    connection.pragma("synchronous", FULL)  # what is committed survives a power cut
+    connection.pragma("synchronous", FULL)  # commits survive a power cut
     connection.pragma("journal_size_limit", 64 * 1024 * 1024)
     connection.wal_autocheckpoint(CHECKPOINT_PAGES)
     while version < VERSION:
@@ -334,11 +338,11 @@ def _check_identity(connection: apsw.Connection, path: Path) -> int:
     if application == 0 and not any(connection.execute("SELECT 1 FROM sqlite_schema")):
         return 0
     if application != APPLICATION_ID:
-        raise StoreUnusableError(f"{path} is a SQLite database, but not one of Backscroll's")
+        raise StoreUnusableError(f"{path} is a SQLite database, but not a Backscroll store")
     if version > VERSION:
         raise StoreUnusableError(
-            f"{path} has version {version} of the schema and this Backscroll knows {VERSION}; "
-            "it was written by a newer one, install that"
+            f"{path} has version {version} of the schema and this Backscroll supports {VERSION}; "
+            "it was written by a newer version, install that"
         )
     return int(version)
 
@@ -349,5 +353,8 @@ def _advice(cause: BaseException) -> str:
     if isinstance(cause, apsw.BusyError | apsw.LockedError):
         return ". Another program has it open for writing; a store has one writer"
     if isinstance(cause, apsw.ReadOnlyError | apsw.CantOpenError | apsw.PermissionsError):
-        return f"{_WRITABLE} Who only reads must, too, while no worker has the store open"
+        return (
+            f"{_WRITABLE} Readers need write access too while no worker has the store open "
+            "(SQLite creates -wal and -shm)"
+        )
     return ""

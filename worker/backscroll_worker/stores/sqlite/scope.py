@@ -1,4 +1,4 @@
-"""Where a search looks: its filter as SQL conditions on a message `m` and its session `s`."""
+"""The scope of a search: its filter as SQL conditions on a message `m` and its session `s`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from backscroll_worker.stores.sqlite.bound import OUTSIDE, WITHIN, Bound, Exceed
 FEW_SESSIONS: Final = 10_000
 FEW_MESSAGES: Final = 50_000
 
-# CROSS JOIN keeps the order: FTS5 leads, and each of its rows is looked up.
+# CROSS JOIN fixes the order: FTS5 comes first, and each of its rows is looked up.
 _MESSAGES: Final = "messages m CROSS JOIN sessions s ON s.id = m.session_id"
 _INDEX: Final = f"message_index CROSS JOIN {_MESSAGES} AND m.id = message_index.rowid"
 _IDS: Final = "SELECT id FROM messages INDEXED BY messagerow_session_id WHERE session_id IN"
@@ -26,11 +26,11 @@ Condition = tuple[str, Any]
 
 
 class Scope(NamedTuple):
-    """What must be true of a message and its session.
+    """The conditions on a message and its session.
 
-    `among`, where they are few, is a statement for the ids of all messages of the right sessions:
-    to compare FTS5's rows with them is ten times as fast as to look each up in the tables.
-    `is_in_index` says that nothing has to be looked up, then or because all sessions are right.
+    `among`, if these are few, is a statement for the ids of all messages of the matching sessions:
+    comparing FTS5's rows with them is ten times as fast as looking each up in the tables.
+    `is_in_index` says that no lookup is needed, for that reason or because all sessions match.
     """
 
     sql: str
@@ -59,7 +59,7 @@ class Scope(NamedTuple):
         return self._replace(among=among, among_values=(numbers,))
 
     def without_sessions(self, sessions: set[int]) -> Scope:
-        """The part of it outside of these sessions, by their row ids; they may become more."""
+        """The part of it outside of these sessions, by their row ids; the set may grow."""
         sql = f"{self.sql} AND {OUTSIDE.format('m.session_id')}"
         return self._replace(sql=sql, values=(*self.values, apsw.pyobject(sessions)))
 
@@ -74,12 +74,12 @@ class Scope(NamedTuple):
         index_only: bool = False,
         bound: Bound | None = None,
     ) -> Iterator[Any]:
-        """`columns` of messages from one row to another that match `match`, or just are there.
+        """`columns` of messages in a range of rows that match `match`, or of all if it is None.
 
-        `end` is what follows in the statement; {row} in it and in `columns` is the message's row.
-        `index_only`: nothing is looked up for them in the tables, unless the filter needs it; some
-        may then be of sessions that are being deleted. `bound` counts the rows and ends them; where
-        `among` picks them, they are few.
+        `end` is the end of the statement; {row} in it and in `columns` is the message's row.
+        `index_only`: the tables are not read, unless the filter needs it; some messages may then
+        belong to sessions that are being deleted. `bound` counts the rows and ends the statement;
+        with `among` they are few.
         """
         tables, row = (_MESSAGES, "m.id") if match is None else (_INDEX, "message_index.rowid")
         before, conditions = "", [f"{row} BETWEEN ? AND ?"]
@@ -88,7 +88,7 @@ class Scope(NamedTuple):
             before = f"WITH among(id) AS MATERIALIZED ({self.among})"
             first, last = "(SELECT min(id) FROM among)", "(SELECT max(id) FROM among)"
             conditions = [f"{row} BETWEEN max(?, {first}) AND min(?, {last})"]
-            # The plus keeps SQLite from asking FTS5 for each of the ids by itself.
+            # The plus keeps SQLite from querying FTS5 for each id separately.
             conditions.append(f"{'' if match is None else '+'}{row} IN among")
         elif bound is not None:
             conditions.append(WITHIN.format(row))
@@ -126,13 +126,13 @@ def _message_conditions(where: SearchFilter) -> list[Condition]:
 
 
 def _joined(conditions: list[Condition]) -> tuple[str, tuple[Any, ...]]:
-    """All of them at once, of sessions that are not being deleted."""
+    """All conditions combined, for sessions that are not being deleted."""
     sql = " AND ".join(["s.key IS NOT NULL", *(sql for sql, _ in conditions)])
     return sql, tuple(value for _, value in conditions)
 
 
 def _are_few(connection: apsw.Connection, sessions: str, values: tuple[Any, ...]) -> bool:
-    """Whether it takes little to list the messages of these sessions."""
+    """Whether listing the messages of these sessions is cheap."""
     ((count, messages),) = connection.execute(
         "SELECT count(*), total(message_count) FROM"  # noqa: S608
         f" (SELECT s.message_count {sessions} LIMIT {FEW_SESSIONS})",

@@ -1,22 +1,22 @@
-"""Search: what matches is found newest first, and ranked a window at a time.
+"""Search: hits are found newest first, and ranked a window at a time.
 
-To rank all that matches would be to look at every row of a common word. A window is the newest
-`RANKED` hits, best first; the next one is those before them, and so on to the oldest. So the hits
-of a rare word are ranked among all, those of a common one among the newest.
+Ranking all hits would visit every row of a common word. A window is the newest `RANKED` hits, best
+first; the next window is the hits before them, and so on to the oldest. So the hits of a rare word
+are ranked among all, those of a common one among the newest.
 
-FTS5 gives hits in the order of their rows for next to nothing, but collects all the rows of a
-prefix first. Where a prefix is so common that one message in ten has a word with it, it is cheaper
-to read: the window is then as many messages, the newest that match the rest of the query, and
-what is a hit among them.
+FTS5 returns hits in the order of their rows at almost no cost, but first collects all the rows of a
+prefix. If a prefix is so common that one message in ten has such a word, it is cheaper to read
+messages: the window is then the newest `RANKED` messages that match the rest of the query, and the
+hits among them.
 
-By session, those whose words are in different messages come after all those of which one message
-has them. They are looked for among the sessions of the rarest word's newest `RANKED` messages.
+By session, sessions with the words in different messages come after all those with the words in one
+message. They are searched for among the sessions of the rarest word's newest `RANKED` messages.
 
-One page looks at no more than `MOST` hits (twice that where it reads first), and ranks no more than
-`_WINDOWS` windows. Where these do not fill it, it ends early, even empty; its cursor goes on below.
+One page visits at most `MOST` hits (twice that if it reads messages first), and ranks at most
+`_WINDOWS` windows. If these do not fill it, it ends early, even empty; its cursor continues below.
 
-A message's score depends on nothing but itself (`stores.search.query`), and a window begins at a
-certain row, so pages neither repeat nor omit a hit, even while messages come in.
+A message's score depends only on the message (`stores.search.query`), and a window begins at a
+fixed row, so pages neither repeat nor omit a hit, even while messages are added.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ from backscroll_worker.stores.sqlite.rows import MESSAGE_COLUMNS, message_of
 from backscroll_worker.stores.sqlite.scope import Scope
 
 RANKED: Final = 1_000
-"""So many hits make a window, or so many messages that are read."""
+"""The number of hits in a window, or of messages that are read for one."""
 
 _TOKENS: Final = 2_000_000
-"""A window ends early where its hits have more, times those of the query; some 0.05 s."""
+"""A window ends early if its hits have more tokens, times those of the query; some 0.05 s."""
 
 _ENOUGH: Final = 200
 _READ_CHARS: Final = 1_000_000
@@ -54,24 +54,24 @@ _WORD_CHARS: Final = 5
 
 _FEWEST: Final = 20
 _WINDOWS_READ: Final = 10
-"""With fewer hits among those, or after so many windows on a page, FTS5 is asked after all."""
+"""With fewer hits among those, or after this many windows on a page, FTS5 is used after all."""
 
 _SAMPLE: Final = 50
 _COMMON: Final = 5
 
 _WINDOWS: Final = 25
-"""So many windows are ranked for a page, some 0.3 s."""
+"""Maximum number of windows ranked for a page; some 0.3 s."""
 
 _LOOKED_THROUGH: Final = 200
 _AT_ONCE: Final = 50
-"""So many sessions are looked through for a word that many messages have, and so many at a time."""
+"""The sessions that are scanned for a common word: the maximum, and how many at a time."""
 
 _BEFORE_ANY: Final = 1e300
-"""The score of a place that all hits of a window come after."""
+"""The score of a place before all hits of a window."""
 
 
 class _Hit(NamedTuple):
-    """A message that matches. The larger is the better, and of equal ones the newer."""
+    """A message that matches. A larger one is better; of equal scores the newer is better."""
 
     score: float
     row: int
@@ -80,7 +80,7 @@ class _Hit(NamedTuple):
 
 
 class _Window(NamedTuple):
-    """What was found from row `top` back; the next window begins at `below`, None for the last."""
+    """The hits from row `top` back; the next window begins at `below`, None for the last."""
 
     top: int
     is_read: bool
@@ -89,10 +89,10 @@ class _Window(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """Where a hit stands: in which window, and where in it.
+    """The position of a hit: its window, and its place in that.
 
-    `newest` is the last row there was when the first page was asked for. `top` is 0, which no row
-    is, for a session whose words are in different messages.
+    `newest` is the last row at the time of the first page. `top` is 0, which is not a row, for a
+    session whose words are in different messages.
     """
 
     newest: int
@@ -103,7 +103,7 @@ class _Place(NamedTuple):
 
 
 def register_score(connection: apsw.Connection) -> None:
-    """Have `connection` know the function that scores what FTS5 finds, and those of a scope."""
+    """Register on `connection` the function that scores hits of FTS5, and those of a scope."""
     connection.register_fts5_function("hit_score", _hit_score)
     connection.register_fts5_function("hit_tokens", _hit_tokens)
     register_bounds(connection)
@@ -144,15 +144,15 @@ class _Finder:
         self._scope = scope
         self._by_session = by_session
         self._had: set[int] = set()
-        """Sessions that came before: their other hits are gone past, not ranked."""
+        """Sessions of earlier hits: their other hits are skipped, not ranked."""
         self.rest: _Place | None = None
-        """Where the search goes on, once `ranked` has gone through as many hits as it may."""
+        """Where the search continues, after `ranked` has visited the maximum number of hits."""
 
     def ranked(self, after: _Place | None) -> Iterator[_Place]:
-        """The hits after a place, in their order; some may be of sessions that are going."""
+        """The hits after a place, in order; some may belong to sessions that are being deleted."""
         if after is None:
             newest: Any = self._connection.execute("SELECT ifnull(max(id), 0) FROM messages").get
-            top, is_read = newest, not self._by_session  # which counts all matches, by FTS5
+            top, is_read = newest, not self._by_session  # by session, FTS5 counts all matches
         else:
             newest, top, is_read, *_ = after
         if self._by_session and 0 < top < newest:
@@ -174,7 +174,7 @@ class _Finder:
                 yield _Place(newest, 0, False, hit.score, hit.row)
 
     def count(self, sessions: Collection[int], newest: int) -> dict[int, int]:
-        """How many messages of each session match, of the newest `MOST` that do."""
+        """The number of matching messages per session, among the newest `MOST` matches."""
         rows = self._scope.of_sessions(sessions).select(
             self._connection,
             "m.session_id",
@@ -185,18 +185,18 @@ class _Finder:
         return Counter(session for (session,) in rows)
 
     def _may_spread(self, newest: int) -> bool:
-        """Whether it is worth while to look for the words in different messages."""
+        """Whether to search for the words in different messages."""
         limit = Bound()
         if self._query.may_spread:
             self._size(newest, MOST + 1, limit)
         return self._query.may_spread and limit.met_at is None
 
     def _spread(self, newest: int, before: int) -> Iterator[_Hit]:
-        """The sessions whose messages have all terms, but none all; by their hits before a row.
+        """The sessions with all terms, but in no single message; by their hits before a row.
 
         A session's hit is its newest message with the rarest term, and the newest hit comes first.
-        Of another term with less than a window of messages, all sessions are looked up. For those
-        with more, the newest sessions that are left are looked through, some at a time.
+        For another term with less than a window of messages, all sessions are looked up. For a more
+        common term, the newest remaining sessions are scanned, some at a time.
         """
         sizes: list[tuple[int, _Finder]] = []
         for term in self._query.wanted:
@@ -224,7 +224,7 @@ class _Finder:
             yield from (hit for hit in some if hit.session in sessions)
 
     def _size(self, newest: int, most: int, limit: Bound) -> int:
-        """How many messages match; at most so many."""
+        """The number of matching messages; at most `most`."""
         rows = self._scope.select(
             self._connection,
             "1",
@@ -237,7 +237,7 @@ class _Finder:
         return sum(1 for _ in rows)
 
     def _sessions(self, newest: int, above: int = 0) -> set[int]:
-        """The sessions that have a message that matches, from row `newest` to after `above`.
+        """The sessions with a matching message, from row `newest` to after `above`.
 
         Without `above`, of the newest `MOST` messages only.
         """
@@ -252,7 +252,7 @@ class _Finder:
         return {session for (session,) in rows}
 
     def _common_prefixes(self, newest: int) -> list[str]:
-        """The prefixes that many messages have, judged by some from all over the store."""
+        """The common prefixes, estimated from messages spread over the whole store."""
         if not self._query.prefixes:
             return []
         rows = self._connection.executemany(
@@ -279,10 +279,10 @@ class _Finder:
         yield from self._matched(newest, top)
 
     def _matched(self, newest: int, top: int) -> Iterator[_Window]:
-        """The windows that FTS5 finds; of a prefix it collects the rows once for all of them.
+        """The windows that FTS5 finds; it collects the rows of a prefix once for all of them.
 
-        A window in which the bound is met is begun anew on the next page, unless it is the first:
-        who comes back to that one meets the bound at the same row.
+        A window in which the bound is reached is started again on the next page, unless it is the
+        first: there the bound would be reached at the same row again.
         """
         limit = Bound()
         matches = self._matches(top, limit)
@@ -300,7 +300,7 @@ class _Finder:
             self.rest = _Place(newest, top, False, _BEFORE_ANY, 0)
 
     def _window(self, matches: Iterator[_Hit]) -> tuple[list[_Hit], bool]:
-        """The next hits that are ranked together, and whether there are no more."""
+        """The next hits to be ranked together, and whether these are the last."""
         hits: list[_Hit] = []
         left = _TOKENS // self._query.size
         for hit in islice(matches, RANKED):
@@ -311,7 +311,7 @@ class _Finder:
         return hits, len(hits) < RANKED
 
     def _matches(self, top: int, limit: Bound) -> Iterator[_Hit]:
-        """What FTS5 finds, newest first, of sessions that have not come before by then."""
+        """The hits of FTS5, newest first, of sessions without earlier hits."""
         session = "m.session_id" if self._by_session else "0"
         scope = self._scope.without_sessions(self._had) if self._by_session else self._scope
         rows = scope.select(
@@ -321,16 +321,16 @@ class _Finder:
             self._query.fts5,
             (1, top),
             "ORDER BY {row} DESC",
-            # A window's messages lie all over a large store: only those on the page are looked up.
+            # A window's messages are spread over a large store: only those on the page are read.
             index_only=not self._by_session,
             bound=limit,
         )
-        # Of a session that comes meanwhile, SQLite may be a row ahead.
+        # SQLite may be one row ahead when a session is added to the set.
         hits = map(_Hit._make, rows)
         return (hit for hit in hits if hit.session not in self._had)
 
     def _read(self, top: int, rest: str | None) -> _Window | None:
-        """A window of messages that are read; None where few of them are hits."""
+        """A window of messages that are read; None if few of them are hits."""
         limit = Bound()
         rows = self._scope.select(
             self._connection,
@@ -375,7 +375,7 @@ def _looked_up(
 
 
 def _hit_score(api: apsw.FTS5ExtensionApi, /, *wanted: Any) -> float:
-    # The wanted phrases come first; an unwanted one is nowhere in a hit.
+    # The wanted phrases come first; a hit contains no unwanted one.
     counts = [len(api.phrase_column_offsets(phrase, 0)) for phrase in range(*wanted)]
     return relevance(counts, api.column_size(0))
 

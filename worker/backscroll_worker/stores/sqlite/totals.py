@@ -1,4 +1,4 @@
-"""How much a database holds, by one statement over the sessions' rows."""
+"""The totals of a database, by one statement over the sessions' rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SQL: Final = (
 
 
 def totals(connection: apsw.Connection, size_bytes: int) -> Totals:
-    """What there is now; the counts are kept in the sessions' rows."""
+    """The current totals; the counts are kept in the sessions' rows."""
     row: Any = connection.execute(_SQL).fetchone()
     sessions, messages, oldest, newest = row
     return Totals(sessions, messages, size_bytes, oldest, newest)

@@ -1,8 +1,8 @@
-"""Keeps the write-ahead log bounded, however many readers there are.
+"""Bounds the size of the write-ahead log (WAL), whatever the number of readers.
 
-SQLite begins the log anew when all of it is in the database and nobody reads from it. It looks for
-such a moment after each commit of a long log, without waiting; where readers are always at work
-there is none, and the log grows for ever. So now and then the writer waits for it.
+SQLite resets the log when all of it is in the database and no reader uses it. It tries this after
+each commit of a long log, without waiting; with continuous readers such a moment never comes, and
+the log grows without limit. So now and then the writer waits for it.
 https://www.sqlite.org/wal.html#avoiding_excessively_large_wal_files
 """
 
@@ -19,17 +19,17 @@ from backscroll.contract.errors import StoreUnavailableError
 from backscroll.private_files import sync_path
 
 CHECKPOINT_PAGES: Final = 4_000
-"""From so many pages on SQLite tries after each commit: 16 MiB."""
+"""The number of pages from which SQLite tries after each commit: 16 MiB."""
 
 _LONGEST_BYTES: Final = 24 * 1024 * 1024
 _TRY_AGAIN_BYTES: Final = 4 * 1024 * 1024
-_PATIENCE_MS: Final = 50  # longer than reads take, shorter than anybody notices
+_PATIENCE_MS: Final = 50  # longer than reads take, too short to be noticed
 BUSY_MS: Final = 5_000
 """How long a statement waits for another program's lock."""
 
 
 class WriteAheadLog:
-    """The log beside the database at `path`, seen by the one who writes it."""
+    """The log of the database at `path`, for its writer."""
 
     def __init__(self, path: Path, connection: apsw.Connection) -> None:
         self._path = f"{path}-wal"
@@ -37,10 +37,10 @@ class WriteAheadLog:
         self._try_at = _LONGEST_BYTES
 
     def bound(self) -> None:
-        """To be called between transactions: empty the log when it has become too long.
+        """Reset the log when it has become too long; to be called between transactions.
 
-        A reader who takes longer than the patience is waited for again when the log has grown
-        some more. Nothing is raised, as what was committed is safe.
+        If a reader takes longer than the patience, the next try is when the log has grown further.
+        Nothing is raised, as commits are safe.
         """
         if self._size() < self._try_at:
             return
@@ -53,7 +53,7 @@ class WriteAheadLog:
         self._try_at = max(_LONGEST_BYTES, self._size() + _TRY_AGAIN_BYTES)
 
     def empty(self) -> None:
-        """Put all of the log into the database; raises APSW's error when a reader prevents it."""
+        """Checkpoint the whole log; raises APSW's error when a reader prevents it."""
         self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
     def _size(self) -> int:
@@ -64,10 +64,10 @@ class WriteAheadLog:
 
 
 def sync(path: Path) -> None:
-    """Wait until all of the log is on the disk; for a thread, as the disk may take long.
+    """Wait until the whole log is synced; for a thread, as the disk may take long.
 
-    A checkpoint does that only if it has something to put in its place, which a reader may prevent.
-    To close the log harms no lock: SQLite has none on it.
+    A checkpoint syncs only if it has something to write, which a reader may prevent. Closing the
+    log file releases no lock: SQLite has none on it.
     """
     try:
         sync_path(Path(f"{path}-wal"))
@@ -78,10 +78,10 @@ def sync(path: Path) -> None:
 
 
 def checkpoint(path: Path) -> None:
-    """Put what the log has in its place, as far as no reader needs the old.
+    """Checkpoint the log as far as readers allow.
 
-    With a connection of its own, for a thread: the disk may take long, and commits go on meanwhile.
-    Nothing is raised, as what was committed is safe.
+    With a connection of its own, for a thread: the disk may take long, and commits continue
+    meanwhile. Nothing is raised, as commits are safe.
     """
     with (
         suppress(apsw.Error),

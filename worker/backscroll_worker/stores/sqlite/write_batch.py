@@ -1,7 +1,7 @@
-"""One transaction's worth of operations: the hot path.
+"""The operations of one transaction: the hot path.
 
-What they write is collected while they are gone through (`Pending`). Whatever has to look at the
-tables flushes first, so every operation sees all before it.
+Their writes are collected (`Pending`). An operation that reads the tables flushes first, so every
+operation sees the effects of all earlier ones.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from backscroll_worker.stores.sqlite.writer_cache import KnownSession, Memory
 
 
 class Group:
-    """Collects the effects of writes on an open transaction; `flush` puts them all into it."""
+    """Collects the effects of writes on an open transaction; `flush` writes them all."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class Group:
         self._applied = self._already_applied()
 
     def write(self, operation: Write) -> Outcome:
-        """Carry out one write, unless its op id has been applied before."""
+        """Apply one write, unless its op id has been applied before."""
         op_id = self._packed[operation.op_id]
         affected = self._applied.get(op_id)
         if affected is not None:
@@ -86,16 +86,16 @@ class Group:
         return _outcome(affected)
 
     def flush(self) -> None:
-        """Put everything collected into the transaction."""
+        """Write everything collected to the transaction."""
         self.flush_tables()
         self.flush_index()
 
     def flush_tables(self) -> None:
-        """Put all but the new index entries into it; `flush_index` has to follow."""
+        """Write all but the new index entries; `flush_index` has to follow."""
         self._pending.flush_tables(self._connection)
 
     def flush_index(self) -> None:
-        """Put them into it: a long call or two into SQLite."""
+        """Write the new index entries: one or two long SQLite calls."""
         self._pending.flush_index(self._connection)
 
     def _already_applied(self) -> dict[bytes | str, int]:
@@ -131,7 +131,7 @@ class Group:
         if operation.session is not None:
             self._describe_anew(session, operation.session)
         messages, op_id = operation.messages, operation.op_id
-        ids = [self._packed[op_id]]  # the first message's, too
+        ids = [self._packed[op_id]]  # also the first message's id
         if len(messages) > 1:
             ids += [pack_id(nth_message_id(op_id, index)) for index in range(1, len(messages))]
         self._add(session, operation.at, ids, messages)
@@ -144,12 +144,12 @@ class Group:
         ids: Iterable[bytes | str],
         messages: Sequence[ChatMessage],
     ) -> None:
-        """Add messages at a session's end; those without a time of their own were sent `at`."""
+        """Append messages to a session; those without a time of their own were sent `at`."""
         row, session_id, moment, created_at = self._memory.last_row, session.id, None, at
         rows, index = self._pending.rows, self._pending.index
         for own_id, message in zip(ids, messages, strict=True):
             row += 1
-            if message.created_at is not moment:  # many have the very same
+            if message.created_at is not moment:  # many share the same object
                 moment = message.created_at
                 created_at = at if moment is None else to_micros(moment)
             role, content, extra = message.role, message.content, message.extra
@@ -229,7 +229,7 @@ class Group:
         return 1
 
     def _describe_anew(self, session: KnownSession, attributes: SessionAttributes) -> None:
-        """Set those attributes that the session does not have; mostly it has them all."""
+        """Set the attributes that the session lacks; usually it has all of them."""
         # The names are those `check_attributes` lets through, and none of the user's.
         sql = f"SELECT {', '.join(ATTRIBUTES)} FROM sessions WHERE id = ?"  # noqa: S608
         row: Any = self._connection.execute(sql, (session.id,)).fetchone()
@@ -263,7 +263,7 @@ class Group:
                 f"the store has a session {operation.key!r} with another history already"
             )
         if not all(message.message_id for message in operation.messages):
-            raise OperationRefusedError("a message was never stamped with its id")
+            raise OperationRefusedError("a message has no id")
         session = self._find_or_create(operation.key)
         if operation.attributes:
             started = {"turn_started_at": no_later(operation.turn_started_at, self._now)}
@@ -278,7 +278,7 @@ class Group:
         missing = restoring.missing(self._connection, operation.messages)
         existing, info = self._find(operation.key), operation.info
         if existing is None and operation.messages and not missing:
-            return 0  # they are elsewhere in the store
+            return 0  # they are in another session
         now_there = [] if existing is None else restoring.take_out(self._connection, existing.id)
         for row, _ in now_there:
             self._pending.forget(row)
@@ -294,13 +294,13 @@ class Group:
         return len(missing)
 
     def _take_over(self, session: KnownSession, at: int, messages: Sequence[ChatMessage]) -> None:
-        """Add messages from elsewhere, with the ids and the earlier versions that they have."""
+        """Add imported or restored messages, with their ids and earlier versions."""
         first = self._memory.last_row + 1
         self._add(session, at, [pack_id(each.message_id or "") for each in messages], messages)
         self._pending.edited += [
             (row, each) for row, each in enumerate(messages, first) if each.edits
         ]
-        self._pending.touched.pop(session.id, None)  # it is active since when it was
+        self._pending.touched.pop(session.id, None)  # its last activity does not change
 
     def _rename_agent(self, operation: RenameAgent) -> int:
         renamed = self._connection.execute(
@@ -316,9 +316,9 @@ class Group:
         return erasure.begin(self._connection, *moments, operation, self._memory.tombstones)
 
     def _is_erased(self, operation: Write) -> bool:
-        """Whether the operation was asked for before what it is about was erased.
+        """Whether the operation was requested before its session or subject was erased.
 
-        One that tells only now whose session it is takes back what came before it.
+        If it attributes a session to an erased subject, the session's earlier messages are deleted.
         """
         tombstones = self._memory.tombstones
         if tombstones.cover(operation):
@@ -357,7 +357,7 @@ class Group:
         self._pending.flush_rows(self._connection)
         row: Any
         if message_id is None:
-            index = "messagerow_session_id"  # or SQLite may go back through all messages
+            index = "messagerow_session_id"  # otherwise SQLite may scan all messages backwards
             sql = f"SELECT max(id) FROM messages INDEXED BY {index} WHERE session_id = ?"  # noqa: S608
             row = self._connection.execute(sql, (session.id,)).get
         else:
@@ -366,7 +366,7 @@ class Group:
         return session, row
 
 
-_outcome = functools.lru_cache(maxsize=256)(Outcome)  # nearly all outcomes are alike
+_outcome = functools.lru_cache(maxsize=256)(Outcome)  # most outcomes are equal
 
 
 _HANDLERS: Final[dict[type[Operation], Callable[[Group, Any], int]]] = {

@@ -1,4 +1,4 @@
-"""What the one writer of a store remembers between groups."""
+"""What a store's only writer caches between groups."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _DAY: Final = 86_400_000_000  # microseconds
 
 @dataclass(slots=True)
 class KnownSession:
-    """A session's row as the writer knows it."""
+    """A session's row, as cached by the writer."""
 
     id: int
     message_count: int
 
 
 class Memory:
-    """What the one writer need not ask of the tables again, as hardly anybody else changes them.
+    """What the writer need not query again, as other programs hardly ever write.
 
-    Fresh op ids begin with their time, so one that is larger than `newest` is in no table. Those
-    made of a dedup key may be anywhere, mostly far above; from `bound` on nothing is known.
+    New op ids begin with their time, so one that is larger than `newest` is not in the table. Those
+    made from a dedup key may be anywhere, mostly far above; from `bound` on nothing is known.
     """
 
     def __init__(self, connection: apsw.Connection, now: int) -> None:
@@ -38,25 +38,25 @@ class Memory:
         self.bound = ((now + _DAY) // 1_000).to_bytes(6, "big")
         sql = "SELECT max(op_id) FROM applied WHERE op_id < ?"
         newest: Any = connection.execute(sql, (self.bound,)).get
-        self.newest: bytes = newest if isinstance(newest, bytes) else b""  # text is no id of ours
+        self.newest: bytes = newest if isinstance(newest, bytes) else b""  # text: not our id
 
     def is_stale(self, connection: apsw.Connection, now: int) -> bool:
-        """Whether its time has passed, the clock was set back, or another program has written."""
+        """Whether it has expired, the clock was set back, or another program has written."""
         is_good = self._read_at <= now <= self.best_before
         return not is_good or self._version != _version(connection)
 
     def maybe_applied(self, op_ids: Iterable[bytes | str]) -> list[bytes | str]:
-        """Those of the ids that may be in the table of applied ones."""
+        """The ids that may be in the table of applied ones."""
         newest, bound = self.newest, self.bound
         return [id_ for id_ in op_ids if isinstance(id_, str) or not newest < id_ < bound]
 
     def note_applied(self, op_ids: Iterable[bytes | str]) -> None:
-        """These are in the table now."""
+        """Note that these ids are in the table now."""
         bound = self.bound
         ours = [id_ for id_ in op_ids if isinstance(id_, bytes) and id_ < bound]
         self.newest = max([self.newest, *ours])
 
 
 def _version(connection: apsw.Connection) -> Any:
-    """What changes when anybody else commits (https://www.sqlite.org/pragma.html, data_version)."""
+    """A number that another program's commit changes (https://www.sqlite.org/pragma.html)."""
     return connection.execute("PRAGMA data_version").get

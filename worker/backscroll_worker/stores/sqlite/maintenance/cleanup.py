@@ -1,13 +1,13 @@
-"""Cleanup: sessions that have been idle for too long, and messages beyond what a session may keep.
+"""Cleanup: expired sessions, and messages beyond the number that a session may keep.
 
 1. Candidates are chosen, some hundred at a time. Idle ones are found by the index on the last
-   activity, those with too many messages by the counts in their rows; no message is read for it.
-2. With an archive, all that is to go is written there and made durable.
-3. What is still as it was chosen goes. A session that was written to meanwhile is active: it
-   stays, and leaves the archive again.
+   activity, those with too many messages by the counts in their rows; no message is read.
+2. With an archive, the candidates are written there and made durable.
+3. Candidates that have not changed are deleted. A session that was written to meanwhile is active:
+   it is kept, and removed from the archive.
 
-A session's key goes first, so that an append from then on begins a new session, and its messages
-follow in slices.
+A session's key is removed first, so that a later append begins a new session; its messages are
+deleted afterwards in slices.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from backscroll_worker.contract.pacing import Pace, SliceClock, Slices, aside
 from backscroll_worker.contract.retention import Retention, Rule
 from backscroll_worker.stores.sqlite.access import Access, Door
 from backscroll_worker.stores.sqlite.listing import get_session
-from backscroll_worker.stores.sqlite.maintenance.message_cap import Piece, pieces
+from backscroll_worker.stores.sqlite.maintenance.message_cap import Part, parts
 from backscroll_worker.stores.sqlite.maintenance.purge import purge_detached
 from backscroll_worker.stores.sqlite.maintenance.space import with_checkpoints
 from backscroll_worker.stores.sqlite.reads import stored_messages
 
-REMOVALS_A_FILE: Final = 500
-BYTES_A_FILE: Final = 32 * 1024 * 1024
-MESSAGES_A_READ: Final = 200
-SESSIONS_A_LOOK: Final = 5_000
+REMOVALS_PER_FILE: Final = 500
+BYTES_PER_FILE: Final = 32 * 1024 * 1024
+MESSAGES_PER_READ: Final = 200
+SESSIONS_PER_SCAN: Final = 5_000
 
 _LAST_ROW: Final = 2**63 - 1
 _COLUMNS: Final = "id, key, last_activity, message_count, name, agent, channel, room, sender"
@@ -64,18 +64,18 @@ class _Idle:
         return self.info.message_count
 
     def remove(self, connection: apsw.Connection, now: SessionInfo) -> int | None:
-        """Take its key away; None when it is not any more as it was chosen."""
+        """Remove its key; None when the session has changed since it was chosen."""
         if now != self.info:
             return None
         connection.execute("UPDATE sessions SET key = NULL WHERE id = ?", (self.row,))
         return self.messages
 
 
-_Removal = _Idle | Piece
+_Removal = _Idle | Part
 
 
 class Cleanup:
-    """One cleanup. `removing` is a door after which the writer has forgotten its counts."""
+    """One cleanup. After each use of `removing` the writer discards its cached counts."""
 
     def __init__(
         self,
@@ -99,20 +99,20 @@ class Cleanup:
         self._chosen: list[_Removal] = []
 
     def slices(self) -> Slices[CleanupReport]:
-        """Do all of it."""
+        """Run the whole cleanup, in slices."""
         slices = self._all()
         yield from slices if self._dry_run else with_checkpoints(self._access, slices)
         return self._tally.report()
 
     def _all(self) -> Generator[None]:
         if not self._dry_run:
-            # A cleanup that was killed half-way left sessions without a key: theirs go first.
+            # First delete sessions without a key, left by a cleanup that was killed.
             yield from purge_detached(self._access.repeatable)
             if self._archive is not None:
                 self._archive.sweep()
         for _ in chain(self._choose_idle(), self._choose_capped()):
             yield
-            if len(self._chosen) >= REMOVALS_A_FILE:
+            if len(self._chosen) >= REMOVALS_PER_FILE:
                 yield from self._carry_out()
         yield from self._carry_out()
         if not self._dry_run:
@@ -144,12 +144,12 @@ class Cleanup:
             return
         with self._access.outside() as connection:
             last: Any = connection.execute("SELECT ifnull(max(id), 0) FROM sessions").get
-        for start in range(0, last, SESSIONS_A_LOOK):
+        for start in range(0, last, SESSIONS_PER_SCAN):
             with self._access.outside() as connection:
                 rows: list[Any] = connection.execute(
                     f"SELECT {_COLUMNS} FROM sessions WHERE id > ? AND id <= ?"  # noqa: S608
                     f" AND message_count > ? AND {_MAY_GO}",
-                    (start, start + SESSIONS_A_LOOK, smallest),
+                    (start, start + SESSIONS_PER_SCAN, smallest),
                 ).fetchall()
             yield
             clock = SliceClock()
@@ -167,8 +167,8 @@ class Cleanup:
             info = get_session(connection, found[1])
         if info is not None:
             looking = self._access.outside
-            found_pieces = yield from pieces(looking, found[0], info, rule, self._looking)
-            self._chosen += found_pieces  # by now it may be another list
+            found_parts = yield from parts(looking, found[0], info, rule, self._looking)
+            self._chosen += found_parts  # by now it may be another list
 
     def _rule(self, found: tuple[Any, ...]) -> Rule:
         return self._retention.rule_for(dict(zip(_NAMES, found, strict=True)))
@@ -186,7 +186,7 @@ class Cleanup:
             self._chosen.append(_Idle(found[0], info, rule))
 
     def _carry_out(self) -> Generator[None]:
-        """Archive and remove what has been chosen."""
+        """Archive and delete the candidates."""
         chosen, self._chosen = self._chosen, []
         if self._dry_run:
             for removal in chosen:
@@ -202,13 +202,13 @@ class Cleanup:
     def _archive_and_remove(
         self, archive: RemovalArchive, chosen: list[_Removal]
     ) -> Generator[None, None, list[_Removal]]:
-        """Deal with as much as one file takes; returns the others."""
+        """Archive and delete as many as fit into one file; returns the others."""
         writer, clock, written = archive.begin(), SliceClock(), 0
         try:
             for removal in chosen:
                 yield from self._write(writer, removal, clock)
                 written += 1
-                if writer.size_bytes >= BYTES_A_FILE:
+                if writer.size_bytes >= BYTES_PER_FILE:
                     break
             yield from aside(writer.publish)
         finally:
@@ -224,11 +224,11 @@ class Cleanup:
     ) -> Generator[None]:
         rule, is_whole = removal.rule.name, removal.is_whole
         writer.begin(ArchivedSession(removal.info, self._passage.now, rule, is_whole))
-        digest, first, count = hashlib.sha256(), removal.first, MESSAGES_A_READ
-        while count == MESSAGES_A_READ:
+        digest, first, count = hashlib.sha256(), removal.first, MESSAGES_PER_READ
+        while count == MESSAGES_PER_READ:
             with self._access.outside() as connection:
                 found = stored_messages(
-                    connection, removal.row, first, removal.end, MESSAGES_A_READ
+                    connection, removal.row, first, removal.end, MESSAGES_PER_READ
                 )
             for row, message in found:
                 digest.update(writer.add(message))
@@ -240,7 +240,7 @@ class Cleanup:
         removal.digest = digest.digest()
 
     def _remove(self, chosen: list[_Removal]) -> Generator[None, None, set[int]]:
-        """Remove what is still as it was chosen; returns the places of what is not."""
+        """Delete the candidates that have not changed; returns the places of the others."""
         stayed, waiting, clock = set[int](), deque(enumerate(chosen)), SliceClock()
         while waiting:
             gone: list[tuple[_Removal, int]] = []
@@ -259,7 +259,7 @@ class Cleanup:
         return stayed
 
     def _take(self, connection: apsw.Connection, removal: _Removal) -> int | None:
-        """Remove it; None when it is not any more as it was chosen, or under another rule."""
+        """Delete it; None when it has changed since it was chosen, or another rule applies."""
         now = get_session(connection, removal.info.key)
         if now is None or self._retention.rule_for(now.to_dict()) is not removal.rule:
             return None

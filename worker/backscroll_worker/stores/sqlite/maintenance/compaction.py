@@ -1,4 +1,4 @@
-"""Compaction: forget old op ids, and give the disk back what deleted rows held."""
+"""Compaction: delete expired op ids, and return the space of deleted rows to the file system."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PATIENCE_SECONDS: Final = 5.0
 
 
 def compact(access: Access, size_bytes: Callable[[], int], old: Cutoff) -> Slices[CompactReport]:
-    """Purge old op ids, merge the index, pack tables, give free pages back, wipe what is left."""
+    """Delete old op ids, merge indexes, pack tables, free unused pages, wipe deleted text."""
     started, before = time.monotonic(), size_bytes()
     purged = yield from with_checkpoints(access, _tidied(access, old))
     with access.outside() as connection:
@@ -48,14 +48,14 @@ def _tidied(access: Access, old: Cutoff) -> Slices[int]:
 
 
 def _forget_erasures(connection: apsw.Connection, old: Cutoff) -> None:
-    """Drop what is old; what one of them has left goes as a cleanup's sessions do."""
+    """Delete old tombstones and erasures; what an erasure left is purged as after a cleanup."""
     connection.execute(f"DELETE FROM erased WHERE {old.condition('noted_at')}")  # noqa: S608
     connection.execute(f"DELETE FROM erasures WHERE {old.condition('noted_at')}")  # noqa: S608
     connection.execute("DELETE FROM erasing WHERE op_id NOT IN (SELECT op_id FROM erasures)")
 
 
 def _purge_op_ids(door: Door, old: Cutoff) -> Generator[None, None, int]:
-    """Go through the op ids in their order, a stretch at a time, and drop the old ones."""
+    """Scan the op ids in order, a range at a time, and delete the old ones."""
     start: bytes | str = ""  # text, from other programs, comes before ours
     pace, purged = Pace(1_000, most=20_000), 0
     while True:

@@ -1,8 +1,9 @@
-"""Erasure: a subject's sessions out of sight in one step, and off the disk in slices.
+"""Erasure: a subject's sessions become invisible in one step, and are deleted in slices.
 
-`begin` is the write, in its place among the others. It takes the keys away and leaves tombstones.
-`erase` then counts, writes the receipt down and deletes, so that one that was killed half-way still
-tells of all. At the end the file is as after a compaction: no index, free page or log has a word.
+`begin` is the write, in its order among the others. It removes the keys and sets tombstones.
+`erase` then counts, saves the receipt and deletes, so that the receipt is complete even if it was
+killed in between. At the end no index, free page or log contains erased text, as after a
+compaction.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from backscroll_worker.stores.sqlite.schema import pack_id, unpack_id
 from backscroll_worker.stores.sqlite.scrub import scrub
 
 PATIENCE_SECONDS: Final = 10.0
-_HASHED_A_SLICE: Final = 5_000
+_HASHED_PER_SLICE: Final = 5_000
 _UUID7: Final = 7
 
 
@@ -52,7 +53,7 @@ def note(
     subjects: Iterable[tuple[str, str]],
     tombstone: Tombstone,
 ) -> None:
-    """Set a tombstone for each, in the table too."""
+    """Set a tombstone for each, in memory and in the table."""
     digests = sorted(tombstones.add(*subject, tombstone) for subject in subjects)
     connection.executemany(
         "INSERT INTO erased(digest, erased_at, noted_at) VALUES (?, ?, ?) ON CONFLICT(digest)"
@@ -69,15 +70,15 @@ def begin(
     operation: Erase,
     tombstones: Tombstones,
 ) -> int:
-    """Take the subject's sessions out of sight, within the caller's transaction; how many.
+    """Hide the subject's sessions, within the caller's transaction; returns their number.
 
-    A session whose key a cleanup has taken away is still a sender's, and goes too. `now` is the
-    store's time, `latest` the highest that it has ever been.
+    This includes sessions whose key was removed by a cleanup. `now` is the store's time, `latest`
+    the highest that it has ever been.
     """
     subject, value = operation.subject
     op_id, found = pack_id(operation.op_id), f"FROM sessions WHERE {subject} = ?"
     keys: list[Any] = connection.execute(f"SELECT key {found}", (value,)).fetchall()
-    connection.execute(  # as later than those before it, whatever became of the clock
+    connection.execute(  # later than those before it, even if the clock went back
         "INSERT OR IGNORE INTO erasures(op_id, noted_at)"
         " SELECT ?, max(?, ifnull(max(noted_at) + 1, 0)) FROM erasures",
         (op_id, now),
@@ -87,7 +88,7 @@ def begin(
     )
     connection.execute(f"UPDATE sessions SET key = NULL WHERE {subject} = ?", (value,))  # noqa: S608
     subjects = {(subject, value), *(("key", key) for (key,) in keys if key is not None)}
-    # A clock that is ahead of ours must not shut out what is said from now on.
+    # A requester's clock that is ahead of ours must not exclude later messages.
     erased_at = min(operation.at, latest)
     noted_at = tombstones.free_moment(max(erased_at, now))
     note(connection, tombstones, subjects, Tombstone(erased_at, noted_at))
@@ -95,7 +96,7 @@ def begin(
 
 
 def delete_late(connection: apsw.Connection, session: int, erased_at: int) -> list[int]:
-    """Delete what a session, found to be an erased one's, has of before; the rows."""
+    """Delete the earlier messages of a session that turns out to be the subject's; their rows."""
     rows: list[Any] = connection.execute(
         "DELETE FROM messages WHERE session_id = ? AND created_at <= ? RETURNING id",
         (session, erased_at),
@@ -104,7 +105,7 @@ def delete_late(connection: apsw.Connection, session: int, erased_at: int) -> li
 
 
 def erase(access: Access, operation: Erase, clock: Callable[[], int]) -> Slices[ErasureReceipt]:
-    """Delete what `begin` took out of sight, and whatever the file still has of it."""
+    """Delete what `begin` hid, and all remains of it in the file."""
     op_id = pack_id(operation.op_id)
     with access.outside() as connection:
         written: Any = connection.execute(
@@ -112,7 +113,7 @@ def erase(access: Access, operation: Erase, clock: Callable[[], int]) -> Slices[
         ).get
     if written is None:
         receipt = yield from _write_receipt(access, operation)
-    else:  # it was killed after it had counted
+    else:  # an earlier run was killed after it had counted
         receipt = ErasureReceipt(**orjson.loads(written))
     yield from with_checkpoints(access, _delete(access, operation))
     is_empty = yield from scrub(access, PATIENCE_SECONDS)
@@ -165,7 +166,7 @@ def _write_receipt(access: Access, operation: Erase) -> Slices[ErasureReceipt]:
 
 
 def _take_over(connection: apsw.Connection, op_id: bytes | str) -> None:
-    """What an earlier erasure has left is this one's: they end in their order, or never."""
+    """Take over what an earlier erasure left: erasures end in order, or never."""
     connection.execute(
         "UPDATE erasing SET op_id = ?1 WHERE op_id NOT IN (SELECT op_id FROM erasures"
         " WHERE noted_at >= (SELECT noted_at FROM erasures WHERE op_id = ?1))"
@@ -175,9 +176,9 @@ def _take_over(connection: apsw.Connection, op_id: bytes | str) -> None:
 
 
 def _erased_at(connection: apsw.Connection, operation: Erase) -> int:
-    """Until when its tombstones keep out what comes again; it is not after the store's own time.
+    """The time up to which its tombstones exclude operations; not after the store's own time.
 
-    The subject's may be of a later one; those of the sessions' keys are not.
+    The subject's tombstone may be that of a later erasure; those of the sessions' keys are not.
     """
     name = digest(*operation.subject)
     found: Any = connection.execute("SELECT erased_at FROM erased WHERE digest = ?", (name,)).get
@@ -185,11 +186,11 @@ def _erased_at(connection: apsw.Connection, operation: Erase) -> int:
 
 
 def _known(connection: apsw.Connection, rows: Iterable[Any], erased_at: int) -> list[Any]:
-    """The op ids on record that go with the messages.
+    """The recorded op ids that are deleted with the messages.
 
-    Those made of a dedup key, hashes, stay for their time: a platform may deliver a message again,
-    and only they tell that it is not a new one. The others' resends are kept out by a tombstone.
-    One of somebody else's making is text, and may name whom it is about.
+    Op ids made from a dedup key (hashes) are kept until they expire: a platform may deliver a
+    message again, and only they show that it is not new. Resends of others are excluded by a
+    tombstone. Op ids of other programs are text and may contain the subject's name.
     """
     latest = (erased_at // 1000).to_bytes(6, "big") + b"\xff"
     fresh = [
@@ -201,9 +202,9 @@ def _known(connection: apsw.Connection, rows: Iterable[Any], erased_at: int) -> 
 
 
 def _hashed(runs: Iterable[list[str]]) -> Generator[None, None, str]:
-    """The SHA-256 of all ids, sorted, a line each; the runs are sorted already."""
+    """The SHA-256 of all ids, sorted, one per line; each run is already sorted."""
     ids, sha256, separator = heapq.merge(*runs), hashlib.sha256(), ""
-    while some := list(islice(ids, _HASHED_A_SLICE)):
+    while some := list(islice(ids, _HASHED_PER_SLICE)):
         sha256.update((separator + "\n".join(some)).encode())
         separator = "\n"
         yield

@@ -1,4 +1,4 @@
-"""Which of a session's messages go when it has more than it may keep: the oldest, in pieces."""
+"""Which messages are deleted when a session has more than it may keep: the oldest, in parts."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from backscroll_worker.stores.sqlite.access import Door
 from backscroll_worker.stores.sqlite.fts_merge import unindex
 from backscroll_worker.stores.sqlite.reads import stored_messages
 
-MESSAGES_A_PIECE: Final = 250
+MESSAGES_PER_PART: Final = 250
 _IN_SESSION: Final = (
     "FROM messages INDEXED BY messagerow_session_id WHERE session_id = ? AND id >= ?"
 )
 
 
 class KnownExchanges:
-    """The tool calls and results of a session, as far as its messages have been looked at."""
+    """The tool calls and results of a session, as far as its messages have been read."""
 
     def __init__(self, session: int) -> None:
         self.exchanges = Exchanges()
@@ -32,7 +32,7 @@ class KnownExchanges:
         self._looked_at = 0
 
     def look(self, connection: apsw.Connection, count: int) -> bool:
-        """Look at `count` more messages; whether these were all."""
+        """Read `count` more messages; returns whether these were the last."""
         rows: list[Any] = connection.execute(
             "SELECT id, extra FROM messages INDEXED BY messagerow_session_id"
             " WHERE session_id = ? AND id > ? ORDER BY id LIMIT ?",
@@ -46,10 +46,10 @@ class KnownExchanges:
 
 
 @dataclass(slots=True)
-class Piece:
-    """The messages of a session in rows from `first` to before `end`, none older.
+class Part:
+    """The messages of a session in rows from `first` to before `end`; none is older.
 
-    `digest` is that of their lines in the archive; None when they are in none.
+    `digest` is that of their lines in the archive; None without an archive.
     """
 
     row: int
@@ -64,11 +64,11 @@ class Piece:
     is_whole = False
 
     def remove(self, connection: apsw.Connection, now: SessionInfo) -> int | None:
-        """Delete them and say how many they were; None when they are not as they were chosen."""
+        """Delete them; returns their number, or None when they have changed since the choice."""
         while not self.known.look(connection, 1_000):
             pass
         if self.known.exchanges.cut_at_most(self.end) != self.end:
-            return None  # a call that had no result has got one
+            return None  # a call without a result has received one
         if now.pinned or now.created_at != self.info.created_at:
             return None
         if now.message_count - self.messages < (self.rule.keep_messages or 0):
@@ -96,8 +96,8 @@ class Piece:
         return hashlib.sha256(b"".join(lines)).digest()
 
 
-def pieces(door: Door, row: int, info: SessionInfo, rule: Rule, pace: Pace) -> Slices[list[Piece]]:
-    """What goes of a session; its tool calls have to be looked at before."""
+def parts(door: Door, row: int, info: SessionInfo, rule: Rule, pace: Pace) -> Slices[list[Part]]:
+    """The parts of a session to delete; its tool calls have to be read before."""
     known = KnownExchanges(row)
     while True:
         with pace.slice() as count, door() as connection:
@@ -113,15 +113,15 @@ def pieces(door: Door, row: int, info: SessionInfo, rule: Rule, pace: Pace) -> S
         first = _row_at(connection, row, 0, 0) or 0
     if last_gone is None:
         return []
-    end, found, clock = known.exchanges.cut_at_most(last_gone + 1), list[Piece](), SliceClock()
+    end, found, clock = known.exchanges.cut_at_most(last_gone + 1), list[Part](), SliceClock()
     while first < end:
         with door() as connection:
-            next_row = _row_at(connection, row, first, MESSAGES_A_PIECE) or end
+            next_row = _row_at(connection, row, first, MESSAGES_PER_PART) or end
             next_row = min(end, known.exchanges.cut_at_least(next_row))
             messages: Any = connection.execute(
                 f"SELECT count(*) {_IN_SESSION} AND id < ?", (row, first, next_row)
             ).get
-        found.append(Piece(row, info, rule, first, next_row, messages, known))
+        found.append(Part(row, info, rule, first, next_row, messages, known))
         first = next_row
         if clock.is_over:
             yield

@@ -1,7 +1,7 @@
-"""Sessions whose key was taken away: out of sight at once, off the disk in slices.
+"""Purges sessions without a key: invisible at once, deleted in slices.
 
-A cleanup chooses them, or a group deletes one that is too large for a commit. What they still hold
-counts nowhere and is found by nobody.
+A cleanup chooses them, or a group deletes one that is too large for a commit. Their messages are
+neither counted nor found.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from backscroll_worker.stores.sqlite.name_index import index_name
 from backscroll_worker.stores.sqlite.schema import SessionRow, pack_id
 
 MOST_AT_ONCE: Final = 1_000
-"""So many messages a group deletes itself, in some 10 ms; of more it only takes the key away."""
+"""Messages that a group deletes itself, in some 10 ms; for more it only removes the key."""
 
-MESSAGES_A_ROUND: Final = 200_000
-"""Whose rows are sorted in some 20 ms."""
-_MESSAGES_A_SESSION: Final = 20  # to find its first message takes as long as to read so many
+MESSAGES_PER_ROUND: Final = 200_000
+"""Their rows are sorted in some 20 ms."""
+_MESSAGES_PER_SESSION: Final = 20  # finding the first message takes as long as reading this many
 
-# What an erasure took away is its own to count and delete.
+# Sessions of an erasure are counted and deleted by it.
 _DETACHED: Final = "key IS NULL AND id NOT IN (SELECT session_id FROM erasing)"
 
 _COLUMNS: Final = ", ".join(
@@ -39,12 +39,12 @@ _COLUMNS: Final = ", ".join(
 
 
 def detach(connection: apsw.Connection, session: int) -> None:
-    """Have the next cleanup or compaction delete it with its messages."""
+    """Mark the session for the next cleanup or compaction, which deletes it with its messages."""
     connection.execute("UPDATE sessions SET key = NULL WHERE id = ?", (session,))
 
 
 def detach_messages(connection: apsw.Connection, session: int) -> int:
-    """The same of its messages only: the id of the row that is the session from now on."""
+    """The same for its messages only; returns the id of the row that replaces the session."""
     found: Any = connection.execute("SELECT key, name FROM sessions WHERE id = ?", (session,))
     ((key, name),) = found
     detach(connection, session)
@@ -59,7 +59,7 @@ def detach_messages(connection: apsw.Connection, session: int) -> int:
 
 
 def give_way(connection: apsw.Connection, operation: Operation) -> None:
-    """Have messages that are being deleted leave their ids to those of the operation."""
+    """Free the operation's message ids if messages that are being deleted have them."""
     connection.executemany(
         "UPDATE messages SET message_id = 'gone ' || id WHERE message_id = ?"  # noqa: S608
         f" AND session_id IN (SELECT id FROM sessions WHERE {_DETACHED})",
@@ -77,10 +77,10 @@ def _ids(operation: Operation) -> Iterable[str]:
 
 
 def purge_detached(door: Door) -> Generator[None]:
-    """Delete them with their messages, also those of a cleanup that was killed half-way.
+    """Delete them with their messages, including those left by a cleanup that was killed.
 
-    The messages go in the order of their rows, whatever their session: neighbours are in one page,
-    and a page that is changed in ten slices is written ten times.
+    Messages are deleted in the order of their rows, whatever their session: neighbours share a
+    page, and a page that is changed in ten slices is written ten times.
     """
     with door() as connection:
         found: list[Any] = connection.execute(
@@ -94,12 +94,12 @@ def purge_detached(door: Door) -> Generator[None]:
 
 
 def _gather(door: Door, waiting: list[int]) -> Generator[None, None, tuple[list[int], array[int]]]:
-    """Take sessions off the list, as many as a round may have; their messages, in order.
+    """Take the sessions of one round off the list; returns the rows of their messages, in order.
 
-    A session with more than that stays on the list. Its next round has what is left of it.
+    A session with more messages is kept on the list, and continued in the next round.
     """
     pace, sessions, messages, after = Pace(1_000, most=20_000), list[int](), array("q"), -1
-    while waiting and len(messages) < MESSAGES_A_ROUND:
+    while waiting and len(messages) < MESSAGES_PER_ROUND:
         with pace.slice() as count, door() as connection:
             left = count
             while waiting and left > 0:
@@ -114,7 +114,7 @@ def _gather(door: Door, waiting: list[int]) -> Generator[None, None, tuple[list[
                     after = -1
                 else:
                     after = rows[-1]
-                left -= len(rows) + _MESSAGES_A_SESSION
+                left -= len(rows) + _MESSAGES_PER_SESSION
         yield
     return sessions, array("q", sorted(messages))
 
@@ -135,7 +135,7 @@ def _delete_sessions(door: Door, sessions: list[int]) -> Generator[None]:
     while start < len(sessions):
         with pace.slice() as count, door() as connection:
             rows = [(row,) for row in sessions[start : start + count]]
-            unindex(connection, "name_index", rows)  # its trigger would, one by one
+            unindex(connection, "name_index", rows)  # the trigger would do it one by one
             connection.executemany("DELETE FROM sessions WHERE id = ?", rows)
         start += len(rows)
         yield

@@ -1,4 +1,4 @@
-"""Repairing: whatever can be made anew from sound rows. No message is thrown away."""
+"""Repair: rebuilds what can be rebuilt from intact rows. No message is discarded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from backscroll_worker.contract.pacing import Progress
 from backscroll_worker.stores.search.text import folded
 from backscroll_worker.stores.sqlite.folding import is_folded_by_older_rules, write_folding
 from backscroll_worker.stores.sqlite.fts_merge import configure
-from backscroll_worker.stores.sqlite.maintenance.verify import ROWS_A_STEP
+from backscroll_worker.stores.sqlite.maintenance.verify import ROWS_PER_STEP
 from backscroll_worker.stores.sqlite.name_index import index_name
 
 _REFILLED: Final = {"index": "message_index", "names": "name_index"}
@@ -22,9 +22,9 @@ _REFILLED: Final = {"index": "message_index", "names": "name_index"}
 def repair(
     connection: apsw.Connection, findings: Iterable[Finding], now: int, progress: Progress
 ) -> list[str]:
-    """Mend what `findings` tell of, within the caller's transaction; a line for each thing done.
+    """Repair what `findings` report, within the caller's transaction; returns a line per repair.
 
-    Where the rows themselves are damaged, nothing is touched: it could make matters worse.
+    If the rows themselves are damaged, nothing is changed: that could increase the damage.
     """
     found = list(findings)
     if not all(finding.repairable for finding in found):
@@ -35,7 +35,7 @@ def repair(
     done = []
     if "table index" in places:
         connection.execute("REINDEX")
-        done.append("made the tables' indexes anew")
+        done.append("rebuilt the tables' indexes")
     done += _adopt_orphans(connection, now)
     edits = len(
         connection.execute(
@@ -43,7 +43,7 @@ def repair(
         ).fetchall()
     )
     if edits:
-        done.append(f"removed {edits:,} earlier versions of messages that are gone")
+        done.append(f"removed {edits:,} earlier versions of messages that do not exist")
     done += _recount(connection)
     if "index" in places:
         done.append(_refill_message_index(connection, progress))
@@ -55,7 +55,7 @@ def repair(
 
 
 def _adopt_orphans(connection: apsw.Connection, now: int) -> list[str]:
-    """Give messages whose session is gone one again; they are somebody's."""
+    """Put messages without a session into new sessions, rather than delete them."""
     sessions: list[Any] = connection.execute(
         "SELECT session_id, min(created_at), count(*)"
         " FROM messages WHERE session_id NOT IN (SELECT id FROM sessions) GROUP BY session_id"
@@ -75,7 +75,7 @@ def _adopt_orphans(connection: apsw.Connection, now: int) -> list[str]:
 
 
 def _free_key(connection: apsw.Connection, wanted: str) -> str:
-    """That key, or the first one made of it that no session has."""
+    """That key, or the first unused one derived from it."""
     for key in itertools.chain([wanted], (f"{wanted}-{number}" for number in itertools.count(2))):
         if not connection.execute("SELECT 1 FROM sessions WHERE key = ?", (key,)).fetchone():
             break
@@ -97,7 +97,7 @@ def _refill_message_index(connection: apsw.Connection, progress: Progress) -> st
     last: Any = -1
     done = 0
     while rows := connection.execute(
-        "SELECT id, content FROM messages WHERE id > ? ORDER BY id LIMIT ?", (last, ROWS_A_STEP)
+        "SELECT id, content FROM messages WHERE id > ? ORDER BY id LIMIT ?", (last, ROWS_PER_STEP)
     ).fetchall():
         connection.executemany(
             "INSERT INTO message_index(rowid, text) VALUES (?, ?)",
@@ -105,7 +105,7 @@ def _refill_message_index(connection: apsw.Connection, progress: Progress) -> st
         )
         last, done = rows[-1][0], done + len(rows)
         progress(done, total)
-    return f"made the search index anew, from {done:,} messages"
+    return f"rebuilt the search index from {done:,} messages"
 
 
 def _refill_name_index(connection: apsw.Connection) -> str:
@@ -115,11 +115,11 @@ def _refill_name_index(connection: apsw.Connection) -> str:
     ).fetchall()
     for session, name in named:
         index_name(connection, session, name)
-    return f"made the index of names anew, from {len(named):,} sessions"
+    return f"rebuilt the index of names from {len(named):,} sessions"
 
 
 def _create_anew(connection: apsw.Connection, index: str) -> None:
-    """Drop a full-text index, however damaged it is, and create it as it was."""
+    """Drop a full-text index, even a damaged one, and create it again."""
     sql = connection.execute("SELECT sql FROM sqlite_schema WHERE name = ?", (index,)).get
     connection.execute(f"DROP TABLE {index}")
     connection.execute(str(sql))

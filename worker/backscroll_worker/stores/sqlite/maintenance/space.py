@@ -1,6 +1,6 @@
-"""Gives the disk back what deleted rows held, a slice at a time.
+"""Returns the space of deleted rows to the file system, a slice at a time.
 
-Merge the indexes, move what is left closer together, cut the free pages off the file.
+It merges the indexes, packs the tables, and truncates the free pages off the file.
 """
 
 from __future__ import annotations
@@ -15,25 +15,31 @@ import apsw
 
 from backscroll_worker.contract.pacing import Pace, Slices, T, aside
 from backscroll_worker.stores.sqlite.access import Access, Door
-from backscroll_worker.stores.sqlite.fts_merge import INDEXES, bites, configure, hold_merging, merge
+from backscroll_worker.stores.sqlite.fts_merge import (
+    INDEXES,
+    configure,
+    hold_merging,
+    merge,
+    merge_pace,
+)
 from backscroll_worker.stores.sqlite.wal import checkpoint, sync
 
 _REPACKED: Final = (("messages", "id"), ("edits", "id"), ("applied", "op_id"))
 _MOST_SLACK: Final = 0.15
-_FEWEST_PAGES: Final = 250  # of less than a megabyte nobody wants half back
-_SLICES_A_CHECKPOINT: Final = 4
+_FEWEST_PAGES: Final = 250  # not worthwhile below a megabyte
+_SLICES_PER_CHECKPOINT: Final = 4
 
 
 def merge_indexes(door: Door) -> Generator[None]:
-    """Rewrite each index as one piece, without the words of what was deleted.
+    """Rewrite each index as one segment, without the words of deleted messages.
 
-    It is what FTS5's 'optimize' does in one go: the first step is negative.
+    FTS5's 'optimize' does the same in one step: the first step here is negative.
     """
     for index in INDEXES:
-        pace, sign, is_merged = bites(), -1, False
+        pace, sign, is_merged = merge_pace(), -1, False
         while not is_merged:
             with pace.slice() as pages, door() as connection:
-                if sign < 0:  # appends would take the work over, in bites too large for a commit
+                if sign < 0:  # appends would continue the work, in steps too large for a commit
                     hold_merging(connection, index)
                 is_merged = not merge(connection, index, sign * pages)
                 if is_merged:
@@ -43,10 +49,10 @@ def merge_indexes(door: Door) -> Generator[None]:
 
 
 def repack(access: Access) -> Generator[None]:
-    """Fill the pages of the tables anew in which deletions left much room.
+    """Repack tables whose pages have much unused space after deletions.
 
-    SQLite joins neighbouring pages only when they are nearly empty, so half of the rows may keep
-    all of the pages. Rows that are taken out and put back in order fill them.
+    SQLite joins neighbouring pages only when they are nearly empty, so half of the rows may occupy
+    all of the pages. Rows that are deleted and inserted again in order fill the pages.
     """
     for table, key in _REPACKED:
         slack = yield from aside(partial(_slack, access.path, table))
@@ -55,12 +61,13 @@ def repack(access: Access) -> Generator[None]:
 
 
 def give_pages_back(door: Door) -> Generator[None]:
-    """Move the pages at the file's end into the free ones, and cut it off."""
+    """Move the pages at the file's end into free ones, and truncate the file."""
     pace, before = Pace(100, most=5_000), -1
     while True:
         with pace.slice() as pages, door() as connection:
             free: Any = connection.pragma("freelist_count")
-            # They do not become fewer when somebody rebuilt the file without auto-vacuum.
+            # Their number does not decrease if another program rebuilt the file without
+            # auto-vacuum.
             if not free or free == before:
                 return
             connection.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
@@ -69,9 +76,9 @@ def give_pages_back(door: Door) -> Generator[None]:
 
 
 def with_checkpoints(access: Access, slices: Slices[T]) -> Slices[T]:
-    """`slices`, and every few of them what the log has so far is put in its place.
+    """`slices`, with a checkpoint after every few of them.
 
-    Otherwise one commit would have to do it for all of them. At the end all is on the disk.
+    Otherwise one commit would have to write all of it. At the end everything is synced.
     """
     put_in_place = partial(aside, partial(checkpoint, access.path))
     yield from put_in_place()
@@ -85,12 +92,12 @@ def with_checkpoints(access: Access, slices: Slices[T]) -> Slices[T]:
             return cast(T, stop.value)
         yield
         number += 1
-        if number % _SLICES_A_CHECKPOINT == 0:
+        if number % _SLICES_PER_CHECKPOINT == 0:
             yield from put_in_place()
 
 
 def _slack(path: Path, table: str) -> float:
-    """How much of a table's pages is unused, from 0 to 1; 0 for a small one."""
+    """The unused share of a table's pages, from 0 to 1; 0 for a small table."""
     with closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)) as connection:
         pages, unused, size = connection.execute(
             "SELECT pageno, unused, pgsize FROM dbstat WHERE name = ? AND aggregate = 1", (table,)
@@ -110,7 +117,7 @@ def _repack_table(access: Access, table: str, key: str) -> Generator[None]:
 
 @contextmanager
 def _replacing(access: Access) -> Iterator[apsw.Connection]:
-    """A transaction in which a row that goes, and comes back, takes nothing else with it."""
+    """A transaction in which deleting and reinserting a row affects no other rows."""
     with access.outside() as connection:
         connection.pragma("foreign_keys", False)
         try:
@@ -123,7 +130,7 @@ def _replacing(access: Access) -> Iterator[apsw.Connection]:
 def _repack_rows(
     connection: apsw.Connection, table: str, key: str, stretch: tuple[Any, Any], count: int
 ) -> Any:
-    """Take the first rows of a stretch out and put them back; the key of the last one."""
+    """Delete the first rows of a range and insert them again; returns the key of the last one."""
     after, end = stretch
     lower = "" if after is None else f"{key} > ?1 AND"
     rows: list[Any] = connection.execute(

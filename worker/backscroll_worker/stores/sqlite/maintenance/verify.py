@@ -1,4 +1,4 @@
-"""Verifying: the file against itself, indexes and counts against the rows. It only looks."""
+"""Verification: the file's integrity, and indexes and counts against the rows. Read-only."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from backscroll_worker.stores.sqlite.folding import is_folded_by_older_rules
 from backscroll_worker.stores.sqlite.scrub.pages import varint
 
 SAMPLED_ROWS: Final = 200
-ROWS_A_STEP: Final = 500
+ROWS_PER_STEP: Final = 500
 _SAMPLED_WORDS: Final = 30
-_WORDS_A_QUERY: Final = 30
+_WORDS_PER_QUERY: Final = 30
 _BUCKETS: Final = 1 << 16
 _ALL_BITS: Final = (1 << 64) - 1
 
 _REPAIR: Final = "stop the worker and run 'backscroll check --repair'"
 _BROKEN: Final = (
     "stop the worker and restore the store from a backup; without one, "
-    "'sqlite3 FILE .recover' saves what can still be read"
+    "'sqlite3 FILE .recover' saves what is still readable"
 )
 _REINDEXED: Final = re.compile(r"(row .+ missing from|wrong # of entries in) index (\w+)")
 _FULL_TEXT: Final = re.compile(r"(message|name)_index")
 
 
 class _Count(NamedTuple):
-    """A query that counts what is wrong."""
+    """A query that counts inconsistent rows."""
 
     where: str
     problem: str
@@ -48,12 +48,12 @@ _COUNTS: Final = (
     ),
     _Count(
         "index",
-        "entries stand for messages that are gone",
+        "entries refer to messages that do not exist",
         "SELECT count(*) FROM message_index_docsize WHERE id NOT IN (SELECT id FROM messages)",
     ),
     _Count(
         "names",
-        "sessions are not found by their name, or by one they have no more",
+        "sessions are not found by their name, or are found by a former name",
         "SELECT (SELECT count(*) FROM sessions WHERE name IS NOT NULL"
         " AND id NOT IN (SELECT id FROM name_index_docsize)) + (SELECT count(*) FROM"
         " name_index_docsize WHERE id NOT IN (SELECT id FROM sessions WHERE name IS NOT NULL))",
@@ -82,7 +82,7 @@ _DAMAGE: Final = (apsw.SQLError, apsw.CorruptError, apsw.NoMemError)
 
 
 def verify(connection: apsw.Connection, *, deep: bool, progress: Progress) -> list[Finding]:
-    """Everything there is to look at: the words of each message if `deep`, else of a sample."""
+    """All findings; checks the words of each message if `deep`, else of a sample."""
     findings = list(_integrity(connection))
     for where, problem, sql in _COUNTS:
         try:
@@ -93,7 +93,7 @@ def verify(connection: apsw.Connection, *, deep: bool, progress: Progress) -> li
         if count:
             findings.append(Finding(where, f"{count:,} {problem}", _REPAIR, True))
     if is_folded_by_older_rules(connection):
-        problem = "it was made by older rules, so words of some scripts are not found"
+        problem = "it was built by older rules, so words of some scripts are not found"
         findings.append(Finding("index", problem, _REPAIR, True))
     if any(finding.where in ("database", "index") for finding in findings):
         return findings
@@ -106,7 +106,7 @@ def verify(connection: apsw.Connection, *, deep: bool, progress: Progress) -> li
         findings.append(Finding("messages", str(error), _BROKEN))
         return findings
     if wrong:
-        problem = f"{wrong:,} messages are indexed with other words than theirs"
+        problem = f"{wrong:,} messages are indexed with wrong words"
         findings.append(Finding("index", problem, _REPAIR, True))
     return findings
 
@@ -114,7 +114,7 @@ def verify(connection: apsw.Connection, *, deep: bool, progress: Progress) -> li
 def _integrity(connection: apsw.Connection) -> Iterator[Finding]:
     try:
         lines: list[Any] = connection.execute("PRAGMA integrity_check(20)").fetchall()
-    except _DAMAGE as error:  # FTS5's way to say so is an SQLError
+    except _DAMAGE as error:  # FTS5 reports damage as an SQLError
         lines = [(str(error),)]
     for (line,) in lines:
         if line != "ok":
@@ -122,7 +122,7 @@ def _integrity(connection: apsw.Connection) -> Iterator[Finding]:
 
 
 def _of_damage(where: str, message: str) -> Finding:
-    """What SQLite says is wrong: an index, which can be made anew, or the rows themselves."""
+    """The finding for SQLite's message: a damaged index, which can be rebuilt, or damaged rows."""
     if (full_text := _FULL_TEXT.search(message)) and "page" not in message:
         return Finding("names" if full_text[1] == "name" else "index", message, _REPAIR, True)
     if _REINDEXED.match(message):
@@ -131,7 +131,7 @@ def _of_damage(where: str, message: str) -> Finding:
 
 
 def _wrongly_indexed(connection: apsw.Connection, *, deep: bool, progress: Progress) -> int:
-    """How many of the messages looked at are in the index with other words than their own."""
+    """How many of the checked messages are indexed with wrong words."""
     total: Any = connection.execute("SELECT count(*) FROM messages").get
     total = total if deep else min(total, SAMPLED_ROWS)
     is_suspect = _differences(connection, total, progress) if deep else None
@@ -149,11 +149,11 @@ def _wrongly_indexed(connection: apsw.Connection, *, deep: bool, progress: Progr
 
 
 def _differences(connection: apsw.Connection, total: int, progress: Progress) -> array[int]:
-    """By row number modulo `_BUCKETS`, where the index and the messages differ: not 0 there.
+    """Sums by row number modulo `_BUCKETS`: not 0 where the index and the messages differ.
 
-    Both are gone through once, in the order in which they lie on the disk, and summed up; what is
-    the same on both sides comes to nothing, in whatever order it came. Words are looked up one by
-    one only in the few buckets that are left, also those in which something was written meanwhile.
+    Both are read once, in the order in which they are on the disk, and summed up; equal words
+    cancel out, in any order. Words are then looked up one by one only in the few remaining buckets,
+    which include those that were written to meanwhile.
     """
     sums = array("Q", bytes(8 * _BUCKETS))
     with _vocabulary(connection) as entries:
@@ -164,19 +164,19 @@ def _differences(connection: apsw.Connection, total: int, progress: Progress) ->
         found = sum(hash((word, row, place)) for place, word in enumerate(tokens(content)))
         bucket = row % _BUCKETS
         sums[bucket] = (sums[bucket] - found) & _ALL_BITS
-        if number % ROWS_A_STEP == 0:
+        if number % ROWS_PER_STEP == 0:
             progress(number, total)
     return sums
 
 
 @contextmanager
 def _vocabulary(connection: apsw.Connection) -> Iterator[Iterable[Any]]:
-    """Every word of every message as the index has it: the word, the row, and its place there.
+    """Every indexed word of every message: the word, the row, and its position there.
 
     https://www.sqlite.org/fts5.html#the_fts5vocab_virtual_table_module
     """
     was_read_only = connection.pragma("query_only")
-    connection.pragma("query_only", False)  # the table is in memory; the file stays as it is
+    connection.pragma("query_only", False)  # the table is in memory; the file is not changed
     try:
         connection.execute(
             "CREATE VIRTUAL TABLE temp.verified USING fts5vocab(main, message_index, instance)"
@@ -194,7 +194,7 @@ def _all_rows(connection: apsw.Connection) -> Iterator[tuple[int, str]]:
     while True:
         rows: list[Any] = connection.execute(
             "SELECT id, content FROM messages WHERE id > ? ORDER BY id LIMIT ?",
-            (last, ROWS_A_STEP),
+            (last, ROWS_PER_STEP),
         ).fetchall()
         if not rows:
             return
@@ -203,7 +203,7 @@ def _all_rows(connection: apsw.Connection) -> Iterator[tuple[int, str]]:
 
 
 def _sample(connection: apsw.Connection) -> Iterator[tuple[int, str]]:
-    """Messages from all over the table, the newest among them."""
+    """Messages spread over the whole table, including the newest."""
     bounds: Any = connection.execute("SELECT ifnull(min(id), 0), max(id) FROM messages").fetchone()
     first, last = bounds
     if last is None:
@@ -221,14 +221,14 @@ def _sample(connection: apsw.Connection) -> Iterator[tuple[int, str]]:
 
 
 def _is_indexed(connection: apsw.Connection, row: int, words: list[str], count: int) -> bool:
-    """Whether the index has these words for the row, and as many words as it says."""
+    """Whether the index has exactly these words for the row."""
     size: Any = connection.execute("SELECT sz FROM message_index_docsize WHERE id = ?", (row,)).get
     if not isinstance(size, bytes) or varint(size, 0)[0] != count:
         return False
     return all(
         connection.execute(
             "SELECT 1 FROM message_index WHERE message_index MATCH ? AND rowid = ?",
-            (" ".join(f'"{word}"' for word in words[start : start + _WORDS_A_QUERY]), row),
+            (" ".join(f'"{word}"' for word in words[start : start + _WORDS_PER_QUERY]), row),
         ).get
-        for start in range(0, len(words), _WORDS_A_QUERY)
+        for start in range(0, len(words), _WORDS_PER_QUERY)
     )

@@ -1,4 +1,4 @@
-"""Compaction after half was deleted, and taking over a folder of files."""
+"""Compaction after half was deleted, and the migration of a folder of files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bench.raw import read_ms
 
 @dataclass(frozen=True, slots=True)
 class Compacted:
-    """What a compaction left, beside a copy of the same made afresh, in bytes."""
+    """The size after a compaction, and that of a new copy, in bytes."""
 
     before: int
     after: int
@@ -26,7 +26,7 @@ class Compacted:
     seconds: float
     longest_slice_ms: float
     read_ms: float
-    """What reading the file once takes, right before."""
+    """The time to read the file once, just before."""
 
 
 def compact(arena: Arena) -> Compacted:
@@ -60,14 +60,14 @@ def _fresh_copy(path: Path) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Migrated:
-    """A run of `backscroll migrate`: its time from start to end, and the most memory it took."""
+    """A run of `backscroll migrate`: its time from start to end, and its peak memory."""
 
     seconds: float
     peak_mib: float
 
 
 def migrate(arena: Arena, directory: Path, messages: int) -> Migrated:
-    """Take the folder over into a new store, which must hold as many messages afterwards."""
+    """Migrate the folder into a new store, which must contain all messages afterwards."""
     store = directory.with_suffix(".db")
     python = sys.executable
     began = time.monotonic()
