@@ -78,7 +78,7 @@ def test_threads_that_wait_share_a_connection(server_url: str, client: redis.Red
             thread.join()
 
 
-@pytest.mark.parametrize("way", ["told", "RESP2", "no tracking allowed"])
+@pytest.mark.parametrize("way", ["tracking", "RESP2", "no tracking allowed"])
 def test_each_of_many_waiting_callers_gets_its_own_answer(
     settings: Settings, client: redis.Redis, log: Path, way: str
 ) -> None:

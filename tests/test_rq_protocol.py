@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import textwrap
+import tomllib
 from typing import Any, cast
 
 import pytest
@@ -131,8 +132,7 @@ def test_an_adapter_needs_no_rq(server_url: str, client: redis.Redis) -> None:
 
 
 def test_a_plain_installation_brings_no_rq() -> None:
-    import tomllib  # noqa: PLC0415
-
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert not any(named.startswith("rq") for named in project["dependencies"])
-    assert "rq>=2.12,<2.13" in project["optional-dependencies"]["worker"]
+    (pinned,) = (it for it in project["optional-dependencies"]["worker"] if it.startswith("rq>="))
+    assert ",<" in pinned

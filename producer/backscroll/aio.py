@@ -65,8 +65,9 @@ class AsyncProducer(Calls):
     `InvalidInputError` for an unknown `ack`, `SpoolUnusableError` or `SpoolDiskError` when the
     spool cannot be opened or is in use. No server is needed yet.
 
-    Every call then raises a `BackscrollError`. Its `retryable` says whether the same call may
+    A call that fails raises a `BackscrollError`. Its `retryable` says whether the same call may
     succeed later; its `operation`, if it has one, is for `send`, which cannot apply it twice.
+    "As every call" in the calls' descriptions means any of these:
 
     - `InvalidInputError`: an argument is not valid; nothing was enqueued.
     - `ServerUnavailableError`: the server does not answer or accepts nothing now, after `retries`.
@@ -77,10 +78,10 @@ class AsyncProducer(Calls):
       fsync, or the worker's answer within `timeout_seconds`. A write may still be applied.
     - `OperationRefusedError`: the worker cannot carry it out, and says why. Answers have 32 MiB at
       most, so ask for less where there is more.
-    - `SpoolFullError`, `SpoolDiskError`, `SpoolUnusableError`: with a spool, writes go there where
-      the server is unavailable, refuses the login or is full, after one retry. The spool is at its
-      maximum, its disk fails, or its file is damaged, replaced or a parent process's. Reads raise
-      `ServerUnavailableError` while it is not empty.
+    - `SpoolFullError`, `SpoolDiskError`, `SpoolUnusableError`: the spool is full, its disk fails,
+      or its file is damaged, replaced or a parent process's. With a spool, writes go there when
+      the server is unavailable, refuses the login or is full, after one retry; reads raise
+      `ServerUnavailableError` if it is not empty within `timeout_seconds`.
     """
 
     _box = AsyncBox

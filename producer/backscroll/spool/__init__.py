@@ -1,0 +1,1 @@
+"""Where operations wait on the producer's disk while the server accepts none."""

@@ -1,0 +1,1 @@
+"""How operations reach the server, as RQ jobs, and how their results come back."""
