@@ -43,14 +43,17 @@ def encode(operation: Operation) -> bytes:
 
 
 def mark_spooled(payload: bytes) -> bytes:
-    """The payload of a job that comes out of a spool: with a space behind it, which is nothing to
-    JSON, so that workers of any version take it.
+    """The payload of a job that comes out of a spool: with a space behind it, which JSON ignores,
+    so that workers of any version take it.
     """
     return payload + _SPOOLED
 
 
 def decode(op_id: str, payload: bytes | None) -> Operation:
-    """The operation a job's payload stands for; `MalformedJobError` says what is wrong with it."""
+    """The operation a job's payload stands for.
+
+    Raises `MalformedJobError`, which says what is wrong with it.
+    """
     return decode_unpacked(op_id, unpack(payload))
 
 
@@ -66,7 +69,10 @@ def decode_unpacked(op_id: str, data: bytes) -> Operation:
 
 
 def payload_json(payload: bytes) -> Any:
-    """The JSON a job's payload holds, whatever it is; `MalformedJobError` when it holds none."""
+    """The JSON a job's payload holds, whatever it is.
+
+    Raises `MalformedJobError` when it holds none.
+    """
     return _loads(unpack(payload))
 
 
@@ -88,7 +94,10 @@ def unpack(payload: bytes | None) -> bytes:
 def parse_call(
     op_id: str, function: object, instance: object, positional: object, named: object
 ) -> Operation:
-    """The operation that a call of `function` with these arguments stands for."""
+    """The operation that a call of `function` with these arguments stands for.
+
+    Raises `MalformedJobError` where there is none.
+    """
     operation = _BY_FUNCTION.get(function) if isinstance(function, str) else None
     if operation is None:
         hint = _OLDER if isinstance(function, str) and _FUNCTION.fullmatch(function) else ""

@@ -69,7 +69,7 @@ class QueueFullError(BackscrollError):
     def __init__(self, queue: str, limit: int) -> None:
         super().__init__(
             f"queue {queue!r} is full: it may hold {limit:,} operations. "
-            "Is a worker running? `backscroll check` tells."
+            "Is a worker running? `backscroll check` says."
         )
         self.queue = queue
         self.limit = limit

@@ -1,7 +1,8 @@
 """The nouns of the contract: messages, sessions, and the limits they keep.
 
 The checks here run in the producer, before anything is enqueued, and in the worker, before anything
-is stored, so that neither has to trust the other.
+is stored, so that neither has to trust the other. Each returns the value, if it fits, and raises
+`InvalidInputError` otherwise.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class EarlierVersion:
     replaced_at: datetime
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it: an absent `extra` left out, the time in microseconds."""
+        """As JSON holds it: without an absent `extra`, the time in microseconds."""
         fields: dict[str, Any] = {"role": self.role, "content": self.content}
         if self.extra is not None:
             fields["extra"] = self.extra
@@ -138,7 +139,7 @@ class ChatMessage:
         return cls("tool", content, _joined(extra, more), created_at=created_at)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it: `role` and `content` first, absent fields left out, time in micros."""
+        """As JSON holds it: `role` and `content` first, no absent fields, time in microseconds."""
         fields: dict[str, Any] = {"role": self.role, "content": self.content}
         if self.extra is not None:
             fields["extra"] = self.extra
@@ -248,7 +249,7 @@ class Limits:
 
 
 def _joined(extra: object, more: dict[str, Any]) -> Any:
-    """Both together; what is no object stays as it is, and is refused when it is sent."""
+    """Both together; what is not an object stays as it is, and is refused when it is sent."""
     if not more:
         return extra
     return {**extra, **more} if isinstance(extra, Mapping) else more if extra is None else extra

@@ -39,7 +39,7 @@ from backscroll.contract.validation import (
 T = TypeVar("T")
 
 DEFAULT_AROUND: Final = 21
-"""So many messages are shown around one unless said otherwise: ten before it and ten after it."""
+"""How many messages are shown around one by default: ten before it, and ten after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Operation:
     """One thing asked of the store. `at` is when, in microseconds since 1970 UTC.
 
     `was_spooled` says that it waited on the adapter's disk, so that what was asked for after it may
-    have been carried out before it. It is no argument; see `contract.codec.mark_spooled`.
+    have been carried out before it. It is not an argument; see `codec.mark_spooled`.
     """
 
     kind: ClassVar[str]
@@ -107,7 +107,7 @@ class Read(Operation):
 
 
 class Upkeep(Operation):
-    """An operation that may take long and runs in slices between groups of others."""
+    """Maintenance: it may take long, and runs in slices between groups of other operations."""
 
     __slots__ = ()
 
@@ -261,8 +261,8 @@ class Search(Read):
 class Cleanup(Upkeep):
     """Delete what the worker's retention rules say.
 
-    `ttl_hours` is the age, in hours, at which a session goes that no rule speaks of; None: the
-    worker's setting.
+    `ttl_hours` is the age, in hours, at which a session is removed that no rule matches; None
+    means the worker's setting.
     """
 
     kind = "cleanup"
@@ -296,8 +296,8 @@ class Compact(Upkeep):
 class Erase(Write, Upkeep):
     """Remove every trace of one session, of a sender's sessions, or of a room's; one of the three.
 
-    As a write it takes them out of sight in its place in the order, once. As upkeep it then clears
-    disk and server of them, a slice at a time.
+    As a write it hides them, once, in its place in the order. As maintenance it then removes them
+    from disk and server, a slice at a time.
     """
 
     kind = "erase"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import replace
 from enum import Enum
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
@@ -29,7 +29,7 @@ from backscroll.contract.validation import shown
 
 __all__ = ["UNSET", "Receipt", "Requests", "Unset"]
 
-T = TypeVar("T")
+Filter = TypeVar("Filter", SessionFilter, SearchFilter)
 P = ParamSpec("P")
 Op = TypeVar("Op", bound=Operation)
 
@@ -155,13 +155,12 @@ def _now() -> int:
     return time.time_ns() // 1000
 
 
-def _filter(kind: type[T], where: T | None, given: Mapping[str, Any]) -> T:
+def _filter(kind: type[Filter], where: Filter | None, given: Mapping[str, Any]) -> Filter:
     """What a filter and single fields say together."""
     if where is not None and not isinstance(where, kind):
         raise InvalidInputError("where", f"must be a {kind.__name__}, not {shown(where)}")
-    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
     for name in given:
-        if name not in known:
+        if name not in kind.__slots__:
             raise InvalidInputError(name[:40], f"is not a field of {kind.__name__}")
-    said = {} if where is None else {name: getattr(where, name) for name in known}
-    return kind(**{**said, **{name: value for name, value in given.items() if value is not None}})
+    said: Any = {name: value for name, value in given.items() if value is not None}
+    return replace(kind() if where is None else where, **said)

@@ -1,4 +1,8 @@
-"""What the worker answers, from its JSON form to the objects a caller gets."""
+"""What the worker answers: as objects, in JSON, and read back by the producer.
+
+Each `answered_…` function raises `OperationRefusedError` for an answer of another form than this
+version's; what a newer worker says in addition is ignored.
+"""
 
 from __future__ import annotations
 
@@ -142,11 +146,11 @@ class ErasureReceipt:
     """What an erasure removed; whoever asked for it can keep it as proof.
 
     It names nobody: `subject` is "key", "sender" or "room", and `subject_sha256` is over it, a NUL
-    and the value. `messages_sha256` is over the sorted ids of the erased messages, one a line.
+    and the value. `messages_sha256` is over the sorted ids of the erased messages, one per line.
     `op_ids`, `archived` and `failed_jobs` count the records of operations, the archived sessions
     and the failed jobs that went with them. Until nobody reads there any more, `log_is_held` says,
     the store's log keeps a copy; a compaction removes it. Of a JSONL store's `unreadable` sessions
-    nobody can tell whether they are the sender's or the room's. Times are microseconds since 1970
+    it is not known whether they are the sender's or the room's. Times are microseconds since 1970
     UTC.
     """
 
@@ -166,7 +170,7 @@ class ErasureReceipt:
 
     def summary(self) -> str:
         """What happened, in a line for the log."""
-        left = f"; nobody can tell whose {self.unreadable:,} more are" if self.unreadable else ""
+        left = f"; it is unknown whose {self.unreadable:,} more are" if self.unreadable else ""
         return (
             f"erasure {self.op_id} removed {self.sessions:,} sessions with {self.messages:,} "
             f"messages, {self.archived:,} archived and {self.failed_jobs:,} failed jobs{left}"
@@ -200,7 +204,7 @@ P = ParamSpec("P")
 
 
 def _understood(read: Callable[P, T]) -> Callable[P, T]:
-    """Say of an answer of another form than this version's who has to be updated."""
+    """Say of an answer that this version cannot read which side has to be updated."""
 
     @wraps(read)
     def reading(*arguments: P.args, **options: P.kwargs) -> T:

@@ -1,4 +1,8 @@
-"""Checks of single values, of which some come from a caller, others from a job or a file."""
+"""Checks of single values, which come from a caller, a job or a file.
+
+Each returns the value, if it fits, and raises `InvalidInputError` otherwise, which names the field
+and the limit that it broke.
+"""
 
 from __future__ import annotations
 
