@@ -123,11 +123,12 @@ def written(record: Any) -> Arguments:
 
     Nor what is False unless said otherwise: older workers may not know it.
     """
-    return {
-        name: value if write is None else write(value)
-        for name, get, unsaid, write in _fields(record.__class__).writes
-        if (value := get(record)) is not None and value is not unsaid
-    }
+    values: Arguments = {}
+    for name, get, unsaid, write in _fields(record.__class__).writes:
+        value = get(record)
+        if value is not None and value is not unsaid:
+            values[name] = value if write is None else write(value)
+    return values
 
 
 @functools.cache
@@ -196,9 +197,9 @@ def _attributes(name: str, value: Any) -> SessionAttributes:
     return check_attributes(value)
 
 
-def _sent(name: str, value: Any, limits: Limits) -> Any:
+def _sent(_name: str, value: Any, limits: Limits) -> Any:
     """A message that a caller gave, or several; an id may only be one of ours, and is not sent."""
-    messages = (value,) if name == "message" else value
+    messages = value if isinstance(value, tuple) else (value,)
     check_messages(messages, limits)
     for message in messages:
         id_ = message.message_id
