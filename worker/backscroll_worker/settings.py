@@ -19,7 +19,7 @@ from backscroll.contract.ids import DEFAULT_QUEUE
 from backscroll.contract.messages import MAX_MESSAGE_BYTES, MAX_OPERATION_BYTES
 from backscroll.settings import DEFAULT_MAX_QUEUE_DEPTH, check_queue_name, server_url, whole_number
 from backscroll_worker.contract.retention import Retention
-from backscroll_worker.stores import store_path
+from backscroll_worker.stores import store_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Settings:
         data_dir = Path(environ.get("BACKSCROLL_DATA_DIR") or _default_data_dir(environ))
         data_dir = data_dir.expanduser().absolute()
         store = environ.get("BACKSCROLL_STORE") or _default_store(data_dir)
-        store_path(store)
+        store_at(store)
         return cls(
             redis_url=server_url(None, environ),
             data_dir=data_dir,
@@ -113,7 +113,7 @@ class Settings:
         """These settings with what the command line said instead; None means it said nothing."""
         options = {name: value for name, value in given.items() if value is not None}
         if "store" in options:
-            store_path(options["store"])
+            store_at(options["store"])
         if "queue" in options:
             check_queue_name(options["queue"])
         if "redis_url" in options:

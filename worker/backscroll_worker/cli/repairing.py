@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 
 import click
 from rich.console import Console
@@ -14,8 +14,7 @@ from backscroll_worker.cli.output import note, one_line, print_json
 from backscroll_worker.contract.pacing import Progress, unobserved
 from backscroll_worker.ops.exit_codes import ExitCode
 from backscroll_worker.settings import Settings
-from backscroll_worker.stores import open_backend, store_lock, store_path
-from backscroll_worker.stores.lock import StoreLock
+from backscroll_worker.stores import Store, store_at
 
 
 @contextmanager
@@ -36,17 +35,14 @@ def progress_bar(doing: str, *, is_shown: bool = True) -> Iterator[Progress]:
 
 def repair_store(settings: Settings, deep: bool, as_json: bool) -> None:
     """Mend the store and look at it again; ends with FAILED when something is left."""
-    if not store_path(settings.store).exists():
+    store = store_at(settings.store)
+    if not store.exists():
         raise StoreUnavailableError(f"there is no {settings.store} on this machine")
-    with (
-        closing(store_lock(settings.store)) as lock,
-        progress_bar("looking and repairing") as progress,
-    ):
-        _acquire(lock)
-        with open_backend(settings.store) as store:
-            found = store.verify(deep=deep, progress=progress)
-            done = store.repair(found, progress=progress) if found else []
-            left = store.verify(deep=deep, progress=progress) if found else []
+    with store, progress_bar("looking and repairing") as progress:
+        _acquire(store)
+        found = store.verify(deep=deep, progress=progress)
+        done = store.repair(found, progress=progress) if found else []
+        left = store.verify(deep=deep, progress=progress) if found else []
     if as_json:
         print_json({"found": found, "done": done, "left": left})
     else:
@@ -62,9 +58,9 @@ def repair_store(settings: Settings, deep: bool, as_json: bool) -> None:
         raise click.exceptions.Exit(ExitCode.FAILED)
 
 
-def _acquire(lock: StoreLock) -> None:
+def _acquire(store: Store) -> None:
     try:
-        lock.acquire()
+        store.acquire()
     except StoreUnavailableError as error:
         raise StoreUnavailableError(
             f"{error}; stop the worker, repair, and start it again. Jobs wait in the queue"

@@ -29,8 +29,8 @@ from backscroll.transport.rq_protocol import parse_result
 from backscroll_worker.archive.directory import ALL, NOTHING, Archive, ArchiveErased
 from backscroll_worker.contract.archiving import ArchivedSession
 from backscroll_worker.contract.pacing import Slices
+from backscroll_worker.contract.store import Store
 from backscroll_worker.contract.tombstones import Tombstones
-from backscroll_worker.stores import SessionBackend
 
 log = logging.getLogger("backscroll.worker")
 
@@ -43,14 +43,14 @@ _LOG_RESETS: Final = (
 
 
 def erase(
-    backend: SessionBackend,
+    backend: Store,
     archive: Archive | None,
     connection: redis.Redis,
     queue: str,
     operation: Erase,
 ) -> Slices[ErasureReceipt]:
     """Erase from the store, then from the archive, then from the server."""
-    receipt = yield from backend.carry_out_erasure(operation)
+    receipt = yield from backend.erase(operation)
     tombstones = backend.tombstones()
     archived = 0
     if archive is not None:

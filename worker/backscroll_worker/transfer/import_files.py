@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from backscroll.contract.errors import InvalidInputError
 from backscroll_worker.contract.pacing import now_micros
-from backscroll_worker.stores import SessionBackend
+from backscroll_worker.stores import Store
 from backscroll_worker.stores.sqlite.schema import MAGIC
 from backscroll_worker.transfer.original_database import read_database
 from backscroll_worker.transfer.read_jsonl import read_jsonl
@@ -65,7 +65,7 @@ def import_files(
 
 def _take(
     group: list[Incoming],
-    backend: SessionBackend,
+    backend: Store,
     report: ImportReport,
     meanwhile: Callable[[], None],
 ) -> None:
