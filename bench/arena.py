@@ -17,7 +17,6 @@ import redis
 
 from backscroll.contract.errors import BackscrollError
 from backscroll_worker.settings import Settings
-from backscroll_worker.stores import store_path
 
 _DEADLINE_SECONDS: Final = 120.0
 _POLL_SECONDS: Final = 0.005
@@ -41,7 +40,7 @@ class Arena:
 
     @property
     def store_path(self) -> Path:
-        return store_path(self.store)
+        return Path(self.store.partition("://")[2])
 
     def run(self, *arguments: str) -> None:
         """Run `python -m arguments` to its end; raises when it fails."""

@@ -24,7 +24,7 @@ import click
 from backscroll.contract.messages import ChatMessage, from_micros, to_micros
 from backscroll_worker.contract.takeover import ImportSession
 from backscroll_worker.demo.corpus import CHANNELS, load_sessions
-from backscroll_worker.stores import SessionBackend, open_backend
+from backscroll_worker.stores import Store, open_store
 from bench.data import LONGEST_CHARS, SEED, SHORTEST_CHARS
 
 FIRST_MICROS: Final = 1_735_689_600_000_000  # 2025-01-01
@@ -56,9 +56,7 @@ def conversations(sessions: int, messages: int, seed: int = SEED) -> Iterator[Im
         yield _conversation(number, length, begins, language, draw)
 
 
-def fill_store(
-    store: SessionBackend, sessions: int, messages: int, seed: int = SEED
-) -> Iterator[int]:
+def fill_store(store: Store, sessions: int, messages: int, seed: int = SEED) -> Iterator[int]:
     """Import `conversations` into `store`; yields the number of messages after each group."""
     group: list[ImportSession] = []
     size = 0
@@ -168,7 +166,7 @@ def main(url: str, sessions: int, messages: int, seed: int) -> None:
       python -m bench.million_data sqlite:///var/million.db
     """
     with (
-        open_backend(url) as store,
+        open_store(url) as store,
         click.progressbar(length=messages, label="messages", show_pos=True) as bar,
     ):
         for size in fill_store(store, sessions, messages, seed):

@@ -19,7 +19,7 @@ import orjson
 from backscroll.contract.messages import ChatMessage, to_micros
 from backscroll.contract.operations import Append, Describe, Write
 from backscroll_worker.contract.takeover import ImportSession
-from backscroll_worker.stores import open_backend
+from backscroll_worker.stores import open_store
 from backscroll_worker.stores.jsonl.file_names import SessionNames
 from bench.million_data import conversations
 
@@ -48,7 +48,7 @@ class Filled:
 def fill(url: str, sessions: int, messages: int, tell: Callable[[str], None]) -> Filled:
     """Write the conversations to a new store at `url`."""
     filled, clock = Filled(), [0]
-    with open_backend(url, clock=lambda: clock[0]) as store:
+    with open_store(url, clock=lambda: clock[0]) as store:
         operations = as_said(conversations(sessions, messages))
         while group := list(itertools.islice(operations, GROUP)):
             clock[0] = group[-1].at

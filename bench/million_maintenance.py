@@ -11,7 +11,7 @@ from pathlib import Path
 
 import apsw
 
-from backscroll_worker.stores import open_backend
+from backscroll_worker.stores import open_store
 from bench.arena import Arena, BenchmarkFailedError
 from bench.raw import read_ms
 
@@ -33,7 +33,7 @@ def compact(arena: Arena) -> Compacted:
     """Compact the arena's store, timing every slice."""
     slices: list[float] = []
     through = read_ms(arena.store_path)
-    with open_backend(arena.store) as store:
+    with open_store(arena.store) as store:
         before, began = store.size_bytes(), time.perf_counter()
         work = store.compact(arena.settings.op_ids_hours)
         while True:

@@ -19,7 +19,8 @@ from typing import Final
 from backscroll.contract.messages import Limits
 from backscroll.contract.operations import Append
 from backscroll.contract.requests import Requests
-from backscroll_worker.stores import SessionBackend, open_backend
+from backscroll_worker.contract.history import HistoryReader
+from backscroll_worker.stores import Store, open_store
 from backscroll_worker.stores.search.text import tokens
 from bench.data import SEED, messages
 from bench.million_fill import Filled
@@ -33,10 +34,10 @@ _HAN: Final = re.compile("[\u4e00-\u9fff]{2}")
 _WORD: Final = re.compile("[a-z]{4,}")
 _OPEN: Final = """
 import sys, time
-from backscroll_worker.stores import open_backend
+from backscroll_worker.stores import open_store
 
 began = time.perf_counter()
-with open_backend(sys.argv[1]) as store:
+with open_store(sys.argv[1]) as store:
     print(time.perf_counter() - began)
 """
 _OPEN_RAW: Final = """
@@ -58,7 +59,7 @@ def p99(values: Sequence[float]) -> float:
     return statistics.quantiles(values, n=100, method="inclusive")[98]
 
 
-def append_rate(store: SessionBackend, keys: Sequence[str], count: int) -> float:
+def append_rate(store: Store, keys: Sequence[str], count: int) -> float:
     """Appends per second in groups, to sessions drawn from `keys`."""
     draw = random.Random(SEED)
     requests = Requests(Limits())
@@ -74,17 +75,17 @@ def append_rate(store: SessionBackend, keys: Sequence[str], count: int) -> float
     return count / (time.perf_counter() - began)
 
 
-def load_p99(store: SessionBackend, keys: Sequence[str], count: int) -> float:
+def load_p99(store: Store, keys: Sequence[str], count: int) -> float:
     """Milliseconds to load the newest 50 messages of a session drawn from `keys`."""
-    draw = random.Random(SEED)
-    return p99_of(lambda key: len(store.load(key, limit=PAGE)), draw.choices(keys, k=count))
+    draw, history = random.Random(SEED), HistoryReader(store)
+    return p99_of(lambda key: len(history.load(key, limit=PAGE)), draw.choices(keys, k=count))
 
 
-def search_p99(store: SessionBackend, queries: Sequence[str], count: int) -> float:
+def search_p99(store: Store, queries: Sequence[str], count: int) -> float:
     """Milliseconds to find the 20 best messages for one of the queries."""
-    draw = random.Random(SEED)
+    draw, history = random.Random(SEED), HistoryReader(store)
     return p99_of(
-        lambda query: len(store.search(query, limit=HITS).hits), draw.choices(queries, k=count)
+        lambda query: len(history.search(query, limit=HITS).hits), draw.choices(queries, k=count)
     )
 
 
@@ -119,7 +120,7 @@ def small_store(url: str, count: int) -> list[str]:
     """A store with `count` messages in sessions of one page each; returns their keys."""
     keys = [f"small/{number}" for number in range(max(1, count // PAGE))]
     requests = Requests(Limits())
-    with open_backend(url) as store:
+    with open_store(url) as store:
         said = zip(messages(count), itertools.cycle(keys), strict=False)
         store.apply([requests.append(key, (message,), None) for (_, message), key in said])
     return keys

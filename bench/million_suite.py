@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from backscroll_worker.stores import open_backend
+from backscroll_worker.stores import open_store
 from bench import million_reads as reads
 from bench import raw
 from bench.arena import Arena
@@ -114,7 +114,7 @@ def _loading(subject: Subject) -> Iterable[Row]:
     few, asked = reads.small_store(url, _SMALL), subject.scale.asked
     keys, path = subject.filled.keys, subject.arena.store_path
     raw.read_ms(path)  # fills the caches: from here on the disk is not measured
-    with open_backend(subject.arena.store) as large, open_backend(url) as small:
+    with open_store(subject.arena.store) as large, open_store(url) as small:
         ours, theirs, statement = _in_turns(
             subject,
             "ms",
@@ -132,7 +132,7 @@ def _loading(subject: Subject) -> Iterable[Row]:
 def _searching(subject: Subject) -> Iterable[Row]:
     """searching"""
     asked, path = subject.scale.asked // 5, subject.arena.store_path
-    with open_backend(subject.arena.store) as store:
+    with open_store(subject.arena.store) as store:
         for kind, queries in subject.queries.kinds.items():
             subject.tell(f"searching for a {kind}")
             ours, fts5 = _in_turns(
@@ -153,12 +153,12 @@ def _appending(subject: Subject) -> Iterable[Row]:
 
     def into_an_empty_store() -> float:
         url, path = subject.beside("empty.db")
-        with open_backend(url) as store:
+        with open_store(url) as store:
             rate = reads.append_rate(store, recent, count)
         path.unlink()
         return rate
 
-    with open_backend(subject.arena.store) as store:
+    with open_store(subject.arena.store) as store:
         figures = interleaved(
             {
                 "large": lambda: reads.append_rate(store, recent, count),

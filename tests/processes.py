@@ -16,7 +16,7 @@ import redis
 from backscroll_worker.loop.worker import run_worker
 from backscroll_worker.ops.up import environment
 from backscroll_worker.settings import Settings
-from backscroll_worker.stores import open_backend
+from backscroll_worker.testing.stores import open_tested
 from tests.prepared import Prepared
 
 T = TypeVar("T")
@@ -91,7 +91,7 @@ def depth(client: redis.Redis) -> int:
 
 
 def contents(settings: Settings, key: str) -> list[str]:
-    with open_backend(settings.store, read_only=True) as store:
+    with open_tested(settings.store, read_only=True) as store:
         return [message.content for message in store.load(key)]
 
 

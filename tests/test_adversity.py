@@ -23,7 +23,8 @@ from backscroll import (
 )
 from backscroll_worker.contract.pacing import finish
 from backscroll_worker.settings import Settings
-from backscroll_worker.stores import open_backend, store_lock
+from backscroll_worker.stores import open_store
+from backscroll_worker.testing.stores import open_tested
 from tests.processes import burst, contents, running_worker, spawn, stop, wait_for
 from tests.proxy import LossyProxy
 
@@ -63,15 +64,16 @@ def test_two_links_to_one_store_lead_to_one_lock(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
     for scheme, name in (("sqlite", "b.db"), ("jsonl", "")):
-        lock = store_lock(f"{scheme}://{tmp_path}/real/{name}")
-        lock.acquire()
-        with pytest.raises(StoreUnavailableError, match="one writer"):
-            store_lock(f"{scheme}://{tmp_path}/link/{name}").acquire()
-        lock.close()
+        with (
+            open_store(f"{scheme}://{tmp_path}/real/{name}"),
+            pytest.raises(StoreUnavailableError, match="one writer"),
+        ):
+            open_store(f"{scheme}://{tmp_path}/link/{name}")
 
 
 def test_the_lock_of_a_jsonl_store_lies_in_its_directory(tmp_path: Path) -> None:
-    assert store_lock(f"jsonl://{tmp_path}/data").path == tmp_path / "data" / ".lock"
+    with open_store(f"jsonl://{tmp_path}/data"):
+        assert (tmp_path / "data" / ".lock").exists()
 
 
 def test_a_store_that_is_moved_away_is_not_written_to(
@@ -91,7 +93,7 @@ def test_a_store_that_is_moved_away_is_not_written_to(
 
 def test_a_clock_that_was_set_back_makes_no_session_idle(tmp_path: Path) -> None:
     clock = [1_000 * HOUR]
-    with open_backend(f"sqlite://{tmp_path}/b.db", clock=lambda: clock[0]) as store:
+    with open_tested(f"sqlite://{tmp_path}/b.db", clock=lambda: clock[0]) as store:
         store.append("k", HI)
         clock[0] = 0
         store.append("k", HI)
@@ -100,7 +102,7 @@ def test_a_clock_that_was_set_back_makes_no_session_idle(tmp_path: Path) -> None
         assert finish(store.cleanup(720)).sessions == 0
         assert len(store.load("k")) == 2
     clock[0] = 0
-    with open_backend(f"sqlite://{tmp_path}/b.db", clock=lambda: clock[0]) as store:
+    with open_tested(f"sqlite://{tmp_path}/b.db", clock=lambda: clock[0]) as store:
         store.append("newer", HI)
         clock[0] = 1_001 * HOUR
         assert finish(store.cleanup(720)).sessions == 0
@@ -110,7 +112,7 @@ def test_compaction_ends_on_a_file_without_auto_vacuum(tmp_path: Path) -> None:
     import apsw  # noqa: PLC0415
 
     path = tmp_path / "b.db"
-    with open_backend(f"sqlite://{path}") as store:
+    with open_tested(f"sqlite://{path}") as store:
         for number in range(300):
             store.append("k", ChatMessage.user("word " * 200 + str(number)))
         store.clear("k")
@@ -118,7 +120,7 @@ def test_compaction_ends_on_a_file_without_auto_vacuum(tmp_path: Path) -> None:
     connection.execute("PRAGMA journal_mode=delete; PRAGMA auto_vacuum=0; VACUUM").fetchall()
     assert connection.pragma("auto_vacuum") == 0
     connection.close()
-    with open_backend(f"sqlite://{path}") as store:
+    with open_tested(f"sqlite://{path}") as store:
         for number in range(100):
             store.append("k", ChatMessage.user("word " * 200 + str(number)))
         store.clear("k")
@@ -160,7 +162,7 @@ def test_extra_of_any_depth_is_taken_whole_or_refused(
 
 
 def test_a_search_with_hundreds_of_exclusions_is_answered(tmp_path: Path) -> None:
-    with open_backend(f"sqlite://{tmp_path}/b.db") as store:
+    with open_tested(f"sqlite://{tmp_path}/b.db") as store:
         store.append("k", HI)
         query = "hi " + " ".join(f"-w{number}" for number in range(150))
         assert len(store.search(query)) == 1

@@ -21,7 +21,7 @@ from backscroll_worker.archive.file import ArchiveFile
 from backscroll_worker.contract.archiving import ArchivedSession
 from backscroll_worker.contract.interchange import session_line
 from backscroll_worker.contract.pacing import finish
-from tests.backends.interruptions import failing, killed_at
+from backscroll_worker.testing.interruptions import failing, killed_at
 
 
 @pytest.fixture

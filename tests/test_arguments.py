@@ -32,7 +32,8 @@ from backscroll import (
 )
 from backscroll.contract.operations import Append, RenameAgent
 from backscroll_worker.contract.pacing import finish
-from backscroll_worker.stores import SessionBackend, open_backend, store_lock
+from backscroll_worker.stores import open_store, store_at
+from backscroll_worker.testing.stores import StoreUnderTest, open_tested
 
 HI = ChatMessage.user("hi")
 LATE, EARLY = timezone(timedelta(hours=14)), timezone(timedelta(hours=-14))
@@ -165,7 +166,7 @@ def test_whatever_a_producer_is_made_of_its_errors_are_ours(
 
 @pytest.mark.parametrize("scheme", ["sqlite", "jsonl"])
 def test_whatever_a_store_is_called_with_its_errors_are_ours(scheme: str, tmp_path: Path) -> None:
-    with open_backend(f"{scheme}://{tmp_path / 'store'}") as store:
+    with open_tested(f"{scheme}://{tmp_path / 'store'}") as store:
         for name in OF_A_STORE:
             _fuzz_store(getattr(store, name))
 
@@ -210,7 +211,7 @@ def test_an_odd_url_of_a_store_is_refused_and_nothing_created(
     url: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for use in (open_backend, store_lock):
+    for use in (open_store, store_at):
         with pytest.raises(InvalidSettingError, match=r"^store: "):
             use(url)
     assert list(tmp_path.iterdir()) == []
@@ -275,7 +276,7 @@ def test_a_platforms_message_id_is_refused_and_not_dropped(server_url: str) -> N
 
 @pytest.mark.parametrize("scheme", ["sqlite", "jsonl"])
 def test_search_and_sessions_take_a_filter_its_fields_or_both(scheme: str, tmp_path: Path) -> None:
-    with open_backend(f"{scheme}://{tmp_path / 'store'}") as store:
+    with open_tested(f"{scheme}://{tmp_path / 'store'}") as store:
         for channel in ("slack", "web"):
             session = {"channel": channel, "sender": "ann"}
             store.append(channel, ChatMessage.user("fox"), session=session)
@@ -292,7 +293,7 @@ def test_search_and_sessions_take_a_filter_its_fields_or_both(scheme: str, tmp_p
             store.search("fox", nick="x")  # type: ignore[call-arg]
 
 
-def _keys(store: SessionBackend, search: Any, sessions: Any, **given: Any) -> list[str]:
+def _keys(store: StoreUnderTest, search: Any, sessions: Any, **given: Any) -> list[str]:
     hits = [hit.key for hit in store.search("fox", search, **given)]
     assert sorted(info.key for info in store.sessions(sessions, **given)) == sorted(hits)
     return hits

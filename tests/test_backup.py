@@ -21,7 +21,7 @@ from backscroll import ChatMessage, Producer
 from backscroll_worker.contract.pacing import finish
 from backscroll_worker.ops.exit_codes import ExitCode
 from backscroll_worker.settings import Settings
-from backscroll_worker.stores import open_backend
+from backscroll_worker.testing.stores import open_tested
 from tests.cli.command import document, options, run
 from tests.processes import contents, running_worker, wait_for
 
@@ -30,7 +30,7 @@ from tests.processes import contents, running_worker, wait_for
 def stored(request: pytest.FixtureRequest, settings: Settings, tmp_path: Path) -> Settings:
     """Settings for a store of either kind with some sessions in it."""
     url = f"{request.param}://{tmp_path / 'stores' / 'store'}"
-    with open_backend(url) as store:
+    with open_tested(url) as store:
         for number in range(20):
             store.append(f"k{number}", ChatMessage.user(f"message {number}"))
         store.append("gone", ChatMessage.user("quagga"))
@@ -101,7 +101,7 @@ def test_nothing_that_is_there_is_overwritten_unless_it_is_asked_for(
     document(stored, "backup", str(place))
     refused = run(stored, "backup", str(place))
     assert "--replace" in refused.stderr
-    with open_backend(stored.store) as store:
+    with open_tested(stored.store) as store:
         store.append("k0", ChatMessage.user("later"))
     document(stored, "backup", "--replace", str(place))
     copy = replace(stored, store=stored.store.replace("stores/store", "copy"))

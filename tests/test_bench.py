@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from backscroll.contract.operations import Append, Describe, Write
-from backscroll_worker.stores import open_backend
+from backscroll_worker.testing.stores import contents, open_tested
 from backscroll_worker.transfer.migrate import migrate
 from bench.__main__ import main as bench_all
 from bench.arena import arena
@@ -21,7 +21,6 @@ from bench.million_fill import as_said, fill, write_files
 from bench.million_maintenance import compact
 from bench.million_reads import Queries, append_rate, load_p99, p99, search_p99
 from bench.report import as_markdown
-from tests.backends.stores import contents
 
 ENVIRONMENT: dict[str, Any] = {
     "packages": {}, "machine": "m", "system": "s", "file_system": "f", "python": "p",
@@ -59,7 +58,7 @@ def test_a_filled_store_holds_what_is_told_of_it(tmp_path: Path) -> None:
     url = f"sqlite://{tmp_path / 'store.db'}"
     told: list[str] = []
     filled = fill(url, 20, 600, told.append)
-    with open_backend(url, read_only=True) as store:
+    with open_tested(url, read_only=True) as store:
         infos = store.sessions(limit=1_000).sessions
         texts = [text for info in infos for text in contents(store, info.key)]
         assert store.verify() == []
@@ -79,7 +78,7 @@ def test_the_files_are_taken_over_as_the_same_conversations(tmp_path: Path) -> N
     write_files(directory, 5, 60)
     report = migrate(directory, url)
     assert (report.sessions, report.messages, report.refused) == (5, 60, [])
-    with open_backend(url, read_only=True) as store:
+    with open_tested(url, read_only=True) as store:
         for conversation in conversations(5, 60):
             expected = [message.content for message in conversation.messages]
             assert contents(store, conversation.key) == expected
@@ -118,10 +117,10 @@ def test_a_figure_has_its_bound_in_its_own_unit() -> None:
 def test_a_small_store_is_measured_like_a_large_one(server_url: str, tmp_path: Path) -> None:
     with arena(server_url, tmp_path) as place:
         filled = fill(place.store, 20, 600, lambda _text: None)
-        with open_backend(place.store) as store:
-            assert 0 < load_p99(store, filled.keys, 50) < 1_000
-            assert 0 < search_p99(store, Queries.of(filled).kinds["common word"], 50) < 1_000
-            assert append_rate(store, filled.keys, 600) > 10
+        with open_tested(place.store) as store:
+            assert 0 < load_p99(store.store, filled.keys, 50) < 1_000
+            assert 0 < search_p99(store.store, Queries.of(filled).kinds["common word"], 50) < 1_000
+            assert append_rate(store.store, filled.keys, 600) > 10
             for key in filled.keys[:10]:
                 store.delete(key)
         compacted = compact(place)
@@ -131,10 +130,10 @@ def test_a_small_store_is_measured_like_a_large_one(server_url: str, tmp_path: P
 
 def test_what_finds_nothing_is_no_measurement(tmp_path: Path) -> None:
     with (
-        open_backend(f"sqlite://{tmp_path / 'store.db'}") as store,
+        open_tested(f"sqlite://{tmp_path / 'store.db'}") as store,
         pytest.raises(LookupError, match="nothing was found"),
     ):
-        load_p99(store, ["nobody"], 5)
+        load_p99(store.store, ["nobody"], 5)
 
 
 def test_a_benchmark_that_cannot_write_its_figures_says_so_before_it_measures() -> None:

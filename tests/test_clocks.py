@@ -12,7 +12,7 @@ import redis
 from backscroll import ChatMessage, Producer
 from backscroll.contract.errors import BackscrollError
 from backscroll_worker.settings import Settings
-from backscroll_worker.stores import open_backend
+from backscroll_worker.testing.stores import open_tested
 from tests.cli.command import run
 from tests.processes import running_worker, spawn
 
@@ -44,7 +44,7 @@ def test_a_worker_ahead_of_the_server_refuses_to_clean_up(
     is_refused: bool,
 ) -> None:
     assert settings.redis_url is not None
-    with open_backend(settings.store) as store:
+    with open_tested(settings.store) as store:
         store.append("young", ChatMessage.user("x"))
     client = redis.Redis.from_url(settings.redis_url)
     producer = Producer(settings.redis_url)
@@ -57,7 +57,7 @@ def test_a_worker_ahead_of_the_server_refuses_to_clean_up(
             assert "nothing was deleted" in log.read_text()
         else:
             assert producer.cleanup(24).sessions == 0
-    with open_backend(settings.store) as store:
+    with open_tested(settings.store) as store:
         assert store.exists("young")
 
 

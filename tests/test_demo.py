@@ -21,7 +21,7 @@ from backscroll_worker.demo.corpus import CHANNELS, load_sessions
 from backscroll_worker.demo.verdict import compare
 from backscroll_worker.ops.exit_codes import ExitCode
 from backscroll_worker.settings import Settings
-from backscroll_worker.stores import open_backend
+from backscroll_worker.testing.stores import open_tested
 from tests.processes import spawn, wait_for
 from tests.test_up import free_port
 
@@ -189,7 +189,7 @@ def has_stored_something(_process: subprocess.Popen[bytes], log: Path) -> bool:
     if "migrated" not in log.read_text():
         return False
     (path,) = log.parent.glob("backscroll-demo-*/backscroll.db")
-    with open_backend(f"sqlite://{path}", read_only=True) as store:
+    with open_tested(f"sqlite://{path}", read_only=True) as store:
         yesterday = datetime.now(UTC) - timedelta(days=1)
         return bool(store.sessions(active_since=yesterday, limit=1).sessions)
 
@@ -213,5 +213,5 @@ def test_a_demo_that_is_stopped_late_says_where_its_store_is(tmp_path: Path) -> 
     assert "Traceback" not in said, said
     (folder,) = tmp_path.glob("backscroll-demo-*")
     assert f"Stopped. The store is kept until you remove its folder: {folder}" in said
-    with open_backend(f"sqlite://{folder / 'backscroll.db'}", read_only=True) as store:
+    with open_tested(f"sqlite://{folder / 'backscroll.db'}", read_only=True) as store:
         assert store.sessions(limit=1).sessions

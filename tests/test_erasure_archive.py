@@ -18,8 +18,14 @@ from backscroll_worker.contract.pacing import Slices, finish
 from backscroll_worker.contract.retention import Retention, Rule
 from backscroll_worker.maintenance.dispatch import upkeep_slices
 from backscroll_worker.settings import Settings
-from backscroll_worker.stores import SessionBackend, open_backend
-from tests.backends.stores import Clock, apply_all, contents, keys
+from backscroll_worker.testing.stores import (
+    Clock,
+    StoreUnderTest,
+    apply_all,
+    contents,
+    keys,
+    open_tested,
+)
 
 _NUMBERS = iter(range(1, 10_000))
 
@@ -27,7 +33,7 @@ _NUMBERS = iter(range(1, 10_000))
 class Shop:
     """A store with an archive, whose clock stands still, and its upkeep as a worker does it."""
 
-    def __init__(self, backend: SessionBackend, clock: Clock, settings: Settings) -> None:
+    def __init__(self, backend: StoreUnderTest, clock: Clock, settings: Settings) -> None:
         assert settings.archive is not None
         self.backend = backend
         self.clock = clock
@@ -66,7 +72,7 @@ class Shop:
         self.clock.advance(seconds=1)
 
     def erase(self, operation: Erase, client: redis.Redis) -> ErasureReceipt:
-        slices = upkeep_slices(self.backend, self._settings, operation, client)
+        slices = upkeep_slices(self.backend.store, self._settings, operation, client)
         receipt: ErasureReceipt = finish(slices)
         self.clock.advance(seconds=1)
         return receipt
@@ -76,7 +82,7 @@ class Shop:
 
     def compaction(self, client: redis.Redis) -> Slices[Any]:
         operation = Compact(self.new_id(), self.clock())
-        return upkeep_slices(self.backend, self._settings, operation, client)
+        return upkeep_slices(self.backend.store, self._settings, operation, client)
 
     @property
     def archived(self) -> list[str]:
@@ -88,7 +94,7 @@ class Shop:
 def shop(request: pytest.FixtureRequest, settings: Settings, tmp_path: Path) -> Iterator[Shop]:
     clock = Clock()
     settings = replace(settings, archive=tmp_path / "archive")
-    with open_backend(f"{request.param}://{tmp_path / 'store'}", clock=clock) as backend:
+    with open_tested(f"{request.param}://{tmp_path / 'store'}", clock=clock) as backend:
         yield Shop(backend, clock, settings)
 
 

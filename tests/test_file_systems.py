@@ -10,13 +10,14 @@ import pytest
 from backscroll import ChatMessage, InvalidSettingError, StoreUnusableError
 from backscroll_worker.ops.exit_codes import ExitCode
 from backscroll_worker.settings import Settings
-from backscroll_worker.stores import filesystem, open_backend, store_lock
+from backscroll_worker.stores import filesystem
 from backscroll_worker.stores.filesystem import (
     ALLOW_FILESYSTEM,
     check_file_system,
     check_names,
     mount_of,
 )
+from backscroll_worker.testing.stores import open_tested
 from tests.cli.command import run
 
 MOUNTINFO = r"""22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw,discard
@@ -76,11 +77,10 @@ def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_store_on_a_network_is_refused_and_nothing_is_created(network: Path, scheme: str) -> None:
     (network.parent / "link").symlink_to(network)
     for place in (network, network.parent / "link"):
-        for act in (open_backend, store_lock):
-            with pytest.raises(
-                StoreUnusableError, match=rf"nfs4 \(a:/\).*{ALLOW_FILESYSTEM.name}=nfs4"
-            ):
-                act(f"{scheme}://{place}/store")
+        with pytest.raises(
+            StoreUnusableError, match=rf"nfs4 \(a:/\).*{ALLOW_FILESYSTEM.name}=nfs4"
+        ):
+            open_tested(f"{scheme}://{place}/store")
     assert list(network.iterdir()) == []
 
 
@@ -89,7 +89,7 @@ def test_who_knows_better_may_allow_a_file_system(
     network: Path, scheme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(ALLOW_FILESYSTEM.name, "cifs,nfs4")
-    with store_lock(f"{scheme}://{network}/s"), open_backend(f"{scheme}://{network}/s") as store:
+    with open_tested(f"{scheme}://{network}/s") as store:
         store.append("k", ChatMessage.user("a"))
         assert len(store.load("k")) == 1
 
@@ -135,11 +135,11 @@ def test_jsonl_is_refused_where_two_keys_would_share_a_file(
     directory.mkdir()
     (directory / other).symlink_to(".backscroll-Caf\u00e9")
     with pytest.raises(StoreUnusableError, match=rf"{says}.*{ALLOW_FILESYSTEM.name}={kind}"):
-        open_backend(f"jsonl://{directory}")
-    assert [path.name for path in directory.iterdir()] == [other]
-    open_backend(f"jsonl://{directory}", read_only=True).close()
+        open_tested(f"jsonl://{directory}")
+    assert {path.name for path in directory.iterdir()} - {".lock"} == {other}
+    open_tested(f"jsonl://{directory}", read_only=True).close()
     monkeypatch.setenv(ALLOW_FILESYSTEM.name, kind)
-    open_backend(f"jsonl://{directory}").close()
+    open_tested(f"jsonl://{directory}").close()
 
 
 @pytest.mark.parametrize("kind", ["pipe", "directory", "device"])
@@ -153,9 +153,7 @@ def test_what_can_be_no_database_is_refused_without_being_opened(tmp_path: Path,
         place.symlink_to("/dev/zero")
     for read_only in (True, False):
         with pytest.raises(StoreUnusableError, match="is not a file"):
-            open_backend(f"sqlite://{place}", read_only=read_only)
-    with pytest.raises(StoreUnusableError, match="is not a file"):
-        store_lock(f"sqlite://{place}")
+            open_tested(f"sqlite://{place}", read_only=read_only)
 
 
 @pytest.mark.parametrize("scheme", ["sqlite", "jsonl"])
@@ -163,4 +161,4 @@ def test_a_link_that_leads_to_itself_is_no_store(tmp_path: Path, scheme: str) ->
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     for path in ("loop", "loop/inside"):
         with pytest.raises(InvalidSettingError, match="loop"):
-            open_backend(f"{scheme}://{tmp_path}/{path}")
+            open_tested(f"{scheme}://{tmp_path}/{path}")

@@ -18,7 +18,7 @@ from backscroll import ChatMessage, OperationRefusedError, Producer
 from backscroll.contract.ids import new_op_id
 from backscroll.contract.operations import Load
 from backscroll_worker.settings import Settings
-from backscroll_worker.stores import open_backend
+from backscroll_worker.testing.stores import open_tested
 from tests.processes import burst, depth, running_worker, stop, wait_for, workers
 from tests.test_bad_jobs import push
 
@@ -50,7 +50,7 @@ def store(request: pytest.FixtureRequest, settings: Settings, tmp_path: Path) ->
 
 def fill(settings: Settings, messages: int, size: int, key: str = "k") -> None:
     """Store that many messages of that many characters."""
-    with open_backend(settings.store) as backend:
+    with open_tested(settings.store) as backend:
         for _ in range(messages):
             backend.append(key, ChatMessage.user("word " + "x" * (size - 5)))
 
@@ -89,7 +89,7 @@ def test_an_answer_the_server_does_not_take_is_refused_and_nobody_else_waits(
 ) -> None:
     long = "x" * 500
     fill(store, 20, 60_000)
-    with open_backend(store.store) as backend:
+    with open_tested(store.store) as backend:
         for number in range(20):
             backend.append(f"s{number}", ChatMessage.user("word " + "x" * 60_000))
         for number in range(600):
@@ -200,7 +200,7 @@ def test_an_answer_refused_for_its_size_is_not_read_to_its_end(tmp_path: Path) -
 
 
 def test_a_page_of_large_hits_ends_early_and_its_cursor_leads_on(store: Settings) -> None:
-    with open_backend(store.store) as backend:
+    with open_tested(store.store) as backend:
         for number in range(40):
             backend.append("k", ChatMessage.user(f"word {number} " + "é" * (MIB // 4)))
         found: list[str] = []

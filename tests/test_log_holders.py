@@ -19,8 +19,9 @@ from backscroll_worker.contract.pacing import finish
 from backscroll_worker.ops.log_holders import held_log
 from backscroll_worker.ops.up import environment
 from backscroll_worker.settings import Settings
-from backscroll_worker.stores import open_backend, store_path
+from backscroll_worker.stores import store_at
 from backscroll_worker.stores.sqlite.maintenance import compaction
+from backscroll_worker.testing.stores import open_tested
 from tests.cli.command import document, run
 from tests.processes import wait_for, workers
 
@@ -43,7 +44,7 @@ main()
 @contextmanager
 def program(settings: Settings, statement: str) -> Iterator[int]:
     """Another program that has the store open, as Litestream or a shell does; its process."""
-    path = str(store_path(settings.store))
+    path = str(store_at(settings.store).path)
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER, path, statement],
         stdin=subprocess.PIPE,
@@ -77,7 +78,7 @@ def impatient_worker(settings: Settings, client: redis.Redis, log: Path) -> Iter
 
 
 def fill(settings: Settings) -> None:
-    with open_backend(settings.store) as store:
+    with open_tested(settings.store) as store:
         for number in range(50):
             store.append("k", ChatMessage.user(f"{number} " * 1_000))
 
@@ -112,7 +113,7 @@ def test_what_a_held_log_kept_back_is_given_back_by_the_next_compaction(
 ) -> None:
     monkeypatch.setattr(compaction, "PATIENCE_SECONDS", 0.1)
     fill(settings)
-    with open_backend(settings.store) as store:
+    with open_tested(settings.store) as store:
         with program(settings, "BEGIN"):
             store.delete("k")
             held = finish(store.compact(168))
@@ -134,7 +135,7 @@ def test_a_program_that_only_has_the_store_open_is_no_finding(
 
 def test_a_log_that_has_grown_long_is_a_finding_whoever_keeps_it(settings: Settings) -> None:
     fill(settings)
-    path = store_path(settings.store)
+    path = Path(settings.store.removeprefix("sqlite://"))
     with path.with_name(f"{path.name}-wal").open("ab") as file:
         file.truncate(100 << 20)
     assert "grown to 100 MiB" in (held_log(settings.store) or "")

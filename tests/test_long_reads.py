@@ -17,8 +17,8 @@ from backscroll.contract.results import Outcome, answered_cleanup, answered_sess
 from backscroll_worker.contract.answer_budget import AnswerBudget
 from backscroll_worker.loop.worker import run_worker
 from backscroll_worker.settings import Settings
-from backscroll_worker.stores import open_backend
 from backscroll_worker.stores.sqlite import SqliteBackend
+from backscroll_worker.testing.stores import open_tested
 from tests.processes import burst, contents, depth
 from tests.test_bad_jobs import push
 
@@ -45,9 +45,10 @@ def test_reads_whose_askers_give_up_while_the_group_is_under_way_are_dropped(
     applied = 0
     apply = SqliteBackend.apply
 
-    def slow(store: Any, operations: Any, meanwhile: Any = None, budget: Any = None) -> Any:
+    def slow(store: Any, operations: Any, budget: Any = None, **options: Any) -> Any:
         nonlocal applied
-        answers = apply(store, operations, meanwhile, budget and AnswerBudget(seconds=0.0))
+        budget = budget and AnswerBudget(seconds=0.0)
+        answers = apply(store, operations, budget=budget, **options)
         applied += sum(isinstance(each, Load) for each in operations[: len(answers)])
         if applied == 3:
             client.delete(*[f"rq:job:{job_id}" for job_id in asked[3:]])
@@ -64,7 +65,7 @@ def test_a_group_is_carried_out_as_far_as_the_budget_goes_and_then_the_rest(
     settings: Settings, tmp_path: Path
 ) -> None:
     for url in (settings.store, f"jsonl://{tmp_path / 'sessions'}"):
-        with open_backend(url) as store:
+        with open_tested(url) as store:
             operations: list[Any] = []
             for number in range(10):
                 message = ChatMessage.user(str(number))
@@ -74,9 +75,9 @@ def test_a_group_is_carried_out_as_far_as_the_budget_goes_and_then_the_rest(
                 ]
             budget, parts, sizes = AnswerBudget(seconds=0.0), [], []
             while operations:
-                answers = store.apply(operations, None, budget)
+                answers = store.apply(operations, budget=budget)
                 parts.append(len(answers))
-                sizes += [answer.json.count(b"content") for answer in answers[1::2]]  # type: ignore[union-attr]
+                sizes += [answer.json.count(b"content") for answer in answers[1::2]]
                 assert isinstance(answers[0], Outcome)
                 del operations[: len(answers)]
             assert parts == [2] * 10
@@ -86,30 +87,30 @@ def test_a_group_is_carried_out_as_far_as_the_budget_goes_and_then_the_rest(
 def test_a_history_that_cannot_fit_is_refused_before_a_message_is_read(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with open_backend(settings.store) as store:
+    with open_tested(settings.store) as store:
         store.append("k", *[ChatMessage.user("x") for _ in range(100)])
         monkeypatch.setattr("backscroll_worker.contract.answer_budget.MAX_ANSWER_BYTES", 99 * 57)
         read: list[str] = []
-        store._connection.exec_trace = lambda _c, sql, _b: read.append(sql) or True  # type: ignore[attr-defined,func-returns-value]
-        (answer,) = store.apply([Load(new_op_id(), 1, "k")], None, AnswerBudget())
+        store._connection.exec_trace = lambda _c, sql, _b: read.append(sql) or True  # type: ignore[func-returns-value]
+        (answer,) = store.apply([Load(new_op_id(), 1, "k")], budget=AnswerBudget())
         assert isinstance(answer, OperationRefusedError)
         assert not any("FROM messages" in sql for sql in read)
-        (answer,) = store.apply([Load(new_op_id(), 1, "k", limit=5)], None, AnswerBudget())
+        (answer,) = store.apply([Load(new_op_id(), 1, "k", limit=5)], budget=AnswerBudget())
         assert not isinstance(answer, OperationRefusedError)
 
 
 def test_short_edits_that_cannot_fit_are_refused_before_one_is_read(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with open_backend(settings.store, keep_edits=True) as store:
+    with open_tested(settings.store, keep_edits=True) as store:
         store.append("k", ChatMessage.user("0"))
         for number in range(1, 50):
             store.replace("k", ChatMessage.user(str(number)))
         monkeypatch.setattr("backscroll_worker.contract.answer_budget.MAX_ANSWER_BYTES", 49 * 42)
         read: list[str] = []
-        store._connection.exec_trace = lambda _c, sql, _b: read.append(sql) or True  # type: ignore[attr-defined,func-returns-value]
+        store._connection.exec_trace = lambda _c, sql, _b: read.append(sql) or True  # type: ignore[func-returns-value]
         load = Load(new_op_id(), 1, "k", include_edits=True)
-        (answer,) = store.apply([load], None, AnswerBudget())
+        (answer,) = store.apply([load], budget=AnswerBudget())
         assert isinstance(answer, OperationRefusedError)
         assert not any("e.content, e.extra" in sql for sql in read)
 

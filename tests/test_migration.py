@@ -12,7 +12,7 @@ import pytest
 
 from backscroll import ChatMessage, InvalidInputError, StoreUnavailableError
 from backscroll_worker.contract.pacing import finish
-from backscroll_worker.stores import SessionBackend, open_backend, store_lock
+from backscroll_worker.testing.stores import StoreUnderTest, open_tested
 from backscroll_worker.transfer import migrate as migration
 from backscroll_worker.transfer import store as intake
 from backscroll_worker.transfer.migrate import migrate
@@ -42,8 +42,8 @@ def write(path: Path, *contents: str, extra_line: bytes | None = None) -> Path:
     return path
 
 
-def stored(store: str, look: Callable[[SessionBackend], object]) -> object:
-    with open_backend(store, read_only=True) as backend:
+def stored(store: str, look: Callable[[StoreUnderTest], object]) -> object:
+    with open_tested(store, read_only=True) as backend:
         return look(backend)
 
 
@@ -58,7 +58,7 @@ def test_the_originals_files_come_over_with_their_times(directory: Path, store: 
     assert contents(store, "telegram_user123") == ["hello", "again"]
     assert not path.exists()
     assert path.with_name(path.name + ".migrated").exists()
-    with open_backend(store, read_only=True) as backend:
+    with open_tested(store, read_only=True) as backend:
         session = backend.session("telegram_user123")
         assert session is not None
         assert session.last_activity.timestamp() == OLD_SECONDS
@@ -69,14 +69,14 @@ def test_the_originals_files_come_over_with_their_times(directory: Path, store: 
 
 def test_our_own_files_come_over_whole(directory: Path, store: str) -> None:
     key = "slack/thread:123/user"
-    with open_backend(f"jsonl://{directory}") as ours:
+    with open_tested(f"jsonl://{directory}") as ours:
         ids = ours.append(key, ChatMessage.user("a", ts="1"), ChatMessage.assistant("b"))
         ours.append(key, ChatMessage.user("gone"))
         ours.remove_last(key)
         ours.describe(key, name="Thread", channel="slack", pinned=True)
         before = ours.load(key)
     assert migrate(directory, store).refused == []
-    with open_backend(store, read_only=True) as backend:
+    with open_tested(store, read_only=True) as backend:
         assert backend.load(key) == before
         assert [message.message_id for message in before] == ids
         session = backend.session(key)
@@ -137,7 +137,7 @@ def test_killed_between_two_groups_the_next_run_does_the_rest(
 def test_a_session_with_another_history_is_refused_and_its_file_stays(
     directory: Path, store: str
 ) -> None:
-    with open_backend(store) as backend:
+    with open_tested(store) as backend:
         backend.append("a", ChatMessage.user("said here already"))
     path = write(directory / "a.jsonl", "one")
     write(directory / "b.jsonl", "two")
@@ -170,15 +170,13 @@ def test_empty_files_and_other_files_do_no_harm(directory: Path, store: str) -> 
 @pytest.mark.parametrize("which", ["target", "source"])
 def test_while_a_worker_writes_it_refuses(directory: Path, store: str, which: str) -> None:
     url = f"jsonl://{directory}"
-    with open_backend(url) as ours:
+    with open_tested(url) as ours:
         ours.append("k", ChatMessage.user("a"))
-    lock = store_lock(store if which == "target" else url)
-    lock.acquire()
-    try:
-        with pytest.raises(StoreUnavailableError, match="stop the worker"):
-            migrate(directory, store)
-    finally:
-        lock.close()
+    with (
+        open_tested(store if which == "target" else url),
+        pytest.raises(StoreUnavailableError, match="stop the worker"),
+    ):
+        migrate(directory, store)
     assert contents(url, "k") == ["a"]
 
 
@@ -201,34 +199,34 @@ def test_what_a_power_cut_left_only_in_the_journal_comes_over_too(
     directory: Path, store: str, tmp_path: Path
 ) -> None:
     ours = tmp_path / "ours"
-    with open_backend(f"jsonl://{ours}") as backend:
+    with open_tested(f"jsonl://{ours}") as backend:
         backend.append("k", ChatMessage.user("a"))
         size = (ours / "k.jsonl").stat().st_size
         backend.append("k", ChatMessage.user("b"))
         shutil.copytree(ours, directory, dirs_exist_ok=True)  # as if the machine stopped here
     os.truncate(directory / "k.jsonl", size)
     assert migrate(directory, store).messages == 2
-    with open_backend(store) as backend:
+    with open_tested(store) as backend:
         assert [message.content for message in backend.load("k")] == ["a", "b"]
 
 
 def test_a_running_turn_comes_over_with_its_beginning(directory: Path, store: str) -> None:
-    with open_backend(f"jsonl://{directory}") as ours:
+    with open_tested(f"jsonl://{directory}") as ours:
         ours.append("k", ChatMessage.user("a"))
         ours.describe("k", state="running", turn_id="t1")
         before = ours.session("k")
     migrate(directory, store)
-    with open_backend(store, read_only=True) as backend:
+    with open_tested(store, read_only=True) as backend:
         assert backend.session("k") == before
 
 
 def test_earlier_versions_come_over(directory: Path, store: str) -> None:
-    with open_backend(f"jsonl://{directory}", keep_edits=True) as ours:
+    with open_tested(f"jsonl://{directory}", keep_edits=True) as ours:
         ours.append("k", ChatMessage.user("a"))
         ours.replace("k", ChatMessage.user("b"))
         before = ours.load("k", include_edits=True)
     migrate(directory, store)
-    with open_backend(store, read_only=True) as backend:
+    with open_tested(store, read_only=True) as backend:
         assert backend.load("k", include_edits=True) == before
 
 
@@ -236,7 +234,7 @@ def test_many_files_are_taken_over_in_few_transactions(directory: Path, store: s
     for number in range(300):
         write(directory / f"s{number}.jsonl", f"hello {number}")
     assert migrate(directory, store).sessions == 300
-    with open_backend(store, read_only=True) as backend:
+    with open_tested(store, read_only=True) as backend:
         assert {hit.key for hit in backend.search("hello", limit=1_000)} == {
             f"s{number}" for number in range(300)
         }
@@ -257,7 +255,7 @@ def test_one_bad_file_of_a_group_harms_no_other(directory: Path, store: str) -> 
 
 
 def test_what_was_erased_from_the_store_does_not_come_back(directory: Path, store: str) -> None:
-    with open_backend(store) as backend:
+    with open_tested(store) as backend:
         backend.append("a", ChatMessage.user("said"))
         finish(backend.erase(key="a"))
     path = write(directory / "a.jsonl", "said")
@@ -272,7 +270,7 @@ def test_a_message_whose_id_another_one_has_comes_over_with_its_own(
     line = b'{"role":"user","content":"x","message_id":"same","created_at":5}\n'
     (directory / "s.jsonl").write_bytes(line * 2)
     assert migrate(directory, store).refused == []
-    with open_backend(store, read_only=True) as backend:
+    with open_tested(store, read_only=True) as backend:
         first, second = backend.load("s")
         assert (first.message_id, second.extra) == ("same", {"message_id": "same"})
         assert first.message_id != second.message_id
@@ -287,7 +285,7 @@ def test_ids_of_another_program_need_only_be_different_in_a_session(
     assert migrate(directory, store).refused == []
     (directory / "b.jsonl").write_bytes(line + line.replace(b"17", b"18"))  # it has grown
     assert migrate(directory, store).refused == []
-    with open_backend(store, read_only=True) as backend:
+    with open_tested(store, read_only=True) as backend:
         (first,), (second, third) = backend.load("a"), backend.load("b")
     assert [first.message_id, second.extra, third.extra] == [
         "17", {"message_id": "17"}, {"message_id": "18"},
@@ -304,7 +302,7 @@ def test_a_session_is_as_young_as_its_messages_whatever_the_files_time(
     path.write_text(f'{{"role":"user","content":"x","timestamp":{told}}}\n')
     os.utime(path, (OLD_SECONDS, OLD_SECONDS))
     migrate(directory, store)
-    with open_backend(store, read_only=True) as backend:
+    with open_tested(store, read_only=True) as backend:
         session = backend.session("s")
     assert session is not None
     assert session.last_activity.timestamp() == seconds
@@ -324,7 +322,7 @@ def test_a_foreign_file_comes_over_whole_and_what_cannot_is_in_a_report(
     path = directory / "s.jsonl"
     path.write_bytes(FOREIGN)
     report = migrate(directory, store)
-    with open_backend(store, read_only=True) as backend:
+    with open_tested(store, read_only=True) as backend:
         messages = backend.load("s")
     assert [message.content for message in messages] == ["first", "", "3", "after it"]
     assert [message.extra for message in messages] == [

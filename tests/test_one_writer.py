@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,16 +17,13 @@ import redis
 
 from backscroll import ChatMessage, Producer, StoreUnavailableError
 from backscroll_worker.settings import Settings
-from backscroll_worker.stores import SessionBackend, open_backend, store_lock
-from tests.backends.stores import say
+from backscroll_worker.testing.stores import StoreUnderTest, open_tested, say
 from tests.processes import burst, contents, running_worker, spawn, stop, wait_for
 
 HOLD = """
 import sys
-from backscroll_worker.stores import open_backend, store_lock
-if sys.argv[2] == "lock":
-    store_lock(sys.argv[1]).acquire()
-store = open_backend(sys.argv[1])
+from backscroll_worker.stores import open_store
+store = open_store(sys.argv[1])
 print("held", flush=True)
 sys.stdin.read()
 """
@@ -67,10 +64,9 @@ def path(url: str) -> Path:
 
 
 @pytest.fixture
-def store(url: str) -> Iterator[SessionBackend]:
-    with ExitStack() as stack:
-        stack.enter_context(store_lock(url))
-        yield stack.enter_context(open_backend(url))
+def store(url: str) -> Iterator[StoreUnderTest]:
+    with open_tested(url) as store:
+        yield store
 
 
 def lock_file_of(path: Path) -> Path:
@@ -93,32 +89,29 @@ def _rename(old: Path, new: Path) -> None:
         file.rename(file.with_name(file.name.replace(old.name, new.name)))
 
 
-@pytest.mark.parametrize("how", ["lock", "no lock"])
-def test_a_store_open_in_another_process_is_not_opened_for_writing(url: str, how: str) -> None:
-    with another_process(HOLD, url, how) as other:
-        with pytest.raises(StoreUnavailableError, match=f"process {other.pid}"):
-            open_backend(url)
-        with pytest.raises(StoreUnavailableError, match="one writer"):
-            store_lock(url).acquire()
+def test_a_store_open_in_another_process_is_not_opened_for_writing(url: str) -> None:
+    with (
+        another_process(HOLD, url) as other,
+        pytest.raises(StoreUnavailableError, match=f"process {other.pid}; a store has one writer"),
+    ):
+        open_tested(url)
 
 
 def test_a_removed_lock_file_lets_no_second_writer_in(url: str, path: Path) -> None:
-    with another_process(HOLD, url, "lock") as other:
+    with another_process(HOLD, url) as other:
         lock_file_of(path).unlink()
-        with pytest.raises(StoreUnavailableError, match=f"process {other.pid}"):
-            store_lock(url).acquire()
-        with pytest.raises(StoreUnavailableError, match="one writer"):
-            open_backend(url)
+        with pytest.raises(StoreUnavailableError, match=f"process {other.pid}; a store has one"):
+            open_tested(url)
 
 
 @pytest.mark.parametrize("what", ["moved", "replaced", "deleted"])
 def test_nothing_is_acknowledged_into_a_store_nobody_will_find(
-    store: SessionBackend, url: str, path: Path, what: str
+    store: StoreUnderTest, url: str, path: Path, what: str
 ) -> None:
     say(store, "k", "a")
     if url.startswith("jsonl"):  # no journal is open now
         store.close()
-        store = open_backend(url)
+        store = open_tested(url)
     if what == "deleted":
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     else:
@@ -133,7 +126,7 @@ def test_nothing_is_acknowledged_into_a_store_nobody_will_find(
 
 
 def test_a_store_that_comes_back_is_written_again(
-    store: SessionBackend, path: Path, url: str
+    store: StoreUnderTest, path: Path, url: str
 ) -> None:
     say(store, "k", "a")
     set_aside(path)
@@ -145,14 +138,14 @@ def test_a_store_that_comes_back_is_written_again(
 
 
 def test_a_store_moved_while_a_group_is_committed_is_not_acknowledged(
-    store: SessionBackend, url: str, path: Path
+    store: StoreUnderTest, url: str, path: Path
 ) -> None:
-    from tests.backends.stores import requests  # noqa: PLC0415
+    from backscroll_worker.testing.stores import requests  # noqa: PLC0415
 
     say(store, "k", "a")
     operation = requests.append("k", (ChatMessage.user("b"),), None)
     with pytest.raises(StoreUnavailableError, match=r"moved, replaced or deleted|No such file"):
-        store.apply([operation], lambda: _rename(path, path.with_name("elsewhere")))
+        store.apply([operation], prepare_next=lambda: _rename(path, path.with_name("elsewhere")))
     put_back(path)
     store.apply([operation])  # whether or not it was stored
     assert [message.content for message in store.load("k")] == ["a", "b"]
@@ -165,28 +158,28 @@ def test_what_was_in_a_log_that_was_removed_outlives_a_kill(
 ) -> None:
     program = f"""
 import os, sys
-from tests.backends.stores import say
-from backscroll_worker.stores import open_backend
-store = open_backend("sqlite://{tmp_path}/b.db")
+from backscroll_worker.testing.stores import say
+from backscroll_worker.testing.stores import open_tested
+store = open_tested("sqlite://{tmp_path}/b.db")
 say(store, "k", "a")
 for _ in range(3):
-    store.tidy()
+    store.maintain_while_idle()
 os.unlink("{tmp_path}/b.db{suffix}")
 if {then == "idles"}:
-    store.tidy()
+    store.maintain_while_idle()
 else:
     say(store, "k", "b")
 os.kill(os.getpid(), 9)
 """
     subprocess.run([sys.executable, "-c", program], check=False)
-    with open_backend(f"sqlite://{tmp_path}/b.db") as store:
+    with open_tested(f"sqlite://{tmp_path}/b.db") as store:
         told = [message.content for message in store.load("k")]
         assert told == (["a"] if then == "idles" else ["a", "b"])
         assert store.verify(deep=True) == []
 
 
 def test_a_lock_file_that_was_removed_is_put_back_and_keeps_the_old_version_out(
-    store: SessionBackend, path: Path
+    store: StoreUnderTest, path: Path
 ) -> None:
     lock_file = lock_file_of(path)
     say(store, "k", "a")
@@ -199,7 +192,7 @@ def test_a_lock_file_that_was_removed_is_put_back_and_keeps_the_old_version_out(
 
 
 def test_an_old_worker_that_got_the_lock_file_is_not_written_beside(
-    store: SessionBackend, path: Path
+    store: StoreUnderTest, path: Path
 ) -> None:
     lock_file = lock_file_of(path)
     say(store, "k", "a")
@@ -219,18 +212,16 @@ def test_an_old_worker_keeps_a_new_one_out(url: str, path: Path) -> None:
         another_process(_HOLD_AS_BEFORE, str(lock_file)),
         pytest.raises(StoreUnavailableError, match="one writer"),
     ):
-        store_lock(url).acquire()
+        open_tested(url)
 
 
 def test_a_forked_child_neither_writes_nor_keeps_the_lock(url: str) -> None:
     program = f"""
 import os, signal
 from backscroll import StoreUnusableError
-from tests.backends.stores import say
-from backscroll_worker.stores import open_backend, store_lock
-lock = store_lock({url!r})
-lock.acquire()
-store = open_backend({url!r})
+from backscroll_worker.testing.stores import say
+from backscroll_worker.testing.stores import open_tested
+store = open_tested({url!r})
 if os.fork():
     signal.pause()
 try:
@@ -248,7 +239,7 @@ signal.pause()
         parent.wait()
         try:
             assert " ".join(told).endswith("open it after the fork")
-            with another_process(HOLD, url, "lock"):  # while the child lives
+            with another_process(HOLD, url):  # while the child lives
                 pass
         finally:
             os.kill(int(child), signal.SIGKILL)
@@ -257,14 +248,13 @@ signal.pause()
 def test_sqlites_own_locks_outlive_a_second_attempt_to_lock_the_store(tmp_path: Path) -> None:
     """To close any descriptor of the file would drop them, and another program the log."""
     url = f"sqlite://{tmp_path}/b.db"
-    with store_lock(url), open_backend(url) as store:
+    with open_tested(url) as store:
         say(store, "k", "a")
         for _ in range(2):
             with pytest.raises(StoreUnavailableError, match="one writer"):
-                store_lock(url).acquire()
-        open_backend(url).close()
-        with store_lock(f"sqlite://{tmp_path}/another.db"):
-            pass
+                open_tested(url)
+        open_tested(url, read_only=True).close()
+        open_tested(f"sqlite://{tmp_path}/another.db").close()
         close = (
             "import apsw, sys; c = apsw.Connection(sys.argv[1]);"
             "c.execute('SELECT count(*) FROM messages').get; c.close()"
@@ -276,18 +266,16 @@ def test_sqlites_own_locks_outlive_a_second_attempt_to_lock_the_store(tmp_path: 
 
 
 def test_a_store_stays_locked_until_it_is_closed_though_its_lock_went_first(url: str) -> None:
-    lock = store_lock(url)
-    lock.acquire()
-    with open_backend(url):
-        lock.close()
+    with open_tested(url) as store:
+        store._lock_file.close()
         with pytest.raises(subprocess.CalledProcessError):
             subprocess.run(
-                [sys.executable, "-c", HOLD, url, "no lock"],
+                [sys.executable, "-c", HOLD, url],
                 check=True,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
             )
-    with another_process(HOLD, url, "lock"):
+    with another_process(HOLD, url):
         pass
 
 

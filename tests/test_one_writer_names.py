@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from backscroll import StoreUnavailableError, StoreUnusableError
 from backscroll.contract.errors import BackscrollError
-from backscroll_worker.stores import SessionBackend, open_backend, store_lock
-from tests.backends.stores import say
+from backscroll_worker.testing.stores import StoreUnderTest, open_tested, say
 from tests.test_one_writer import HOLD, another_process
 
 
@@ -27,17 +26,16 @@ def path(url: str) -> Path:
 
 
 @pytest.fixture
-def store(url: str) -> Iterator[SessionBackend]:
-    with ExitStack() as stack:
-        stack.enter_context(store_lock(url))
-        yield stack.enter_context(open_backend(url))
+def store(url: str) -> Iterator[StoreUnderTest]:
+    with open_tested(url) as store:
+        yield store
 
 
 @pytest.mark.parametrize("kind", ["symlink", "symlinked directory", "hard link"])
 def test_another_name_of_a_store_lets_no_second_writer_in(
     url: str, path: Path, tmp_path: Path, kind: str
 ) -> None:
-    with another_process(HOLD, url, "lock"):
+    with another_process(HOLD, url):
         scheme, other = url.split("://", maxsplit=1)[0], tmp_path / "other"
         if kind == "symlink":
             other.symlink_to(path)
@@ -48,9 +46,8 @@ def test_another_name_of_a_store_lets_no_second_writer_in(
             pytest.skip("directories have no hard links")
         else:
             other.hardlink_to(path)
-        for way in (lambda url: store_lock(url).acquire(), open_backend):
-            with pytest.raises(StoreUnavailableError, match=r"one writer|hard links"):
-                way(f"{scheme}://{other}")
+        with pytest.raises(StoreUnavailableError, match=r"one writer|hard links"):
+            open_tested(f"{scheme}://{other}")
 
 
 def test_a_bind_mount_of_a_store_lets_no_second_writer_in(
@@ -58,11 +55,11 @@ def test_a_bind_mount_of_a_store_lets_no_second_writer_in(
 ) -> None:
     scheme, other = url.split("://", maxsplit=1)[0], tmp_path / "other"
     with (
-        another_process(HOLD, url, "lock"),
+        another_process(HOLD, url),
         mounted(path, other, "--bind"),
         pytest.raises(BackscrollError, match=r"one writer|mounted by itself"),
     ):
-        store_lock(f"{scheme}://{other}").acquire()
+        open_tested(f"{scheme}://{other}")
 
 
 def test_a_database_mounted_without_its_directory_is_neither_written_nor_read(
@@ -70,14 +67,12 @@ def test_a_database_mounted_without_its_directory_is_neither_written_nor_read(
 ) -> None:
     """As with `docker run -v FILE:FILE`: a kill would leave the log in the container."""
     one, other = tmp_path / "one.db", tmp_path / "other.db"
-    open_backend(f"sqlite://{one}").close()
+    open_tested(f"sqlite://{one}").close()
     with mounted(one, other, "--bind"):
         for read_only in (False, True):
             with pytest.raises(StoreUnusableError, match="Mount its directory instead"):
-                open_backend(f"sqlite://{other}", read_only=read_only)
-        with pytest.raises(StoreUnusableError, match="Mount its directory instead"):
-            store_lock(f"sqlite://{other}")
-    open_backend(f"sqlite://{one}").close()
+                open_tested(f"sqlite://{other}", read_only=read_only)
+    open_tested(f"sqlite://{one}").close()
 
 
 @contextmanager
@@ -95,22 +90,22 @@ def mounted(source: Path, target: Path, *options: str) -> Iterator[None]:
 
 def test_a_database_with_two_names_is_neither_written_nor_read(tmp_path: Path) -> None:
     one, other = tmp_path / "one.db", tmp_path / "other.db"
-    with open_backend(f"sqlite://{one}") as store:
+    with open_tested(f"sqlite://{one}") as store:
         say(store, "k", "a")
     other.hardlink_to(one)
     for path in (one, other):
         for read_only in (False, True):
             with pytest.raises(StoreUnavailableError, match=r"2 names .* remove all but one"):
-                open_backend(f"sqlite://{path}", read_only=read_only)
+                open_tested(f"sqlite://{path}", read_only=read_only)
     other.unlink()
-    with open_backend(f"sqlite://{one}", read_only=True) as store:
+    with open_tested(f"sqlite://{one}", read_only=True) as store:
         assert [message.content for message in store.load("k")] == ["a"]
 
 
 def test_a_database_that_gets_a_second_name_is_not_written_until_it_is_gone(
     tmp_path: Path,
 ) -> None:
-    with open_backend(f"sqlite://{tmp_path}/one.db") as store:
+    with open_tested(f"sqlite://{tmp_path}/one.db") as store:
         say(store, "k", "a")
         (tmp_path / "other.db").hardlink_to(tmp_path / "one.db")
         with pytest.raises(StoreUnavailableError, match="2 names"):
@@ -126,9 +121,9 @@ def test_a_link_that_is_turned_to_another_store_is_noticed(
     scheme, link = url.split("://", maxsplit=1)[0], tmp_path / "link"
     other = path.with_name("other")
     for place in (path, other):
-        open_backend(f"{scheme}://{place}").close()
+        open_tested(f"{scheme}://{place}").close()
     link.symlink_to(path)
-    with open_backend(f"{scheme}://{link}") as store:
+    with open_tested(f"{scheme}://{link}") as store:
         say(store, "k", "a")
         link.unlink()
         link.symlink_to(other)

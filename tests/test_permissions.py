@@ -24,10 +24,10 @@ import sys
 from pathlib import Path
 from backscroll import ChatMessage, Producer
 from backscroll_worker.archive.directory import Archive
-from backscroll_worker.stores import open_backend, store_lock
+from backscroll_worker.testing.stores import open_tested
 from backscroll_worker.contract.pacing import finish
 url, place = sys.argv[1], Path(sys.argv[2])
-with store_lock(url), open_backend(url) as store:
+with open_tested(url) as store:
     store.append("k", ChatMessage.user("hi"))
     finish(store.cleanup(0, archive=Archive(place / "archive" / "deep")))
     store.append("k", ChatMessage.user("hi"))

@@ -19,7 +19,7 @@ from backscroll.contract.errors import BackscrollError, InvalidSettingError
 from backscroll.transport.connection import hide_password
 from backscroll_worker.ops.server import running_server
 from backscroll_worker.settings import Settings
-from backscroll_worker.stores import open_backend
+from backscroll_worker.testing.stores import open_tested
 from tests.cli.command import done, run
 from tests.dashboards import Bomb, ask, dashboard
 from tests.processes import (
@@ -116,7 +116,7 @@ def test_hostile_keys_stay_data_in_store_and_log(
     assert not (Path.cwd() / "trap").exists()
     lines = log.read_bytes().split(b"\n")[:-1]
     assert all(line.startswith(b"20") for line in lines)
-    with open_backend(stored_in.store, read_only=True) as store:
+    with open_tested(stored_in.store, read_only=True) as store:
         assert store.verify() == []
 
 
@@ -142,7 +142,7 @@ def test_keys_with_control_characters_are_refused_on_both_sides(
     assert said.count("forged line") == 2
     assert all(line.startswith("20") for line in said.splitlines())
     assert "\x1b" not in said
-    with open_backend(stored_in.store, read_only=True) as store:
+    with open_tested(stored_in.store, read_only=True) as store:
         assert store.sessions().sessions == ()
 
 

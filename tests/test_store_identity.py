@@ -16,7 +16,7 @@ from backscroll import ChatMessage, Producer
 from backscroll_worker.ops.exit_codes import ExitCode
 from backscroll_worker.ops.up import environment
 from backscroll_worker.settings import Settings
-from backscroll_worker.stores import open_backend
+from backscroll_worker.testing.stores import open_tested
 from tests.guarded import FILE, guarded_server
 from tests.processes import burst, contents, running_worker, spawn, wait_for
 
@@ -52,8 +52,8 @@ def copy(one: Settings, other: Settings) -> None:
 
 
 def identity(settings: Settings) -> str | None:
-    with open_backend(settings.store, read_only=True) as store:
-        return store.identity()
+    with open_tested(settings.store, read_only=True) as store:
+        return store.store.identity()
 
 
 @BOTH
@@ -62,11 +62,11 @@ def test_a_store_has_an_id_of_its_own_that_stays_and_that_a_copy_has_too(
 ) -> None:
     ids = []
     for each in (settings, settings, sibling(settings, "two")):
-        with open_backend(each.store) as store:
+        with open_tested(each.store) as store:
             store.identity()
         ids.append(identity(each))
     copy(settings, sibling(settings, "copy"))
-    open_backend(sibling(settings, "copy").store).close()
+    open_tested(sibling(settings, "copy").store).close()
     assert ids[0]
     assert ids[0] == ids[1] != ids[2]
     assert identity(sibling(settings, "copy")) == ids[0]
@@ -112,7 +112,7 @@ def test_an_id_that_was_accepted_once_accepts_no_third_store(settings: Settings,
     assert burst(settings, log) == 0
     other, third = sibling(settings, "two"), sibling(settings, "three")
     for each in (other, third):
-        with open_backend(each.store) as store:
+        with open_tested(each.store) as store:
             store.identity()
     accepted = {"BACKSCROLL_ACCEPT_STORE": identity(other) or ""}
     assert spawn(other, "worker", "--burst", log=log, **accepted).wait(timeout=60) == 0

@@ -23,8 +23,8 @@ from backscroll_worker.ops.server import running_server
 from backscroll_worker.ops.up import environment
 from backscroll_worker.serializer import OrjsonSerializer
 from backscroll_worker.settings import Settings
-from backscroll_worker.stores import open_backend
-from tests.backends.stores import index_pieces
+from backscroll_worker.testing.stores import open_tested
+from tests.backends.files import index_pieces
 from tests.processes import (
     burst,
     contents,
@@ -54,7 +54,7 @@ def test_with_nothing_to_do_it_merges_the_index(
     settings: Settings, client: redis.Redis, log: Path
 ) -> None:
     path = Path(settings.store.removeprefix("sqlite://"))
-    with open_backend(settings.store) as store:
+    with open_tested(settings.store) as store:
         for number in range(20):
             store.append("k", ChatMessage.user(str(number)))
     assert index_pieces(path) == 20
@@ -230,7 +230,7 @@ def test_a_worker_killed_again_and_again_loses_and_doubles_nothing(
             os.kill(process.pid, signal.SIGKILL)
     assert burst(settings, log) == 0
     assert contents(settings, "k") == [str(number) for number in range(sent)]
-    with open_backend(settings.store, read_only=True) as store:
+    with open_tested(settings.store, read_only=True) as store:
         assert store.verify() == []
 
 

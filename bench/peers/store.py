@@ -14,7 +14,8 @@ from typing import Any
 from backscroll.contract.codec import parse_call
 from backscroll.contract.errors import InvalidInputError
 from backscroll_worker.settings import Settings
-from backscroll_worker.stores import SessionBackend, open_backend, store_lock
+from backscroll_worker.stores import Store
+from backscroll_worker.stores import open_store as open_at
 from bench.data import calls
 
 
@@ -55,6 +56,5 @@ def run_peer(send: Callable[[str, dict[str, Any]], object], work: Callable[[], N
 
 
 @functools.cache
-def _store() -> SessionBackend:
-    store_lock(settings().store).acquire()
-    return open_backend(settings().store)
+def _store() -> Store:
+    return open_at(settings().store)

@@ -8,33 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backscroll_worker.contract.tool_calls import Exchanges
-
-IDS = st.sampled_from("abcd")
-EXTRAS = st.one_of(
-    st.none(),
-    st.builds(lambda ids: {"tool_calls": [{"id": id_} for id_ in ids]}, st.lists(IDS, max_size=3)),
-    st.builds(lambda id_: {"tool_call_id": id_}, IDS),
-    st.builds(lambda a, b: {"tool_call_id": a, "tool_calls": [{"id": b}]}, IDS, IDS),
-    st.sampled_from([{"tool_calls": 7}, {"tool_calls": [7, {"id": []}]}, {"tool_call_id": {}}]),
-)
-
-
-def pairs(extras: list[dict[str, Any] | None]) -> set[tuple[int, int]]:
-    """Each result with its call, found the slow way: the last call of that id before it."""
-    found = set()
-    for result, extra in enumerate(extras):
-        wanted = (extra or {}).get("tool_call_id")
-        for call in range(result - 1, -1, -1):
-            calls = (extras[call] or {}).get("tool_calls")
-            ids = [c.get("id") for c in calls if isinstance(c, dict)] if type(calls) is list else []
-            if isinstance(wanted, str) and wanted in ids:
-                found.add((call, result))
-                break
-    return found
-
-
-def tears(torn: set[tuple[int, int]], cut: int) -> bool:
-    return any(call < cut <= result for call, result in torn)
+from backscroll_worker.testing.conformance.retention import EXTRAS, pairs, tears
 
 
 @given(st.lists(EXTRAS, max_size=14))

@@ -12,12 +12,11 @@ import pytest
 
 from backscroll.contract.messages import ChatMessage
 from backscroll_worker.contract.pacing import finish
-from backscroll_worker.stores import SessionBackend
-from tests.backends.conftest import Open
-from tests.backends.jsonl_files import as_the_original_reads, lines, names, write_as_the_original
-from tests.backends.stores import (
+from backscroll_worker.testing.fixtures import Open
+from backscroll_worker.testing.stores import (
     HOUR,
     Clock,
+    StoreUnderTest,
     apply_all,
     contents,
     found,
@@ -25,6 +24,7 @@ from tests.backends.stores import (
     requests,
     say,
 )
+from tests.backends.jsonl_files import as_the_original_reads, lines, names, write_as_the_original
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def directory(tmp_path: Path) -> Path:
 
 
 def test_a_message_is_a_line_that_begins_with_role_and_content(
-    directory: Path, store: SessionBackend
+    directory: Path, store: StoreUnderTest
 ) -> None:
     operation = requests.append("s", (ChatMessage.user("日本\n", tags=[1]),), None)
     apply_all(store, [operation])
@@ -51,7 +51,7 @@ def test_a_message_is_a_line_that_begins_with_role_and_content(
     )
 
 
-def test_an_append_only_ever_adds_bytes_at_the_end(directory: Path, store: SessionBackend) -> None:
+def test_an_append_only_ever_adds_bytes_at_the_end(directory: Path, store: StoreUnderTest) -> None:
     path, before = directory / "s.jsonl", b""
     for number in range(5):
         store.append("s", ChatMessage.user(f"m{number}"), ChatMessage.assistant("ok"))
@@ -62,7 +62,7 @@ def test_an_append_only_ever_adds_bytes_at_the_end(directory: Path, store: Sessi
 
 
 def test_a_group_is_synced_once_and_writes_each_file_once(
-    directory: Path, store: SessionBackend, monkeypatch: pytest.MonkeyPatch
+    directory: Path, store: StoreUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     say(store, "s", "a")
     say(store, "t", "a")
@@ -94,7 +94,7 @@ def test_a_group_is_synced_once_and_writes_each_file_once(
     ]
 
 
-def test_the_original_can_read_what_we_write(directory: Path, store: SessionBackend) -> None:
+def test_the_original_can_read_what_we_write(directory: Path, store: StoreUnderTest) -> None:
     store.append("s", ChatMessage.user("a"), ChatMessage.assistant("b", n=1), ChatMessage.user("c"))
     store.remove_last("s")
     store.replace("s", ChatMessage.assistant("B"))
@@ -116,7 +116,7 @@ def test_the_original_can_read_what_we_write(directory: Path, store: SessionBack
     ],
 )
 def test_plain_keys_are_file_names_and_others_are_percent_encoded(
-    directory: Path, store: SessionBackend, key: str, name: str
+    directory: Path, store: StoreUnderTest, key: str, name: str
 ) -> None:
     say(store, key, "a")
     assert name in names(directory)
@@ -125,7 +125,7 @@ def test_plain_keys_are_file_names_and_others_are_percent_encoded(
 
 @pytest.mark.parametrize("key", ["x" * 250, "/" * 84, "🙂" * 512, "日" * 100, "日" * 512])
 def test_names_too_long_are_cut_and_marked_and_the_sidecar_has_the_key(
-    directory: Path, store: SessionBackend, key: str
+    directory: Path, store: StoreUnderTest, key: str
 ) -> None:
     say(store, key, "a")
     assert all(len(os.fsencode(name)) <= 255 for name in names(directory))
@@ -181,7 +181,7 @@ def test_fields_we_do_not_know_survive_a_rewrite(directory: Path, open_store: Op
 
 
 def test_lines_added_by_the_original_meanwhile_are_seen(
-    directory: Path, store: SessionBackend
+    directory: Path, store: StoreUnderTest
 ) -> None:
     say(store, "s", "ours")
     with (directory / "s.jsonl").open("a") as file:
@@ -193,7 +193,7 @@ def test_lines_added_by_the_original_meanwhile_are_seen(
     assert info.message_count == 3
 
 
-def test_a_rewrite_keeps_the_files_permissions(directory: Path, store: SessionBackend) -> None:
+def test_a_rewrite_keeps_the_files_permissions(directory: Path, store: StoreUnderTest) -> None:
     say(store, "s", "a", "b")
     (directory / "s.jsonl").chmod(0o660)
     store.remove_last("s")
@@ -201,7 +201,7 @@ def test_a_rewrite_keeps_the_files_permissions(directory: Path, store: SessionBa
 
 
 def test_what_is_deleted_is_not_on_the_disk_any_more(
-    directory: Path, store: SessionBackend, clock: Clock
+    directory: Path, store: StoreUnderTest, clock: Clock
 ) -> None:
     say(store, "s", "secret one")
     store.describe("s", name="secret two")
@@ -217,7 +217,7 @@ def test_what_is_deleted_is_not_on_the_disk_any_more(
 
 
 def test_old_records_leave_the_file_with_a_compaction(
-    directory: Path, store: SessionBackend, clock: Clock
+    directory: Path, store: StoreUnderTest, clock: Clock
 ) -> None:
     ids = say(store, "s", "a", "b")
     store.remove_last("s")
@@ -232,7 +232,7 @@ def test_old_records_leave_the_file_with_a_compaction(
     assert len(lines(directory / "s.jsonl")) == 1
 
 
-def test_hits_come_best_first_and_of_equals_the_newest(store: SessionBackend) -> None:
+def test_hits_come_best_first_and_of_equals_the_newest(store: StoreUnderTest) -> None:
     say(store, "a", "needle 1")
     say(store, "b", "needle and needle")
     say(store, "a", "needle 3")
@@ -241,7 +241,7 @@ def test_hits_come_best_first_and_of_equals_the_newest(store: SessionBackend) ->
 
 
 def test_attributes_lie_in_a_readable_sidecar(
-    directory: Path, store: SessionBackend, clock: Clock
+    directory: Path, store: StoreUnderTest, clock: Clock
 ) -> None:
     operation = requests.describe("a/b", {"name": "Größe", "state": "running", "pinned": True})
     apply_all(store, [operation])

@@ -10,16 +10,16 @@ from backscroll.contract.errors import StoreUnavailableError, StoreUnusableError
 from backscroll.contract.messages import ChatMessage
 from backscroll.contract.operations import Operation
 from backscroll_worker.contract.pacing import finish
-from backscroll_worker.stores import SessionBackend, open_backend
-from tests.backends.conftest import Open
-from tests.backends.stores import (
+from backscroll_worker.testing.fixtures import Open
+from backscroll_worker.testing.stores import (
+    StoreUnderTest,
     contents,
     found,
-    read_only_directory,
+    open_tested,
     requests,
     say,
-    unprivileged,
 )
+from tests.backends.files import read_only_directory, unprivileged
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def directory(tmp_path: Path) -> Path:
 
 
 def test_a_directory_that_is_not_there_is_made(tmp_path: Path) -> None:
-    with open_backend(f"jsonl://{tmp_path}/a/b/c") as store:
+    with open_tested(f"jsonl://{tmp_path}/a/b/c") as store:
         say(store, "s", "x")
     assert (tmp_path / "a/b/c/s.jsonl").exists()
 
@@ -44,16 +44,16 @@ def test_a_path_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     for read_only in (False, True):
         with pytest.raises(StoreUnusableError, match="is a file"):
-            open_backend(f"jsonl://{tmp_path}/file", read_only=read_only)
+            open_tested(f"jsonl://{tmp_path}/file", read_only=read_only)
     with pytest.raises(StoreUnavailableError, match="Not a directory"):
-        open_backend(f"jsonl://{tmp_path}/file/below")
+        open_tested(f"jsonl://{tmp_path}/file/below")
 
 
 def test_a_reader_beside_the_writer_sees_what_is_committed(
-    directory: Path, store: SessionBackend
+    directory: Path, store: StoreUnderTest
 ) -> None:
     say(store, "s", "a")
-    with open_backend(f"jsonl://{directory}", read_only=True) as reader:
+    with open_tested(f"jsonl://{directory}", read_only=True) as reader:
         assert contents(reader, "s") == ["a"]
         store.append("s", ChatMessage.user("b"), ChatMessage.user("c"))
         assert contents(reader, "s") == ["a", "b", "c"]
@@ -63,12 +63,12 @@ def test_a_reader_beside_the_writer_sees_what_is_committed(
         assert not reader.exists("s")
 
 
-def test_a_reader_does_not_see_half_an_append(directory: Path, store: SessionBackend) -> None:
+def test_a_reader_does_not_see_half_an_append(directory: Path, store: StoreUnderTest) -> None:
     store.append("s", ChatMessage.user("a"))
     store.append("s", ChatMessage.user("b"), ChatMessage.user("c"))
     path = directory / "s.jsonl"
     content = path.read_bytes()
-    with open_backend(f"jsonl://{directory}", read_only=True) as reader:
+    with open_tested(f"jsonl://{directory}", read_only=True) as reader:
         for cut in range(content.index(b"\n") + 1, len(content) - 1):
             path.write_bytes(content[:cut])
             assert contents(reader, "s") == ["a"]
@@ -79,7 +79,7 @@ def test_a_reader_changes_nothing(directory: Path, open_store: Open) -> None:
         say(store, "s", "a")
     (directory / ".writing").write_text("the writer is at it")
     before = {path: path.read_bytes() for path in directory.iterdir()}
-    with open_backend(f"jsonl://{directory}", read_only=True) as reader:
+    with open_tested(f"jsonl://{directory}", read_only=True) as reader:
         writes: list[Operation] = [
             requests.append("s", (ChatMessage.user("b"),), None),
             requests.delete("s"),
@@ -101,7 +101,7 @@ def test_a_reader_makes_no_directory(tmp_path: Path) -> None:
     with pytest.raises(
         StoreUnavailableError, match=r"No such file or directory\. Is the path right"
     ):
-        open_backend(f"jsonl://{tmp_path}/nowhere", read_only=True)
+        open_tested(f"jsonl://{tmp_path}/nowhere", read_only=True)
     assert not (tmp_path / "nowhere").exists()
 
 
@@ -109,5 +109,5 @@ def test_a_reader_makes_no_directory(tmp_path: Path) -> None:
 def test_a_directory_that_cannot_be_written_is_named(below: str) -> None:
     advice = pytest.raises(StoreUnavailableError, match="may this user write there")
     with read_only_directory() as directory, unprivileged(), advice as caught:
-        open_backend(f"jsonl://{directory}/{below}")
+        open_tested(f"jsonl://{directory}/{below}")
     assert str(directory) in str(caught.value)

@@ -10,11 +10,10 @@ import pytest
 
 from backscroll.contract.messages import ChatMessage, to_micros
 from backscroll_worker.contract.pacing import finish
-from backscroll_worker.stores import SessionBackend, open_backend
 from backscroll_worker.stores.jsonl import writer
-from tests.backends.conftest import Open
+from backscroll_worker.testing.fixtures import Open
+from backscroll_worker.testing.stores import HOUR, Clock, StoreUnderTest, keys, open_tested, say
 from tests.backends.jsonl_files import write_as_the_original
-from tests.backends.stores import HOUR, Clock, keys, say
 
 DAY = 24 * HOUR
 
@@ -33,7 +32,7 @@ def touch(path: Path, micros: int) -> None:
     os.utime(path, ns=(micros * 1000, micros * 1000))
 
 
-def activity(store: SessionBackend, key: str) -> int:
+def activity(store: StoreUnderTest, key: str) -> int:
     info = store.session(key)
     assert info is not None
     return to_micros(info.last_activity)
@@ -67,7 +66,7 @@ def test_a_copy_with_new_times_changes_no_activity(
         clock.advance(hours=2)
     store.close()
     shutil.copytree(directory, tmp_path / "copy", copy_function=shutil.copy)
-    with open_backend(f"jsonl://{tmp_path / 'copy'}", clock=clock) as copy:
+    with open_tested(f"jsonl://{tmp_path / 'copy'}", clock=clock) as copy:
         assert finish(copy.cleanup(3)).sessions == 1
         assert keys(copy) == {"young"}
 
@@ -77,7 +76,7 @@ def test_a_killed_writer_loses_no_time(open_store: Open, directory: Path, clock:
     say(store, "s", "x")
     clock.advance(hours=2)
     say(store, "t", "x")
-    store._writer.shut_down()  # type: ignore[attr-defined]
+    store._writer.shut_down()
     for name in ("s.jsonl", "t.jsonl"):
         touch(directory / name, clock.now - 300 * DAY)
     store = open_store()

@@ -15,10 +15,9 @@ from backscroll.contract.messages import ChatMessage
 from backscroll.contract.operations import Operation, RenameAgent
 from backscroll_worker.contract.pacing import finish
 from backscroll_worker.contract.takeover import ImportSession
-from backscroll_worker.stores import SessionBackend, open_backend
-from tests.backends.interruptions import failing, killed_at
-from tests.backends.model import Model, State, state_of
-from tests.backends.stores import Clock, apply_all, requests
+from backscroll_worker.testing.interruptions import failing, killed_at
+from backscroll_worker.testing.model import Model, State, state_of
+from backscroll_worker.testing.stores import Clock, StoreUnderTest, apply_all, open_tested, requests
 
 KEYS = ("s", "t", "a/b", "🙂" * 200)
 
@@ -133,12 +132,12 @@ def test_a_rename_is_finished_by_the_next_process(tmp_path: Path) -> None:
     halves = set()
     for step in range(40):
         directory, clock = tmp_path / str(step), Clock()
-        with open_backend(f"jsonl://{directory}", clock=clock) as store:
+        with open_tested(f"jsonl://{directory}", clock=clock) as store:
             for key in KEYS:
                 store.describe(key, agent="old")
             with suppress(StoreUnavailableError), failing(step):
                 store.apply([rename])
-        with open_backend(f"jsonl://{directory}", clock=clock) as store:
+        with open_tested(f"jsonl://{directory}", clock=clock) as store:
             agents = {info.agent for info in store.sessions().sessions}
             assert len(agents) == 1
             halves |= agents
@@ -167,8 +166,8 @@ class Scene:
             self.outcomes += model.apply([operation], self.clock.now)
             self.states.append(model.state(KEYS))
 
-    def open(self) -> SessionBackend:
-        return open_backend(f"jsonl://{self.directory}", clock=self.clock)
+    def open(self) -> StoreUnderTest:
+        return open_tested(f"jsonl://{self.directory}", clock=self.clock)
 
     def killed_at(self, step: int) -> bool:
         """Apply the group in a process that dies at its `step`th call; whether it came so far."""
@@ -177,7 +176,7 @@ class Scene:
         with self.open() as store:
             return killed_at(step, lambda: store.apply(self.group))
 
-    def fails_at(self, store: SessionBackend, step: int) -> bool:
+    def fails_at(self, store: StoreUnderTest, step: int) -> bool:
         """Apply the group while the `step`th call fails; whether it came so far."""
         try:
             with failing(step):
@@ -186,12 +185,12 @@ class Scene:
             return True
         return False
 
-    def check_all_or_nothing(self, store: SessionBackend) -> None:
+    def check_all_or_nothing(self, store: StoreUnderTest) -> None:
         """The store is as it was before the group or as it is after it."""
         seen = _without_times(state_of(store, KEYS))
         assert seen in [_without_times(self.states[0]), _without_times(self.states[-1])]
 
-    def check_end(self, store: SessionBackend) -> None:
+    def check_end(self, store: StoreUnderTest) -> None:
         for _ in range(2):
             outcomes = apply_all(store, self.group)
             assert [outcome.affected for outcome in outcomes] == [
@@ -204,7 +203,7 @@ class Scene:
         self._check_state(store)
         assert all(outcome.duplicate for outcome in apply_all(store, self.group))
 
-    def _check_state(self, store: SessionBackend) -> None:
+    def _check_state(self, store: StoreUnderTest) -> None:
         seen, expected = state_of(store, KEYS), self.states[-1]
         if not self.is_time_exact:
             seen, expected = _without_activity(seen), _without_activity(expected)

@@ -16,17 +16,17 @@ from backscroll.contract.messages import ChatMessage
 from backscroll_worker.archive.directory import Archive
 from backscroll_worker.contract.pacing import finish
 from backscroll_worker.contract.retention import Retention, Rule
-from backscroll_worker.stores import SessionBackend
-from tests.backends.conftest import Open
-from tests.backends.jsonl_files import as_the_original_reads, names, write_as_the_original
-from tests.backends.stores import (
+from backscroll_worker.testing.fixtures import Open
+from backscroll_worker.testing.stores import (
     Clock,
+    StoreUnderTest,
     apply_all,
     contents,
     keys,
     requests,
     say,
 )
+from tests.backends.jsonl_files import as_the_original_reads, names, write_as_the_original
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_reading_and_appending_leave_corrupt_lines_alone(directory: Path, open_s
 
 
 def test_compaction_keeps_good_lines_byte_for_byte_and_the_files_time(
-    directory: Path, store: SessionBackend
+    directory: Path, store: StoreUnderTest
 ) -> None:
     store.append("s", ChatMessage.user("a", n=1), ChatMessage.user("b"))
     path = directory / "s.jsonl"
@@ -104,7 +104,7 @@ def test_compaction_keeps_good_lines_byte_for_byte_and_the_files_time(
     assert (path.read_bytes(), path.stat().st_mtime_ns) == (good, time)
 
 
-def test_compaction_leaves_a_sound_file_alone(directory: Path, store: SessionBackend) -> None:
+def test_compaction_leaves_a_sound_file_alone(directory: Path, store: StoreUnderTest) -> None:
     store.append("s", ChatMessage.user("a"), ChatMessage.user("b"))
     before = (directory / "s.jsonl").stat()
     finish(store.compact(168))
@@ -220,7 +220,7 @@ def test_times_that_no_calendar_has_count_as_not_told(directory: Path, open_stor
 @pytest.mark.parametrize("with_archive", [True, False])
 def test_cleanup_leaves_a_session_alone_whose_sidecar_cannot_be_read(
     directory: Path,
-    store: SessionBackend,
+    store: StoreUnderTest,
     clock: Clock,
     archive: Archive,
     with_archive: bool,
@@ -241,7 +241,7 @@ def test_cleanup_leaves_a_session_alone_whose_sidecar_cannot_be_read(
 
 
 def test_an_erasure_counts_the_sessions_whose_sidecar_cannot_be_read(
-    directory: Path, store: SessionBackend
+    directory: Path, store: StoreUnderTest
 ) -> None:
     for key in ("zebra", "damaged"):
         say(store, key, "a")
@@ -291,7 +291,7 @@ def test_a_sidecar_without_a_session_means_nothing_and_is_swept_up(
 
 
 def test_a_messages_file_that_cannot_be_written_is_named(
-    directory: Path, store: SessionBackend
+    directory: Path, store: StoreUnderTest
 ) -> None:
     (directory / "s.jsonl").mkdir()
     with pytest.raises(StoreUnavailableError, match=r"s\.jsonl"):

@@ -13,25 +13,33 @@ import pytest
 from backscroll.contract.messages import ChatMessage
 from backscroll.contract.results import Outcome
 from backscroll_worker.contract.pacing import finish
-from backscroll_worker.stores import SessionBackend, open_backend
-from tests.backends.interruptions import killed_at
-from tests.backends.stores import Clock, apply_all, contents, keys, requests, say
+from backscroll_worker.testing.interruptions import killed_at
+from backscroll_worker.testing.stores import (
+    Clock,
+    StoreUnderTest,
+    apply_all,
+    contents,
+    keys,
+    open_tested,
+    requests,
+    say,
+)
 
 
 @pytest.fixture
-def store(tmp_path: Path, clock: Clock) -> Iterator[SessionBackend]:
-    with open_backend(f"jsonl://{tmp_path}", clock=clock) as store:
+def store(tmp_path: Path, clock: Clock) -> Iterator[StoreUnderTest]:
+    with open_tested(f"jsonl://{tmp_path}", clock=clock) as store:
         store.apply([requests.append("known", (ChatMessage.user("a"),), None)])
         yield store
 
 
-def test_a_new_session_has_its_sidecar_before_its_messages(store: SessionBackend) -> None:
+def test_a_new_session_has_its_sidecar_before_its_messages(store: StoreUnderTest) -> None:
     with watched() as steps:
         say(store, "s", "a")
     assert steps == ["sync .journal.1", "replace s.meta.json", "replace s.jsonl"]
 
 
-def test_a_group_is_durable_before_any_file_changes(store: SessionBackend) -> None:
+def test_a_group_is_durable_before_any_file_changes(store: StoreUnderTest) -> None:
     with watched() as steps:
         store.apply(
             [
@@ -46,12 +54,12 @@ def test_a_group_is_durable_before_any_file_changes(store: SessionBackend) -> No
 
 
 def test_a_journal_has_its_name_before_anything_is_in_it(tmp_path: Path, clock: Clock) -> None:
-    with open_backend(f"jsonl://{tmp_path}", clock=clock) as store, watched() as steps:
+    with open_tested(f"jsonl://{tmp_path}", clock=clock) as store, watched() as steps:
         say(store, "s", "a")
     assert steps[:2] == ["sync directory", "sync .journal.1"]
 
 
-def test_a_deletion_takes_the_messages_before_the_sidecar(store: SessionBackend) -> None:
+def test_a_deletion_takes_the_messages_before_the_sidecar(store: StoreUnderTest) -> None:
     with watched() as steps:
         store.delete("known")
     assert steps == [
@@ -63,7 +71,7 @@ def test_a_deletion_takes_the_messages_before_the_sidecar(store: SessionBackend)
 
 
 def test_op_ids_of_a_session_that_was_gone_stay_until_it_is_there_again(
-    store: SessionBackend,
+    store: StoreUnderTest,
 ) -> None:
     store.delete("known")
     with watched() as steps:
@@ -74,7 +82,7 @@ def test_op_ids_of_a_session_that_was_gone_stay_until_it_is_there_again(
 def test_everything_is_synced_in_its_place_before_the_journal_goes(
     tmp_path: Path, clock: Clock
 ) -> None:
-    with open_backend(f"jsonl://{tmp_path}", clock=clock) as store:
+    with open_tested(f"jsonl://{tmp_path}", clock=clock) as store:
         say(store, "s", "a")
         say(store, "t", "a")
         store.delete("t")
@@ -93,12 +101,12 @@ def test_everything_is_synced_in_its_place_before_the_journal_goes(
 def test_what_a_killed_process_wrote_is_synced_before_anyone_is_told(
     tmp_path: Path, clock: Clock
 ) -> None:
-    store = open_backend(f"jsonl://{tmp_path}", clock=clock)
+    store = open_tested(f"jsonl://{tmp_path}", clock=clock)
     said = requests.append("known", (ChatMessage.user("b"),), None)
     first_rename = 11
     assert killed_at(first_rename, lambda: store.apply([said]))
     assert not list(tmp_path.glob("*.json*"))
-    with watched() as steps, open_backend(f"jsonl://{tmp_path}", clock=clock) as successor:
+    with watched() as steps, open_tested(f"jsonl://{tmp_path}", clock=clock) as successor:
         assert apply_all(successor, [said]) == [Outcome(1, duplicate=True)]
     assert steps[-9:] == [
         "sync .writing",
@@ -114,7 +122,7 @@ def test_what_a_killed_process_wrote_is_synced_before_anyone_is_told(
     assert [path.name for path in tmp_path.glob(".*")] == [".activity"]
 
 
-def test_reading_syncs_nothing_once_the_store_is_open(store: SessionBackend) -> None:
+def test_reading_syncs_nothing_once_the_store_is_open(store: StoreUnderTest) -> None:
     with watched() as steps:
         store.load("known")
         store.search("a")
@@ -127,13 +135,13 @@ def test_reading_syncs_nothing_once_the_store_is_open(store: SessionBackend) -> 
 def test_upkeep_killed_at_any_step_loses_nothing_it_should_keep(
     tmp_path: Path, upkeep: str
 ) -> None:
-    def act(store: SessionBackend) -> object:
+    def act(store: StoreUnderTest) -> object:
         return finish(store.cleanup(1) if upkeep == "cleanup" else store.compact(1))
 
     step, was_killed = 0, True
     while was_killed:
         directory, clock = tmp_path / str(step), Clock()
-        with open_backend(f"jsonl://{directory}", clock=clock) as store:
+        with open_tested(f"jsonl://{directory}", clock=clock) as store:
             said = requests.append("old", (ChatMessage.user("a"), ChatMessage.user("b")), None)
             rolled_back = requests.rollback("old", None)
             apply_all(store, [said, rolled_back])
@@ -145,7 +153,7 @@ def test_upkeep_killed_at_any_step_loses_nothing_it_should_keep(
             say(store, "fresh", "d", "e")
             store.remove_last("fresh")
             was_killed = killed_at(step, lambda: act(store))
-        with open_backend(f"jsonl://{directory}", clock=clock) as store:
+        with open_tested(f"jsonl://{directory}", clock=clock) as store:
             assert contents(store, "fresh") == ["d"]
             assert contents(store, "old") == (["a"] if store.exists("old") else [])
             if upkeep == "cleanup":

@@ -10,9 +10,8 @@ from backscroll.contract.ids import new_op_id
 from backscroll.contract.messages import ChatMessage
 from backscroll.contract.operations import Append
 from backscroll_worker.contract.pacing import finish
-from backscroll_worker.stores import open_backend
-from tests.backends.conftest import Open
-from tests.backends.stores import apply_all, contents, keys, say
+from backscroll_worker.testing.fixtures import Open
+from backscroll_worker.testing.stores import apply_all, contents, keys, open_tested, say
 
 DAMAGED = (
     b"",
@@ -55,7 +54,7 @@ def test_a_damaged_record_is_told_of_and_kept_when_another_takes_its_place(
     say(store, "horse", "hay")
     finish(store.compact(1))
     assert [finding.where for finding in store.verify()] == [file.name]
-    with open_backend(store.url, read_only=True) as reader:
+    with open_tested(store.url, read_only=True) as reader:
         assert [finding.where for finding in reader.verify()] == [file.name]
     assert file.read_bytes() == content
     finish(store.erase(key="horse"))

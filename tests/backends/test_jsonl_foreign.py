@@ -11,8 +11,8 @@ import pytest
 from backscroll.contract.messages import ChatMessage
 from backscroll_worker.contract.pacing import finish
 from backscroll_worker.stores.jsonl.transcript import parse, stream
-from tests.backends.conftest import Open
-from tests.backends.stores import contents, say
+from backscroll_worker.testing.fixtures import Open
+from backscroll_worker.testing.stores import contents, say
 
 ONE = b'{"role":"user","content":"one"}'
 TWO = b'{"role":"assistant","content":"two","extra":{"n":[1]}}'

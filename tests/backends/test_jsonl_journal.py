@@ -20,13 +20,21 @@ from backscroll.contract.operations import Operation
 from backscroll.contract.results import Outcome
 from backscroll_worker.contract.clock import StoreClock
 from backscroll_worker.contract.pacing import finish
-from backscroll_worker.stores import SessionBackend, open_backend
 from backscroll_worker.stores.jsonl import journal, writer
 from backscroll_worker.stores.jsonl.file_names import SessionNames
-from tests.backends.conftest import Open
-from tests.backends.interruptions import failing, killed_at
+from backscroll_worker.testing.fixtures import Open
+from backscroll_worker.testing.interruptions import failing, killed_at
+from backscroll_worker.testing.stores import (
+    Clock,
+    StoreUnderTest,
+    apply_all,
+    contents,
+    keys,
+    open_tested,
+    requests,
+    say,
+)
 from tests.backends.jsonl_files import names
-from tests.backends.stores import Clock, apply_all, contents, keys, requests, say
 
 JOURNAL = ".journal.1"
 
@@ -44,11 +52,11 @@ def directory(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def crashed(directory: Path, clock: Clock) -> Iterator[SessionBackend]:
+def crashed(directory: Path, clock: Clock) -> Iterator[StoreUnderTest]:
     """A store with `s`, and in its journal more of it; whoever opens it now finds a crash."""
-    with open_backend(f"jsonl://{directory}", clock=clock) as before:
+    with open_tested(f"jsonl://{directory}", clock=clock) as before:
         say(before, "s", "a", "b")
-    store = open_backend(f"jsonl://{directory}", clock=clock)
+    store = open_tested(f"jsonl://{directory}", clock=clock)
     say(store, "s", "c", "d")
     yield store
     store.close()
@@ -59,7 +67,7 @@ def seen_after_a_kill(directory: Path, *keys: str) -> list[list[str]]:
     copy = directory.with_name("copy")
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(directory, copy)
-    with open_backend(f"jsonl://{copy}") as store:
+    with open_tested(f"jsonl://{copy}") as store:
         return [contents(store, key) for key in keys]
 
 
@@ -100,15 +108,15 @@ def test_a_store_that_is_only_read_has_no_journal(directory: Path, open_store: O
         assert JOURNAL not in names(directory)
 
 
-def test_nobody_else_may_read_the_journal(directory: Path, store: SessionBackend) -> None:
+def test_nobody_else_may_read_the_journal(directory: Path, store: StoreUnderTest) -> None:
     say(store, "s", "a")
     assert stat.S_IMODE((directory / JOURNAL).stat().st_mode) == 0o600
 
 
-def test_a_reader_takes_no_notice_of_the_journal(directory: Path, store: SessionBackend) -> None:
+def test_a_reader_takes_no_notice_of_the_journal(directory: Path, store: StoreUnderTest) -> None:
     say(store, "s", "a")
     (directory / "s.jsonl").write_bytes(b"")  # as a power cut may leave it
-    with open_backend(f"jsonl://{directory}", read_only=True) as reader:
+    with open_tested(f"jsonl://{directory}", read_only=True) as reader:
         assert keys(reader) == {"s"}
         assert contents(reader, "s") == []
         assert reader.verify() == []
@@ -117,7 +125,7 @@ def test_a_reader_takes_no_notice_of_the_journal(directory: Path, store: Session
 
 @pytest.mark.parametrize("upkeep", ["cleanup", "compact"])
 def test_what_was_removed_has_left_the_journal_after_upkeep(
-    directory: Path, store: SessionBackend, upkeep: str
+    directory: Path, store: StoreUnderTest, upkeep: str
 ) -> None:
     say(store, "s", "secret", "secret")
     say(store, "t", "secret", "public")
@@ -161,12 +169,12 @@ def test_appends_go_on_while_a_full_journal_is_emptied(
     ids=["zeros", "its own frames again", "noise", "half a frame"],
 )
 def test_what_follows_the_last_whole_frame_is_nothing(
-    directory: Path, crashed: SessionBackend, damage: Callable[[bytes], bytes]
+    directory: Path, crashed: StoreUnderTest, damage: Callable[[bytes], bytes]
 ) -> None:
     journal, path = directory / JOURNAL, directory / "s.jsonl"
     before = path.read_bytes()
     journal.write_bytes(damage(journal.read_bytes()))
-    with open_backend(f"jsonl://{directory}") as store:
+    with open_tested(f"jsonl://{directory}") as store:
         assert contents(store, "s") == ["a", "b", "c", "d"]
     assert path.read_bytes() == before
     assert names(directory) == {"s.jsonl", "s.meta.json"}
@@ -174,17 +182,17 @@ def test_what_follows_the_last_whole_frame_is_nothing(
 
 @pytest.mark.parametrize("cut", [0, 1, 20, 38, 39, 60, 120, 300])
 def test_a_frame_that_is_torn_is_not_redone(
-    directory: Path, crashed: SessionBackend, cut: int
+    directory: Path, crashed: StoreUnderTest, cut: int
 ) -> None:
     journal, path = directory / JOURNAL, directory / "s.jsonl"
     two = len(b"".join(path.read_bytes().splitlines(keepends=True)[:2]))
     journal.write_bytes(journal.read_bytes()[:cut])
     os.truncate(path, two)
-    with open_backend(f"jsonl://{directory}") as store:
+    with open_tested(f"jsonl://{directory}") as store:
         assert contents(store, "s") == ["a", "b"] + ["c"] * (cut >= 300)
 
 
-def test_a_byte_that_changed_ends_the_journal(directory: Path, crashed: SessionBackend) -> None:
+def test_a_byte_that_changed_ends_the_journal(directory: Path, crashed: StoreUnderTest) -> None:
     journal, path = directory / JOURNAL, directory / "s.jsonl"
     two = len(b"".join(path.read_bytes().splitlines(keepends=True)[:2]))
     content = journal.read_bytes()
@@ -193,13 +201,13 @@ def test_a_byte_that_changed_ends_the_journal(directory: Path, crashed: SessionB
         changed = bytearray(content)
         changed[place] ^= 1
         journal.write_bytes(changed)
-        with open_backend(f"jsonl://{directory}") as store:
+        with open_tested(f"jsonl://{directory}") as store:
             assert contents(store, "s") in (["a", "b"], ["a", "b", "c"])
         os.truncate(path, two)
 
 
 def test_an_old_journals_frame_is_none_of_a_new_one(
-    directory: Path, crashed: SessionBackend
+    directory: Path, crashed: StoreUnderTest
 ) -> None:
     journal, path = directory / JOURNAL, directory / "s.jsonl"
     content = journal.read_bytes()
@@ -207,17 +215,17 @@ def test_an_old_journals_frame_is_none_of_a_new_one(
     assert zlib.crc32(other[:38]) != zlib.crc32(content[:38])
     journal.write_bytes(other)
     path.write_bytes(b"")
-    with open_backend(f"jsonl://{directory}") as store:
+    with open_tested(f"jsonl://{directory}") as store:
         assert contents(store, "s") == []
 
 
 def test_a_journal_of_a_newer_version_is_refused_and_kept(
-    directory: Path, crashed: SessionBackend
+    directory: Path, crashed: StoreUnderTest
 ) -> None:
     path = directory / JOURNAL
     path.write_bytes(path.read_bytes().replace(b"journal 2", b"journal 3", 1))
     with pytest.raises(StoreUnusableError, match="newer"):
-        open_backend(f"jsonl://{directory}")
+        open_tested(f"jsonl://{directory}")
     assert path.exists()
 
 
@@ -227,7 +235,7 @@ def test_a_journal_of_version_1_is_redone(
     with monkeypatch.context() as earlier:
         earlier.setattr(journal, "_VERSION", 1)
         earlier.setattr(StoreClock, "must_save", False)  # it noted nothing of the clock
-        store = open_backend(f"jsonl://{directory}", clock=clock)
+        store = open_tested(f"jsonl://{directory}", clock=clock)
         say(store, "s", "a", "b")
     assert (directory / JOURNAL).read_bytes().startswith(b"backscroll journal 1 ")
     (directory / SessionNames.of("s").messages).write_bytes(b"")  # as after a power cut
@@ -252,7 +260,7 @@ def test_a_group_that_failed_is_not_in_the_journal(
         expected = before + ["failed"] * is_stored
         assert seen_after_a_kill(directory, "s") == [expected]
         assert contents(store, "s") == expected
-        with open_backend(f"jsonl://{directory}", clock=clock) as next_one:
+        with open_tested(f"jsonl://{directory}", clock=clock) as next_one:
             assert contents(next_one, "s") == expected
         assert apply_all(open_store(), [failed]) == [Outcome(1, duplicate=is_stored)]
         store = open_store()
@@ -261,7 +269,7 @@ def test_a_group_that_failed_is_not_in_the_journal(
 
 
 def test_what_cannot_be_taken_back_is_carried_out(
-    directory: Path, store: SessionBackend, monkeypatch: pytest.MonkeyPatch
+    directory: Path, store: StoreUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     apply_all(store, [append("s", "before"), append("t", "before")])
     group = [append("s", "more"), append("t", "more")]
@@ -277,7 +285,7 @@ def test_what_cannot_be_taken_back_is_carried_out(
 
 
 def test_a_frame_that_could_not_be_taken_back_at_once_is_later(
-    store: SessionBackend, monkeypatch: pytest.MonkeyPatch
+    store: StoreUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     apply_all(store, [append("s", "before")])
     failed = append("s", "failed")
@@ -298,17 +306,17 @@ def test_a_kill_while_a_failed_group_is_taken_back_leaves_all_of_it_or_nothing(
     seen = set()
     for step in range(40):
         place = directory / str(step)
-        with open_backend(f"jsonl://{place}", clock=clock) as store:
+        with open_tested(f"jsonl://{place}", clock=clock) as store:
             apply_all(store, [append(key, "before") for key in "stu"])
 
         def act(place: Path = place, step: int = step) -> None:
-            store = open_backend(f"jsonl://{place}", clock=clock)
+            store = open_tested(f"jsonl://{place}", clock=clock)
             with suppress(StoreUnavailableError), failing(6):  # when the second file is written
                 store.apply(group)
 
         if not killed_at(step, act):
             break
-        with open_backend(f"jsonl://{place}", clock=clock) as store:
+        with open_tested(f"jsonl://{place}", clock=clock) as store:
             now = tuple(len(contents(store, key)) for key in "stu")
             assert now in ((1, 1, 1), (3, 3, 3))
             seen.add(now)
@@ -317,36 +325,36 @@ def test_a_kill_while_a_failed_group_is_taken_back_leaves_all_of_it_or_nothing(
 
 
 def test_the_caller_can_do_something_while_the_disk_has_the_journal(
-    directory: Path, store: SessionBackend
+    directory: Path, store: StoreUnderTest
 ) -> None:
     seen: list[bool] = []
     apply_all(store, [append("s", "a")])
     store.apply(
         [append("s", "needle")],
-        lambda: seen.append(b"needle" in (directory / JOURNAL).read_bytes()),
+        prepare_next=lambda: seen.append(b"needle" in (directory / JOURNAL).read_bytes()),
     )
     assert seen == [True]
     assert contents(store, "s") == ["a", "needle"]
 
 
-def test_what_the_caller_does_meanwhile_may_fail(directory: Path, store: SessionBackend) -> None:
+def test_what_the_caller_does_meanwhile_may_fail(directory: Path, store: StoreUnderTest) -> None:
     def fail() -> None:
         raise ValueError("meanwhile")
 
     apply_all(store, [append("s", "a")])
     group = [append("s", "b"), append("t", "c")]
     with pytest.raises(ValueError, match="meanwhile"):
-        store.apply(group, fail)
+        store.apply(group, prepare_next=fail)
     assert seen_after_a_kill(directory, "s", "t") == [["a"], []]
     assert apply_all(store, group) == [Outcome(1), Outcome(1)]
 
 
 def test_a_line_that_somebody_adds_while_a_group_is_committed_is_seen(
-    directory: Path, store: SessionBackend
+    directory: Path, store: StoreUnderTest
 ) -> None:
     apply_all(store, [append("s", "a")])
     line = b'{"role":"user","content":"theirs"}\n'
-    store.apply([append("s", "b")], lambda: add_to(directory / "s.jsonl", line))
+    store.apply([append("s", "b")], prepare_next=lambda: add_to(directory / "s.jsonl", line))
     assert contents(store, "s") == ["a", "theirs", "b"]
     apply_all(store, [append("s", "c")])
     info = store.session("s")
@@ -356,7 +364,7 @@ def test_a_line_that_somebody_adds_while_a_group_is_committed_is_seen(
 
 
 def test_a_journal_that_somebody_else_wrote_to_is_noticed(
-    directory: Path, store: SessionBackend
+    directory: Path, store: StoreUnderTest
 ) -> None:
     say(store, "s", "a")
     add_to(directory / JOURNAL, b"?")
@@ -367,10 +375,10 @@ def test_a_journal_that_somebody_else_wrote_to_is_noticed(
 
 
 def test_a_second_writer_is_noticed_before_anything_is_acknowledged(
-    directory: Path, store: SessionBackend
+    directory: Path, store: StoreUnderTest
 ) -> None:
     say(store, "s", "a")
-    with open_backend(f"jsonl://{directory}") as other:
+    with open_tested(f"jsonl://{directory}") as other:
         say(other, "s", "b")
         with pytest.raises(StoreUnavailableError, match="another process"):
             say(store, "s", "c")

@@ -15,11 +15,10 @@ from backscroll.contract.errors import StoreUnavailableError
 from backscroll.contract.messages import ChatMessage
 from backscroll.contract.operations import Operation
 from backscroll_worker.contract.pacing import finish
-from backscroll_worker.stores import SessionBackend, open_backend
-from backscroll_worker.stores.jsonl import JsonlBackend, writer
-from tests.backends.model import Model, State, state_of
+from backscroll_worker.stores.jsonl import writer
+from backscroll_worker.testing.model import Model, State, state_of
+from backscroll_worker.testing.stores import Clock, StoreUnderTest, apply_all, open_tested, requests
 from tests.backends.power import Disk, PowerCutError, disk_of
-from tests.backends.stores import Clock, apply_all, requests
 
 KEYS = ("s", "t", "a/b", "u", "v", "w")
 VARIANTS = 2
@@ -65,15 +64,15 @@ class Story:
         self.groups = groups()
         self.acknowledged = 0
         self._clock = Clock()
-        self._opened: list[SessionBackend] = []
+        self._opened: list[StoreUnderTest] = []
         model = Model()
         self._states: list[State] = [model.state(KEYS)]
         for number, group in enumerate(self.groups):
             model.apply(group, self._clock.now + number)
             self._states.append(model.state(KEYS))
 
-    def open(self, directory: Path | None = None) -> SessionBackend:
-        store = open_backend(f"jsonl://{directory or self.directory}", clock=self._now)
+    def open(self, directory: Path | None = None) -> StoreUnderTest:
+        store = open_tested(f"jsonl://{directory or self.directory}", clock=self._now)
         self._opened.append(store)
         return store
 
@@ -83,7 +82,7 @@ class Story:
             with suppress(StoreUnavailableError):
                 store.close()
 
-    def tell(self, store: SessionBackend) -> None:
+    def tell(self, store: StoreUnderTest) -> None:
         """Apply the groups that were not acknowledged; a failing disk is tried again."""
         while self.acknowledged < len(self.groups):
             try:
@@ -116,7 +115,7 @@ class Story:
             finish(store.compact(1_000))
             assert _plain(state_of(store, KEYS)) == _plain(self._states[-1])
 
-    def _check(self, store: SessionBackend) -> None:
+    def _check(self, store: StoreUnderTest) -> None:
         states = self._states[self.acknowledged : self.acknowledged + 2]
         assert _plain(state_of(store, KEYS)) in [_plain(state) for state in states]
 
@@ -211,7 +210,7 @@ def _cut_at(story: Story, disk: Disk, step: int) -> bool:
     return False
 
 
-def _let_go(store: SessionBackend) -> None:
+def _let_go(store: StoreUnderTest) -> None:
     """Close what it has open without a write, as the end of its process does."""
-    assert isinstance(store, JsonlBackend)
-    store._give_up()
+    store._writer.shut_down()
+    store._release()

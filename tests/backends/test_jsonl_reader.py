@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 
 from backscroll.contract.errors import InvalidInputError, StoreUnavailableError
 from backscroll.contract.messages import ChatMessage, EarlierVersion, from_micros
-from backscroll_worker.stores import open_backend
 from backscroll_worker.stores.jsonl import key_of, read_session_file
 from backscroll_worker.stores.jsonl.file_names import SessionNames
 from backscroll_worker.stores.jsonl.transcript import parse, stream
-from tests.backends.stores import Clock, say
+from backscroll_worker.testing.stores import Clock, open_tested, say
 
 
 def test_a_file_of_the_original_is_read_with_the_numbers_of_its_corrupt_lines(
@@ -51,7 +50,7 @@ def test_ids_made_for_lines_without_one_are_the_same_each_time_and_differ(tmp_pa
 
 def test_a_file_of_ours_is_read_with_everything(tmp_path: Path) -> None:
     clock = Clock()
-    with open_backend(f"jsonl://{tmp_path}", clock=clock) as store:
+    with open_tested(f"jsonl://{tmp_path}", clock=clock) as store:
         store.append("a/b", ChatMessage.user("x", n=1), ChatMessage.assistant("y"))
         clock.advance(seconds=9)
         say(store, "a/b", "z")

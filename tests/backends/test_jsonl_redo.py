@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from backscroll_worker.stores import SessionBackend, open_backend
-from tests.backends.stores import Clock, contents, keys, say
+from backscroll_worker.testing.stores import Clock, StoreUnderTest, contents, keys, open_tested, say
 
 JOURNAL = ".journal.1"
 
@@ -23,11 +22,11 @@ def directory(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def crashed(directory: Path, clock: Clock) -> Iterator[SessionBackend]:
+def crashed(directory: Path, clock: Clock) -> Iterator[StoreUnderTest]:
     """A store with `s`, and in its journal more of it; whoever opens it now finds a crash."""
-    with open_backend(f"jsonl://{directory}", clock=clock) as before:
+    with open_tested(f"jsonl://{directory}", clock=clock) as before:
         say(before, "s", "a", "b")
-    store = open_backend(f"jsonl://{directory}", clock=clock)
+    store = open_tested(f"jsonl://{directory}", clock=clock)
     say(store, "s", "c", "d")
     yield store
     store.close()
@@ -35,41 +34,41 @@ def crashed(directory: Path, clock: Clock) -> Iterator[SessionBackend]:
 
 @pytest.mark.parametrize("left", [b"", b"\0" * 30, b"\0" * 5_000])
 def test_a_file_cut_short_or_zeroed_gets_its_lines_and_its_time_back(
-    directory: Path, crashed: SessionBackend, left: bytes
+    directory: Path, crashed: StoreUnderTest, left: bytes
 ) -> None:
     path = directory / "s.jsonl"
     content, mtime_ns = path.read_bytes(), path.stat().st_mtime_ns
     two = b"".join(content.splitlines(keepends=True)[:2])
     path.write_bytes((two + left)[: len(content)])
-    with open_backend(f"jsonl://{directory}"):
+    with open_tested(f"jsonl://{directory}"):
         assert (path.read_bytes(), path.stat().st_mtime_ns) == (content, mtime_ns)
 
 
 def test_a_session_removed_by_hand_stays_removed_and_the_log_tells(
-    directory: Path, crashed: SessionBackend, caplog: pytest.LogCaptureFixture
+    directory: Path, crashed: StoreUnderTest, caplog: pytest.LogCaptureFixture
 ) -> None:
     (directory / "s.jsonl").unlink()
-    with open_backend(f"jsonl://{directory}") as store:
+    with open_tested(f"jsonl://{directory}") as store:
         assert keys(store) == set()
     assert "removed by hand" in caplog.text
 
 
-def test_lines_added_by_hand_stay(directory: Path, crashed: SessionBackend) -> None:
+def test_lines_added_by_hand_stay(directory: Path, crashed: StoreUnderTest) -> None:
     with (directory / "s.jsonl").open("a") as file:
         file.write('{"role":"user","content":"by hand"}\n')
-    with open_backend(f"jsonl://{directory}") as store:
+    with open_tested(f"jsonl://{directory}") as store:
         assert contents(store, "s") == ["a", "b", "c", "d", "by hand"]
 
 
 @pytest.mark.parametrize("kept", [[], [0], [1], [0, 2], [1, 3], [3, 2, 1, 0]], ids=str)
 def test_a_file_edited_by_hand_keeps_its_lines_and_gets_those_it_lacks(
-    directory: Path, crashed: SessionBackend, kept: list[int], caplog: pytest.LogCaptureFixture
+    directory: Path, crashed: StoreUnderTest, kept: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
     path = directory / "s.jsonl"
     raw = path.read_bytes().splitlines(keepends=True)
     by_hand = b'{"role":"user","content":"by hand"}'
     path.write_bytes(b"".join(raw[number] for number in kept) + by_hand)
-    with open_backend(f"jsonl://{directory}") as store:
+    with open_tested(f"jsonl://{directory}") as store:
         edited = [*("abcd"[number] for number in kept), "by hand"]
         missing = [text for text in "cd" if text not in edited]
         assert contents(store, "s") == edited + missing
@@ -79,25 +78,25 @@ def test_a_file_edited_by_hand_keeps_its_lines_and_gets_those_it_lacks(
 
 
 def test_what_was_rolled_back_does_not_come_back_into_a_newer_file(
-    directory: Path, crashed: SessionBackend
+    directory: Path, crashed: StoreUnderTest
 ) -> None:
     """As in a copy that was made while the store was written to: a file newer than the journal."""
     old_journal = (directory / JOURNAL).read_bytes()
     crashed.remove_last("s")
     crashed.close()
     (directory / JOURNAL).write_bytes(old_journal)
-    with open_backend(f"jsonl://{directory}") as store:
+    with open_tested(f"jsonl://{directory}") as store:
         assert contents(store, "s") == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize("act", ["remove_last", "delete", "clear"])
 def test_a_file_edited_before_its_replacement_is_redone_is_kept_aside(
-    directory: Path, crashed: SessionBackend, act: str, caplog: pytest.LogCaptureFixture
+    directory: Path, crashed: StoreUnderTest, act: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = directory / "s.jsonl"
     getattr(crashed, act)("s")
     path.write_text('{"role":"user","content":"by hand"}\n')
-    with open_backend(f"jsonl://{directory}") as store:
+    with open_tested(f"jsonl://{directory}") as store:
         left = {"remove_last": ["a", "b", "c"], "delete": [], "clear": []}
         assert contents(store, "s") == left[act]
         (finding,) = store.verify()
@@ -108,14 +107,14 @@ def test_a_file_edited_before_its_replacement_is_redone_is_kept_aside(
 
 @pytest.mark.parametrize("act", ["remove_last", "delete", "clear"])
 def test_the_old_file_is_not_taken_for_an_edited_one(
-    directory: Path, crashed: SessionBackend, act: str, caplog: pytest.LogCaptureFixture
+    directory: Path, crashed: StoreUnderTest, act: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = directory / "s.jsonl"
     old, time = path.read_bytes(), path.stat().st_mtime_ns
     getattr(crashed, act)("s")
     path.write_bytes(old)  # as if the rename had not got to the disk
     os.utime(path, ns=(time, time))
-    with open_backend(f"jsonl://{directory}") as store:
+    with open_tested(f"jsonl://{directory}") as store:
         left = {"remove_last": ["a", "b", "c"], "delete": [], "clear": []}
         assert contents(store, "s") == left[act]
         assert store.verify() == []
@@ -127,7 +126,7 @@ def test_a_longer_old_file_that_is_torn_is_not_taken_for_its_replacement(
 ) -> None:
     """The rename was lost, and of the old file what was written first."""
     path = directory / "s.jsonl"
-    crashed = open_backend(f"jsonl://{directory}", clock=clock)
+    crashed = open_tested(f"jsonl://{directory}", clock=clock)
     say(crashed, "s", *(letter * 100 for letter in "abcdefgh"))
     old = path.read_bytes()
     crashed.clear("s")
@@ -137,6 +136,6 @@ def test_a_longer_old_file_that_is_torn_is_not_taken_for_its_replacement(
     for lost in (len(new), len(new) + 10, len(new) // 2, len(old)):
         path.write_bytes(bytes(lost) + old[lost:])
         (directory / JOURNAL).write_bytes(journal)
-        with open_backend(f"jsonl://{directory}", clock=clock) as store:
+        with open_tested(f"jsonl://{directory}", clock=clock) as store:
             assert contents(store, "s") == []
             assert store.verify() == []

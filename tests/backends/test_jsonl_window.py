@@ -10,12 +10,11 @@ from hypothesis import strategies as st
 
 from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.messages import ChatMessage, SessionFilter
-from backscroll_worker.stores import SessionBackend, open_backend
 from backscroll_worker.stores.jsonl import window
 from backscroll_worker.stores.jsonl.transcript import parse, tally
-from tests.backends.conftest import Open
+from backscroll_worker.testing.fixtures import Open
+from backscroll_worker.testing.stores import StoreUnderTest, open_tested, say
 from tests.backends.jsonl_files import write_as_the_original
-from tests.backends.stores import say
 
 
 @pytest.fixture
@@ -29,7 +28,7 @@ def read_bytes() -> int:
     return int(first.removeprefix("rchar: "))
 
 
-def fill(store: SessionBackend, count: int) -> list[str]:
+def fill(store: StoreUnderTest, count: int) -> list[str]:
     ids = []
     for start in range(0, count, 1_000):
         texts = (ChatMessage.user(f"{start + n} " + "x" * 80) for n in range(1_000))
@@ -41,7 +40,7 @@ def loading(
     directory: Path, *, read_only: bool = True, **place: object
 ) -> tuple[list[str | None], int]:
     """What somebody loads who has not read the session before, and how many bytes that takes."""
-    with open_backend(f"jsonl://{directory}", read_only=read_only) as reader:
+    with open_tested(f"jsonl://{directory}", read_only=read_only) as reader:
         before = read_bytes()
         found = [message.message_id for message in reader.load("s", 50, **place)]  # type: ignore[arg-type]
         return found, read_bytes() - before
@@ -90,7 +89,7 @@ def test_an_id_that_many_messages_name_is_looked_for_once(
     found, size = loading(tmp_path / "store", around=first)
     assert found[0] == first
     assert size < 8 * file.stat().st_size
-    with open_backend(f"jsonl://{tmp_path / 'store'}") as reader:
+    with open_tested(f"jsonl://{tmp_path / 'store'}") as reader:
         before = read_bytes()
         with pytest.raises(OperationRefusedError, match="it may be rolled back"):
             reader.load("s", 5, before=gone)
@@ -198,7 +197,7 @@ def test_a_part_of_a_file_is_read_as_the_whole_is(
 
 
 def test_a_page_of_a_listing_reads_no_more_sessions_than_it_has(tmp_path: Path) -> None:
-    with open_backend(f"jsonl://{tmp_path / 'store'}") as store:
+    with open_tested(f"jsonl://{tmp_path / 'store'}") as store:
         for number in range(300):
             store.append(f"s{number}", ChatMessage.user("x"))
             store.describe(f"s{number}", channel="c", name="x" * 400)

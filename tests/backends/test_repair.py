@@ -9,8 +9,8 @@ import apsw
 import pytest
 
 from backscroll.contract.messages import ChatMessage
-from backscroll_worker.stores import SessionBackend, open_backend, store_path
-from tests.backends.stores import contents, found, keys, say
+from backscroll_worker.stores import store_at
+from backscroll_worker.testing.stores import StoreUnderTest, contents, found, keys, open_tested, say
 
 Damage = Callable[[apsw.Connection], object]
 
@@ -19,7 +19,7 @@ Damage = Callable[[apsw.Connection], object]
 def path(tmp_path: Path) -> Path:
     """A SQLite store with two sessions, one of them with a name."""
     path = tmp_path / "store.db"
-    with open_backend(f"sqlite://{path}") as store:
+    with open_tested(f"sqlite://{path}") as store:
         say(store, "a", *(f"apple {number}" for number in range(40)))
         say(store, "b", *(f"banana {number}" for number in range(40)))
         store.describe("a", name="Fruit")
@@ -33,11 +33,11 @@ def damage(path: Path, *statements: str) -> None:
     connection.close()
 
 
-def repaired(store: SessionBackend, *, deep: bool = False) -> list[str]:
+def repaired(store: StoreUnderTest, *, deep: bool = False) -> list[str]:
     """What a repair says, after which there is nothing left to find."""
     findings = store.verify(deep=deep)
     assert findings
-    done = store.repair(findings)
+    done: list[str] = store.repair(findings)
     assert store.verify(deep=True) == []
     return done
 
@@ -57,7 +57,7 @@ def repaired(store: SessionBackend, *, deep: bool = False) -> list[str]:
 )  # fmt: skip
 def test_indexes_and_counts_are_made_anew(path: Path, statement: str, where: str) -> None:
     damage(path, statement)
-    with open_backend(f"sqlite://{path}") as store:
+    with open_tested(f"sqlite://{path}") as store:
         findings = store.verify(deep=True)
         assert where in {finding.where for finding in findings}
         assert all("--repair" in finding.advice for finding in findings)
@@ -78,7 +78,7 @@ def test_an_index_made_by_older_rules_is_reported_and_made_anew(path: Path, olde
         "DELETE FROM name_index WHERE rowid = 1",
         "INSERT INTO name_index(rowid, name) VALUES (1, 'asitwasfolded')",
     )
-    with open_backend(f"sqlite://{path}") as store:
+    with open_tested(f"sqlite://{path}") as store:
         (finding,) = store.verify()
         assert finding.repairable
         assert "older rules" in finding.problem
@@ -90,14 +90,14 @@ def test_an_index_made_by_older_rules_is_reported_and_made_anew(path: Path, olde
 
 def test_a_wrong_word_in_the_index_is_found_in_a_sample_too(path: Path) -> None:
     damage(path, "UPDATE messages SET content = replace(content, 'banana', 'cherry')")
-    with open_backend(f"sqlite://{path}", read_only=True) as reader:
+    with open_tested(f"sqlite://{path}", read_only=True) as reader:
         (finding,) = reader.verify()
     assert (finding.where, finding.problem[:2]) == ("index", "40")
 
 
 def test_messages_without_a_session_get_one_again(path: Path) -> None:
     damage(path, "DELETE FROM sessions WHERE key = 'b'")
-    with open_backend(f"sqlite://{path}") as store:
+    with open_tested(f"sqlite://{path}") as store:
         (line,) = repaired(store)
         assert line.startswith("put 40 messages without a session into 1 new ones")
         (key,) = keys(store) - {"a"}
@@ -107,11 +107,11 @@ def test_messages_without_a_session_get_one_again(path: Path) -> None:
 def test_messages_without_a_session_get_one_of_their_own_whatever_others_are_called(
     path: Path,
 ) -> None:
-    with open_backend(f"sqlite://{path}") as store:
+    with open_tested(f"sqlite://{path}") as store:
         for key in ("recovered/2", "recovered/2-2"):
             say(store, key, "mine")
     damage(path, "DELETE FROM sessions WHERE key = 'b'")
-    with open_backend(f"sqlite://{path}") as store:
+    with open_tested(f"sqlite://{path}") as store:
         repaired(store)
         assert contents(store, "recovered/2-3") == [f"banana {number}" for number in range(40)]
         assert contents(store, "recovered/2") == contents(store, "recovered/2-2") == ["mine"]
@@ -131,7 +131,7 @@ def test_a_table_index_that_lacks_an_entry_is_made_anew(path: Path) -> None:
         " WHERE name = 'messagerow_session_id'",
         "PRAGMA writable_schema = RESET",
     )
-    with open_backend(f"sqlite://{path}") as store:
+    with open_tested(f"sqlite://{path}") as store:
         assert "table index" in {finding.where for finding in store.verify()}
         assert any("indexes" in line for line in repaired(store))
         assert len(store.load("a")) == 40
@@ -147,7 +147,7 @@ def test_damaged_pages_are_said_plainly_and_nothing_is_touched(path: Path) -> No
     with path.open("r+b") as file:
         file.seek((root - 1) * 4096)
         file.write(b"\xff" * 4096)
-    with open_backend(f"sqlite://{path}") as store:
+    with open_tested(f"sqlite://{path}") as store:
         findings = store.verify()
         assert findings
         assert any(
@@ -163,7 +163,7 @@ def test_the_deep_look_tells_how_far_it_is(path: Path, is_sound: bool) -> None:
     if not is_sound:
         damage(path, "UPDATE messages SET content = content || ' pie'")
     seen: list[tuple[int, int]] = []
-    with open_backend(f"sqlite://{path}", read_only=True) as reader:
+    with open_tested(f"sqlite://{path}", read_only=True) as reader:
         findings = reader.verify(deep=True, progress=lambda done, total: seen.append((done, total)))
     assert (findings == []) == is_sound
     assert seen[-1] == (80, 80)
@@ -171,7 +171,7 @@ def test_the_deep_look_tells_how_far_it_is(path: Path, is_sound: bool) -> None:
 
 def test_jsonl_what_cannot_be_read_is_set_aside(tmp_path: Path) -> None:
     url = f"jsonl://{tmp_path}"
-    with open_backend(url) as store:
+    with open_tested(url) as store:
         store.describe("a", name="Fruit")
         say(store, "a", "one", "two")
         say(store, "b", "three")
@@ -182,7 +182,7 @@ def test_jsonl_what_cannot_be_read_is_set_aside(tmp_path: Path) -> None:
     (tmp_path / "b.meta.json").write_bytes(b"{")
     (tmp_path / "x%.jsonl").write_bytes(b"whose?\n")
     (tmp_path / "y.gone.json").write_bytes(b"[]")
-    with open_backend(url) as store:
+    with open_tested(url) as store:
         done = repaired(store)
         assert sorted(done) == [
             "moved 2 lines of a.jsonl to a.jsonl.damaged",
@@ -196,19 +196,19 @@ def test_jsonl_what_cannot_be_read_is_set_aside(tmp_path: Path) -> None:
         assert session is not None
         assert session.name == "Fruit"
     assert (tmp_path / "a.jsonl.damaged").read_bytes() == b"no json\n" + first + b"\n"
-    assert store_path(url) == tmp_path
+    assert store_at(url).path == tmp_path
 
 
 def test_jsonl_what_cannot_be_read_is_set_aside_under_a_name_that_fits(tmp_path: Path) -> None:
     url, keys_of_all = f"jsonl://{tmp_path}", {"é" * 122, "a" * 240, "a" * 239 + "b"}
-    with open_backend(url) as store:
+    with open_tested(url) as store:
         for key in keys_of_all:
             say(store, key, "one")
             store.describe(key, name="Fruit")
     for path in list(tmp_path.glob("*.json*")):
         path.write_bytes(path.read_bytes() + b"no json\n")
     (tmp_path / f"{'%' * 249}.jsonl").write_bytes(b"whose?\n")
-    with open_backend(url) as store:
+    with open_tested(url) as store:
         assert repaired(store)
         assert keys(store) == keys_of_all
     kept = b"".join(path.read_bytes() for path in tmp_path.glob("*.damaged"))
@@ -217,7 +217,7 @@ def test_jsonl_what_cannot_be_read_is_set_aside_under_a_name_that_fits(tmp_path:
 
 
 def test_jsonl_what_was_set_aside_is_erased_with_its_session(tmp_path: Path) -> None:
-    with open_backend(f"jsonl://{tmp_path}") as store:
+    with open_tested(f"jsonl://{tmp_path}") as store:
         say(store, "a", "one")
         say(store, "b", "two")
         store.close()
@@ -226,7 +226,7 @@ def test_jsonl_what_was_set_aside_is_erased_with_its_session(tmp_path: Path) -> 
             file.write(b'{"quagga\n')
         (tmp_path / f"{name}.jsonl.2.edited").write_bytes(b"quagga\n")
         (tmp_path / f"{name}.meta.json").write_bytes(b"{quagga")
-    with open_backend(f"jsonl://{tmp_path}") as store:
+    with open_tested(f"jsonl://{tmp_path}") as store:
         store.repair(store.verify())
         list(store.erase(key="a"))
     left = {file.name for file in tmp_path.iterdir() if b"quagga" in file.read_bytes()}

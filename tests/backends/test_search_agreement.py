@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.filters import SearchFilter, SearchHit
 from backscroll.contract.messages import ChatMessage, from_micros
-from backscroll_worker.stores import SessionBackend, open_backend
 from backscroll_worker.stores.sqlite import scope
-from tests.backends.stores import apply_all, requests
+from backscroll_worker.testing.stores import StoreUnderTest, apply_all, open_tested, requests
 
 WORDS = (
     "a", "ab", "abc", "cafe", "café", "cafe\u0301", "CAFÉ", "naïve", "Straße", "strasse", "b-a",
@@ -25,7 +24,7 @@ WORDS = (
     "ΑΘΗΝΑ", "αθηνα", "ﬁne", "İ", "i\u0307", "Ⅷ", "½", "🎉", "🚀🎉", "👩\u200d👩\u200d👧",
 )  # fmt: skip
 
-Stores = tuple[SessionBackend, SessionBackend]
+Stores = tuple[StoreUnderTest, StoreUnderTest]
 
 word = st.sampled_from(WORDS) | st.text(max_size=3)
 term = st.one_of(
@@ -72,8 +71,8 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stores]:
     ]
     attributes = (("s0", "web", "ann"), ("s1", "web", "bob"), ("s2", "irc", "ann"))
     with (
-        open_backend(f"sqlite://{place}/store.db") as sqlite,
-        open_backend(f"jsonl://{place}/store") as jsonl,
+        open_tested(f"sqlite://{place}/store.db") as sqlite,
+        open_tested(f"jsonl://{place}/store") as jsonl,
     ):
         for store in (sqlite, jsonl):
             apply_all(store, operations)
@@ -83,7 +82,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stores]:
 
 
 def hits(
-    store: SessionBackend, query: str, where: SearchFilter, *, by_session: bool
+    store: StoreUnderTest, query: str, where: SearchFilter, *, by_session: bool
 ) -> dict[object, object]:
     page = store.search(query, where, limit=1_000, by_session=by_session)
     assert page.cursor is None

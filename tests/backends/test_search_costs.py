@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 
 from backscroll.contract.messages import ChatMessage
-from backscroll_worker.stores import open_backend
 from backscroll_worker.stores.search.query import Query, relevance
 from backscroll_worker.stores.search.snippet import highlight
 from backscroll_worker.stores.search.text import _compatible, _table, folded
-from tests.backends.stores import apply_all, requests
+from backscroll_worker.testing.stores import apply_all, open_tested, requests
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -86,7 +85,7 @@ def test_a_phrase_that_long_messages_repeat_is_ranked_in_small_windows(
         return relevance(counts, size)
 
     monkeypatch.setattr("backscroll_worker.stores.sqlite.search.relevance", counted)
-    with open_backend(f"sqlite://{tmp_path}/b.db") as store:
+    with open_tested(f"sqlite://{tmp_path}/b.db") as store:
         said = ChatMessage.user("tick tock " * 2_000)
         apply_all(store, [requests.append("k", (said,) * 32, None) for _ in range(9)])
         page = store.search('"' + "tick tock " * 16 + '"', limit=5)
@@ -114,7 +113,7 @@ def test_a_hit_in_a_long_text_of_ascii_is_found_as_in_any() -> None:
 
 
 def test_a_search_by_session_is_not_quadratic_in_one_chats_hits(tmp_path: Path) -> None:
-    with open_backend(f"sqlite://{tmp_path}/b.db") as store:
+    with open_tested(f"sqlite://{tmp_path}/b.db") as store:
 
         def search(key: str, count: int) -> Callable[[], object]:
             said = (ChatMessage.user(f"{key} pear"),) * 1_000

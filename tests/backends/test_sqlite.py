@@ -19,22 +19,22 @@ from backscroll.contract.messages import ChatMessage
 from backscroll.contract.operations import Append
 from backscroll.contract.results import Outcome
 from backscroll_worker.contract.pacing import finish
-from backscroll_worker.stores import SessionBackend, open_backend
 from backscroll_worker.stores.sqlite import SqliteBackend, schema
 from backscroll_worker.stores.sqlite.committer import Committer
 from backscroll_worker.stores.sqlite.write_batch import Group
-from tests.backends.conftest import Open
-from tests.backends.stores import (
+from backscroll_worker.testing.fixtures import Open
+from backscroll_worker.testing.stores import (
     Clock,
+    StoreUnderTest,
     apply_all,
     contents,
     found,
     keys,
-    read_only_directory,
+    open_tested,
     requests,
     say,
-    unprivileged,
 )
+from tests.backends.files import read_only_directory, unprivileged
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def tampering(path: Path, store: SessionBackend) -> Iterator[apsw.Connection]:
+def tampering(path: Path, store: StoreUnderTest) -> Iterator[apsw.Connection]:
     """Another connection to the store, which keeps none of its rules."""
     say(store, "s", "a", "b")
     store.close()
@@ -56,9 +56,9 @@ def tampering(path: Path, store: SessionBackend) -> Iterator[apsw.Connection]:
         yield connection
 
 
-def pragma(store: SessionBackend, name: str) -> Any:
+def pragma(store: StoreUnderTest, name: str) -> Any:
     """As the store's own connection has it; most pragmas are a connection's, not the file's."""
-    assert isinstance(store, SqliteBackend)
+    assert isinstance(store.store, SqliteBackend)
     return store._connection.pragma(name)
 
 
@@ -81,7 +81,7 @@ def test_the_pragmas_are_set_at_first_and_ever_after(
             assert pragma(store, name) == value
 
 
-def test_the_write_ahead_log_is_bounded(store: SessionBackend) -> None:
+def test_the_write_ahead_log_is_bounded(store: StoreUnderTest) -> None:
     assert 0 < pragma(store, "journal_size_limit") <= 64 * 1024 * 1024
 
 
@@ -89,7 +89,7 @@ def test_a_newer_version_is_refused(path: Path, tampering: apsw.Connection) -> N
     tampering.pragma("user_version", schema.VERSION + 1)
     for read_only in (False, True):
         with pytest.raises(StoreUnusableError, match="written by a newer version"):
-            open_backend(f"sqlite://{path}", read_only=read_only)
+            open_tested(f"sqlite://{path}", read_only=read_only)
 
 
 def test_another_programs_database_is_refused_and_left_alone(path: Path) -> None:
@@ -97,7 +97,7 @@ def test_another_programs_database_is_refused_and_left_alone(path: Path) -> None
         connection.execute("CREATE TABLE theirs(x)")
     before = path.read_bytes()
     with pytest.raises(StoreUnusableError, match="not a Backscroll store"):
-        open_backend(f"sqlite://{path}")
+        open_tested(f"sqlite://{path}")
     assert path.read_bytes() == before
 
 
@@ -105,13 +105,13 @@ def test_another_programs_database_is_refused_and_left_alone(path: Path) -> None
 def test_what_is_no_database_is_refused_and_left_alone(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(StoreUnusableError, match="backup"):
-        open_backend(f"sqlite://{path}")
+        open_tested(f"sqlite://{path}")
     assert path.read_bytes() == content
 
 
 def test_an_empty_file_becomes_a_store(path: Path, url: str) -> None:
     path.touch()
-    with open_backend(url) as store:
+    with open_tested(url) as store:
         say(store, "s", "a")
         assert store.verify() == []
 
@@ -127,9 +127,9 @@ def test_an_older_version_is_migrated_and_keeps_its_messages(
     monkeypatch.setattr(schema, "VERSION", schema.VERSION + 1)
     monkeypatch.setitem(schema.MIGRATIONS, schema.VERSION - 1, step)
     with pytest.raises(StoreUnusableError, match="opens it for writing migrates it"):
-        open_backend(url, read_only=True)
+        open_tested(url, read_only=True)
     for _ in range(2):
-        with open_backend(url) as store:
+        with open_tested(url) as store:
             assert contents(store, "s") == ["a", "b"]
             assert pragma(store, "user_version") == schema.VERSION
     with closing(apsw.Connection(str(path))) as connection:
@@ -153,8 +153,8 @@ def test_a_migration_that_fails_changes_nothing(
         patch.setattr(schema, "VERSION", schema.VERSION + 1)
         patch.setitem(schema.MIGRATIONS, schema.VERSION - 1, step)
         with pytest.raises(PowerCutError):
-            open_backend(url)
-    with open_backend(url) as store:
+            open_tested(url)
+    with open_tested(url) as store:
         assert contents(store, "s") == ["a", "b"]
         assert pragma(store, "user_version") == schema.VERSION
     with closing(apsw.Connection(str(path))) as connection:
@@ -163,7 +163,7 @@ def test_a_migration_that_fails_changes_nothing(
 
 
 def test_op_ids_leave_with_a_compaction_when_they_are_old(
-    store: SessionBackend, clock: Clock
+    store: StoreUnderTest, clock: Clock
 ) -> None:
     old = requests.rollback("s", None)
     apply_all(store, [old])
@@ -190,14 +190,14 @@ def test_verify_notices_what_is_out_of_step(
 ) -> None:
     tampering.execute(damage)
     tampering.close()
-    with open_backend(url) as store:
+    with open_tested(url) as store:
         findings = store.verify()
     assert where in {finding.where for finding in findings}
     assert all(finding.problem and finding.advice for finding in findings)
 
 
 def test_a_damaged_page_is_noticed(path: Path, url: str) -> None:
-    with open_backend(url) as store:
+    with open_tested(url) as store:
         for number in range(200):
             say(store, "s", f"message {number} " + "words " * 50)
         finish(store.compact(0))
@@ -210,17 +210,17 @@ def test_a_damaged_page_is_noticed(path: Path, url: str) -> None:
 def advice_on(url: str) -> list[str]:
     """What a store says of itself when it is opened and verified."""
     try:
-        with open_backend(url) as store:
+        with open_tested(url) as store:
             return [finding.advice for finding in store.verify()]
     except StoreUnusableError as error:
         return [str(error)]
 
 
-def test_a_reader_beside_the_writer_sees_what_is_committed(url: str, store: SessionBackend) -> None:
+def test_a_reader_beside_the_writer_sees_what_is_committed(url: str, store: StoreUnderTest) -> None:
     say(store, "s", "a")
-    with open_backend(url, read_only=True) as reader:
+    with open_tested(url, read_only=True) as reader:
         assert contents(reader, "s") == ["a"]
-        assert isinstance(store, SqliteBackend)
+        assert isinstance(store.store, SqliteBackend)
         with store._transaction() as connection:
             connection.execute("UPDATE messages SET content = 'not committed'")
             assert contents(reader, "s") == ["a"]
@@ -232,9 +232,9 @@ def test_a_reader_beside_the_writer_sees_what_is_committed(url: str, store: Sess
         assert reader.verify() == []
 
 
-def test_a_reader_changes_nothing(url: str, store: SessionBackend) -> None:
+def test_a_reader_changes_nothing(url: str, store: StoreUnderTest) -> None:
     say(store, "s", "a")
-    with open_backend(url, read_only=True) as reader:
+    with open_tested(url, read_only=True) as reader:
         for operation in (
             requests.append("s", (ChatMessage.user("b"),), None),
             requests.delete("s"),
@@ -247,12 +247,12 @@ def test_a_reader_changes_nothing(url: str, store: SessionBackend) -> None:
 
 def test_a_reader_makes_no_store(path: Path, url: str) -> None:
     with pytest.raises(StoreUnavailableError, match=r"store\.db"):
-        open_backend(url, read_only=True)
+        open_tested(url, read_only=True)
     assert not path.exists()
 
 
 def test_a_directory_that_is_not_there_is_made(tmp_path: Path) -> None:
-    with open_backend(f"sqlite://{tmp_path}/a/b/c.db") as store:
+    with open_tested(f"sqlite://{tmp_path}/a/b/c.db") as store:
         say(store, "s", "x")
     assert (tmp_path / "a/b/c.db").exists()
 
@@ -261,21 +261,21 @@ def test_a_directory_that_is_not_there_is_made(tmp_path: Path) -> None:
 def test_a_path_where_no_file_can_be_is_named(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises((StoreUnavailableError, StoreUnusableError)) as caught:
-        open_backend(f"sqlite://{tmp_path}/{place}")
+        open_tested(f"sqlite://{tmp_path}/{place}")
     assert str(tmp_path) in str(caught.value)
 
 
 def test_a_directory_that_cannot_be_written_is_named() -> None:
     advice = pytest.raises(StoreUnavailableError, match="may this user write there")
     with read_only_directory() as directory, unprivileged(), advice as caught:
-        open_backend(f"sqlite://{directory}/store.db")
+        open_tested(f"sqlite://{directory}/store.db")
     assert str(directory) in str(caught.value)
 
 
 def test_a_store_that_another_program_holds_is_unavailable_and_unharmed(
-    path: Path, store: SessionBackend
+    path: Path, store: StoreUnderTest
 ) -> None:
-    assert isinstance(store, SqliteBackend)
+    assert isinstance(store.store, SqliteBackend)
     store._connection.set_busy_timeout(1)
     said = requests.append("s", (ChatMessage.user("a"),), None)
     with closing(apsw.Connection(str(path))) as other:
@@ -288,12 +288,12 @@ def test_a_store_that_another_program_holds_is_unavailable_and_unharmed(
 
 
 def test_a_full_store_takes_nothing_of_the_group_and_all_of_it_later(
-    store: SessionBackend,
+    store: StoreUnderTest,
 ) -> None:
     say(store, "s", "before")
     pages = pragma(store, "page_count")
     group = [requests.append("s", (ChatMessage.user(f"{n}" * 9_000),), None) for n in range(9)]
-    assert isinstance(store, SqliteBackend)
+    assert isinstance(store.store, SqliteBackend)
     store._connection.pragma("max_page_count", pages + 3)
     for _ in range(2):
         with pytest.raises(StoreUnavailableError, match="full"):
@@ -305,7 +305,7 @@ def test_a_full_store_takes_nothing_of_the_group_and_all_of_it_later(
     assert store.verify() == []
 
 
-def test_space_is_given_back_to_the_disk(path: Path, store: SessionBackend) -> None:
+def test_space_is_given_back_to_the_disk(path: Path, store: StoreUnderTest) -> None:
     for number in range(50):
         say(store, "s", f"{number} " + "lots of words " * 1_000)
     store.clear("s")
@@ -316,7 +316,7 @@ def test_space_is_given_back_to_the_disk(path: Path, store: SessionBackend) -> N
     assert not wal.exists() or wal.stat().st_size == 0
 
 
-def test_better_hits_come_first(store: SessionBackend) -> None:
+def test_better_hits_come_first(store: StoreUnderTest) -> None:
     say(store, "s", "needle " + "hay " * 50, "needle needle needle", "hay")
     hits = store.search("needle")
     assert [hit.message.content[:13] for hit in hits] == ["needle needle", "needle hay ha"]
@@ -345,10 +345,10 @@ def test_an_interrupt_during_a_commit_waits_for_it_and_comes_out(
     real_wait = Committer.wait
     monkeypatch.setattr(SqliteBackend, "_index_and_commit", interrupted)
     monkeypatch.setattr(Committer, "wait", wait_for_commit)
-    with open_backend(url) as store:
+    with open_tested(url) as store:
         operations = [requests.append("s", (ChatMessage.user("hi"),), None)]
         with pytest.raises(KeyboardInterrupt):
-            store.apply(operations, lambda: None)
+            store.apply(operations, prepare_next=lambda: None)
         monkeypatch.undo()
         assert contents(store, "s") == ["hi"]
         (again,) = store.apply(operations)
@@ -360,7 +360,7 @@ def test_a_message_that_goes_within_its_group_leaves_a_gap_in_the_index(url: str
     def append(text: str) -> Append:
         return requests.append("s", (ChatMessage.user(text),), None)
 
-    with open_backend(url) as store:
+    with open_tested(url) as store:
         group = [append("ape"), append("bee"), requests.rollback("s", None), append("cat")]
         apply_all(store, [*group, append("dog")])
         assert [found(store, word) for word in ("bee", "cat", "dog")] == [set(), {"cat"}, {"dog"}]

@@ -10,11 +10,19 @@ import pytest
 from backscroll.contract.messages import ChatMessage
 from backscroll_worker.contract.pacing import Pace, finish
 from backscroll_worker.contract.retention import Retention
-from backscroll_worker.stores import SessionBackend, open_backend
 from backscroll_worker.stores.sqlite.maintenance import cleanup
 from backscroll_worker.stores.sqlite.maintenance import purge as detached
 from backscroll_worker.stores.sqlite.maintenance.cleanup import REMOVALS_PER_FILE
-from tests.backends.stores import Clock, apply_all, found, keys, requests, say
+from backscroll_worker.testing.stores import (
+    Clock,
+    StoreUnderTest,
+    apply_all,
+    found,
+    keys,
+    open_tested,
+    requests,
+    say,
+)
 
 
 @pytest.fixture
@@ -22,7 +30,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "backscroll.db"
 
 
-def fill(store: SessionBackend, clock: Clock) -> None:
+def fill(store: StoreUnderTest, clock: Clock) -> None:
     message = ChatMessage.user("some words")
     apply_all(store, [requests.append(f"s{n}", (message,) * 20, None) for n in range(100)])
     clock.advance(hours=2)
@@ -30,12 +38,12 @@ def fill(store: SessionBackend, clock: Clock) -> None:
 
 def test_what_a_killed_cleanup_left_goes_with_the_next_whatever_its_order(path: Path) -> None:
     clock = Clock()
-    with open_backend(f"sqlite://{path}", clock=clock) as store:
+    with open_tested(f"sqlite://{path}", clock=clock) as store:
         fill(store, clock)
     connection = apsw.Connection(str(path))
     connection.execute("UPDATE sessions SET key = NULL WHERE id % 2")
     connection.close()
-    with open_backend(f"sqlite://{path}", clock=clock) as store:
+    with open_tested(f"sqlite://{path}", clock=clock) as store:
         assert finish(store.cleanup(1)).sessions == 50
         assert found(store, "words") == set()
         assert store.verify() == []
@@ -47,13 +55,13 @@ def test_what_is_said_while_the_clock_is_set_back_is_not_old_when_it_is_right_ag
     path: Path,
 ) -> None:
     clock = Clock()
-    with open_backend(f"sqlite://{path}", clock=clock) as store:
+    with open_tested(f"sqlite://{path}", clock=clock) as store:
         say(store, "old", "a")
     clock.advance(hours=-40)
-    with open_backend(f"sqlite://{path}", clock=clock) as store:
+    with open_tested(f"sqlite://{path}", clock=clock) as store:
         say(store, "new", "b")
     clock.advance(hours=41)
-    with open_backend(f"sqlite://{path}", clock=clock) as store:
+    with open_tested(f"sqlite://{path}", clock=clock) as store:
         assert finish(store.cleanup(2)).sessions == 0
         assert keys(store) == {"old", "new"}
 
@@ -63,7 +71,7 @@ def test_a_session_of_more_messages_than_a_round_has_goes_too(
 ) -> None:
     monkeypatch.setattr(detached, "MESSAGES_PER_ROUND", 7)
     clock = Clock()
-    with open_backend(f"sqlite://{path}", clock=clock) as store:
+    with open_tested(f"sqlite://{path}", clock=clock) as store:
         fill(store, clock)
         assert finish(store.cleanup(1)).messages == 2_000
         assert store.verify() == []
@@ -79,7 +87,7 @@ def test_a_cap_counts_each_of_many_sessions_once(
     rules = tmp_path / "retention.toml"
     rules.write_text("[default]\nkeep_messages = 1\n")
     message = ChatMessage.user("words")
-    with open_backend(f"sqlite://{path}") as store:
+    with open_tested(f"sqlite://{path}") as store:
         apply_all(
             store,
             [

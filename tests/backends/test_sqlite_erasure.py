@@ -10,10 +10,9 @@ import apsw
 import pytest
 
 from backscroll_worker.contract.pacing import finish
-from backscroll_worker.stores import store_path
-from tests.backends.conftest import Open
-from tests.backends.stores import HOUR, Clock, apply_all, say
-from tests.backends.test_conformance_erasure import erase
+from backscroll_worker.testing.conformance.erasure import erase
+from backscroll_worker.testing.fixtures import Open
+from backscroll_worker.testing.stores import HOUR, Clock, apply_all, say
 
 
 @pytest.fixture
@@ -30,13 +29,13 @@ def test_an_erasure_whose_record_is_forgotten_leaves_a_later_one_its_own(
     first, second = erase(key="horse"), erase(key="zebra")
     apply_all(store, [first])
     clock.advance(hours=1.5)  # its op id is recorded anew, as by a clock that was ahead
-    with closing(apsw.Connection(str(store_path(store.url)))) as connection:
+    with closing(apsw.Connection(str(store.path))) as connection:
         connection.execute("UPDATE applied SET applied_at = ?", (clock.now,))
     clock.advance(hours=1)
     finish(store.compact(2))
     apply_all(store, [second])
-    assert finish(store.carry_out_erasure(first)).messages == 0
-    assert finish(store.carry_out_erasure(second)).messages == 1
+    assert finish(store.store.erase(first)).messages == 0
+    assert finish(store.store.erase(second)).messages == 1
 
 
 def test_an_erasure_asked_for_by_a_clock_that_was_ahead_is_noted_no_later_than_all_there_is(

@@ -12,10 +12,20 @@ from backscroll.contract.results import Outcome
 from backscroll_worker.archive.directory import Archive
 from backscroll_worker.contract.pacing import finish
 from backscroll_worker.contract.takeover import ImportSession
-from backscroll_worker.stores import SessionBackend, open_backend
 from backscroll_worker.stores.sqlite.maintenance import purge as detached
-from tests.backends.stores import Clock, apply_all, bring_back, contents, found, keys, requests, say
-from tests.backends.test_conformance_erasure import traces
+from backscroll_worker.testing.conformance.erasure import traces
+from backscroll_worker.testing.stores import (
+    Clock,
+    StoreUnderTest,
+    apply_all,
+    bring_back,
+    contents,
+    found,
+    keys,
+    open_tested,
+    requests,
+    say,
+)
 
 COUNT = 50
 
@@ -26,19 +36,19 @@ def url(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def store(url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[SessionBackend]:
+def store(url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[StoreUnderTest]:
     """One to which a session with 50 messages is large."""
     monkeypatch.setattr(detached, "MOST_AT_ONCE", COUNT - 1)
-    with open_backend(url, clock=clock) as store:
+    with open_tested(url, clock=clock) as store:
         yield store
 
 
-def fill(store: SessionBackend) -> list[str]:
+def fill(store: StoreUnderTest) -> list[str]:
     store.describe("s", name="Stripes", sender="zebra", pinned=True)
     return say(store, "s", *(f"quagga {number}" for number in range(COUNT)))
 
 
-def is_unseen(store: SessionBackend) -> bool:
+def is_unseen(store: StoreUnderTest) -> bool:
     """Whether nothing shows that there were such messages."""
     totals, hits = store.totals(), store.search("quagga")
     return (totals.messages, list(hits), contents(store, "s"), store.verify(deep=True)) == (
@@ -47,7 +57,7 @@ def is_unseen(store: SessionBackend) -> bool:
 
 
 def test_a_large_session_is_gone_at_once_and_off_the_disk_after_a_compaction(
-    store: SessionBackend,
+    store: StoreUnderTest,
 ) -> None:
     fill(store)
     assert store.delete("s")
@@ -60,7 +70,7 @@ def test_a_large_session_is_gone_at_once_and_off_the_disk_after_a_compaction(
     assert is_unseen(store)
 
 
-def test_clearing_a_large_session_keeps_what_describes_it(store: SessionBackend) -> None:
+def test_clearing_a_large_session_keeps_what_describes_it(store: StoreUnderTest) -> None:
     fill(store)
     (before,) = store.sessions()
     assert store.clear("s") == COUNT
@@ -77,7 +87,7 @@ def _described(info: SessionInfo) -> dict[str, object]:
     return {**info.to_dict(), "message_count": None, "last_activity": None}
 
 
-def test_what_is_said_in_the_group_that_deletes_has_its_order(store: SessionBackend) -> None:
+def test_what_is_said_in_the_group_that_deletes_has_its_order(store: StoreUnderTest) -> None:
     fill(store)
     more = tuple(ChatMessage.user(f"quagga {number}") for number in range(COUNT))
     operations = [
@@ -94,7 +104,7 @@ def test_what_is_said_in_the_group_that_deletes_has_its_order(store: SessionBack
     assert apply_all(store, operations) == [Outcome(it.affected, duplicate=True) for it in expected]
 
 
-def test_an_erasure_takes_what_was_deleted_before_it(store: SessionBackend) -> None:
+def test_an_erasure_takes_what_was_deleted_before_it(store: StoreUnderTest) -> None:
     fill(store)
     store.delete("s")
     finish(store.erase(key="s"))
@@ -102,7 +112,7 @@ def test_an_erasure_takes_what_was_deleted_before_it(store: SessionBackend) -> N
 
 
 def test_a_session_that_comes_back_has_its_messages_though_the_old_ones_are_still_there(
-    store: SessionBackend, clock: Clock
+    store: StoreUnderTest, clock: Clock
 ) -> None:
     fill(store)
     said = tuple(store.load("s"))
@@ -116,7 +126,7 @@ def test_a_session_that_comes_back_has_its_messages_though_the_old_ones_are_stil
 
 
 def test_a_session_is_restored_though_a_copy_of_it_waits_to_be_deleted(
-    store: SessionBackend, clock: Clock, archive: Archive
+    store: StoreUnderTest, clock: Clock, archive: Archive
 ) -> None:
     say(store, "s", *(f"quagga {number}" for number in range(COUNT)))
     said = store.load("s")
@@ -134,7 +144,7 @@ def test_a_session_is_restored_though_a_copy_of_it_waits_to_be_deleted(
 @pytest.mark.parametrize("how", ["delete", "clear"])
 def test_a_group_writes_no_more_for_a_larger_session(url: str, clock: Clock, how: str) -> None:
     written = []
-    with open_backend(url, clock=clock) as store:
+    with open_tested(url, clock=clock) as store:
         log = Path(url.removeprefix("sqlite://") + "-wal")
         for count in (2_000, 16_000):
             many = tuple(ChatMessage.user(f"quagga {number}") for number in range(1_000))

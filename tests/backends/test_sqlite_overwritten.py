@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from backscroll import ChatMessage, StoreUnusableError
-from backscroll_worker.stores import SessionBackend, open_backend
-from tests.backends.stores import contents, requests, say
+from backscroll_worker.testing.stores import StoreUnderTest, contents, open_tested, requests, say
 
 _COPY = """
 import apsw, sys
@@ -33,10 +32,10 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def store(path: Path) -> Iterator[SessionBackend]:
-    with open_backend(f"sqlite://{path}") as store:
+def store(path: Path) -> Iterator[StoreUnderTest]:
+    with open_tested(f"sqlite://{path}") as store:
         say(store, "k", "a")
-    with open_backend(f"sqlite://{path}") as store:
+    with open_tested(f"sqlite://{path}") as store:
         yield store
 
 
@@ -53,14 +52,14 @@ def checkpoint(path: Path) -> None:
     )
 
 
-def fill(store: SessionBackend) -> None:
+def fill(store: StoreUnderTest) -> None:
     """So that the database's first page changes."""
     store.apply([requests.append("other", (ChatMessage.user("x" * 50_000),), None)])
 
 
 @pytest.mark.parametrize("how", ["vacuum", "backup", "cp"])
 def test_a_backup_copied_over_an_open_database_is_neither_mixed_nor_written(
-    store: SessionBackend, path: Path, tmp_path: Path, how: str
+    store: StoreUnderTest, path: Path, tmp_path: Path, how: str
 ) -> None:
     fill(store)
     checkpoint(path)
@@ -68,11 +67,11 @@ def test_a_backup_copied_over_an_open_database_is_neither_mixed_nor_written(
     another_process(_COPY, path, copy, how) if how != "cp" else subprocess.run(
         ["cp", path, copy], check=True
     )
-    with open_backend(f"sqlite://{path}", read_only=True) as reader:
+    with open_tested(f"sqlite://{path}", read_only=True) as reader:
         had = contents(reader, "k")
     for _ in range(2):  # as the worker does when it is started again
         store.close()
-        store = open_backend(f"sqlite://{path}")
+        store = open_tested(f"sqlite://{path}")
         fill(store)
         checkpoint(path)
     say(store, "k", "b")
@@ -81,7 +80,7 @@ def test_a_backup_copied_over_an_open_database_is_neither_mixed_nor_written(
         with pytest.raises(StoreUnusableError, match=r"was overwritten .* Restart"):
             say(store, "k", "c")
     store.close()
-    with open_backend(f"sqlite://{path}") as store:
+    with open_tested(f"sqlite://{path}") as store:
         assert contents(store, "k") == had == ["a"]
         assert store.verify(deep=True) == []
     assert path.with_name("b.db-wal.overwritten").exists()
@@ -89,7 +88,7 @@ def test_a_backup_copied_over_an_open_database_is_neither_mixed_nor_written(
 
 @pytest.mark.parametrize("how", ["truncated", "another file"])
 def test_a_database_that_is_no_more_is_not_written(
-    store: SessionBackend, path: Path, how: str
+    store: StoreUnderTest, path: Path, how: str
 ) -> None:
     say(store, "k", "b")
     command = ["truncate", "-s0"] if how == "truncated" else ["cp", sys.executable]
@@ -101,7 +100,7 @@ def test_a_database_that_is_no_more_is_not_written(
 @pytest.mark.parametrize("then", ["is written to", "is closed"])
 @pytest.mark.parametrize("size", [0, 5_000])
 def test_a_log_that_was_cut_off_takes_nothing_of_the_database_along(
-    store: SessionBackend, path: Path, then: str, size: int
+    store: StoreUnderTest, path: Path, then: str, size: int
 ) -> None:
     checkpoint(path)
     say(store, "k", "b")
@@ -111,13 +110,13 @@ def test_a_log_that_was_cut_off_takes_nothing_of_the_database_along(
             with pytest.raises(StoreUnusableError, match=r"-wal was truncated .* lost"):
                 say(store, "k", "c")
     store.close()
-    with open_backend(f"sqlite://{path}") as again:
+    with open_tested(f"sqlite://{path}") as again:
         assert contents(again, "k") == ["a"]
         assert again.verify(deep=True) == []
 
 
 def test_what_another_program_writes_is_not_taken_for_what_was_remembered(
-    store: SessionBackend, path: Path, tmp_path: Path
+    store: StoreUnderTest, path: Path, tmp_path: Path
 ) -> None:
     another_process(_COPY, path, tmp_path / "copy.db", "vacuum")
     for _ in range(3):  # so that its change counter is larger than the copy's
@@ -136,7 +135,7 @@ def test_what_another_program_writes_is_not_taken_for_what_was_remembered(
 
 
 def test_other_programs_may_checkpoint_the_log_at_any_moment(
-    store: SessionBackend, path: Path
+    store: StoreUnderTest, path: Path
 ) -> None:
     program = """
 import apsw, sys, time

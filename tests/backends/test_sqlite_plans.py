@@ -13,12 +13,11 @@ import pytest
 
 from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.messages import ChatMessage, from_micros
-from backscroll_worker.stores import SessionBackend, open_backend
-from backscroll_worker.stores.sqlite import SqliteBackend, listing
-from tests.backends.stores import Clock, apply_all, requests
-from tests.backends.test_conformance_listing import FILTERS, all_keys, fill, pages, passes
+from backscroll_worker.stores.sqlite import listing
+from backscroll_worker.testing.conformance.listing import FILTERS, all_keys, fill, pages, passes
+from backscroll_worker.testing.stores import Clock, StoreUnderTest, apply_all, open_tested, requests
 
-Read = Callable[[SessionBackend], object]
+Read = Callable[[StoreUnderTest], object]
 
 _LATER: Final = from_micros(1_750_000_000_000_003)
 
@@ -54,10 +53,9 @@ READS: Final[dict[str, Read]] = {
 
 
 @pytest.fixture
-def store(tmp_path: Path, clock: Clock) -> Iterator[SqliteBackend]:
+def store(tmp_path: Path, clock: Clock) -> Iterator[StoreUnderTest]:
     """Many sessions that hardly differ, and a few messages; as unlike an even spread as can be."""
-    with open_backend(f"sqlite://{tmp_path / 'store.db'}", clock=clock) as opened:
-        assert isinstance(opened, SqliteBackend)
+    with open_tested(f"sqlite://{tmp_path / 'store.db'}", clock=clock) as opened:
         said = tuple(ChatMessage.user("x") for _ in range(60))
         for key in ("busy", "other"):
             apply_all(opened, [requests.append(key, said, None)])
@@ -66,7 +64,7 @@ def store(tmp_path: Path, clock: Clock) -> Iterator[SqliteBackend]:
 
 
 @contextmanager
-def traced(store: SqliteBackend) -> Iterator[list[tuple[str, Any]]]:
+def traced(store: StoreUnderTest) -> Iterator[list[tuple[str, Any]]]:
     """The statements that the store carries out, with their values."""
     statements: list[tuple[str, Any]] = []
 
@@ -81,7 +79,7 @@ def traced(store: SqliteBackend) -> Iterator[list[tuple[str, Any]]]:
         store._connection.exec_trace = None
 
 
-def plans(store: SqliteBackend, read: Read) -> list[str]:
+def plans(store: StoreUnderTest, read: Read) -> list[str]:
     """Each SELECT that answers `read`, as SQLite plans it, in one line."""
     with traced(store) as statements:
         read(store)
@@ -104,7 +102,7 @@ def goes_through_everything(plan: str) -> bool:
 @pytest.mark.parametrize("is_analyzed", [False, True])
 @pytest.mark.parametrize("few", [listing.FEW, 1])
 def test_every_read_goes_by_index(
-    store: SqliteBackend, monkeypatch: pytest.MonkeyPatch, is_analyzed: bool, few: int
+    store: StoreUnderTest, monkeypatch: pytest.MonkeyPatch, is_analyzed: bool, few: int
 ) -> None:
     monkeypatch.setattr(listing, "FEW", few)
     if is_analyzed:
@@ -120,11 +118,11 @@ def test_every_read_goes_by_index(
     "read",
     ["load", "load all", "load before", "load around", "sessions", "sessions, the second page"],
 )
-def test_what_has_an_order_by_its_index_is_not_sorted(store: SqliteBackend, read: str) -> None:
+def test_what_has_an_order_by_its_index_is_not_sorted(store: StoreUnderTest, read: str) -> None:
     assert not any("TEMP B-TREE" in plan for plan in plans(store, READS[read]))
 
 
-def test_dropping_any_index_of_a_read_is_noticed(store: SqliteBackend) -> None:
+def test_dropping_any_index_of_a_read_is_noticed(store: StoreUnderTest) -> None:
     connection = store._connection
     rows: list[Any] = connection.execute(
         "SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL"
@@ -138,7 +136,7 @@ def test_dropping_any_index_of_a_read_is_noticed(store: SqliteBackend) -> None:
     assert not is_noticed(store)
 
 
-def is_noticed(store: SqliteBackend) -> bool:
+def is_noticed(store: StoreUnderTest) -> bool:
     for read in READS.values():
         try:
             if any(goes_through_everything(plan) for plan in plans(store, read)):
@@ -150,7 +148,7 @@ def is_noticed(store: SqliteBackend) -> bool:
 
 @pytest.mark.parametrize("few", [1, 3, 7])
 def test_the_way_a_page_is_found_does_not_show(
-    store: SqliteBackend, clock: Clock, monkeypatch: pytest.MonkeyPatch, few: int
+    store: StoreUnderTest, clock: Clock, monkeypatch: pytest.MonkeyPatch, few: int
 ) -> None:
     everything = [info for page in pages(store, 1_000) for info in page]
     monkeypatch.setattr(listing, "FEW", few)
@@ -162,14 +160,14 @@ def test_the_way_a_page_is_found_does_not_show(
 
 def test_a_new_store_and_a_migrated_one_find_names_alike(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "store.db"
-    with open_backend(f"sqlite://{path}", clock=clock) as store:
+    with open_tested(f"sqlite://{path}", clock=clock) as store:
         store.describe("s", name="Café plans")
     with closing(apsw.Connection(str(path))) as connection:  # as version 1 was
         connection.execute("DROP TABLE name_index")
         connection.execute("DROP TRIGGER session_name_gone")
         connection.execute("DROP INDEX sessionrow_pinned")
         connection.pragma("user_version", 1)
-    with open_backend(f"sqlite://{path}", clock=clock) as store:
+    with open_tested(f"sqlite://{path}", clock=clock) as store:
         assert [info.key for info in store.sessions(name="cafe").sessions] == ["s"]
         assert store.verify() == []
         store.delete("s")

@@ -16,10 +16,17 @@ import pytest
 from backscroll.contract.errors import StoreUnavailableError, StoreUnusableError
 from backscroll.contract.messages import ChatMessage
 from backscroll.contract.operations import Operation
-from backscroll_worker.stores import SessionBackend, open_backend
 from backscroll_worker.stores.sqlite import SqliteBackend
 from backscroll_worker.stores.sqlite.wal import CHECKPOINT_PAGES
-from tests.backends.stores import apply_all, contents, requests, say, unprivileged
+from backscroll_worker.testing.stores import (
+    StoreUnderTest,
+    apply_all,
+    contents,
+    open_tested,
+    requests,
+    say,
+)
+from tests.backends.files import unprivileged
 
 SESSIONS: Final = 20
 GROUPS: Final = 50
@@ -28,11 +35,11 @@ PADDING: Final = "history " * 150  # so that the log would be three times as lon
 
 READER: Final = f"""
 import sys
-from backscroll_worker.stores import open_backend
+from backscroll_worker.testing.stores import open_tested
 
 print("reading", flush=True)
 reads, longest = 0, 0
-with open_backend(sys.argv[1], read_only=True) as store:
+with open_tested(sys.argv[1], read_only=True) as store:
     while longest < {GROUPS * GROUP // SESSIONS}:
         for number in range({SESSIONS}):
             numbers = [int(m.content.split()[0]) for m in store.load(f"s{{number}}")]
@@ -97,7 +104,7 @@ def group(said: list[int]) -> list[Operation]:
 def test_readers_see_all_up_to_a_point_and_keep_nobody_from_writing(url: str, path: Path) -> None:
     said = [0] * SESSIONS
     log_sizes, waits = list[int](), list[float]()
-    with open_backend(url) as store:
+    with open_tested(url) as store:
         say(store, "other", "x")
         with reading(READER, url) as one, reading(READER, url) as two, reading(RELAY, str(path)):
             for _ in range(GROUPS):
@@ -114,18 +121,18 @@ def test_readers_see_all_up_to_a_point_and_keep_nobody_from_writing(url: str, pa
 
 @pytest.mark.parametrize("operation", ["load", "search", "sessions", "session"])
 def test_a_read_leaves_no_transaction_behind(url: str, path: Path, operation: str) -> None:
-    reads: dict[str, Callable[[SessionBackend], object]] = {
+    reads: dict[str, Callable[[StoreUnderTest], object]] = {
         "load": lambda reader: reader.load("s", limit=1),
         "search": lambda reader: reader.search("x", limit=1),
         "sessions": lambda reader: reader.sessions(channel="slack", limit=1),
         "session": lambda reader: reader.session("s"),
     }
-    with open_backend(url) as store, open_backend(url, read_only=True) as reader:
+    with open_tested(url) as store, open_tested(url, read_only=True) as reader:
         say(store, "s", "x", "x")
         for key in "ab":
             store.describe(key, channel="slack")
         reads[operation](reader)
-        assert isinstance(store, SqliteBackend)
+        assert isinstance(store.store, SqliteBackend)
         # It would have to wait for whoever still reads what the log holds.
         busy, *_ = store._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0]
         assert not busy
@@ -133,13 +140,13 @@ def test_a_read_leaves_no_transaction_behind(url: str, path: Path, operation: st
 
 
 def test_a_reader_lives_through_the_writers_going_and_coming(url: str, path: Path) -> None:
-    with open_backend(url) as store:
+    with open_tested(url) as store:
         say(store, "s", "a")
     assert not path.with_name("store.db-wal").exists()
-    with open_backend(url, read_only=True) as reader:
+    with open_tested(url, read_only=True) as reader:
         assert contents(reader, "s") == ["a"]
         for content in "bc":
-            with open_backend(url) as store:
+            with open_tested(url) as store:
                 say(store, "s", content)
             assert contents(reader, "s")[-1] == content
     assert contents_of_a_new_reader(url) == ["a", "b", "c"]
@@ -149,7 +156,7 @@ def test_a_reader_who_may_not_write_needs_a_worker_and_says_so() -> None:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         url = f"sqlite://{directory / 'store.db'}"
-        with open_backend(url) as store:
+        with open_tested(url) as store:
             say(store, "s", "a")
             for file in directory.glob("store.db*"):
                 file.chmod(0o644)
@@ -166,12 +173,12 @@ def test_a_reader_who_may_not_write_needs_a_worker_and_says_so() -> None:
 
 
 def contents_of_a_new_reader(url: str) -> list[str]:
-    with open_backend(url, read_only=True) as reader:
+    with open_tested(url, read_only=True) as reader:
         return contents(reader, "s")
 
 
 def test_an_empty_file_is_no_store_to_a_reader(url: str, path: Path) -> None:
     path.touch()
     with pytest.raises(StoreUnusableError, match="a worker that opens it"):
-        open_backend(url, read_only=True)
+        open_tested(url, read_only=True)
     assert path.read_bytes() == b""

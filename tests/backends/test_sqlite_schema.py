@@ -7,9 +7,8 @@ from pathlib import Path
 
 import apsw
 
-from backscroll_worker.stores import open_backend
 from backscroll_worker.stores.sqlite import schema
-from tests.backends.stores import contents, found, say
+from backscroll_worker.testing.stores import contents, found, open_tested, say
 
 OLDER = sorted(Path(__file__).parent.glob("schema_*.sql"))
 
@@ -26,12 +25,12 @@ def test_there_is_a_database_of_each_older_version() -> None:
 
 def test_a_migrated_database_is_made_like_a_new_one_and_works_like_it(tmp_path: Path) -> None:
     new = tmp_path / "new.db"
-    open_backend(f"sqlite://{new}").close()
+    open_tested(f"sqlite://{new}").close()
     for script in OLDER:
         old = tmp_path / f"{script.stem}.db"
         with closing(apsw.Connection(str(old))) as connection:
             connection.execute(script.read_text()).fetchall()
-        with open_backend(f"sqlite://{old}", keep_edits=True) as store:
+        with open_tested(f"sqlite://{old}", keep_edits=True) as store:
             assert contents(store, "s") == ["hello"]
             say(store, "s", "again")
             store.replace("s", store.load("s")[0])

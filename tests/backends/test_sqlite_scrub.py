@@ -16,10 +16,9 @@ from hypothesis import strategies as st
 
 from backscroll.contract.errors import StoreUnusableError
 from backscroll_worker.contract.pacing import finish
-from backscroll_worker.stores import open_backend
 from backscroll_worker.stores.sqlite.access import Access
 from backscroll_worker.stores.sqlite.scrub import scrub
-from tests.backends.stores import say
+from backscroll_worker.testing.stores import open_tested, say
 
 PAGE_SIZES: Final = (512, 1024, 2048, 4096, 8192, 65536)
 SCHEMAS: Final[dict[str, str]] = {
@@ -150,7 +149,7 @@ def test_a_file_without_a_pointer_map_is_left_as_it_is(tmp_path: Path) -> None:
 
 def test_free_pages_and_slack_are_wiped_and_the_file_stays_sound(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
-    with open_backend(f"sqlite://{path}") as store:
+    with open_tested(f"sqlite://{path}") as store:
         say(store, "z", *("quagga " * size for size in (1, 700, 1_200, 5_000, 90_000)))
         say(store, "other", *("hay " * size for size in (1, 1_000, 2_000, 9_000)))
         store.delete("z")
@@ -165,14 +164,14 @@ def test_free_pages_and_slack_are_wiped_and_the_file_stays_sound(tmp_path: Path)
 def test_a_damaged_file_is_not_wiped(tmp_path: Path) -> None:
     """Nobody can tell what means something there."""
     path = tmp_path / "store.db"
-    with open_backend(f"sqlite://{path}") as store:
+    with open_tested(f"sqlite://{path}") as store:
         say(store, "k", *("quagga " * 500 for _ in range(40)))
     sound = path.read_bytes()
     page = sound.index(b"quagga quagga") // 4_096
     damaged = bytearray(sound)
     damaged[page * 4_096 + 5 : page * 4_096 + 7] = b"\x0f\xf0"  # where the page's cells begin
     path.write_bytes(damaged)
-    with open_backend(f"sqlite://{path}") as store:
+    with open_tested(f"sqlite://{path}") as store:
         with pytest.raises(StoreUnusableError, match="damaged"):
             finish(store.compact(168))
         with pytest.raises(StoreUnusableError, match="damaged"):

@@ -15,13 +15,19 @@ from backscroll.contract.filters import SearchFilter, SearchPage
 from backscroll.contract.messages import ChatMessage
 from backscroll.contract.results import Outcome
 from backscroll_worker.contract.answer_budget import AnswerBudget
-from backscroll_worker.stores import SessionBackend, open_backend
-from backscroll_worker.stores.sqlite import SqliteBackend, bound, search
+from backscroll_worker.stores.sqlite import bound, search
 from backscroll_worker.stores.sqlite.search import _LOOKED_THROUGH, RANKED
-from tests.backends.stores import Clock, apply_all, requests, say
+from backscroll_worker.testing.stores import (
+    Clock,
+    StoreUnderTest,
+    apply_all,
+    open_tested,
+    requests,
+    say,
+)
 
 
-def pages(store: SessionBackend, query: str, where: SearchFilter, **how: Any) -> list[SearchPage]:
+def pages(store: StoreUnderTest, query: str, where: SearchFilter, **how: Any) -> list[SearchPage]:
     """All pages of a search."""
     found = [store.search(query, where, **how)]
     while (cursor := found[-1].cursor) is not None:
@@ -30,24 +36,23 @@ def pages(store: SessionBackend, query: str, where: SearchFilter, **how: Any) ->
 
 
 @pytest.fixture(scope="module")
-def long_chats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqliteBackend]:
+def long_chats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreUnderTest]:
     """20 sessions, one after the other, whose 100 messages each have the same words."""
     draw = random.Random(1)
     words = ["apple", "about", "again", "pear"]
-    with open_backend(f"sqlite://{tmp_path_factory.mktemp('long')}/long.db") as store:
+    with open_tested(f"sqlite://{tmp_path_factory.mktemp('long')}/long.db") as store:
         for number in range(20):
             texts = (" ".join(draw.choices(words, k=9)) for _ in range(99))
             said = [ChatMessage(draw.choice(("user", "tool")), text) for text in texts]
             last = ChatMessage("user" if number else "rare", "apple about again pear")
             apply_all(store, [requests.append(f"s{number}", (*said, last), None)])
-        assert isinstance(store, SqliteBackend)
         yield store
 
 
 @pytest.mark.parametrize("query", ["apple", "a*"])
 @pytest.mark.parametrize("role", [None, "tool", "rare"])
 def test_pages_that_end_at_the_bound_hold_everything_once(
-    long_chats: SqliteBackend, monkeypatch: pytest.MonkeyPatch, query: str, role: str | None
+    long_chats: StoreUnderTest, monkeypatch: pytest.MonkeyPatch, query: str, role: str | None
 ) -> None:
     where = SearchFilter(role=role)
     for by_session, limit in ((False, 305), (True, 7)):
@@ -73,12 +78,12 @@ def test_a_read_that_would_take_too_long_is_refused_and_what_is_beside_it_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bound, "MOST_SECONDS", 0.0)
-    with open_backend(f"sqlite://{tmp_path}/b.db") as store:
+    with open_tested(f"sqlite://{tmp_path}/b.db") as store:
         apply_all(store, [requests.append("k", (ChatMessage.user("an apple"),) * 300, None)])
         asked = requests.search("apple", SearchFilter(), 20, by_session=True)
         append = requests.append("k", (ChatMessage.user("an apple"),), None)
         budget = AnswerBudget()
-        answers = store.apply([append, asked], None, budget)
+        answers = store.apply([append, asked], budget=budget)
         assert answers[0] == Outcome(1)
         assert isinstance(answers[1], OperationRefusedError)
         assert "a shorter phrase" in str(answers[1])
@@ -87,7 +92,7 @@ def test_a_read_that_would_take_too_long_is_refused_and_what_is_beside_it_done(
 
 
 def test_a_page_whose_filter_nothing_passes_ends_at_the_bound(
-    long_chats: SqliteBackend, monkeypatch: pytest.MonkeyPatch
+    long_chats: StoreUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bound, "MOST", 500)
     nobody = SearchFilter(role="nobody")
@@ -100,7 +105,7 @@ def test_a_page_whose_filter_nothing_passes_ends_at_the_bound(
 
 
 def test_the_rows_of_a_prefix_are_collected_as_often_for_many_windows_as_for_one(
-    long_chats: SqliteBackend, monkeypatch: pytest.MonkeyPatch
+    long_chats: StoreUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(search, "RANKED", 50)
     asked: list[str] = []
@@ -118,7 +123,7 @@ def test_the_rows_of_a_prefix_are_collected_as_often_for_many_windows_as_for_one
 
 
 def test_matches_of_a_session_are_counted_up_to_the_bound(
-    long_chats: SqliteBackend, monkeypatch: pytest.MonkeyPatch
+    long_chats: StoreUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert {hit.session_matches for hit in long_chats.search("a*", by_session=True)} <= {99, 100}
     monkeypatch.setattr(search, "MOST", 150)
@@ -128,7 +133,7 @@ def test_matches_of_a_session_are_counted_up_to_the_bound(
 
 
 def test_the_newest_hits_are_ranked_before_older_ones(tmp_path: Path) -> None:
-    with open_backend(f"sqlite://{tmp_path}/b.db") as store:
+    with open_tested(f"sqlite://{tmp_path}/b.db") as store:
         say(store, "old", "apple", "apple rare")
         many = (ChatMessage.user("an apple a day"),) * (RANKED - 1)
         store.append("new", *many, ChatMessage.user("apple apple"))
@@ -145,7 +150,7 @@ def test_the_newest_hits_are_ranked_before_older_ones(tmp_path: Path) -> None:
 def test_common_words_in_different_messages_are_looked_for_in_the_newest_sessions(
     tmp_path: Path,
 ) -> None:
-    with open_backend(f"sqlite://{tmp_path}/b.db") as store:
+    with open_tested(f"sqlite://{tmp_path}/b.db") as store:
         apples, pears = (ChatMessage.user("an apple"),) * 4, (ChatMessage.user("a pear"),) * 8
         operations = [
             requests.append(f"s{n}", pears + apples if n % 2 else apples, None)
@@ -171,7 +176,7 @@ def test_common_words_in_different_messages_are_looked_for_in_the_newest_session
 @pytest.mark.parametrize("query", ["apple", "a*"])
 def test_nothing_is_found_of_a_session_that_is_being_deleted(tmp_path: Path, query: str) -> None:
     clock, path = Clock(), tmp_path / "b.db"
-    with open_backend(f"sqlite://{path}", clock=clock) as store:
+    with open_tested(f"sqlite://{path}", clock=clock) as store:
         message = ChatMessage.user("apple")
         apply_all(store, [requests.append(f"s{n % 4}", (message,) * 200, None) for n in range(20)])
         store.describe("s0", sender="ann")

@@ -12,9 +12,15 @@ import pytest
 
 from backscroll.contract.messages import ChatMessage
 from backscroll_worker.contract.pacing import Slices, T, finish
-from backscroll_worker.stores import SessionBackend, open_backend
 from backscroll_worker.stores.sqlite.maintenance import erasure
-from tests.backends.stores import apply_all, found, requests, say
+from backscroll_worker.testing.stores import (
+    StoreUnderTest,
+    apply_all,
+    found,
+    open_tested,
+    requests,
+    say,
+)
 
 SESSIONS: Final = 100
 MESSAGES: Final = 20_000
@@ -27,12 +33,12 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def store(path: Path) -> Iterator[SessionBackend]:
-    with open_backend(f"sqlite://{path}") as store:
+def store(path: Path) -> Iterator[StoreUnderTest]:
+    with open_tested(f"sqlite://{path}") as store:
         yield store
 
 
-def fill(store: SessionBackend) -> None:
+def fill(store: StoreUnderTest) -> None:
     """Messages dealt out to sessions, so that those of one are on every page."""
     for start in range(0, MESSAGES, 2_000):
         apply_all(
@@ -48,7 +54,7 @@ def fill(store: SessionBackend) -> None:
         )
 
 
-def measured(store: SessionBackend, slices: Slices[T]) -> tuple[T, float]:
+def measured(store: StoreUnderTest, slices: Slices[T]) -> tuple[T, float]:
     """The end of the slices, and what the longest took of the processor; others write meanwhile."""
     longest = 0.0
     while True:
@@ -71,7 +77,7 @@ def fresh_size(path: Path) -> int:
 
 
 def test_after_half_of_the_messages_went_the_file_is_nearly_as_small_as_a_fresh_one(
-    store: SessionBackend, path: Path
+    store: StoreUnderTest, path: Path
 ) -> None:
     fill(store)
     before = store.size_bytes()
@@ -88,7 +94,7 @@ def test_after_half_of_the_messages_went_the_file_is_nearly_as_small_as_a_fresh_
 
 
 def test_an_edited_message_keeps_its_versions_when_its_page_is_packed(path: Path) -> None:
-    with open_backend(f"sqlite://{path}", keep_edits=True) as store:
+    with open_tested(f"sqlite://{path}", keep_edits=True) as store:
         fill(store)
         message_id = store.load("k1", 1)[0].message_id
         store.replace("k1", ChatMessage.user("horse"), message_id)
@@ -99,7 +105,7 @@ def test_an_edited_message_keeps_its_versions_when_its_page_is_packed(path: Path
     assert [edit.content[:7] for edit in message.edits] == ["quagga "]
 
 
-def test_an_erasure_makes_nobody_wait_for_long(store: SessionBackend, path: Path) -> None:
+def test_an_erasure_makes_nobody_wait_for_long(store: StoreUnderTest, path: Path) -> None:
     fill(store)
     apply_all(store, [requests.describe(f"k{number}", {"sender": "zebra"}) for number in range(50)])
     receipt, longest = measured(store, store.erase(sender="zebra"))
@@ -110,7 +116,7 @@ def test_an_erasure_makes_nobody_wait_for_long(store: SessionBackend, path: Path
 
 
 def test_a_reader_that_keeps_the_old_log_is_told_of_and_a_compaction_finishes(
-    store: SessionBackend, path: Path, monkeypatch: pytest.MonkeyPatch
+    store: StoreUnderTest, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(erasure, "PATIENCE_SECONDS", 0.1)
     say(store, "z", "quagga")

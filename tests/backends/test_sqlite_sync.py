@@ -15,8 +15,14 @@ import pytest
 from backscroll.contract.messages import ChatMessage
 from backscroll.contract.results import CleanupReport, CompactReport
 from backscroll_worker.contract.pacing import Slices, finish
-from backscroll_worker.stores import SessionBackend, open_backend
-from tests.backends.stores import Clock, apply_all, requests, say
+from backscroll_worker.testing.stores import (
+    Clock,
+    StoreUnderTest,
+    apply_all,
+    open_tested,
+    requests,
+    say,
+)
 
 Event = tuple[str, str, int]
 """What was done, to which kind of file, and by which thread."""
@@ -61,10 +67,10 @@ def events(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Event]]:
 
 
 @pytest.fixture
-def store(tmp_path: Path, events: list[Event]) -> Iterator[SessionBackend]:
+def store(tmp_path: Path, events: list[Event]) -> Iterator[StoreUnderTest]:
     """A store in which all is idle for longer than an hour."""
     clock, message = Clock(), ChatMessage.user("some words")
-    with open_backend(f"sqlite://{tmp_path / 'store.db'}", clock=clock) as store:
+    with open_tested(f"sqlite://{tmp_path / 'store.db'}", clock=clock) as store:
         apply_all(store, [requests.append(f"s{n}", (message,) * 20, None) for n in range(500)])
         clock.advance(hours=2)
         events.clear()
@@ -72,7 +78,7 @@ def store(tmp_path: Path, events: list[Event]) -> Iterator[SessionBackend]:
 
 
 def test_no_slice_of_a_cleanup_waits_for_the_disk_and_every_append_does(
-    store: SessionBackend, events: list[Event]
+    store: StoreUnderTest, events: list[Event]
 ) -> None:
     ours = threading.get_ident()
     for _ in store.cleanup(1):
@@ -89,10 +95,10 @@ def test_no_slice_of_a_cleanup_waits_for_the_disk_and_every_append_does(
 )
 @pytest.mark.parametrize("readers", [0, 1])
 def test_what_upkeep_reports_is_on_the_disk(
-    store: SessionBackend,
+    store: StoreUnderTest,
     tmp_path: Path,
     events: list[Event],
-    upkeep: Callable[[SessionBackend], Slices[CleanupReport | CompactReport]],
+    upkeep: Callable[[StoreUnderTest], Slices[CleanupReport | CompactReport]],
     readers: int,
 ) -> None:
     store.delete("s1")

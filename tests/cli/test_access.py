@@ -11,7 +11,7 @@ import redis
 from backscroll import ChatMessage
 from backscroll_worker.ops.exit_codes import ExitCode
 from backscroll_worker.settings import Settings
-from backscroll_worker.stores import open_backend
+from backscroll_worker.testing.stores import open_tested
 from tests.cli.command import done, run
 from tests.processes import running_worker, wait_for
 
@@ -20,7 +20,7 @@ READING = "reading the store directly"
 
 @pytest.fixture
 def stored(settings: Settings) -> Settings:
-    with open_backend(settings.store) as store:
+    with open_tested(settings.store) as store:
         store.append("k", ChatMessage.user("hello"))
     return settings
 

@@ -9,7 +9,7 @@ import pytest
 from backscroll import ChatMessage
 from backscroll_worker.ops.exit_codes import ExitCode
 from backscroll_worker.settings import Settings
-from backscroll_worker.stores import open_backend
+from backscroll_worker.testing.stores import open_tested
 from tests.cli.command import document, done, run, work_off
 
 GROUP = "-1001234567890"
@@ -42,7 +42,7 @@ def test_every_command_takes_a_key_that_is_a_negative_number(
 
 @pytest.mark.parametrize("key", HARD)
 def test_a_key_with_a_dash_is_not_taken_for_an_option(settings: Settings, key: str) -> None:
-    with open_backend(settings.store) as store:
+    with open_tested(settings.store) as store:
         store.append("other", ChatMessage.user("x"))
     result = run(settings, "load", "--limit", "1", key)
     if "\n" in key:

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from backscroll_worker.cli import main
 from backscroll_worker.ops.exit_codes import ExitCode
 from backscroll_worker.settings import Settings
-from backscroll_worker.stores import open_backend
+from backscroll_worker.testing.stores import open_tested
 from tests.cli.command import done, in_terminal, options, run, work_off
 from tests.processes import running_worker, spawn, wait_for
 
@@ -76,7 +76,7 @@ def test_a_path_that_can_be_none_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with open_backend("sqlite://b.db"):
+    with open_tested("sqlite://b.db"):
         pass
     given = ["--data-dir", str(tmp_path), "--store", "sqlite://b.db"]
     result = CliRunner().invoke(main, [*given, *arguments])

@@ -19,8 +19,8 @@ from backscroll_worker.ops.exit_codes import ExitCode
 from backscroll_worker.ops.health import Check, check, check_quickly
 from backscroll_worker.ops.server import running_server
 from backscroll_worker.settings import Settings
-from backscroll_worker.stores import open_backend
-from tests.backends.test_conformance_totals import bytes_read
+from backscroll_worker.testing.conformance.totals import bytes_read
+from backscroll_worker.testing.stores import open_tested
 from tests.cli.command import document, done, in_terminal, run, without_styles, work_off
 from tests.processes import running_worker, spawn, wait_for
 
@@ -252,7 +252,7 @@ def test_a_damaged_store_is_a_problem(settings: Settings, tmp_path: Path) -> Non
 def test_an_index_out_of_step_is_a_problem_unless_verifying_is_skipped(
     settings: Settings, tmp_path: Path
 ) -> None:
-    with open_backend(settings.store) as store:
+    with open_tested(settings.store) as store:
         store.append("k", ChatMessage.user("hello"))
     assert level(settings, "store index") == "ok"
     with apsw.Connection(str(tmp_path / "backscroll.db")) as connection:
@@ -280,7 +280,7 @@ def test_a_quick_check_reads_as_little_of_a_large_store_as_of_a_small_one(
     read = []
     for sessions in (1, 200):
         there = replace(settings, store=f"{scheme}://{tmp_path}/{scheme}{sessions}")
-        with open_backend(there.store) as store:
+        with open_tested(there.store) as store:
             for number in range(sessions):
                 store.append(f"k{number}", ChatMessage.user("x" * 20_000))
         url = settings.redis_url

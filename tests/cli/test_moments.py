@@ -12,7 +12,7 @@ from backscroll import ChatMessage
 from backscroll_worker.cli.moments import Moment
 from backscroll_worker.ops.exit_codes import ExitCode
 from backscroll_worker.settings import Settings
-from backscroll_worker.stores import open_backend
+from backscroll_worker.testing.stores import open_tested
 from tests.cli.command import document, run
 
 
@@ -80,7 +80,7 @@ def aged(settings: Settings) -> Settings:
     now = datetime.now(UTC)
     for key, at in (("old", now - timedelta(days=10)), ("new", now)):
         micros = int(at.timestamp() * 1e6)
-        with open_backend(settings.store, clock=lambda micros=micros: micros) as store:  # type: ignore[misc]
+        with open_tested(settings.store, clock=lambda micros=micros: micros) as store:  # type: ignore[misc]
             store.append(key, ChatMessage("user", "hello", created_at=at))
     return settings
 

@@ -12,7 +12,7 @@ import pytest
 from backscroll import ChatMessage
 from backscroll_worker.ops.exit_codes import ExitCode
 from backscroll_worker.settings import Settings
-from backscroll_worker.stores import open_backend
+from backscroll_worker.testing.stores import open_tested
 from tests.cli.command import options
 
 COMMANDS = (
@@ -41,7 +41,7 @@ def full_disk() -> Path:
 @pytest.fixture
 def stored(settings: Settings) -> Settings:
     """A store with a message that is longer than a pipe or a buffer."""
-    with open_backend(settings.store) as store:
+    with open_tested(settings.store) as store:
         store.append("k", ChatMessage.user("word " * 40_000))
     return settings
 

@@ -19,7 +19,7 @@ from backscroll_worker.contract.pacing import now_micros
 from backscroll_worker.ops.exit_codes import ExitCode
 from backscroll_worker.ops.health import check
 from backscroll_worker.settings import Settings
-from backscroll_worker.stores import open_backend
+from backscroll_worker.testing.stores import open_tested
 from tests.cli.command import document, done, in_terminal, run, without_styles
 from tests.processes import contents, running_worker, spawn
 
@@ -54,10 +54,10 @@ def aged(settings: Settings) -> Settings:
     """A store with sessions that were active forty days ago, and now."""
     past = now_micros() - 40 * DAY
     for moment, keys in ((past, ("old", "legal", "older")), (now_micros(), ("fresh",))):
-        with open_backend(settings.store, clock=lambda moment=moment: moment) as store:  # type: ignore[misc]
+        with open_tested(settings.store, clock=lambda moment=moment: moment) as store:  # type: ignore[misc]
             for key in keys:
                 store.append(key, *(ChatMessage.user(f"{key} {number}") for number in range(5)))
-    with open_backend(settings.store) as store:
+    with open_tested(settings.store) as store:
         store.describe("legal", room="legal-7")
     return settings
 

@@ -11,7 +11,7 @@ import redis
 from backscroll import ChatMessage
 from backscroll_worker.ops.exit_codes import ExitCode
 from backscroll_worker.settings import Settings
-from backscroll_worker.stores import open_backend
+from backscroll_worker.testing.stores import open_tested
 from tests.cli.command import document, done, run
 from tests.processes import running_worker
 
@@ -19,7 +19,7 @@ from tests.processes import running_worker
 @pytest.fixture
 def trip(settings: Settings) -> Settings:
     """A store with one conversation about a trip, and another."""
-    with open_backend(settings.store) as store:
+    with open_tested(settings.store) as store:
         store.append("trip", ChatMessage.user("a flight to Naples, and a recipe with lemon?"))
         store.append("trip", ChatMessage.assistant("take ten lemons"), ChatMessage.user("no bus"))
         store.describe("trip", name="Italy", channel="web", sender="ann", room="hall", agent="a1")
@@ -93,7 +93,7 @@ def test_an_option_that_is_none_is_no_word(
 
 def test_an_options_value_may_look_like_an_option(trip: Settings) -> None:
     assert "session '-h' does not exist" in hint(trip, "lemons", "--key", "-h")
-    with open_backend(trip.store) as store:
+    with open_tested(trip.store) as store:
         store.append("-h", ChatMessage.user("lemons"))
     assert keys(trip, "lemons", "--key", "-h") == {"-h"}
 
@@ -153,7 +153,7 @@ def test_a_search_that_finds_nothing_says_what_to_try(
 def test_after_the_last_hit_there_are_no_more(trip: Settings) -> None:
     page = document(trip, "search", "lemon*", "--limit", "1")
     listed = document(trip, "sessions", "--limit", "1")
-    with open_backend(trip.store) as store:
+    with open_tested(trip.store) as store:
         store.delete("trip")
         store.delete("other")
     more = "backscroll: no more results"
@@ -186,7 +186,7 @@ def test_a_worker_is_asked_for_the_advice_too(
 
 
 def test_from_a_hit_there_is_a_way_to_its_conversation(trip: Settings) -> None:
-    with open_backend(trip.store) as store:
+    with open_tested(trip.store) as store:
         ids = [message.message_id for message in store.load("trip")]
     result = run(trip, "search", "lemons")
     assert str(ids[1]) in result.stdout.splitlines()[0]

@@ -16,7 +16,7 @@ from backscroll import ChatMessage, Producer
 from backscroll_worker.cli.output import duration, local_time, size
 from backscroll_worker.ops.exit_codes import ExitCode
 from backscroll_worker.settings import Settings
-from backscroll_worker.stores import open_backend
+from backscroll_worker.testing.stores import open_tested
 from tests.cli.command import document, done, in_terminal, options, run, without_styles, work_off
 from tests.processes import running_worker, spawn, wait_for
 
@@ -116,7 +116,7 @@ def test_a_watch_is_no_document(settings: Settings) -> None:
 
 
 def test_lists_fit_a_terminal_of_80_columns(settings: Settings) -> None:
-    with open_backend(settings.store) as store:
+    with open_tested(settings.store) as store:
         for key in ("short", "k" * 300, "会話" * 100):
             store.append(key, ChatMessage.user("hello"))
             store.describe(key, name="a long name " * 20, pinned=True, state="running")
@@ -129,13 +129,13 @@ def test_lists_fit_a_terminal_of_80_columns(settings: Settings) -> None:
 
 
 def test_ids_are_shown_whole_on_a_terminal(settings: Settings) -> None:
-    with open_backend(settings.store) as store:
+    with open_tested(settings.store) as store:
         (message_id,) = store.append("k", ChatMessage.user("hello"))
     assert message_id in in_terminal(settings, "load", "k", columns=60)[1]
 
 
 def test_hits_are_highlighted_on_a_terminal(settings: Settings) -> None:
-    with open_backend(settings.store) as store:
+    with open_tested(settings.store) as store:
         store.append("k", ChatMessage.user("say\x1b[2J hello there"))
     shown = in_terminal(settings, "search", "hello")[1]
     assert "hello" in without_styles(shown)
@@ -145,7 +145,7 @@ def test_hits_are_highlighted_on_a_terminal(settings: Settings) -> None:
 
 
 def test_a_document_is_the_same_on_a_terminal(settings: Settings) -> None:
-    with open_backend(settings.store) as store:
+    with open_tested(settings.store) as store:
         store.append("k" * 200, ChatMessage.user("hello"))
     shown = in_terminal(settings, "sessions", "--json")[1]
     assert orjson.loads(shown[shown.index("{") :]) == document(settings, "sessions")

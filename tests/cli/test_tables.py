@@ -11,7 +11,7 @@ import redis
 from backscroll import ChatMessage
 from backscroll_worker.cli.output import cell, table
 from backscroll_worker.settings import Settings
-from backscroll_worker.stores import open_backend
+from backscroll_worker.testing.stores import open_tested
 from tests.cli.command import done, in_terminal, run, without_styles
 from tests.processes import running_worker
 
@@ -35,7 +35,7 @@ def first_column(shown: str) -> str:
 def test_a_sessions_key_is_whole_however_narrow_the_terminal(
     settings: Settings, columns: int, name: str | None
 ) -> None:
-    with open_backend(settings.store) as store:
+    with open_tested(settings.store) as store:
         store.append(KEY, ChatMessage.user("hello"))
         store.describe(KEY, name=name)
     code, shown = in_terminal(settings, "sessions", columns=columns)
@@ -45,7 +45,7 @@ def test_a_sessions_key_is_whole_however_narrow_the_terminal(
 
 
 def test_at_40_columns_a_key_is_in_one_piece(settings: Settings) -> None:
-    with open_backend(settings.store) as store:
+    with open_tested(settings.store) as store:
         store.append(KEY, ChatMessage.user("hello"))
         store.describe(KEY, name="Trip to Italy", pinned=True)
     shown = without_styles(in_terminal(settings, "sessions", columns=40)[1])
@@ -55,12 +55,12 @@ def test_at_40_columns_a_key_is_in_one_piece(settings: Settings) -> None:
 
 
 def test_columns_with_nothing_in_them_take_no_room(settings: Settings) -> None:
-    with open_backend(settings.store) as store:
+    with open_tested(settings.store) as store:
         store.append("k", ChatMessage.user("hello"))
     header, row = done(settings, "sessions").splitlines()
     assert header.split() == ["session", "messages", "last", "activity"]
     assert row.split()[:2] == ["k", "1"]
-    with open_backend(settings.store) as store:
+    with open_tested(settings.store) as store:
         store.describe("k", name="Trip", pinned=True)
     header, row = done(settings, "sessions").splitlines()
     assert header.split() == ["session", "name", "messages", "last", "activity"]
@@ -74,7 +74,7 @@ def test_a_table_of_nothing_has_no_columns() -> None:
 def test_what_a_cleanup_would_take_is_named_whole(
     settings: Settings, client: redis.Redis, log: Path
 ) -> None:
-    with open_backend(settings.store) as store:
+    with open_tested(settings.store) as store:
         store.append(KEY, ChatMessage.user("hello"))
     asked = ("cleanup", "--ttl-hours", "0", "--dry-run")
     with running_worker(settings, client, log):
@@ -88,7 +88,7 @@ def test_the_file_of_a_finding_is_named_whole(
     settings: Settings, tmp_path: Path, columns: int
 ) -> None:
     jsonl = settings.with_options(store=f"jsonl://{tmp_path / 'sessions'}")
-    with open_backend(jsonl.store) as store:
+    with open_tested(jsonl.store) as store:
         store.append(KEY, ChatMessage.user("hello"))
     (path,) = (tmp_path / "sessions").glob("discord*.jsonl")
     path.write_bytes(b"no message\n" + path.read_bytes())

@@ -14,7 +14,7 @@ import pytest
 from backscroll import ChatMessage
 from backscroll_worker.ops.exit_codes import ExitCode
 from backscroll_worker.settings import Settings
-from backscroll_worker.stores import open_backend
+from backscroll_worker.testing.stores import open_tested
 from backscroll_worker.transfer.formats import FORMATS
 from tests.cli.command import in_terminal, options, run, without_styles
 
@@ -55,7 +55,7 @@ COMMANDS = [
 
 @pytest.fixture
 def hostile(settings: Settings) -> Settings:
-    with open_backend(settings.store) as store:
+    with open_tested(settings.store) as store:
         store.append("k", ChatMessage("user", f"lemons {HOSTILE}", {"x": HOSTILE}))
     return settings
 
@@ -101,7 +101,7 @@ def test_the_log_shows_a_traceback_without_what_acts() -> None:
 def test_a_terminal_that_knows_few_characters_is_shown_what_it_can(
     settings: Settings, encoding: str, tmp_path: Path
 ) -> None:
-    with open_backend(settings.store) as store:
+    with open_tested(settings.store) as store:
         store.append("k", ChatMessage.user("naïve 人工知能 😀 lemons"))
         store.describe("k", name="日本")
     for command in [("load", "k"), ("sessions",), ("search", "lemons", "--json"), ("load", "é")]:

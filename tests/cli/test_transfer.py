@@ -19,7 +19,7 @@ import redis
 from backscroll import AsyncProducer, ChatMessage, Producer
 from backscroll_worker.ops.exit_codes import ExitCode
 from backscroll_worker.settings import Settings
-from backscroll_worker.stores import open_backend, store_lock
+from backscroll_worker.testing.stores import open_tested
 from tests.cli.command import document, done, in_terminal, options, run, without_styles
 from tests.processes import running_worker
 from tests.transfer.test_database import LATER_COLUMNS, describe, made, say
@@ -27,7 +27,7 @@ from tests.transfer.test_database import LATER_COLUMNS, describe, made, say
 
 @pytest.fixture
 def filled(settings: Settings) -> Settings:
-    with open_backend(settings.store, keep_edits=True) as store:
+    with open_tested(settings.store, keep_edits=True) as store:
         store.append("a", ChatMessage.user("first\x1b[2J"))
         store.replace("a", ChatMessage.user("second"))
         store.append("b", ChatMessage.user("other"))
@@ -61,7 +61,7 @@ def test_the_originals_database_is_imported_with_its_times_and_metadata(
         say(original, "k", ("user", "hello", at))
         describe(original, "k", created_at=at, last_activity=at, channel_id="irc")
         assert document(settings, "import", str(path))["sessions"] == 1
-    with open_backend(settings.store, read_only=True) as store:
+    with open_tested(settings.store, read_only=True) as store:
         session = store.session("k")
         assert session is not None
         assert (session.channel, session.last_activity) == ("irc", moment)
@@ -93,7 +93,7 @@ def test_an_output_that_cannot_be_written_leaves_what_was_there(
     assert "No such file or directory" in missing.stderr
     path = tmp_path / "full.html"
     path.write_text("before")
-    with open_backend(filled.store) as store:
+    with open_tested(filled.store) as store:
         store.append("large", ChatMessage.user("x" * 200_000))
 
     def nearly_full() -> None:
@@ -155,18 +155,14 @@ def test_a_byte_order_mark_before_an_export_is_passed_over(
 
 
 def test_an_import_does_not_go_past_a_worker(filled: Settings, tmp_path: Path) -> None:
-    lock = store_lock(filled.store)
-    lock.acquire()
-    try:
+    with open_tested(filled.store):
         result = run(filled, "import", str(tmp_path / "x"))
-    finally:
-        lock.close()
     assert result.exit_code == ExitCode.STORE
     assert "stop the worker, then import" in result.stderr
 
 
 def test_long_work_has_a_bar_on_a_terminal(filled: Settings, tmp_path: Path) -> None:
-    with open_backend(filled.store) as store:
+    with open_tested(filled.store) as store:
         store.append("long", *(ChatMessage.user("x") for _ in range(5_000)))
     path = str(tmp_path / "backup.jsonl")
     code, shown = in_terminal(filled, "export", "--output", path)
@@ -181,7 +177,7 @@ def test_long_work_has_a_bar_on_a_terminal(filled: Settings, tmp_path: Path) -> 
 def test_where_the_store_is_elsewhere_the_worker_is_asked(
     filled: Settings, client: redis.Redis, tmp_path: Path
 ) -> None:
-    with open_backend(filled.store) as store:
+    with open_tested(filled.store) as store:
         store.append("long", *(ChatMessage.user(str(number)) for number in range(2_500)))
     with running_worker(filled, client, tmp_path / "worker.log"):
         away = replace(filled, store=f"sqlite://{tmp_path / 'nowhere.db'}")

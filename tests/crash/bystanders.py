@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Final
 
 from backscroll.contract.errors import BackscrollError
-from backscroll_worker.stores import open_backend, store_path
 from backscroll_worker.stores.jsonl.file_names import EDITED_SUFFIX
+from backscroll_worker.testing.stores import open_tested
 
 _DAY: Final = 86_400
 _LITTER: Final = (".DS_Store", "Thumbs.db", "notes.txt", "old.jsonl.swp")
@@ -27,7 +27,7 @@ class Bystanders:
 
     def __init__(self, url: str, rng: random.Random) -> None:
         self._url = url
-        self._path = store_path(url)
+        self._path = Path(url.partition("://")[2])
         self._random = rng
         self._is_jsonl = self._path.is_dir() or url.startswith("jsonl")
 
@@ -85,7 +85,7 @@ class Bystanders:
     def _read(self) -> str:
         """Somebody looks at everything; what changes meanwhile may be an error."""
         try:
-            with open_backend(self._url, read_only=True) as store:
+            with open_tested(self._url, read_only=True) as store:
                 for info in store.sessions(limit=1_000).sessions:
                     store.load(info.key)
         except BackscrollError as error:

@@ -8,7 +8,6 @@ acknowledgement was lost.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,8 +18,8 @@ from backscroll.contract.filters import SearchFilter
 from backscroll.contract.messages import ChatMessage, SessionInfo
 from backscroll.contract.operations import Append, Write
 from backscroll.contract.results import Outcome
-from backscroll_worker.stores import SessionBackend, open_backend, store_lock, store_path
-from tests.backends.model import Model
+from backscroll_worker.testing.model import Model
+from backscroll_worker.testing.stores import StoreUnderTest, open_tested
 from tests.crash.ledger import Ledger, WriterRecord
 
 QUEUE: Final = "rq:queue:backscroll"
@@ -74,26 +73,22 @@ def check_store(url: str, ledger: Ledger, *, prefix: bool = False) -> list[Viola
     With `prefix`, of what was never acknowledged a first part is there and the rest is not; in a
     JSONL store that holds for each session.
     """
-    with closing(store_lock(url)) as lock:
-        lock.acquire()
-        with open_backend(url) as store:
-            loaded = _load_all(store)
-            found = [
-                Violation("damaged", finding.where, finding.problem) for finding in store.verify()
-            ]
-            found += _check_search(store, loaded)
-            applied = _applied_of(store, ledger.unsure)
-            found += _check_sessions(loaded, ledger, applied)
-            if prefix:
-                found += _check_prefix(ledger, applied, by_session=url.startswith("jsonl"))
-            for writer in ledger.writers:
-                found += _check_once(store, writer, applied)
-                found += _check_erased(url, store, writer, loaded)
-                found += [Violation("stale read", writer.name, what) for what in writer.complaints]
-            return found
+    with open_tested(url) as store:
+        loaded = _load_all(store)
+        found = [Violation("damaged", finding.where, finding.problem) for finding in store.verify()]
+        found += _check_search(store, loaded)
+        applied = _applied_of(store, ledger.unsure)
+        found += _check_sessions(loaded, ledger, applied)
+        if prefix:
+            found += _check_prefix(ledger, applied, by_session=url.startswith("jsonl"))
+        for writer in ledger.writers:
+            found += _check_once(store, writer, applied)
+            found += _check_erased(url, store, writer, loaded)
+            found += [Violation("stale read", writer.name, what) for what in writer.complaints]
+        return found
 
 
-def _load_all(store: SessionBackend) -> Loaded:
+def _load_all(store: StoreUnderTest) -> Loaded:
     loaded: Loaded = {}
     cursor = None
     while True:
@@ -105,7 +100,7 @@ def _load_all(store: SessionBackend) -> Loaded:
             return loaded
 
 
-def _check_search(store: SessionBackend, loaded: Loaded) -> Iterator[Violation]:
+def _check_search(store: StoreUnderTest, loaded: Loaded) -> Iterator[Violation]:
     """In each session the words find exactly the messages that hold them."""
     for key, (_, messages) in loaded.items():
         for word in ("said", "edited"):
@@ -116,7 +111,7 @@ def _check_search(store: SessionBackend, loaded: Loaded) -> Iterator[Violation]:
                 yield Violation("index", key, detail)
 
 
-def _found(store: SessionBackend, word: str, key: str) -> Iterator[str]:
+def _found(store: StoreUnderTest, word: str, key: str) -> Iterator[str]:
     """Page by page, as one ends early where messages are large."""
     cursor = None
     while True:
@@ -127,7 +122,7 @@ def _found(store: SessionBackend, word: str, key: str) -> Iterator[str]:
             return
 
 
-def _applied_of(store: SessionBackend, unsure: Sequence[Write]) -> set[str]:
+def _applied_of(store: StoreUnderTest, unsure: Sequence[Write]) -> set[str]:
     """The op ids of those that had been applied; from now on all of them are."""
     outcomes = store.apply(unsure) if unsure else []
     return {
@@ -225,7 +220,7 @@ def _compare_attributes(
 
 
 def _check_once(
-    store: SessionBackend, writer: WriterRecord, applied: set[str]
+    store: StoreUnderTest, writer: WriterRecord, applied: set[str]
 ) -> Iterator[Violation]:
     """Delivered again, each operation is known, and touched as much as it should have."""
     _, affected = writer.model(applied)
@@ -242,12 +237,12 @@ def _check_once(
 
 
 def _check_erased(
-    url: str, store: SessionBackend, writer: WriterRecord, loaded: Loaded
+    url: str, store: StoreUnderTest, writer: WriterRecord, loaded: Loaded
 ) -> Iterator[Violation]:
     """No file has a word of it; what was asked for before and comes again changes nothing."""
     if not writer.erased:
         return
-    yield from _check_words(store_path(url), writer)
+    yield from _check_words(Path(url.partition("://")[2]), writer)
     store.apply([each for each in writer.asked if writer.is_erased(each)])
     for key in writer.erased:
         before = loaded[key][1] if key in loaded else []

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from backscroll import Producer
-from backscroll_worker.stores import open_backend
+from backscroll_worker.testing.stores import open_tested
 from tests.crash.checker import Violation
 from tests.crash.hostile import (
     LIMIT_ADAPTERS,
@@ -125,7 +125,7 @@ class Endurance:
         finally:
             pid.terminate()
             pid.join(20)
-        with open_backend(laboratory.settings.store, read_only=True) as store:
+        with open_tested(laboratory.settings.store, read_only=True) as store:
             left, size = store.sessions(limit=10).sessions, store.size_bytes()
         if left:
             found = Violation("left behind", laboratory.settings.store, f"{left[0].key}")

@@ -20,7 +20,7 @@ from backscroll.contract.operations import Append
 from backscroll.contract.requests import Requests
 from backscroll_worker.contract.takeover import ImportSession
 from backscroll_worker.settings import Settings
-from backscroll_worker.stores import open_backend, store_lock
+from backscroll_worker.testing.stores import open_tested
 from tests.crash.checker import IN_FLIGHT, QUEUE, Violation, check_server, check_store
 from tests.crash.ledger import Ledger
 from tests.crash.lives import KILLED, Life
@@ -224,7 +224,7 @@ class Laboratory:
         ]
         self._pinned += [each for each in operations if each.key.startswith("pinned/")]
         self._idle += [each for each in operations if each.key.startswith("idle/")]
-        with store_lock(self.settings.store), open_backend(self.settings.store) as store:
+        with open_tested(self.settings.store) as store:
             store.apply(operations)
 
     def queue_upkeep(self) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from backscroll.contract.codec import decode
 from backscroll.contract.operations import Erase, Write
 from backscroll_worker.contract.takeover import ImportSession
-from tests.backends.model import Model
+from backscroll_worker.testing.model import Model
 
 
 @dataclass(slots=True)

@@ -38,7 +38,7 @@ def _acknowledge_before_commit() -> None:
         group.settle([Outcome(0)] * len(operations))
         worker._send(group.acknowledgement, 0.0)
         worker._confirm()
-        worker._backend.apply(operations)
+        worker._store.apply(operations)
 
     swap(GroupCommitWorker, "_work_through", hasty)
 
@@ -54,7 +54,7 @@ def _do_not_sync() -> None:
     def opened(backend: Any, _answer: Any) -> None:
         backend._connection.pragma("synchronous", 0)
 
-    around(SqliteBackend, "__init__", after=opened)
+    around(SqliteBackend, "_open", after=opened)
     swap(os, "fsync", lambda _descriptor: None)
 
 

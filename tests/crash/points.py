@@ -109,7 +109,7 @@ def _in_the_transaction(fuse: Fuse) -> None:
     def opened(backend: Any, _answer: Any) -> None:
         backend._connection.exec_trace = trace
 
-    around(SqliteBackend, "__init__", after=opened)
+    around(SqliteBackend, "_open", after=opened)
     around(JsonlBackend, "_carry_out", after=lambda _self, _answer: fuse.burn())
 
 
@@ -192,7 +192,7 @@ def _in_a_slice(fuse: Fuse) -> None:
         backend._connection.exec_trace = trace
 
     around(MaintenanceRunner, "do_slice", before=begin, after=end)
-    around(SqliteBackend, "__init__", after=opened)
+    around(SqliteBackend, "_open", after=opened)
     watch(InUpkeep())
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 import orjson
 
-from backscroll_worker.stores import open_backend
+from backscroll_worker.testing.stores import open_tested
 from tests.crash.checker import Violation
 from tests.crash.laboratory import Laboratory
 from tests.crash.points import MIGRATION_POINTS, UPKEEP_POINTS, Point
@@ -88,7 +88,7 @@ def _check_migration(
     left = sorted(path.name for path in source.glob("*.jsonl"))
     if left:
         found.append(Violation("left behind", str(source), f"{left}"))
-    with open_backend(laboratory.settings.store, read_only=True) as store:
+    with open_tested(laboratory.settings.store, read_only=True) as store:
         for key, lines in expected.items():
             seen = [message.content for message in store.load(key)]
             if seen != lines:

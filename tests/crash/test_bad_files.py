@@ -19,7 +19,7 @@ from backscroll.contract.errors import BackscrollError
 from backscroll.contract.messages import ChatMessage
 from backscroll_worker.ops.health import check
 from backscroll_worker.settings import Settings
-from backscroll_worker.stores import SessionBackend, open_backend
+from backscroll_worker.testing.stores import StoreUnderTest, open_tested
 
 TRIALS = 60
 SESSIONS = 12
@@ -65,7 +65,7 @@ def zeroed(content: bytes, rng: random.Random) -> bytes:
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database with something in it, closed."""
     path = tmp_path_factory.mktemp("sound") / "backscroll.db"
-    with open_backend(f"sqlite://{path}") as store:
+    with open_tested(f"sqlite://{path}") as store:
         for number in range(MESSAGES):
             for session in range(SESSIONS):
                 store.append(f"s/{session}", ChatMessage.user(f"{session} said {number} " * 20))
@@ -79,7 +79,7 @@ def test_a_damaged_database_is_refused_or_found_damaged_or_complete(
     sound: Path, tmp_path: Path, damage: Damage
 ) -> None:
     content = sound.read_bytes()
-    with open_backend(f"sqlite://{sound}", read_only=True) as store:
+    with open_tested(f"sqlite://{sound}", read_only=True) as store:
         expected = seen_in(store)
     noticed = 0
     for number in range(TRIALS):
@@ -97,14 +97,14 @@ def test_a_damaged_database_is_refused_or_found_damaged_or_complete(
 def look(url: str) -> Seen | str:
     """What is in the store; or what opening, verifying or reading it says is wrong."""
     try:
-        with open_backend(url) as store:
+        with open_tested(url) as store:
             findings = store.verify()
             return str(findings) if findings else seen_in(store)
     except BackscrollError as error:
         return str(error)
 
 
-def seen_in(store: SessionBackend) -> Seen:
+def seen_in(store: StoreUnderTest) -> Seen:
     """Which messages are where, whatever they say."""
     return {
         info.key: [message.message_id for message in store.load(info.key)]
@@ -119,17 +119,17 @@ def test_a_damaged_log_loses_nothing_but_its_end(tmp_path: Path, damage: Damage)
         path = tmp_path / f"{number}.db"
         shutil.copy(tmp_path / "sound.db", path)
         path.with_name(f"{path.name}-wal").write_bytes(damage(log, random.Random(number)))
-        with open_backend(f"sqlite://{path}") as store:
+        with open_tested(f"sqlite://{path}") as store:
             assert store.verify() == []
             assert [message.content for message in store.load("s")] in states
 
 
 def with_a_log(path: Path) -> tuple[list[list[str]], bytes]:
     """What the session held after each commit, and the log that has all of them."""
-    with open_backend(f"sqlite://{path}") as store:
+    with open_tested(f"sqlite://{path}") as store:
         store.append("s", ChatMessage.user("before"))
     states = [["before"]]
-    with open_backend(f"sqlite://{path}") as store:
+    with open_tested(f"sqlite://{path}") as store:
         before = path.read_bytes()
         for number in range(30):
             store.append("s", ChatMessage.user(f"{number} " + "x" * 2_000))

@@ -21,11 +21,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from backscroll import ChatMessage, Producer
 from backscroll.contract.operations import Write
 from backscroll_worker.settings import Settings
-from backscroll_worker.stores import open_backend
-from tests.backends.model import Model, state_of
-from tests.backends.stores import requests
-from tests.backends.test_conformance_model import AGENTS, attributes, keys, messages
-from tests.backends.test_conformance_model import KEYS as SESSION_KEYS
+from backscroll_worker.testing.conformance.stateful import AGENTS, attributes, keys, messages
+from backscroll_worker.testing.conformance.stateful import KEYS as SESSION_KEYS
+from backscroll_worker.testing.model import Model, state_of
+from backscroll_worker.testing.stores import open_tested, requests
 from tests.crash.checker import IN_FLIGHT, QUEUE, check_server
 from tests.crash.lives import Life
 
@@ -59,7 +58,7 @@ class Queues(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.work(group_size=5)
         for each in self.settings:
-            with open_backend(each.store, read_only=True) as store:
+            with open_tested(each.store, read_only=True) as store:
                 assert store.verify() == []
         for client, producer in zip(self.clients, self.producers, strict=True):
             client.close()
@@ -133,7 +132,7 @@ class Queues(RuleBasedStateMachine):
         for client, each in zip(self.clients, self.settings, strict=True):
             while client.lmove(IN_FLIGHT, QUEUE, "RIGHT", "LEFT"):
                 pass
-            with open_backend(each.store) as store:
+            with open_tested(each.store) as store:
                 store.apply(first)
         self.die_after_reserve(count)
 
@@ -153,7 +152,7 @@ class Queues(RuleBasedStateMachine):
         self.waiting = []
         expected = _without_times(self.model.state(SESSION_KEYS))
         for each in self.settings:
-            with open_backend(each.store) as store:
+            with open_tested(each.store) as store:
                 assert _without_times(state_of(store, SESSION_KEYS)) == expected
                 listed = {info.key for info in store.sessions().sessions}
                 assert listed == set(self.model.sessions)

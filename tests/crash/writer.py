@@ -29,7 +29,7 @@ from backscroll.contract.messages import ChatMessage, Limits
 from backscroll.contract.operations import Append, Operation, Read, RenameAgent, Write
 from backscroll.contract.requests import Requests
 from backscroll.transport.acks import Ack
-from tests.backends.model import Model
+from backscroll_worker.testing.model import Model
 from tests.crash.async_client import AsyncClient
 
 SECRET: Final = "secret"

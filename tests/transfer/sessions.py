@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from backscroll.contract.messages import ChatMessage, EarlierVersion, SessionInfo, from_micros
 from backscroll.contract.results import Outcome
 from backscroll_worker.contract.takeover import ImportSession
-from backscroll_worker.stores import SessionBackend, open_backend
+from backscroll_worker.testing.stores import StoreUnderTest, open_tested
 from backscroll_worker.transfer.formats import FORMATS
 from backscroll_worker.transfer.import_files import ImportReport, import_files
 from backscroll_worker.transfer.sessions import Wanted, find, read
@@ -64,14 +64,14 @@ several = st.lists(sessions, max_size=3, unique_by=lambda each: each.key).filter
 
 
 def fill(store: str, operations: Iterable[ImportSession]) -> None:
-    with open_backend(store) as backend:
+    with open_tested(store) as backend:
         for answer in backend.apply(list(operations)):
             assert isinstance(answer, Outcome), answer
 
 
 def export(store: str, form: str, wanted: Wanted | None = None) -> bytes:
     """What `backscroll export` writes."""
-    with open_backend(store, read_only=True) as backend:
+    with open_tested(store, read_only=True) as backend:
         found = find(backend, wanted or Wanted())
         return b"".join(FORMATS[form](read(backend, found, lambda _: None)))
 
@@ -84,9 +84,9 @@ def take(store: str, path: Path, content: bytes, key_prefix: str | None = None) 
 
 def everything(store: str) -> Everything:
     """All that a store says of all its sessions."""
-    with open_backend(store, read_only=True) as backend:
+    with open_tested(store, read_only=True) as backend:
         return {info.key: _all_of(backend, info.key) for info in find(backend, Wanted())}
 
 
-def _all_of(backend: SessionBackend, key: str) -> tuple[SessionInfo | None, list[ChatMessage]]:
+def _all_of(backend: StoreUnderTest, key: str) -> tuple[SessionInfo | None, list[ChatMessage]]:
     return backend.session(key), backend.load(key, include_edits=True)

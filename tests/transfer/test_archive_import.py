@@ -20,9 +20,8 @@ from backscroll_worker.archive.file import ArchiveFile
 from backscroll_worker.contract.pacing import finish
 from backscroll_worker.contract.retention import Retention, Rule
 from backscroll_worker.contract.takeover import ImportSession
-from backscroll_worker.stores import open_backend
+from backscroll_worker.testing.stores import bring_back, open_tested
 from backscroll_worker.transfer.import_files import ImportReport, import_files
-from tests.backends.stores import bring_back
 from tests.test_archive import erase
 from tests.transfer.sessions import Everything, everything, export, fill, several, take
 
@@ -35,7 +34,7 @@ def import_archive(store: str, archive: Archive) -> ImportReport:
 
 def restored(store: str, archive: Archive, keys: set[str]) -> Everything:
     """What `backscroll restore` makes of an empty store."""
-    with open_backend(store) as backend:
+    with open_tested(store) as backend:
         for key in keys:
             bring_back(backend, archive, key)
     return everything(store)
@@ -52,7 +51,7 @@ def test_import_of_an_archive_file_gives_what_restore_gives(
         fill(source, operations)
         before = everything(source)
         retention = Retention(Rule("r", -3_600_000_000 if keep is None else None, keep))
-        with open_backend(source) as backend:
+        with open_tested(source) as backend:
             finish(backend.cleanup(retention, archive=archive))
         left = everything(source)
         keys = {key for file in archive.files() for key in file.check().keys}
@@ -84,7 +83,7 @@ def packed(content: bytes) -> bytes:
 
 def spoken(store: str, *keys: str) -> bytes:
     """An export of a new store with these sessions."""
-    with open_backend(store) as backend:
+    with open_tested(store) as backend:
         for key in keys:
             backend.append(key, *(ChatMessage.user(f"{n} in {key}") for n in range(3)))
             backend.describe(key, name=key.upper())

@@ -14,11 +14,11 @@ import pytest
 
 from backscroll import InvalidInputError
 from backscroll.contract.messages import SessionInfo
-from backscroll_worker.stores import open_backend
+from backscroll_worker.testing.stores import open_tested
 from backscroll_worker.transfer.import_files import ImportReport, import_files
 from backscroll_worker.transfer.original_database import read_database
 from backscroll_worker.transfer.source import Incoming
-from tests.backends.stores import unprivileged
+from tests.backends.files import unprivileged
 from tests.transfer.sessions import everything
 
 # The original's own tables, index and triggers included; the columns below came later, in order.
@@ -175,7 +175,7 @@ def test_columns_of_a_later_version_are_not_passed_over_without_a_word(
         "sessions.tools",
         "session_metadata.summary",
     ]
-    with open_backend(store, read_only=True) as backend:
+    with open_tested(store, read_only=True) as backend:
         (message,) = backend.load("k")
     assert message.created_at is not None
     assert message.created_at.timestamp() == 1_704_067_200
@@ -242,7 +242,7 @@ def test_a_database_whose_pages_are_damaged_gives_what_can_be_read(path: Path, s
     assert report.sessions > 100
     assert all("malformed" in line for line in report.refused)
     assert report.refused
-    with open_backend(store) as backend:
+    with open_tested(store) as backend:
         assert backend.verify() == []
 
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backscroll.contract.messages import ChatMessage, EarlierVersion, SessionInfo
-from backscroll_worker.stores import open_backend
+from backscroll_worker.testing.stores import open_tested
 from backscroll_worker.transfer.formats import FORMATS
 from backscroll_worker.transfer.sessions import ExportedSession, Wanted, find, read
 from backscroll_worker.transfer.text import blocks
@@ -131,7 +131,7 @@ def test_a_transcript_has_days_roles_times_and_marks_of_edits(form: str) -> None
 
 @pytest.mark.parametrize("form", ["html", "markdown"])
 def test_a_transcript_is_from_its_first_message_to_its_last(form: str, tmp_path: Path) -> None:
-    with open_backend(f"sqlite://{tmp_path / 'x.db'}") as store:
+    with open_tested(f"sqlite://{tmp_path / 'x.db'}") as store:
         store.append("k", at(2, "a"), at(3, "b"), at(4, "c"))
         infos = find(store, Wanted(keys=("k",)))
         text = b"".join(FORMATS[form](read(store, infos, lambda _: None))).decode()

@@ -15,12 +15,11 @@ from backscroll.contract.ids import new_op_id
 from backscroll.contract.messages import ChatMessage, SessionPage, from_micros
 from backscroll_worker.contract.pacing import finish
 from backscroll_worker.contract.takeover import ImportSession
-from backscroll_worker.stores import SessionBackend, open_backend
+from backscroll_worker.testing.stores import Clock, StoreUnderTest, apply_all, open_tested, requests
 from backscroll_worker.transfer import store as intake
 from backscroll_worker.transfer.import_files import import_files
 from backscroll_worker.transfer.sessions import Wanted, find
 from backscroll_worker.transfer.source import Advance, Total
-from tests.backends.stores import Clock, apply_all, requests
 from tests.transfer.sessions import everything, export, fill, several, take
 
 KINDS = ("sqlite", "jsonl")
@@ -55,7 +54,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A store with sessions that went through everything."""
     url = f"sqlite://{tmp_path_factory.mktemp('source') / 'source.db'}"
     clock = Clock()
-    with open_backend(url, keep_edits=True, clock=clock) as backend:
+    with open_tested(url, keep_edits=True, clock=clock) as backend:
         for number in range(20):
             key, clock.now = f"chat {number:02}", clock.now + 1
             said = tuple(ChatMessage.user(f"{turn} of {key}") for turn in range(5))
@@ -79,7 +78,7 @@ def sqlite(tmp_path: Path) -> str:
 def test_a_filled_store_keeps_what_it_has_and_gets_the_rest(
     source: str, store: str, tmp_path: Path
 ) -> None:
-    with open_backend(store) as backend:
+    with open_tested(store) as backend:
         backend.append("mine", ChatMessage.user("mine"))
         backend.append("chat 05", ChatMessage.user("another history"))
     report = take(store, tmp_path / "x", export(source, "jsonl"))
@@ -101,7 +100,7 @@ def test_into_the_store_it_came_from_nothing_changes(source: str, tmp_path: Path
 def test_a_session_that_went_on_since_is_known(source: str, store: str, tmp_path: Path) -> None:
     content = export(source, "jsonl")
     take(store, tmp_path / "x", content)
-    with open_backend(store) as backend:
+    with open_tested(store) as backend:
         backend.append("chat 07", ChatMessage.user("more"))
         finish(backend.compact(0))  # forgets the op ids
     assert take(store, tmp_path / "x", content).known == 20
@@ -113,7 +112,7 @@ def test_a_session_that_was_deleted_since_comes_back(
 ) -> None:
     content = export(source, "jsonl")
     take(store, tmp_path / "x", content)
-    with open_backend(store) as backend:
+    with open_tested(store) as backend:
         backend.delete("chat 07")
     report = take(store, tmp_path / "x", content)
     assert (report.sessions, report.known) == (1, 19)
@@ -123,7 +122,7 @@ def test_a_session_that_was_deleted_since_comes_back(
 def test_what_was_erased_since_does_not_come_back(source: str, store: str, tmp_path: Path) -> None:
     content = export(source, "jsonl")
     take(store, tmp_path / "x", content)
-    with open_backend(store) as backend:
+    with open_tested(store) as backend:
         finish(backend.erase(key="chat 07"))
     report = take(store, tmp_path / "x", content)
     assert (report.known, len(report.refused)) == (19, 1)
@@ -240,7 +239,7 @@ def test_a_filter_and_names_choose_the_sessions(source: str) -> None:
 
 
 def test_a_session_longer_than_a_page_comes_whole_and_in_order(store: str, tmp_path: Path) -> None:
-    with open_backend(store) as backend:
+    with open_tested(store) as backend:
         for start in range(0, 2_500, 500):
             said = [ChatMessage.user(str(number)) for number in range(start, start + 500)]
             backend.append("long", *said)
@@ -255,7 +254,7 @@ def test_a_session_longer_than_a_page_comes_whole_and_in_order(store: str, tmp_p
 class Busy:
     """A reader of a store in which somebody says something in the oldest session all the time."""
 
-    def __init__(self, store: SessionBackend, clock: Clock) -> None:
+    def __init__(self, store: StoreUnderTest, clock: Clock) -> None:
         self._store = store
         self._clock = clock
 
@@ -271,11 +270,11 @@ def test_a_session_that_moves_while_all_are_listed_is_not_missed(
 ) -> None:
     monkeypatch.setattr("backscroll_worker.transfer.sessions._PAGE", 3)
     clock = Clock()
-    with open_backend(store, clock=clock) as backend:
+    with open_tested(store, clock=clock) as backend:
         for number in range(10):
             backend.append(f"chat {number}", ChatMessage.user("x"))
             clock.advance(seconds=1)
-        busy = cast(SessionBackend, Busy(backend, clock))
+        busy = cast(StoreUnderTest, Busy(backend, clock))
         assert [info.key for info in find(busy, Wanted())] == [f"chat {n}" for n in range(10)]
 
 
@@ -292,7 +291,7 @@ def test_ids_of_another_program_need_only_be_different_in_a_session(tmp_path: Pa
         ],
     )
     assert take(second, tmp_path / "x", export(first, "jsonl")).refused == []
-    with open_backend(second, read_only=True) as backend:
+    with open_tested(second, read_only=True) as backend:
         said = [message for key in "ab" for message in backend.load(key)]
     assert [message.content for message in said] == ["a", "b"]
     assert [message.extra for message in said].count({"message_id": "17"}) == 1

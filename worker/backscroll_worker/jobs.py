@@ -19,16 +19,15 @@ from backscroll.contract.results import Answer, to_json
 from backscroll_worker.contract.pacing import finish
 from backscroll_worker.maintenance.dispatch import upkeep_slices
 from backscroll_worker.settings import Settings
-from backscroll_worker.stores import SessionBackend, open_backend, store_lock
+from backscroll_worker.stores import Store, open_store
 from backscroll_worker.stores.identity import recognize
 
 
 @functools.cache
-def _open_store() -> tuple[SessionBackend, Settings]:
+def _open_store() -> tuple[Store, Settings]:
     """This process's store, held until the process ends."""
     settings = Settings.from_environment()
-    store_lock(settings.store).acquire()
-    return open_backend(settings.store, keep_edits=settings.keep_edits), settings
+    return open_store(settings.store, keep_edits=settings.keep_edits), settings
 
 
 @functools.cache

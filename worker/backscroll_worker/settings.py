@@ -25,7 +25,7 @@ from backscroll.settings import (
     server_url,
 )
 from backscroll_worker.contract.retention import Retention
-from backscroll_worker.stores import store_path
+from backscroll_worker.stores import store_at
 from backscroll_worker.stores.filesystem import ALLOW_FILESYSTEM
 
 T = TypeVar("T")
@@ -36,7 +36,7 @@ def _path(_name: str, text: str) -> Path:
 
 
 def _store(_name: str, text: str) -> str:
-    store_path(text)
+    store_at(text)
     return text
 
 

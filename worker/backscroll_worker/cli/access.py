@@ -16,11 +16,13 @@ from backscroll.contract.errors import (
 )
 from backscroll.transport.connection import connect, server_errors
 from backscroll_worker.cli.output import note
+from backscroll_worker.contract.history import HistoryReader
 from backscroll_worker.ops.exit_codes import NoWorkerError
 from backscroll_worker.ops.server import embedded_url, running_server
 from backscroll_worker.ops.stats import WorkerStats, read_workers
 from backscroll_worker.settings import Settings
-from backscroll_worker.stores import SessionBackend, absolute_url, open_backend, store_path
+from backscroll_worker.stores import open_store, store_at
+from backscroll_worker.transfer.sessions import QueueReader, Reader
 
 _EMBEDDED_IS_DOWN: Final = (
     "the embedded server is not running: start it with 'backscroll up', "
@@ -49,39 +51,39 @@ def open_producer(
 
 
 @contextmanager
-def open_reader(settings: Settings) -> Iterator[Producer | SessionBackend]:
+def open_reader(settings: Settings) -> Iterator[Reader]:
     """What answers `load`, `sessions` and `search`.
 
     The worker, so that operations enqueued just before are seen. Without a worker: the store, if it
     is on this machine. Raises `NoWorkerError` when there is neither.
     """
-    path = store_path(settings.store)
-    serving, reason = _who_serves(settings, or_none=path.exists())
+    store = store_at(settings.store)
+    serving, reason = _who_serves(settings, or_none=store.exists())
     if serving:
         with open_producer(settings) as producer:
-            yield producer
+            yield QueueReader(producer)
         for worker in serving:
             _say_whose_store(settings, worker)
-    elif path.exists():
-        with open_backend(settings.store, read_only=True) as store:
-            yield store
+    elif store.exists():
+        with HistoryReader(open_store(settings.store, read_only=True)) as reader:
+            yield reader
         note(f"{reason}: reading the store directly")
     else:
-        raise NoWorkerError(settings.queue, missing_store=path)
+        raise NoWorkerError(settings.queue, missing_store=store.path)
 
 
 @contextmanager
-def open_exported(settings: Settings) -> Iterator[Producer | SessionBackend]:
+def open_exported(settings: Settings) -> Iterator[Reader]:
     """What an export reads: the store, beside the worker, if it is on this machine.
 
     Otherwise the worker, which an export keeps busy.
     """
-    if not store_path(settings.store).exists():
+    if not store_at(settings.store).exists():
         with open_reader(settings) as reader:
             yield reader
     else:
-        with open_backend(settings.store, read_only=True) as store:
-            yield store
+        with HistoryReader(open_store(settings.store, read_only=True)) as reader:
+            yield reader
 
 
 @contextmanager
@@ -143,6 +145,6 @@ def _who_serves(settings: Settings, *, or_none: bool) -> tuple[list[WorkerStats]
 
 def _say_whose_store(settings: Settings, worker: WorkerStats) -> None:
     """Warn a user who named a store when the worker that answered writes to another one."""
-    asked, named = worker.store, absolute_url(settings.store)
+    asked, named = worker.store, store_at(settings.store).url
     if settings.names_store and asked not in (None, named):
         note(f"the worker that answered stores into {asked}, not {named}")

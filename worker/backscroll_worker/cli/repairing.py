@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-from contextlib import closing
-
 import click
 
 from backscroll.contract.errors import StoreUnavailableError
 from backscroll_worker.cli.output import note, one_line, print_json, progress_bar
 from backscroll_worker.ops.exit_codes import ExitCode
 from backscroll_worker.settings import Settings
-from backscroll_worker.stores import open_backend, store_lock, store_path
-from backscroll_worker.stores.lock import StoreLock
+from backscroll_worker.stores import Store, store_at
 
 
 def repair_store(settings: Settings, deep: bool, as_json: bool) -> None:
     """Repair the store and verify it again; ends with FAILED when something remains damaged."""
-    if not store_path(settings.store).exists():
+    store = store_at(settings.store)
+    if not store.exists():
         raise StoreUnavailableError(f"{settings.store} does not exist on this machine")
-    with (
-        closing(store_lock(settings.store)) as lock,
-        progress_bar("verifying and repairing") as bar,
-    ):
-        _acquire(lock)
-        with open_backend(settings.store) as store:
-            found = store.verify(deep=deep, progress=bar.show)
-            done = store.repair(found, progress=bar.show) if found else []
-            left = store.verify(deep=deep, progress=bar.show) if found else []
+    with store, progress_bar("verifying and repairing") as bar:
+        _acquire(store)
+        found = store.verify(deep=deep, progress=bar.show)
+        done = store.repair(found, progress=bar.show) if found else []
+        left = store.verify(deep=deep, progress=bar.show) if found else []
     if as_json:
         print_json({"found": found, "done": done, "left": left})
     else:
@@ -42,9 +36,9 @@ def repair_store(settings: Settings, deep: bool, as_json: bool) -> None:
         raise click.exceptions.Exit(ExitCode.FAILED)
 
 
-def _acquire(lock: StoreLock) -> None:
+def _acquire(store: Store) -> None:
     try:
-        lock.acquire()
+        store.acquire()
     except StoreUnavailableError as error:
         raise StoreUnavailableError(
             f"{error}; stop the worker, repair, and start it again. Jobs wait in the queue"

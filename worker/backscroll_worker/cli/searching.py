@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from backscroll import Producer, SearchFilter, SearchHit
+from backscroll import SearchFilter, SearchHit
 from backscroll_worker.cli.access import open_reader
 from backscroll_worker.cli.arguments import TextCommand
 from backscroll_worker.cli.moments import SINCE_HELP, UNTIL_HELP, Moment
@@ -23,8 +23,8 @@ from backscroll_worker.cli.output import (
     print_json,
 )
 from backscroll_worker.settings import Settings
-from backscroll_worker.stores import SessionBackend
 from backscroll_worker.stores.search.query import Query
+from backscroll_worker.transfer.sessions import Reader
 
 _OF_SESSIONS: Final = ("channel", "sender", "room", "agent")
 
@@ -121,9 +121,7 @@ def _matches(hit: SearchHit) -> str:
     return f"{counted(hit.session_matches, 'message')} found"
 
 
-def _advice(
-    reader: Producer | SessionBackend, typed: str, where: dict[str, Any], by_session: bool
-) -> str:
+def _advice(reader: Reader, typed: str, where: dict[str, Any], by_session: bool) -> str:
     """One line: what to try when nothing was found."""
     query = Query.parse(typed)
     if not query.wanted:

@@ -144,6 +144,5 @@ def out_of_memory() -> OperationRefusedError:
 
 def _too_large() -> OperationRefusedError:
     return OperationRefusedError(
-        f"the answer would have more than the {MAX_ANSWER_BYTES:,} bytes that may travel; "
-        "ask for less with limit="
+        f"the answer would have more than {MAX_ANSWER_BYTES:,} bytes; ask for less with limit="
     )

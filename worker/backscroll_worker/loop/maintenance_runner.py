@@ -15,13 +15,13 @@ from backscroll.contract.errors import BackscrollError, OperationRefusedError, S
 from backscroll.contract.operations import Cleanup, Restore, Upkeep
 from backscroll.contract.results import ErasureReceipt
 from backscroll_worker.contract.pacing import Slices
+from backscroll_worker.contract.store import Store
 from backscroll_worker.loop.acknowledgement import Acknowledgement
 from backscroll_worker.loop.batch import log_failure
 from backscroll_worker.loop.reservation import ReservedJob
 from backscroll_worker.loop.resilient import SERVER_TROUBLE
 from backscroll_worker.maintenance.dispatch import upkeep_slices
 from backscroll_worker.settings import Settings
-from backscroll_worker.stores import SessionBackend
 
 log = logging.getLogger("backscroll.worker")
 
@@ -31,7 +31,7 @@ class MaintenanceRunner:
 
     def __init__(
         self,
-        backend: SessionBackend,
+        backend: Store,
         settings: Settings,
         acknowledgement: Callable[[], Acknowledgement],
         connection: redis.Redis,

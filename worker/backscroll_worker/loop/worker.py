@@ -20,7 +20,7 @@ import gc
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Final
 
@@ -39,15 +39,18 @@ from backscroll.transport.rq_protocol import job_key
 from backscroll_worker.contract.answer_budget import AnswerBudget
 from backscroll_worker.loop.acknowledgement import Acknowledgement, check_acknowledged
 from backscroll_worker.loop.batch import Group
-from backscroll_worker.loop.failing_store import LONGEST_PAUSE_SECONDS, FailingStore
 from backscroll_worker.loop.maintenance_runner import MaintenanceRunner
 from backscroll_worker.loop.publication import Publisher
 from backscroll_worker.loop.reservation import Reservations, ReservedJob, SuspendedError
 from backscroll_worker.loop.resilient import SERVER_TROUBLE, ResilientWorker, forget_dead_workers
 from backscroll_worker.loop.server_trouble import described, is_state_of_server
-from backscroll_worker.loop.standby import acquire_or_stop
+from backscroll_worker.loop.store_waits import (
+    LONGEST_PAUSE_SECONDS,
+    FailingStore,
+    acquire_or_stop,
+)
 from backscroll_worker.settings import Settings
-from backscroll_worker.stores import SessionBackend, absolute_url, open_backend, store_lock
+from backscroll_worker.stores import store_at
 from backscroll_worker.stores.identity import recognize
 
 log = logging.getLogger("backscroll.worker")
@@ -86,32 +89,26 @@ class GroupCommitWorker(ResilientWorker):
         self._publisher = Publisher(self._acknowledgements)
         self._jobs_left = max_jobs
         self.may_wait_for_server = not options.get("burst")
-        with closing(store_lock(settings.store)) as lock:
-            if not acquire_or_stop(lock, None if options.get("burst") else self._announce_wait):
+        self._store = store_at(settings.store, keep_edits=settings.keep_edits)
+        with self._store as store:
+            if not acquire_or_stop(store, None if options.get("burst") else self._announce_wait):
                 return False
-            with open_backend(settings.store, keep_edits=settings.keep_edits) as backend:
-                self._backend: SessionBackend = backend
-                self.wait_for_server(
-                    partial(
-                        recognize,
-                        self.connection,
-                        self._queue.name,
-                        backend,
-                        settings.accept_store,
-                    )
-                )
-                log.info("storing queue %r into %s", self._queue.name, settings.store)
-                self._maintenance = MaintenanceRunner(
-                    backend, settings, self._acknowledgement, self.connection
-                )
-                gc.freeze()  # objects that exist now are permanent: spare the collector
-                try:
-                    has_worked = super().work(*args, **options)
-                finally:
-                    with suppress(*SERVER_TROUBLE):
-                        self._blames_jobs = self._crash is not None
-                        self._put_back()
-                    self._leave()
+            name = self._queue.name
+            self.wait_for_server(
+                partial(recognize, self.connection, name, store, settings.accept_store)
+            )
+            log.info("storing queue %r into %s", name, settings.store)
+            self._maintenance = MaintenanceRunner(
+                store, settings, self._acknowledgement, self.connection
+            )
+            gc.freeze()  # objects that exist now are permanent: spare the collector
+            try:
+                has_worked = super().work(*args, **options)
+            finally:
+                with suppress(*SERVER_TROUBLE):
+                    self._blames_jobs = self._crash is not None
+                    self._put_back()
+                self._leave()
         if self._crash is not None:  # RQ's loop only logs it
             raise self._crash
         return has_worked
@@ -119,10 +116,9 @@ class GroupCommitWorker(ResilientWorker):
     def register_birth(self) -> None:
         """As RQ's; also records the store, for commands that ask a worker."""
         super().register_birth()
-        store = absolute_url(self._settings.store)
-        self.connection.hset(self.key, "store", store)
+        self.connection.hset(self.key, "store", self._store.url)
         # Any earlier writer on this host held the lock that this worker has now.
-        forget_dead_workers(self.connection, self._queue.name, store, self.key)
+        forget_dead_workers(self.connection, self._queue.name, self._store.url, self.key)
 
     def dequeue_job_and_maintain_ttl(
         self, timeout: int | None, max_idle_time: int | None = None
@@ -138,7 +134,11 @@ class GroupCommitWorker(ResilientWorker):
                 if self._must_put_back:
                     self._put_back()
                 group = self._next_group()
-                if group is None and not self._maintenance and not self._backend.tidy():
+                if (
+                    group is None
+                    and not self._maintenance
+                    and not self._store.maintain_while_idle()
+                ):
                     self._confirm()
                     if timeout is None or self._has_idled(max_idle_time):
                         return None
@@ -312,19 +312,21 @@ class GroupCommitWorker(ResilientWorker):
         """Apply the group; while the store fails, pause and retry: it is not a job's fault."""
         if not group.operations:
             return []
-        meanwhile = self._prepare_next if self._reservations.has_asked else None
-        store = FailingStore(self.connection, self.key)
+        prepare = self._prepare_next if self._reservations.has_asked else None
+        failing = FailingStore(self.connection, self.key)
         while True:
             try:
-                answers = self._backend.apply(group.operations, meanwhile, self._budget)
+                answers = self._store.apply(
+                    group.operations, budget=self._budget, prepare_next=prepare
+                )
             except (StoreUnavailableError, StoreUnusableError) as error:
                 if self._stop_requested:
                     raise StopRequested from error
-                store.pause(error)
+                failing.pause(error)
                 with suppress(*SERVER_TROUBLE):
                     self.heartbeat()
             else:
-                store.report_recovered()
+                failing.report_recovered()
                 return answers
 
     def _keep_house(self) -> None:

@@ -13,18 +13,18 @@ from backscroll.contract.results import CleanupReport, CompactReport
 from backscroll_worker.archive.directory import Archive
 from backscroll_worker.archive.disk import ArchiveError
 from backscroll_worker.contract.pacing import Slices
+from backscroll_worker.contract.store import Store
 from backscroll_worker.maintenance.erase import erase as erase_everywhere
 from backscroll_worker.maintenance.erase import erase_late
 from backscroll_worker.maintenance.restore import restore as restore_session
 from backscroll_worker.maintenance.server_clock import refuse_if_ahead
 from backscroll_worker.settings import Settings
-from backscroll_worker.stores import SessionBackend
 
 log = logging.getLogger("backscroll.worker")
 
 
 def upkeep_slices(
-    backend: SessionBackend, settings: Settings, operation: Operation, connection: redis.Redis
+    backend: Store, settings: Settings, operation: Operation, connection: redis.Redis
 ) -> Slices[Any]:
     """The slices that carry out a cleanup, restoration, erasure or compaction.
 
@@ -49,7 +49,7 @@ def upkeep_slices(
 
 
 def _cleanup(
-    backend: SessionBackend,
+    backend: Store,
     settings: Settings,
     archive: Archive | None,
     operation: Cleanup,
@@ -63,9 +63,7 @@ def _cleanup(
     return (yield from slices)
 
 
-def _compact(
-    backend: SessionBackend, settings: Settings, archive: Archive | None
-) -> Slices[CompactReport]:
+def _compact(backend: Store, settings: Settings, archive: Archive | None) -> Slices[CompactReport]:
     tombstones = backend.tombstones()
     if archive is not None and tombstones.items():
         try:  # first, as the oldest of them are about to be forgotten

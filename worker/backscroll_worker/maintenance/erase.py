@@ -26,8 +26,8 @@ from backscroll.transport.rq_protocol import job_key, parse_result, registry_key
 from backscroll_worker.archive.directory import ALL, NOTHING, Archive
 from backscroll_worker.contract.archiving import ArchivedSession
 from backscroll_worker.contract.pacing import Slices
+from backscroll_worker.contract.store import Store
 from backscroll_worker.contract.tombstones import Tombstones
-from backscroll_worker.stores import SessionBackend
 
 log = logging.getLogger("backscroll.worker")
 
@@ -40,7 +40,7 @@ _LOG_RESETS: Final = (
 
 
 def erase(
-    backend: SessionBackend,
+    backend: Store,
     archive: Archive | None,
     connection: redis.Redis,
     queue: str,
@@ -51,7 +51,7 @@ def erase(
     Raises `ArchiveError` when a file of the archive cannot be read or written, and the store's and
     the server's errors. Begun again it goes on.
     """
-    receipt = yield from backend.carry_out_erasure(operation)
+    receipt = yield from backend.erase(operation)
     tombstones = backend.tombstones()
     archived = 0
     if archive is not None:

@@ -19,12 +19,9 @@ from backscroll_worker.archive.directory import Archive
 from backscroll_worker.archive.file import ArchiveFile
 from backscroll_worker.contract.archiving import ArchivedSession
 from backscroll_worker.contract.pacing import SliceClock, Slices
-from backscroll_worker.contract.retention import Retention
+from backscroll_worker.contract.store import Store
 from backscroll_worker.contract.takeover import RestoreSession
 from backscroll_worker.maintenance.erase import is_erased
-from backscroll_worker.stores import SessionBackend
-
-_KEEP_ALL = Retention.of_hours(None)
 
 
 @dataclass(slots=True)
@@ -35,9 +32,7 @@ class _Part:
     messages: list[ChatMessage] = field(default_factory=list)
 
 
-def restore(
-    backend: SessionBackend, archive: Archive | None, operation: Restore
-) -> Slices[RestoreReport]:
+def restore(backend: Store, archive: Archive | None, operation: Restore) -> Slices[RestoreReport]:
     """Carry out `operation`.
 
     Raises `OperationRefusedError` when there is nothing to restore, `ArchiveError` when a file is
@@ -47,7 +42,7 @@ def restore(
     if archive is None:
         raise OperationRefusedError("the worker has no archive: BACKSCROLL_ARCHIVE is not set")
     # A cleanup that was killed may have left the very messages, out of sight, in the store.
-    yield from backend.cleanup(_KEEP_ALL)
+    yield from backend.finish_removals()
     files = archive.files() if operation.file is None else [archive.file(operation.file)]
     parts = yield from _parts(files, key)
     tombstones = backend.tombstones()  # a file that was elsewhere may have what was erased

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from backscroll_worker.settings import Settings
-from backscroll_worker.stores import store_path
+from backscroll_worker.stores import store_at
 
 # The group may have read access, if an operator grants it; all other access is a finding.
 _TOO_MUCH: Final = stat.S_IWGRP | stat.S_IROTH | stat.S_IWOTH
@@ -20,9 +20,9 @@ def exposed(settings: Settings) -> list[Path]:
 
 
 def _ours(settings: Settings) -> Iterator[Path]:
-    store = store_path(settings.store)
-    yield from _with_contents(store)
-    yield from (store.with_name(f"{store.name}{end}") for end in ("-wal", "-shm"))
+    if (store := store_at(settings.store).path) is not None:
+        yield from _with_contents(store)
+        yield from (store.with_name(f"{store.name}{end}") for end in ("-wal", "-shm"))
     if settings.archive is not None:
         yield from _with_contents(settings.archive)
     yield settings.data_dir / "server"

@@ -31,7 +31,7 @@ from backscroll_worker.ops.exposure import exposed
 from backscroll_worker.ops.log_holders import HELD_ADVICE, held_log
 from backscroll_worker.ops.stats import QueueStats, WorkerStats, read_queue, read_workers
 from backscroll_worker.settings import Settings
-from backscroll_worker.stores import open_backend, store_path
+from backscroll_worker.stores import open_store, store_at
 from backscroll_worker.stores.filesystem import check_file_system
 
 Level = Literal["ok", "warning", "problem"]
@@ -69,9 +69,9 @@ def check(
     """
     return [
         *_check_server_side(settings, url),
-        _check_disk(store_path(settings.store)),
+        *_check_disk(store_at(settings.store).path),
         *_check_permissions(settings),
-        *_check_file_system(store_path(settings.store)),
+        *_check_file_system(store_at(settings.store).path),
         *_check_store(settings, skip_verify, deep, progress),
         *_check_retention(settings, skip_verify),
     ]
@@ -98,15 +98,15 @@ def _check_lives(settings: Settings, url: str) -> Iterator[Check]:
 
 
 def _check_presence(url: str) -> Iterator[Check]:
-    if not store_path(url).exists():
+    if not store_at(url).exists():
         yield _is_missing(url)
         return
     try:
-        open_backend(url, read_only=True).close()
+        open_store(url, read_only=True).close()
     except BackscrollError as error:
         yield Check("store", "readable", "problem", str(error), "correct what the message names")
     else:
-        yield Check("store", "there", "ok", url)
+        yield Check("store", "exists", "ok", url)
 
 
 def _is_missing(url: str) -> Check:
@@ -312,11 +312,13 @@ def _check_scheduler(stats: QueueStats) -> Check:
     )
 
 
-def _check_disk(path: Path) -> Check:
+def _check_disk(path: Path | None) -> Iterator[Check]:
+    if path is None:
+        return
     place = next(parent for parent in path.absolute().parents if parent.exists())
     usage = shutil.disk_usage(place)
     share = usage.free / max(1, usage.total)
-    return _graded(
+    yield _graded(
         "store",
         "disk",
         f"{_mebibytes(usage.free)} free ({share:.0%})",
@@ -334,9 +336,10 @@ def _check_permissions(settings: Settings) -> Iterator[Check]:
         yield Check("store", "permissions", "warning", detail, advice)
 
 
-def _check_file_system(path: Path) -> Iterator[Check]:
+def _check_file_system(path: Path | None) -> Iterator[Check]:
     try:
-        check_file_system(path)
+        if path is not None:
+            check_file_system(path)
     except StoreUnusableError as error:
         advice = "move the store; a worker refuses to open it there"
         yield Check("store", "file system", "problem", str(error), advice)
@@ -346,13 +349,13 @@ def _check_store(
     settings: Settings, skip_verify: bool, deep: bool, progress: Progress
 ) -> Iterator[Check]:
     url = settings.store
-    if not store_path(url).exists():
+    if not store_at(url).exists():
         yield _is_missing(url)
         return
     if held := held_log(url):
         yield Check("store", "log", "warning", held, HELD_ADVICE)
     try:
-        with open_backend(url, read_only=True) as store:
+        with open_store(url, read_only=True) as store:
             yield Check("store", "exists", "ok", f"{url}, {_mebibytes(store.size_bytes())}")
             if not skip_verify:
                 yield from _check_findings(store.verify(deep=deep, progress=progress))

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from backscroll_worker.stores import store_path
+from backscroll_worker.stores import store_at
 
 HELD_ADVICE: Final = (
     "stop the program that reads the store, then run 'backscroll compact'; until then the log "
@@ -33,7 +33,9 @@ def held_log(url: str) -> str | None:
     Takes half a second if there is a reader at the moment. Call it while this process does not have
     the store open.
     """
-    path = store_path(url).resolve()
+    if (place := store_at(url).path) is None:
+        return None
+    path = place.resolve()
     if holders := _lasting_readers(path):
         return f"{', '.join(map(_named, sorted(holders)))} keeps SQLite's log of {path}"
     size = _size(path.with_name(f"{path.name}-wal"))

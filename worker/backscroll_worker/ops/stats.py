@@ -25,7 +25,7 @@ from backscroll.transport.rq_protocol import (
     workers_key,
 )
 from backscroll_worker.maintenance.scheduler_name import is_for
-from backscroll_worker.stores import SessionBackend, open_backend, store_path
+from backscroll_worker.stores import Store, open_store, store_at
 
 # A worker writes a heartbeat every few seconds; its key in Redis outlives it by minutes.
 WORKER_SILENCE_SECONDS: Final = 30.0
@@ -158,14 +158,14 @@ class StoreReader:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._store: SessionBackend | None = None
+        self._store: Store | None = None
 
     def read(self) -> StoreStats | None:
         """The current totals; None when the store is not on this machine.
 
         Raises the store's errors.
         """
-        if not store_path(self._url).exists():
+        if not store_at(self._url).exists():
             self.close()
             return None
         try:
@@ -190,7 +190,7 @@ class StoreReader:
 
     def _read(self) -> StoreStats:
         if self._store is None:
-            self._store = open_backend(self._url, read_only=True)
+            self._store = open_store(self._url, read_only=True)
         totals = self._store.totals()
         return StoreStats(self._url, totals.size_bytes, totals.sessions, totals.messages)
 

@@ -1,105 +1,78 @@
-"""Opens a store by its URL."""
+"""Finds and opens a store by its URL; only the module of the store asked for is imported."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Final
+from importlib.metadata import entry_points
+from pkgutil import resolve_name
+from typing import Final, TypedDict, Unpack, cast
 
 from backscroll.contract.errors import InvalidSettingError
 from backscroll_worker.contract.clock import Clock, Elapsed, since_boot, unmeasured
 from backscroll_worker.contract.pacing import now_micros
-from backscroll_worker.contract.store import SessionBackend
-from backscroll_worker.stores.filesystem import check_file, check_file_system
-from backscroll_worker.stores.jsonl import JsonlBackend
-from backscroll_worker.stores.lock import StoreLock
-from backscroll_worker.stores.sqlite import SqliteBackend
+from backscroll_worker.contract.store import Store
+from backscroll_worker.stores.local import not_a_store
 
-__all__ = ["SessionBackend", "absolute_url", "open_backend", "store_lock", "store_path"]
+__all__ = ["ENTRY_POINTS", "SCHEMES", "Store", "open_store", "store_at"]
 
-_BACKENDS: Final = {"sqlite": SqliteBackend, "jsonl": JsonlBackend}
+ENTRY_POINTS: Final = "backscroll.stores"
+"""The group of entry points by which another distribution adds a scheme."""
+
+SCHEMES: Final = {
+    "sqlite": "backscroll_worker.stores.sqlite.backend:SqliteBackend",
+    "jsonl": "backscroll_worker.stores.jsonl.backend:JsonlBackend",
+}
 
 
-def open_backend(
-    url: str,
-    *,
-    read_only: bool = False,
-    clock: Callable[[], int] = now_micros,
-    elapsed: Callable[[], Elapsed | None] | None = None,
-    keep_edits: bool = False,
-) -> SessionBackend:
-    """Open the store at `sqlite:///PATH` or `jsonl:///DIRECTORY`, creating it when it is missing.
+class StoreOptions(TypedDict, total=False):
+    """How a store is opened; `store_at` says what each is for."""
 
-    `read_only` opens an existing one beside the process that writes to it. Three slashes lead to
-    an absolute path, two to a relative one: `sqlite://backscroll.db`. `clock` tells the time in
-    microseconds since 1970 UTC. `elapsed` tells the time since boot, by which a clock that is set
-    ahead is noticed; by itself it goes with this machine's clock only. `keep_edits` has a replaced
-    message keep its earlier version.
+    read_only: bool
+    clock: Callable[[], int]
+    elapsed: Callable[[], Elapsed | None]
+    keep_edits: bool
 
-    Raises `InvalidSettingError` for a URL of another form, `StoreUnusableError` for what is not a
-    store or from a newer version, and for a file system that breaks it, `StoreUnavailableError`
-    when it cannot be opened right now or another process has it open for writing.
+
+def store_at(url: str, **options: Unpack[StoreOptions]) -> Store:
+    """The store at `sqlite:///PATH` or `jsonl:///DIRECTORY`; `acquire` opens it.
+
+    Three slashes lead to an absolute path, two to a relative one: `sqlite://backscroll.db`.
+    `read_only` is for an existing one, beside the process that writes to it. `clock` gives the
+    time in microseconds since 1970 UTC. `elapsed` gives the time since boot, by which a clock that
+    is set ahead is noticed; by itself it goes with this host's clock only. `keep_edits` has a
+    replaced message keep its earlier version.
+
+    Raises `InvalidSettingError` for a URL that leads to no store.
     """
-    scheme, path = _split(url)
-    if scheme == "sqlite":
-        check_file(path)
-    if not read_only:
-        check_file_system(path)
-    if elapsed is None:
-        elapsed = since_boot if clock is now_micros else unmeasured
-    own_clock = Clock(clock, elapsed)
-    return _BACKENDS[scheme](path, read_only=read_only, clock=own_clock, keep_edits=keep_edits)
-
-
-def store_path(url: str) -> Path:
-    """Where the store at `url` lies on disk."""
-    return _split(url)[1]
-
-
-def absolute_url(url: str) -> str:
-    """The store's URL as it is from any directory, and by whatever links it is reached."""
-    scheme, path = _split(url)
-    return f"{scheme}://{path.resolve()}"
-
-
-def store_lock(url: str) -> StoreLock:
-    """The lock of the store at `url`; the same one by whatever links the store is reached."""
-    scheme, path = _split(url)
-    if scheme == "sqlite":
-        check_file(path)
-    check_file_system(path)  # before anything is written, and before a lock that may not hold
-    place = path.resolve()
-    beside = place / ".lock" if scheme == "jsonl" else place.with_name(f"{place.name}.lock")
-    return StoreLock(beside, place)
-
-
-def _split(url: str) -> tuple[str, Path]:
     if not isinstance(url, str):
         raise InvalidSettingError(f"store: must be a URL, not {type(url).__name__}")
-    scheme, separator, path = url.partition("://")
-    if scheme not in _BACKENDS or not separator or not path.strip("/"):
-        raise _not_a_store(url, "it is not a store's URL")
-    if path == ":memory:":
-        raise _not_a_store(url, "a store is on the disk")
-    if "?" in path:
-        raise _not_a_store(url, "it has an option, and a store's URL has none")
-    if "\0" in path:
-        raise _not_a_store(url, "a path has no NUL")
-    try:
-        path.encode()  # else it is a name that SQLite, the queue and JSON cannot hold
-        place = Path(path).expanduser()
-        place.resolve().exists()  # unless it is too long, or a link that leads to itself
-        return scheme, place
-    except UnicodeError:
-        raise _not_a_store(url, "its path is not UTF-8") from None
-    except RuntimeError as error:  # the home of nobody known; such a link
-        raise _not_a_store(url, str(error)) from None
-    except OSError as error:
-        raise _not_a_store(url, str(error.strerror)) from None
-
-
-def _not_a_store(url: str, problem: str) -> InvalidSettingError:
-    return InvalidSettingError(
-        f"store: {url!r} cannot be used: {problem}; use sqlite:///path/to/backscroll.db "
-        "or jsonl:///path/to/directory"
+    wall = options.get("clock", now_micros)
+    elapsed = options.get("elapsed", since_boot if wall is now_micros else unmeasured)
+    return _class(url)(
+        url,
+        read_only=options.get("read_only", False),
+        clock=Clock(wall, elapsed),
+        keep_edits=options.get("keep_edits", False),
     )
+
+
+def open_store(url: str, **options: Unpack[StoreOptions]) -> Store:
+    """The store at `url`, open: as its one writer, or beside it with `read_only`.
+
+    Raises, besides what `store_at` does, `StoreUnusableError` for what is not a store or from a
+    newer version, and for a file system that breaks it, `StoreUnavailableError` when it cannot be
+    opened now or another process writes to it.
+    """
+    store = store_at(url, **options)
+    store.acquire()
+    return store
+
+
+def _class(url: str) -> Callable[..., Store]:
+    scheme, separator, _ = url.partition("://")
+    target = SCHEMES.get(scheme)
+    if target is None:
+        target = next((e.value for e in entry_points(group=ENTRY_POINTS, name=scheme)), None)
+    if target is None or not separator:
+        raise not_a_store(url, "it is not the URL of a store")
+    return cast(Callable[..., Store], resolve_name(target))

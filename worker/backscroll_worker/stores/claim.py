@@ -25,12 +25,10 @@ from typing import Final
 
 from backscroll.contract.errors import StoreUnavailableError, StoreUnusableError
 from backscroll.private_files import make_private_directory, open_private, try_lock
+from backscroll_worker.contract.store import OnWait
 
 Inode = tuple[int, int]
 """Device and number."""
-
-OnWait = Callable[[str], None]
-"""Called with the holder before a wait."""
 
 
 @dataclass(slots=True)
@@ -79,7 +77,7 @@ class Claim:
         return os.pread(self._claimed.descriptor, size_bytes, 0)
 
     def close(self) -> None:
-        """Give it up; the last one of this process to do so lets others have it."""
+        """Release it; the last one of this process to do so lets others have it."""
         claimed = self._claimed
         with _guard:
             if _claimed.get(claimed.inode) is not claimed:  # a child's copy

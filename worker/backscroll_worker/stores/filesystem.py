@@ -105,14 +105,14 @@ def check_file_system(path: Path, environ: Mapping[str, str] = os.environ) -> No
     if mount is not None and mount.is_shared and mount.kind not in ALLOW_FILESYSTEM.of(environ):
         raise StoreUnusableError(
             f"{path} lies on {mount.point}, which is {mount.kind} ({mount.source}): other machines "
-            "may write there, and locks, shared memory and fsync are not to be relied on. "
+            "may write there, and locks, shared memory and fsync are not reliable. "
             f"Put the store on a disk of this machine, or set {ALLOW_FILESYSTEM.name}={mount.kind} "
             "if you know that it works"
         )
 
 
 def check_file(path: Path) -> None:
-    """Raise `StoreUnusableError` for what can be no database, and for one mounted by itself.
+    """Raise `StoreUnusableError` for what cannot be a database, and for one mounted by itself.
 
     Its log would lie beside the mount, where whoever opens the file by its own name misses it; in a
     container it would go with the container.
@@ -132,7 +132,7 @@ def check_file(path: Path) -> None:
 def check_names(directory: Path, environ: Mapping[str, str] = os.environ) -> None:
     """Raise `StoreUnusableError` when the directory takes two names for one.
 
-    Nothing is done where no file can be created; that will be found out soon enough.
+    Does nothing where no file can be created; that is reported when the store is opened.
     """
     probe = directory / _PROBE
     with suppress(OSError):

@@ -1,9 +1,9 @@
 """Whether a queue goes into the store that it went into before.
 
-A worker that finds another store than last time on its queue was pointed at the wrong one, or the
-right one was replaced: jobs would go where nobody looks for them, and be missing where they were
+A worker that finds another store than last time on its queue has the wrong URL, or the store was
+replaced: jobs would go where nobody looks for them, and be missing where they were
 expected. The queue knows its store by the key `backscroll:<queue>:store`; a server that has lost
-its data learns it anew, and a copy of a store is that store.
+its data is told again, and a copy of a store is that store.
 """
 
 from __future__ import annotations
@@ -16,23 +16,21 @@ from redis.exceptions import NoPermissionError
 
 from backscroll.contract.errors import StoreUnusableError
 from backscroll.transport.rq_protocol import own_key
-from backscroll_worker.stores import SessionBackend, absolute_url
+from backscroll_worker.contract.store import Store
 
 log = logging.getLogger("backscroll.worker")
 
 ANY_STORE: Final = "any"
-"""To be given for the id of a store that may take another's place."""
+"""Given for the id of a store that may take another's place."""
 
 
-def recognize(
-    connection: redis.Redis, queue: str, backend: SessionBackend, accepted: str | None
-) -> None:
-    """See that `backend` is the store of `queue`, and note so where none is known.
+def recognize(connection: redis.Redis, queue: str, store: Store, accepted: str | None) -> None:
+    """See that `store` is the store of `queue`, and note so where none is known.
 
     With its id, or `ANY_STORE`, for `accepted` it becomes that. Raises `StoreUnusableError` for
     another store than last time, and redis-py's errors.
     """
-    store_id, url = backend.identity(), absolute_url(backend.url)
+    store_id, url = store.identity(), store.url
     key, value = own_key(queue, "store"), f"{store_id} {url}"
     try:
         # In one step, or two workers that begin together could both be the first.

@@ -1,9 +1,9 @@
 """The store's lock: whoever holds it is the one writer.
 
 It is a `flock`, so the kernel drops it the moment its holder dies, and no clock or lease is
-involved. It says who writes on one machine; a store is a local file. There are two of them: one on
-the store's inode (see `claim`), which decides, and one on a file beside the database or in the
-directory of a JSONL store, which keeps out the versions before the other came.
+involved. It decides who writes on one host. There are two of them: one on the store's inode (see
+`claim`), which decides, and one on a file beside the database or in the directory of a JSONL store,
+which keeps out the versions before the first came.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from backscroll.private_files import (
     try_lock,
     write_holder,
 )
-from backscroll_worker.stores.claim import Claim, OnWait, claim, inode_of, is_held
+from backscroll_worker.contract.store import OnWait
+from backscroll_worker.stores.claim import Claim, claim, inode_of, is_held
 
 
 class StoreLock:
@@ -42,7 +43,8 @@ class StoreLock:
     def acquire(self, on_wait: OnWait | None = None) -> None:
         """Take the lock, waiting for it when `on_wait` is given; it is called with the holder.
 
-        Without `on_wait`, raises `StoreUnavailableError` when another process holds it.
+        Raises `StoreUnavailableError` when another process holds it and `on_wait` is not given, and
+        when the file cannot be created.
         """
         try:
             self._descriptor = self._take_file(on_wait)
@@ -54,7 +56,7 @@ class StoreLock:
             raise
 
     def close(self) -> None:
-        """Let go; the next one waiting has it at once. The file stays, or two could hold it.
+        """Release it; the next one waiting has it at once. The file stays, or two could hold it.
 
         A store that is open in this process keeps its inode locked until it is closed.
         """

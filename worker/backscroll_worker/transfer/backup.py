@@ -26,7 +26,7 @@ import apsw
 
 from backscroll.contract.errors import BackscrollError, StoreUnavailableError
 from backscroll.private_files import DIRECTORY, create_private, sync_path, try_lock
-from backscroll_worker.stores import open_backend, store_path
+from backscroll_worker.stores import open_store, store_at
 from backscroll_worker.stores.jsonl.activity import NAME as ACTIVITY
 from backscroll_worker.stores.jsonl.copying import copy_directory
 from backscroll_worker.stores.jsonl.identity import NAME as IDENTITY
@@ -61,11 +61,11 @@ def back_up(
 
     Raises `BackupError`, and the store's errors.
     """
-    started, source = time.monotonic(), store_path(url).resolve()
+    started, source = time.monotonic(), _source(url)
     place = Path(os.path.realpath(target))
     _sweep(place)
     _refuse(source, place, replace=replace)
-    with open_backend(url, read_only=True):  # raises for what is not a store
+    with open_store(url, read_only=True):  # raises for what is not a store
         pass
     scheme = url.partition("://")[0]
     with _beside(place) as directory:
@@ -77,6 +77,13 @@ def back_up(
         size = sum(path.stat().st_size for path in _files(copy))
         _put_in_place(copy, place, directory)
     return BackupReport(str(place), size, time.monotonic() - started, not skip_verify)
+
+
+def _source(url: str) -> Path:
+    path = store_at(url).path
+    if path is None:
+        raise BackupError(f"{url} is not on this host; it is backed up by its server's own means")
+    return path.resolve()
 
 
 def _refuse(source: Path, place: Path, *, replace: bool) -> None:
@@ -193,7 +200,7 @@ def _copy(scheme: str, source: Path, copy: Path) -> None:
 
 def _verify(url: str) -> None:
     """Raise `StoreUnavailableError` if the copy is damaged; a JSONL store's journal is redone."""
-    with open_backend(url, read_only=not url.startswith("jsonl:")) as store:
+    with open_store(url, read_only=not url.startswith("jsonl:")) as store:
         findings = store.verify()
     if findings:
         first = findings[0]

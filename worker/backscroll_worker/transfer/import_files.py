@@ -15,7 +15,7 @@ from zstandard import ZstdError
 from backscroll.contract.errors import InvalidInputError
 from backscroll_worker.contract.interchange import is_packed, unpacked
 from backscroll_worker.contract.pacing import now_micros
-from backscroll_worker.stores import SessionBackend
+from backscroll_worker.stores import Store
 from backscroll_worker.stores.sqlite.schema import MAGIC
 from backscroll_worker.transfer.jsonl import read_jsonl
 from backscroll_worker.transfer.openai import read_openai
@@ -68,7 +68,7 @@ def import_files(
 
 def _take(
     group: list[Incoming],
-    backend: SessionBackend,
+    backend: Store,
     report: ImportReport,
     meanwhile: Callable[[], None],
 ) -> None:

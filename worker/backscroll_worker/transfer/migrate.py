@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -27,14 +27,16 @@ from backscroll.contract.messages import ChatMessage
 from backscroll.private_files import replacing, write_all
 from backscroll_worker.contract.pacing import now_micros
 from backscroll_worker.contract.takeover import ImportSession
-from backscroll_worker.stores import SessionBackend, open_backend, store_path
+from backscroll_worker.stores import Store, open_store, store_at
+from backscroll_worker.stores.filesystem import check_file_system
 from backscroll_worker.stores.jsonl.activity import NAME as ACTIVITY
 from backscroll_worker.stores.jsonl.file_names import SessionNames
 from backscroll_worker.stores.jsonl.files import Directory, Stamp, naming
 from backscroll_worker.stores.jsonl.journal import journals
 from backscroll_worker.stores.jsonl.reader import SessionFile, read_session_file
+from backscroll_worker.stores.lock import StoreLock
 from backscroll_worker.transfer.source import LIMITS, Incoming, check_message
-from backscroll_worker.transfer.store import Groups, held, take_in, with_own_ids, writing
+from backscroll_worker.transfer.store import Groups, stopped_worker, take_in, with_own_ids, writing
 
 MIGRATED_SUFFIX: Final = ".migrated"
 REPORT_SUFFIX: Final = ".report"
@@ -82,8 +84,8 @@ def migrate(
     """
     if not directory.is_dir():
         raise InvalidInputError("directory", f"{directory} is not a directory")
-    place = store_path(store)
-    if place.exists() and place.samefile(directory):
+    place = store_at(store).path
+    if place is not None and place.exists() and place.samefile(directory):
         raise InvalidInputError("directory", f"{directory} is the store itself; name another one")
     report = MigrationReport()
     with _source(directory), writing(store, "migrate") as backend:
@@ -119,11 +121,12 @@ def _source(directory: Path) -> Iterator[None]:
     if not (is_store and os.access(directory, os.W_OK)):
         yield
         return
-    url = f"jsonl://{directory.absolute()}"
-    with held(url, "migrate"):
-        if left:
-            with open_backend(url):
-                pass
+    check_file_system(directory)  # before a lock that may not hold
+    with closing(StoreLock(directory / ".lock", directory)) as lock:
+        with stopped_worker("migrate"):
+            if left:
+                open_store(f"jsonl://{directory.absolute()}").close()
+            lock.acquire()
         yield
 
 
@@ -179,7 +182,7 @@ def _small_enough(
 
 def _migrate_files(
     files: Sequence[_File],
-    backend: SessionBackend,
+    backend: Store,
     report: MigrationReport,
     meanwhile: Callable[[], None],
 ) -> None:

@@ -6,14 +6,57 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain, islice
-from typing import Final
+from typing import Final, Protocol
 
 from backscroll import ChatMessage, Producer, SessionFilter, SessionInfo
-from backscroll_worker.stores import SessionBackend
+from backscroll.contract.filters import SearchPage
+from backscroll.contract.messages import SessionPage
 
 _PAGE: Final = 1_000
 
-Reader = Producer | SessionBackend
+
+class Reader(Protocol):
+    """What answers a command or an export: a `HistoryReader`, or a `QueueReader`."""
+
+    @property
+    def load(self) -> Callable[..., list[ChatMessage]]: ...
+    @property
+    def session(self) -> Callable[[str], SessionInfo | None]: ...
+    @property
+    def exists(self) -> Callable[[str], bool]: ...
+    @property
+    def sessions(self) -> Callable[..., SessionPage]: ...
+    @property
+    def search(self) -> Callable[..., SearchPage]: ...
+    @property
+    def stream(self) -> Callable[[str], Iterator[ChatMessage]]: ...
+
+
+class QueueReader:
+    """Reads through the queue, by a producer."""
+
+    def __init__(self, producer: Producer) -> None:
+        self.load = producer.load
+        self.session = producer.session
+        self.exists = producer.exists
+        self.sessions = producer.sessions
+        self.search = producer.search
+
+    def stream(self, key: str) -> Iterator[ChatMessage]:
+        """A session's messages, where there is only paging back.
+
+        The first messages of the pages are looked up from the end, then the pages read from the
+        start, so that one page at a time is in memory, here and in the server.
+        """
+        page = self.load(key, _PAGE, include_edits=True)
+        ends: list[str | None] = []
+        newest = page
+        while len(page) == _PAGE:
+            ends.append(page[0].message_id)
+            page = self.load(key, _PAGE, page[0].message_id)
+        for end in reversed(ends):
+            yield from self.load(key, _PAGE, end, include_edits=True)
+        yield from newest
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +120,7 @@ def read(
     for listed in infos:
         info = reader.session(listed.key)  # as it is by now, if it is still there
         if info is not None:
-            messages = iter(_stream(reader, info.key))
+            messages = iter(reader.stream(info.key))
             first, last = list(islice(messages, 1)), reader.load(info.key, 1)
             times = [each.created_at for each in (*first, *last) if each.created_at]
             span = (min(times), max(times)) if times else None
@@ -111,27 +154,6 @@ def _list(reader: Reader, wanted: Wanted, since: datetime | None) -> Iterator[Se
         cursor = page.cursor
         if cursor is None:
             return
-
-
-def _stream(reader: Reader, key: str) -> Iterator[ChatMessage]:
-    return _paged(reader, key) if isinstance(reader, Producer) else reader.stream(key)
-
-
-def _paged(producer: Producer, key: str) -> Iterator[ChatMessage]:
-    """A session's messages through the queue, which only pages backwards.
-
-    First the pages' beginnings are looked up from the end, then the pages are read from the start,
-    so that one page at a time is in memory, here and in the server.
-    """
-    page = producer.load(key, _PAGE, include_edits=True)
-    ends: list[str | None] = []
-    newest = page
-    while len(page) == _PAGE:
-        ends.append(page[0].message_id)
-        page = producer.load(key, _PAGE, page[0].message_id)
-    for end in reversed(ends):
-        yield from producer.load(key, _PAGE, end, include_edits=True)
-    yield from newest
 
 
 def _counted(

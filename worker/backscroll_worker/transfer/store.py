@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
@@ -19,9 +19,10 @@ from backscroll.contract.messages import ChatMessage
 from backscroll.contract.operations import Clear
 from backscroll.contract.results import Outcome
 from backscroll.contract.validation import SUBJECTS
+from backscroll_worker.contract.history import HistoryReader
 from backscroll_worker.contract.takeover import ImportSession
 from backscroll_worker.contract.tombstones import Tombstones
-from backscroll_worker.stores import SessionBackend, open_backend, store_lock
+from backscroll_worker.stores import Store, store_at
 from backscroll_worker.stores.jsonl.fields import OURS
 from backscroll_worker.transfer.source import Incoming
 
@@ -40,21 +41,21 @@ class Taken:
 
 
 @contextmanager
-def writing(store: str, doing: str) -> Iterator[SessionBackend]:
+def writing(url: str, doing: str) -> Iterator[Store]:
     """The store, as its one writer; raises `StoreUnavailableError` when a worker has it."""
-    with held(store, doing), _collecting_rarely(), open_backend(store) as backend:
-        yield backend
+    with store_at(url) as store, _collecting_rarely():
+        with stopped_worker(doing):
+            store.acquire()
+        yield store
 
 
 @contextmanager
-def held(store: str, doing: str) -> Iterator[None]:
-    """The store's lock; raises `StoreUnavailableError` when a worker has it."""
-    with closing(store_lock(store)) as lock:
-        try:
-            lock.acquire()
-        except StoreUnavailableError as error:
-            raise StoreUnavailableError(f"{error}: stop the worker, then {doing}") from None
+def stopped_worker(doing: str) -> Iterator[None]:
+    """Add what to do to the `StoreUnavailableError` of a store that a worker has."""
+    try:
         yield
+    except StoreUnavailableError as error:
+        raise StoreUnavailableError(f"{error}: stop the worker, then {doing}") from None
 
 
 @contextmanager
@@ -79,7 +80,7 @@ class Groups(Iterator[list[T]]):
     The next list can be read while the disk is busy with the one before.
     """
 
-    def __init__(self, sessions: Iterator[T], backend: SessionBackend) -> None:
+    def __init__(self, sessions: Iterator[T], backend: Store) -> None:
         self._sessions = sessions
         self._backend = backend
         self._next: list[T] = []
@@ -117,26 +118,31 @@ class Groups(Iterator[list[T]]):
 
 
 def take_in(
-    backend: SessionBackend,
+    backend: Store,
     operations: Sequence[ImportSession],
-    meanwhile: Callable[[], None] | None = None,
+    prepare_next: Callable[[], None] | None = None,
     *,
     may_go_on: bool = False,
 ) -> list[Taken]:
     """Have the store take these sessions over, in one transaction; what became of each.
 
-    `meanwhile` is called while they are written to the disk. With `may_go_on` a session whose
-    beginning is in the store gets the rest. Raises `StoreUnavailableError`; then nothing is stored.
+    `prepare_next` may be called while they are written to the disk. With `may_go_on` a session
+    whose beginning is in the store gets the rest. Raises `StoreUnavailableError`; then nothing is
+    stored.
     """
     tombstones = backend.tombstones()
     welcome = [each for each in operations if not _was_erased(each, tombstones)]
-    answers = iter(backend.apply(welcome, meanwhile))
+    answers = iter(backend.apply(welcome, prepare_next=prepare_next))
 
     def settled(operation: ImportSession) -> Taken:
         if _was_erased(operation, tombstones):
             return Taken(refusal="the session was erased from this store afterwards")
         answer = next(answers)
-        if isinstance(answer, Outcome) and answer.duplicate and not backend.exists(operation.key):
+        if (
+            isinstance(answer, Outcome)
+            and answer.duplicate
+            and not HistoryReader(backend).exists(operation.key)
+        ):
             # It was taken over once and deleted since; importing it again means that it is wanted.
             (answer,) = backend.apply([replace(operation, op_id=new_op_id())])
         if isinstance(answer, Outcome):
@@ -192,12 +198,12 @@ def _was_erased(operation: ImportSession, tombstones: Tombstones) -> bool:
     )
 
 
-def _goes_on(backend: SessionBackend, operation: ImportSession) -> bool:
+def _goes_on(backend: Store, operation: ImportSession) -> bool:
     """Whether the session has the first of these messages, and nothing else.
 
     Messages without a time have the file's, which is later when the file has grown.
     """
-    stored = backend.load(operation.key, include_edits=True)
+    stored = HistoryReader(backend).load(operation.key, include_edits=True)
     first = operation.messages[: len(stored)]
     return 0 < len(stored) == len(first) and all(
         replace(old, created_at=new.created_at) == new
@@ -205,9 +211,9 @@ def _goes_on(backend: SessionBackend, operation: ImportSession) -> bool:
     )
 
 
-def _has_all(backend: SessionBackend, operation: ImportSession) -> bool:
+def _has_all(backend: Store, operation: ImportSession) -> bool:
     """Whether the session begins with these very messages; it may have gone on."""
-    stored = backend.load(operation.key)[: len(operation.messages)]
+    stored = HistoryReader(backend).load(operation.key)[: len(operation.messages)]
     return bool(stored) and stored == [
         replace(message, edits=()) if message.edits else message for message in operation.messages
     ]

@@ -10,7 +10,7 @@ import errno
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -21,8 +21,9 @@ from backscroll.contract.errors import (
     StoreUnavailableError,
     StoreUnusableError,
 )
-from backscroll.contract.messages import ChatMessage, to_micros
-from backscroll.contract.operations import Erase, Operation, Read, Write
+from backscroll.contract.ids import new_op_id
+from backscroll.contract.messages import ChatMessage, SessionInfo, check_key, to_micros
+from backscroll.contract.operations import Erase, GetSession, Operation, Read, Write
 from backscroll.contract.results import Answer, CleanupReport, CompactReport, ErasureReceipt
 from backscroll.contract.validation import check_number
 from backscroll.private_files import make_private_directory
@@ -32,15 +33,13 @@ from backscroll_worker.contract.clock import Clock, StoreClock
 from backscroll_worker.contract.findings import Finding, Totals
 from backscroll_worker.contract.pacing import Progress, Slices, unobserved
 from backscroll_worker.contract.retention import Retention
-from backscroll_worker.contract.store import SessionBackend
-from backscroll_worker.contract.takeover import ImportSession
+from backscroll_worker.contract.store import Answers
 from backscroll_worker.contract.tombstones import Tombstones
-from backscroll_worker.stores.claim import claim
 from backscroll_worker.stores.filesystem import check_names
 from backscroll_worker.stores.jsonl import maintenance as upkeep
 from backscroll_worker.stores.jsonl.activity import Activity
 from backscroll_worker.stores.jsonl.cleanup import Cleanup
-from backscroll_worker.stores.jsonl.erasure import erase
+from backscroll_worker.stores.jsonl.erasure import erase as erase_slices
 from backscroll_worker.stores.jsonl.erasure_ledger import Erasures
 from backscroll_worker.stores.jsonl.file_names import MESSAGES_SUFFIX, SessionNames
 from backscroll_worker.stores.jsonl.files import Directory, naming
@@ -53,79 +52,83 @@ from backscroll_worker.stores.jsonl.totals import Counts
 from backscroll_worker.stores.jsonl.verify import repair, verify
 from backscroll_worker.stores.jsonl.write_batch import Group
 from backscroll_worker.stores.jsonl.writer import Writer
+from backscroll_worker.stores.local import LocalStore
 
 log = logging.getLogger("backscroll.store")
 
 _HOUR: Final = 3_600_000_000  # microseconds
-
-Answers = list[Answer | OperationRefusedError]
 
 
 class _BrokenDownError(Exception):
     """An operation is bad in a way nobody foresaw, and may have changed half of what it was to."""
 
 
-class JsonlBackend(SessionBackend):
-    """Sessions as files in one directory; see `open_backend`."""
+class JsonlBackend(LocalStore):
+    """Sessions as files in one directory; see `open_store`."""
+
+    scheme = "jsonl"
 
     def __init__(
-        self, path: Path, *, read_only: bool, clock: Clock, keep_edits: bool = False
+        self, url: str, *, read_only: bool, clock: Clock, keep_edits: bool = False
     ) -> None:
-        self.url = f"jsonl://{path}"
-        self.path = path
-        self._read_only = read_only
-        self._keep_edits = keep_edits
+        super().__init__(url, read_only=read_only, clock=clock, keep_edits=keep_edits)
         self._lock = threading.RLock()
-        self._directory = _open_directory(path, read_only=read_only)
-        self._claim = None if read_only else claim(path)
-        self._activity = Activity(self._directory, read_only=read_only)
+        self._must_recover = not read_only
+        self._is_open = False
+
+    def _check_path(self) -> None:
+        if self.path.exists() and not self.path.is_dir():
+            raise StoreUnusableError(
+                f"{self.path} is a file, and JSONL sessions lie in a directory; "
+                "name another one in BACKSCROLL_STORE"
+            )
+
+    def _lock_path(self, place: Path) -> Path:
+        return place / ".lock"
+
+    def _open(self) -> None:
+        self._directory = _open_directory(self.path, read_only=self._read_only)
+        self._activity = Activity(self._directory, read_only=self._read_only)
         self._memories = Memories(self._activity)
         self._counts = Counts(self._directory)
         self._renames = Renames(self._directory)
         self._erasures = Erasures(self._directory)
         self._writer = Writer(self._directory, self._activity)
-        self._must_recover = not read_only
         if self._must_recover:
             try:
-                check_names(path)
+                check_names(self.path)
                 self._recover()
             except BaseException:
-                self._give_up()
+                self._writer.shut_down()
                 raise
-        self._clock = StoreClock(clock, self._activity.history, self._activity.latest)
+        self._clock = StoreClock(self._given_clock, self._activity.history, self._activity.latest)
         self._activity.clock = self._clock
-        if not read_only and self._activity.is_new:
+        if not self._read_only and self._activity.is_new:
             self._note_all()
+        self._is_open = True
 
     def apply(
         self,
         operations: Sequence[Operation],
-        meanwhile: Callable[[], None] | None = None,
+        *,
         budget: AnswerBudget | None = None,
+        prepare_next: Callable[[], None] | None = None,
     ) -> Answers:
         try:
-            with self._group(meanwhile) as group:
+            with self._group(prepare_next) as group:
                 carry_out = partial(self._carry_out, group, budget)
                 return until_used_up(budget, map(carry_out, operations))
         except _BrokenDownError:  # find the bad one, and keep the others
             apply_alone = partial(self._apply_alone, budget)
             return until_used_up(budget, map(apply_alone, operations))
 
-    def expect(self, operations: Iterable[ImportSession]) -> None:
-        """There is nothing that could be done ahead."""
-
-    def tidy(self) -> bool:
-        return False
-
     def cleanup(
         self,
-        retention: Retention | float,
+        retention: Retention,
         *,
         dry_run: bool = False,
         archive: RemovalArchive | None = None,
     ) -> Slices[CleanupReport]:
-        if not isinstance(retention, Retention):
-            retention = Retention.of_hours(retention)
         if not dry_run:
             self._refuse_if_read_only()
         with self._group():  # which brings back what is in the future
@@ -146,17 +149,17 @@ class JsonlBackend(SessionBackend):
         return report
 
     def stream(self, key: str) -> Iterator[ChatMessage]:
-        info = self.session(key)
-        if info is not None:
+        (info,) = self.apply([GetSession(new_op_id(), 0, check_key(key))])
+        if isinstance(info, SessionInfo):
             path = self.path / SessionNames.of(key).messages
             yield from stream_messages(path, key, to_micros(info.created_at))
 
-    def carry_out_erasure(self, operation: Erase) -> Slices[ErasureReceipt]:
+    def erase(self, operation: Erase) -> Slices[ErasureReceipt]:
         self._refuse_if_read_only()
         (answer,) = self.apply([operation])
         if isinstance(answer, OperationRefusedError):
             raise answer
-        return (yield from erase(self._group, operation, self._clock.now))
+        return (yield from erase_slices(self._group, operation, self._clock.now))
 
     def tombstones(self) -> Tombstones:
         with self._group() as group:
@@ -190,14 +193,17 @@ class JsonlBackend(SessionBackend):
     def close(self) -> None:
         with self._lock:
             try:
-                if not self._must_recover:
+                if self._is_open and not self._must_recover:
                     self._check_directory()
                     self._writer.close()
                     self._activity.flush()
             except (StoreUnavailableError, StoreUnusableError) as error:
                 log.warning("%s; what the journal has is put in its place at the next start", error)
             finally:
-                self._give_up()
+                if self._is_open:
+                    self._writer.shut_down()
+                self._is_open = False
+                self._release()
 
     def _apply_alone(
         self, budget: AnswerBudget | None, operation: Operation
@@ -266,12 +272,6 @@ class JsonlBackend(SessionBackend):
         if self._claim is not None:
             self._claim.check()
 
-    def _give_up(self) -> None:
-        self._writer.shut_down()
-        if self._claim is not None:
-            self._claim.close()
-            self._claim = None
-
     def _keep_time(self) -> None:
         """Bring back what is in the future; a reader looks what the writer has noted since."""
         if self._read_only:
@@ -302,11 +302,6 @@ class JsonlBackend(SessionBackend):
 
 def _open_directory(path: Path, *, read_only: bool) -> Directory:
     with naming(path):
-        if path.exists() and not path.is_dir():
-            raise StoreUnusableError(
-                f"{path} is a file, and JSONL sessions lie in a directory; "
-                "name another one in BACKSCROLL_STORE"
-            )
         if not read_only:
             make_private_directory(path)
         mode = os.R_OK | os.X_OK | (0 if read_only else os.W_OK)

@@ -20,7 +20,7 @@ from backscroll.contract.errors import (
 )
 from backscroll.contract.messages import ChatMessage, check_key
 from backscroll.contract.operations import Erase, Operation, Read, Write
-from backscroll.contract.results import Answer, CleanupReport, CompactReport, ErasureReceipt
+from backscroll.contract.results import CleanupReport, CompactReport, ErasureReceipt
 from backscroll.contract.validation import check_number
 from backscroll_worker.contract.answer_budget import AnswerBudget
 from backscroll_worker.contract.archiving import RemovalArchive
@@ -28,10 +28,11 @@ from backscroll_worker.contract.clock import Clock
 from backscroll_worker.contract.findings import Finding, Totals
 from backscroll_worker.contract.pacing import Progress, Slices, unobserved
 from backscroll_worker.contract.retention import Retention
-from backscroll_worker.contract.store import SessionBackend
+from backscroll_worker.contract.store import Answers
 from backscroll_worker.contract.takeover import ImportSession
 from backscroll_worker.contract.tombstones import Tombstones
-from backscroll_worker.stores.claim import claim
+from backscroll_worker.stores.filesystem import check_file
+from backscroll_worker.stores.local import LocalStore
 from backscroll_worker.stores.search.text import Folder
 from backscroll_worker.stores.sqlite.access import Access
 from backscroll_worker.stores.sqlite.clock import Times, open_clock
@@ -42,8 +43,9 @@ from backscroll_worker.stores.sqlite.identity import read_identity
 from backscroll_worker.stores.sqlite.maintenance import erasure
 from backscroll_worker.stores.sqlite.maintenance.cleanup import Cleanup
 from backscroll_worker.stores.sqlite.maintenance.compaction import compact
-from backscroll_worker.stores.sqlite.maintenance.purge import give_way
+from backscroll_worker.stores.sqlite.maintenance.purge import give_way, purge_detached
 from backscroll_worker.stores.sqlite.maintenance.repair import repair
+from backscroll_worker.stores.sqlite.maintenance.space import with_checkpoints
 from backscroll_worker.stores.sqlite.maintenance.verify import verify
 from backscroll_worker.stores.sqlite.reads import messages_after, read
 from backscroll_worker.stores.sqlite.refusal import refused
@@ -64,84 +66,82 @@ logger = logging.getLogger("backscroll.store")
 
 _HOUR: Final = 3_600_000_000  # microseconds
 _MOST_KNOWN_SESSIONS: Final = 20_000
-_TIDIED_GROUPS: Final = 64  # each is a piece of the index, until it is merged
+_MERGED_GROUPS: Final = 64  # each is a segment of the index, until it is merged
 _NORMAL: Final = 1  # of "synchronous": a commit does not wait for the disk
 
-Answers = list[Answer | OperationRefusedError]
 
+class SqliteBackend(LocalStore):
+    """Sessions in one SQLite file with FTS5; see `open_store`."""
 
-class SqliteBackend(SessionBackend):
-    """Sessions in one SQLite file with FTS5; see `open_backend`."""
+    scheme = "sqlite"
 
     def __init__(
-        self, path: Path, *, read_only: bool, clock: Clock, keep_edits: bool = False
+        self, url: str, *, read_only: bool, clock: Clock, keep_edits: bool = False
     ) -> None:
-        self.url = f"sqlite://{path}"
-        self.path = path.resolve()  # SQLite's log lies there, too
-        self._given_path = path
-        self._read_only = read_only
-        self._keep_edits = keep_edits
+        super().__init__(url, read_only=read_only, clock=clock, keep_edits=keep_edits)
+        self._given_path = self.path
         self._lock = threading.RLock()  # one connection, and one transaction on it at a time
         self._memory: Memory | None = None
-        self._claim = None if read_only else claim(path)
-        try:
-            self._open()
-            with store_errors(path):
-                self._clock = open_clock(self._connection, clock)
-        except BaseException:
-            if self._claim is not None:
-                self._claim.close()
-            raise
-        self._committer = Committer()
+        self._is_open = False
         self._fold = Folder()
-        self._untidy_groups = _TIDIED_GROUPS  # those before it may have left some
-        self._tidying = merge_pace()
-        self._access = Access(self._transaction, self._repeatable, self._outside, self.path)
-        self._times = Times(self._clock, self._repeatable)
+        self._unmerged_groups = _MERGED_GROUPS  # those before it may have left some
+        self._merging = merge_pace()
+
+    def close(self) -> None:
+        with self._lock:
+            if self._is_open:
+                self._committer.close()
+                if self._claim is not None:
+                    self._save_log()
+                self._database.close()
+                self._is_open = False
+            self._release()
 
     def apply(
         self,
         operations: Sequence[Operation],
-        meanwhile: Callable[[], None] | None = None,
+        *,
         budget: AnswerBudget | None = None,
+        prepare_next: Callable[[], None] | None = None,
     ) -> Answers:
         try:
-            return self._apply_together(operations, meanwhile, budget)
+            return self._apply_together(operations, prepare_next, budget)
         except BackscrollError:
             raise
         except Exception:
-            # One of them is bad in a way nobody foresaw. Find it, and keep the others.
+            # One of them failed unexpectedly. Find it, and keep the others.
             return self._apply_one_by_one(operations, budget)
 
-    def expect(self, operations: Iterable[ImportSession]) -> None:
-        self._fold.expect(message.content for each in operations for message in each.messages)
+    def expect(self, imports: Iterable[ImportSession]) -> None:
+        self._fold.expect(message.content for each in imports for message in each.messages)
 
-    def tidy(self) -> bool:
-        if self._untidy_groups < _TIDIED_GROUPS:
+    def maintain_while_idle(self) -> bool:
+        if self._unmerged_groups < _MERGED_GROUPS:
             self._save_log()
             return False
         with suppress(apsw.Error, StoreUnavailableError, StoreUnusableError):
-            with self._tidying.slice() as pages, self._repeatable() as connection:
-                is_untidy = merge(connection, "message_index", pages)
-            if is_untidy:
+            with self._merging.slice() as pages, self._repeatable() as connection:
+                is_left = merge(connection, "message_index", pages)
+            if is_left:
                 return True
-        self._untidy_groups = 0
+        self._unmerged_groups = 0
         return False
 
     def cleanup(
         self,
-        retention: Retention | float,
+        retention: Retention,
         *,
         dry_run: bool = False,
         archive: RemovalArchive | None = None,
     ) -> Slices[CleanupReport]:
-        if not isinstance(retention, Retention):
-            retention = Retention.of_hours(retention)
         if not dry_run:
             yield from self._times.heal()
         passage, doors = self._clock.passage(), (self._access, self._removing)
         cleanup = Cleanup(*doors, retention, passage, archive, dry_run=dry_run)
         return (yield from self._clock.watch(cleanup.slices()))
+
+    def finish_removals(self) -> Slices[None]:
+        yield from with_checkpoints(self._access, purge_detached(self._access.repeatable))
 
     def compact(self, op_ids_hours: float) -> Slices[CompactReport]:
         with store_errors(self.path):
@@ -154,7 +154,7 @@ class SqliteBackend(SessionBackend):
         self._memory = None  # it may know of tombstones that are gone
         return report
 
-    def carry_out_erasure(self, operation: Erase) -> Slices[ErasureReceipt]:
+    def erase(self, operation: Erase) -> Slices[ErasureReceipt]:
         (answer,) = self.apply([operation])
         if isinstance(answer, OperationRefusedError):
             raise answer
@@ -197,17 +197,23 @@ class SqliteBackend(SessionBackend):
     def size_bytes(self) -> int:
         return size_bytes(self.path)
 
-    def close(self) -> None:
-        with self._lock:
-            self._committer.close()
-            if self._claim is not None:
-                self._save_log()
-            self._database.close()
-            if self._claim is not None:
-                self._claim.close()  # after SQLite has closed the file, as `claim` says
-                self._claim = None
+    def _check_path(self) -> None:
+        check_file(self._given_path)
+
+    def _lock_path(self, place: Path) -> Path:
+        return place.with_name(f"{place.name}.lock")
 
     def _open(self) -> None:
+        self.path = self._given_path.resolve()  # SQLite's log lies there, too
+        self._open_files()
+        with store_errors(self.path):
+            self._clock = open_clock(self._connection, self._given_clock)
+        self._access = Access(self._transaction, self._repeatable, self._outside, self.path)
+        self._times = Times(self._clock, self._repeatable)
+        self._committer = Committer()
+        self._is_open = True
+
+    def _open_files(self) -> None:
         self._database = open_database(self.path, read_only=self._read_only)
         self._connection: apsw.Connection = self._database.connection()
         register_score(self._connection)
@@ -219,7 +225,7 @@ class SqliteBackend(SessionBackend):
     def _apply_together(
         self,
         operations: Sequence[Operation],
-        meanwhile: Callable[[], None] | None,
+        prepare_next: Callable[[], None] | None,
         budget: AnswerBudget | None,
     ) -> Answers:
         with self._transaction(commits=False) as connection:
@@ -233,9 +239,9 @@ class SqliteBackend(SessionBackend):
             answers = self._carry_out(group, now, operations, budget)
             if not self._read_only:
                 self._times.write(connection)
-            self._commit(group, meanwhile)
+            self._commit(group, prepare_next)
         self._times.settle()
-        self._untidy_groups += 1
+        self._unmerged_groups += 1
         if len(memory.sessions) < _MOST_KNOWN_SESSIONS:
             self._memory = memory
         return answers
@@ -324,7 +330,7 @@ class SqliteBackend(SessionBackend):
             logger.warning("%s; putting what it had into the database", error)
             self._log.empty()
             self._database.close()
-            self._open()
+            self._open_files()
         except StoreUnavailableError:
             if not self._read_only:
                 with suppress(apsw.Error):  # what was committed goes with the database
@@ -383,9 +389,9 @@ class SqliteBackend(SessionBackend):
         with suppress(StoreUnavailableError, StoreUnusableError), self._outside():
             self._check_files()
 
-    def _commit(self, group: Group, meanwhile: Callable[[], None] | None) -> None:
+    def _commit(self, group: Group, prepare_next: Callable[[], None] | None) -> None:
         group.flush_tables()
-        self._committer.run(partial(self._index_and_commit, group), meanwhile)
+        self._committer.run(partial(self._index_and_commit, group), prepare_next)
 
     def _index_and_commit(self, group: Group) -> None:
         group.flush_index()

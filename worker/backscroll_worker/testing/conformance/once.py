@@ -14,9 +14,17 @@ from backscroll.contract.operations import Append, Operation
 from backscroll.contract.results import Outcome
 from backscroll_worker.contract.pacing import finish, now_micros
 from backscroll_worker.contract.takeover import ImportSession
-from backscroll_worker.stores import SessionBackend
-from tests.backends.conftest import Open
-from tests.backends.stores import Clock, apply_all, contents, found, keys, requests, say
+from backscroll_worker.testing.fixtures import Open
+from backscroll_worker.testing.stores import (
+    Clock,
+    StoreUnderTest,
+    apply_all,
+    contents,
+    found,
+    keys,
+    requests,
+    say,
+)
 
 A_WEEK = 168.0
 
@@ -25,21 +33,21 @@ def append(key: str, *texts: str) -> Operation:
     return requests.append(key, tuple(ChatMessage.user(text) for text in texts), None)
 
 
-def test_an_append_that_comes_again_is_stored_once(store: SessionBackend) -> None:
+def test_an_append_that_comes_again_is_stored_once(store: StoreUnderTest) -> None:
     operation = append("s", "a", "b")
     assert apply_all(store, [operation]) == [Outcome(2)]
     assert apply_all(store, [operation]) == [Outcome(2, duplicate=True)]
     assert contents(store, "s") == ["a", "b"]
 
 
-def test_twice_in_one_group_is_once(store: SessionBackend) -> None:
+def test_twice_in_one_group_is_once(store: StoreUnderTest) -> None:
     operation = append("s", "a")
     assert apply_all(store, [operation, operation]) == [Outcome(1), Outcome(1, duplicate=True)]
     assert contents(store, "s") == ["a"]
 
 
 def test_two_adapters_that_deliver_one_platform_message_store_it_once(
-    store: SessionBackend,
+    store: StoreUnderTest,
 ) -> None:
     for _ in range(2):
         store.append("s", ChatMessage.user("from the platform"), dedup_key="platform-77")
@@ -289,7 +297,7 @@ def test_op_ids_survive_a_compaction_until_they_are_old(open_store: Open) -> Non
     assert contents(store, "s") == ["a"]
 
 
-def test_nothing_is_applied_of_what_the_contract_refuses(store: SessionBackend) -> None:
+def test_nothing_is_applied_of_what_the_contract_refuses(store: StoreUnderTest) -> None:
     with pytest.raises(InvalidInputError):
         store.append("", ChatMessage.user("x"))
     with pytest.raises(InvalidInputError):
@@ -299,6 +307,7 @@ def test_nothing_is_applied_of_what_the_contract_refuses(store: SessionBackend) 
     assert keys(store) == set()
 
 
+@pytest.mark.needs("search")
 def test_what_was_undone_twice_over_is_found_by_nobody(open_store: Open) -> None:
     said = append("s", "needle one", "needle two")
     with open_store() as store:
@@ -323,7 +332,7 @@ def test_ids_that_come_out_of_order_are_known_as_well(open_store: Open, clock: C
 
 
 def test_an_id_from_a_clock_days_ahead_is_known_when_its_day_has_come(
-    store: SessionBackend, clock: Clock
+    store: StoreUnderTest, clock: Clock
 ) -> None:
     clock.now = now_micros()
     ahead = Append(f"{(clock.now + 2 * DAY) // 1_000:012x}{7:020x}", 0, "s", (_HELLO,))
@@ -362,7 +371,7 @@ def test_an_append_is_known_with_all_it_touched_whatever_became_of_its_messages(
 @pytest.mark.parametrize("texts", ["a", "abc"])
 @pytest.mark.parametrize("how", ["forgotten", "imported"])
 def test_an_append_whose_messages_are_all_there_is_known_though_its_op_id_is_not(
-    store: SessionBackend, clock: Clock, how: str, texts: str
+    store: StoreUnderTest, clock: Clock, how: str, texts: str
 ) -> None:
     said = requests.append("s", tuple(map(ChatMessage.user, texts)), "platform id")
     if how == "forgotten":
@@ -381,7 +390,7 @@ def test_an_append_whose_messages_are_all_there_is_known_though_its_op_id_is_not
 
 
 def test_an_append_whose_record_was_forgotten_is_refused_rather_than_stored_in_part(
-    store: SessionBackend, clock: Clock
+    store: StoreUnderTest, clock: Clock
 ) -> None:
     said = requests.append("s", tuple(ChatMessage.user(text) for text in "abc"), None)
     apply_all(store, [said, requests.rollback("s", said.op_id)])

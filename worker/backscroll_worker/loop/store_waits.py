@@ -1,20 +1,45 @@
-"""A store that fails is not a job's fault: the worker pauses, retries and reports it."""
+"""Waiting for the store: as a standby until its writer is gone, and while it fails.
+
+A store that fails is not a job's fault, so jobs wait until it works again.
+"""
 
 from __future__ import annotations
 
 import logging
+import signal
 import time
 from contextlib import suppress
 from typing import Final
 
 import redis
+from rq.exceptions import StopRequested
 
 from backscroll.transport.outage import Outage
+from backscroll_worker.contract.store import OnWait, Store
 from backscroll_worker.loop.resilient import SERVER_TROUBLE
 
 LONGEST_PAUSE_SECONDS: Final = 3.0
 
+_STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
 log = logging.getLogger("backscroll.worker")
+
+
+def acquire_or_stop(store: Store, on_wait: OnWait | None) -> bool:
+    """As `store.acquire`; False when a signal ended the wait."""
+    handlers = {number: signal.signal(number, _stop_waiting) for number in _STOP_SIGNALS}
+    try:
+        store.acquire(on_wait)
+    except StopRequested:
+        return False
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    return True
+
+
+def _stop_waiting(_number: int, _frame: object) -> None:
+    raise StopRequested
 
 
 class FailingStore:

@@ -13,9 +13,8 @@ from backscroll.contract.messages import ChatMessage, SessionInfo, from_micros
 from backscroll.contract.operations import Describe
 from backscroll_worker.contract.pacing import finish
 from backscroll_worker.contract.takeover import ImportSession
-from backscroll_worker.stores import SessionBackend
-from tests.backends.conftest import Open
-from tests.backends.stores import Clock, apply_all, keys, requests, say
+from backscroll_worker.testing.fixtures import Open
+from backscroll_worker.testing.stores import Clock, StoreUnderTest, apply_all, keys, requests, say
 
 NAMES = {
     "cafe": "Café plans",
@@ -26,11 +25,11 @@ NAMES = {
 }
 
 
-def named(store: SessionBackend, typed: str) -> set[str]:
+def named(store: StoreUnderTest, typed: str) -> set[str]:
     return {info.key for info in store.sessions(name=typed).sessions}
 
 
-def pages(store: SessionBackend, limit: int, **where: Any) -> Iterator[list[SessionInfo]]:
+def pages(store: StoreUnderTest, limit: int, **where: Any) -> Iterator[list[SessionInfo]]:
     """The pages of a listing; the next is asked for only when it is wanted."""
     cursor = None
     while True:
@@ -42,12 +41,12 @@ def pages(store: SessionBackend, limit: int, **where: Any) -> Iterator[list[Sess
         cursor = page.cursor
 
 
-def all_keys(store: SessionBackend, limit: int, **where: Any) -> list[str]:
+def all_keys(store: StoreUnderTest, limit: int, **where: Any) -> list[str]:
     return [info.key for page in pages(store, limit, **where) for info in page]
 
 
 @pytest.fixture
-def names(store: SessionBackend) -> SessionBackend:
+def names(store: StoreUnderTest) -> StoreUnderTest:
     for key, name in NAMES.items():
         store.describe(key, name=name)
     say(store, "nameless", "Café plans")
@@ -80,7 +79,7 @@ def names(store: SessionBackend) -> SessionBackend:
     ],
 )
 def test_sessions_are_listed_by_the_words_of_their_name(
-    names: SessionBackend, typed: str, found: set[str]
+    names: StoreUnderTest, typed: str, found: set[str]
 ) -> None:
     assert named(names, typed) == found
 
@@ -102,7 +101,7 @@ def test_a_name_is_found_as_it_is_now(open_store: Open) -> None:
     assert store.verify() == []
 
 
-def test_a_name_goes_with_its_session(store: SessionBackend, clock: Clock) -> None:
+def test_a_name_goes_with_its_session(store: StoreUnderTest, clock: Clock) -> None:
     for key in ("deleted", "idle", "stays"):
         store.describe(key, name=f"plan {key}")
         say(store, key, "x")
@@ -117,7 +116,7 @@ def test_a_name_goes_with_its_session(store: SessionBackend, clock: Clock) -> No
     assert store.verify() == []
 
 
-def test_an_imported_session_is_found_by_its_name(store: SessionBackend, clock: Clock) -> None:
+def test_an_imported_session_is_found_by_its_name(store: StoreUnderTest, clock: Clock) -> None:
     said = ChatMessage("user", "x", None, "0" * 32, from_micros(5))
     attributes: dict[str, str | bool | None] = {"name": "Café plans"}
     apply_all(store, [ImportSession("1" * 32, clock.now, "s", (said,), attributes, 5, 5)])
@@ -125,7 +124,7 @@ def test_an_imported_session_is_found_by_its_name(store: SessionBackend, clock: 
     assert store.verify() == []
 
 
-def test_a_description_that_comes_twice_names_once(store: SessionBackend) -> None:
+def test_a_description_that_comes_twice_names_once(store: StoreUnderTest) -> None:
     store.describe("a", name="before")
     again = requests.describe("a", {"name": "after"})
     first, second = store.apply([again, again])
@@ -133,7 +132,7 @@ def test_a_description_that_comes_twice_names_once(store: SessionBackend) -> Non
     assert first != second  # the second is a duplicate
 
 
-def test_sessions_are_listed_by_when_they_were_active(store: SessionBackend, clock: Clock) -> None:
+def test_sessions_are_listed_by_when_they_were_active(store: StoreUnderTest, clock: Clock) -> None:
     began = clock.now
     for key in "abcde":
         say(store, key, "x")
@@ -156,7 +155,7 @@ def test_sessions_are_listed_by_when_they_were_active(store: SessionBackend, clo
 
 @pytest.mark.parametrize("name", ["active_since", "active_until"])
 @pytest.mark.parametrize("moment", [datetime(2026, 1, 1), "2026-01-01", 5, True])
-def test_a_time_without_a_zone_is_refused(store: SessionBackend, name: str, moment: object) -> None:
+def test_a_time_without_a_zone_is_refused(store: StoreUnderTest, name: str, moment: object) -> None:
     bound: dict[str, Any] = {name: moment}
     with pytest.raises(InvalidInputError, match=name):
         store.sessions(**bound)
@@ -180,7 +179,7 @@ FILTERS: list[dict[str, Any]] = [
 
 
 def test_pages_with_any_filter_hold_what_passes_once_and_in_order(
-    store: SessionBackend, clock: Clock
+    store: StoreUnderTest, clock: Clock
 ) -> None:
     fill(store, clock)
     everything = [info for page in pages(store, 1_000) for info in page]
@@ -192,7 +191,7 @@ def test_pages_with_any_filter_hold_what_passes_once_and_in_order(
             assert all_keys(store, limit, **where) == expected, (where, limit)
 
 
-def fill(store: SessionBackend, clock: Clock) -> None:
+def fill(store: StoreUnderTest, clock: Clock) -> None:
     """Sessions of all kinds, three at each moment."""
     for first in range(0, 24, 3):
         apply_all(store, [described(number) for number in range(first, first + 3)])
@@ -232,7 +231,7 @@ def passes(info: SessionInfo, where: dict[str, Any], clock: Clock) -> bool:
 
 @pytest.mark.parametrize("where", [{}, {"channel": "slack"}, {"name": "plan"}])
 def test_paging_shows_nothing_twice_and_all_that_nobody_writes_to_meanwhile(
-    store: SessionBackend, clock: Clock, where: dict[str, Any]
+    store: StoreUnderTest, clock: Clock, where: dict[str, Any]
 ) -> None:
     for number in range(12):
         store.describe(f"s{number}", channel="slack", name="plan")

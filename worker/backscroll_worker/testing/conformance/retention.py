@@ -16,11 +16,49 @@ from backscroll_worker.archive.directory import Archive
 from backscroll_worker.archive.disk import ArchiveError
 from backscroll_worker.contract.pacing import finish
 from backscroll_worker.contract.retention import Retention
-from backscroll_worker.stores import SessionBackend, open_backend
-from tests.backends.conftest import Open, Rules
-from tests.backends.interruptions import failing, killed_at
-from tests.backends.stores import Clock, apply_all, bring_back, contents, found, keys, requests, say
-from tests.backends.test_exchanges import EXTRAS, pairs
+from backscroll_worker.testing.fixtures import Open, Rules, UrlAt
+from backscroll_worker.testing.interruptions import failing, killed_at
+from backscroll_worker.testing.stores import (
+    Clock,
+    StoreUnderTest,
+    apply_all,
+    bring_back,
+    contents,
+    found,
+    keys,
+    open_tested,
+    requests,
+    say,
+)
+
+NEEDS = "archive"
+
+IDS = st.sampled_from("abcd")
+EXTRAS = st.one_of(
+    st.none(),
+    st.builds(lambda ids: {"tool_calls": [{"id": id_} for id_ in ids]}, st.lists(IDS, max_size=3)),
+    st.builds(lambda id_: {"tool_call_id": id_}, IDS),
+    st.builds(lambda a, b: {"tool_call_id": a, "tool_calls": [{"id": b}]}, IDS, IDS),
+    st.sampled_from([{"tool_calls": 7}, {"tool_calls": [7, {"id": []}]}, {"tool_call_id": {}}]),
+)
+
+
+def pairs(extras: list[dict[str, Any] | None]) -> set[tuple[int, int]]:
+    """Each result with its call, found the slow way: the last call of that id before it."""
+    found = set()
+    for result, extra in enumerate(extras):
+        wanted = (extra or {}).get("tool_call_id")
+        for call in range(result - 1, -1, -1):
+            calls = (extras[call] or {}).get("tool_calls")
+            ids = [c.get("id") for c in calls if isinstance(c, dict)] if type(calls) is list else []
+            if isinstance(wanted, str) and wanted in ids:
+                found.add((call, result))
+                break
+    return found
+
+
+def tears(torn: set[tuple[int, int]], cut: int) -> bool:
+    return any(call < cut <= result for call, result in torn)
 
 
 def by_rule(report: CleanupReport) -> dict[str, tuple[int, int, int]]:
@@ -47,7 +85,7 @@ MANY_RULES = """
 
 
 def test_each_session_goes_by_its_own_rule_and_the_report_says_which(
-    store: SessionBackend, clock: Clock, rules: Rules
+    store: StoreUnderTest, clock: Clock, rules: Rules
 ) -> None:
     for key in ("plain", "slack", "legal", "bot", "pinned", "log", "log idle"):
         say(store, key, *"abcde")
@@ -85,7 +123,7 @@ def test_each_session_goes_by_its_own_rule_and_the_report_says_which(
 
 
 def test_rules_go_by_name_and_agent_too_and_what_is_pinned_loses_nothing(
-    store: SessionBackend, clock: Clock, rules: Rules
+    store: StoreUnderTest, clock: Clock, rules: Rules
 ) -> None:
     for key in ("report", "other", "helper", "pinned"):
         say(store, key, *"abcd")
@@ -109,6 +147,7 @@ def test_rules_go_by_name_and_agent_too_and_what_is_pinned_loses_nothing(
     }  # fmt: skip
 
 
+@pytest.mark.needs("search")
 def test_a_cap_takes_the_oldest_messages_and_nothing_else(
     open_store: Open, clock: Clock, rules: Rules
 ) -> None:
@@ -152,11 +191,10 @@ def test_op_ids_of_capped_messages_stay_known(
         assert contents(store, "s") == list("00112233")
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "jsonl"])
 @settings(max_examples=20, deadline=None)
 @given(st.lists(EXTRAS, min_size=1, max_size=12), st.integers(1, 12), st.booleans())
 def test_a_cap_never_tears_a_call_from_its_result(
-    kind: str,
+    url_at: UrlAt,
     tmp_path_factory: pytest.TempPathFactory,
     extras: list[dict[str, Any] | None],
     keep: int,
@@ -166,7 +204,7 @@ def test_a_cap_never_tears_a_call_from_its_result(
     path = directory / "retention.toml"
     path.write_text(f"[default]\nkeep_messages = {keep}")
     archive = Archive(directory / "archive") if with_archive else None
-    with open_backend(f"{kind}://{directory / 'store'}") as store:
+    with open_tested(url_at(directory / "store")) as store:
         messages = [ChatMessage("x", str(n), extra) for n, extra in enumerate(extras)]
         store.append("s", *messages)
         report = finish(store.cleanup(Retention.load(path, None), archive=archive))
@@ -187,6 +225,7 @@ def test_a_cap_never_tears_a_call_from_its_result(
             assert contents(store, "s") == [str(number) for number in range(len(extras))]
 
 
+@pytest.mark.needs("search")
 def test_a_large_session_is_capped_in_slices_and_comes_back(
     open_store: Open, clock: Clock, rules: Rules, archive: Archive
 ) -> None:
@@ -210,8 +249,9 @@ def test_a_large_session_is_capped_in_slices_and_comes_back(
         assert found(store, "m17") == {"m17"}
 
 
+@pytest.mark.needs("files")
 def test_a_session_written_to_while_it_is_archived_stays_and_leaves_the_archive(
-    store: SessionBackend, clock: Clock, archive: Archive
+    store: StoreUnderTest, clock: Clock, archive: Archive
 ) -> None:
     apply_all(
         store,
@@ -236,9 +276,10 @@ def test_a_session_written_to_while_it_is_archived_stays_and_leaves_the_archive(
     assert store.verify() == []
 
 
+@pytest.mark.needs("files")
 @pytest.mark.parametrize("what", ["rolled back", "described"])
 def test_a_cap_that_does_not_hold_any_more_when_it_is_to_be_carried_out_takes_nothing(
-    store: SessionBackend, rules: Rules, archive: Archive, what: str
+    store: StoreUnderTest, rules: Rules, archive: Archive, what: str
 ) -> None:
     say(store, "s", *map(str, range(10)))
     retention = rules(
@@ -260,7 +301,7 @@ def test_a_cap_that_does_not_hold_any_more_when_it_is_to_be_carried_out_takes_no
     assert contents(store, "s") == list(map(str, range(10 if what == "described" else 5)))
 
 
-def everything(store: SessionBackend, archive: Archive) -> dict[str, list[ChatMessage]]:
+def everything(store: StoreUnderTest, archive: Archive) -> dict[str, list[ChatMessage]]:
     """All messages of all sessions, when what the archive has is back."""
     names = {key for file in archive.files() for key in file.check().keys}
     for key in names:
@@ -272,30 +313,30 @@ CAP_AND_TTL = '[default]\nttl = "1h"\n[[rule]]\nkey = "cap"\nttl = "none"\nkeep_
 
 
 def prepare(url: str, clock: Clock) -> dict[str, list[ChatMessage]]:
-    with open_backend(url, clock=clock) as store:
+    with open_tested(url, clock=clock) as store:
         for key in ("a", "b", "cap"):
             say(store, key, *"12345")
         return {key: store.load(key) for key in keys(store)}
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "jsonl"])
+@pytest.mark.needs("files")
 def test_killed_at_any_step_it_loses_and_doubles_nothing(
-    kind: str, tmp_path: Path, rules: Rules
+    url_at: UrlAt, tmp_path: Path, rules: Rules
 ) -> None:
     retention = rules(CAP_AND_TTL)
-    for step in range(0, 400, 1 if kind == "sqlite" else 2):
+    for step in range(400):
         clock, archive = Clock(), Archive(tmp_path / f"archive{step}")
-        url = f"{kind}://{tmp_path / f'store{step}'}"
+        url = url_at(tmp_path / f"store{step}")
         before = prepare(url, clock)
         clock.advance(hours=2)
 
         def clean(url: str = url, clock: Clock = clock, archive: Archive = archive) -> None:
-            with open_backend(url, clock=clock) as store:
+            with open_tested(url, clock=clock) as store:
                 for _ in store.cleanup(retention, archive=archive):
                     (tmp_path / "slice").touch()  # a step of its own: between two slices
 
         was_killed = killed_at(step, clean)
-        with open_backend(url, clock=clock) as store:
+        with open_tested(url, clock=clock) as store:
             there = {key: store.load(key) for key in keys(store)}
             assert archive.verify() == []
             if was_killed and step % 2:
@@ -313,15 +354,15 @@ def _id(message: ChatMessage) -> str | None:
     return message.message_id
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "jsonl"])
+@pytest.mark.needs("files")
 def test_while_the_archives_disk_is_full_nothing_goes(
-    kind: str, tmp_path: Path, rules: Rules
+    url_at: UrlAt, tmp_path: Path, rules: Rules
 ) -> None:
     retention, clock = rules(CAP_AND_TTL), Clock()
-    url, archive = f"{kind}://{tmp_path / 'store'}", Archive(tmp_path / "archive")
+    url, archive = url_at(tmp_path / "store"), Archive(tmp_path / "archive")
     before = prepare(url, clock)
     clock.advance(hours=2)
-    with open_backend(url, clock=clock) as store:
+    with open_tested(url, clock=clock) as store:
         archive.directory.mkdir()
         for step in range(3):
             with failing(step), pytest.raises(ArchiveError, match="nothing was deleted"):
@@ -335,7 +376,7 @@ def test_while_the_archives_disk_is_full_nothing_goes(
 
 
 def test_what_goes_is_on_the_archives_disk_before(
-    store: SessionBackend, clock: Clock, archive: Archive, monkeypatch: pytest.MonkeyPatch
+    store: StoreUnderTest, clock: Clock, archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: dict[int, int] = {}
     real_fsync, real_rename = os.fsync, os.rename
@@ -367,7 +408,7 @@ def test_what_goes_is_on_the_archives_disk_before(
     assert all(path.parent.stat().st_ino in synced for path in files)
 
 
-def test_a_dry_run_writes_no_archive(store: SessionBackend, clock: Clock, archive: Archive) -> None:
+def test_a_dry_run_writes_no_archive(store: StoreUnderTest, clock: Clock, archive: Archive) -> None:
     say(store, "s", "a")
     clock.advance(hours=2)
     assert finish(store.cleanup(1, archive=archive, dry_run=True)).sessions == 1

@@ -8,10 +8,18 @@ from hypothesis import strategies as st
 
 from backscroll.contract.filters import SearchFilter, SearchHit
 from backscroll.contract.messages import ChatMessage, from_micros
-from backscroll_worker.stores import SessionBackend
 from backscroll_worker.stores.search.text import tokens
-from tests.backends.conftest import Open
-from tests.backends.stores import apply_all, contents, found, requests, say
+from backscroll_worker.testing.fixtures import Open
+from backscroll_worker.testing.stores import (
+    StoreUnderTest,
+    apply_all,
+    contents,
+    found,
+    requests,
+    say,
+)
+
+NEEDS = "search"
 
 FRUIT = (
     "the quick brown fox",
@@ -57,7 +65,7 @@ FRUIT = (
         ("text:quick", set()),
     ],
 )
-def test_a_query_finds(store: SessionBackend, query: str, expected: set[int]) -> None:
+def test_a_query_finds(store: StoreUnderTest, query: str, expected: set[int]) -> None:
     say(store, "s", *FRUIT)
     assert found(store, query) == {FRUIT[number] for number in expected}
 
@@ -79,7 +87,7 @@ def test_a_query_finds(store: SessionBackend, query: str, expected: set[int]) ->
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_any_part_of_unspaced_writing_is_found(
-    store: SessionBackend, content: str, queries: list[str]
+    store: StoreUnderTest, content: str, queries: list[str]
 ) -> None:
     say(store, "s", content, "something else entirely")
     for query in queries:
@@ -88,7 +96,7 @@ def test_any_part_of_unspaced_writing_is_found(
 
 
 @pytest.mark.parametrize("query", ["上票", "海上", "天明", "票火车"])
-def test_characters_must_stand_together_and_in_order(store: SessionBackend, query: str) -> None:
+def test_characters_must_stand_together_and_in_order(store: StoreUnderTest, query: str) -> None:
     say(store, "s", "我想预订明天去上海的火车票")
     assert found(store, query) == set()
 
@@ -112,24 +120,24 @@ def test_characters_must_stand_together_and_in_order(store: SessionBackend, quer
     ],
 )
 def test_case_accents_and_forms_do_not_matter(
-    store: SessionBackend, content: str, query: str
+    store: StoreUnderTest, content: str, query: str
 ) -> None:
     say(store, "s", content, "another")
     assert found(store, query) == {content}
 
 
-def test_a_letter_with_a_mark_of_its_own_is_another_letter(store: SessionBackend) -> None:
+def test_a_letter_with_a_mark_of_its_own_is_another_letter(store: StoreUnderTest) -> None:
     say(store, "s", "мой", "мои")
     assert found(store, "мой") == {"мой"}
 
 
 @pytest.mark.parametrize("query", ["🎉", "party 🎉", "🎉🎉", "🚀"])
-def test_emoji_are_found(store: SessionBackend, query: str) -> None:
+def test_emoji_are_found(store: StoreUnderTest, query: str) -> None:
     say(store, "s", "party 🎉🎉🚀 time", "no party")
     assert found(store, query) == {"party 🎉🎉🚀 time"}
 
 
-def test_numbers_and_identifiers_are_found(store: SessionBackend) -> None:
+def test_numbers_and_identifiers_are_found(store: StoreUnderTest) -> None:
     said = "order #12345 v2.10 snake_case foo@example.com https://a.b/c?d=1"
     say(store, "s", said, "the case of the snake, example of foo")
     for query in ("12345", "#12345", "v2.10", "snake_case", "foo@example.com", "a.b/c", "123*"):
@@ -141,7 +149,7 @@ def test_numbers_and_identifiers_are_found(store: SessionBackend) -> None:
 @settings(
     max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-def test_any_text_is_a_query(store: SessionBackend, query: str) -> None:
+def test_any_text_is_a_query(store: StoreUnderTest, query: str) -> None:
     if not store.exists("s"):
         say(store, "s", "a b", "日本 é", "")
     for hit in store.search(query):
@@ -159,7 +167,7 @@ def test_any_text_is_a_query(store: SessionBackend, query: str) -> None:
 @settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-def test_any_text_with_a_word_in_it_finds_itself(store: SessionBackend, text: str) -> None:
+def test_any_text_with_a_word_in_it_finds_itself(store: StoreUnderTest, text: str) -> None:
     say(store, "s", text)
     quoted = '"' + text.replace('"', " ") + '"'
     hits = store.search(quoted, limit=1_000)
@@ -185,7 +193,7 @@ def test_nothing_is_found_that_is_gone(open_store: Open) -> None:
     assert found(open_store(), "needle") == set()
 
 
-def test_a_message_replaced_in_its_group_is_found_by_its_last_words(store: SessionBackend) -> None:
+def test_a_message_replaced_in_its_group_is_found_by_its_last_words(store: StoreUnderTest) -> None:
     said = requests.append("s", (ChatMessage.user("first words"),), None)
     apply_all(
         store,
@@ -199,39 +207,39 @@ def test_a_message_replaced_in_its_group_is_found_by_its_last_words(store: Sessi
     assert found(store, "first") == found(store, "second") == set()
 
 
-def test_an_empty_message_disturbs_no_search(store: SessionBackend) -> None:
+def test_an_empty_message_disturbs_no_search(store: StoreUnderTest) -> None:
     say(store, "s", "", "needle", "\0\0")
     assert found(store, "needle") == {"needle"}
 
 
-def test_the_limit_is_kept(store: SessionBackend) -> None:
+def test_the_limit_is_kept(store: StoreUnderTest) -> None:
     say(store, "s", *(f"needle {number}" for number in range(30)))
     assert len(store.search("needle", limit=7)) == 7
     assert len(store.search("needle", limit=100)) == 30
     assert len(store.search("needle")) == 20
 
 
-def test_a_hit_is_the_whole_message(store: SessionBackend) -> None:
+def test_a_hit_is_the_whole_message(store: StoreUnderTest) -> None:
     store.append("a/b", ChatMessage("tool", "the needle", {"n": [1]}))
     (hit,) = store.search("needle")
     assert hit.key == "a/b"
     assert hit.message == store.load("a/b")[0]
 
 
-def test_search_is_filtered_by_session(store: SessionBackend) -> None:
+def test_search_is_filtered_by_session(store: StoreUnderTest) -> None:
     say(store, "a/b", "needle")
     say(store, "a_b", "needle")
     assert [hit.key for hit in store.search("needle", SearchFilter(key="a/b"))] == ["a/b"]
     assert not store.search("needle", SearchFilter(key="nobody"))
 
 
-def test_search_is_filtered_by_role(store: SessionBackend) -> None:
+def test_search_is_filtered_by_role(store: StoreUnderTest) -> None:
     store.append("s", ChatMessage.user("needle"), ChatMessage.assistant("needle too"))
     hits = store.search("needle", SearchFilter(role="assistant"))
     assert [hit.message.content for hit in hits] == ["needle too"]
 
 
-def test_search_is_filtered_by_channel_and_sender(store: SessionBackend) -> None:
+def test_search_is_filtered_by_channel_and_sender(store: StoreUnderTest) -> None:
     for key, channel, sender in (("a", "web", "bob"), ("b", "web", "eve"), ("c", "irc", "bob")):
         say(store, key, "needle")
         store.describe(key, channel=channel, sender=sender)
@@ -247,7 +255,7 @@ def test_search_is_filtered_by_channel_and_sender(store: SessionBackend) -> None
     assert sessions("nowhere") == set()
 
 
-def test_since_is_inclusive_and_until_exclusive(store: SessionBackend) -> None:
+def test_since_is_inclusive_and_until_exclusive(store: StoreUnderTest) -> None:
     for micros in (10, 11, 12):
         moment = from_micros(micros)
         store.append("s", ChatMessage("user", f"needle {micros}", created_at=moment))
@@ -265,7 +273,7 @@ def test_since_is_inclusive_and_until_exclusive(store: SessionBackend) -> None:
     assert between(13, None) == set()
 
 
-def test_renaming_does_not_disturb_search(store: SessionBackend) -> None:
+def test_renaming_does_not_disturb_search(store: StoreUnderTest) -> None:
     say(store, "s", "needle")
     store.describe("s", channel="web")
     store.describe("s", channel="irc")
@@ -293,7 +301,7 @@ def test_renaming_does_not_disturb_search(store: SessionBackend) -> None:
     ],
 )
 def test_marks_point_at_the_hits(
-    store: SessionBackend, content: str, query: str, highlighted: str
+    store: StoreUnderTest, content: str, query: str, highlighted: str
 ) -> None:
     say(store, "s", content)
     (hit,) = store.search(query)
@@ -301,7 +309,7 @@ def test_marks_point_at_the_hits(
 
 
 @pytest.mark.parametrize("place", [0, 1, 50, 99, 100])
-def test_a_long_message_is_shown_around_the_hit(store: SessionBackend, place: int) -> None:
+def test_a_long_message_is_shown_around_the_hit(store: StoreUnderTest, place: int) -> None:
     words = ["filler"] * 100
     words.insert(place, "needle")
     say(store, "s", " ".join(words))
@@ -310,14 +318,14 @@ def test_a_long_message_is_shown_around_the_hit(store: SessionBackend, place: in
     assert _marked(hit) == ["needle"]
 
 
-def test_a_long_unspaced_message_is_shown_around_the_hit(store: SessionBackend) -> None:
+def test_a_long_unspaced_message_is_shown_around_the_hit(store: StoreUnderTest) -> None:
     say(store, "s", "文" * 5_000 + "針" + "字" * 5_000)
     (hit,) = store.search("針")
     assert len(hit.snippet) < 200
     assert _marked(hit) == ["針"]
 
 
-def test_hits_of_one_session_and_many_are_all_found(store: SessionBackend) -> None:
+def test_hits_of_one_session_and_many_are_all_found(store: StoreUnderTest) -> None:
     for number in range(30):
         say(store, f"s{number}", f"needle {number}", "hay", f"needle again {number}")
     assert len(found(store, "needle")) == 60

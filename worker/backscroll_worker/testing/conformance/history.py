@@ -13,12 +13,20 @@ from backscroll.contract.filters import SearchFilter
 from backscroll.contract.messages import ChatMessage, from_micros
 from backscroll.contract.operations import Append, Describe
 from backscroll_worker.contract.takeover import ImportSession
-from backscroll_worker.stores import SessionBackend
-from tests.backends.conftest import Open
-from tests.backends.stores import Clock, apply_all, contents, found, keys, requests, say
+from backscroll_worker.testing.fixtures import Open
+from backscroll_worker.testing.stores import (
+    Clock,
+    StoreUnderTest,
+    apply_all,
+    contents,
+    found,
+    keys,
+    requests,
+    say,
+)
 
 
-def test_what_is_appended_is_loaded_in_order(store: SessionBackend) -> None:
+def test_what_is_appended_is_loaded_in_order(store: StoreUnderTest) -> None:
     store.append("telegram_user123", ChatMessage.user("hello"))
     store.append("telegram_user123", ChatMessage.assistant("hi there"))
     messages = store.load("telegram_user123")
@@ -28,32 +36,32 @@ def test_what_is_appended_is_loaded_in_order(store: SessionBackend) -> None:
     ]
 
 
-def test_an_unknown_session_is_empty_and_does_not_exist(store: SessionBackend) -> None:
+def test_an_unknown_session_is_empty_and_does_not_exist(store: StoreUnderTest) -> None:
     assert store.load("nobody") == []
     assert store.session("nobody") is None
     assert not store.exists("nobody")
 
 
-def test_a_session_exists_from_its_first_message(store: SessionBackend) -> None:
+def test_a_session_exists_from_its_first_message(store: StoreUnderTest) -> None:
     say(store, "s", "hello")
     assert store.exists("s")
 
 
-def test_messages_come_back_with_their_id_and_time(store: SessionBackend) -> None:
+def test_messages_come_back_with_their_id_and_time(store: StoreUnderTest) -> None:
     operation = requests.append("s", (ChatMessage.user("hello"),), None)
     apply_all(store, [operation])
     assert store.load("s") == list(operation.stamped())
     assert store.load("s")[0].message_id == operation.op_id
 
 
-def test_the_time_an_adapter_gave_is_kept_to_the_microsecond(store: SessionBackend) -> None:
+def test_the_time_an_adapter_gave_is_kept_to_the_microsecond(store: StoreUnderTest) -> None:
     moment = datetime(1999, 12, 31, 23, 59, 59, 123457, timezone(timedelta(hours=9)))
     store.append("s", ChatMessage("user", "late", created_at=moment))
     assert store.load("s")[0].created_at == moment
 
 
 @pytest.mark.parametrize("moment", [datetime(1970, 1, 1, tzinfo=UTC), from_micros(10**15)])
-def test_any_time_from_1970_on_is_kept(store: SessionBackend, moment: datetime) -> None:
+def test_any_time_from_1970_on_is_kept(store: StoreUnderTest, moment: datetime) -> None:
     store.append("s", ChatMessage("user", "then", created_at=moment))
     assert store.load("s")[0].created_at == moment
 
@@ -104,19 +112,19 @@ def test_extra_comes_back_unchanged(open_store: Open, extra: dict[str, Any]) -> 
     assert [message.extra for message in messages] == [extra, None]
 
 
-def test_any_role_is_kept(store: SessionBackend) -> None:
+def test_any_role_is_kept(store: StoreUnderTest) -> None:
     store.append("s", *(ChatMessage(role, "x") for role in ("developer", "役割", "a b")))
     assert [message.role for message in store.load("s")] == ["developer", "役割", "a b"]
 
 
-def test_messages_of_one_append_stay_together_and_in_order(store: SessionBackend) -> None:
+def test_messages_of_one_append_stay_together_and_in_order(store: StoreUnderTest) -> None:
     ids = store.append("s", *(ChatMessage.user(str(number)) for number in range(12)))
     assert contents(store, "s") == [str(number) for number in range(12)]
     assert [message.message_id for message in store.load("s")] == ids
 
 
 def test_an_append_that_cannot_be_stored_leaves_none_of_its_messages(
-    store: SessionBackend,
+    store: StoreUnderTest,
 ) -> None:
     good = requests.append("s", (ChatMessage.user("one"), ChatMessage.user("two")), None)
     bad = Append("bad", good.at, "s", (good.messages[0], ChatMessage.user("x", no=object())))
@@ -125,6 +133,7 @@ def test_an_append_that_cannot_be_stored_leaves_none_of_its_messages(
     assert not store.exists("s")
 
 
+@pytest.mark.needs("search")
 def test_a_refused_operation_harms_no_neighbour(open_store: Open) -> None:
     with open_store() as store:
         one, two = (requests.append("s", (ChatMessage.user(text),), None) for text in "ab")
@@ -158,7 +167,7 @@ class _Unreadable(Mapping[str, str | bool | None]):
 
 
 def test_an_operation_that_is_bad_in_a_way_nobody_foresaw_harms_no_neighbour(
-    store: SessionBackend,
+    store: StoreUnderTest,
 ) -> None:
     one, two = (requests.append("s", (ChatMessage.user(text),), None) for text in "ab")
     answers = store.apply([one, Describe("bad", one.at, "odd", _Unreadable()), two])
@@ -205,13 +214,13 @@ def test_an_operation_that_breaks_down_half_way_is_written_whole_or_not_at_all(
     assert [outcome.duplicate for outcome in apply_all(store, [one, two])] == [True, True]
 
 
-def test_load_gives_the_newest_in_order(store: SessionBackend) -> None:
+def test_load_gives_the_newest_in_order(store: StoreUnderTest) -> None:
     say(store, "s", *"abcdef")
     assert [message.content for message in store.load("s", limit=2)] == ["e", "f"]
     assert [message.content for message in store.load("s", limit=99)] == list("abcdef")
 
 
-def test_load_pages_back_to_the_beginning(store: SessionBackend) -> None:
+def test_load_pages_back_to_the_beginning(store: StoreUnderTest) -> None:
     say(store, "s", *"abcdefg")
     pages, before = [], None
     while page := store.load("s", limit=3, before=before):
@@ -220,13 +229,13 @@ def test_load_pages_back_to_the_beginning(store: SessionBackend) -> None:
     assert pages == ["efg", "bcd", "a"]
 
 
-def test_load_before_without_a_limit_gives_all_earlier_ones(store: SessionBackend) -> None:
+def test_load_before_without_a_limit_gives_all_earlier_ones(store: StoreUnderTest) -> None:
     ids = say(store, "s", *"abcd")
     assert [message.content for message in store.load("s", before=ids[2])] == ["a", "b"]
     assert store.load("s", before=ids[0]) == []
 
 
-def test_load_before_an_unknown_message_is_refused(store: SessionBackend) -> None:
+def test_load_before_an_unknown_message_is_refused(store: StoreUnderTest) -> None:
     say(store, "s", "a")
     (other,) = say(store, "other", "b")
     for message_id in ("no-such-id", other):
@@ -234,7 +243,7 @@ def test_load_before_an_unknown_message_is_refused(store: SessionBackend) -> Non
             store.load("s", before=message_id)
 
 
-def test_load_before_a_message_rolled_back_is_refused(store: SessionBackend) -> None:
+def test_load_before_a_message_rolled_back_is_refused(store: StoreUnderTest) -> None:
     ids = say(store, "s", "a", "b")
     store.remove_last("s")
     with pytest.raises(OperationRefusedError, match="may be rolled back"):
@@ -242,7 +251,7 @@ def test_load_before_a_message_rolled_back_is_refused(store: SessionBackend) -> 
 
 
 def test_reads_in_a_group_see_the_writes_before_them_and_none_after(
-    store: SessionBackend,
+    store: StoreUnderTest,
 ) -> None:
     one, two, three = (requests.append("s", (ChatMessage.user(t),), None) for t in "abc")
     load = [requests.load("s", None, None) for _ in range(6)]
@@ -267,7 +276,8 @@ def test_reads_in_a_group_see_the_writes_before_them_and_none_after(
     assert seen == ["", "a", "b", "Bc", "", "d"]
 
 
-def test_every_kind_of_read_in_a_group_sees_the_writes_before_it(store: SessionBackend) -> None:
+@pytest.mark.needs("search")
+def test_every_kind_of_read_in_a_group_sees_the_writes_before_it(store: StoreUnderTest) -> None:
     answers: list[Any] = store.apply(
         [
             requests.append("s", (ChatMessage.user("apple"), ChatMessage.user("pear")), None),
@@ -309,6 +319,7 @@ def test_a_group_over_many_sessions_is_stored_whole(open_store: Open) -> None:
         assert contents(store, key) == [f"{key} {turn}" for turn in range(3)]
 
 
+@pytest.mark.needs("search")
 def test_a_store_opened_again_has_everything(open_store: Open) -> None:
     with open_store() as store:
         store.append("s", ChatMessage.user("a", n=1), ChatMessage.assistant("b"))
@@ -319,6 +330,7 @@ def test_a_store_opened_again_has_everything(open_store: Open) -> None:
     assert found(store, "a") == {"a"}
 
 
+@pytest.mark.needs("search")
 def test_an_imported_session_keeps_its_times_and_attributes(open_store: Open) -> None:
     with open_store() as store:
         operation = _import("s", "a", "b")
@@ -333,7 +345,7 @@ def test_an_imported_session_keeps_its_times_and_attributes(open_store: Open) ->
     assert store.verify() == []
 
 
-def test_an_import_into_a_session_with_messages_is_refused(store: SessionBackend) -> None:
+def test_an_import_into_a_session_with_messages_is_refused(store: StoreUnderTest) -> None:
     say(store, "s", "mine")
     (refusal,) = store.apply([_import("s", "a")])
     assert isinstance(refusal, OperationRefusedError)

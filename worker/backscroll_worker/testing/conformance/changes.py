@@ -5,18 +5,17 @@ from __future__ import annotations
 import pytest
 
 from backscroll.contract.messages import ChatMessage, from_micros
-from backscroll_worker.stores import SessionBackend
-from tests.backends.conftest import Open
-from tests.backends.stores import Clock, contents, keys, say
+from backscroll_worker.testing.fixtures import Open
+from backscroll_worker.testing.stores import Clock, StoreUnderTest, contents, keys, say
 
 
-def test_rollback_drops_the_last_message_and_says_so(store: SessionBackend) -> None:
+def test_rollback_drops_the_last_message_and_says_so(store: StoreUnderTest) -> None:
     say(store, "s", "first", "second")
     assert store.remove_last("s")
     assert contents(store, "s") == ["first"]
 
 
-def test_rollback_on_an_empty_or_unknown_session_is_a_no(store: SessionBackend) -> None:
+def test_rollback_on_an_empty_or_unknown_session_is_a_no(store: StoreUnderTest) -> None:
     assert not store.remove_last("nobody")
     assert not store.exists("nobody")
     say(store, "s", "only")
@@ -48,7 +47,7 @@ def test_rollback_by_id_drops_one_message_of_several_appended_together(open_stor
     assert store.verify() == []
 
 
-def test_a_message_of_another_session_is_not_rolled_back(store: SessionBackend) -> None:
+def test_a_message_of_another_session_is_not_rolled_back(store: StoreUnderTest) -> None:
     (other,) = say(store, "other", "mine")
     say(store, "s", "yours")
     assert not store.remove("s", other)
@@ -64,7 +63,7 @@ def test_the_session_goes_on_after_a_rollback(open_store: Open) -> None:
     assert contents(open_store(), "s") == ["a", "c"]
 
 
-def test_replace_changes_the_last_message_in_its_place(store: SessionBackend) -> None:
+def test_replace_changes_the_last_message_in_its_place(store: StoreUnderTest) -> None:
     ids = say(store, "s", "a", "b")
     before = store.load("s")[1]
     assert store.replace("s", ChatMessage.assistant("B", edited=True))
@@ -85,7 +84,7 @@ def test_replace_by_id_changes_exactly_that_message(open_store: Open, place: int
     assert [message.message_id for message in store.load("s")] == ids
 
 
-def test_replace_takes_the_old_extra_away(store: SessionBackend) -> None:
+def test_replace_takes_the_old_extra_away(store: StoreUnderTest) -> None:
     store.append("s", ChatMessage.user("a", old=1))
     store.replace("s", ChatMessage.user("b"))
     assert store.load("s")[0].extra is None
@@ -98,7 +97,7 @@ def test_replace_keeps_the_others_of_one_append(open_store: Open) -> None:
     assert contents(open_store(), "s") == ["a", "B", "c"]
 
 
-def test_replace_of_what_is_not_there_is_a_no(store: SessionBackend) -> None:
+def test_replace_of_what_is_not_there_is_a_no(store: StoreUnderTest) -> None:
     assert not store.replace("nobody", ChatMessage.user("x"))
     (one,) = say(store, "s", "a")
     store.remove_last("s")
@@ -123,7 +122,7 @@ def test_clear_drops_the_messages_and_keeps_the_session(open_store: Open) -> Non
     assert contents(store, "s") == ["again"]
 
 
-def test_clear_of_an_unknown_session_is_a_no(store: SessionBackend) -> None:
+def test_clear_of_an_unknown_session_is_a_no(store: StoreUnderTest) -> None:
     assert store.clear("nobody") == 0
     assert not store.exists("nobody")
 

@@ -6,8 +6,9 @@ import unicodedata
 
 import pytest
 
-from backscroll_worker.stores import SessionBackend
-from tests.backends.stores import found, say
+from backscroll_worker.testing.stores import StoreUnderTest, found, say
+
+NEEDS = "search"
 
 UNSPACED = (
     "人工知能研究", "𠀀𠀁拡張", "カタカナ", "ㄅㄆㄇㄈ", "ㅋㅋㅋㅋ", "오늘날씨", "วันนี้อากาศ",
@@ -22,7 +23,7 @@ SPACED = (
 
 
 @pytest.mark.parametrize("text", UNSPACED)
-def test_any_part_of_writing_without_spaces_is_found(store: SessionBackend, text: str) -> None:
+def test_any_part_of_writing_without_spaces_is_found(store: StoreUnderTest, text: str) -> None:
     say(store, "s", text, "something else")
     for form in ("NFC", "NFD", "NFKC"):
         whole = unicodedata.normalize(form, text)
@@ -34,7 +35,7 @@ def test_any_part_of_writing_without_spaces_is_found(store: SessionBackend, text
 
 
 @pytest.mark.parametrize("text", SPACED)
-def test_a_word_is_found_in_every_form_and_case(store: SessionBackend, text: str) -> None:
+def test_a_word_is_found_in_every_form_and_case(store: StoreUnderTest, text: str) -> None:
     say(store, "s", f"before {text} after", "something else")
     for form in ("NFC", "NFD", "NFKC", "NFKD"):
         word = unicodedata.normalize(form, text)
@@ -61,6 +62,6 @@ def test_a_word_is_found_in_every_form_and_case(store: SessionBackend, text: str
         ("#naïve_tag @bob", "tag bob"),
     ],
 )
-def test_what_is_written_differently_is_found(store: SessionBackend, said: str, asked: str) -> None:
+def test_what_is_written_differently_is_found(store: StoreUnderTest, said: str, asked: str) -> None:
     say(store, "s", said, "something else")
     assert found(store, asked) == {said}

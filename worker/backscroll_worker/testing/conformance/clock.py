@@ -17,10 +17,20 @@ from backscroll.contract.operations import Describe, Erase, Write
 from backscroll_worker.contract.clock import Elapsed
 from backscroll_worker.contract.pacing import finish
 from backscroll_worker.contract.takeover import ImportSession, RestoreSession
-from backscroll_worker.stores import SessionBackend, open_backend, store_path
-from tests.backends.conftest import Open
-from tests.backends.stores import HOUR, Clock, apply_all, keys, say
-from tests.backends.test_conformance_erasure import append, op_id
+from backscroll_worker.stores import store_at
+from backscroll_worker.testing.conformance.erasure import append, op_id
+from backscroll_worker.testing.fixtures import Open, UrlAt
+from backscroll_worker.testing.stores import (
+    HOUR,
+    Clock,
+    StoreUnderTest,
+    apply_all,
+    keys,
+    open_tested,
+    say,
+)
+
+NEEDS = "clock"
 
 DAY = 24 * HOUR
 YEAR = 365 * DAY
@@ -45,13 +55,13 @@ class Time:
 
 
 @contextmanager
-def measured(url: str, time: Time) -> Iterator[SessionBackend]:
+def measured(url: str, time: Time) -> Iterator[StoreUnderTest]:
     """A store that is told the time since boot as well."""
-    with open_backend(url, clock=time.wall, elapsed=time.elapsed) as store:
+    with open_tested(url, clock=time.wall, elapsed=time.elapsed) as store:
         yield store
 
 
-def clean(store: SessionBackend, hours: float = TTL_HOURS) -> int:
+def clean(store: StoreUnderTest, hours: float = TTL_HOURS) -> int:
     return finish(store.cleanup(hours)).sessions
 
 
@@ -77,7 +87,7 @@ def test_one_write_while_the_clock_is_ahead_keeps_no_other_session(
 
 
 def test_a_session_of_the_future_is_listed_and_expires_as_one_of_now(
-    store: SessionBackend, clock: Clock
+    store: StoreUnderTest, clock: Clock
 ) -> None:
     say(store, "a", "x")
     clock.advance(hours=10_000)
@@ -93,7 +103,7 @@ def test_a_session_of_the_future_is_listed_and_expires_as_one_of_now(
 
 
 def test_what_is_written_while_the_clock_is_back_is_not_old_when_it_is_right(
-    store: SessionBackend, clock: Clock
+    store: StoreUnderTest, clock: Clock
 ) -> None:
     say(store, "before", "x")
     clock.advance(hours=-300)
@@ -166,6 +176,7 @@ def test_op_ids_stay_their_hours_and_go_whatever_the_clock_did(url: str, hours: 
         assert not any(outcome.duplicate for outcome in outcomes)
 
 
+@pytest.mark.needs("files")
 @pytest.mark.parametrize(
     "wrong_hours",
     [
@@ -201,18 +212,20 @@ def test_a_kill_after_the_clock_jumped_ages_no_op_id(
 
 def _copied(url: str, directory: Path) -> str:
     """The URL of a copy of a store that is open."""
-    scheme, path = url.partition("://")[0], store_path(url)
+    scheme, path = url.partition("://")[0], store_at(url).path
+    assert path is not None
     shutil.copytree(path if path.is_dir() else path.parent, directory)
     return f"{scheme}://{directory if path.is_dir() else directory / path.name}"
 
 
+@pytest.mark.needs("erasure")
 def test_what_is_said_after_an_erasure_by_a_clock_ahead_is_stored(
-    store: SessionBackend, clock: Clock
+    store: StoreUnderTest, clock: Clock
 ) -> None:
     clock.advance(hours=1_000)
     apply_all(store, [append("z", "old", clock.now - 1)])
 
-    finish(store.carry_out_erasure(Erase(op_id(), clock.now, "z")))
+    finish(store.store.erase(Erase(op_id(), clock.now, "z")))
     clock.advance(hours=-999)
     apply_all(store, [append("z", "new", clock.now)])
     assert keys(store) == {"z"}
@@ -221,12 +234,13 @@ def test_what_is_said_after_an_erasure_by_a_clock_ahead_is_stored(
     assert len(store.load("z")) == 2
 
 
+@pytest.mark.needs("erasure")
 def test_what_was_erased_stays_away_though_the_clock_is_set_back(
-    store: SessionBackend, clock: Clock
+    store: StoreUnderTest, clock: Clock
 ) -> None:
 
     asked = clock.now
-    finish(store.carry_out_erasure(Erase(op_id(), asked, "z")))
+    finish(store.store.erase(Erase(op_id(), asked, "z")))
     clock.advance(hours=-1_000)
     apply_all(store, [append("z", "old", asked - 1)])
     clock.advance(hours=1_001)
@@ -235,7 +249,7 @@ def test_what_was_erased_stays_away_though_the_clock_is_set_back(
 
 
 def test_a_turn_that_began_in_the_future_is_stuck_some_day(
-    store: SessionBackend, clock: Clock
+    store: StoreUnderTest, clock: Clock
 ) -> None:
     store.describe("s", channel="c")
     clock.advance(hours=1_000)
@@ -263,11 +277,11 @@ STEPS = st.lists(
 )
 @given(steps=STEPS)
 def test_nothing_goes_early_or_stays_whatever_the_clock_does(
-    url: str, tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]]
+    url_at: UrlAt, tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]]
 ) -> None:
-    place = tmp_path_factory.mktemp("clock") / "store"
-    url, time, written = f"{url.partition(':')[0]}://{place}", Time(), dict[str, int]()
-    store = open_backend(url, clock=time.wall, elapsed=time.elapsed)
+    url = url_at(tmp_path_factory.mktemp("clock") / "store")
+    time, written = Time(), dict[str, int]()
+    store = open_tested(url, clock=time.wall, elapsed=time.elapsed)
     try:
         for what, number in steps:
             if what == "pass":
@@ -279,7 +293,7 @@ def test_nothing_goes_early_or_stays_whatever_the_clock_does(
                 written[f"s{number}"] = time.real
             elif what == "restart":
                 store.close()
-                store = open_backend(url, clock=time.wall, elapsed=time.elapsed)
+                store = open_tested(url, clock=time.wall, elapsed=time.elapsed)
             else:
                 clean(store)
             young = {key for key, at in written.items() if time.real - at <= TTL}
@@ -295,7 +309,7 @@ def test_nothing_goes_early_or_stays_whatever_the_clock_does(
 
 @pytest.mark.parametrize("how", [ImportSession, RestoreSession])
 def test_no_time_of_a_session_from_elsewhere_is_in_the_future(
-    store: SessionBackend, clock: Clock, how: type[ImportSession | RestoreSession]
+    store: StoreUnderTest, clock: Clock, how: type[ImportSession | RestoreSession]
 ) -> None:
     future = clock.now + YEAR
     said = (ChatMessage("user", "x", None, op_id(), from_micros(clock.now)),)

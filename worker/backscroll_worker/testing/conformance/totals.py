@@ -11,8 +11,7 @@ from backscroll.contract.messages import ChatMessage
 from backscroll_worker.contract.findings import Totals
 from backscroll_worker.contract.pacing import finish
 from backscroll_worker.ops.stats import StoreReader
-from backscroll_worker.stores import SessionBackend, open_backend
-from tests.backends.stores import HOUR, Clock, requests, say
+from backscroll_worker.testing.stores import HOUR, Clock, StoreUnderTest, open_tested, say
 
 
 def bytes_read(act: Callable[[], object]) -> int:
@@ -27,24 +26,25 @@ def bytes_read(act: Callable[[], object]) -> int:
     return so_far() - before
 
 
-def fill(store: SessionBackend, sessions: int, message_bytes: int = 10) -> None:
+def fill(store: StoreUnderTest, sessions: int, message_bytes: int = 10) -> None:
     for number in range(sessions):
         text = f"{number} " + "x" * message_bytes
         store.append(f"k{number}", ChatMessage.user(text), ChatMessage.user(text))
 
 
-def counted(store: SessionBackend) -> tuple[int, int]:
+def counted(store: StoreUnderTest) -> tuple[int, int]:
     totals = store.totals()
     return totals.sessions, totals.messages
 
 
-def test_an_empty_store_has_nothing(store: SessionBackend) -> None:
+def test_an_empty_store_has_nothing(store: StoreUnderTest) -> None:
     totals = store.totals()
     assert totals == Totals(0, 0, store.size_bytes(), None, None)
 
 
-def test_totals_follow_every_operation(store: SessionBackend, url: str) -> None:
-    with open_backend(url, read_only=True) as reader:
+@pytest.mark.needs("erasure")
+def test_totals_follow_every_operation(store: StoreUnderTest, url: str) -> None:
+    with open_tested(url, read_only=True) as reader:
         for act, expected in (
             (lambda: say(store, "a", "1", "2", "3"), (1, 3)),
             (lambda: store.append("b", *[ChatMessage.user("x")] * 3), (2, 6)),
@@ -61,7 +61,7 @@ def test_totals_follow_every_operation(store: SessionBackend, url: str) -> None:
 
 
 def test_totals_know_the_oldest_and_the_newest_activity(
-    store: SessionBackend, clock: Clock
+    store: StoreUnderTest, clock: Clock
 ) -> None:
     first = clock.now
     say(store, "old", "1")
@@ -72,7 +72,8 @@ def test_totals_know_the_oldest_and_the_newest_activity(
     assert totals.size_bytes == store.size_bytes() > 0
 
 
-def test_a_poll_reads_none_of_the_messages(store: SessionBackend, url: str) -> None:
+@pytest.mark.needs("files")
+def test_a_poll_reads_none_of_the_messages(store: StoreUnderTest, url: str) -> None:
     fill(store, 40, message_bytes=50_000)
     with StoreReader(url) as reader:
         assert reader.read() is not None
@@ -85,8 +86,9 @@ def test_a_poll_reads_none_of_the_messages(store: SessionBackend, url: str) -> N
     assert (found.sessions, found.messages) == (40, 81)
 
 
+@pytest.mark.needs("files")
 def test_a_poll_finds_another_store_in_the_place_of_the_first(
-    tmp_path: Path, url: str, store: SessionBackend
+    tmp_path: Path, url: str, store: StoreUnderTest
 ) -> None:
     fill(store, 3)
     place = Path(url.split("://")[1])
@@ -95,46 +97,8 @@ def test_a_poll_finds_another_store_in_the_place_of_the_first(
         store.close()
         place.rename(tmp_path / "elsewhere")
         assert reader.read() is None
-        with open_backend(url) as other:
+        with open_tested(url) as other:
             say(other, "k", "1")
             found = reader.read()
     assert found is not None
     assert (found.sessions, found.messages) == (1, 1)
-
-
-@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-def test_a_deep_check_takes_as_long_for_a_message_of_a_large_store(
-    store: SessionBackend,
-) -> None:
-    """Steps of SQLite's machine for each message: asked word by word, they were thousands."""
-
-    def steps() -> int:
-        count = 0
-
-        def step() -> bool:
-            nonlocal count
-            count += 1
-            return False
-
-        store._connection.set_progress_handler(step, 10)  # type: ignore[attr-defined]
-        try:
-            assert store.verify(deep=True) == []
-        finally:
-            store._connection.set_progress_handler(None)  # type: ignore[attr-defined]
-        return 10 * count
-
-    words = " ".join(f"word{number}" for number in range(200))
-
-    def more(sessions: int) -> None:
-        store.apply(
-            [
-                requests.append(f"k{n}", (ChatMessage.user(words),) * 10, None)
-                for n in range(sessions)
-            ]
-        )
-
-    more(5)
-    few = steps()
-    more(35)
-    assert steps() < 12 * few
-    assert few / 50 < 200 * 12  # twelve for each word

@@ -6,7 +6,6 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,14 +13,16 @@ import pytest
 from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.filters import SearchFilter, SearchHit
 from backscroll.contract.messages import ChatMessage, from_micros
-from backscroll_worker.stores import SessionBackend, open_backend
-from tests.backends.stores import apply_all, requests, say
+from backscroll_worker.testing.fixtures import UrlAt
+from backscroll_worker.testing.stores import StoreUnderTest, apply_all, open_tested, requests, say
+
+NEEDS = "search"
 
 MANY = 2_300
 """More than SQLite ranks at once, twice over."""
 
 
-def fill(store: SessionBackend, count: int = MANY, sessions: int = 40) -> dict[str, str]:
+def fill(store: StoreUnderTest, count: int = MANY, sessions: int = 40) -> dict[str, str]:
     """Say `count` times something with 'apple' in it; returns what was said by message id."""
     draw = random.Random(1)
     operations = []
@@ -34,7 +35,7 @@ def fill(store: SessionBackend, count: int = MANY, sessions: int = 40) -> dict[s
     return {append.op_id: append.messages[0].content for append in operations}
 
 
-def pages(store: SessionBackend, query: str, limit: int, **options: Any) -> Iterator[SearchHit]:
+def pages(store: StoreUnderTest, query: str, limit: int, **options: Any) -> Iterator[SearchHit]:
     """All hits, a page at a time."""
     cursor = None
     while True:
@@ -51,19 +52,19 @@ def ids(hits: Iterator[SearchHit]) -> list[str | None]:
     return [hit.message.message_id for hit in hits]
 
 
-@pytest.fixture(scope="module", params=["sqlite", "jsonl"])
+@pytest.fixture(scope="module")
 def full(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[SessionBackend, dict[str, str]]]:
+    url_at: UrlAt, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[StoreUnderTest, dict[str, str]]]:
     """A store that `fill` has filled, for reading only."""
-    place: Path = tmp_path_factory.mktemp("full") / "store"
-    with open_backend(f"{request.param}://{place}") as store:
+    place = tmp_path_factory.mktemp("full") / "store"
+    with open_tested(url_at(place)) as store:
         yield store, fill(store)
 
 
 @pytest.mark.parametrize("query", ["apple", "app*", "a*", "ap* -cherr*", "apple -a1"])
 def test_pages_neither_repeat_nor_omit_a_hit(
-    full: tuple[SessionBackend, dict[str, str]], query: str
+    full: tuple[StoreUnderTest, dict[str, str]], query: str
 ) -> None:
     store, said = full
     found = ids(pages(store, query, 450))
@@ -72,7 +73,7 @@ def test_pages_neither_repeat_nor_omit_a_hit(
     assert found == ids(pages(store, query, 999))
 
 
-def test_pages_of_any_size_come_in_the_same_order(store: SessionBackend) -> None:
+def test_pages_of_any_size_come_in_the_same_order(store: StoreUnderTest) -> None:
     fill(store, 60)
     found = ids(pages(store, "apple", 1_000))
     assert len(found) == 60
@@ -80,7 +81,7 @@ def test_pages_of_any_size_come_in_the_same_order(store: SessionBackend) -> None
         assert ids(pages(store, "apple", limit)) == found
 
 
-def test_pages_stay_in_place_while_messages_come_in(store: SessionBackend) -> None:
+def test_pages_stay_in_place_while_messages_come_in(store: StoreUnderTest) -> None:
     said = fill(store)
     found: list[SearchHit] = []
     cursor = None
@@ -97,7 +98,7 @@ def test_pages_stay_in_place_while_messages_come_in(store: SessionBackend) -> No
     assert set(old) == set(said)
 
 
-def test_a_better_hit_that_comes_in_meanwhile_moves_no_session(store: SessionBackend) -> None:
+def test_a_better_hit_that_comes_in_meanwhile_moves_no_session(store: StoreUnderTest) -> None:
     for number in range(6):
         say(store, f"s{number}", "fish " * (6 - number) + "word " * 8, "a fish of many words")
     everything = list(pages(store, "fish", 10, by_session=True))
@@ -111,7 +112,7 @@ def test_a_better_hit_that_comes_in_meanwhile_moves_no_session(store: SessionBac
     assert [hit.key for hit in found] == [f"s{number}" for number in range(6)]
 
 
-def test_the_better_hit_comes_first_and_of_equal_ones_the_newer(store: SessionBackend) -> None:
+def test_the_better_hit_comes_first_and_of_equal_ones_the_newer(store: StoreUnderTest) -> None:
     long = "of apples and pears and plums and cherries and of another apple " * 3
     for number, content in enumerate(("apple pie", long, "apple apple", "apple pie")):
         moment = from_micros(1_700_000_000_000_000 + number)
@@ -128,7 +129,7 @@ def test_the_better_hit_comes_first_and_of_equal_ones_the_newer(store: SessionBa
 
 @pytest.mark.parametrize("query", ["apple", "a*"])
 def test_by_session_each_comes_once_with_its_number_of_matches(
-    full: tuple[SessionBackend, dict[str, str]], query: str
+    full: tuple[StoreUnderTest, dict[str, str]], query: str
 ) -> None:
     store, _ = full
     counts = Counter(hit.key for hit in pages(store, query, 1_000))
@@ -139,7 +140,7 @@ def test_by_session_each_comes_once_with_its_number_of_matches(
         assert {hit.key: hit.session_matches for hit in hits} == counts
 
 
-def test_a_sessions_best_hit_stands_for_it(store: SessionBackend) -> None:
+def test_a_sessions_best_hit_stands_for_it(store: StoreUnderTest) -> None:
     say(store, "a", "an apple among pears", "apple", "an apple among plums", "no fruit")
     say(store, "b", "apple apple")
     hits = store.search("apple", by_session=True)
@@ -149,7 +150,7 @@ def test_a_sessions_best_hit_stands_for_it(store: SessionBackend) -> None:
     ]
 
 
-def test_only_what_passes_the_filter_counts_for_a_session(store: SessionBackend) -> None:
+def test_only_what_passes_the_filter_counts_for_a_session(store: StoreUnderTest) -> None:
     store.append("a", ChatMessage.user("apple"), ChatMessage.assistant("apple"))
     (hit,) = store.search("apple", SearchFilter(role="user"), by_session=True)
     assert hit.session_matches == 1
@@ -161,14 +162,14 @@ def test_only_what_passes_the_filter_counts_for_a_session(store: SessionBackend)
 )
 @pytest.mark.parametrize("query", ["apple", "?!"])
 def test_a_cursor_that_no_page_gave_is_refused(
-    store: SessionBackend, cursor: str, query: str
+    store: StoreUnderTest, cursor: str, query: str
 ) -> None:
     say(store, "s", "apple")
     with pytest.raises((OperationRefusedError, ValueError), match="cursor"):
         store.search(query, cursor=cursor)
 
 
-def test_a_cursor_is_good_for_its_own_search_only(store: SessionBackend) -> None:
+def test_a_cursor_is_good_for_its_own_search_only(store: StoreUnderTest) -> None:
     fill(store, 50)
     cursor = store.search("apple", limit=10).cursor
     assert cursor is not None
@@ -187,7 +188,7 @@ def test_a_cursor_is_good_for_its_own_search_only(store: SessionBackend) -> None
             store.search("apple", cursor=cursor[:place] + letter + cursor[place + 1 :])
 
 
-def test_a_filtered_search_is_complete_however_common_the_word(store: SessionBackend) -> None:
+def test_a_filtered_search_is_complete_however_common_the_word(store: StoreUnderTest) -> None:
     fill(store, 400)
     for key in ("kept", "other"):
         say(store, key, "one apple", "two apples", "another apple")
@@ -204,7 +205,7 @@ def test_a_filtered_search_is_complete_however_common_the_word(store: SessionBac
     assert not store.search("apple", SearchFilter(room="hall", agent="nobody"))
 
 
-def test_a_phrase_may_end_in_the_middle_of_a_word(store: SessionBackend) -> None:
+def test_a_phrase_may_end_in_the_middle_of_a_word(store: StoreUnderTest) -> None:
     say(store, "s", "a ticket to New York", "new yoke", "York is new", "a New Year")
     found = {hit.message.content for hit in store.search('"new yo"*')}
     assert found == {"a ticket to New York", "new yoke"}

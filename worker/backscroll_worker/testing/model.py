@@ -19,8 +19,8 @@ from backscroll.contract.operations import (
 )
 from backscroll.contract.results import Outcome
 from backscroll_worker.contract.takeover import ImportSession
-from backscroll_worker.stores import SessionBackend
 from backscroll_worker.stores.search.query import Query
+from backscroll_worker.testing.stores import StoreUnderTest
 
 State = dict[str, tuple[list[ChatMessage], SessionInfo | None]]
 
@@ -162,7 +162,7 @@ class Model:
         return len(operation.messages)
 
 
-def state_of(store: SessionBackend, keys: Iterable[str]) -> State:
+def state_of(store: StoreUnderTest, keys: Iterable[str]) -> State:
     """What a store says of these sessions, to compare with a model's `state`."""
     return {key: (store.load(key), store.session(key)) for key in keys}
 

@@ -8,11 +8,21 @@ from backscroll.contract.ids import new_op_id
 from backscroll.contract.messages import ChatMessage, from_micros
 from backscroll_worker.contract.pacing import finish
 from backscroll_worker.contract.takeover import ImportSession
-from backscroll_worker.stores import SessionBackend
-from tests.backends.conftest import Open
-from tests.backends.stores import HOUR, Clock, apply_all, contents, found, keys, requests, say
+from backscroll_worker.testing.fixtures import Open
+from backscroll_worker.testing.stores import (
+    HOUR,
+    Clock,
+    StoreUnderTest,
+    apply_all,
+    contents,
+    found,
+    keys,
+    requests,
+    say,
+)
 
 
+@pytest.mark.needs("search")
 def test_cleanup_removes_idle_sessions_and_says_what_went(open_store: Open, clock: Clock) -> None:
     with open_store() as store:
         say(store, "old", "a", "b")
@@ -31,7 +41,7 @@ def test_cleanup_removes_idle_sessions_and_says_what_went(open_store: Open, cloc
     assert store.verify() == []
 
 
-def test_a_dry_run_removes_nothing_and_counts_the_same(store: SessionBackend, clock: Clock) -> None:
+def test_a_dry_run_removes_nothing_and_counts_the_same(store: StoreUnderTest, clock: Clock) -> None:
     say(store, "old", "a", "b")
     store.describe("empty", name="x")
     clock.advance(hours=5)
@@ -48,7 +58,7 @@ def test_a_dry_run_removes_nothing_and_counts_the_same(store: SessionBackend, cl
     )
 
 
-def test_pinned_sessions_stay(store: SessionBackend, clock: Clock) -> None:
+def test_pinned_sessions_stay(store: StoreUnderTest, clock: Clock) -> None:
     say(store, "pinned", "a")
     say(store, "was pinned", "b")
     for key in ("pinned", "was pinned"):
@@ -60,7 +70,7 @@ def test_pinned_sessions_stay(store: SessionBackend, clock: Clock) -> None:
 
 
 def test_a_session_goes_when_it_is_idle_for_longer_than_the_ttl_and_not_before(
-    store: SessionBackend, clock: Clock
+    store: StoreUnderTest, clock: Clock
 ) -> None:
     say(store, "s", "a")
     clock.advance(hours=4)
@@ -120,18 +130,19 @@ def test_a_clock_that_was_ahead_for_a_while_deletes_nothing(open_store: Open, cl
         assert "a" in finish(store.cleanup(1)).keys
 
 
-def test_describing_is_no_reason_to_keep_a_session(store: SessionBackend, clock: Clock) -> None:
+def test_describing_is_no_reason_to_keep_a_session(store: StoreUnderTest, clock: Clock) -> None:
     say(store, "s", "a")
     clock.advance(hours=5)
     store.describe("s", name="named")
     assert finish(store.cleanup(4)).sessions == 1
 
 
-def test_nothing_to_clean_up_is_no_error(store: SessionBackend) -> None:
+def test_nothing_to_clean_up_is_no_error(store: StoreUnderTest) -> None:
     report = finish(store.cleanup(1))
     assert (report.sessions, report.messages, report.keys) == (0, 0, ())
 
 
+@pytest.mark.needs("search")
 def test_a_key_can_be_used_again_after_a_cleanup(open_store: Open, clock: Clock) -> None:
     with open_store() as store:
         say(store, "s", "old")
@@ -148,7 +159,7 @@ def test_a_key_can_be_used_again_after_a_cleanup(open_store: Open, clock: Clock)
 
 
 def test_a_session_written_to_between_slices_stays_whole_or_begins_anew(
-    store: SessionBackend, clock: Clock
+    store: StoreUnderTest, clock: Clock
 ) -> None:
     names = [f"s{number}" for number in range(450)]
     apply_all(store, [requests.append(key, (ChatMessage.user("old"),) * 3, None) for key in names])
@@ -168,7 +179,7 @@ def test_a_session_written_to_between_slices_stays_whole_or_begins_anew(
 
 
 def test_a_session_pinned_between_slices_stays_or_was_gone_before(
-    store: SessionBackend, clock: Clock
+    store: StoreUnderTest, clock: Clock
 ) -> None:
     for number in range(60):
         say(store, f"s{number:02}", "old")
@@ -182,6 +193,7 @@ def test_a_session_pinned_between_slices_stays_or_was_gone_before(
     assert keys(store) == survivors
 
 
+@pytest.mark.needs("search")
 def test_a_cleanup_that_is_abandoned_leaves_a_sound_store(open_store: Open, clock: Clock) -> None:
     with open_store() as store:
         apply_all(
@@ -203,6 +215,7 @@ def test_a_cleanup_that_is_abandoned_leaves_a_sound_store(open_store: Open, cloc
         assert found(store, "old") == set()
 
 
+@pytest.mark.needs("search")
 def test_appends_go_on_between_slices_of_a_compaction(open_store: Open, clock: Clock) -> None:
     with open_store() as store:
         for number in range(120):
@@ -239,7 +252,7 @@ def test_compaction_changes_nothing_that_can_be_read(open_store: Open, clock: Cl
     assert store.verify() == []
 
 
-def test_compaction_purges_old_op_ids_and_counts_them(store: SessionBackend, clock: Clock) -> None:
+def test_compaction_purges_old_op_ids_and_counts_them(store: StoreUnderTest, clock: Clock) -> None:
     say(store, "s", "a", "b")
     store.remove_last("s")
     clock.advance(hours=10)
@@ -250,7 +263,7 @@ def test_compaction_purges_old_op_ids_and_counts_them(store: SessionBackend, clo
     assert finish(store.compact(5)).op_ids_purged == 0
 
 
-def test_compaction_gives_space_back_and_says_how_much(store: SessionBackend) -> None:
+def test_compaction_gives_space_back_and_says_how_much(store: StoreUnderTest) -> None:
     for number in range(20):
         store.append("s", ChatMessage.user(f"{number} " + "words " * 5_000))
     store.clear("s")
@@ -262,7 +275,7 @@ def test_compaction_gives_space_back_and_says_how_much(store: SessionBackend) ->
     assert report.seconds >= 0
 
 
-def test_a_new_store_is_sound(store: SessionBackend) -> None:
+def test_a_new_store_is_sound(store: StoreUnderTest) -> None:
     assert store.verify() == []
     assert store.size_bytes() >= 0
 
@@ -288,7 +301,7 @@ def test_a_store_is_sound_after_everything(open_store: Open, clock: Clock) -> No
     assert contents(store, "s") == ["a", "日本語", "again"]
 
 
-def test_a_negative_age_forgets_every_op_id(store: SessionBackend) -> None:
+def test_a_negative_age_forgets_every_op_id(store: StoreUnderTest) -> None:
     say(store, "s", "a")
     store.delete("s")
     finish(store.compact(-1))
@@ -296,7 +309,7 @@ def test_a_negative_age_forgets_every_op_id(store: SessionBackend) -> None:
 
 
 @pytest.mark.parametrize("hours", [0, 0.5, 1e8])
-def test_any_ttl_is_taken(store: SessionBackend, clock: Clock, hours: float) -> None:
+def test_any_ttl_is_taken(store: StoreUnderTest, clock: Clock, hours: float) -> None:
     say(store, "s", "a")
     clock.advance(hours=1)
     assert finish(store.cleanup(hours)).sessions == (1 if hours < 1 else 0)

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-
 import pytest
 
 from backscroll.contract.messages import ChatMessage, EarlierVersion, from_micros
 from backscroll_worker.contract.pacing import finish
 from backscroll_worker.contract.takeover import ImportSession
-from backscroll_worker.stores import SessionBackend, open_backend
-from tests.backends.stores import HOUR, Clock, apply_all, contents, found, requests, say
+from backscroll_worker.testing.fixtures import Open
+from backscroll_worker.testing.stores import (
+    HOUR,
+    Clock,
+    StoreUnderTest,
+    apply_all,
+    contents,
+    found,
+    open_tested,
+    requests,
+    say,
+)
 
-Open = Callable[[], SessionBackend]
+NEEDS = "edits"
 
 
 @pytest.fixture
-def open_keeping(url: str, clock: Clock) -> Iterator[Open]:
-    with ExitStack() as stack:
-        yield lambda: stack.enter_context(open_backend(url, clock=clock, keep_edits=True))
-
-
-@pytest.fixture
-def keeping(open_keeping: Open) -> SessionBackend:
+def keeping(open_keeping: Open) -> StoreUnderTest:
     return open_keeping()
 
 
-def earlier(store: SessionBackend, key: str) -> list[list[str]]:
+def earlier(store: StoreUnderTest, key: str) -> list[list[str]]:
     """What each message of a session said before, oldest first."""
     messages = store.load(key, include_edits=True)
     return [[edit.content for edit in message.edits] for message in messages]
@@ -51,7 +52,7 @@ def test_a_replaced_message_keeps_what_it_was_and_until_when(
     )
 
 
-def test_edits_are_loaded_only_when_they_are_asked_for(keeping: SessionBackend) -> None:
+def test_edits_are_loaded_only_when_they_are_asked_for(keeping: StoreUnderTest) -> None:
     say(keeping, "s", "a")
     keeping.replace("s", ChatMessage.user("b"))
     assert keeping.load("s")[0].edits == ()
@@ -64,7 +65,7 @@ def test_without_the_setting_nothing_is_kept_but_what_was_stays(
     with open_keeping() as store:
         say(store, "s", "a")
         store.replace("s", ChatMessage.user("b"))
-    with open_backend(url, clock=clock) as store:
+    with open_tested(url, clock=clock) as store:
         store.replace("s", ChatMessage.user("c"))
         say(store, "s", "x")
         store.replace("s", ChatMessage.user("y"))
@@ -72,7 +73,7 @@ def test_without_the_setting_nothing_is_kept_but_what_was_stays(
         assert earlier(store, "s") == [["a"], []]
 
 
-def test_the_same_text_again_is_no_edit(keeping: SessionBackend) -> None:
+def test_the_same_text_again_is_no_edit(keeping: StoreUnderTest) -> None:
     keeping.append("s", ChatMessage.user("a", n=1))
     assert keeping.replace("s", ChatMessage.user("a", n=1))
     assert earlier(keeping, "s") == [[]]
@@ -91,7 +92,7 @@ def test_any_message_of_several_keeps_its_own_edits(open_keeping: Open) -> None:
     assert [message.message_id for message in store.load("s")] == ids[1:]
 
 
-def test_within_one_group_each_replacement_counts(keeping: SessionBackend) -> None:
+def test_within_one_group_each_replacement_counts(keeping: StoreUnderTest) -> None:
     said = requests.append("s", (ChatMessage.user("a"),), None)
     changes = [requests.replace("s", ChatMessage.user(text), None) for text in "bc"]
     load = requests.load("s", None, None, include_edits=True)
@@ -114,7 +115,7 @@ def test_a_replacement_that_comes_again_adds_no_edit(open_keeping: Open) -> None
     assert earlier(store, "s") == [["a"]]
 
 
-def test_paging_back_brings_the_edits_of_its_page(keeping: SessionBackend) -> None:
+def test_paging_back_brings_the_edits_of_its_page(keeping: StoreUnderTest) -> None:
     ids = say(keeping, "s", *"abcd")
     for message_id in ids:
         keeping.replace("s", ChatMessage.user("new"), message_id)
@@ -123,7 +124,8 @@ def test_paging_back_brings_the_edits_of_its_page(keeping: SessionBackend) -> No
     assert keeping.load("s", 5, ids[0], include_edits=True) == []
 
 
-def test_search_finds_the_current_text_only(keeping: SessionBackend) -> None:
+@pytest.mark.needs("search")
+def test_search_finds_the_current_text_only(keeping: StoreUnderTest) -> None:
     say(keeping, "s", "apple")
     keeping.replace("s", ChatMessage.user("pear"))
     assert found(keeping, "apple") == set()
@@ -164,7 +166,7 @@ def test_an_imported_session_brings_its_edits(open_keeping: Open) -> None:
     assert earlier(store, "s")[0] == ["was", "is"]
 
 
-def test_edits_that_are_sent_have_no_effect(keeping: SessionBackend) -> None:
+def test_edits_that_are_sent_have_no_effect(keeping: StoreUnderTest) -> None:
     edit = EarlierVersion("user", "forged", None, from_micros(5))
     keeping.append("s", ChatMessage("user", "a", edits=(edit,)))
     assert earlier(keeping, "s") == [[]]

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 
-import apsw
 import pytest
 
 from backscroll.contract.codec import decode, encode
@@ -15,15 +12,22 @@ from backscroll.contract.errors import InvalidInputError
 from backscroll.contract.messages import ChatMessage
 from backscroll.contract.operations import Append
 from backscroll_worker.contract.pacing import finish
-from backscroll_worker.stores import SessionBackend
-from tests.backends.stores import Clock, apply_all, contents, keys, requests, say
+from backscroll_worker.testing.stores import (
+    Clock,
+    StoreUnderTest,
+    apply_all,
+    contents,
+    keys,
+    requests,
+    say,
+)
 
-Open = Callable[[], SessionBackend]
+Open = Callable[[], StoreUnderTest]
 HI = ChatMessage.user("hi")
 OF_ANN = {"channel": "telegram", "sender": "ann", "name": "Café plans"}
 
 
-def test_attributes_that_come_with_an_append_are_the_sessions(store: SessionBackend) -> None:
+def test_attributes_that_come_with_an_append_are_the_sessions(store: StoreUnderTest) -> None:
     store.append("s", HI, session={**OF_ANN, "pinned": True, "state": "running", "turn_id": "t"})
     info = store.session("s")
     assert info is not None
@@ -34,7 +38,7 @@ def test_attributes_that_come_with_an_append_are_the_sessions(store: SessionBack
         assert [found.key for found in store.sessions(**where)] == ["s"], where
 
 
-def test_only_those_given_change_and_none_clears_one(store: SessionBackend) -> None:
+def test_only_those_given_change_and_none_clears_one(store: StoreUnderTest) -> None:
     store.describe("s", agent="a", room="r", pinned=True)
     store.append("s", HI, session={"room": None, "channel": "web"})
     info = store.session("s")
@@ -44,7 +48,7 @@ def test_only_those_given_change_and_none_clears_one(store: SessionBackend) -> N
     assert store.sessions(channel="web", agent="a").sessions[0].message_count == 2
 
 
-def test_an_append_that_was_applied_before_describes_nothing(store: SessionBackend) -> None:
+def test_an_append_that_was_applied_before_describes_nothing(store: StoreUnderTest) -> None:
     operation = requests.append("s", (HI,), "1", {"sender": "ann"})
     apply_all(store, [operation])
     store.describe("s", sender="bob")
@@ -53,7 +57,7 @@ def test_an_append_that_was_applied_before_describes_nothing(store: SessionBacke
     assert [found.key for found in store.sessions(sender="bob")] == ["s"]
 
 
-def test_a_turn_that_goes_on_keeps_its_beginning(store: SessionBackend, clock: Clock) -> None:
+def test_a_turn_that_goes_on_keeps_its_beginning(store: StoreUnderTest, clock: Clock) -> None:
     turn = {"state": "running", "turn_id": "1"}
     store.append("s", HI, session=turn)
     began = store.session("s")
@@ -79,13 +83,14 @@ def test_it_is_there_after_reopening_in_a_group_with_others(open_store: Open) ->
         ]
         plain = requests.append("s", (HI,), None)
         answers = store.apply([plain, *described, requests.session("s")])
-        assert answers[-1].sender == "bob"  # type: ignore[union-attr]
+        assert answers[-1].sender == "bob"
     (info,) = open_store().sessions(sender="bob")
     assert (info.key, info.message_count) == ("s", 3)
 
 
+@pytest.mark.needs("erasure")
 def test_an_erasure_takes_what_came_with_it_and_the_next_append_describes_anew(
-    store: SessionBackend, clock: Clock
+    store: StoreUnderTest, clock: Clock
 ) -> None:
     for _ in range(2):
         store.append("s", HI, session=OF_ANN)
@@ -95,8 +100,9 @@ def test_an_erasure_takes_what_came_with_it_and_the_next_append_describes_anew(
         assert keys(store) == set()
 
 
+@pytest.mark.needs("erasure")
 def test_an_append_from_before_the_erasure_of_its_sender_is_dropped(
-    store: SessionBackend, clock: Clock
+    store: StoreUnderTest, clock: Clock
 ) -> None:
     late = requests.append("s", (ChatMessage.user("late"),), None, {"sender": "ann"})
     clock.now = late.at + 1_000_000
@@ -109,33 +115,9 @@ def test_an_append_from_before_the_erasure_of_its_sender_is_dropped(
     assert contents(store, "s") == ["late"]
 
 
-def test_attributes_that_are_there_already_are_not_written(
-    open_store: Open, url: str, clock: Clock
-) -> None:
-    with open_store() as store:
-        store.append("s", HI, session=OF_ANN)
-        before = written(url)
-        clock.advance(seconds=1)
-        for _ in range(3):
-            store.append("s", HI, session=OF_ANN)
-        assert written(url) == before
-        store.describe("s", **OF_ANN)
-        assert written(url) != before
-
-
-def written(url: str) -> object:
-    """What is another one whenever a name is written: the sidecar, or the index of names."""
-    scheme, _, path = url.partition("://")
-    if scheme == "jsonl":
-        (sidecar,) = Path(path).glob("*.meta.json")
-        return sidecar.stat().st_ino
-    with closing(apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)) as connection:
-        return connection.execute("SELECT id, block FROM name_index_data").fetchall()
-
-
 @pytest.mark.parametrize("session", [{"nick": "x"}, {"sender": 7}, {"name": ""}, {"state": "x"}])
 def test_attributes_that_a_session_cannot_have_are_refused(
-    session: dict[str, object], store: SessionBackend
+    session: dict[str, object], store: StoreUnderTest
 ) -> None:
     with pytest.raises(InvalidInputError):
         store.append("s", HI, session=session)  # type: ignore[arg-type]

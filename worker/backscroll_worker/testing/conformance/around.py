@@ -8,8 +8,7 @@ from backscroll.contract.errors import InvalidInputError, OperationRefusedError
 from backscroll.contract.ids import new_op_id
 from backscroll.contract.messages import ChatMessage
 from backscroll.contract.operations import DEFAULT_AROUND, Load
-from backscroll_worker.stores import SessionBackend, open_backend
-from tests.backends.stores import say
+from backscroll_worker.testing.stores import StoreUnderTest, open_tested, say
 
 
 @pytest.mark.parametrize(
@@ -29,7 +28,7 @@ from tests.backends.stores import say
     ],
 )
 def test_the_message_stands_in_the_middle(
-    store: SessionBackend, at: int, limit: int, expected: str
+    store: StoreUnderTest, at: int, limit: int, expected: str
 ) -> None:
     ids: list[str] = []
     for letter in "abcdefghijklmnopqrstuvwxyz":
@@ -40,15 +39,16 @@ def test_the_message_stands_in_the_middle(
     assert ids[at] in [message.message_id for message in found]
 
 
-def test_without_a_limit_there_are_as_many_before_it_as_after_it(store: SessionBackend) -> None:
+def test_without_a_limit_there_are_as_many_before_it_as_after_it(store: StoreUnderTest) -> None:
     ids = say(store, "s", *map(str, range(60)))
     found = store.load("s", around=ids[30])
     assert [message.message_id for message in found] == ids[20:41]
     assert len(found) == DEFAULT_AROUND
 
 
+@pytest.mark.needs("edits")
 def test_earlier_versions_come_along_if_asked_for(url: str) -> None:
-    with open_backend(url, keep_edits=True) as store:
+    with open_tested(url, keep_edits=True) as store:
         ids = say(store, "s", "a", "b", "c", "d")
         store.replace("s", ChatMessage.user("B"), ids[1])
         before, it, after = store.load("s", 3, around=ids[1], include_edits=True)
@@ -57,7 +57,7 @@ def test_earlier_versions_come_along_if_asked_for(url: str) -> None:
         assert not store.load("s", 3, around=ids[1])[1].edits
 
 
-def test_a_message_that_is_not_in_the_session_is_refused(store: SessionBackend) -> None:
+def test_a_message_that_is_not_in_the_session_is_refused(store: StoreUnderTest) -> None:
     (elsewhere,) = say(store, "another", "x")
     ids = say(store, "s", "a", "b")
     store.remove("s", ids[0])
@@ -67,7 +67,7 @@ def test_a_message_that_is_not_in_the_session_is_refused(store: SessionBackend) 
     assert store.load("nobody", around=ids[1]) == []
 
 
-def test_it_goes_not_with_paging_back(store: SessionBackend) -> None:
+def test_it_goes_not_with_paging_back(store: StoreUnderTest) -> None:
     (message_id,) = say(store, "s", "a")
     with pytest.raises(InvalidInputError, match="around"):
         store.load("s", before=message_id, around=message_id)

@@ -7,9 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backscroll_worker.contract.pacing import finish
-from backscroll_worker.stores import SessionBackend
-from tests.backends.conftest import Open
-from tests.backends.stores import contents, found, keys, say
+from backscroll_worker.testing.fixtures import Open
+from backscroll_worker.testing.stores import StoreUnderTest, contents, found, keys, say
 
 HOSTILE = (
     "../../etc/passwd",
@@ -83,6 +82,7 @@ LONG = (
 )
 
 
+@pytest.mark.needs("search")
 @pytest.mark.parametrize("key", [*HOSTILE, *LONG], ids=lambda key: repr(key[:16]))
 def test_any_key_is_kept_exactly(open_store: Open, key: str) -> None:
     with open_store() as store:
@@ -141,7 +141,7 @@ def test_no_two_keys_share_a_session(open_store: Open) -> None:
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-def test_arbitrary_keys_never_collide(store: SessionBackend, chosen: list[str]) -> None:
+def test_arbitrary_keys_never_collide(store: StoreUnderTest, chosen: list[str]) -> None:
     for key in keys(store):
         store.delete(key)
     for key in chosen:
@@ -151,6 +151,7 @@ def test_arbitrary_keys_never_collide(store: SessionBackend, chosen: list[str]) 
         assert contents(store, key) == [f"only in {key}"]
 
 
-def test_a_key_is_not_searched_for(store: SessionBackend) -> None:
+@pytest.mark.needs("search")
+def test_a_key_is_not_searched_for(store: StoreUnderTest) -> None:
     say(store, "needle", "hay")
     assert found(store, "needle") == set()

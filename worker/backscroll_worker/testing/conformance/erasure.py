@@ -24,9 +24,21 @@ from backscroll.contract.operations import (
 )
 from backscroll.contract.results import ErasureReceipt
 from backscroll_worker.contract.pacing import finish
-from backscroll_worker.stores import SessionBackend, open_backend, store_path
-from tests.backends.conftest import Open
-from tests.backends.stores import HOUR, Clock, apply_all, contents, found, keys, requests, say
+from backscroll_worker.testing.fixtures import Open
+from backscroll_worker.testing.stores import (
+    HOUR,
+    Clock,
+    StoreUnderTest,
+    apply_all,
+    contents,
+    found,
+    keys,
+    open_tested,
+    requests,
+    say,
+)
+
+NEEDS = "erasure"
 
 EARLY, LATE = 1_000, 3_000
 ASKED = 2_000
@@ -50,13 +62,14 @@ def sha256(ids: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()
 
 
-def files(store: SessionBackend) -> Iterator[Path]:
+def files(store: StoreUnderTest) -> Iterator[Path]:
     """All that the store has on the disk."""
-    path = store_path(store.url)
+    path = store.store.path
+    assert path is not None
     yield from path.iterdir() if path.is_dir() else path.parent.glob(f"{path.name}*")
 
 
-def traces(store: SessionBackend, *words: str) -> set[tuple[str, str]]:
+def traces(store: StoreUnderTest, *words: str) -> set[tuple[str, str]]:
     """Where the words are to be found in the files, or in their names."""
     return {
         (file.name, word)
@@ -67,7 +80,7 @@ def traces(store: SessionBackend, *words: str) -> set[tuple[str, str]]:
     }
 
 
-def _fill(store: SessionBackend) -> list[str]:
+def _fill(store: StoreUnderTest) -> list[str]:
     """Sessions of zebra in a zoo, and one of somebody else; the ids of zebra's messages."""
     ids = []
     for key in ("z1", "z2"):
@@ -78,9 +91,10 @@ def _fill(store: SessionBackend) -> list[str]:
     return ids
 
 
+@pytest.mark.needs("search")
 @pytest.mark.parametrize("subject", [{"sender": "zebra"}, {"room": "zoo"}])
 def test_an_erasure_takes_all_of_a_subject_pinned_or_not_and_nobody_elses(
-    store: SessionBackend, clock: Clock, subject: dict[str, str]
+    store: StoreUnderTest, clock: Clock, subject: dict[str, str]
 ) -> None:
     clock.now = time.time_ns() // 1000 + HOUR  # what is said here is of the real time
     ids = _fill(store)
@@ -99,7 +113,7 @@ def test_an_erasure_takes_all_of_a_subject_pinned_or_not_and_nobody_elses(
     assert store.verify() == []
 
 
-def test_an_erasure_of_one_session_leaves_the_senders_others(store: SessionBackend) -> None:
+def test_an_erasure_of_one_session_leaves_the_senders_others(store: StoreUnderTest) -> None:
     ids = _fill(store)
     receipt = finish(store.erase(key="z1"))
     assert (receipt.sessions, receipt.messages) == (1, 30)
@@ -108,7 +122,7 @@ def test_an_erasure_of_one_session_leaves_the_senders_others(store: SessionBacke
     assert store.verify() == []
 
 
-def test_erasing_nothing_gives_a_receipt_of_zeros(store: SessionBackend) -> None:
+def test_erasing_nothing_gives_a_receipt_of_zeros(store: StoreUnderTest) -> None:
     say(store, "other", "hay")
     receipt = finish(store.erase(sender="nobody"))
     assert (receipt.sessions, receipt.messages, receipt.op_ids) == (0, 0, 0)
@@ -141,9 +155,10 @@ def _mixed(numbers: range) -> list[Operation]:
     return operations
 
 
+@pytest.mark.needs("files", "edits")
 def test_no_file_has_a_word_of_it_whatever_became_of_the_messages(url: str, clock: Clock) -> None:
     words = ("quagga", "stripe", "zebra", "Zebraname", "zebraextra")
-    with open_backend(url, clock=clock, keep_edits=True) as store:
+    with open_tested(url, clock=clock, keep_edits=True) as store:
         for start in range(0, 400, 10):
             apply_all(store, _mixed(range(start, start + 10)))
         assert {word for _, word in traces(store, *words)} == set(words)
@@ -156,7 +171,7 @@ def test_no_file_has_a_word_of_it_whatever_became_of_the_messages(url: str, cloc
     assert traces(store, *words) == set()
 
 
-def test_what_was_asked_for_before_and_arrives_later_is_dropped(store: SessionBackend) -> None:
+def test_what_was_asked_for_before_and_arrives_later_is_dropped(store: StoreUnderTest) -> None:
     apply_all(store, [append("z", "said before", EARLY), erase(key="z")])
     late = [
         append("z", "late", EARLY),
@@ -178,7 +193,7 @@ def test_the_sessions_of_an_erased_sender_keep_out_what_is_late_too(
     store = open_store()
     store.describe("z", sender="zebra")
     say(store, "z", "said before")
-    finish(store.carry_out_erasure(erase(sender="zebra")))
+    finish(store.store.erase(erase(sender="zebra")))
     if is_reopened:
         store.close()
         store = open_store()
@@ -187,7 +202,7 @@ def test_the_sessions_of_an_erased_sender_keep_out_what_is_late_too(
 
 
 def test_a_late_description_tells_whose_a_session_is_and_erases_what_came_before(
-    store: SessionBackend,
+    store: StoreUnderTest,
 ) -> None:
     apply_all(store, [erase(sender="zebra")])
     apply_all(store, [append("z", "late", EARLY), append("y", "late", EARLY)])
@@ -205,7 +220,7 @@ def test_a_late_description_tells_whose_a_session_is_and_erases_what_came_before
 
 
 def test_a_platform_that_delivers_an_erased_message_again_does_not_bring_it_back(
-    store: SessionBackend,
+    store: StoreUnderTest,
 ) -> None:
     store.append("z", ChatMessage.user("quagga"), dedup_key="update 1")
     receipt = finish(store.erase(key="z"))
@@ -216,7 +231,8 @@ def test_a_platform_that_delivers_an_erased_message_again_does_not_bring_it_back
     assert contents(store, "z") == ["new"]
 
 
-def test_an_erasure_has_its_place_in_the_order(store: SessionBackend) -> None:
+@pytest.mark.needs("files")
+def test_an_erasure_has_its_place_in_the_order(store: StoreUnderTest) -> None:
     operation = erase(sender="zebra")
     store.describe("z", sender="zebra")
     apply_all(
@@ -232,13 +248,14 @@ def test_an_erasure_has_its_place_in_the_order(store: SessionBackend) -> None:
         ],
     )
     assert {key: contents(store, key) for key in keys(store)} == {"z": ["after"], "y": ["after"]}
-    receipt = finish(store.carry_out_erasure(operation))
+    receipt = finish(store.store.erase(operation))
     assert (receipt.sessions, receipt.messages) == (2, 2)
     assert {key: contents(store, key) for key in keys(store)} == {"z": ["after"], "y": ["after"]}
     assert traces(store, "before") == set()
     assert store.verify() == []
 
 
+@pytest.mark.needs("files")
 @pytest.mark.parametrize("slices", [0, 1, 2, 3, 5, 8])
 def test_an_erasure_killed_half_way_goes_on_and_tells_of_all(open_store: Open, slices: int) -> None:
     store, ids = open_store(), []
@@ -247,13 +264,13 @@ def test_an_erasure_killed_half_way_goes_on_and_tells_of_all(open_store: Open, s
         ids += say(store, f"z{number}", *("quagga" for _ in range(5)))
     operation = erase(sender="zebra")
     apply_all(store, [operation])
-    under_way = store.carry_out_erasure(operation)
+    under_way = store.store.erase(operation)
     for _ in range(slices):
         next(under_way, None)
     apply_all(store, [append("z1", "after", LATE)])
     store.close()  # and it is not told to finish
     store = open_store()
-    receipt = finish(store.carry_out_erasure(operation))
+    receipt = finish(store.store.erase(operation))
     assert (receipt.sessions, receipt.messages) == (40, 200)
     assert receipt.messages_sha256 == sha256(ids)
     assert keys(store) == {"z1"}
@@ -268,25 +285,25 @@ def fresh(at: int) -> str:
 
 
 def test_what_an_erasure_by_a_slow_clock_took_does_not_come_back_when_it_is_sent_again(
-    store: SessionBackend, clock: Clock
+    store: StoreUnderTest, clock: Clock
 ) -> None:
-    finish(store.carry_out_erasure(Erase(op_id(), clock.now, sender="zebra")))
+    finish(store.store.erase(Erase(op_id(), clock.now, sender="zebra")))
     at = clock.now - 10_000_000
     said = Append(fresh(at), at, "z", (ChatMessage.user("quagga"),))
     apply_all(store, [said, Describe(op_id(), clock.now + 1, "z", {"sender": "zebra"})])
-    finish(store.carry_out_erasure(Erase(op_id(), at - 10_000_000, sender="zebra")))
+    finish(store.store.erase(Erase(op_id(), at - 10_000_000, sender="zebra")))
     apply_all(store, [said])
     assert keys(store) == set()
 
 
 @pytest.mark.parametrize("subject", [{"key": "z"}, {"sender": "zebra"}])
 def test_what_an_adapter_ahead_of_the_worker_sends_again_does_not_bring_it_back(
-    store: SessionBackend, clock: Clock, subject: dict[str, str]
+    store: StoreUnderTest, clock: Clock, subject: dict[str, str]
 ) -> None:
     at = clock.now + HOUR
     said = Append(fresh(at), at, "z", (ChatMessage.user("quagga"),), {"sender": "zebra"})
     apply_all(store, [said])
-    finish(store.carry_out_erasure(Erase(op_id(), at + 1, **subject)))
+    finish(store.store.erase(Erase(op_id(), at + 1, **subject)))
     for _ in range(2):
         apply_all(store, [said])
         assert keys(store) == set()
@@ -294,18 +311,18 @@ def test_what_an_adapter_ahead_of_the_worker_sends_again_does_not_bring_it_back(
 
 
 def test_a_finished_erasure_asked_for_again_gives_its_receipt_and_erases_no_more(
-    store: SessionBackend,
+    store: StoreUnderTest,
 ) -> None:
     _fill(store)
     operation = erase(key="z1")
-    first = finish(store.carry_out_erasure(operation))
+    first = finish(store.store.erase(operation))
     apply_all(store, [append("z1", "after", LATE)])
-    second = finish(store.carry_out_erasure(operation))
+    second = finish(store.store.erase(operation))
     assert (first.messages, first.messages_sha256) == (second.messages, second.messages_sha256)
     assert contents(store, "z1") == ["after"]
 
 
-def test_a_tombstone_stays_for_as_long_as_op_ids_do(store: SessionBackend, clock: Clock) -> None:
+def test_a_tombstone_stays_for_as_long_as_op_ids_do(store: StoreUnderTest, clock: Clock) -> None:
     apply_all(store, [append("z", "quagga", EARLY), erase(key="z")])
     clock.advance(hours=4)
     finish(store.compact(5))
@@ -317,29 +334,29 @@ def test_a_tombstone_stays_for_as_long_as_op_ids_do(store: SessionBackend, clock
     assert contents(store, "z") == ["very late"]
 
 
-def test_a_clock_that_is_ahead_shuts_nobody_out(store: SessionBackend, clock: Clock) -> None:
+def test_a_clock_that_is_ahead_shuts_nobody_out(store: StoreUnderTest, clock: Clock) -> None:
     ahead = Erase(op_id(), clock() + 3_600_000_000, "z")
     apply_all(store, [append("z", "before", EARLY), ahead])
     apply_all(store, [append("z", "after", clock() + 1)])
     assert contents(store, "z") == ["after"]
 
 
-def test_a_store_open_for_reading_erases_nothing(store: SessionBackend) -> None:
+def test_a_store_open_for_reading_erases_nothing(store: StoreUnderTest) -> None:
     say(store, "z", "quagga")
     with (
-        open_backend(store.url, read_only=True) as reader,
+        open_tested(store.url, read_only=True) as reader,
         pytest.raises(StoreUnusableError),
     ):
         finish(reader.erase(key="z"))
     assert contents(store, "z") == ["quagga"]
 
 
-def test_two_erasures_of_one_session_share_it_out(store: SessionBackend) -> None:
+def test_two_erasures_of_one_session_share_it_out(store: StoreUnderTest) -> None:
     ids = _fill(store)
     by_key, by_sender = erase(key="z1"), erase(sender="zebra")
     apply_all(store, [by_key, by_sender])
     receipts: list[ErasureReceipt] = [
-        finish(store.carry_out_erasure(operation)) for operation in (by_key, by_sender)
+        finish(store.store.erase(operation)) for operation in (by_key, by_sender)
     ]
     assert [receipt.messages for receipt in receipts] == [30, 30]
     assert [receipt.messages_sha256 for receipt in receipts] == [sha256(ids[:30]), sha256(ids[30:])]

@@ -7,10 +7,7 @@ import pytest
 from backscroll.contract.messages import ChatMessage, to_micros
 from backscroll.contract.operations import Append, Describe, Erase
 from backscroll_worker.contract.pacing import finish
-from backscroll_worker.stores import SessionBackend
-from tests.backends.conftest import Open
-from tests.backends.stores import Clock, apply_all, contents, keys, say
-from tests.backends.test_conformance_erasure import (
+from backscroll_worker.testing.conformance.erasure import (
     ASKED,
     EARLY,
     LATE,
@@ -20,11 +17,15 @@ from tests.backends.test_conformance_erasure import (
     sha256,
     traces,
 )
+from backscroll_worker.testing.fixtures import Open
+from backscroll_worker.testing.stores import Clock, StoreUnderTest, apply_all, contents, keys, say
+
+NEEDS = "erasure"
 
 SUBJECTS = [{"key": "z"}, {"sender": "zebra"}]
 
 
-def _fill(store: SessionBackend) -> list[str]:
+def _fill(store: StoreUnderTest) -> list[str]:
     """A session of zebra's, and one of somebody else; the ids of zebra's messages."""
     store.describe("z", sender="zebra", name="Stripes")
     ids = say(store, "z", *(f"quagga {number}" for number in range(30)))
@@ -38,19 +39,20 @@ def _lose(open_store: Open, operation: Erase, slices: int = 0) -> list[str]:
     with open_store() as store:
         ids = _fill(store)
         apply_all(store, [operation])
-        under_way = store.carry_out_erasure(operation)
+        under_way = store.store.erase(operation)
         for _ in range(slices):
             next(under_way, None)
     return ids
 
 
+@pytest.mark.needs("files")
 @pytest.mark.parametrize("subject", SUBJECTS)
 def test_an_erasure_that_was_lost_is_made_up_for_when_it_is_asked_for_again(
     open_store: Open, subject: dict[str, str]
 ) -> None:
     ids = _lose(open_store, erase(**subject))
     store = open_store()
-    receipt = finish(store.carry_out_erasure(erase(**subject)))
+    receipt = finish(store.store.erase(erase(**subject)))
     assert (receipt.sessions, receipt.messages) == (1, 30)
     assert receipt.messages_sha256 == sha256(ids)
     assert traces(store, "quagga", "zebra", "Stripes") == set()
@@ -58,6 +60,7 @@ def test_an_erasure_that_was_lost_is_made_up_for_when_it_is_asked_for_again(
     assert store.verify() == []
 
 
+@pytest.mark.needs("files")
 @pytest.mark.parametrize("slices", [1, 2, 3, 5])
 @pytest.mark.parametrize("subject", SUBJECTS)
 def test_an_erasure_that_was_lost_half_way_leaves_nothing_to_the_next(
@@ -65,12 +68,13 @@ def test_an_erasure_that_was_lost_half_way_leaves_nothing_to_the_next(
 ) -> None:
     _lose(open_store, erase(**subject), slices)
     store = open_store()
-    finish(store.carry_out_erasure(erase(**subject)))
+    finish(store.store.erase(erase(**subject)))
     assert traces(store, "quagga", "zebra", "Stripes") == set()
     assert keys(store) == {"other"}
     assert store.verify() == []
 
 
+@pytest.mark.needs("files")
 @pytest.mark.parametrize("hours_back", [0, 5])
 def test_an_erasure_that_was_lost_is_made_up_for_by_any_other(
     open_store: Open, clock: Clock, hours_back: float
@@ -78,19 +82,20 @@ def test_an_erasure_that_was_lost_is_made_up_for_by_any_other(
     _lose(open_store, erase(sender="zebra"))
     clock.advance(hours=-hours_back)
     store = open_store()
-    receipt = finish(store.carry_out_erasure(erase(key="nobody")))
+    receipt = finish(store.store.erase(erase(key="nobody")))
     assert (receipt.sessions, receipt.messages) == (1, 30)
     assert traces(store, "quagga", "zebra", "Stripes") == set()
 
 
-def test_an_erasure_leaves_to_a_later_one_what_is_its_own(store: SessionBackend) -> None:
+def test_an_erasure_leaves_to_a_later_one_what_is_its_own(store: StoreUnderTest) -> None:
     _fill(store)
     first, second = erase(sender="horse"), erase(sender="zebra")
     apply_all(store, [first, second])
-    receipts = [finish(store.carry_out_erasure(operation)) for operation in (first, second)]
+    receipts = [finish(store.store.erase(operation)) for operation in (first, second)]
     assert [(receipt.sessions, receipt.messages) for receipt in receipts] == [(1, 1), (1, 30)]
 
 
+@pytest.mark.needs("files")
 @pytest.mark.parametrize("subject", SUBJECTS)
 def test_an_erasure_that_was_lost_ends_with_a_compaction_when_op_ids_are_forgotten(
     open_store: Open, clock: Clock, subject: dict[str, str]
@@ -107,7 +112,7 @@ def test_an_erasure_that_was_lost_ends_with_a_compaction_when_op_ids_are_forgott
 
 @pytest.mark.parametrize("subject", SUBJECTS)
 def test_a_session_whose_times_are_ahead_of_the_clock_is_erased_too(
-    store: SessionBackend, clock: Clock, subject: dict[str, str]
+    store: StoreUnderTest, clock: Clock, subject: dict[str, str]
 ) -> None:
     _fill(store)
     clock.advance(hours=-1)
@@ -116,6 +121,7 @@ def test_a_session_whose_times_are_ahead_of_the_clock_is_erased_too(
     assert keys(store) == {"other"}
 
 
+@pytest.mark.needs("files")
 @pytest.mark.parametrize("subject", SUBJECTS)
 @pytest.mark.parametrize("is_new", [True, False])
 def test_what_is_said_right_after_an_erasure_outlives_its_kill(
@@ -129,16 +135,17 @@ def test_what_is_said_right_after_an_erasure_outlives_its_kill(
     store.close()
     store = open_store()
     apply_all(store, [append("z", "and more", LATE)])
-    finish(store.carry_out_erasure(operation))
+    finish(store.store.erase(operation))
     assert contents(store, "z") == ["after", "and more"]
     assert traces(store, "quagga") == set()
 
 
+@pytest.mark.needs("files")
 @pytest.mark.parametrize("subject", SUBJECTS)
 @pytest.mark.parametrize("is_new", [True, False])
 @pytest.mark.parametrize("other", [{"key": "other"}, {"key": "nobody"}, {"room": "zoo"}])
 def test_what_is_said_between_two_erasures_is_not_for_the_first_to_take(
-    store: SessionBackend, subject: dict[str, str], other: dict[str, str], is_new: bool
+    store: StoreUnderTest, subject: dict[str, str], other: dict[str, str], is_new: bool
 ) -> None:
     if not is_new:
         _fill(store)
@@ -146,7 +153,7 @@ def test_what_is_said_between_two_erasures_is_not_for_the_first_to_take(
     afterwards = [append("z", "after", LATE), Describe(op_id(), LATE, "z", {"sender": "zebra"})]
     apply_all(store, [first, *afterwards, second])
     for operation in (first, second):
-        finish(store.carry_out_erasure(operation))
+        finish(store.store.erase(operation))
     assert contents(store, "z") == ["after"]
     assert traces(store, "quagga") == set()
 
@@ -160,20 +167,22 @@ def test_a_session_that_becomes_a_senders_after_the_erasure_outlives_its_kill(
     apply_all(store, [Describe(op_id(), LATE, "other", {"sender": "zebra"})])
     store.close()
     store = open_store()
-    assert finish(store.carry_out_erasure(operation)).messages == 30
+    assert finish(store.store.erase(operation)).messages == 30
     assert contents(store, "other") == ["hay"]
 
 
-def test_a_slow_clock_erases_what_was_said_since_the_last_erasure(store: SessionBackend) -> None:
+@pytest.mark.needs("files")
+def test_a_slow_clock_erases_what_was_said_since_the_last_erasure(store: StoreUnderTest) -> None:
     apply_all(store, [Erase(op_id(), ASKED, "z"), append("z", "quagga", LATE)])
-    receipt = finish(store.carry_out_erasure(Erase(op_id(), EARLY, "z")))
+    receipt = finish(store.store.erase(Erase(op_id(), EARLY, "z")))
     assert receipt.messages == 1
     assert traces(store, "quagga") == set()
 
 
-def test_an_op_id_of_anothers_making_goes_with_its_message(store: SessionBackend) -> None:
+@pytest.mark.needs("files")
+def test_an_op_id_of_anothers_making_goes_with_its_message(store: StoreUnderTest) -> None:
     apply_all(store, [Append("wa-alice-0001", EARLY, "z", (ChatMessage.user("quagga"),))])
-    receipt = finish(store.carry_out_erasure(erase(key="z")))
+    receipt = finish(store.store.erase(erase(key="z")))
     assert (receipt.messages, receipt.op_ids) == (1, 1)
     assert traces(store, "wa-alice-0001") == set()
     apply_all(store, [Append("wa-alice-0001", ASKED, "z", (ChatMessage.user("quagga"),))])
@@ -196,7 +205,7 @@ def test_op_ids_of_anothers_making_are_forgotten_in_their_time(
     assert not any(outcome.duplicate for outcome in apply_all(store, describing))
 
 
-def _deliver(store: SessionBackend) -> None:
+def _deliver(store: StoreUnderTest) -> None:
     store.append("z", ChatMessage.user("quagga"), dedup_key="update 1")
 
 

@@ -18,10 +18,11 @@ from backscroll.contract.operations import (
     Rollback,
 )
 from backscroll_worker.contract.pacing import finish
-from backscroll_worker.stores import SessionBackend
-from tests.backends.conftest import Open
-from tests.backends.stores import Clock, apply_all, contents, keys, say
-from tests.backends.test_conformance_erasure import EARLY, LATE, append, op_id
+from backscroll_worker.testing.conformance.erasure import EARLY, LATE, append, op_id
+from backscroll_worker.testing.fixtures import Open
+from backscroll_worker.testing.stores import Clock, StoreUnderTest, apply_all, contents, keys, say
+
+NEEDS = "erasure"
 
 ASKED = 2_000
 T = TypeVar("T", bound=Operation)
@@ -91,14 +92,14 @@ def test_what_was_spooled_before_a_clear_is_dropped_but_for_attributes(
     assert info.name == "late"
 
 
-def test_what_was_spooled_after_a_delete_is_stored(store: SessionBackend) -> None:
+def test_what_was_spooled_after_a_delete_is_stored(store: StoreUnderTest) -> None:
     apply_all(store, [Delete(op_id(), ASKED, "s"), spooled(append("s", "after", LATE))])
     apply_all(store, [spooled(append("other", "of another session", EARLY))])
     assert contents(store, "s") == ["after"]
     assert contents(store, "other") == ["of another session"]
 
 
-def test_the_last_of_two_deletions_counts_whatever_their_order(store: SessionBackend) -> None:
+def test_the_last_of_two_deletions_counts_whatever_their_order(store: StoreUnderTest) -> None:
     apply_all(store, [Delete(op_id(), EARLY, "s"), append("s", "x", EARLY)])
     apply_all(store, [Delete(op_id(), ASKED, "s"), append("s", "y", LATE)])
     apply_all(store, [spooled(append("s", "late", ASKED))])
@@ -107,13 +108,13 @@ def test_the_last_of_two_deletions_counts_whatever_their_order(store: SessionBac
     assert keys(store) == set()
 
 
-def test_a_slow_clock_loses_nothing_that_was_not_spooled(store: SessionBackend) -> None:
+def test_a_slow_clock_loses_nothing_that_was_not_spooled(store: StoreUnderTest) -> None:
     apply_all(store, [Delete(op_id(), ASKED, "s"), append("s", "live", EARLY)])
     assert contents(store, "s") == ["live"]
 
 
 def test_a_deletion_by_a_clock_that_is_ahead_shuts_nothing_out(
-    store: SessionBackend, clock: Clock
+    store: StoreUnderTest, clock: Clock
 ) -> None:
     apply_all(store, [Delete(op_id(), clock() + 3_600_000_000, "s")])
     apply_all(store, [spooled(append("s", "after", clock() + 1))])
@@ -122,7 +123,7 @@ def test_a_deletion_by_a_clock_that_is_ahead_shuts_nothing_out(
 
 @pytest.mark.parametrize("emptying", [Delete, Clear])
 def test_a_deletion_while_all_clocks_were_ahead_shuts_out_nothing_that_is_asked_for_now(
-    store: SessionBackend, clock: Clock, emptying: type[Delete | Clear]
+    store: StoreUnderTest, clock: Clock, emptying: type[Delete | Clear]
 ) -> None:
     clock.advance(hours=1_000)
     ahead = clock()

@@ -12,12 +12,22 @@ from backscroll_worker.archive.directory import Archive
 from backscroll_worker.archive.disk import ArchiveError
 from backscroll_worker.contract.pacing import finish
 from backscroll_worker.maintenance.restore import restore
-from backscroll_worker.stores import SessionBackend, open_backend
-from tests.backends.conftest import Open, Rules
-from tests.backends.stores import Clock, bring_back, contents, found, keys, say
+from backscroll_worker.testing.fixtures import Open, Rules
+from backscroll_worker.testing.stores import (
+    Clock,
+    StoreUnderTest,
+    bring_back,
+    contents,
+    found,
+    keys,
+    open_tested,
+    say,
+)
+
+NEEDS = "archive"
 
 
-def full_session(store: SessionBackend, clock: Clock) -> None:
+def full_session(store: StoreUnderTest, clock: Clock) -> None:
     """A session with all there is to one."""
     ids = store.append("s", ChatMessage.user("a", n=[1, None]), ChatMessage("odd role", ""))
     say(store, "s", "日本語", "gone", "last")
@@ -28,6 +38,7 @@ def full_session(store: SessionBackend, clock: Clock) -> None:
     store.describe("s", state="running", turn_id="T")
 
 
+@pytest.mark.needs("search")
 def test_what_comes_back_is_exactly_what_went(
     open_store: Open, clock: Clock, archive: Archive
 ) -> None:
@@ -50,10 +61,11 @@ def test_what_comes_back_is_exactly_what_went(
         assert contents(store, "s") == ["replaced", "", "日本語", "gone", "next"]
 
 
+@pytest.mark.needs("edits")
 def test_earlier_versions_of_messages_come_back_too(
     url: str, clock: Clock, archive: Archive
 ) -> None:
-    with open_backend(url, clock=clock, keep_edits=True) as store:
+    with open_tested(url, clock=clock, keep_edits=True) as store:
         say(store, "s", "first")
         store.replace("s", ChatMessage.user("second", n=1))
         store.replace("s", ChatMessage.user("third"))
@@ -73,7 +85,7 @@ def test_earlier_versions_of_messages_come_back_too(
 
 
 def test_a_session_without_messages_comes_back(
-    store: SessionBackend, clock: Clock, archive: Archive
+    store: StoreUnderTest, clock: Clock, archive: Archive
 ) -> None:
     store.describe("s", name="N")
     before = store.session("s")
@@ -84,7 +96,7 @@ def test_a_session_without_messages_comes_back(
     assert store.session("s") == before
 
 
-def bring_back_once(store: SessionBackend, clock: Clock, archive: Archive) -> None:
+def bring_back_once(store: StoreUnderTest, clock: Clock, archive: Archive) -> None:
     """A session that is both in the store and in the archive."""
     say(store, "s", "a", "b")
     clock.advance(hours=2)
@@ -93,7 +105,7 @@ def bring_back_once(store: SessionBackend, clock: Clock, archive: Archive) -> No
 
 
 def test_coming_back_twice_doubles_nothing(
-    store: SessionBackend, clock: Clock, archive: Archive
+    store: StoreUnderTest, clock: Clock, archive: Archive
 ) -> None:
     bring_back_once(store, clock, archive)
     again = bring_back(store, archive, "s")
@@ -104,12 +116,13 @@ def test_coming_back_twice_doubles_nothing(
     assert contents(store, "s") == ["a", "b"]
     operation = Restore(new_op_id(), 0, "s")
     store.clear("s")
-    assert finish(restore(store, archive, operation)).messages == 2
+    assert finish(restore(store.store, archive, operation)).messages == 2
     store.clear("s")
-    finish(restore(store, archive, operation))
+    finish(restore(store.store, archive, operation))
     assert contents(store, "s") == [], "the job came again, after it had been carried out"
 
 
+@pytest.mark.needs("search")
 def test_what_comes_back_stands_before_what_was_said_since(
     open_store: Open, clock: Clock, archive: Archive
 ) -> None:
@@ -141,7 +154,7 @@ def test_what_comes_back_stands_before_what_was_said_since(
 
 
 def test_it_can_come_back_as_another_session_and_pinned(
-    store: SessionBackend, clock: Clock, archive: Archive
+    store: StoreUnderTest, clock: Clock, archive: Archive
 ) -> None:
     say(store, "s", "a", "b")
     clock.advance(hours=2)
@@ -156,7 +169,7 @@ def test_it_can_come_back_as_another_session_and_pinned(
 
 
 def test_messages_that_are_still_there_do_not_come_to_another_session(
-    store: SessionBackend, clock: Clock, archive: Archive
+    store: StoreUnderTest, clock: Clock, archive: Archive
 ) -> None:
     bring_back_once(store, clock, archive)
     report = bring_back(store, archive, "s", into="copy", pin=True)
@@ -204,15 +217,16 @@ def test_a_restoration_that_brought_nothing_is_not_carried_out_later(
         clock.advance(hours=2)
         finish(store.cleanup(1, archive=archive))
         bring_back(store, archive, "s")
-        assert finish(restore(store, archive, operation)).messages == 0
+        assert finish(restore(store.store, archive, operation)).messages == 0
         store.delete("s")
     with open_store() as store:
-        finish(restore(store, archive, operation))
+        finish(restore(store.store, archive, operation))
         assert keys(store) == set()
 
 
+@pytest.mark.needs("files")
 def test_what_went_at_different_times_comes_back_in_order(
-    store: SessionBackend, clock: Clock, archive: Archive, rules: Rules
+    store: StoreUnderTest, clock: Clock, archive: Archive, rules: Rules
 ) -> None:
     capped = rules('[default]\nttl = "1h"\nkeep_messages = 2')
     for first in (1, 4):
@@ -229,7 +243,7 @@ def test_what_went_at_different_times_comes_back_in_order(
 
 
 def test_what_was_rolled_back_after_it_came_back_stays_away(
-    store: SessionBackend, clock: Clock, archive: Archive
+    store: StoreUnderTest, clock: Clock, archive: Archive
 ) -> None:
     ids = say(store, "s", "a", "b", "c")
     clock.advance(hours=2)
@@ -243,17 +257,18 @@ def test_what_was_rolled_back_after_it_came_back_stays_away(
     assert contents(store, "s") == ["a", "C"]
 
 
-def test_a_session_that_no_file_has_is_refused(store: SessionBackend, archive: Archive) -> None:
+def test_a_session_that_no_file_has_is_refused(store: StoreUnderTest, archive: Archive) -> None:
     with pytest.raises(OperationRefusedError, match="restore --list"):
         bring_back(store, archive, "nobody")
     with pytest.raises(OperationRefusedError, match="BACKSCROLL_ARCHIVE"):
-        finish(restore(store, None, Restore(new_op_id(), 0, "s")))
+        finish(restore(store.store, None, Restore(new_op_id(), 0, "s")))
     with pytest.raises(ArchiveError, match="not a valid name"):
         bring_back(store, archive, "s", file="../../etc/passwd")
 
 
+@pytest.mark.needs("erasure")
 def test_what_was_erased_does_not_come_back_from_a_file_that_was_elsewhere(
-    store: SessionBackend, clock: Clock, archive: Archive
+    store: StoreUnderTest, clock: Clock, archive: Archive
 ) -> None:
     say(store, "s", "a")
     store.describe("s", sender="somebody")
@@ -265,8 +280,9 @@ def test_what_was_erased_does_not_come_back_from_a_file_that_was_elsewhere(
         bring_back(store, archive, "s")
 
 
+@pytest.mark.needs("files")
 def test_a_damaged_file_is_an_error_and_changes_nothing(
-    store: SessionBackend, clock: Clock, archive: Archive
+    store: StoreUnderTest, clock: Clock, archive: Archive
 ) -> None:
     say(store, "s", "a", "b")
     clock.advance(hours=2)

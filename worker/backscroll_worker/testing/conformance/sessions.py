@@ -8,12 +8,11 @@ import pytest
 
 from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.messages import ChatMessage, SessionInfo, from_micros
-from backscroll_worker.stores import SessionBackend
-from tests.backends.conftest import Open
-from tests.backends.stores import Clock, apply_all, keys, requests, say
+from backscroll_worker.testing.fixtures import Open
+from backscroll_worker.testing.stores import Clock, StoreUnderTest, apply_all, keys, requests, say
 
 
-def info(store: SessionBackend, key: str) -> SessionInfo:
+def info(store: StoreUnderTest, key: str) -> SessionInfo:
     found = store.session(key)
     assert found is not None
     return found
@@ -32,13 +31,13 @@ def test_a_session_knows_when_it_began_and_what_it_holds(open_store: Open, clock
 
 
 def test_times_are_the_stores_whatever_the_adapters_clock_says(
-    store: SessionBackend, clock: Clock
+    store: StoreUnderTest, clock: Clock
 ) -> None:
     store.append("s", ChatMessage("user", "old", created_at=from_micros(5)))
     assert info(store, "s").created_at == info(store, "s").last_activity == from_micros(clock.now)
 
 
-def test_rollback_replace_and_clear_are_activity(store: SessionBackend, clock: Clock) -> None:
+def test_rollback_replace_and_clear_are_activity(store: StoreUnderTest, clock: Clock) -> None:
     say(store, "s", "a", "b")
     for operation in (
         requests.rollback("s", None),
@@ -79,14 +78,14 @@ def test_every_attribute_is_kept(open_store: Open) -> None:
     assert session.pinned is True
 
 
-def test_only_the_attributes_given_change_and_none_clears_one(store: SessionBackend) -> None:
+def test_only_the_attributes_given_change_and_none_clears_one(store: StoreUnderTest) -> None:
     store.describe("s", name="one", room="lobby", pinned=True)
     store.describe("s", name="two", room=None)
     session = info(store, "s")
     assert (session.name, session.room, session.pinned) == ("two", None, True)
 
 
-def test_describing_creates_the_session_and_keeps_its_messages(store: SessionBackend) -> None:
+def test_describing_creates_the_session_and_keeps_its_messages(store: StoreUnderTest) -> None:
     store.describe("new", name="empty")
     assert info(store, "new").message_count == 0
     say(store, "s", "a")
@@ -94,7 +93,7 @@ def test_describing_creates_the_session_and_keeps_its_messages(store: SessionBac
     assert info(store, "s").message_count == 1
 
 
-def test_a_new_session_is_idle_and_not_pinned(store: SessionBackend) -> None:
+def test_a_new_session_is_idle_and_not_pinned(store: StoreUnderTest) -> None:
     say(store, "s", "a")
     session = info(store, "s")
     assert (session.state, session.turn_id, session.turn_started_at, session.pinned) == (
@@ -116,7 +115,7 @@ def test_running_has_a_turn_and_a_start_time(open_store: Open, clock: Clock) -> 
 
 
 @pytest.mark.parametrize("state", ["idle", "error"])
-def test_another_state_ends_the_turn(store: SessionBackend, state: str) -> None:
+def test_another_state_ends_the_turn(store: StoreUnderTest, state: str) -> None:
     store.describe("s", state="running", turn_id="turn-1")
     store.describe("s", state=state)
     session = info(store, "s")
@@ -132,13 +131,13 @@ def test_listing_is_newest_activity_first(open_store: Open, clock: Clock) -> Non
     assert [i.key for i in open_store().sessions().sessions] == ["a", "c", "b"]
 
 
-def test_an_empty_store_lists_nothing(store: SessionBackend) -> None:
+def test_an_empty_store_lists_nothing(store: StoreUnderTest) -> None:
     page = store.sessions()
     assert (page.sessions, page.cursor) == ((), None)
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 100])
-def test_pages_hold_every_session_once(store: SessionBackend, clock: Clock, limit: int) -> None:
+def test_pages_hold_every_session_once(store: StoreUnderTest, clock: Clock, limit: int) -> None:
     expected = [f"session/{number}" for number in range(7)]
     for number, key in enumerate(expected):
         say(store, key, "x")
@@ -156,7 +155,7 @@ def test_pages_hold_every_session_once(store: SessionBackend, clock: Clock, limi
     assert times == sorted(times, reverse=True)
 
 
-def test_a_full_last_page_has_no_cursor(store: SessionBackend) -> None:
+def test_a_full_last_page_has_no_cursor(store: StoreUnderTest) -> None:
     for key in "abcd":
         say(store, key, "x")
     first = store.sessions(limit=2)
@@ -165,7 +164,7 @@ def test_a_full_last_page_has_no_cursor(store: SessionBackend) -> None:
 
 
 def test_a_session_that_comes_between_pages_does_not_disturb_them(
-    store: SessionBackend, clock: Clock
+    store: StoreUnderTest, clock: Clock
 ) -> None:
     for key in "abcd":
         say(store, key, "x")
@@ -176,7 +175,7 @@ def test_a_session_that_comes_between_pages_does_not_disturb_them(
     assert [i.key for i in (*first.sessions, *second.sessions)] == ["d", "c", "b", "a"]
 
 
-def test_paging_works_with_the_longest_keys(store: SessionBackend, clock: Clock) -> None:
+def test_paging_works_with_the_longest_keys(store: StoreUnderTest, clock: Clock) -> None:
     names = ["🙂" * 511 + str(number) for number in range(3)]
     for key in names:
         say(store, key, "x")
@@ -186,14 +185,14 @@ def test_paging_works_with_the_longest_keys(store: SessionBackend, clock: Clock)
 
 
 @pytest.mark.parametrize("cursor", ["x", "1-", "-", "1", "''; --"])
-def test_a_cursor_that_no_page_gave_is_refused(store: SessionBackend, cursor: str) -> None:
+def test_a_cursor_that_no_page_gave_is_refused(store: StoreUnderTest, cursor: str) -> None:
     say(store, "s", "x")
     with pytest.raises(OperationRefusedError, match="cursor"):
         store.sessions(cursor=cursor)
 
 
 @pytest.mark.parametrize("name", ["agent", "channel", "room", "sender"])
-def test_sessions_are_listed_by_attribute(store: SessionBackend, name: str) -> None:
+def test_sessions_are_listed_by_attribute(store: StoreUnderTest, name: str) -> None:
     this: dict[str, Any] = {name: "this"}
     that: dict[str, Any] = {name: "that"}
     store.describe("a", **this)
@@ -203,7 +202,7 @@ def test_sessions_are_listed_by_attribute(store: SessionBackend, name: str) -> N
     assert [i.key for i in store.sessions(**that).sessions] == ["b"]
 
 
-def test_filters_are_joined_by_and_and_page(store: SessionBackend, clock: Clock) -> None:
+def test_filters_are_joined_by_and_and_page(store: StoreUnderTest, clock: Clock) -> None:
     for number in range(6):
         store.describe(
             f"s{number}", channel="slack" if number % 2 else "web", agent="a" if number < 4 else "b"
@@ -215,7 +214,7 @@ def test_filters_are_joined_by_and_and_page(store: SessionBackend, clock: Clock)
     assert second.cursor is None
 
 
-def test_sessions_are_listed_by_state_and_pin(store: SessionBackend) -> None:
+def test_sessions_are_listed_by_state_and_pin(store: StoreUnderTest) -> None:
     store.describe("runs", state="running")
     store.describe("failed", state="error", pinned=True)
     say(store, "quiet", "x")
@@ -226,7 +225,7 @@ def test_sessions_are_listed_by_state_and_pin(store: SessionBackend) -> None:
     assert {i.key for i in store.sessions(pinned=False).sessions} == {"runs", "quiet"}
 
 
-def test_stuck_sessions_have_been_running_for_longer(store: SessionBackend, clock: Clock) -> None:
+def test_stuck_sessions_have_been_running_for_longer(store: StoreUnderTest, clock: Clock) -> None:
     store.describe("old", state="running", turn_id="t")
     store.describe("done", state="running")
     store.describe("done", state="idle")
@@ -251,7 +250,7 @@ def test_an_agent_is_renamed_in_all_its_sessions(open_store: Open) -> None:
     assert info(store, "b/c").name == "b/c"
 
 
-def test_an_agents_alias_is_cleared_in_all_its_sessions(store: SessionBackend) -> None:
+def test_an_agents_alias_is_cleared_in_all_its_sessions(store: StoreUnderTest) -> None:
     store.describe("a", agent="old")
     store.describe("b", agent="old")
     assert store.rename_agent("old", None) == 2

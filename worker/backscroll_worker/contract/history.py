@@ -1,0 +1,175 @@
+"""A store by the calls of a `Producer`, for programs that open one themselves.
+
+A `HistoryReader` reads, also beside the worker that writes; a `History` writes as well. Neither
+asks more of a store than its contract.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final, Self, Unpack, cast
+
+from backscroll.contract.errors import OperationRefusedError
+from backscroll.contract.filters import SearchFields, SearchFilter, SearchPage
+from backscroll.contract.messages import (
+    ChatMessage,
+    Limits,
+    SessionAttributes,
+    SessionFilter,
+    SessionInfo,
+    SessionPage,
+)
+from backscroll.contract.operations import Operation
+from backscroll.contract.requests import Requests
+from backscroll.contract.results import Answer, CleanupReport, ErasureReceipt, Outcome
+from backscroll_worker.contract.archiving import RemovalArchive
+from backscroll_worker.contract.pacing import Slices
+from backscroll_worker.contract.retention import Retention
+from backscroll_worker.contract.store import Store
+
+_requests: Final = Requests(Limits())
+
+
+class HistoryReader:
+    """Reads `store`, which it closes at the end of a `with`; `Producer` says what each call does.
+
+    Each call raises `InvalidInputError` for arguments that are not valid, `OperationRefusedError`
+    for what the store refuses, and the store's own errors.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def load(
+        self,
+        key: str,
+        limit: int | None = None,
+        before: str | None = None,
+        *,
+        around: str | None = None,
+        include_edits: bool = False,
+    ) -> list[ChatMessage]:
+        """The newest `limit` messages in order, or those before or around one."""
+        operation = _requests.load(key, limit, before, include_edits, around)
+        return cast(list[ChatMessage], self._apply(operation))
+
+    def stream(self, key: str) -> Iterator[ChatMessage]:
+        """All messages with their edits, oldest first; see `Store.stream`."""
+        return self.store.stream(key)
+
+    def session(self, key: str) -> SessionInfo | None:
+        """What is known of one session; None if there is none."""
+        return cast(SessionInfo | None, self._apply(_requests.session(key)))
+
+    def exists(self, key: str) -> bool:
+        """Whether there is such a session."""
+        return self.session(key) is not None
+
+    def sessions(
+        self,
+        where: SessionFilter | None = None,
+        *,
+        limit: int = 100,
+        cursor: str | None = None,
+        **given: Any,
+    ) -> SessionPage:
+        """Sessions that pass the filter, newest activity first."""
+        return cast(SessionPage, self._apply(_requests.sessions(given, limit, cursor, where)))
+
+    def search(
+        self,
+        query: str,
+        where: SearchFilter | None = None,
+        *,
+        limit: int = 20,
+        by_session: bool = False,
+        cursor: str | None = None,
+        **given: Unpack[SearchFields],
+    ) -> SearchPage:
+        """Messages that match the query, best first."""
+        operation = _requests.search(query, where, limit, by_session, cursor, given)
+        return cast(SearchPage, self._apply(operation))
+
+    def close(self) -> None:
+        """Close the store."""
+        self.store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _apply(self, operation: Operation) -> Answer:
+        (answer,) = self.store.apply([operation])
+        if isinstance(answer, OperationRefusedError):
+            raise answer
+        return answer
+
+
+class History(HistoryReader):
+    """Reads and writes `store`; each write is durable when its call returns."""
+
+    def append(
+        self,
+        key: str,
+        *messages: ChatMessage,
+        dedup_key: str | None = None,
+        session: SessionAttributes | None = None,
+    ) -> list[str]:
+        """Add messages at the end of a session; returns their ids.
+
+        A `dedup_key` is known to producers on the default queue, and to no others.
+        """
+        operation = _requests.append(key, messages, dedup_key, session)
+        self._apply(operation)
+        return list(operation.message_ids)
+
+    def remove_last(self, key: str) -> bool:
+        """Drop the last message; whether there was one."""
+        return self._write(_requests.rollback(key, None)) > 0
+
+    def remove(self, key: str, message_id: str) -> bool:
+        """Drop exactly that message; whether it was there."""
+        return self._write(_requests.rollback(key, message_id)) > 0
+
+    def replace(self, key: str, message: ChatMessage, message_id: str | None = None) -> bool:
+        """Replace the last message or the one named, in its place; whether it was there."""
+        return self._write(_requests.replace(key, message, message_id)) > 0
+
+    def clear(self, key: str) -> int:
+        """Drop a session's messages and keep the session; how many there were."""
+        return self._write(_requests.clear(key))
+
+    def delete(self, key: str) -> bool:
+        """Drop a session with everything in it; whether there was one."""
+        return self._write(_requests.delete(key)) > 0
+
+    def describe(self, key: str, **attributes: str | bool | None) -> None:
+        """Set session attributes."""
+        self._write(_requests.describe(key, attributes))
+
+    def rename_agent(self, old: str, new: str | None) -> int:
+        """Give every session of agent `old` another alias, or none; how many there were."""
+        return self._write(_requests.rename_agent(old, new))
+
+    def erase(
+        self, *, key: str | None = None, sender: str | None = None, room: str | None = None
+    ) -> Slices[ErasureReceipt]:
+        """Remove every trace of a session, a sender or a room; `finish` runs all slices."""
+        return self.store.erase(_requests.erase(key, sender, room))
+
+    def cleanup(
+        self,
+        retention: Retention | float,
+        *,
+        dry_run: bool = False,
+        archive: RemovalArchive | None = None,
+    ) -> Slices[CleanupReport]:
+        """Delete what is idle by `retention`, or for longer than so many hours."""
+        if not isinstance(retention, Retention):
+            retention = Retention.of_hours(retention)
+        return self.store.cleanup(retention, dry_run=dry_run, archive=archive)
+
+    def _write(self, operation: Operation) -> int:
+        return cast(Outcome, self._apply(operation)).affected
