@@ -91,7 +91,7 @@ def damage(path: Path, place: int) -> None:
     path.write_bytes(content)
 
 
-def test_a_file_is_readable_json_lines_and_its_manifest_tells_what_is_in_it(
+def test_an_archive_file_is_json_lines_and_its_manifest_describes_it(
     archive: Archive,
 ) -> None:
     file = write(archive, "b", "a")

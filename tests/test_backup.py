@@ -71,7 +71,7 @@ def test_a_copy_made_beside_a_busy_worker_is_a_prefix_of_what_was_said(
     assert not list(tmp_path.glob(".copy*")), "nothing is left behind"
 
 
-def test_a_copy_is_its_owners_without_what_was_erased_and_takes_a_stores_place(
+def test_a_copy_is_private_has_nothing_erased_and_works_as_a_store(
     stored: Settings, client: redis.Redis, producer: Producer, log: Path, tmp_path: Path
 ) -> None:
     linked = tmp_path / "stores" / "store" / "k3.jsonl"

@@ -64,7 +64,7 @@ def archived_keys(archive: Archive) -> set[str]:
     return {session.info.key for file in archive.files() for session, *_ in file.lines()}
 
 
-def test_an_erasure_goes_through_the_queue_in_its_place_and_leaves_nothing_on_the_server(
+def test_an_erasure_keeps_its_place_and_leaves_nothing_on_the_server(
     settings: Settings, client: redis.Redis, producer: Producer, log: Path
 ) -> None:
     requests, bad = (

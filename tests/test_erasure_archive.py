@@ -1,4 +1,4 @@
-"""What an erasure takes out of the archive, and what it leaves: asked once, again, or told late."""
+"""What an erasure removes from the archive and what stays: asked once, again, or described late."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_an_erasure_run_again_leaves_in_the_archive_what_was_said_afterwards(
     assert shop.archived == []
 
 
-def test_a_piece_archived_before_its_session_was_the_senders_goes_too(
+def test_erase_takes_parts_archived_before_the_sender_was_known(
     shop: Shop, client: redis.Redis
 ) -> None:
     shop.say("zebra", "old 1", "old 2")
@@ -156,7 +156,7 @@ def test_what_was_archived_by_a_clock_that_was_ahead_goes_too(
     assert shop.archived == []
 
 
-def test_a_piece_of_the_senders_that_does_not_say_so_goes_though_a_clock_was_ahead(
+def test_erase_removes_unattributed_archive_parts_despite_clock_skew(
     shop: Shop, client: redis.Redis
 ) -> None:
     shop.say("zebra", "old 1", "old 2")
@@ -169,7 +169,7 @@ def test_a_piece_of_the_senders_that_does_not_say_so_goes_though_a_clock_was_ahe
     assert shop.archived == []
 
 
-def test_what_a_late_description_erases_leaves_the_archive_with_the_next_compaction(
+def test_a_compaction_erases_what_a_late_description_attributes(
     shop: Shop, client: redis.Redis
 ) -> None:
     shop.say("zebra", "old 1", "old 2", "old 3")
@@ -246,7 +246,7 @@ def test_what_is_said_after_an_erasure_stays_in_the_archive_though_a_clock_was_a
     assert shop.archived == ["new 1"]
 
 
-def test_an_erasure_run_again_spares_what_was_said_afterwards_though_a_clock_was_ahead_before(
+def test_an_erasure_run_again_spares_later_messages_despite_clock_skew(
     shop: Shop, client: redis.Redis
 ) -> None:
     shop.clock.advance(hours=5)
@@ -279,9 +279,7 @@ def test_an_erasure_takes_nothing_for_another_one_of_the_same_moment(
     assert shop.archived == ["new 1"]
 
 
-def test_what_began_and_was_archived_by_a_clock_that_was_ahead_goes_by_its_date(
-    shop: Shop, client: redis.Redis
-) -> None:
+def test_erase_judges_by_date_what_a_wrong_clock_archived(shop: Shop, client: redis.Redis) -> None:
     asked_at = shop.clock()
     shop.clock.advance(hours=3)
     apply_all(shop.backend, [Append(shop.new_id(), asked_at, "zebra", (ChatMessage.user("old"),))])
@@ -291,7 +289,7 @@ def test_what_began_and_was_archived_by_a_clock_that_was_ahead_goes_by_its_date(
     assert shop.archived == []
 
 
-def test_a_late_description_takes_of_a_piece_only_what_came_before_the_erasure(
+def test_a_late_description_erases_only_messages_before_the_erasure(
     shop: Shop, client: redis.Redis
 ) -> None:
     shop.say("zebra", "old 1", "old 2")
@@ -323,7 +321,7 @@ def test_a_compaction_that_is_killed_forgets_no_erasure_that_the_archive_still_w
     assert shop.archived == []
 
 
-def test_a_damaged_archive_file_is_told_of_and_does_not_keep_a_compaction_from_its_work(
+def test_a_compaction_reports_a_damaged_archive_file_and_goes_on(
     shop: Shop, client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     shop.say("zebra", "quagga")

@@ -97,7 +97,7 @@ def take(path: Path, store: str) -> ImportReport:
     return import_files([path], store, None, lambda _: None)
 
 
-def test_messages_and_metadata_come_over_from_the_log_of_a_running_original(
+def test_import_reads_the_log_of_a_running_original(
     original: sqlite3.Connection, path: Path, store: str
 ) -> None:
     say(
