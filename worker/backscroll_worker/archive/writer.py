@@ -20,10 +20,10 @@ from backscroll_worker.archive.disk import (
 from backscroll_worker.archive.file import ArchiveFile, Manifest
 from backscroll_worker.contract.archiving import ArchivedSession
 from backscroll_worker.contract.interchange import (
+    VERSION_LINE,
     end_line,
     message_line,
     session_line,
-    version_line,
 )
 
 _LEVEL: Final = 3
@@ -47,7 +47,7 @@ class ArchiveWriter:
 
     def begin(self, session: ArchivedSession) -> None:
         """What is added from here on belongs to `session`."""
-        self._write(end_line(self._messages) if self.manifest.sessions else version_line())
+        self._write(end_line(self._messages) if self.manifest.sessions else VERSION_LINE)
         self._key, self._messages = session.info.key, 0
         self.manifest.count_session(self._key)
         self._write(session_line(session.info, session))

@@ -31,6 +31,7 @@ from backscroll.contract.validation import ATTRIBUTES
 from backscroll_worker.contract.archiving import ArchivedSession
 
 VERSION: Final = 1
+VERSION_LINE: Final = b'{"backscroll_export":%d}\n' % VERSION
 
 _SESSION_FIELDS: Final = ("key", "created_at", "last_activity", "turn_started_at", *ATTRIBUTES)
 _MESSAGE_FIELDS: Final = ("role", "content", "extra", "message_id", "created_at", "edits")
@@ -52,11 +53,6 @@ class SessionLine(NamedTuple):
     number: int
     raw: bytes
     value: ArchivedSession | ChatMessage | BadLineError | None
-
-
-def version_line() -> bytes:
-    """The first line of a document."""
-    return _line({"backscroll_export": VERSION})
 
 
 def session_line(info: SessionInfo, removal: ArchivedSession | None = None) -> bytes:
@@ -150,9 +146,13 @@ class _Reader:
             yield SessionLine(number, raw, session)
         elif "backscroll_export" in fields:
             yield from self.close()
-            self._has_version = self._is_refusing = True
-            _check_version(fields["backscroll_export"])
-            self._is_refusing = False
+            version, self._has_version = fields["backscroll_export"], True
+            self._is_refusing = not isinstance(version, int) or version > VERSION
+            if self._is_refusing:
+                raise BadLineError(
+                    f"an export of version {version!r}, and this Backscroll knows {VERSION}; "
+                    "it was written by a newer one, install that"
+                )
         elif not self._is_skipping:
             self._check_end(fields)
             self._begun = 0
@@ -198,14 +198,6 @@ def unpacked(file: BufferedReader[Any]) -> BufferedReader[Any]:
         return file
     decompressor: Any = zstandard.ZstdDecompressor()
     return BufferedReader(decompressor.stream_reader(file, read_across_frames=True), 1 << 20)
-
-
-def _check_version(version: object) -> None:
-    if not isinstance(version, int) or version > VERSION:
-        raise BadLineError(
-            f"an export of version {version!r}, and this Backscroll knows {VERSION}; "
-            "it was written by a newer one, install that"
-        )
 
 
 def _session(fields: dict[str, Any]) -> ArchivedSession:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO, Final
 
 from backscroll.contract.ids import derived_op_id
 from backscroll.contract.messages import (
@@ -24,13 +23,13 @@ from backscroll.contract.messages import (
 from backscroll.contract.validation import ATTRIBUTES, check_attributes
 from backscroll_worker.contract.archiving import ArchivedSession
 from backscroll_worker.contract.interchange import (
+    VERSION_LINE,
     BadLineError,
     end_line,
     message_line,
     numbered_lines,
     read_lines,
     session_line,
-    version_line,
 )
 from backscroll_worker.contract.pacing import now_micros
 from backscroll_worker.contract.takeover import ImportSession
@@ -42,7 +41,7 @@ MAX_LINE_BYTES: Final = 8 * MAX_OPERATION_BYTES
 
 def write_jsonl(sessions: Iterable[ExportedSession]) -> Iterator[bytes]:
     """Everything that is known of the sessions."""
-    yield version_line()
+    yield VERSION_LINE
     for session in sessions:
         yield session_line(session.info)
         count = 0
@@ -52,31 +51,20 @@ def write_jsonl(sessions: Iterable[ExportedSession]) -> Iterator[bytes]:
         yield end_line(count)
 
 
-@dataclass(slots=True)
-class _Open:
-    """A session whose end has not come yet."""
-
-    number: int
-    info: SessionInfo
-    digest: Any
-    messages: list[ChatMessage] = field(default_factory=list)
-
-
 def read_jsonl(name: str, file: BinaryIO) -> Iterator[Found]:
     """The sessions in an export or a file of the archive; `name` is what errors call it."""
-    session: _Open | None = None
+    info: SessionInfo | None = None
+    begun, messages, digest = 0, list[ChatMessage](), hashlib.sha256()
     for number, raw, value in read_lines(numbered_lines(file, MAX_LINE_BYTES), _check):
         if isinstance(value, ArchivedSession):
-            session = _Open(number, value.info, hashlib.sha256(raw))
+            info, begun, messages, digest = value.info, number, [], hashlib.sha256(raw)
         elif isinstance(value, BadLineError):
-            session = None
             yield Damage(f"{name}:{number}", str(value))
-        elif session is not None and value is not None:
-            session.messages.append(value)
-            session.digest.update(raw)
-        elif session is not None:
-            yield Incoming(f"{name}:{session.number}", _operation(session))
-            session = None
+        elif value is not None:
+            messages.append(value)
+            digest.update(raw)
+        elif info is not None:
+            yield Incoming(f"{name}:{begun}", _operation(info, messages, digest.hexdigest()))
         yield Advance(len(raw))
 
 
@@ -98,13 +86,13 @@ def _attributes(info: SessionInfo) -> dict[str, str | bool | None]:
     return {name: value for name in ATTRIBUTES if (value := getattr(info, name)) is not None}
 
 
-def _operation(session: _Open) -> ImportSession:
-    info, started = session.info, session.info.turn_started_at
+def _operation(info: SessionInfo, messages: Iterable[ChatMessage], digest: str) -> ImportSession:
+    started = info.turn_started_at
     return ImportSession(
-        derived_op_id(info.key, f"import {session.digest.hexdigest()}"),
+        derived_op_id(info.key, f"import {digest}"),
         now_micros(),
         info.key,
-        tuple(session.messages),
+        tuple(messages),
         _attributes(info),
         to_micros(info.created_at),
         to_micros(info.last_activity),

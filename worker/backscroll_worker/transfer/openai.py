@@ -58,7 +58,8 @@ def read_openai(name: str, file: BinaryIO, key_prefix: str, at: int) -> Iterator
         where = f"{name}:{number}"
         try:
             key = check_key(f"{key_prefix}{number}")
-            fields, is_altered = _object(line)
+            # A strict parser would refuse some lines, or take only a part of them.
+            fields, is_altered = decode_whole(line) or Value(parse_object(line))
             yield Incoming(where, _session(key, fields, line, at))
             if left := [name for name in fields if name != "messages"]:
                 yield Damage(where, f"not part of a message: {', '.join(left)}", is_session=False)
@@ -68,12 +69,6 @@ def read_openai(name: str, file: BinaryIO, key_prefix: str, at: int) -> Iterator
         except (BadLineError, InvalidInputError) as error:
             yield Damage(where, str(error))
         yield Advance(len(line))
-
-
-def _object(line: bytes) -> Value:
-    """The line's object, even where a strict parser would refuse it or take only a part."""
-    value = decode_whole(line)
-    return Value(parse_object(line)) if value is None else value
 
 
 def _session(key: str, fields: dict[str, Any], line: bytes, at: int) -> ImportSession:
