@@ -168,15 +168,15 @@ class Bar:
         self._total = total or 0
 
     def show(self, done: int, total: int) -> None:
-        """So much of so much is done."""
+        """`done` of `total` is done."""
         self._progress.update(self._task, completed=done, total=total)
 
     def advance(self, count: int) -> None:
-        """So much more is done."""
+        """`count` more is done."""
         self._progress.advance(self._task, count)
 
     def expect(self, count: int) -> None:
-        """So much more is to be done."""
+        """`count` more is to be done."""
         self._total += count
         self._progress.update(self._task, total=self._total)
 

@@ -18,7 +18,6 @@ import click
 
 from backscroll.contract.errors import BackscrollError
 from backscroll_worker.cli import logs
-from backscroll_worker.cli.backing_up import COMMANDS as BACKING_UP
 from backscroll_worker.cli.describing import COMMANDS as DESCRIBING
 from backscroll_worker.cli.erasing import COMMANDS as ERASING
 from backscroll_worker.cli.exporting import COMMANDS as EXPORTING
@@ -182,7 +181,6 @@ for _command in (
     *EXPORTING,
     *RETENTION,
     *MAINTENANCE,
-    *BACKING_UP,
     *ERASING,
     *IMPORTING,
     *FAILED,
