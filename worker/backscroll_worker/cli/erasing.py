@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from backscroll.contract.codec import decode
@@ -19,8 +18,6 @@ from backscroll.contract.results import ErasureReceipt
 from backscroll.contract.validation import check_subject
 from backscroll.spool.queue import Spool
 from backscroll.transport.rq_protocol import Job
-from backscroll_worker.cli.access import open_producer
-from backscroll_worker.cli.maintenance import timeout_option
 from backscroll_worker.cli.output import (
     cell,
     console,
@@ -30,7 +27,7 @@ from backscroll_worker.cli.output import (
     note,
     print_json,
 )
-from backscroll_worker.cli.sending import confirm, yes_option
+from backscroll_worker.cli.sending import ask_worker, confirm, timeout_option, yes_option
 from backscroll_worker.settings import Settings
 
 _COUNTS: Final = ("sessions", "messages", "op_ids", "archived", "failed_jobs")
@@ -77,11 +74,7 @@ def erase(
     shown = "session" if name == "key" else name
     confirm(f"Erase everything of {shown} {value!r} for good?", yes)
     spooled = sum(_erase_from_spool(path, name, value) for path in spools)
-    with (
-        open_producer(settings, needs_worker=True, timeout_seconds=timeout_seconds) as producer,
-        Console(stderr=True).status("erasing"),
-    ):
-        receipt = producer.erase(**subject)
+    receipt = ask_worker(settings, timeout_seconds, "erasing", lambda p: p.erase(**subject))
     if as_json:
         print_json({**_fields(receipt), "spooled": spooled})
     else:

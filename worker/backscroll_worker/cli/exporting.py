@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from backscroll_worker.cli.access import open_exported
 from backscroll_worker.cli.arguments import TextCommand
 from backscroll_worker.cli.moments import SINCE_HELP, UNTIL_HELP, Moment
-from backscroll_worker.cli.output import counted, for_terminal, note
+from backscroll_worker.cli.output import counted, for_terminal, note, progress_bar
 from backscroll_worker.ops.exit_codes import ExitCode
 from backscroll_worker.settings import Settings
 from backscroll_worker.transfer.formats import FORMATS
@@ -72,8 +68,9 @@ def export(
         missing = sorted(set(keys) - {info.key for info in infos})
         for key in missing:
             note(f"there is no session {key!r} that fits")
-        with _bar(sum(info.message_count for info in infos)) as advance:
-            pieces = FORMATS[form](read(reader, infos, advance))
+        total = sum(info.message_count for info in infos)
+        with progress_bar("exporting", total, is_shown=total >= _LONG_MESSAGES) as bar:
+            pieces = FORMATS[form](read(reader, infos, bar.advance))
             if output is None and sys.stdout.isatty():
                 is_json = form in ("jsonl", "openai")
                 write_out(for_terminal(piece, is_json=is_json) for piece in pieces)
@@ -88,27 +85,3 @@ def export(
 
 
 COMMANDS = (export,)
-
-
-class _Advance:
-    """Tells a progress bar how many messages were written; without one nobody."""
-
-    def __init__(self, progress: Progress | None, total: int) -> None:
-        self._progress = progress
-        self._task = progress.add_task("exporting", total=total) if progress else None
-
-    def __call__(self, messages: int) -> None:
-        if self._progress is not None and self._task is not None:
-            self._progress.advance(self._task, messages)
-
-
-@contextmanager
-def _bar(messages: int) -> Iterator[_Advance]:
-    """A progress bar on a terminal's standard error, when there is much to do."""
-    console = Console(stderr=True)
-    if messages < _LONG_MESSAGES or not console.is_terminal:
-        yield _Advance(None, messages)
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
-        yield _Advance(progress, messages)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.progress import Progress, track
 
-from backscroll_worker.cli.output import console, counted, json_option, note, print_json, table
+from backscroll_worker.cli.output import (
+    console,
+    counted,
+    json_option,
+    note,
+    print_json,
+    progress_bar,
+    table,
+)
 from backscroll_worker.ops.exit_codes import ExitCode
 from backscroll_worker.settings import Settings
 from backscroll_worker.transfer import migrate as migration
-from backscroll_worker.transfer.import_files import ImportReport, Observe, import_files
+from backscroll_worker.transfer.import_files import ImportReport, import_files
 from backscroll_worker.transfer.source import Advance, Total
 
 
@@ -42,7 +47,11 @@ def import_(
       backscroll import ./workspace/sessions/sessions.db
       backscroll import --key-prefix examples_ training.jsonl
     """
-    with _bar() as observe:
+    with progress_bar("importing") as bar:
+
+        def observe(each: Total | Advance) -> None:
+            (bar.expect if isinstance(each, Total) else bar.advance)(each.amount)
+
         report = import_files(files, settings.store, key_prefix, observe)
     if as_json:
         print_json(report)
@@ -72,12 +81,11 @@ def migrate(settings: Settings, directory: Path, as_json: bool) -> None:
       backscroll migrate ./old-sessions
     """
 
-    errors = Console(stderr=True)
-
-    def with_bar(paths: list[Path]) -> Iterable[Path]:
-        if not errors.is_terminal:
-            return paths
-        return track(paths, "migrating", console=errors, transient=True)
+    def with_bar(paths: list[Path]) -> Iterator[Path]:
+        with progress_bar("migrating", len(paths)) as bar:
+            for path in paths:
+                yield path
+                bar.advance(1)
 
     report = migration.migrate(directory, settings.store, with_bar)
     if as_json:
@@ -110,25 +118,3 @@ def _show(report: ImportReport) -> None:
     )
     rows = [(name, f"{count:,}") for name, count in counts]
     console().print(table(("imported", "count"), rows, right=("count",)))
-
-
-@contextmanager
-def _bar() -> Iterator[Observe]:
-    """A progress bar on standard error, if that is a terminal."""
-    errors = Console(stderr=True)
-    if not errors.is_terminal:
-        yield lambda _: None
-        return
-    with Progress(console=errors, transient=True) as progress:
-        task = progress.add_task("importing", total=None)
-        total = 0
-
-        def observe(each: Total | Advance) -> None:
-            nonlocal total
-            if isinstance(each, Total):
-                total += each.amount
-                progress.update(task, total=total)
-            else:
-                progress.advance(task, each.amount)
-
-        yield observe

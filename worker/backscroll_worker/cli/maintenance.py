@@ -1,25 +1,12 @@
-"""The command `compact`, and how a command asks the worker for something that takes long."""
+"""The command `compact`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
-
 import click
-from rich.console import Console
 
-from backscroll import Producer
-from backscroll_worker.cli.access import open_producer
-from backscroll_worker.cli.arguments import Seconds
 from backscroll_worker.cli.output import counted, json_option, note, print_json, size
+from backscroll_worker.cli.sending import ask_worker, timeout_option
 from backscroll_worker.settings import Settings
-
-T = TypeVar("T")
-
-timeout_option = click.option(
-    "--timeout-seconds", type=Seconds(), default=600.0, show_default=True,
-    help="Wait for the worker at most so long; it goes on without us.",
-)  # fmt: skip
 
 
 @click.command()
@@ -53,14 +40,3 @@ def compact(settings: Settings, timeout_seconds: float, as_json: bool) -> None:
 
 
 COMMANDS = (compact,)
-
-
-def ask_worker(
-    settings: Settings, timeout_seconds: float, doing: str, call: Callable[[Producer], T]
-) -> T:
-    """What the worker answers; it must be there, and may take long."""
-    with (
-        open_producer(settings, needs_worker=True, timeout_seconds=timeout_seconds) as producer,
-        Console(stderr=True).status(doing),
-    ):
-        return call(producer)

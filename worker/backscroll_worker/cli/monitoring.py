@@ -29,10 +29,11 @@ from backscroll_worker.cli.output import (
     note,
     one_line,
     print_json,
+    progress_bar,
     size,
     table,
 )
-from backscroll_worker.cli.repairing import progress_bar, repair_store
+from backscroll_worker.cli.repairing import repair_store
 from backscroll_worker.ops.exit_codes import ExitCode
 from backscroll_worker.ops.health import Check, check_quickly
 from backscroll_worker.ops.health import check as check_health
@@ -134,12 +135,12 @@ def check(
     if repair:
         repair_store(settings, deep, as_json)
         return
-    with progress_bar("verifying", is_shown=deep) as progress:
+    with progress_bar("verifying", is_shown=deep) as bar:
         url = server_url(settings)
         checks = (
             check_quickly(settings, url)
             if quick
-            else check_health(settings, url, skip_verify=skip_verify, deep=deep, progress=progress)
+            else check_health(settings, url, skip_verify=skip_verify, deep=deep, progress=bar.show)
         )
     problems = sum(check.level == "problem" for check in checks)
     warnings = sum(check.level == "warning" for check in checks)

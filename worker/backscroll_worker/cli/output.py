@@ -7,7 +7,8 @@ forge a line. Each becomes one visible character, so that marks inside a text st
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
@@ -16,6 +17,7 @@ import click
 import orjson
 from rich.cells import cell_len
 from rich.console import Console, JustifyMethod
+from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
@@ -155,6 +157,37 @@ def _least_width(columns: Sequence[str], rows: Sequence[Row], folded: Sequence[s
 def note(text: str) -> None:
     """A line on standard error, where it cannot get into a document."""
     click.echo(f"backscroll: {one_line(text)}", err=True)
+
+
+class Bar:
+    """Shows on a terminal's standard error how far something has come, until it is over."""
+
+    def __init__(self, progress: Progress, doing: str, total: int | None) -> None:
+        self._progress = progress
+        self._task = progress.add_task(doing, total=total)
+        self._total = total or 0
+
+    def show(self, done: int, total: int) -> None:
+        """So much of so much is done."""
+        self._progress.update(self._task, completed=done, total=total)
+
+    def advance(self, count: int) -> None:
+        """So much more is done."""
+        self._progress.advance(self._task, count)
+
+    def expect(self, count: int) -> None:
+        """So much more is to be done."""
+        self._total += count
+        self._progress.update(self._task, total=self._total)
+
+
+@contextmanager
+def progress_bar(doing: str, total: int | None = None, *, is_shown: bool = True) -> Iterator[Bar]:
+    """A bar, which shows nothing where standard error is not a terminal."""
+    errors = Console(stderr=True)
+    is_shown = is_shown and errors.is_terminal
+    with Progress(console=errors, transient=True, disable=not is_shown) as progress:
+        yield Bar(progress, doing, total)
 
 
 def local_time(moment: datetime | None, *, seconds: bool = True) -> str:

@@ -1,52 +1,32 @@
-"""`backscroll check --repair`, and the bar that shows how far a long look has come."""
+"""`backscroll check --repair`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 
 import click
-from rich.console import Console
-from rich.progress import Progress as ProgressBar
 
 from backscroll.contract.errors import StoreUnavailableError
-from backscroll_worker.cli.output import note, one_line, print_json
-from backscroll_worker.contract.pacing import Progress, unobserved
+from backscroll_worker.cli.output import note, one_line, print_json, progress_bar
 from backscroll_worker.ops.exit_codes import ExitCode
 from backscroll_worker.settings import Settings
 from backscroll_worker.stores import open_backend, store_lock, store_path
 from backscroll_worker.stores.lock import StoreLock
 
 
-@contextmanager
-def progress_bar(doing: str, *, is_shown: bool = True) -> Iterator[Progress]:
-    """On a terminal, a bar that goes away at the end."""
-    errors = Console(stderr=True)
-    if not is_shown or not errors.is_terminal:
-        yield unobserved
-        return
-    with ProgressBar(console=errors, transient=True) as bar:
-        task = bar.add_task(doing, total=None)
-
-        def show(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-
-        yield show
-
-
 def repair_store(settings: Settings, deep: bool, as_json: bool) -> None:
-    """Mend the store and look at it again; ends with FAILED when something is left."""
+    """Repair the store and verify it again; ends with FAILED when something is left."""
     if not store_path(settings.store).exists():
         raise StoreUnavailableError(f"there is no {settings.store} on this machine")
     with (
         closing(store_lock(settings.store)) as lock,
-        progress_bar("looking and repairing") as progress,
+        progress_bar("looking and repairing") as bar,
     ):
         _acquire(lock)
         with open_backend(settings.store) as store:
-            found = store.verify(deep=deep, progress=progress)
-            done = store.repair(found, progress=progress) if found else []
-            left = store.verify(deep=deep, progress=progress) if found else []
+            found = store.verify(deep=deep, progress=bar.show)
+            done = store.repair(found, progress=bar.show) if found else []
+            left = store.verify(deep=deep, progress=bar.show) if found else []
     if as_json:
         print_json({"found": found, "done": done, "left": left})
     else:

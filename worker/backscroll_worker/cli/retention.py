@@ -12,7 +12,6 @@ from backscroll_worker.archive.directory import Archive
 from backscroll_worker.archive.disk import ArchiveError
 from backscroll_worker.archive.file import ArchiveFile
 from backscroll_worker.cli.arguments import TextCommand
-from backscroll_worker.cli.maintenance import ask_worker, timeout_option
 from backscroll_worker.cli.output import (
     Row,
     cell,
@@ -26,7 +25,7 @@ from backscroll_worker.cli.output import (
     show_table,
     size,
 )
-from backscroll_worker.cli.sending import confirm, yes_option
+from backscroll_worker.cli.sending import ask_worker, confirm, timeout_option, yes_option
 from backscroll_worker.ops.exit_codes import ExitCode
 from backscroll_worker.settings import Settings
 

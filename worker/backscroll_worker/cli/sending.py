@@ -8,21 +8,28 @@ from typing import Any, TypeVar
 
 import click
 import orjson
+from rich.console import Console
 
 from backscroll import Producer, Receipt
 from backscroll.contract.errors import InvalidInputError
 from backscroll.transport.rq_protocol import Ack
 from backscroll_worker.cli.access import open_producer
+from backscroll_worker.cli.arguments import Seconds
 from backscroll_worker.cli.output import counted, one_line, print_json
 from backscroll_worker.ops.exit_codes import ExitCode
 from backscroll_worker.settings import Settings
 
 C = TypeVar("C", bound=Callable[..., Any])
+T = TypeVar("T")
 
 wait_option: Callable[[C], C] = click.option(
     "--wait", is_flag=True, help="Wait until the worker has stored it."
 )
 yes_option: Callable[[C], C] = click.option("--yes", is_flag=True, help="Do not ask.")
+timeout_option: Callable[[C], C] = click.option(
+    "--timeout-seconds", type=Seconds(), default=600.0, show_default=True,
+    help="Maximum time to wait for the worker, which goes on without us.",
+)  # fmt: skip
 
 
 def confirm(question: str, yes: bool) -> None:
@@ -59,6 +66,20 @@ def send(
     else:
         result = f"stored, {counted(receipt.affected, touched)}"
     click.echo(f"{name} {receipt.op_id}: {result}")
+
+
+def ask_worker(
+    settings: Settings, timeout_seconds: float, doing: str, call: Callable[[Producer], T]
+) -> T:
+    """What the worker answers to a call that may take long.
+
+    Raises `NoWorkerError`, and whatever `call` does.
+    """
+    with (
+        open_producer(settings, needs_worker=True, timeout_seconds=timeout_seconds) as producer,
+        Console(stderr=True).status(doing),
+    ):
+        return call(producer)
 
 
 def content_of(argument: str) -> str:
