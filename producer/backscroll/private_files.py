@@ -1,9 +1,15 @@
-"""Files and directories for their owner only, whatever the umask: what was said is in them."""
+"""Files and directories for their owner only, whatever the umask: what was said is in them.
+
+Also how a file is replaced durably, and how a lock file names its holder. Raises `OSError` as it
+comes; each caller knows what it means.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -44,3 +50,60 @@ def make_private_directory(path: Path) -> None:
     with suppress(FileExistsError):  # another process was faster
         path.mkdir(mode=DIRECTORY)
         path.chmod(DIRECTORY)
+
+
+def write_all(descriptor: int, content: bytes) -> None:
+    """Write all of `content`."""
+    while content:
+        content = content[os.write(descriptor, content) :]
+
+
+def sync_path(path: Path) -> None:
+    """Make a file durable, or what was created, renamed and removed in a directory."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def replacing(path: Path, temporary: Path) -> Iterator[int]:
+    """A descriptor for the new content of `path`, which takes its place at the end, durably.
+
+    If anything fails, `path` stays as it was. What a killed process left at `temporary` goes.
+    """
+    temporary.unlink(missing_ok=True)
+    try:
+        descriptor = open_private(temporary, os.O_WRONLY | os.O_EXCL | os.O_NOFOLLOW)
+        try:
+            yield descriptor
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        temporary.replace(path)
+        sync_path(path.parent)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def try_lock(descriptor: int) -> bool:
+    """Take the `flock` on what is open, unless another has it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def read_holder(descriptor: int) -> str:
+    """The process that wrote its id into a lock file last; empty when none did."""
+    return os.pread(descriptor, 100, 0).decode(errors="replace").strip()
+
+
+def write_holder(descriptor: int) -> None:
+    """Write this process's id into a lock file that it holds."""
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)

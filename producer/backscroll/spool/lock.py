@@ -8,7 +8,6 @@ forked child inherits them, so it closes them first of all: it must not keep a d
 
 from __future__ import annotations
 
-import fcntl
 import os
 import threading
 import time
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from backscroll.contract.errors import SpoolUnusableError
-from backscroll.private_files import open_private
+from backscroll.private_files import open_private, read_holder, try_lock, write_holder
 
 _LONGEST_WAIT_SECONDS: Final = 10.0
 _LETTING_GO_SECONDS: Final = 2.0
@@ -41,7 +40,7 @@ class SpoolLock:
         self._gate = threading.Lock()
         with ExitStack() as on_failure:  # or a traceback that somebody keeps would keep the locks
             self._beside = on_failure.enter_context(_opened(Path(f"{path}.lock")))
-            holder = os.pread(self._beside.fileno(), 100, 0).decode(errors="replace").strip()
+            holder = read_holder(self._beside.fileno())
             own = holder == str(self.pid)
             _lock(self._beside, path, holder, _LETTING_GO_SECONDS if own else 0.0)
             # Before SQLite opens it, and closed after SQLite has: with any descriptor of a file
@@ -49,8 +48,7 @@ class SpoolLock:
             self._file = on_failure.enter_context(_opened(path))
             _lock(self._file, path, "", _LETTING_GO_SECONDS if own else 0.0)
             self._identity = _identity(os.fstat(self._file.fileno()))
-            os.ftruncate(self._beside.fileno(), 0)
-            os.pwrite(self._beside.fileno(), f"{self.pid}\n".encode(), 0)
+            write_holder(self._beside.fileno())
             on_failure.pop_all()
         _held.add(self)
 
@@ -103,21 +101,13 @@ def _opened(path: Path) -> FileIO:
 
 def _lock(file: FileIO, path: Path, holder: str, seconds: float) -> None:
     until = time.monotonic() + seconds
-    while not _try_lock(file):
+    while not try_lock(file.fileno()):
         if time.monotonic() >= until:
             by = f"process {holder}" if holder else "another producer"
             raise SpoolUnusableError(
                 f"{path} is in use by {by}; each producer needs a spool of its own"
             )
         time.sleep(_PAUSE_SECONDS)
-
-
-def _try_lock(file: FileIO) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _identity(status: os.stat_result) -> tuple[Any, ...]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from backscroll.contract.errors import BackscrollError
-from backscroll.private_files import make_private_directory, open_private
+from backscroll.private_files import make_private_directory, replacing, sync_path, write_all
 
 TEMPORARY: Final = ".writing-"
 
@@ -40,38 +39,10 @@ def make_directory(path: Path) -> None:
     if not path.is_dir():
         make_directory(path.parent)
         make_private_directory(path)
-        sync_directory(path.parent)
-
-
-def sync_directory(path: Path) -> None:
-    """Make what was created, renamed and removed durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_all(descriptor: int, content: bytes) -> None:
-    """Write all of `content`."""
-    while content:
-        content = content[os.write(descriptor, content) :]
+        sync_path(path.parent)
 
 
 def replace(path: Path, content: bytes) -> None:
     """Give a file a new content, durably, all or nothing."""
-    temporary = path.with_name(TEMPORARY + path.name)
-    flags = os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW
-    try:
-        descriptor = open_private(temporary, flags)
-        try:
-            write_all(descriptor, content)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        temporary.rename(path)
-        sync_directory(path.parent)
-    except OSError:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
+    with replacing(path, path.with_name(TEMPORARY + path.name)) as descriptor:
+        write_all(descriptor, content)

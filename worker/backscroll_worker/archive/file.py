@@ -28,12 +28,12 @@ import orjson
 import zstandard
 
 from backscroll.contract.messages import ChatMessage, SessionInfo, to_micros
+from backscroll.private_files import sync_path
 from backscroll_worker.archive.disk import (
     TEMPORARY,
     ArchiveError,
     replace,
     reporting,
-    sync_directory,
     unusable,
 )
 from backscroll_worker.contract.archiving import ArchivedSession
@@ -189,15 +189,15 @@ class ArchiveFile:
             self.remove()  # a manifest goes before the file that shows that it counts for nothing
         with reporting(self.temporary):
             self.temporary.unlink(missing_ok=True)
-            sync_directory(self.temporary.parent)
+            sync_path(self.temporary.parent)
 
     def remove(self) -> None:
         """Remove a file that holds nothing any more."""
         with reporting(self.data):
             self.data.unlink(missing_ok=True)
-            sync_directory(self.data.parent)
+            sync_path(self.data.parent)
             self.manifest.unlink(missing_ok=True)
-            sync_directory(self.data.parent)
+            sync_path(self.data.parent)
 
     def lines(self) -> Iterator[ArchivedLine]:
         """Each line, a session's header first and then its messages.

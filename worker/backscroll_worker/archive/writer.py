@@ -11,14 +11,12 @@ import orjson
 import zstandard
 
 from backscroll.contract.messages import ChatMessage
-from backscroll.private_files import open_private
+from backscroll.private_files import open_private, sync_path, write_all
 from backscroll_worker.archive.disk import (
     ArchiveError,
     make_directory,
     replace,
     reporting,
-    sync_directory,
-    write_all,
 )
 from backscroll_worker.archive.file import ArchiveFile, Manifest, header
 from backscroll_worker.contract.archiving import ArchivedSession
@@ -70,7 +68,7 @@ class ArchiveWriter:
                 before = b""
             replace(file.manifest, line + before)
             file.temporary.rename(file.data)
-            sync_directory(file.data.parent)
+            sync_path(file.data.parent)
             if before:
                 replace(file.manifest, line)
         self._close()

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from backscroll.contract.errors import ServerUnavailableError
-from backscroll.private_files import DIRECTORY, make_private_directory, open_private
+from backscroll.private_files import DIRECTORY, make_private_directory, replacing, write_all
 
 # The kernel's limit for a socket's path is 108 bytes with the closing NUL.
 _MAX_SOCKET_PATH: Final = 100
@@ -121,11 +121,5 @@ def _places() -> Iterator[Path]:
 
 
 def _write(path: Path, place: Path) -> None:
-    temporary = path.with_name(f"{path.name}.new")
-    descriptor = open_private(temporary, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW)
-    try:
-        os.write(descriptor, os.fsencode(place))
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    temporary.replace(path)
+    with replacing(path, path.with_name(f"{path.name}.new")) as descriptor:
+        write_all(descriptor, os.fsencode(place))

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from backscroll.contract.errors import StoreUnavailableError, StoreUnusableError
-from backscroll.private_files import make_private_directory, open_private
+from backscroll.private_files import make_private_directory, open_private, try_lock
 
 Inode = tuple[int, int]
 """Device and number."""
@@ -107,7 +107,9 @@ def claim(path: Path, on_wait: OnWait | None = None, *, for_lock: bool = False) 
                 return shared
             descriptor = _open(path)
             try:
-                is_ours = _try_lock(path, descriptor, must_succeed=on_wait is None)
+                is_ours = try_lock(descriptor)
+                if not is_ours and on_wait is None:
+                    raise is_held(path, holder_of(inode_of(os.fstat(descriptor))))
                 found = _registered(path, descriptor) if is_ours else None
             except BaseException:
                 os.close(descriptor)
@@ -172,7 +174,7 @@ def _shared(path: Path, *, for_lock: bool) -> Claim | None:
     if claimed is None:
         return None
     if for_lock and claimed.check_lock is not None:
-        raise _is_held(path, str(os.getpid()))
+        raise is_held(path, str(os.getpid()))
     claimed.users += 1
     return Claim(path, claimed)
 
@@ -187,16 +189,6 @@ def _open(path: Path) -> int:
         raise StoreUnavailableError(
             f"{path}: {error.strerror}. Is the path right, and may this user write there?"
         ) from None
-
-
-def _try_lock(path: Path, descriptor: int, *, must_succeed: bool) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        if must_succeed:
-            raise _is_held(path, holder_of(inode_of(os.fstat(descriptor)))) from None
-        return False
-    return True
 
 
 def _wait(path: Path, descriptor: int, on_wait: OnWait) -> Claim | None:
@@ -224,7 +216,8 @@ def _registered(path: Path, descriptor: int) -> Claim | None:
     return Claim(path, claimed)
 
 
-def _is_held(path: Path, holder: str) -> StoreUnavailableError:
+def is_held(path: Path, holder: str) -> StoreUnavailableError:
+    """The error of who may not have a store, or its lock file, because a process has it."""
     return StoreUnavailableError(f"{path} is held by process {holder}; a store has one writer")
 
 

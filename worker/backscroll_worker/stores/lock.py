@@ -16,8 +16,14 @@ from types import TracebackType
 from typing import Final, Self
 
 from backscroll.contract.errors import StoreUnavailableError
-from backscroll.private_files import make_private_directory, open_private
-from backscroll_worker.stores.claim import Claim, OnWait, claim, inode_of
+from backscroll.private_files import (
+    make_private_directory,
+    open_private,
+    read_holder,
+    try_lock,
+    write_holder,
+)
+from backscroll_worker.stores.claim import Claim, OnWait, claim, inode_of, is_held
 
 
 class StoreLock:
@@ -67,8 +73,7 @@ class StoreLock:
             try:
                 self._lock(descriptor, on_wait)
                 if self._is_in_place(descriptor):  # else it was removed while we waited for it
-                    os.ftruncate(descriptor, 0)
-                    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+                    write_holder(descriptor)
                     return descriptor
             except BaseException:
                 os.close(descriptor)
@@ -76,16 +81,13 @@ class StoreLock:
             os.close(descriptor)
 
     def _lock(self, descriptor: int, on_wait: OnWait | None) -> None:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(descriptor, 100, 0).decode(errors="replace").strip() or "unknown"
-            if on_wait is None:
-                raise StoreUnavailableError(
-                    f"{self.path} is held by process {holder}; a store has one writer"
-                ) from None
-            on_wait(holder)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if try_lock(descriptor):
+            return
+        holder = read_holder(descriptor) or "unknown"
+        if on_wait is None:
+            raise is_held(self.path, holder)
+        on_wait(holder)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
 
     def _open(self) -> int:
         try:

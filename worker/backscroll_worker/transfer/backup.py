@@ -11,7 +11,6 @@ Not SQLite's online backup: it begins again with every commit of another process
 from __future__ import annotations
 
 import errno
-import fcntl
 import glob
 import os
 import shutil
@@ -26,7 +25,7 @@ from typing import Final
 import apsw
 
 from backscroll.contract.errors import BackscrollError, StoreUnavailableError
-from backscroll.private_files import DIRECTORY, create_private
+from backscroll.private_files import DIRECTORY, create_private, sync_path, try_lock
 from backscroll_worker.stores import open_backend, store_path
 from backscroll_worker.stores.jsonl.activity import NAME as ACTIVITY
 from backscroll_worker.stores.jsonl.copying import copy_directory
@@ -136,12 +135,9 @@ def _is_free(path: Path) -> bool:
     """Whether no process has locked it, as a worker locks its store and a backup its copy."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+        return try_lock(descriptor)
     finally:
         os.close(descriptor)
-    return True
 
 
 @contextmanager
@@ -155,7 +151,7 @@ def _beside(place: Path) -> Iterator[Path]:
     try:
         directory.chmod(DIRECTORY)  # whatever the umask
         with suppress(OSError):  # not every file system locks directories
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try_lock(descriptor)
         yield directory
     except OSError as error:
         raise BackupError(f"{place}: {error.strerror or error}; nothing was changed") from error
@@ -217,19 +213,11 @@ def _files(copy: Path) -> Iterator[Path]:
 
 def _sync(copy: Path) -> None:
     for path in (*_files(copy), *([copy] if copy.is_dir() else [])):
-        _sync_one(path)
-
-
-def _sync_one(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync_path(path)
 
 
 def _put_in_place(copy: Path, place: Path, directory: Path) -> None:
     if place.is_dir():  # a directory cannot take the place of another in one step
         place.rename(directory / _OLD)
     copy.replace(place)
-    _sync_one(place.parent)
+    sync_path(place.parent)

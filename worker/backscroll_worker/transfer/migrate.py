@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -24,6 +24,7 @@ from backscroll.contract.errors import (
 )
 from backscroll.contract.ids import derived_op_id
 from backscroll.contract.messages import ChatMessage
+from backscroll.private_files import replacing, write_all
 from backscroll_worker.contract.pacing import now_micros
 from backscroll_worker.contract.takeover import ImportSession
 from backscroll_worker.stores import SessionBackend, open_backend, store_path
@@ -227,18 +228,8 @@ def _write_report(file: _Found, target: Path) -> Path:
     path = _free_name(target, REPORT_SUFFIX)
     lines = [f"left out when {file.path.name} was taken over; {target.name} still has it"]
     lines += [f"{where}: {problem}" for where, problem in file.problems]
-    unfinished = path.with_name(".report")
-    with naming(path):
-        try:
-            with unfinished.open("wb") as writer:
-                writer.write(os.fsencode("\n".join(lines) + "\n"))
-                writer.flush()
-                os.fsync(writer.fileno())
-            unfinished.rename(path)
-        except OSError:
-            with suppress(OSError):
-                unfinished.unlink()
-            raise
+    with naming(path), replacing(path, path.with_name(".report")) as descriptor:
+        write_all(descriptor, os.fsencode("\n".join(lines) + "\n"))
     return path
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sys
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from backscroll.contract.errors import BackscrollError
-from backscroll.private_files import FILE
+from backscroll.private_files import replacing
 
 
 class NotWrittenError(BackscrollError):
@@ -32,28 +32,12 @@ def write_file(path: Path, pieces: Iterable[bytes]) -> None:
     place = path.resolve()  # of a link, what it leads to
     if place.exists() and not place.is_file():
         raise NotWrittenError(f"{path} is not a file")
+    temporary = place.with_name(f".{place.name[:100]}.{secrets.token_hex(4)}")
     try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{place.name[:100]}.", dir=place.parent)
+        with (
+            replacing(place, temporary) as descriptor,
+            os.fdopen(descriptor, "wb", buffering=1 << 20, closefd=False) as file,
+        ):
+            file.writelines(pieces)
     except OSError as error:
-        raise _unwritable(path, error) from None
-    try:
-        os.fchmod(descriptor, FILE)  # whatever the umask
-        with os.fdopen(descriptor, "wb", buffering=1 << 20) as file:
-            for piece in pieces:
-                file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(place)
-    except OSError as error:
-        raise _unwritable(path, error) from None
-    finally:
-        Path(name).unlink(missing_ok=True)
-    directory = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-
-
-def _unwritable(path: Path, error: OSError) -> NotWrittenError:
-    return NotWrittenError(f"{path}: {error.strerror or error}")
+        raise NotWrittenError(f"{path}: {error.strerror or error}") from None

@@ -18,11 +18,11 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from backscroll.contract.errors import StoreUnavailableError
-from backscroll.private_files import open_private
+from backscroll.private_files import open_private, write_all
 from backscroll_worker.contract.clock import TOLERANCE, History, StoreClock
 from backscroll_worker.stores.jsonl.changes import Changes
 from backscroll_worker.stores.jsonl.file_names import MESSAGES_SUFFIX
-from backscroll_worker.stores.jsonl.files import Directory, Stamp, naming, sync_data, write_all
+from backscroll_worker.stores.jsonl.files import Directory, Stamp, naming, sync_data
 from backscroll_worker.stores.jsonl.journal import Added, ClockNoted, Entry, FileEntry, Put
 from backscroll_worker.stores.jsonl.temporary import TEMPORARY, rename, write_temporary
 

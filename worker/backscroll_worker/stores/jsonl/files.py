@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from backscroll.contract.errors import StoreUnavailableError
+from backscroll.private_files import sync_path
 
 _ADVICE: Final = {
     errno.ENOSPC: ". Free some space on its disk",
@@ -100,11 +101,7 @@ class Directory:
     def sync(self) -> None:
         """Make what was created, renamed and removed durable."""
         with naming(self.path):
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            sync_path(self.path)
 
 
 @contextmanager
@@ -125,13 +122,6 @@ def unavailable(path: Path | str, error: OSError) -> StoreUnavailableError:
 def sync_data(descriptor: int) -> None:
     """Make a file's bytes durable, and its size, but not its times; macOS has only `fsync`."""
     getattr(os, "fdatasync", os.fsync)(descriptor)
-
-
-def write_all(descriptor: int, content: bytes) -> None:
-    """Write all of `content`."""
-    written = os.write(descriptor, content)
-    while written < len(content):
-        written += os.write(descriptor, content[written:])
 
 
 def set_mtime(descriptor: int, mtime_ns: int) -> None:

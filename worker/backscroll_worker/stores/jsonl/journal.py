@@ -26,9 +26,9 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from backscroll.contract.errors import StoreUnavailableError, StoreUnusableError
-from backscroll.private_files import open_private
+from backscroll.private_files import open_private, write_all
 from backscroll_worker.stores.jsonl.changes import Changes
-from backscroll_worker.stores.jsonl.files import Directory, Stamp, naming, sync_data, write_all
+from backscroll_worker.stores.jsonl.files import Directory, Stamp, naming, sync_data
 
 PREFIX: Final = ".journal."  # no key's file begins with a dot
 _VERSION: Final = 2

@@ -16,8 +16,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
 
+from backscroll.private_files import write_all
 from backscroll_worker.stores.jsonl.file_names import EDITED_SUFFIX, MESSAGES_SUFFIX
-from backscroll_worker.stores.jsonl.files import Directory, Stamp, naming, set_mtime, write_all
+from backscroll_worker.stores.jsonl.files import Directory, Stamp, naming, set_mtime
 from backscroll_worker.stores.jsonl.journal import Added, FileEntry, Put, Was
 from backscroll_worker.stores.jsonl.lines import control_line, joined
 from backscroll_worker.stores.jsonl.temporary import TEMPORARY, rename, write_temporary

@@ -7,8 +7,8 @@ import stat
 from contextlib import suppress
 from typing import Final
 
-from backscroll.private_files import open_private
-from backscroll_worker.stores.jsonl.files import Directory, Stamp, naming, set_mtime, write_all
+from backscroll.private_files import open_private, write_all
+from backscroll_worker.stores.jsonl.files import Directory, Stamp, naming, set_mtime
 
 TEMPORARY: Final = ".writing"  # no key's file begins with a dot
 

@@ -24,6 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Final, NamedTuple
 
+from backscroll.private_files import write_all
 from backscroll_worker.stores.jsonl.activity import Activity
 from backscroll_worker.stores.jsonl.changes import Addition, Changes
 from backscroll_worker.stores.jsonl.files import (
@@ -32,7 +33,6 @@ from backscroll_worker.stores.jsonl.files import (
     naming,
     set_mtime,
     unavailable,
-    write_all,
 )
 from backscroll_worker.stores.jsonl.journal import Journal, entries, journals
 from backscroll_worker.stores.jsonl.redo import redo, sync_files

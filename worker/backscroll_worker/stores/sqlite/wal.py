@@ -16,6 +16,7 @@ from typing import Final
 import apsw
 
 from backscroll.contract.errors import StoreUnavailableError
+from backscroll.private_files import sync_path
 
 CHECKPOINT_PAGES: Final = 4_000
 """From so many pages on SQLite tries after each commit: 16 MiB."""
@@ -69,15 +70,11 @@ def sync(path: Path) -> None:
     To close the log harms no lock: SQLite has none on it.
     """
     try:
-        descriptor = os.open(f"{path}-wal", os.O_RDONLY)
+        sync_path(Path(f"{path}-wal"))
     except FileNotFoundError:
         return
-    try:
-        os.fsync(descriptor)
     except OSError as error:
         raise StoreUnavailableError(f"{path}-wal: {error.strerror}") from error
-    finally:
-        os.close(descriptor)
 
 
 def checkpoint(path: Path) -> None:
