@@ -345,7 +345,7 @@ def test_a_server_that_goes_away_and_comes_back_costs_no_tick(
         clock.advance(HOUR)
         with running_server(own) as url, redis.Redis.from_url(url) as client:
             wait_for(lambda: len(queued(client)) == 1, "the tick to be made up for")
-            wait_for(lambda: "the server answers again" in caplog.text, "the recovery to be told")
+            wait_for(lambda: "the server works again" in caplog.text, "the recovery to be logged")
             stop.set()
             thread.join(10)
     finally:

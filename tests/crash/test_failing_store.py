@@ -55,7 +55,7 @@ def test_a_disk_that_fails_pauses_the_worker_until_it_is_mended(
         for _ in range(3):
             pauses_and_goes_on(laboratory, lambda: put(sign, trouble), sign.unlink, "")
     assert laboratory.check() == []
-    assert laboratory.log.read_text().count("the store fails, jobs wait") >= 3
+    assert laboratory.log.read_text().count("the store fails: ") >= 3
     said = laboratory.log.read_text()
     assert any(word in said for word in words[trouble.partition(" ")[0]].split("|")), said[-500:]
 

@@ -1,4 +1,4 @@
-"""A store that fails is no job's fault: the worker waits for it, and tells the operators."""
+"""A store that fails is no job's fault: the worker waits for it, and reports it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Final
 
 import redis
 
+from backscroll.transport.outage import Outage
 from backscroll_worker.loop.resilient import SERVER_TROUBLE
 
 LONGEST_PAUSE_SECONDS: Final = 3.0
@@ -26,21 +27,18 @@ class FailingStore:
         self._connection = connection
         self._worker_key = worker_key
         self._pause_seconds = 0.1
-        self._told = ""
+        self._outage = Outage(log, "the store")
 
     def pause(self, error: Exception) -> None:
-        """Tell of `error`, unless that is done, and wait, each time a little longer."""
-        if str(error) != self._told:
-            self._told = str(error)
-            log.error("the store fails, jobs wait: %s", error)
-            with suppress(*SERVER_TROUBLE):
-                self._connection.hset(self._worker_key, "store_error", self._told)
+        """Report `error` and wait, each time a little longer."""
+        self._outage.report(str(error), "jobs wait")
+        with suppress(*SERVER_TROUBLE):
+            self._connection.hset(self._worker_key, "store_error", str(error))
         time.sleep(self._pause_seconds)
         self._pause_seconds = min(2 * self._pause_seconds, LONGEST_PAUSE_SECONDS)
 
-    def is_mended(self) -> None:
-        """Tell that it works again, if anything was told."""
-        if self._told:
-            log.warning("the store works again")
+    def report_recovered(self) -> None:
+        """The store works; say so if it failed before."""
+        if self._outage.report_recovered():
             with suppress(*SERVER_TROUBLE):
                 self._connection.hdel(self._worker_key, "store_error")

@@ -1,10 +1,11 @@
-"""`ResilientWorker`: RQ's worker, made to outlive its server's troubles and to tell it little.
+"""`ResilientWorker`: RQ's worker, made to outlive its server's troubles and to write to it little.
 
 What jobs are and how they are done is not decided here; see `loop.worker`.
 """
 
 from __future__ import annotations
 
+import logging
 import socket
 import time
 import uuid
@@ -24,17 +25,20 @@ from rq.utils import now
 from rq.worker import WorkerStatus
 from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
 
-from backscroll_worker.loop.server_trouble import ServerTrouble, may_pass
+from backscroll.transport.outage import Outage
+from backscroll_worker.loop.server_trouble import described, may_pass
 from backscroll_worker.serializer import OrjsonSerializer
+
+log = logging.getLogger("backscroll.worker")
 
 _HEARTBEAT_SECONDS: Final = 2.0
 _REGISTRATION_SECONDS: Final = 30
-"""So long a killed worker is still to be seen; as long as `ops.stats` takes it for alive."""
+"""How long a killed worker is still shown; as long as `ops.stats` takes it for alive."""
 
 _SOCKET_TIMEOUT_SECONDS: Final = 10.0
 _PASSING_STATES: Final = (WorkerStatus.STARTED, WorkerStatus.IDLE, WorkerStatus.BUSY)
 
-# A server that is out of memory, cannot save, or is just a replica may mend as one that was away.
+# One that is out of memory, cannot save, or is a replica may recover as one that was unreachable.
 SERVER_TROUBLE: Final = (redis.RedisError,)
 
 
@@ -58,7 +62,7 @@ class ResilientWorker(SimpleWorker):
             # A fixed name could not come back after kill -9 until its key expires.
             name = f"{name or 'backscroll'}-{uuid.uuid4().hex[:12]}"
         super().__init__(queues, name, *args, **{**options, "serializer": OrjsonSerializer})
-        self.server = ServerTrouble()
+        self.server = Outage(log, "the server")
         self.may_wait_for_server = False
         self.has_worked = False
         self.look_for_suspension = True
@@ -80,7 +84,7 @@ class ResilientWorker(SimpleWorker):
             except SERVER_TROUBLE as error:
                 if not (self.may_wait_for_server and may_pass(error)):
                     raise
-                self.server.note(error, "waiting for it to begin")
+                self.server.report(described(error), "waiting for it to begin")
                 self.hang_up()
                 time.sleep(1.0)
 
@@ -117,7 +121,7 @@ class ResilientWorker(SimpleWorker):
         super().heartbeat(timeout, pipeline)
 
     def set_state(self, state: str, pipeline: Pipeline | None = None) -> None:
-        """Between idle and busy Redis is told with the heartbeat, and not from job to job."""
+        """Idle and busy are written with the heartbeat, and not from job to job."""
         if state in _PASSING_STATES and self._told_state in _PASSING_STATES:
             self._state = state
         else:
@@ -140,15 +144,15 @@ class ResilientWorker(SimpleWorker):
                 queue.finished_job_registry.cleanup()
 
     def set_shutdown_requested_date(self) -> None:
-        """RQ writes this from its signal handler, also when the server is away."""
+        """RQ writes this from its signal handler, also when the server is unreachable."""
         with suppress(*SERVER_TROUBLE):
             super().set_shutdown_requested_date()  # type: ignore[no-untyped-call]
 
     def _pubsub_exception_handler(self, exc: Exception, pubsub: Any, pubsub_thread: Any) -> None:
         """Let the thread that waits for RQ's commands try again, whatever went wrong.
 
-        RQ's ends it, with a traceback, when `hang_up` comes amid its wait. That the server fails is
-        for the main thread to log.
+        RQ's ends it, with a traceback, when `hang_up` comes during its wait. The main thread logs
+        that the server fails.
         """
         time.sleep(2.0)
 

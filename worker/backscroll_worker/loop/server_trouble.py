@@ -1,20 +1,13 @@
-"""What goes wrong with the server: what it means, and saying so once and not without end."""
+"""What goes wrong with the server, and what it means."""
 
 from __future__ import annotations
 
-import logging
 import socket
 import ssl
-import time
 from collections.abc import Iterator
 from typing import Final
 
 import redis
-
-log = logging.getLogger("backscroll.worker")
-
-_SAID_AGAIN_SECONDS: Final = 60.0
-_MOST_SAID: Final = 8
 
 # What a server answers for a reason of its own, whatever it is asked: it passes, or an operator has
 # to do something. redis-py cuts the code off those for which it has a class.
@@ -68,39 +61,8 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-class ServerTrouble:
-    """Says that the server fails: at once, then every minute with a count, and when it is over."""
-
-    def __init__(self) -> None:
-        self._said: set[str] = set()
-        self._began_at = self._said_at = 0.0
-        self._count = 0
-
-    def note(self, error: Exception, consequence: str) -> None:
-        """The server failed once more; `consequence` says what becomes of the jobs."""
-        now = time.monotonic()
-        if not self._count:
-            self._began_at = self._said_at = now
-        self._count += 1
-        what = _described(error)
-        if what not in self._said and len(self._said) < _MOST_SAID:
-            self._said.add(what)
-            log.error("the server fails: %s; %s", what, consequence)
-        elif now - self._said_at >= _SAID_AGAIN_SECONDS:
-            self._said_at = now
-            seconds = now - self._began_at
-            log.error("the server still fails, %d times in %.0f s: %s", self._count, seconds, what)
-
-    def is_over(self) -> None:
-        """It works; say so if it did not."""
-        if self._count:
-            seconds = time.monotonic() - self._began_at
-            log.warning("the server works again, after %d failures in %.0f s", self._count, seconds)
-            self._count = 0
-            self._said.clear()
-
-
-def _described(error: Exception) -> str:
+def described(error: Exception) -> str:
+    """What is wrong with the server, for the log."""
     if isinstance(error, redis.exceptions.BusyLoadingError):
         return f"it is loading its data ({error})"
     if is_unreachable(error):

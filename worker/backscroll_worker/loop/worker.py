@@ -38,7 +38,7 @@ from backscroll_worker.loop.maintenance_runner import Housekeeping
 from backscroll_worker.loop.publication import Publisher
 from backscroll_worker.loop.reservation import Reservations, ReservedJob, SuspendedError
 from backscroll_worker.loop.resilient import SERVER_TROUBLE, ResilientWorker, forget_dead_workers
-from backscroll_worker.loop.server_trouble import is_state_of_server
+from backscroll_worker.loop.server_trouble import described, is_state_of_server
 from backscroll_worker.loop.standby import acquire_or_stop
 from backscroll_worker.settings import Settings
 from backscroll_worker.stores import SessionBackend, absolute_url, open_backend, store_lock
@@ -134,7 +134,7 @@ class GroupCommitWorker(ResilientWorker):
                         return None
                     self.set_state(WorkerStatus.IDLE)
                     group = self._wait_for_group()
-                    self.server.is_over()
+                    self.server.report_recovered()
                 if group or self._housekeeping:
                     self._busy_at = time.monotonic()
                 return group, self._queue
@@ -167,7 +167,7 @@ class GroupCommitWorker(ResilientWorker):
     def _wait_for_server(self, error: Exception) -> None:
         """Say so, connect anew, and have what is in flight taken up again."""
         self._must_put_back = True
-        self.server.note(error, "jobs wait, what is in flight is taken up again")
+        self.server.report(described(error), "jobs wait, what is in flight is taken up again")
         self.hang_up()
         self._reservations.hang_up()
         time.sleep(1.0)
@@ -269,7 +269,7 @@ class GroupCommitWorker(ResilientWorker):
             self.look_for_suspension = True
         except SERVER_TROUBLE as error:
             self._must_put_back = True
-            self.server.note(error, "what is in flight is taken up again")
+            self.server.report(described(error), "what is in flight is taken up again")
 
     def _work_through(self, group: Group) -> None:
         """Apply and acknowledge the group: nearly always in one go, else some of it at a time."""
@@ -314,7 +314,7 @@ class GroupCommitWorker(ResilientWorker):
                 with suppress(*SERVER_TROUBLE):
                     self.heartbeat()
             else:
-                store.is_mended()
+                store.report_recovered()
                 return answers
 
     def _keep_house(self) -> None:
@@ -351,7 +351,7 @@ class GroupCommitWorker(ResilientWorker):
         if self._acknowledgements.is_awaited:
             with self._blaming_jobs():
                 check_acknowledged(self._acknowledgements.replies())
-            self.server.is_over()
+            self.server.report_recovered()
 
     @contextmanager
     def _blaming_jobs(self) -> Iterator[None]:

@@ -31,6 +31,7 @@ from backscroll.contract.errors import AuthenticationFailedError, InvalidSetting
 from backscroll.contract.messages import to_micros
 from backscroll.contract.operations import Cleanup, Compact
 from backscroll.transport.connection import backoff, connect, explain
+from backscroll.transport.outage import Outage
 from backscroll.transport.rq_protocol import UPKEEP_TTL_SECONDS, JobWriter
 from backscroll_worker.maintenance.scheduler_name import scheduler_name
 from backscroll_worker.settings import Settings
@@ -191,7 +192,7 @@ class UpkeepScheduler(CronScheduler):
 
     def run(self, pause: Callable[[float], bool]) -> None:
         """Schedule until `pause`, which waits for some seconds, says that it is time to stop."""
-        delays, failures, told = backoff(), 0, ""
+        delays, failures, outage = backoff(), 0, Outage(log, "the server")
         is_registered = False
         while True:
             try:
@@ -205,15 +206,13 @@ class UpkeepScheduler(CronScheduler):
                 trouble = explain(error, self._url)
                 if isinstance(trouble, AuthenticationFailedError) and not is_registered:
                     raise trouble from error
-                if str(trouble) != told:
-                    log.error("%s Trying again.", trouble)
+                outage.report(str(trouble), "trying again")
                 # redis-py's back-off overflows after a thousand failures.
-                failures, told = min(failures + 1, 10), str(trouble)
+                failures = min(failures + 1, 10)
                 seconds = delays.compute(failures)
             else:
-                if failures:
-                    log.warning("the server answers again")
-                failures, told = 0, ""
+                outage.report_recovered()
+                failures = 0
                 seconds = self.calculate_sleep_interval()
             if pause(seconds):
                 break
