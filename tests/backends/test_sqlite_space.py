@@ -10,7 +10,6 @@ from typing import Final
 import apsw
 import pytest
 
-from backscroll.contract.errors import StoreUnusableError
 from backscroll.contract.messages import ChatMessage
 from backscroll_worker.contract.pacing import Slices, T, finish
 from backscroll_worker.stores import SessionBackend, open_backend
@@ -127,34 +126,3 @@ def test_a_reader_that_keeps_the_old_log_is_told_of_and_a_compaction_finishes(
     reader.close()
     finish(store.compact(168))
     assert not any(b"quagga" in file.read_bytes() for file in files)
-
-
-def test_free_pages_and_slack_are_wiped_and_the_file_stays_sound(
-    store: SessionBackend, path: Path
-) -> None:
-    say(store, "z", *("quagga " * size for size in (1, 700, 1_200, 5_000, 90_000)))
-    say(store, "other", *("hay " * size for size in (1, 1_000, 2_000, 9_000)))
-    store.delete("z")
-    say(store, "other", "hay " * 1_100)  # its last page was the other's
-    finish(store.compact(168))
-    assert b"quagga" not in path.read_bytes()
-    assert store.verify(deep=True) == []
-    say(store, "z", "quagga")
-    assert store.verify(deep=True) == []
-
-
-def test_a_damaged_file_is_not_wiped(path: Path) -> None:
-    """Nobody can tell what means something there."""
-    with open_backend(f"sqlite://{path}") as store:
-        say(store, "k", *("quagga " * 500 for _ in range(40)))
-    sound = path.read_bytes()
-    page = sound.index(b"quagga quagga") // 4_096
-    damaged = bytearray(sound)
-    damaged[page * 4_096 + 5 : page * 4_096 + 7] = b"\x0f\xf0"  # where the page's cells begin
-    path.write_bytes(damaged)
-    with open_backend(f"sqlite://{path}") as store:
-        with pytest.raises(StoreUnusableError, match="damaged"):
-            finish(store.compact(168))
-        with pytest.raises(StoreUnusableError, match="damaged"):
-            finish(store.erase(key="another"))
-    assert path.read_bytes()[page * 4_096 : (page + 1) * 4_096] == damaged[page * 4_096 :][:4_096]

@@ -13,13 +13,13 @@ from backscroll_worker.contract.clock import Cutoff
 from backscroll_worker.contract.pacing import Pace, Slices
 from backscroll_worker.stores.sqlite.access import Access, Door
 from backscroll_worker.stores.sqlite.maintenance.purge import purge_detached
-from backscroll_worker.stores.sqlite.maintenance.scrub import scrub
 from backscroll_worker.stores.sqlite.maintenance.space import (
     give_pages_back,
     merge_indexes,
     repack,
     with_checkpoints,
 )
+from backscroll_worker.stores.sqlite.scrub import scrub
 
 PATIENCE_SECONDS: Final = 5.0
 

@@ -25,13 +25,13 @@ from backscroll_worker.stores.sqlite.access import Access
 from backscroll_worker.stores.sqlite.emptied import ERASED_BYTES
 from backscroll_worker.stores.sqlite.fts_merge import unindex
 from backscroll_worker.stores.sqlite.maintenance.purge import purge_detached
-from backscroll_worker.stores.sqlite.maintenance.scrub import scrub
 from backscroll_worker.stores.sqlite.maintenance.space import (
     give_pages_back,
     merge_indexes,
     with_checkpoints,
 )
 from backscroll_worker.stores.sqlite.schema import pack_id, unpack_id
+from backscroll_worker.stores.sqlite.scrub import scrub
 
 PATIENCE_SECONDS: Final = 10.0
 _HASHED_A_SLICE: Final = 5_000

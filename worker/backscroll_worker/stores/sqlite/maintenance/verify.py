@@ -14,6 +14,7 @@ from backscroll_worker.contract.findings import Finding
 from backscroll_worker.contract.pacing import Progress
 from backscroll_worker.stores.search.text import tokens
 from backscroll_worker.stores.sqlite.folding import is_folded_by_older_rules
+from backscroll_worker.stores.sqlite.scrub.pages import varint
 
 SAMPLED_ROWS: Final = 200
 ROWS_A_STEP: Final = 500
@@ -222,7 +223,7 @@ def _sample(connection: apsw.Connection) -> Iterator[tuple[int, str]]:
 def _is_indexed(connection: apsw.Connection, row: int, words: list[str], count: int) -> bool:
     """Whether the index has these words for the row, and as many words as it says."""
     size: Any = connection.execute("SELECT sz FROM message_index_docsize WHERE id = ?", (row,)).get
-    if not isinstance(size, bytes) or _varint(size) != count:
+    if not isinstance(size, bytes) or varint(size, 0)[0] != count:
         return False
     return all(
         connection.execute(
@@ -231,13 +232,3 @@ def _is_indexed(connection: apsw.Connection, row: int, words: list[str], count: 
         ).get
         for start in range(0, len(words), _WORDS_A_QUERY)
     )
-
-
-def _varint(encoded: bytes) -> int:
-    """SQLite's variable-length integer (https://www.sqlite.org/fileformat2.html#varint)."""
-    value = 0
-    for byte in encoded[:8]:
-        value = value << 7 | byte & 0x7F
-        if byte < 0x80:
-            return value
-    return value << 8 | encoded[8]

@@ -1,35 +1,18 @@
-"""Overwrites what the database's pages hold besides their rows, a slice at a time.
+"""Which bytes of a database file mean nothing: https://www.sqlite.org/fileformat2.html.
 
-SQLite forgets without wiping: between the cells of a page, in its free blocks and behind the end of
-a row's last overflow page lies what was there before, and its `secure_delete` misses copies that a
-page split leaves. Only VACUUM gets rid of these, in one go. Here the unused bytes are set to zero
-in the file itself, as the file format describes them (https://www.sqlite.org/fileformat2.html).
-
-That is safe since it happens with the log empty, inside of a write transaction that has written
-nothing, and with no page in this connection's cache; nobody else writes to a store. No byte that
-means anything is touched, so neither a reader nor a crash can see a page half done. A file that
-SQLite finds damaged is not touched at all, as nobody can tell what means something there.
+It knows the file format only; that nobody writes meanwhile is the caller's business.
 """
 
 from __future__ import annotations
 
 import struct
-import time
-from collections.abc import Generator, Iterator
-from contextlib import closing
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import apsw
 
-from backscroll.contract.errors import StoreUnusableError
-from backscroll_worker.contract.pacing import SliceClock, aside
-from backscroll_worker.stores.sqlite.access import Access
-from backscroll_worker.stores.sqlite.wal import BUSY_MS, checkpoint
-
 _FILE_HEADER_BYTES: Final = 100
-_PAUSE_SECONDS: Final = 0.01
 _TABLE_INTERIOR: Final = 0x05
 _INDEX_INTERIOR: Final = 0x02
 _TABLE_LEAF: Final = 0x0D
@@ -47,82 +30,11 @@ class Stretch(NamedTuple):
     end: int
 
 
-def scrub(access: Access, patience_seconds: float) -> Generator[None, None, bool]:
-    """Empty the log and go through the file; False when a reader has kept the log for so long.
-
-    A file that somebody rebuilt without auto-vacuum has no pointer map, and is left as it is.
-    Raises `StoreUnusableError` for a damaged one.
-    """
-    yield from aside(partial(_refuse_damaged, access.path))
-    yield from aside(partial(checkpoint, access.path))  # of what came in the meantime
-    page, deadline = 1, time.monotonic() + patience_seconds
-    with access.outside() as connection:
-        is_mapped: Any = connection.pragma("auto_vacuum")
-    while True:
-        clock = SliceClock()
-        with access.outside() as connection:
-            if _empty_log(connection):
-                if not is_mapped:
-                    return True
-                deadline = time.monotonic() + patience_seconds
-                next_page = _scrub_some(connection, access.path, page, clock)
-                if next_page is None:
-                    return _empty_log(connection)
-                page = next_page
-            elif time.monotonic() > deadline:
-                return False
-            else:
-                time.sleep(_PAUSE_SECONDS)
-        yield
-
-
-def _refuse_damaged(path: Path) -> None:
-    with closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)) as connection:
-        try:
-            problem: Any = connection.execute("PRAGMA quick_check(1)").get
-        except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError) as error:  # FTS5's is the last
-            problem = str(error)
-    if problem != "ok":
-        raise StoreUnusableError(
-            f"{path} is damaged, so what was deleted cannot be wiped: {problem.splitlines()[-1]}. "
-            "`backscroll check` tells more; restore it from a backup"
-        )
-
-
-def _empty_log(connection: apsw.Connection) -> bool:
-    """Put the log in its place and cut it to nothing; False when a reader keeps it."""
-    connection.set_busy_timeout(0)
-    try:
-        rows: Any = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    finally:
-        connection.set_busy_timeout(BUSY_MS)
-    return not rows[0][0]
-
-
-def _scrub_some(
-    connection: apsw.Connection, path: Path, page: int, clock: SliceClock
-) -> int | None:
-    """Scrub pages for as long as a slice lasts; the first of the next, None after the last."""
-    connection.execute("PRAGMA shrink_memory")
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        with closing(_Pages(connection, path)) as pages:
-            while page <= pages.count:
-                for start, end in pages.unused(page):
-                    pages.wipe(start, end)
-                page += 1
-                if clock.is_over:
-                    return page
-    finally:
-        connection.execute("ROLLBACK")
-    return None
-
-
 class _DamagedError(Exception):
     """A page is not as the file format has it."""
 
 
-class _Pages:
+class Pages:
     """The pages of the file, by number, read past SQLite's cache.
 
     By way of SQLite's own file system layer: to close a file that SQLite has open would drop the
@@ -220,9 +132,9 @@ class _Pages:
             at = place + 4 if kind == _INDEX_INTERIOR else place
             if page[at] < 0x80:  # a payload this small is all on its page
                 continue
-            payload, at = _varint(page, at)
+            payload, at = varint(page, at)
             if kind == _TABLE_LEAF:
-                at = _varint(page, at)[1]
+                at = varint(page, at)[1]
             local = self._local(kind, payload)
             if local < payload:
                 (first,) = struct.unpack_from(">I", page, at + local)
@@ -268,7 +180,7 @@ def _head(number: int) -> int:
     return _FILE_HEADER_BYTES if number == 1 else 0
 
 
-def _varint(page: bytes, at: int) -> tuple[int, int]:
+def varint(page: bytes, at: int) -> tuple[int, int]:
     """SQLite's variable-length integer at a place, and the place after it."""
     value = 0
     for place in range(at, at + 8):

@@ -1,0 +1,180 @@
+"""Scrubbing changes no byte that means something, and leaves no deleted word in the file."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import apsw
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backscroll.contract.errors import StoreUnusableError
+from backscroll_worker.contract.pacing import finish
+from backscroll_worker.stores import open_backend
+from backscroll_worker.stores.sqlite.access import Access
+from backscroll_worker.stores.sqlite.scrub import scrub
+from tests.backends.stores import say
+
+PAGE_SIZES: Final = (512, 1024, 2048, 4096, 8192, 65536)
+SCHEMAS: Final[dict[str, str]] = {
+    "rows": "CREATE TABLE t (id INTEGER PRIMARY KEY, word, size INT)",
+    "indexed": "CREATE TABLE t (id INTEGER PRIMARY KEY, word, size INT);"
+    "CREATE INDEX by_word ON t (word, size); CREATE INDEX by_size ON t (size) WHERE size > 100",
+    "without rowid": "CREATE TABLE t (id, word, size INT, PRIMARY KEY (word, id)) WITHOUT ROWID",
+    "searchable": "CREATE TABLE t (id INTEGER PRIMARY KEY, word, size INT);"
+    "CREATE VIRTUAL TABLE found USING fts5(word, content='', contentless_delete=1)",
+}
+
+
+@st.composite
+def sizes(draw: st.DrawFn, usable: int) -> int:
+    """Sizes of a value, many of them about where a payload begins to overflow or fills a page."""
+    chain = draw(st.integers(0, 3)) * (usable - 4)
+    edge = draw(st.sampled_from((0, usable - 35, (usable - 12) * 64 // 255 - 23, usable - 4)))
+    near = max(0, chain + edge + draw(st.integers(-30, 6)))
+    return min(draw(st.one_of(st.just(near), st.integers(0, 300))), 100_000)
+
+
+class Scribble:
+    """A database in which words were written, replaced and deleted, and which of them are left."""
+
+    def __init__(self, path: Path, page_size: int, reserved: int, mode: int, schema: str) -> None:
+        self.connection = apsw.Connection(str(path))
+        self.connection.execute(f"PRAGMA page_size = {page_size}")
+        self.connection.reserve_bytes(reserve=reserved)
+        self.connection.execute(f"PRAGMA auto_vacuum = {mode}")
+        self.connection.execute("PRAGMA journal_mode = WAL")
+        self.connection.execute(SCHEMAS[schema])
+        self.is_searchable = schema == "searchable"
+        self.words: dict[int, str] = {}
+        self.gone: set[str] = set()
+        self.count = 0
+
+    def write(self, row: int, size: int) -> None:
+        """Insert or replace a row."""
+        self.delete(row)
+        self.count += 1
+        word = f"word{self.count:05d}x"
+        self.words[row] = word
+        text = (word * (size // len(word) + 1))[: max(size, len(word))]
+        self.connection.execute("INSERT INTO t VALUES (?, ?, ?)", (row, text, size))
+        if self.is_searchable:
+            self.connection.execute("INSERT INTO found(rowid, word) VALUES (?, ?)", (row, word))
+
+    def delete(self, row: int) -> None:
+        if row in self.words:
+            self.gone.add(self.words.pop(row))
+            self.connection.execute("DELETE FROM t WHERE id = ?", (row,))
+            if self.is_searchable:
+                self.connection.execute("DELETE FROM found WHERE rowid = ?", (row,))
+
+    def settle(self) -> None:
+        """An index has the words of deleted rows until its segments are merged."""
+        if self.is_searchable:
+            self.connection.execute("INSERT INTO found(found) VALUES ('optimize')")
+
+    def access(self, path: Path) -> Access:
+        @contextmanager
+        def outside() -> Iterator[apsw.Connection]:
+            yield self.connection
+
+        return Access(outside, outside, outside, path)
+
+    def contents(self) -> list[Any]:
+        """Every row of every table, those within indexes and shadow tables included."""
+        names = self.connection.execute(
+            "SELECT name FROM sqlite_schema WHERE type = 'table' AND sql NOT LIKE '%VIRTUAL%'"
+        ).fetchall()
+        return [
+            self.connection.execute(f"SELECT * FROM {name}").fetchall()  # noqa: S608
+            for (name,) in names
+        ]
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_no_row_changes_and_no_deleted_word_stays_whatever_was_written(data: st.DataObject) -> None:
+    page_size = data.draw(st.sampled_from(PAGE_SIZES), "page size")
+    reserved = data.draw(st.sampled_from((0, 0, 8, 32)), "reserved bytes")
+    schema = data.draw(st.sampled_from(sorted(SCHEMAS)), "schema")
+    mode = data.draw(st.sampled_from((1, 2, 2, 2)), "auto-vacuum")
+    some_sizes = data.draw(st.lists(sizes(page_size - reserved), min_size=1, max_size=8), "sizes")
+    steps = data.draw(st.integers(1, 80), "steps")
+    choice = random.Random(data.draw(st.integers(0, 2**32), "seed"))
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, "scribble.db")
+        scribble = Scribble(path, page_size, reserved, mode, schema)
+        with closing(scribble.connection):
+            for _ in range(steps):
+                row = choice.randrange(40)
+                if choice.random() < 0.3:
+                    scribble.delete(row)
+                else:
+                    scribble.write(row, choice.choice(some_sizes))
+            if choice.random() < 0.3:
+                for row in list(scribble.words):
+                    scribble.delete(row)
+            scribble.settle()
+            before = scribble.contents()
+            assert finish(scrub(scribble.access(path), 5.0))
+            assert scribble.contents() == before
+            scribble.connection.execute("PRAGMA shrink_memory")
+            found = scribble.connection.execute("PRAGMA integrity_check").fetchall()
+            assert found == [("ok",)]
+        with closing(apsw.Connection(str(path))) as anew:
+            assert anew.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+            texts = [text for (text,) in anew.execute("SELECT word FROM t")]
+            assert sorted(text[:10] for text in texts) == sorted(scribble.words.values())
+        held = path.read_bytes()
+        assert [word for word in sorted(scribble.gone) if word.encode() in held] == []
+
+
+def test_a_file_without_a_pointer_map_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "scribble.db"
+    scribble = Scribble(path, 4096, 0, 0, "rows")
+    with closing(scribble.connection):
+        for row in range(40):
+            scribble.write(row, 3_000)
+        scribble.delete(7)
+        scribble.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        before = path.read_bytes()
+        assert finish(scrub(scribble.access(path), 5.0))
+    assert path.read_bytes() == before
+
+
+def test_free_pages_and_slack_are_wiped_and_the_file_stays_sound(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    with open_backend(f"sqlite://{path}") as store:
+        say(store, "z", *("quagga " * size for size in (1, 700, 1_200, 5_000, 90_000)))
+        say(store, "other", *("hay " * size for size in (1, 1_000, 2_000, 9_000)))
+        store.delete("z")
+        say(store, "other", "hay " * 1_100)  # its last page was the other's
+        finish(store.compact(168))
+        assert b"quagga" not in path.read_bytes()
+        assert store.verify(deep=True) == []
+        say(store, "z", "quagga")
+        assert store.verify(deep=True) == []
+
+
+def test_a_damaged_file_is_not_wiped(tmp_path: Path) -> None:
+    """Nobody can tell what means something there."""
+    path = tmp_path / "store.db"
+    with open_backend(f"sqlite://{path}") as store:
+        say(store, "k", *("quagga " * 500 for _ in range(40)))
+    sound = path.read_bytes()
+    page = sound.index(b"quagga quagga") // 4_096
+    damaged = bytearray(sound)
+    damaged[page * 4_096 + 5 : page * 4_096 + 7] = b"\x0f\xf0"  # where the page's cells begin
+    path.write_bytes(damaged)
+    with open_backend(f"sqlite://{path}") as store:
+        with pytest.raises(StoreUnusableError, match="damaged"):
+            finish(store.compact(168))
+        with pytest.raises(StoreUnusableError, match="damaged"):
+            finish(store.erase(key="another"))
+    assert path.read_bytes()[page * 4_096 : (page + 1) * 4_096] == damaged[page * 4_096 :][:4_096]
