@@ -81,6 +81,16 @@ class LookingClient(redis.Redis):
         return list(filter(_is_text, answer)) if command in _NAMES else answer
 
 
+class _IfReadable(suppress):
+    """A block that ends, and what is behind it follows, where RQ cannot read what it finds."""
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> bool:
+        return not isinstance(error, redis.RedisError) and super().__exit__(kind, error, trace)
+
+
+_if_readable: Final = _IfReadable(Exception)
+
+
 class TolerantQueue(Queue):
     """Shows what can be read, whatever else lies on the server under RQ's names."""
 
@@ -96,12 +106,9 @@ class TolerantQueue(Queue):
 
     def fetch_job(self, job_id: str) -> Any:
         """The job, or a stand-in that has only its id."""
-        try:
+        with _if_readable:
             return super().fetch_job(job_id)
-        except redis.RedisError:
-            raise
-        except Exception:
-            return SimpleNamespace(id=job_id)
+        return SimpleNamespace(id=job_id)
 
 
 class TolerantWorker(Worker):
@@ -113,30 +120,23 @@ class TolerantWorker(Worker):
         found = []
         members: Any = connection.smembers("rq:workers")
         for key in sorted(members):
-            try:
+            with _if_readable:
                 found.append(cls.find_by_key(key.decode(), connection=connection))
-            except redis.RedisError:
-                raise
-            except Exception:
-                log.warning("worker %.200r cannot be shown", key)
         return [worker for worker in found if worker is not None]
 
     def get_current_job(self) -> Any:
         """The job, or a stand-in where it cannot be read."""
-        try:
+        with _if_readable:
             job = super().get_current_job()
             if job is not None:
                 job.get_call_string()  # looks into it
             return job
-        except redis.RedisError:
-            raise
-        except Exception:
-            return SimpleNamespace(
-                id=self.get_current_job_id(),
-                created_at=None,
-                description=_UNREADABLE,
-                get_call_string=lambda: _UNREADABLE,
-            )
+        return SimpleNamespace(
+            id=self.get_current_job_id(),
+            created_at=None,
+            description=_UNREADABLE,
+            get_call_string=lambda: _UNREADABLE,
+        )
 
 
 def _is_text(name: bytes) -> bool:
@@ -154,25 +154,20 @@ _delete_job = web.delete_job_view
 
 def requeue_job(job_id: str, connection: redis.Redis) -> Any:
     """Put a failed job back; where all are wanted, one that cannot be read stops no other."""
-    try:
+    if _called() != "requeue_all":
         return _requeue_job(job_id, connection)
-    except redis.RedisError:
-        raise
-    except Exception as error:
-        if _called() != "requeue_all":
-            raise
-        log.warning("job %.200r is not requeued: %s", job_id, type(error).__name__)
+    with _if_readable:
+        return _requeue_job(job_id, connection)
+    log.warning("job %.200r is not requeued: it cannot be read", job_id)
+    return None
 
 
 def serialize_job(job: Any) -> dict[str, Any]:
     """A job for the list; one that cannot be read does not hide the others."""
-    try:
+    with _if_readable:
         return dict(_serialize_job(job))
-    except redis.RedisError:
-        raise
-    except Exception:
-        times = dict.fromkeys(("created_at", "started_at", "ended_at", "exc_info"))
-        return {**times, "id": job.id, "description": _UNREADABLE}
+    times = dict.fromkeys(("created_at", "started_at", "ended_at", "exc_info"))
+    return {**times, "id": job.id, "description": _UNREADABLE}
 
 
 def delete_job(job_id: str, registry: Any = None) -> Any:
@@ -182,13 +177,10 @@ def delete_job(job_id: str, registry: Any = None) -> Any:
     connection = registry.connection
     if _waits(job_id, connection):
         return connection.zrem(registry.key, job_id)
-    try:
+    with _if_readable:
         return _delete_job(job_id, registry)
-    except redis.RedisError:
-        raise
-    except Exception:  # RQ cannot make anything of it
-        connection.zrem(registry.key, job_id)
-        return connection.delete(Job.key_for(job_id))
+    connection.zrem(registry.key, job_id)
+    return connection.delete(Job.key_for(job_id))
 
 
 def run_dashboard(settings: Settings, url: str) -> None:
