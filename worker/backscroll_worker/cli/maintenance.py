@@ -1,12 +1,18 @@
-"""The command `compact`."""
+"""The commands that look after the store: compact, backup."""
 
 from __future__ import annotations
 
-import click
+import signal
+from pathlib import Path
 
-from backscroll_worker.cli.output import counted, json_option, note, print_json, size
+import click
+from rich.console import Console
+
+from backscroll_worker.cli.output import counted, json_option, note, one_line, print_json, size
 from backscroll_worker.cli.sending import ask_worker, timeout_option
+from backscroll_worker.ops import interrupts
 from backscroll_worker.settings import Settings
+from backscroll_worker.transfer.backup import back_up
 
 
 @click.command()
@@ -39,4 +45,34 @@ def compact(settings: Settings, timeout_seconds: float, as_json: bool) -> None:
         )
 
 
-COMMANDS = (compact,)
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--replace", is_flag=True, help="Replace the backup that is there, when all is well.")
+@click.option("--skip-verify", is_flag=True, help="Do not read the copy; for large stores.")
+@json_option
+@click.pass_obj
+def backup(settings: Settings, file: Path, replace: bool, skip_verify: bool, as_json: bool) -> None:
+    """Copy the store to FILE, beside the worker that writes to it.
+
+    FILE is there when the copy is whole, verified and on the disk. A SQLite store becomes one file,
+    a JSONL store a directory; either is a store that can be put in the place of another.
+
+    \b
+    Example:
+      backscroll backup /var/backups/backscroll.db
+      backscroll backup --replace /var/backups/backscroll.db
+    """
+    with (
+        Console(stderr=True).status("copying"),
+        interrupts.ended_by(signal.SIGTERM, signal.SIGHUP),
+    ):
+        report = back_up(settings.store, file, replace=replace, skip_verify=skip_verify)
+    if as_json:
+        print_json(report)
+    else:
+        verified = "verified" if report.is_verified else "not verified"
+        place = one_line(report.path)
+        click.echo(f"{place}: {size(report.size_bytes)}, {verified}, {report.seconds:.1f} s")
+
+
+COMMANDS = (compact, backup)

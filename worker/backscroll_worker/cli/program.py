@@ -18,13 +18,12 @@ import click
 
 from backscroll.contract.errors import BackscrollError
 from backscroll_worker.cli import logs
-from backscroll_worker.cli.backing_up import COMMANDS as BACKING_UP
 from backscroll_worker.cli.describing import COMMANDS as DESCRIBING
 from backscroll_worker.cli.erasing import COMMANDS as ERASING
 from backscroll_worker.cli.exporting import COMMANDS as EXPORTING
 from backscroll_worker.cli.failed import COMMANDS as FAILED
 from backscroll_worker.cli.importing import COMMANDS as IMPORTING
-from backscroll_worker.cli.maintenance import COMMANDS as UPKEEP
+from backscroll_worker.cli.maintenance import COMMANDS as MAINTENANCE
 from backscroll_worker.cli.monitoring import COMMANDS as MONITORING
 from backscroll_worker.cli.output import note, printable
 from backscroll_worker.cli.reading import COMMANDS as READING
@@ -181,8 +180,7 @@ for _command in (
     *SEARCHING,
     *EXPORTING,
     *RETENTION,
-    *UPKEEP,
-    *BACKING_UP,
+    *MAINTENANCE,
     *ERASING,
     *IMPORTING,
     *FAILED,

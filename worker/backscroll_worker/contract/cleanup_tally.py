@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from backscroll.contract.results import CleanedSession, CleanupReport, RuleTotals
-from backscroll_worker.contract.retention import Retention, Rule
+from backscroll_worker.contract.retention import MICROS_PER_HOUR, Retention, Rule
 
 MAX_DETAILS: Final = 1_000
-_HOUR: Final = 3_600_000_000  # microseconds
 
 
 @dataclass(slots=True)
@@ -42,7 +41,7 @@ class Tally:
         else:
             counts.capped += messages
         if len(self._details) < MAX_DETAILS:
-            idle_hours = round((self.now - last_activity) / _HOUR, 3)
+            idle_hours = round((self.now - last_activity) / MICROS_PER_HOUR, 3)
             self._details.append(CleanedSession(key, rule.name, idle_hours, messages, is_whole))
 
     def report(self) -> CleanupReport:
@@ -53,7 +52,7 @@ class Tally:
             sum(counts.sessions for _, counts in counted),
             sum(counts.messages for _, counts in counted),
             sum(counts.capped for _, counts in counted),
-            None if ttl is None else ttl / _HOUR,
+            None if ttl is None else ttl / MICROS_PER_HOUR,
             self.dry_run,
             time.monotonic() - self._started,
             tuple(

@@ -29,8 +29,8 @@ from backscroll.contract.messages import LATEST_MICROS, MAX_ATTRIBUTE_CHARS
 from backscroll.contract.validation import check_number
 
 _PATTERNS: Final = ("key", "name", "agent", "channel", "room", "sender")
-_HOUR: Final = 3_600_000_000  # microseconds
-_UNITS: Final = {"m": _HOUR // 60, "h": _HOUR, "d": 24 * _HOUR, "w": 168 * _HOUR, "y": 8760 * _HOUR}
+MICROS_PER_HOUR: Final = 3_600_000_000
+_MINUTES: Final = {"m": 1, "h": 60, "d": 1_440, "w": 10_080, "y": 525_600}
 _DURATION: Final = re.compile(r"([1-9][0-9]{0,5}) ?([mhdwy])")
 _FOREVER: Final = ("forever", "none")
 _WILDCARD: Final = re.compile(r"\[!?\]?[^\]]*\]|[*?]")
@@ -187,11 +187,11 @@ class _Reader:
 def duration_micros(text: str) -> int | None:
     """How long "90m", "12h", "30d", "8w" or "1y" is; None for anything else."""
     match = _DURATION.fullmatch(text)
-    return None if match is None else int(match[1]) * _UNITS[match[2]]
+    return None if match is None else int(match[1]) * _MINUTES[match[2]] * MICROS_PER_HOUR // 60
 
 
 def _micros(hours: float | None) -> int | None:
-    return None if hours is None else int(check_number("ttl_hours", hours, -1e9) * _HOUR)
+    return None if hours is None else int(check_number("ttl_hours", hours, -1e9) * MICROS_PER_HOUR)
 
 
 def _first(fields: Mapping[str, Any]) -> str:

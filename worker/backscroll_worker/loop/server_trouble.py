@@ -5,36 +5,16 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Iterator
-from typing import Final
 
 import redis
 
-# What a server answers for a reason of its own, whatever it is asked: it passes, or an operator has
-# to do something. redis-py cuts the code off those for which it has a class.
-_STATES: Final = (
-    redis.exceptions.OutOfMemoryError,
-    redis.exceptions.ReadOnlyError,
-    redis.exceptions.NoPermissionError,
-    redis.exceptions.ClusterDownError,
-    redis.exceptions.MasterDownError,
-    redis.exceptions.TryAgainError,
-)
-_STATE_CODES: Final = (
-    "MISCONF", "NOREPLICAS", "BUSY", "LOADING", "READONLY", "OOM", "NOPERM", "NOAUTH", "MASTERDOWN",
-    "UNBLOCKED", "CLUSTERDOWN", "TRYAGAIN",
-)  # fmt: skip
+from backscroll.transport.connection import RETRYABLE, is_forbidden, is_refused_for_now
 
 
 def is_state_of_server(error: Exception) -> bool:
-    """Whether the server refuses whatever it is asked, for a while at least."""
-    if isinstance(error, redis.exceptions.NoScriptError):
-        return False
-    return isinstance(error, _STATES) or str(error).startswith(_STATE_CODES)
-
-
-def is_unreachable(error: Exception) -> bool:
-    """Whether there is no answer at all."""
-    return isinstance(error, redis.ConnectionError | redis.TimeoutError)
+    """Whether the server refuses whatever it is asked: it passes, or an operator has to act."""
+    is_known = is_refused_for_now(error) or is_forbidden(error)
+    return is_known or str(error).startswith(("NOPERM", "NOAUTH"))
 
 
 def may_pass(error: Exception) -> bool:
@@ -43,7 +23,7 @@ def may_pass(error: Exception) -> bool:
         return False
     if isinstance(error, redis.exceptions.NoPermissionError):
         return False
-    if is_unreachable(error):
+    if isinstance(error, RETRYABLE):
         return not any(_is_wrong_address(cause) for cause in _causes(error))
     return is_state_of_server(error) and not str(error).startswith(("NOPERM", "NOAUTH"))
 
@@ -65,7 +45,7 @@ def described(error: Exception) -> str:
     """What is wrong with the server, for the log."""
     if isinstance(error, redis.exceptions.BusyLoadingError):
         return f"it is loading its data ({error})"
-    if is_unreachable(error):
+    if isinstance(error, RETRYABLE):
         return f"it is unreachable ({error})"
     if isinstance(error, redis.exceptions.ReadOnlyError) or str(error).startswith("READONLY"):
         return f"it is a replica ({error}); connecting anew, as its name may lead elsewhere by now"

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Final
 
 from backscroll.contract.errors import (
     OperationRefusedError,
@@ -31,7 +30,7 @@ from backscroll_worker.contract.archiving import RemovalArchive
 from backscroll_worker.contract.clock import Clock, StoreClock
 from backscroll_worker.contract.findings import Finding, Totals
 from backscroll_worker.contract.pacing import Progress, Slices, unobserved
-from backscroll_worker.contract.retention import Retention
+from backscroll_worker.contract.retention import MICROS_PER_HOUR, Retention
 from backscroll_worker.contract.store import SessionBackend
 from backscroll_worker.contract.takeover import ImportSession
 from backscroll_worker.contract.tombstones import Tombstones
@@ -56,7 +55,6 @@ from backscroll_worker.stores.jsonl.writer import Writer
 
 log = logging.getLogger("backscroll.store")
 
-_HOUR: Final = 3_600_000_000  # microseconds
 
 Answers = list[Answer | OperationRefusedError]
 
@@ -137,7 +135,7 @@ class JsonlBackend(SessionBackend):
         self._refuse_if_read_only()
         with self._group():
             old = self._clock.passage().cutoff(
-                int(check_number("op_ids_hours", op_ids_hours, -1e9) * _HOUR)
+                int(check_number("op_ids_hours", op_ids_hours, -1e9) * MICROS_PER_HOUR)
             )
         report = yield from self._clock.watch(upkeep.compact(self._group, old))
         self._clock.explain(old.latest)

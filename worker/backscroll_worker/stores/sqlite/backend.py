@@ -27,7 +27,7 @@ from backscroll_worker.contract.archiving import RemovalArchive
 from backscroll_worker.contract.clock import Clock
 from backscroll_worker.contract.findings import Finding, Totals
 from backscroll_worker.contract.pacing import Progress, Slices, unobserved
-from backscroll_worker.contract.retention import Retention
+from backscroll_worker.contract.retention import MICROS_PER_HOUR, Retention
 from backscroll_worker.contract.store import SessionBackend
 from backscroll_worker.contract.takeover import ImportSession
 from backscroll_worker.contract.tombstones import Tombstones
@@ -62,7 +62,6 @@ from backscroll_worker.stores.sqlite.writer_cache import Memory
 
 logger = logging.getLogger("backscroll.store")
 
-_HOUR: Final = 3_600_000_000  # microseconds
 _MOST_KNOWN_SESSIONS: Final = 20_000
 _TIDIED_GROUPS: Final = 64  # each is a piece of the index, until it is merged
 _NORMAL: Final = 1  # of "synchronous": a commit does not wait for the disk
@@ -146,7 +145,7 @@ class SqliteBackend(SessionBackend):
     def compact(self, op_ids_hours: float) -> Slices[CompactReport]:
         with store_errors(self.path):
             yield from self._times.heal()
-            micros = int(check_number("op_ids_hours", op_ids_hours, -1e9) * _HOUR)
+            micros = int(check_number("op_ids_hours", op_ids_hours, -1e9) * MICROS_PER_HOUR)
             old = self._clock.passage().cutoff(micros)
             report = yield from self._clock.watch(compact(self._access, self.size_bytes, old))
         self._clock.explain(old.latest)
