@@ -1,7 +1,7 @@
-"""Files and directories for their owner only, whatever the umask: what was said is in them.
+"""Files and directories for their owner only, whatever the umask: they hold conversations.
 
-Also how a file is replaced durably, and how a lock file names its holder. Raises `OSError` as it
-comes; each caller knows what it means.
+Also how a file is replaced durably, and how a lock file names its holder. Everything here raises
+`OSError`; each caller turns it into an error of its own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ DIRECTORY: Final = 0o700
 
 
 def open_private(path: str | Path, flags: int) -> int:
-    """A descriptor of `path`, which is created when it is missing; raises `OSError`.
+    """A descriptor of `path`, which is created when it is missing.
 
     A file that is there keeps its permissions: its owner may have let others read it.
     """
@@ -43,7 +43,7 @@ def create_private(path: str | Path) -> None:
 
 
 def make_private_directory(path: Path) -> None:
-    """Make `path`, and what is missing above it; raises `OSError`."""
+    """Make `path`, and what is missing above it."""
     if path.is_dir():
         return
     make_private_directory(path.parent)

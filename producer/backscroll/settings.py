@@ -1,4 +1,4 @@
-"""What a producer works with, and how any setting is declared: once, with its default and help.
+"""What a producer works with, and how any setting is declared: once, with default and meaning.
 
 docs/settings.md is made from these declarations (`python -m tests.settings_page`).
 """
@@ -224,11 +224,11 @@ def _problem(url: str) -> str | None:
     if parts.scheme == "unix" or "@" in parts.path:  # a password with a slash: so says redis-py
         return None
     if not _DATABASE.fullmatch(parts.path):
-        return "behind the port only the number of a database may stand"
+        return "only the number of a database may follow the port"
     try:
         host.encode("idna")
     except UnicodeError as error:
-        return f"its host is not the name of one: {error}"
+        return f"its host is not a valid name: {error}"
     return None
 
 

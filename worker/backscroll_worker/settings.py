@@ -114,11 +114,12 @@ class Settings:
     data_dir: Path = _setting(
         "BACKSCROLL_DATA_DIR", _DEPENDS, _path, "Where the default store and the embedded server "
         "keep their files.", shown="`$XDG_DATA_HOME/backscroll`, else `~/.local/share/backscroll`",
+        is_verbatim=True,
     )  # fmt: skip
     store: str = _setting(
         "BACKSCROLL_STORE", _DEPENDS, _store, "The store: `sqlite:///path/to/file.db` or "
         "`jsonl:///path/to/directory`. Only the worker's host needs it.",
-        shown="`sqlite://<data dir>/backscroll.db`",
+        shown="`sqlite://<data dir>/backscroll.db`", is_verbatim=True,
     )  # fmt: skip
     queue: str = _declared(QUEUE)
     max_queue_depth: int = _declared(MAX_QUEUE_DEPTH)
@@ -194,7 +195,7 @@ class Settings:
         return cls(**taken | {"data_dir": data_dir, "store": store})
 
     def environment(self) -> dict[str, str]:
-        """The variables from which another process reads these settings."""
+        """The variables from which a child process reads these same settings."""
         values = ((setting, getattr(self, name)) for name, setting in _settings().items())
         return {
             setting.name: f"{value:d}" if isinstance(value, bool) else str(value)

@@ -1,7 +1,7 @@
 """Whose a spool is: one process's, and not that of the children it forks.
 
 A lock lies on the file itself, so another name for it (a hard link) leads to the same one, and a
-lock file that somebody deletes lets nobody in. A second lies beside it, with the holder's process
+deleted lock file admits nobody. A second lies beside it, with the holder's process
 id: it is the only one that earlier versions know. The kernel drops both when their holder dies. A
 forked child inherits them, so it closes them first of all: it must not keep a dead parent's spool.
 """
@@ -23,7 +23,7 @@ from backscroll.private_files import open_private, read_holder, try_lock, write_
 
 _LONGEST_WAIT_SECONDS: Final = 10.0
 _LETTING_GO_SECONDS: Final = 2.0
-"""So long the thread of a spool of this process that nobody closed may need to let go of it."""
+"""How long a spool of this process that was not closed may need to release its lock."""
 
 _PAUSE_SECONDS: Final = 0.01
 

@@ -1,4 +1,4 @@
-"""The archive on the disk: what is written is durable, nobody else's business, or an error."""
+"""The archive on the disk: what is written is durable and private, or raises `ArchiveError`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def unusable(path: Path, error: OSError) -> ArchiveError:
 
 
 def make_directory(path: Path) -> None:
-    """Make a directory that is nobody else's business, durably, with those above it."""
+    """Make a directory for its owner only, durably, with those above it."""
     if not path.is_dir():
         make_directory(path.parent)
         make_private_directory(path)

@@ -30,7 +30,7 @@ _PIPED_WIDTH: Final = 20_000
 _UNKNOWN_WIDTH: Final = 80
 
 _READABLE_WIDTH: Final = 16
-"""A column narrower than this is no pleasure to read, if what is in it goes on for many lines."""
+"""A column narrower than this is hard to read when a cell takes many lines."""
 
 _C1_AND_BIDI: Final = (
     *range(0x7F, 0xA0), 0x061C, 0x200E, 0x200F, 0x2028, 0x2029,
@@ -168,15 +168,15 @@ class Bar:
         self._total = total or 0
 
     def show(self, done: int, total: int) -> None:
-        """So much of so much is done."""
+        """`done` of `total` is done."""
         self._progress.update(self._task, completed=done, total=total)
 
     def advance(self, count: int) -> None:
-        """So much more is done."""
+        """`count` more is done."""
         self._progress.advance(self._task, count)
 
     def expect(self, count: int) -> None:
-        """So much more is to be done."""
+        """`count` more is to be done."""
         self._total += count
         self._progress.update(self._task, total=self._total)
 
@@ -191,7 +191,7 @@ def progress_bar(doing: str, total: int | None = None, *, is_shown: bool = True)
 
 
 def local_time(moment: datetime | None, *, seconds: bool = True) -> str:
-    """`moment` as the clock on the wall has it."""
+    """`moment` in local time."""
     if moment is None:
         return ""
     form = "%Y-%m-%d %H:%M:%S" if seconds else "%Y-%m-%d %H:%M"

@@ -1,4 +1,4 @@
-"""A store that fails is no job's fault: the worker waits for it, and reports it."""
+"""A store that fails is not a job's fault: the worker waits for it, and reports it."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 rq-dashboard reads some jobs as pickles, writes what a job holds into its pages as HTML, and lets
 any web site that the operator visits press its buttons. Here it reads JSON only, escapes what it
-shows, and throws away nothing that still waits to be stored.
+shows, and deletes nothing that still waits to be stored.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class LookingClient(redis.Redis):
             answer = super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
         except redis.exceptions.NoPermissionError:
             if command in ("LREM", "SREM") and request.method in _LOOKING:
-                return 0  # RQ's tidying up
+                return 0  # RQ's own cleanup
             raise
         except redis.ResponseError as error:
             if command in _EMPTY and str(error).startswith("WRONGTYPE"):
@@ -92,11 +92,11 @@ _if_readable: Final = _IfReadable(Exception)
 
 
 class TolerantQueue(Queue):
-    """Shows what can be read, whatever else lies on the server under RQ's names."""
+    """Shows what can be read, whatever else is on the server under RQ's names."""
 
     @classmethod
     def all(cls, connection: redis.Redis, **_options: Any) -> list[Any]:  # type: ignore[override]
-        """The queues whose names are names."""
+        """The queues whose names can be read."""
         found: list[Any] = []
         members: Any = connection.smembers(cls.redis_queues_keys)
         for key in sorted(members):
@@ -153,7 +153,7 @@ _delete_job = web.delete_job_view
 
 
 def requeue_job(job_id: str, connection: redis.Redis) -> Any:
-    """Put a failed job back; where all are wanted, one that cannot be read stops no other."""
+    """Requeue a failed job; where all are requeued, one that cannot be read is skipped."""
     if _called() != "requeue_all":
         return _requeue_job(job_id, connection)
     with _if_readable:
@@ -171,7 +171,7 @@ def serialize_job(job: Any) -> dict[str, Any]:
 
 
 def delete_job(job_id: str, registry: Any = None) -> Any:
-    """Delete a job of a registry that is emptied; one that waits, too, is only taken off it."""
+    """Delete a job of a registry that is emptied; one that also waits is only taken off it."""
     if registry is None:
         return _delete_job(job_id)
     connection = registry.connection
@@ -186,7 +186,7 @@ def delete_job(job_id: str, registry: Any = None) -> Any:
 def run_dashboard(settings: Settings, url: str) -> None:
     """Serve the dashboard of the server at `url` until SIGTERM or SIGINT.
 
-    Raises `InvalidSettingError` when it may not or cannot listen where it is told to.
+    Raises `InvalidSettingError` when it may not or cannot listen there.
     """
     host, port = settings.dashboard_host, settings.dashboard_port
     if settings.dashboard_password is None and not _is_loopback(host):
@@ -263,7 +263,7 @@ def make_app(settings: Settings, url: str) -> Flask:
 
 
 def _guard(app: Flask, settings: Settings, connection: redis.Redis) -> None:
-    """Let in only who may come in, and only to do what may be done."""
+    """Admit only permitted users, and only permitted requests."""
 
     @app.before_request
     def admit() -> Response | None:
@@ -290,7 +290,7 @@ def _guard(app: Flask, settings: Settings, connection: redis.Redis) -> None:
             (called == "empty_queue" and given["registry_name"] in WAITING)
             or (called == "delete_job_view" and _waits(given["job_id"], connection))
         ):
-            abort(403, "What waits to be stored is not thrown away, nor its order changed, here.")
+            abort(403, "What waits to be stored cannot be deleted or reordered here.")
 
     @app.after_request
     def harden(response: Response) -> Response:
@@ -326,7 +326,7 @@ def _is_login(username: str, password: str) -> bool:
     given = request.authorization
     if given is None:
         return False
-    # In one piece and in full, so that the time it takes tells nothing.
+    # Both at once and in full, so that the time it takes reveals nothing.
     return hmac.compare_digest(
         f"{given.username}:{given.password}".encode(), f"{username}:{password}".encode()
     )
@@ -342,7 +342,7 @@ def _waits(job_id: str, connection: redis.Redis) -> bool:
     if status in (b"queued", b"started") or origin is None:
         return status is not None
     waiting = f"rq:queue:{origin.decode(errors='replace')}"
-    return any(  # who may not ask is told so, and deletes nothing
+    return any(  # without the right to ask this raises, and nothing is deleted
         connection.lpos(key, job_id) is not None for key in (waiting, f"{waiting}:intermediate")
     )
 

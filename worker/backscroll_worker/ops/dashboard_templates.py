@@ -39,7 +39,7 @@ class SafeTemplates(Extension):
     """Changes each template's source before Jinja sees it."""
 
     def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:
-        """The source, with every output escaped for its place and some buttons left away."""
+        """The source, with every output escaped for its place and some buttons removed."""
         if str(name).endswith((".js", "inline_js.html")):
             source = _JINJA_OUTPUT.sub(r"{{ (\2)|tojson }}", source)
             return source.replace(".data('job-id')", ".attr('data-job-id')")  # jQuery reads JSON

@@ -1,4 +1,4 @@
-"""What `backscroll` says to the shell when it ends."""
+"""The exit codes of `backscroll`, and the errors that only the command line has."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from backscroll.contract.errors import (
 
 
 class NoWorkerError(BackscrollError):
-    """No worker serves the queue, so that nobody would answer; start one and try again."""
+    """No worker serves the queue, so no answer would come; start one and try again."""
 
     retryable = True
 
@@ -41,7 +41,7 @@ class OutputError(BackscrollError):
 
 
 class OutputClosedError(OutputError):
-    """Whoever read the output has seen enough, as `head` does."""
+    """The reader of the output has closed it, as `head` does."""
 
 
 class ExitCode(IntEnum):
@@ -64,16 +64,16 @@ class ExitCode(IntEnum):
 MEANINGS = {
     ExitCode.OK: "done",
     ExitCode.FAILED: "a check found a problem, or not everything could be done",
-    ExitCode.USAGE: "wrong use: an option, an input or a setting",
-    ExitCode.SERVER: "the server is away, or refuses",
+    ExitCode.USAGE: "usage: an invalid option, input or setting",
+    ExitCode.SERVER: "the server is unreachable, or refuses",
     ExitCode.STORE: "the store cannot be used",
     ExitCode.NOT_CONFIRMED: "no worker, or no answer from it in time",
-    ExitCode.QUEUE_FULL: "the queue holds as much as it may",
+    ExitCode.QUEUE_FULL: "the queue is full",
     ExitCode.REFUSED: "the worker refused the operation",
     ExitCode.INTERNAL: "an unexpected error; --debug shows it",
     ExitCode.OUTPUT: "the output cannot be written",
     ExitCode.INTERRUPTED: "stopped by Ctrl-C",
-    ExitCode.OUTPUT_CLOSED: "the output's reader had seen enough, as head has",
+    ExitCode.OUTPUT_CLOSED: "the output's reader closed it, as head does",
 }
 
 _CODES: dict[type[BackscrollError], ExitCode] = {

@@ -1,4 +1,4 @@
-"""Where an export goes: standard output, or a file that is there whole or not at all."""
+"""Where an export goes: standard output, or a file that is complete or not there at all."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from backscroll.private_files import replacing
 
 
 class NotWrittenError(BackscrollError):
-    """The file cannot be written: the disk is full, the place is wrong; it is as it was before."""
+    """The file cannot be written: the disk is full, the path is wrong; it is unchanged."""
 
 
 def write_out(pieces: Iterable[bytes]) -> None:

@@ -69,7 +69,7 @@ def _refuse_damaged(path: Path) -> None:
     if problem != "ok":
         raise StoreUnusableError(
             f"{path} is damaged, so what was deleted cannot be wiped: {problem.splitlines()[-1]}. "
-            "`backscroll check` tells more; restore it from a backup"
+            "`backscroll check` says more; restore it from a backup"
         )
 
 
