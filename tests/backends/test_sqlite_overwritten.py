@@ -59,7 +59,7 @@ def fill(store: SessionBackend) -> None:
 
 
 @pytest.mark.parametrize("how", ["vacuum", "backup", "cp"])
-def test_a_backup_copied_over_an_open_database_is_neither_mixed_nor_written(
+def test_a_backup_copied_over_an_open_database_is_not_written_to(
     store: SessionBackend, path: Path, tmp_path: Path, how: str
 ) -> None:
     fill(store)
