@@ -41,7 +41,7 @@ def upkeep_slices(
         return erase_everywhere(backend, archive, connection, settings.queue, operation)
     if isinstance(operation, Compact):
         return _compact(backend, settings, archive)
-    raise TypeError(f"{operation.kind} is no upkeep")
+    raise TypeError(f"{operation.kind} is not maintenance")
 
 
 def _cleanup(

@@ -146,8 +146,8 @@ class UpkeepJob(CronJob):
             log.info("enqueued %s", op_id)
         elif outcome == "waiting":
             log.warning(
-                "%s of %s left out: the one before still waits on queue %r or runs. "
-                "Is a worker running? `backscroll check` tells.",
+                "skipped %s of %s: the previous run is still queued on %r or running. "
+                "Is a worker running? `backscroll check` shows it.",
                 self.name,
                 f"{tick:%Y-%m-%d %H:%M:%S}Z",
                 self.queue_name,
