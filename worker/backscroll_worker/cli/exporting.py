@@ -73,14 +73,14 @@ def export(
         for key in missing:
             note(f"no session {key!r} matches the filters")
         with _bar(sum(info.message_count for info in infos)) as advance:
-            pieces = FORMATS[form](read(reader, infos, advance))
+            chunks = FORMATS[form](read(reader, infos, advance))
             if output is None and sys.stdout.isatty():
                 is_json = form in ("jsonl", "openai")
-                write_out(for_terminal(piece, is_json=is_json) for piece in pieces)
+                write_out(for_terminal(chunk, is_json=is_json) for chunk in chunks)
             elif output is None:
-                write_out(pieces)
+                write_out(chunks)
             else:
-                write_file(output, pieces)
+                write_file(output, chunks)
     if output is not None:
         note(f"{counted(len(infos), 'session')} in {output}")
     if missing:
