@@ -33,7 +33,7 @@ print("reads", flush=True)
 sys.stdin.read()
 """
 IMPATIENT_WORKER: Final = """
-from backscroll_worker.stores.sqlite import compaction
+from backscroll_worker.stores.sqlite.maintenance import compaction
 from backscroll_worker.cli import main
 compaction.PATIENCE_SECONDS = 0.1
 main()

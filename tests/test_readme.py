@@ -89,12 +89,10 @@ async def _or_cancelled(call: Said, argument: Any) -> str:
 def served(tmp_path_factory: pytest.TempPathFactory, _server: str) -> Iterator[str]:
     """A worker for all tests here, each of which has a chat of its own."""
     path = tmp_path_factory.mktemp("readme")
-    settings = Settings(
-        redis_url=_server, data_dir=path, store=f"sqlite://{path}/x.db", keep_edits=True
-    )
+    settings = Settings(redis_url=_server, data_dir=path, store=f"sqlite://{path}/x.db")
     with redis.Redis.from_url(_server) as client:
         client.flushall()
-        with running_worker(settings, client, path / "worker.log"):
+        with running_worker(settings, client, path / "worker.log", BACKSCROLL_KEEP_EDITS="1"):
             yield _server
 
 
