@@ -164,7 +164,7 @@ def test_an_id_that_was_pushed_twice_is_applied_once(
     assert depth(client) == 0
 
 
-def test_upkeep_that_breaks_down_fails_with_its_traceback_and_the_queue_goes_on(
+def test_maintenance_that_fails_leaves_a_traceback_and_the_queue_runs(
     settings: Settings, producer: Producer, client: redis.Redis, log: Path, tmp_path: Path
 ) -> None:
     producer.append("odd", ChatMessage.user("a"))

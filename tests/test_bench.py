@@ -136,7 +136,7 @@ def test_what_finds_nothing_is_no_measurement(tmp_path: Path) -> None:
         load_p99(store.store, ["nobody"], 5)
 
 
-def test_a_benchmark_that_cannot_write_its_figures_says_so_before_it_measures() -> None:
+def test_a_benchmark_checks_its_output_file_before_it_measures() -> None:
     for program in (bench_all, bench_million):
         result = CliRunner().invoke(program, ["--json", "/nonexistent/figures.json"])
         assert result.exit_code == 2

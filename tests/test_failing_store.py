@@ -25,7 +25,7 @@ from tests.processes import (
 )
 
 
-def test_a_store_that_is_locked_pauses_the_worker_which_then_goes_on_by_itself(
+def test_a_locked_store_pauses_the_worker_which_then_continues(
     settings: Settings, producer: Producer, client: redis.Redis, log: Path
 ) -> None:
     with running_worker(settings, client, log) as process:

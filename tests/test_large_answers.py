@@ -80,7 +80,7 @@ def ask_at_once(
         return [each.result(timeout=30) for each in calls]
 
 
-def test_an_answer_the_server_does_not_take_is_refused_and_nobody_else_waits(
+def test_a_result_the_server_refuses_fails_alone_and_delays_no_other(
     store: Settings,
     producer: Producer,
     client: redis.Redis,

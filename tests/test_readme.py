@@ -1,4 +1,4 @@
-"""The README's adapter, run as it stands there."""
+"""The README's adapter and the code in docs/, run as they stand there."""
 
 from __future__ import annotations
 
@@ -13,12 +13,18 @@ from typing import Any
 import pytest
 import redis
 
-from backscroll import ChatMessage, Producer
+from backscroll import ChatMessage, Producer, SearchFilter
 from backscroll_worker.settings import Settings
 from tests.processes import running_worker
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
-(CODE,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+ROOT = Path(__file__).parent.parent
+
+
+def python_blocks(document: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
+
+
+(CODE,) = python_blocks("README.md")
 
 _CHATS = count(1)
 
@@ -86,7 +92,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, _server: str) -> Iterator[s
     settings = Settings(redis_url=_server, data_dir=path, store=f"sqlite://{path}/x.db")
     with redis.Redis.from_url(_server) as client:
         client.flushall()
-        with running_worker(settings, client, path / "worker.log"):
+        with running_worker(settings, client, path / "worker.log", BACKSCROLL_KEEP_EDITS="1"):
             yield _server
 
 
@@ -175,3 +181,24 @@ def test_its_sessions_are_found_by_channel_and_erased_by_sender_each_time(bot: B
         receipt = bot.producer.erase(sender="ann")
         assert (receipt.sessions, receipt.messages) == (1, 2)
         assert bot.stored() == []
+
+
+def test_the_code_of_the_search_page_finds_a_message(served: str) -> None:
+    with Producer(served, timeout_seconds=20) as producer:
+        message = ChatMessage.user("The train to Berlin: two tickets")
+        producer.append("trip", message, session={"channel": "telegram"}, ack="stored")
+        names: dict[str, Any] = {"producer": producer, "SearchFilter": SearchFilter}
+        for code in python_blocks("docs/search.md"):
+            exec(code, names)  # noqa: S102 - it is our document
+    assert names["hit"].key == "trip"
+
+
+def test_the_code_of_the_formats_page_shows_an_earlier_version(
+    served: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Producer(served, timeout_seconds=20) as producer:
+        producer.append("telegram_user123", ChatMessage.user("hi"))
+        producer.replace("telegram_user123", ChatMessage.user("hello"), ack="stored")
+        (code,) = python_blocks("docs/formats.md")
+        exec(code, {"history": producer})  # noqa: S102 - it is our document
+    assert capsys.readouterr().out.endswith(" hi\n")

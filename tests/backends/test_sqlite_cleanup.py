@@ -51,7 +51,7 @@ def test_what_a_killed_cleanup_left_goes_with_the_next_whatever_its_order(path: 
     assert left == 0
 
 
-def test_what_is_said_while_the_clock_is_set_back_is_not_old_when_it_is_right_again(
+def test_messages_sent_while_the_clock_is_back_do_not_expire_early(
     path: Path,
 ) -> None:
     clock = Clock()

@@ -58,7 +58,7 @@ def fill(store: StoreUnderTest) -> None:
 
 
 @pytest.mark.parametrize("how", ["vacuum", "backup", "cp"])
-def test_a_backup_copied_over_an_open_database_is_neither_mixed_nor_written(
+def test_a_backup_copied_over_an_open_database_is_not_written_to(
     store: StoreUnderTest, path: Path, tmp_path: Path, how: str
 ) -> None:
     fill(store)

@@ -66,7 +66,7 @@ def test_a_long_list_shows_the_newest_and_says_so(
     assert "3 failed jobs, the newest 1 shown" in shown.stderr
 
 
-def test_requeued_jobs_go_to_the_end_of_the_queue_in_the_order_in_which_they_failed(
+def test_requeued_jobs_go_to_the_end_of_the_queue_in_order_of_failure(
     settings: Settings, client: redis.Redis, tmp_path: Path
 ) -> None:
     ids = fail_jobs(settings, client, tmp_path, 3)

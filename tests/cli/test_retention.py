@@ -242,7 +242,7 @@ def test_a_worker_does_not_begin_with_wrong_rules(
     assert f"BACKSCROLL_RETENTION: {rules}: rule 1" in log.read_text()
 
 
-def test_an_archive_that_cannot_be_written_fails_the_cleanup_and_not_the_worker(
+def test_an_unwritable_archive_fails_the_cleanup_but_not_the_worker(
     worker: Settings, archive: Archive, client: redis.Redis
 ) -> None:
     archive.directory.parent.mkdir(exist_ok=True)

@@ -46,7 +46,7 @@ def told_error(laboratory: Laboratory) -> str:
 
 
 @pytest.mark.parametrize("trouble", ["ENOSPC write", "EIO write", "EIO fsync", "EROFS"])
-def test_a_disk_that_fails_pauses_the_worker_until_it_is_mended(
+def test_a_failing_disk_pauses_the_worker_until_it_recovers(
     laboratory: Laboratory, tally: Tally, trouble: str
 ) -> None:
     sign = laboratory.directory / "trouble"

@@ -132,11 +132,11 @@ def _who_serves(settings: Settings, *, or_none: bool) -> tuple[list[WorkerStats]
 
     With `or_none` a server that fails is such a reason; otherwise its error is raised.
     """
-    nobody = f"no worker serves queue {settings.queue!r}"
+    no_worker = f"no worker serves queue {settings.queue!r}"
     if _is_down(settings):
-        return [], nobody
+        return [], no_worker
     try:
-        return _serving(settings, server_url(settings)), nobody
+        return _serving(settings, server_url(settings)), no_worker
     except (ServerUnavailableError, ServerRefusedError, AuthenticationFailedError) as error:
         if not or_none:
             raise

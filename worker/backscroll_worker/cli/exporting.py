@@ -70,14 +70,14 @@ def export(
             note(f"no session {key!r} matches the filters")
         total = sum(info.message_count for info in infos)
         with progress_bar("exporting", total, is_shown=total >= _LONG_MESSAGES) as bar:
-            pieces = FORMATS[form](read(reader, infos, bar.advance))
+            chunks = FORMATS[form](read(reader, infos, bar.advance))
             if output is None and sys.stdout.isatty():
                 is_json = form in ("jsonl", "openai")
-                write_out(for_terminal(piece, is_json=is_json) for piece in pieces)
+                write_out(for_terminal(chunk, is_json=is_json) for chunk in chunks)
             elif output is None:
-                write_out(pieces)
+                write_out(chunks)
             else:
-                write_file(output, pieces)
+                write_file(output, chunks)
     if output is not None:
         note(f"{counted(len(infos), 'session')} in {output}")
     if missing:

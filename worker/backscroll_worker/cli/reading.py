@@ -117,7 +117,7 @@ def sessions(
         print_json(page)
         return
     if not page.sessions:
-        note("no sessions found" if cursor is None else "no more sessions")
+        note("no sessions found" if cursor is None else "no more results")
         return
     show_table(
         ("session", "name", "messages", "last activity", ""),

@@ -41,7 +41,7 @@ def output_error(stream: str, error: OSError) -> OutputError:
 def checked_output() -> Iterator[None]:
     """Make every write to standard output succeed or raise `OutputError`."""
     given = sys.stdout
-    if given is not sys.__stdout__:  # replaced by somebody, who handles its errors
+    if given is not sys.__stdout__:  # replaced by the caller, who handles errors
         yield
         return
     if given is None:  # closed by the shell: then writing is an error, nothing else is

@@ -152,7 +152,7 @@ class UpkeepJob(CronJob):
             log.info("enqueued %s", op_id)
         elif outcome == "waiting":
             log.warning(
-                "skipped %s at %s: the previous run is still queued on %r or running. "
+                "skipped %s of %s: the previous run is still queued on %r or running. "
                 "Is a worker running? `backscroll check` shows it.",
                 self.name,
                 f"{tick:%Y-%m-%d %H:%M:%S}Z",

@@ -73,7 +73,7 @@ MEANINGS = {
     ExitCode.INTERNAL: "an unexpected error; --debug shows it",
     ExitCode.OUTPUT: "the output cannot be written",
     ExitCode.INTERRUPTED: "stopped by Ctrl-C",
-    ExitCode.OUTPUT_CLOSED: "the output's reader closed it, as head does",
+    ExitCode.OUTPUT_CLOSED: "the output pipe was closed (for example by head)",
 }
 
 _CODES: dict[type[BackscrollError], ExitCode] = {

@@ -113,7 +113,7 @@ class EmbeddedServer(RunningServer):
             self._lock.close()
 
     def _take_lock(self) -> bool:
-        """The lock held while this process manages the server: one server per directory."""
+        """Take the lock of the process that manages the server; returns whether this one has it."""
         if not self._is_ours:
             with suppress(StoreUnavailableError):
                 self._lock.acquire()

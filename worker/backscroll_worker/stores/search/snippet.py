@@ -13,7 +13,7 @@ from backscroll_worker.stores.search.query import MAX_TOKENS, Query, Term, occur
 from backscroll_worker.stores.search.text import TOKEN, cut, folded, placed_tokens
 
 _SNIPPET_CHARS: Final = 160
-_PIECE_CHARS: Final = 512
+_CHUNK_CHARS: Final = 512
 _SPACE: Final = re.compile(r"\s")
 
 
@@ -29,7 +29,7 @@ def highlight(text: str, query: Query) -> tuple[str, tuple[tuple[int, int], ...]
     Mapping tokens to positions is slow. So the first hit is searched for without it, and only the
     shown part is mapped.
     """
-    if len(text) <= _PIECE_CHARS:
+    if len(text) <= _CHUNK_CHARS:
         marks = _marks(list(placed_tokens(text, 0, len(text))), query)
         start, end = _window(text, marks[0][0] if marks else 0)
     else:
@@ -116,23 +116,23 @@ def _first_hit(text: str, query: Query) -> _Place | None:
 
 def _words(text: str) -> Iterator[_Words]:
     """The tokens of `text` by chunk; tokens that span chunks are complete."""
-    held, first, may_go_on = [""], _Place(0, 0, 0), False
+    held, first, may_continue = [""], _Place(0, 0, 0), False
     start = 0
     while start < len(text):
-        end = cut(text, start + _PIECE_CHARS)
-        piece = folded(text[start:end])
-        words = TOKEN.findall(piece)
-        goes_on = may_go_on and bool(words) and _is_at(piece.startswith, words[0], text[start])
+        end = cut(text, start + _CHUNK_CHARS)
+        chunk = folded(text[start:end])
+        words = TOKEN.findall(chunk)
+        continues = may_continue and bool(words) and _is_at(chunk.startswith, words[0], text[start])
         if words:
-            may_go_on = _is_at(piece.endswith, words[-1], text[end - 1])
+            may_continue = _is_at(chunk.endswith, words[-1], text[end - 1])
         else:
-            may_go_on &= not piece and not _SPACE.search(text, start, end)
-        if goes_on:
+            may_continue &= not chunk and not _SPACE.search(text, start, end)
+        if continues:
             held.append(words.pop(0))
         if words:
-            second = _Place(start, end, int(goes_on))
+            second = _Place(start, end, int(continues))
             yield _Words(["".join(held), *words[:-1]], first, second)
-            held, first = [words[-1]], second._replace(number=goes_on + len(words) - 1)
+            held, first = [words[-1]], second._replace(number=continues + len(words) - 1)
         start = end
     yield _Words(["".join(held)], first, first)
 

@@ -48,7 +48,7 @@ _TOKENS: Final = 2_000_000
 
 _ENOUGH: Final = 200
 _READ_CHARS: Final = 1_000_000
-"""So many hits among them, or characters, too; a word counts as five at least."""
+"""A window also ends after this many hits among them, or characters; a word counts as five."""
 
 _WORD_CHARS: Final = 5
 

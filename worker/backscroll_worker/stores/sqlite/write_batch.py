@@ -129,7 +129,7 @@ class Group:
     def _append(self, operation: Append) -> int:
         session = self._find_or_create(operation.key)
         if operation.session is not None:
-            self._describe_anew(session, operation.session)
+            self._update_attributes(session, operation.session)
         messages, op_id = operation.messages, operation.op_id
         ids = [self._packed[op_id]]  # also the first message's id
         if len(messages) > 1:
@@ -228,7 +228,7 @@ class Group:
         self._set(session, self._values(operation.attributes))
         return 1
 
-    def _describe_anew(self, session: KnownSession, attributes: SessionAttributes) -> None:
+    def _update_attributes(self, session: KnownSession, attributes: SessionAttributes) -> None:
         """Set the attributes that the session lacks; usually it has all of them."""
         # The names are those `check_attributes` lets through, and none of the user's.
         sql = f"SELECT {', '.join(ATTRIBUTES)} FROM sessions WHERE id = ?"  # noqa: S608

@@ -166,7 +166,7 @@ class _Unreadable(Mapping[str, str | bool | None]):
         return 1
 
 
-def test_an_operation_that_is_bad_in_a_way_nobody_foresaw_harms_no_neighbour(
+def test_an_operation_that_fails_unexpectedly_affects_no_other(
     store: StoreUnderTest,
 ) -> None:
     one, two = (requests.append("s", (ChatMessage.user(text),), None) for text in "ab")

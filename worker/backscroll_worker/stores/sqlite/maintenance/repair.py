@@ -92,7 +92,7 @@ def _recount(connection: apsw.Connection) -> list[str]:
 
 
 def _refill_message_index(connection: apsw.Connection, progress: Progress) -> str:
-    _create_anew(connection, "message_index")
+    _recreate(connection, "message_index")
     total: Any = connection.execute("SELECT count(*) FROM messages").get
     last: Any = -1
     done = 0
@@ -109,7 +109,7 @@ def _refill_message_index(connection: apsw.Connection, progress: Progress) -> st
 
 
 def _refill_name_index(connection: apsw.Connection) -> str:
-    _create_anew(connection, "name_index")
+    _recreate(connection, "name_index")
     named: list[Any] = connection.execute(
         "SELECT id, name FROM sessions WHERE name IS NOT NULL"
     ).fetchall()
@@ -118,7 +118,7 @@ def _refill_name_index(connection: apsw.Connection) -> str:
     return f"rebuilt the index of names from {len(named):,} sessions"
 
 
-def _create_anew(connection: apsw.Connection, index: str) -> None:
+def _recreate(connection: apsw.Connection, index: str) -> None:
     """Drop a full-text index, even a damaged one, and create it again."""
     sql = connection.execute("SELECT sql FROM sqlite_schema WHERE name = ?", (index,)).get
     connection.execute(f"DROP TABLE {index}")
