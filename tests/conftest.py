@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
 import redis
@@ -14,6 +14,9 @@ from backscroll import Producer
 from backscroll_worker.ops.server import running_server
 from backscroll_worker.settings import Settings
 from tests.ordering import begin_with_slow, mark
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
 
 _MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a root for directories that pytest makes safely
 _ENOUGH_BYTES: Final = 2 << 30
@@ -70,6 +73,22 @@ def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def _browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    from tests.browser import chromium  # noqa: PLC0415 - selenium is large, and few ask for it
+
+    with chromium(tmp_path_factory.mktemp("browser")) as chrome:
+        yield chrome
+
+
+@pytest.fixture
+def chrome(_browser: Chrome) -> Iterator[Chrome]:
+    """A browser, which shows nothing yet."""
+    yield _browser
+    _browser.get("about:blank")
+    _browser.get_log("browser")  # type: ignore[no-untyped-call]  # what it has said is read
+
+
 @pytest.fixture
 def server_url(_server: str) -> str:
     """The URL of a Valkey that is empty when the test starts."""
@@ -95,7 +114,7 @@ def client(settings: Settings) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def producer(settings: Settings) -> Iterator[Producer]:
-    with Producer(settings.redis_url, timeout_seconds=20) as producer:
+    with Producer(settings.redis_url, timeout_seconds=60) as producer:
         yield producer
 
 

@@ -51,14 +51,18 @@ def begin_with_slow(items: list[pytest.Item]) -> None:
     """Give each of pytest-xdist's workers its part of what is slow first.
 
     Else one may be left with a slow test at the end, while the others have nothing to do. It gives
-    each worker a stretch of the list, and lets who is ready take from another's end.
+    each worker a stretch of the list, and lets who is ready take from another's end. What looks at
+    pages is one worker's, which starts one browser for all of it.
     """
     slow = [item for item in items if item.get_closest_marker("slow")]
+    slow.sort(key=lambda item: "chrome" not in getattr(item, "fixturenames", ()))
+    browsing = sum("chrome" in getattr(item, "fixturenames", ()) for item in slow)
     rest = [item for item in items if not item.get_closest_marker("slow")]
     count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     size = -(-len(items) // count)
+    parts = [slow[browsing + number :: count] for number in range(count)]
+    parts[-1][:0] = slow[:browsing]  # whose part is not longer than the others'
     items.clear()
-    for number in range(count):
-        part = slow[number::count]
+    for part in parts:
         items += [*part, *(rest.pop(0) for _ in range(min(size - len(part), len(rest))))]
     items += rest

@@ -22,7 +22,7 @@ from backscroll_worker.ops.dashboard import run_dashboard
 from backscroll_worker.ops.server import running_server
 from backscroll_worker.serializer import OrjsonSerializer
 from backscroll_worker.settings import Settings
-from tests.browser import chromium, wait_for_text
+from tests.browser import click, element, wait_for_text
 from tests.dashboards import (
     FROM_THE_PAGE,
     HOSTILE,
@@ -44,12 +44,11 @@ def client(server_url: str) -> redis.Redis:
 
 
 def test_the_page_shows_queue_worker_and_failed_job_and_its_button_requeues_it(
-    settings: Settings, server_url: str, client: redis.Redis, tmp_path: Path
+    settings: Settings, server_url: str, client: redis.Redis, tmp_path: Path, chrome: Chrome
 ) -> None:
     with (
         running_worker(settings, client, tmp_path / "log"),
         dashboard(server_url, "opensesame") as address,
-        chromium(tmp_path / "profile") as chrome,
     ):
         put_job(client, "bad-job", json.dumps([HOSTILE, None, [], {}]).encode())
         wait_for(lambda: failed_ids(client) == ["bad-job"], "the job to fail")
@@ -64,12 +63,12 @@ def test_the_page_shows_queue_worker_and_failed_job_and_its_button_requeues_it(
         assert row.split() == ["backscroll", "3", "0", "0", "0", "0", "1", "0"]
         chrome.save_screenshot(str(tmp_path / "queues.png"))
 
-        chrome.find_element(By.LINK_TEXT, "Workers").click()
+        click(chrome, By.LINK_TEXT, "Workers")
         wait_for_text(chrome, "tr[data-role=worker]", "backscroll-", "idle")
         chrome.save_screenshot(str(tmp_path / "workers.png"))
 
         look_at_the_failed_job(chrome, address, tmp_path)
-        chrome.find_element(By.CSS_SELECTOR, "[data-role=requeue-job-btn]").click()
+        click(chrome, By.CSS_SELECTOR, "[data-role=requeue-job-btn]")
         wait_for(lambda: len(queued_ids(client)) == 4, "the job to be back on the queue")
         assert queued_ids(client)[-1] == "bad-job"
         assert failed_ids(client) == []
@@ -88,7 +87,7 @@ def worker_state(client: redis.Redis) -> str:
 def look_at_the_failed_job(chrome: Chrome, address: str, tmp_path: Path) -> None:
     chrome.get(f"http://{address}/0/view/job/bad-job")
     wait_for_text(chrome, "#job-data", "failed", "is not a function a job may call", HOSTILE)
-    assert chrome.find_element(By.ID, "requeue-job-btn").is_displayed()
+    assert element(chrome, By.ID, "requeue-job-btn")
     assert_harmless(chrome)
     chrome.save_screenshot(str(tmp_path / "job.png"))
 

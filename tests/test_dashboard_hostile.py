@@ -20,7 +20,7 @@ from selenium.webdriver.common.by import By
 
 from backscroll import ChatMessage, Producer
 from backscroll_worker.settings import Settings
-from tests.browser import chromium, wait_for_text
+from tests.browser import wait_for_text
 from tests.dashboards import (
     FROM_THE_PAGE,
     HOSTILE,
@@ -43,13 +43,13 @@ def client(server_url: str) -> redis.Redis:
 
 
 def test_a_session_key_in_a_cleanups_result_is_shown_as_text(
-    settings: Settings, server_url: str, client: redis.Redis, tmp_path: Path
+    settings: Settings, server_url: str, client: redis.Redis, tmp_path: Path, chrome: Chrome
 ) -> None:
     with running_worker(settings, client, tmp_path / "log"), Producer(server_url) as producer:
         producer.append(HOSTILE, ChatMessage.user("hello"), ack="stored")
         assert producer.cleanup(ttl_hours=0).keys == (HOSTILE,)
         (job_id,) = Queue("backscroll", connection=client).finished_job_registry.get_job_ids()
-    with dashboard(server_url) as address, chromium(tmp_path / "profile") as chrome:
+    with dashboard(server_url) as address:
         chrome.get(f"http://{address}/0/view/job/{job_id}")
         wait_for_text(chrome, "#job-data", "finished", HOSTILE)
         assert_harmless(chrome)
@@ -97,7 +97,7 @@ PAYLOADS = (
 
 
 def test_nothing_that_a_string_can_hold_runs_as_script(
-    server_url: str, client: redis.Redis, tmp_path: Path
+    server_url: str, client: redis.Redis, chrome: Chrome
 ) -> None:
     for number, payload in enumerate(PAYLOADS):
         put_job(client, payload.replace("/", "|"), payload.encode(), "failed")
@@ -110,7 +110,7 @@ def test_nothing_that_a_string_can_hold_runs_as_script(
         worker = f"rq:worker:{payload}"
         client.sadd("rq:workers", worker)
         client.hset(worker, mapping={"queues": payload, "state": payload, "version": payload})
-    with dashboard(server_url) as address, chromium(tmp_path / "profile") as chrome:
+    with dashboard(server_url) as address:
         chrome.get(f"http://{address}/")
         wait_for_text(chrome, "table#queues tbody", HOSTILE)
         assert_runs_nothing(chrome)
@@ -151,7 +151,7 @@ def test_the_policy_lets_no_inline_script_run(server_url: str) -> None:
     with dashboard(server_url) as address:
         policies = []
         for _ in range(2):
-            with closing(HTTPConnection(address, timeout=20)) as connection:
+            with closing(HTTPConnection(address, timeout=60)) as connection:
                 connection.request("GET", "/")
                 response = connection.getresponse()
                 policies.append(response.getheader("Content-Security-Policy") or "")

@@ -77,7 +77,7 @@ def ask_at_once(
         with suspended(client):
             calls = [threads.submit(call, producer) for _ in range(count)]
             wait_for(lambda: depth(client) == count, "the calls")
-        return [each.result(timeout=30) for each in calls]
+        return [each.result(timeout=60) for each in calls]
 
 
 def test_an_answer_the_server_does_not_take_is_refused_and_nobody_else_waits(
@@ -177,7 +177,7 @@ def test_a_group_of_many_large_answers_needs_the_memory_of_few(
             producer.append("k", HI)
             limit = size_bytes + 120 * MIB
             resource.prlimit(process.pid, resource.RLIMIT_AS, (limit, limit))
-        wait_for(lambda: depth(client) == 0 or process.poll() is not None, "the answers", 40)
+        wait_for(lambda: depth(client) == 0 or process.poll() is not None, "the answers")
         assert stop(process) == 0
     assert "MemoryError" not in log.read_text()
     assert client.zcard("rq:failed:backscroll") == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +21,7 @@ from backscroll_worker.settings import Settings
 from backscroll_worker.stores import open_backend, store_path
 from backscroll_worker.stores.sqlite.maintenance import compaction
 from tests.cli.command import document, run
+from tests.prepared import Prepared
 from tests.processes import wait_for, workers
 
 HOLDER: Final = """
@@ -33,7 +33,7 @@ print("reads", flush=True)
 sys.stdin.read()
 """
 IMPATIENT_WORKER: Final = """
-from backscroll_worker.stores.sqlite import compaction
+from backscroll_worker.stores.sqlite.maintenance import compaction
 from backscroll_worker.cli import main
 compaction.PATIENCE_SECONDS = 0.1
 main()
@@ -44,11 +44,8 @@ main()
 def program(settings: Settings, statement: str) -> Iterator[int]:
     """Another program that has the store open, as Litestream or a shell does; its process."""
     path = str(store_path(settings.store))
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, path, statement],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as process:
+    pipe = subprocess.PIPE
+    with Prepared(["-c", HOLDER, path, statement], stdin=pipe, stdout=pipe) as process:
         assert process.stdout is not None
         assert process.stdin is not None
         assert process.stdout.readline() == b"reads\n"
@@ -62,8 +59,8 @@ def program(settings: Settings, statement: str) -> Iterator[int]:
 def impatient_worker(settings: Settings, client: redis.Redis, log: Path) -> Iterator[None]:
     assert settings.redis_url is not None
     with log.open("ab") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-c", IMPATIENT_WORKER, "worker"],
+        process = Prepared(
+            ["-c", IMPATIENT_WORKER, "worker"],
             env=environment(settings, settings.redis_url),
             stdout=output,
             stderr=output,
