@@ -13,7 +13,7 @@ import redis
 from backscroll import Producer
 from backscroll_worker.ops.server import running_server
 from backscroll_worker.settings import Settings
-from tests.ordering import begin_with_slow, mark
+from tests.ordering import begin_with_slow, has_fast, mark
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
@@ -34,9 +34,23 @@ def pytest_configure() -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """Two more than there are processors: many a test waits for what others do meanwhile."""
-    return (os.cpu_count() or 1) + 2
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two more than there are processors: many a test waits for what others do, but no fast one."""
+    processors = os.cpu_count() or 1
+    return processors if _wants_fast_only(config) else processors + 2
+
+
+def _wants_fast_only(config: pytest.Config) -> bool:
+    return bool(config.getoption("markexpr") == "fast")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    is_needless = (
+        _wants_fast_only(config)
+        and collection_path.suffix == ".py"
+        and not has_fast(collection_path)
+    )
+    return True if is_needless else None
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -95,6 +109,20 @@ def server_url(_server: str) -> str:
     with redis.Redis.from_url(_server) as client:
         client.flushall()
     return _server
+
+
+@pytest.fixture(scope="session")
+def _dashboard(_server: str) -> Iterator[str]:
+    from tests.dashboards import dashboard  # noqa: PLC0415 - so is what it imports
+
+    with dashboard(_server) as address:
+        yield address
+
+
+@pytest.fixture
+def address(server_url: str, _dashboard: str) -> str:
+    """Where a dashboard shows the empty server."""
+    return _dashboard
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from backscroll.contract.ids import new_op_id
 from backscroll.contract.operations import Load
 from backscroll_worker.settings import Settings
 from backscroll_worker.stores import open_backend
+from tests.backends.stores import apply_all, requests
 from tests.processes import burst, depth, running_worker, stop, wait_for, workers
 from tests.test_bad_jobs import push
 
@@ -50,9 +51,9 @@ def store(request: pytest.FixtureRequest, settings: Settings, tmp_path: Path) ->
 
 def fill(settings: Settings, messages: int, size: int, key: str = "k") -> None:
     """Store that many messages of that many characters."""
+    said = ChatMessage.user("word " + "x" * (size - 5))
     with open_backend(settings.store) as backend:
-        for _ in range(messages):
-            backend.append(key, ChatMessage.user("word " + "x" * (size - 5)))
+        apply_all(backend, [requests.append(key, (said,), None) for _ in range(messages)])
 
 
 @contextmanager
@@ -90,10 +91,10 @@ def test_an_answer_the_server_does_not_take_is_refused_and_nobody_else_waits(
     long = "x" * 500
     fill(store, 20, 60_000)
     with open_backend(store.store) as backend:
-        for number in range(20):
-            backend.append(f"s{number}", ChatMessage.user("word " + "x" * 60_000))
-        for number in range(600):
-            backend.describe(f"d{number}", name=long, room=long, sender=long, agent=long)
+        said = ChatMessage.user("word " + "x" * 60_000)
+        apply_all(backend, [requests.append(f"s{number}", (said,), None) for number in range(20)])
+        given = {"name": long, "room": long, "sender": long, "agent": long}
+        apply_all(backend, [requests.describe(f"d{number}", given) for number in range(600)])
     configure("proto-max-bulk-len", str(MIB))
     reads: list[Callable[[], Any]] = [
         lambda: producer.load("k"),

@@ -20,8 +20,9 @@ from backscroll.contract.messages import ChatMessage
 from backscroll_worker.ops.health import check
 from backscroll_worker.settings import Settings
 from backscroll_worker.stores import SessionBackend, open_backend
+from tests.budget import tries
 
-TRIALS = 60
+TRIALS = tries(20, deep=60)
 SESSIONS = 12
 MESSAGES = 25
 

@@ -14,12 +14,13 @@ from contextlib import contextmanager
 from multiprocessing.context import ForkServerProcess
 
 from backscroll import ChatMessage, Producer
+from tests.budget import tries
 from tests.crash.laboratory import Laboratory, Tally
 from tests.crash.lives import Life
 from tests.crash.load import Load, writing
 from tests.processes import depth, wait_for
 
-TAKEOVERS = 8
+TAKEOVERS = tries(6, deep=12)
 
 
 @contextmanager
@@ -63,7 +64,7 @@ def test_a_standby_takes_over_within_two_seconds_of_a_kill(
                 pair[:] = [pair[1], start_standby(laboratory)]
             producer.delete("probe", ack="stored")
         laboratory.wait_until_drained()
-    assert sorted(seconds)[-3] < 2.0, seconds  # a busy machine may hold one up
+    assert sorted(seconds)[-2] < 2.0, seconds  # a busy machine may hold one up
     assert laboratory.check() == []
     assert overlaps(laboratory) == []
 
