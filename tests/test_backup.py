@@ -155,7 +155,7 @@ def test_a_link_stays_and_what_it_leads_to_is_replaced(stored: Settings, tmp_pat
 
 SLOW: Final = """
 import sys
-from worker import backup
+from backscroll_worker.transfer import backup
 from backscroll_worker.cli import main
 backup._verify = lambda url: print("copied", flush=True) or sys.stdin.read()
 main()

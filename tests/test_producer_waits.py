@@ -206,7 +206,7 @@ def test_a_result_whose_job_the_server_lost_is_asked_for_again(
 FORKED = """
     import asyncio, os, sys, threading
     from backscroll import AsyncProducer, ChatMessage, Producer
-    from producer.ids import new_op_id
+    from backscroll.contract.ids import new_op_id
 
     producer, later = Producer(sys.argv[1], timeout_seconds=0.2), AsyncProducer(sys.argv[1])
     def wait():

@@ -212,7 +212,7 @@ def test_an_odd_reply_is_an_error_of_its_own_call_in_asyncio(server_url: str) ->
 FORKING = """
     import os, sys, threading
     from backscroll import ChatMessage, Producer
-    from producer.errors import SpoolUnusableError
+    from backscroll.contract.errors import SpoolUnusableError
     producer = Producer(sys.argv[1], spool=sys.argv[2])
     is_over = threading.Event()
     ids = []
