@@ -97,7 +97,7 @@ def test_a_compaction_beside_a_program_that_keeps_the_log_says_so_and_check_name
             found = log_check(settings)
         assert orjson.loads(held.stdout)["log_is_held"] is True
         assert "keeps SQLite's log" in held.stderr
-        assert "another program keeps SQLite's log" in log.read_text()
+        wait_for(lambda: "another program keeps SQLite's log" in log.read_text(), "its log's line")
         assert found["level"] == "warning"
         assert f"process {process} (" in found["detail"]
         assert "compact" in found["advice"]

@@ -35,7 +35,7 @@ def pauses_and_goes_on(laboratory: Laboratory, begin: Break, mend: Break, words:
         mend()
         wait_for(lambda: not told_error(laboratory), "the all-clear")
     assert words in error
-    assert "the store works again" in laboratory.log.read_text()
+    wait_for(lambda: "the store works again" in laboratory.log.read_text(), "its log's line")
 
 
 def told_error(laboratory: Laboratory) -> str:
