@@ -8,6 +8,7 @@ that are written in Python start in the same way.
 from __future__ import annotations
 
 import functools
+import gc
 import importlib
 import inspect
 import json
@@ -178,6 +179,7 @@ if __name__ == "__main__":
         importlib.import_module(module)
     from backscroll_worker.cli import main
 
+    gc.freeze()  # what is here already need not be looked through, nor copied, in each process
     with socket.socket(fileno=os.dup(0)) as listening:
         sys.argv = ["backscroll", *_next_arguments(listening)]
     if sys.argv[1] == "-c":
