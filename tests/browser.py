@@ -12,6 +12,8 @@ import pytest
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.expected_conditions import visibility_of_element_located
 from selenium.webdriver.support.wait import WebDriverWait
 
 from tests.conftest import in_ci
@@ -49,6 +51,23 @@ def chromium(profile_dir: Path) -> Iterator[Chrome]:
         yield chrome
 
 
+def element(chrome: Chrome, by: str, what: str) -> WebElement:
+    """The one element that is shown; a page that renews itself may have taken the last away."""
+    wanted = WebDriverWait(chrome, 60, ignored_exceptions=[StaleElementReferenceException])
+    return wanted.until(visibility_of_element_located((by, what)), f"no {what!r} appeared")
+
+
+def click(chrome: Chrome, by: str, what: str) -> None:
+    """Click on it, wherever the page has it by then."""
+
+    def clicked(_driver: object) -> bool:
+        element(chrome, by, what).click()
+        return True
+
+    wanted = WebDriverWait(chrome, 60, ignored_exceptions=[StaleElementReferenceException])
+    wanted.until(clicked, f"{what!r} was not to be clicked")
+
+
 def wait_for_text(chrome: Chrome, selector: str, *texts: str) -> str:
     """The text of what `selector` finds, once all of `texts` are in it."""
 
@@ -58,5 +77,5 @@ def wait_for_text(chrome: Chrome, selector: str, *texts: str) -> str:
         )
         return found if all(text in found for text in texts) else None
 
-    wanted = WebDriverWait(chrome, 20, ignored_exceptions=[StaleElementReferenceException])
+    wanted = WebDriverWait(chrome, 60, ignored_exceptions=[StaleElementReferenceException])
     return wanted.until(shown, f"{texts} did not appear in {selector!r}") or ""

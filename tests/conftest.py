@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
 import redis
@@ -13,7 +13,10 @@ import redis
 from backscroll import Producer
 from backscroll_worker.ops.server import running_server
 from backscroll_worker.settings import Settings
-from tests.ordering import begin_with_slow, mark
+from tests.ordering import begin_with_slow, has_fast, mark
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
 
 _MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a root for directories that pytest makes safely
 _ENOUGH_BYTES: Final = 2 << 30
@@ -31,9 +34,23 @@ def pytest_configure() -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """Two more than there are processors: many a test waits for what others do meanwhile."""
-    return (os.cpu_count() or 1) + 2
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two more than there are processors: many a test waits for what others do, but no fast one."""
+    processors = os.cpu_count() or 1
+    return processors if _wants_fast_only(config) else processors + 2
+
+
+def _wants_fast_only(config: pytest.Config) -> bool:
+    return bool(config.getoption("markexpr") == "fast")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    is_needless = (
+        _wants_fast_only(config)
+        and collection_path.suffix == ".py"
+        and not has_fast(collection_path)
+    )
+    return True if is_needless else None
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -70,12 +87,42 @@ def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def _browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    from tests.browser import chromium  # noqa: PLC0415 - selenium is large, and few ask for it
+
+    with chromium(tmp_path_factory.mktemp("browser")) as chrome:
+        yield chrome
+
+
+@pytest.fixture
+def chrome(_browser: Chrome) -> Iterator[Chrome]:
+    """A browser, which shows nothing yet."""
+    yield _browser
+    _browser.get("about:blank")
+    _browser.get_log("browser")  # type: ignore[no-untyped-call]  # what it has said is read
+
+
 @pytest.fixture
 def server_url(_server: str) -> str:
     """The URL of a Valkey that is empty when the test starts."""
     with redis.Redis.from_url(_server) as client:
         client.flushall()
     return _server
+
+
+@pytest.fixture(scope="session")
+def _dashboard(_server: str) -> Iterator[str]:
+    from tests.dashboards import dashboard  # noqa: PLC0415 - so is what it imports
+
+    with dashboard(_server) as address:
+        yield address
+
+
+@pytest.fixture
+def address(server_url: str, _dashboard: str) -> str:
+    """Where a dashboard shows the empty server."""
+    return _dashboard
 
 
 @pytest.fixture
@@ -95,7 +142,7 @@ def client(settings: Settings) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def producer(settings: Settings) -> Iterator[Producer]:
-    with Producer(settings.redis_url, timeout_seconds=20) as producer:
+    with Producer(settings.redis_url, timeout_seconds=60) as producer:
         yield producer
 
 

@@ -44,12 +44,12 @@ def dashboard(url: str, password: str | None = None) -> Iterator[str]:
     environ = {**os.environ, "BACKSCROLL_DASHBOARD_PASSWORD": password or ""}
     with (
         NamedTemporaryFile() as output,
-        Prepared(["-c", _DASHBOARD, url], environ, output.fileno()) as process,
+        Prepared(["-c", _DASHBOARD, url], env=environ, stdout=output, stderr=output) as process,
     ):
         try:
             yield wait_for(lambda: address_in(Path(output.name).read_text()), "the dashboard")
             process.send_signal(signal.SIGTERM)
-            assert process.wait(20) == 0
+            assert process.wait(60) == 0
         finally:
             process.kill()
 
@@ -70,7 +70,7 @@ def ask(
     sent = dict(headers or {})
     if login is not None:
         sent["Authorization"] = f"Basic {b64encode(login.encode()).decode()}"
-    connection = HTTPConnection(address, timeout=20)
+    connection = HTTPConnection(address, timeout=60)
     try:
         connection.request(method, path, headers=sent)
         response = connection.getresponse()

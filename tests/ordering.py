@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import subprocess
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -23,15 +24,61 @@ _STARTING: Final = (
     "backscroll_worker.ops.server",
 )
 _STARTERS: Final = {"in_terminal", "work_off"}
+LONG: Final = frozenset(
+    {
+        "test_a_cap_counts_each_of_many_sessions_once",
+        "test_a_cleanup_that_is_abandoned_leaves_a_sound_store",
+        "test_a_filled_store_holds_what_is_told_of_it",
+        "test_a_large_session_is_capped_in_slices_and_comes_back",
+        "test_a_rename_is_finished_by_the_next_process",
+        "test_a_search_by_session_is_not_quadratic_in_one_chats_hits",
+        "test_a_session_longer_than_a_page_comes_whole_and_in_order",
+        "test_a_session_written_to_between_slices_stays_whole_or_begins_anew",
+        "test_after_half_of_the_messages_went_the_file_is_nearly_as_small_as_a_fresh_one",
+        "test_all_is_said_once_in_the_order_of_its_times",
+        "test_an_edited_message_keeps_its_versions_when_its_page_is_packed",
+        "test_an_erasure_makes_nobody_wait_for_long",
+        "test_by_session_each_comes_once_with_its_number_of_matches",
+        "test_every_cut_of_the_record_is_told_of",
+        "test_no_file_has_a_word_of_it_whatever_became_of_the_messages",
+        "test_no_slice_of_a_cleanup_waits_for_the_disk_and_every_append_does",
+        "test_nothing_is_found_of_a_session_that_is_being_deleted",
+        "test_pages_hold_every_session_once_and_in_one_order",
+        "test_pages_neither_repeat_nor_omit_a_hit",
+        "test_pages_of_any_size_come_in_the_same_order",
+        "test_pages_stay_in_place_while_messages_come_in",
+        "test_pages_that_end_at_the_bound_hold_everything_once",
+        "test_rules_that_fold_otherwise_have_another_version",
+        "test_the_bytes_read_for_the_newest_do_not_grow_with_the_session",
+        "test_the_record_stays_small_and_forgets_what_is_gone",
+        "test_what_upkeep_reports_is_on_the_disk",
+        "test_whatever_a_store_is_called_with_its_errors_are_ours",
+    }
+)
+"""What takes over a third of a second without any process: see `pytest -m fast --durations=30`."""
 
 
 def mark(items: Iterable[pytest.Item]) -> None:
-    """Mark the laboratory's as slow, and as fast those whose module can start no process."""
+    """Mark the laboratory's as slow, and as fast what starts no process and is soon done."""
     for item in items:
         if item.path.parent.name == "crash":
             item.add_marker(pytest.mark.slow)
-        if item.get_closest_marker("slow") is None and not _starts_something(item):
+        is_slow = item.get_closest_marker("slow") is not None
+        if not is_slow and not _takes_long(item) and not _starts_something(item):
             item.add_marker(pytest.mark.fast)
+
+
+def has_fast(path: Path) -> bool:
+    """Whether there may be a fast test in this file: if not, it need not be imported for them."""
+    is_slow = path.parent.name == "crash" or "\npytestmark = pytest.mark.slow\n" in path.read_text()
+    return not (path.name.startswith("test_") and is_slow)
+
+
+def _takes_long(item: pytest.Item) -> bool:
+    """Whether it is named as long, or tries something for many examples or at every step."""
+    name = getattr(item, "originalname", item.name)
+    is_repeated = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
+    return is_repeated or "_at_any_" in name or name in LONG
 
 
 def _starts_something(item: pytest.Item) -> bool:
@@ -51,14 +98,18 @@ def begin_with_slow(items: list[pytest.Item]) -> None:
     """Give each of pytest-xdist's workers its part of what is slow first.
 
     Else one may be left with a slow test at the end, while the others have nothing to do. It gives
-    each worker a stretch of the list, and lets who is ready take from another's end.
+    each worker a stretch of the list, and lets who is ready take from another's end. What looks at
+    pages is one worker's, which starts one browser for all of it.
     """
     slow = [item for item in items if item.get_closest_marker("slow")]
+    slow.sort(key=lambda item: "chrome" not in getattr(item, "fixturenames", ()))
+    browsing = sum("chrome" in getattr(item, "fixturenames", ()) for item in slow)
     rest = [item for item in items if not item.get_closest_marker("slow")]
     count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     size = -(-len(items) // count)
+    parts = [slow[browsing + number :: count] for number in range(count)]
+    parts[-1][:0] = slow[:browsing]  # whose part is not longer than the others'
     items.clear()
-    for number in range(count):
-        part = slow[number::count]
+    for part in parts:
         items += [*part, *(rest.pop(0) for _ in range(min(size - len(part), len(rest))))]
     items += rest

@@ -40,7 +40,7 @@ def spawn(
     complete = {**environment(settings, settings.redis_url), **variables}
     with log.open("ab") as output:
         if "PYTHONPATH" not in variables:
-            return Prepared(arguments, complete, output.fileno())
+            return Prepared(arguments, env=complete, stdout=output, stderr=output)
         program = [sys.executable, "-m", "backscroll_worker.cli", *arguments]
         return subprocess.Popen(program, env=complete, stdout=output, stderr=output)
 
@@ -82,7 +82,7 @@ def running_worker(
 def stop(process: subprocess.Popen[bytes]) -> int:
     """Ask the process to end as systemd would; its exit code."""
     process.terminate()
-    return process.wait(timeout=20)
+    return process.wait(timeout=60)
 
 
 def depth(client: redis.Redis) -> int:

@@ -78,7 +78,7 @@ def running(
             yield client
     finally:
         process.send_signal(ends_by)
-        process.wait(20)
+        process.wait(60)
         socket.unlink(missing_ok=True)
 
 

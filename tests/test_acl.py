@@ -90,7 +90,7 @@ def test_as_it_comes_the_file_lets_nobody_in(refusing: Guarded) -> None:
 
 @pytest.mark.usefixtures("worker")
 def test_a_producer_can_do_all_its_calls(guarded: Guarded) -> None:
-    with Producer(guarded.url("producer"), timeout_seconds=20) as producer:
+    with Producer(guarded.url("producer"), timeout_seconds=60) as producer:
         producer.append("k", HI)
         producer.append("k", HI, ack="fsynced")
         for _ in range(2):
@@ -108,7 +108,7 @@ def test_a_producer_can_do_all_its_calls(guarded: Guarded) -> None:
         assert (receipt.messages, receipt.failed_jobs) == (2, 1)
 
     async def use() -> None:
-        async with AsyncProducer(guarded.url("producer"), timeout_seconds=20) as producer:
+        async with AsyncProducer(guarded.url("producer"), timeout_seconds=60) as producer:
             await asyncio.gather(*(producer.append("async", HI) for _ in range(20)))
             await producer.append("async", HI, ack="fsynced")
             assert (await producer.append("async", HI, ack="stored")).affected == 1
@@ -123,7 +123,7 @@ def test_a_producer_can_do_all_its_calls(guarded: Guarded) -> None:
 
 @pytest.mark.usefixtures("worker")
 def test_a_producer_can_deliver_a_message_again_whose_job_failed(guarded: Guarded) -> None:
-    with Producer(guarded.url("producer"), timeout_seconds=20) as producer:
+    with Producer(guarded.url("producer"), timeout_seconds=60) as producer:
         failed_id = derived_op_id("failed", "1")
         put_bad_jobs(guarded, failed_id)
         receipt = producer.append("failed", HI, dedup_key="1", ack="stored")
@@ -141,7 +141,7 @@ def test_an_older_file_lets_a_producer_do_what_it_could_before(refusing: Guarded
         text = text.replace(right, "")
     refusing.load(with_passwords(text + "user worker" + FILE.split("user worker")[1]))
     try:
-        with Producer(refusing.url("producer"), timeout_seconds=20) as producer:
+        with Producer(refusing.url("producer"), timeout_seconds=60) as producer:
             put_bad_jobs(refusing, failed_id := derived_op_id("older", "1"))
             assert producer.append("older", HI, dedup_key="1").op_id == failed_id
             for _ in range(2):
@@ -360,7 +360,7 @@ def test_commands_say_what_the_server_refuses_them(refusing: Guarded, log: Path)
     assert "User scheduler has no permissions" in stats.stderr
     elsewhere = replace(refusing.settings("producer"), store=f"sqlite://{log.parent}/b.db")
     worker = spawn(elsewhere, "worker", log=log)
-    assert worker.wait(timeout=20) == ExitCode.SERVER
+    assert worker.wait(timeout=60) == ExitCode.SERVER
     scheduler = spawn(refusing.settings("dashboard"), "scheduler", log=log)
     wait_for(lambda: "User dashboard has no permissions" in log.read_text(), "its complaint")
     assert stop(scheduler) == 0
@@ -375,7 +375,7 @@ def test_a_worker_rides_out_a_login_that_is_taken_away(tmp_path: Path, log: Path
         guarded_server(tmp_path, FILE) as guarded,
         guarded.client("admin") as admin,
         running_worker(guarded.settings("worker"), admin, log) as process,
-        Producer(guarded.url("producer"), timeout_seconds=20) as producer,
+        Producer(guarded.url("producer"), timeout_seconds=60) as producer,
     ):
         producer.append("k", HI, ack="stored")
         admin.acl_deluser("worker")

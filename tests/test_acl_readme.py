@@ -47,9 +47,9 @@ def test_the_readmes_form_for_another_queue_is_for_that_one_only(tmp_path: Path,
     follow(SHELL[1], tmp_path)
     with guarded_server(tmp_path, (tmp_path / "users-support.acl").read_text()) as guarded:
         settings = replace(guarded.settings("worker"), queue="support")
-        with Producer(guarded.url("producer"), "support", timeout_seconds=20) as producer:
+        with Producer(guarded.url("producer"), "support", timeout_seconds=60) as producer:
             producer.append("k", HI)
-            assert spawn(settings, "worker", "--burst", log=log).wait(timeout=20) == 0
+            assert spawn(settings, "worker", "--burst", log=log).wait(timeout=60) == 0
         assert guarded.refused() == []
         with (
             Producer(guarded.url("producer")) as producer,
@@ -64,7 +64,7 @@ def test_the_readmes_form_for_redis_6_2_does_the_same_work(tmp_path: Path, log: 
     assert not re.search(r"[()%]", made)
     with guarded_server(tmp_path, made) as guarded, guarded.client("admin") as admin:
         with running_worker(guarded.settings("worker"), admin, log) as process:
-            with Producer(guarded.url("producer"), timeout_seconds=20) as producer:
+            with Producer(guarded.url("producer"), timeout_seconds=60) as producer:
                 assert producer.append("k", HI, ack="stored").affected == 1
             done(guarded.settings("dashboard"), "stats")
             assert stop(process) == 0

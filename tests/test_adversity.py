@@ -197,7 +197,7 @@ def test_giving_up_on_close_leaves_no_caller_waiting_for_ever(
                 await asyncio.wait_for(producer.close(), 0.3)
         finally:
             os.kill(pid, signal.SIGCONT)
-        receipt = await asyncio.wait_for(call, 20)
+        receipt = await asyncio.wait_for(call, 60)
         await producer.close()
         return receipt
 

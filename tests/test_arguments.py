@@ -34,6 +34,7 @@ from backscroll.contract.operations import Append, RenameAgent
 from backscroll_worker.contract.pacing import finish
 from backscroll_worker.stores import open_store, store_at
 from backscroll_worker.testing.stores import StoreUnderTest, open_tested
+from tests.budget import tries
 
 HI = ChatMessage.user("hi")
 LATE, EARLY = timezone(timedelta(hours=14)), timezone(timedelta(hours=-14))
@@ -65,7 +66,9 @@ OF_A_STORE = [
 ]  # fmt: skip
 FILTERS = ["key", "role", "channel", "since", "until", "active_since", "stuck_seconds", "pinned"]
 often = fuzzing(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=tries(40, deep=200),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 
 
@@ -172,7 +175,7 @@ def test_whatever_a_store_is_called_with_its_errors_are_ours(scheme: str, tmp_pa
 
 
 def _fuzz_store(call: Callable[..., Any]) -> None:
-    @fuzzing(often, max_examples=20)
+    @fuzzing(often, max_examples=tries(15, deep=60))
     @given(arguments(call))
     def fuzz(given: tuple[list[Any], dict[str, Any]]) -> None:
         tried(lambda: call(*given[0], **given[1]))

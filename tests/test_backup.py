@@ -6,7 +6,6 @@ import os
 import signal
 import stat
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from backscroll_worker.ops.exit_codes import ExitCode
 from backscroll_worker.settings import Settings
 from backscroll_worker.testing.stores import open_tested
 from tests.cli.command import document, options, run
+from tests.prepared import Prepared
 from tests.processes import contents, running_worker, wait_for
 
 
@@ -165,8 +165,8 @@ main()
 @contextmanager
 def slow_backup(settings: Settings, place: Path) -> Iterator[subprocess.Popen[bytes]]:
     """One that has made its copy, and takes long to verify it."""
-    command = [sys.executable, "-c", SLOW, *options(settings), "backup", str(place)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    command, pipe = ["-c", SLOW, *options(settings), "backup", str(place)], subprocess.PIPE
+    with Prepared(command, stdin=pipe, stdout=pipe) as process:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == b"copied\n"
@@ -186,7 +186,7 @@ def test_a_backup_that_is_ended_leaves_nothing_for_long(
         place.rename(tmp_path / "first")
         assert list(place.parent.iterdir()), "the other one's copy is left alone"
         process.send_signal(number)
-        process.wait(20)
+        process.wait(60)
     assert bool(list(place.parent.iterdir())) == (number == signal.SIGKILL)
     document(stored, "backup", str(place))
     assert list(place.parent.iterdir()) == [place]

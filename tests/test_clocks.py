@@ -14,7 +14,7 @@ from backscroll.contract.errors import BackscrollError
 from backscroll_worker.settings import Settings
 from backscroll_worker.testing.stores import open_tested
 from tests.cli.command import run
-from tests.processes import running_worker, spawn
+from tests.processes import running_worker, spawn, wait_for
 
 AHEAD = """
 import time
@@ -54,7 +54,7 @@ def test_a_worker_ahead_of_the_server_refuses_to_clean_up(
             with pytest.raises(BackscrollError, match=r"87,600\.0 hours ahead of the server's"):
                 producer.cleanup(24)
             assert producer.cleanup(24, dry_run=True).dry_run
-            assert "nothing was deleted" in log.read_text()
+            wait_for(lambda: "nothing was deleted" in log.read_text(), "its log's line")
         else:
             assert producer.cleanup(24).sessions == 0
     with open_tested(settings.store) as store:

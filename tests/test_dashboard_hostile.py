@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Iterator
 from contextlib import closing
 from http.client import HTTPConnection
 from pathlib import Path
@@ -20,14 +19,13 @@ from selenium.webdriver.common.by import By
 
 from backscroll import ChatMessage, Producer
 from backscroll_worker.settings import Settings
-from tests.browser import chromium, wait_for_text
+from tests.browser import wait_for_text
 from tests.dashboards import (
     FROM_THE_PAGE,
     HOSTILE,
     Bomb,
     ask,
     assert_harmless,
-    dashboard,
     failed_ids,
     put_job,
     queued_ids,
@@ -43,46 +41,48 @@ def client(server_url: str) -> redis.Redis:
 
 
 def test_a_session_key_in_a_cleanups_result_is_shown_as_text(
-    settings: Settings, server_url: str, client: redis.Redis, tmp_path: Path
+    settings: Settings,
+    server_url: str,
+    client: redis.Redis,
+    tmp_path: Path,
+    chrome: Chrome,
+    address: str,
 ) -> None:
     with running_worker(settings, client, tmp_path / "log"), Producer(server_url) as producer:
         producer.append(HOSTILE, ChatMessage.user("hello"), ack="stored")
         assert producer.cleanup(ttl_hours=0).keys == (HOSTILE,)
         (job_id,) = Queue("backscroll", connection=client).finished_job_registry.get_job_ids()
-    with dashboard(server_url) as address, chromium(tmp_path / "profile") as chrome:
-        chrome.get(f"http://{address}/0/view/job/{job_id}")
-        wait_for_text(chrome, "#job-data", "finished", HOSTILE)
-        assert_harmless(chrome)
+    chrome.get(f"http://{address}/0/view/job/{job_id}")
+    wait_for_text(chrome, "#job-data", "finished", HOSTILE)
+    assert_harmless(chrome)
 
 
 def test_a_web_site_that_the_operator_visits_cannot_press_buttons(
-    server_url: str, client: redis.Redis
+    server_url: str, client: redis.Redis, address: str
 ) -> None:
     put_job(client, "bad-job", b"[]", "failed")
-    with dashboard(server_url) as address:
-        assert ask(address, "/job/bad-job/requeue", "POST")[0] == 403
-        assert ask(address, "/job/bad-job/delete", "POST")[0] == 403
-        assert ask(address, "/requeue/backscroll")[0] == 403
-        foreign = {"Host": "rebound.example", **FROM_THE_PAGE}
-        assert ask(address, "/job/bad-job/requeue", "POST", foreign)[0] == 403
-        assert failed_ids(client) == ["bad-job"]
-        assert ask(address, "/job/bad-job/requeue", "POST", FROM_THE_PAGE)[0] == 200
-        assert queued_ids(client) == ["bad-job"]
+    assert ask(address, "/job/bad-job/requeue", "POST")[0] == 403
+    assert ask(address, "/job/bad-job/delete", "POST")[0] == 403
+    assert ask(address, "/requeue/backscroll")[0] == 403
+    foreign = {"Host": "rebound.example", **FROM_THE_PAGE}
+    assert ask(address, "/job/bad-job/requeue", "POST", foreign)[0] == 403
+    assert failed_ids(client) == ["bad-job"]
+    assert ask(address, "/job/bad-job/requeue", "POST", FROM_THE_PAGE)[0] == 200
+    assert queued_ids(client) == ["bad-job"]
 
 
 def test_a_pickle_in_a_job_is_never_loaded(
-    server_url: str, client: redis.Redis, tmp_path: Path
+    server_url: str, client: redis.Redis, tmp_path: Path, address: str
 ) -> None:
     trap = tmp_path / "trap"
     bomb = pickle.dumps(Bomb(trap))
     paths = ("/0/view/job/bad-job", "/0/data/job/bad-job.json")
     changes = ("/job/bad-job/requeue", "/requeue/backscroll", "/job/bad-job/delete")
-    with dashboard(server_url) as address:
-        for path, method in [*((p, "GET") for p in paths), *((p, "POST") for p in changes)]:
-            put_job(client, "bad-job", bomb, "failed")
-            client.hset(Job.key_for("bad-job"), mapping={"result": bomb, "meta": bomb})
-            ask(address, path, method, FROM_THE_PAGE)
-            assert not trap.exists(), path
+    for path, method in [*((p, "GET") for p in paths), *((p, "POST") for p in changes)]:
+        put_job(client, "bad-job", bomb, "failed")
+        client.hset(Job.key_for("bad-job"), mapping={"result": bomb, "meta": bomb})
+        ask(address, path, method, FROM_THE_PAGE)
+        assert not trap.exists(), path
 
 
 PAYLOADS = (
@@ -97,7 +97,7 @@ PAYLOADS = (
 
 
 def test_nothing_that_a_string_can_hold_runs_as_script(
-    server_url: str, client: redis.Redis, tmp_path: Path
+    server_url: str, client: redis.Redis, chrome: Chrome, address: str
 ) -> None:
     for number, payload in enumerate(PAYLOADS):
         put_job(client, payload.replace("/", "|"), payload.encode(), "failed")
@@ -110,34 +110,33 @@ def test_nothing_that_a_string_can_hold_runs_as_script(
         worker = f"rq:worker:{payload}"
         client.sadd("rq:workers", worker)
         client.hset(worker, mapping={"queues": payload, "state": payload, "version": payload})
-    with dashboard(server_url) as address, chromium(tmp_path / "profile") as chrome:
-        chrome.get(f"http://{address}/")
-        wait_for_text(chrome, "table#queues tbody", HOSTILE)
+    chrome.get(f"http://{address}/")
+    wait_for_text(chrome, "table#queues tbody", HOSTILE)
+    assert_runs_nothing(chrome)
+    chrome.get(f"http://{address}/0/view/workers")
+    wait_for_text(chrome, "table#workers tbody", HOSTILE)
+    assert_runs_nothing(chrome)
+    chrome.get(f"http://{address}/0/view/jobs/backscroll/failed/100/asc/1?q={quote(HOSTILE)}")
+    wait_for_text(chrome, "table#jobs tbody", HOSTILE)
+    assert_runs_nothing(chrome)
+    for payload in PAYLOADS:
+        name = quote(payload.replace("/", "|"), safe="")
+        chrome.get(f"http://{address}/0/view/jobs/{name}/queued/8/asc/1")
+        wait_for_text(chrome, "table#jobs tbody", "No jobs.")
+        box = chrome.find_element(By.ID, "select-queue")
+        assert chrome.execute_script(
+            "arguments[0].value = ''; $(arguments[0]).trigger('mouseleave');"
+            " return arguments[0].value",
+            box,
+        ) == payload.replace("/", "|").replace("\n", "")
         assert_runs_nothing(chrome)
-        chrome.get(f"http://{address}/0/view/workers")
-        wait_for_text(chrome, "table#workers tbody", HOSTILE)
+        chrome.get(f"http://{address}/0/view/job/{name}")  # RQ takes no such ids
+        assert chrome.find_elements(By.CSS_SELECTOR, "img, svg, script") == []
+        chrome.get_log("browser")  # type: ignore[no-untyped-call]
+    for number in range(len(PAYLOADS)):
+        chrome.get(f"http://{address}/0/view/job/odd-{number}")
+        wait_for_text(chrome, "#job-data", "Status")
         assert_runs_nothing(chrome)
-        chrome.get(f"http://{address}/0/view/jobs/backscroll/failed/100/asc/1?q={quote(HOSTILE)}")
-        wait_for_text(chrome, "table#jobs tbody", HOSTILE)
-        assert_runs_nothing(chrome)
-        for payload in PAYLOADS:
-            name = quote(payload.replace("/", "|"), safe="")
-            chrome.get(f"http://{address}/0/view/jobs/{name}/queued/8/asc/1")
-            wait_for_text(chrome, "table#jobs tbody", "No jobs.")
-            box = chrome.find_element(By.ID, "select-queue")
-            assert chrome.execute_script(
-                "arguments[0].value = ''; $(arguments[0]).trigger('mouseleave');"
-                " return arguments[0].value",
-                box,
-            ) == payload.replace("/", "|").replace("\n", "")
-            assert_runs_nothing(chrome)
-            chrome.get(f"http://{address}/0/view/job/{name}")  # RQ takes no such ids
-            assert chrome.find_elements(By.CSS_SELECTOR, "img, svg, script") == []
-            chrome.get_log("browser")  # type: ignore[no-untyped-call]
-        for number in range(len(PAYLOADS)):
-            chrome.get(f"http://{address}/0/view/job/odd-{number}")
-            wait_for_text(chrome, "#job-data", "Status")
-            assert_runs_nothing(chrome)
 
 
 def assert_runs_nothing(chrome: Chrome) -> None:
@@ -147,16 +146,15 @@ def assert_runs_nothing(chrome: Chrome) -> None:
     assert [line for line in said if "favicon" not in line] == []
 
 
-def test_the_policy_lets_no_inline_script_run(server_url: str) -> None:
-    with dashboard(server_url) as address:
-        policies = []
-        for _ in range(2):
-            with closing(HTTPConnection(address, timeout=20)) as connection:
-                connection.request("GET", "/")
-                response = connection.getresponse()
-                policies.append(response.getheader("Content-Security-Policy") or "")
-                assert response.getheader("X-Frame-Options") == "DENY"
-                response.read()
+def test_the_policy_lets_no_inline_script_run(server_url: str, address: str) -> None:
+    policies = []
+    for _ in range(2):
+        with closing(HTTPConnection(address, timeout=60)) as connection:
+            connection.request("GET", "/")
+            response = connection.getresponse()
+            policies.append(response.getheader("Content-Security-Policy") or "")
+            assert response.getheader("X-Frame-Options") == "DENY"
+            response.read()
     assert policies[0] != policies[1], "each page has a nonce of its own"
     assert "unsafe" not in policies[0]
 
@@ -172,32 +170,27 @@ def test_the_policy_lets_no_inline_script_run(server_url: str) -> None:
         "/0/view/jobs/%ff/queued/8/asc/1", "/0/data/jobs/q%3Aq/queued/8/asc/1.json",
     ],
 )  # fmt: skip
-def test_no_odd_address_breaks_a_page(path: str, odd_dashboard: str) -> None:
-    assert ask(odd_dashboard, path)[0] in (200, 404, 422)
+def test_no_odd_address_breaks_a_page(path: str, address: str) -> None:
+    assert ask(address, path)[0] in (200, 404, 422)
 
 
-@pytest.fixture(scope="module")
-def odd_dashboard(_server: str) -> Iterator[str]:
-    with dashboard(_server) as address:
-        yield address
-
-
-def test_a_job_that_cannot_be_read_hides_no_other(server_url: str, client: redis.Redis) -> None:
+def test_a_job_that_cannot_be_read_hides_no_other(
+    server_url: str, client: redis.Redis, address: str
+) -> None:
     put_job(client, "good", b"[]", "failed")
     for name, field in (("a", "created_at"), ("b", "ended_at"), ("c", "timeout"), ("d", "meta")):
         put_job(client, f"bad-{name}", b"\xff\x00", "failed")
         client.hset(Job.key_for(f"bad-{name}"), field, b"\xff odd")
-    with dashboard(server_url) as address:
-        status, body = ask(address, "/0/data/jobs/backscroll/failed/8/asc/1.json")
-        assert status == 200
-        assert {"good", "bad-a"} <= {job["id"] for job in json.loads(body)["jobs"]}
-        for name in "abcd":
-            assert ask(address, f"/0/view/job/bad-{name}")[0] in (200, 422)
-            assert ask(address, f"/0/data/job/bad-{name}.json")[0] in (200, 422)
+    status, body = ask(address, "/0/data/jobs/backscroll/failed/8/asc/1.json")
+    assert status == 200
+    assert {"good", "bad-a"} <= {job["id"] for job in json.loads(body)["jobs"]}
+    for name in "abcd":
+        assert ask(address, f"/0/view/job/bad-{name}")[0] in (200, 422)
+        assert ask(address, f"/0/data/job/bad-{name}.json")[0] in (200, 422)
 
 
 def test_a_key_of_another_kind_or_an_odd_name_hides_nothing_else(
-    server_url: str, client: redis.Redis
+    server_url: str, client: redis.Redis, address: str
 ) -> None:
     for name in ("bad-1", "bad-2", "good"):
         put_job(client, name, b"\xff" if name == "bad-2" else b"[]", "failed")
@@ -209,27 +202,26 @@ def test_a_key_of_another_kind_or_an_odd_name_hides_nothing_else(
     client.rpush("rq:queue:backscroll", b"\xff", "good")
     client.sadd("rq:workers", *odd, "rq:worker:own", b"\xff")
     client.hset("rq:worker:own", mapping={"queues": "backscroll", "current_job": "bad-2"})
-    with dashboard(server_url) as address:
 
-        def shown(page: str) -> str:
-            status, body = ask(address, f"/0/data/{page}.json")
-            assert status == 200, (page, body)
-            return body
+    def shown(page: str) -> str:
+        status, body = ask(address, f"/0/data/{page}.json")
+        assert status == 200, (page, body)
+        return body
 
-        assert {"backscroll", "odd"} <= {q["name"] for q in json.loads(shown("queues"))["queues"]}
-        assert "own" in {w["name"] for w in json.loads(shown("workers"))["workers"]}
-        assert '"good"' in shown("jobs/backscroll/queued/8/asc/1")
-        assert '"good"' in shown("jobs/backscroll/failed/8/asc/1")
-        assert shown("jobs/backscroll/finished/8/asc/1")
-        for page in ("/", "/0/view/workers", "/0/view/jobs"):
-            assert ask(address, page)[0] == 200
-        client.hset("rq:job:bad-1", "created_at", "never")
-        assert ask(address, "/requeue/backscroll", "POST", FROM_THE_PAGE)[0] == 200
-        assert client.lindex("rq:queue:backscroll", -1) == b"good"
-        assert client.zscore("rq:failed:backscroll", "good") is None
-        put_job(client, "bad-3", b"[]", "failed")
-        client.hset("rq:job:bad-3", "group_id", "gone")
-        assert ask(address, "/queue/backscroll/failed/empty", "POST", FROM_THE_PAGE)[0] == 200
-        assert not client.exists("rq:job:bad-1", "rq:job:bad-3")
-        client.set("rq:workers", "x")
-        assert ask(address, "/0/view/workers")[0] == 200
+    assert {"backscroll", "odd"} <= {q["name"] for q in json.loads(shown("queues"))["queues"]}
+    assert "own" in {w["name"] for w in json.loads(shown("workers"))["workers"]}
+    assert '"good"' in shown("jobs/backscroll/queued/8/asc/1")
+    assert '"good"' in shown("jobs/backscroll/failed/8/asc/1")
+    assert shown("jobs/backscroll/finished/8/asc/1")
+    for page in ("/", "/0/view/workers", "/0/view/jobs"):
+        assert ask(address, page)[0] == 200
+    client.hset("rq:job:bad-1", "created_at", "never")
+    assert ask(address, "/requeue/backscroll", "POST", FROM_THE_PAGE)[0] == 200
+    assert client.lindex("rq:queue:backscroll", -1) == b"good"
+    assert client.zscore("rq:failed:backscroll", "good") is None
+    put_job(client, "bad-3", b"[]", "failed")
+    client.hset("rq:job:bad-3", "group_id", "gone")
+    assert ask(address, "/queue/backscroll/failed/empty", "POST", FROM_THE_PAGE)[0] == 200
+    assert not client.exists("rq:job:bad-1", "rq:job:bad-3")
+    client.set("rq:workers", "x")
+    assert ask(address, "/0/view/workers")[0] == 200

@@ -62,7 +62,7 @@ def lives(settings: Settings, log: Path, meanwhile: Callable[[], object] = lambd
     for died in range(MOST_LIVES):
         process = context.Process(target=live, args=(settings, log))
         process.start()
-        process.join(30)
+        process.join(60)
         if process.exitcode == 0:
             return died
         assert process.exitcode == KILLED

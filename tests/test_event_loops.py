@@ -46,7 +46,7 @@ def test_each_run_of_a_loop_sends_once_and_in_order(
 def test_reads_and_confirmations_come_on_each_loop(
     settings: Settings, client: redis.Redis, log: Path
 ) -> None:
-    producer = AsyncProducer(settings.redis_url, timeout_seconds=20)
+    producer = AsyncProducer(settings.redis_url, timeout_seconds=60)
 
     async def use(number: int) -> None:
         assert (await producer.append("k", HI, ack="stored")).affected == 1

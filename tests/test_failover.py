@@ -70,7 +70,7 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
     ]
     for server, port in zip(servers, ports, strict=True):
         (tmp_path / str(port)).mkdir(exist_ok=True)
-        server.start(timeout=20)
+        server.start(timeout=60)
     try:
         clients = [redis.Redis(unix_socket_path=path) for path in sockets]
         clients[0].config_set("repl-diskless-sync-delay", 0)
@@ -146,5 +146,5 @@ def test_who_waits_for_an_answer_gets_it_from_the_new_primary(
         pair.name.lead_to(pair.sockets[1])
         new = settings.with_options(redis_url=f"unix://{pair.sockets[1]}")
         with running_worker(new, pair.clients[1], log):
-            waiter.join(20)
+            waiter.join(60)
     assert [message.content for message in answers[0]] == ["hi"]

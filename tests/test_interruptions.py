@@ -93,7 +93,7 @@ def test_a_signals_handler_may_use_the_producer_wherever_it_interrupts_it(
 
         thread = threading.Thread(target=call, daemon=True)
         thread.start()
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
     queued: Any = client.lrange("rq:queue:backscroll", 0, -1)
     assert len(ids) > 50
@@ -153,7 +153,7 @@ def close_beside_calls(producer: Producer) -> None:
         thread.start()
     producer.close()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert not any(thread.is_alive() for thread in threads)
 
 
@@ -170,7 +170,7 @@ def test_closing_a_producer_with_a_spool_leaves_nobody_waiting(
         use(producer)
     else:
         thread.start()
-        thread.join(10)
+        thread.join(60)
     assert not thread.is_alive()
     Producer(NOWHERE, spool=path).close()
 
@@ -190,8 +190,9 @@ def test_a_call_that_is_cancelled_when_its_result_comes_is_cancelled(
                     task.cancel()
 
             monkeypatch.setattr(AsyncBox, "settle", settle_and_cancel)
-            await asyncio.sleep(0.05)
             with redis.Redis.from_url(server_url) as client:
+                while not client.llen("rq:queue:backscroll"):
+                    await asyncio.sleep(0.01)
                 (job_id,) = client.lrange("rq:queue:backscroll", 0, -1)
                 client.xadd(f"rq:results:{job_id.decode()}", {"type": 1, "return_value": "W10="})
             with pytest.raises(asyncio.CancelledError):

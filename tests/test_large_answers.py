@@ -18,7 +18,7 @@ from backscroll import ChatMessage, OperationRefusedError, Producer
 from backscroll.contract.ids import new_op_id
 from backscroll.contract.operations import Load
 from backscroll_worker.settings import Settings
-from backscroll_worker.testing.stores import open_tested
+from backscroll_worker.testing.stores import apply_all, open_tested, requests
 from tests.processes import burst, depth, running_worker, stop, wait_for, workers
 from tests.test_bad_jobs import push
 
@@ -50,9 +50,9 @@ def store(request: pytest.FixtureRequest, settings: Settings, tmp_path: Path) ->
 
 def fill(settings: Settings, messages: int, size: int, key: str = "k") -> None:
     """Store that many messages of that many characters."""
+    said = ChatMessage.user("word " + "x" * (size - 5))
     with open_tested(settings.store) as backend:
-        for _ in range(messages):
-            backend.append(key, ChatMessage.user("word " + "x" * (size - 5)))
+        apply_all(backend, [requests.append(key, (said,), None) for _ in range(messages)])
 
 
 @contextmanager
@@ -77,7 +77,7 @@ def ask_at_once(
         with suspended(client):
             calls = [threads.submit(call, producer) for _ in range(count)]
             wait_for(lambda: depth(client) == count, "the calls")
-        return [each.result(timeout=30) for each in calls]
+        return [each.result(timeout=60) for each in calls]
 
 
 def test_a_result_the_server_refuses_fails_alone_and_delays_no_other(
@@ -90,10 +90,10 @@ def test_a_result_the_server_refuses_fails_alone_and_delays_no_other(
     long = "x" * 500
     fill(store, 20, 60_000)
     with open_tested(store.store) as backend:
-        for number in range(20):
-            backend.append(f"s{number}", ChatMessage.user("word " + "x" * 60_000))
-        for number in range(600):
-            backend.describe(f"d{number}", name=long, room=long, sender=long, agent=long)
+        said = ChatMessage.user("word " + "x" * 60_000)
+        apply_all(backend, [requests.append(f"s{number}", (said,), None) for number in range(20)])
+        given = {"name": long, "room": long, "sender": long, "agent": long}
+        apply_all(backend, [requests.describe(f"d{number}", given) for number in range(600)])
     configure("proto-max-bulk-len", str(MIB))
     reads: list[Callable[[], Any]] = [
         lambda: producer.load("k"),
@@ -177,7 +177,7 @@ def test_a_group_of_many_large_answers_needs_the_memory_of_few(
             producer.append("k", HI)
             limit = size_bytes + 120 * MIB
             resource.prlimit(process.pid, resource.RLIMIT_AS, (limit, limit))
-        wait_for(lambda: depth(client) == 0 or process.poll() is not None, "the answers", 40)
+        wait_for(lambda: depth(client) == 0 or process.poll() is not None, "the answers")
         assert stop(process) == 0
     assert "MemoryError" not in log.read_text()
     assert client.zcard("rq:failed:backscroll") == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +22,7 @@ from backscroll_worker.stores import store_at
 from backscroll_worker.stores.sqlite.maintenance import compaction
 from backscroll_worker.testing.stores import open_tested
 from tests.cli.command import document, run
+from tests.prepared import Prepared
 from tests.processes import wait_for, workers
 
 HOLDER: Final = """
@@ -45,11 +45,8 @@ main()
 def program(settings: Settings, statement: str) -> Iterator[int]:
     """Another program that has the store open, as Litestream or a shell does; its process."""
     path = str(store_at(settings.store).path)
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, path, statement],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as process:
+    pipe = subprocess.PIPE
+    with Prepared(["-c", HOLDER, path, statement], stdin=pipe, stdout=pipe) as process:
         assert process.stdout is not None
         assert process.stdin is not None
         assert process.stdout.readline() == b"reads\n"
@@ -63,8 +60,8 @@ def program(settings: Settings, statement: str) -> Iterator[int]:
 def impatient_worker(settings: Settings, client: redis.Redis, log: Path) -> Iterator[None]:
     assert settings.redis_url is not None
     with log.open("ab") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-c", IMPATIENT_WORKER, "worker"],
+        process = Prepared(
+            ["-c", IMPATIENT_WORKER, "worker"],
             env=environment(settings, settings.redis_url),
             stdout=output,
             stderr=output,
@@ -101,7 +98,7 @@ def test_a_compaction_beside_a_program_that_keeps_the_log_says_so_and_check_name
             found = log_check(settings)
         assert orjson.loads(held.stdout)["log_is_held"] is True
         assert "keeps SQLite's log" in held.stderr
-        assert "another program keeps SQLite's log" in log.read_text()
+        wait_for(lambda: "another program keeps SQLite's log" in log.read_text(), "its log's line")
         assert found["level"] == "warning"
         assert f"process {process} (" in found["detail"]
         assert "compact" in found["advice"]

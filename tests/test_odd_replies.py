@@ -109,7 +109,7 @@ def test_a_result_of_another_program_is_an_error_of_its_own_call(
             ids = wait_for(lambda number=number: job_ids(number), "the call")  # type: ignore[misc]
             client.xadd(f"rq:results:{ids[-1]}", fields)
 
-    with Producer(server_url, timeout_seconds=20, retries=0) as producer:
+    with Producer(server_url, timeout_seconds=60, retries=0) as producer:
         others: list[Any] = []
         other = threading.Thread(target=lambda: others.append(producer.load("other")))
         other.start()
@@ -148,7 +148,7 @@ def test_a_dropped_connection_fails_no_call_of_a_producer_with_a_spool(
 
 def test_an_erasure_that_was_spooled_is_waited_for(server_url: str, tmp_path: Path) -> None:
     road = Road(server_url, tmp_path)
-    with Producer(road.url, spool=tmp_path / "spool.db", timeout_seconds=20) as producer:
+    with Producer(road.url, spool=tmp_path / "spool.db", timeout_seconds=60) as producer:
         road.close()
         say(producer, "a")
         failures: list[Any] = []

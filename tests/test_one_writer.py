@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,6 +17,7 @@ import redis
 from backscroll import ChatMessage, Producer, StoreUnavailableError
 from backscroll_worker.settings import Settings
 from backscroll_worker.testing.stores import StoreUnderTest, open_tested, say
+from tests.prepared import Prepared, run_prepared
 from tests.processes import burst, contents, running_worker, spawn, stop, wait_for
 
 HOLD = """
@@ -41,12 +41,9 @@ sys.stdin.read()
 
 @contextmanager
 def another_process(program: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen(
-        [sys.executable, "-c", program, *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
+    pipe = subprocess.PIPE
+    command = ["-c", program, *arguments]
+    with Prepared(command, stdin=pipe, stdout=pipe, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
         yield process
@@ -171,7 +168,7 @@ else:
     say(store, "k", "b")
 os.kill(os.getpid(), 9)
 """
-    subprocess.run([sys.executable, "-c", program], check=False)
+    run_prepared("-c", program)
     with open_tested(f"sqlite://{tmp_path}/b.db") as store:
         told = [message.content for message in store.load("k")]
         assert told == (["a"] if then == "idles" else ["a", "b"])
@@ -185,10 +182,8 @@ def test_a_lock_file_that_was_removed_is_put_back_and_keeps_the_old_version_out(
     say(store, "k", "a")
     lock_file.unlink()
     say(store, "k", "b")
-    done = subprocess.run(
-        [sys.executable, "-c", _HOLD_AS_BEFORE, str(lock_file)], check=False, capture_output=True
-    )
-    assert b"BlockingIOError" in done.stderr
+    done = run_prepared("-c", _HOLD_AS_BEFORE, str(lock_file))
+    assert "BlockingIOError" in done.stderr
 
 
 def test_an_old_worker_that_got_the_lock_file_is_not_written_beside(
@@ -230,9 +225,7 @@ except StoreUnusableError as error:
     print(error, os.getpid(), flush=True)
 signal.pause()
 """
-    with subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True
-    ) as parent:
+    with Prepared(["-c", program], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         *told, child = parent.stdout.readline().split()
         parent.kill()
@@ -259,7 +252,7 @@ def test_sqlites_own_locks_outlive_a_second_attempt_to_lock_the_store(tmp_path: 
             "import apsw, sys; c = apsw.Connection(sys.argv[1]);"
             "c.execute('SELECT count(*) FROM messages').get; c.close()"
         )
-        subprocess.run([sys.executable, "-c", close, f"{tmp_path}/b.db"], check=True)
+        assert run_prepared("-c", close, f"{tmp_path}/b.db").returncode == 0
         assert (tmp_path / "b.db-wal").exists()
         say(store, "k", "b")
         assert [message.content for message in store.load("k")] == ["a", "b"]
@@ -268,13 +261,7 @@ def test_sqlites_own_locks_outlive_a_second_attempt_to_lock_the_store(tmp_path: 
 def test_a_store_stays_locked_until_it_is_closed_though_its_lock_went_first(url: str) -> None:
     with open_tested(url) as store:
         store._lock_file.close()
-        with pytest.raises(subprocess.CalledProcessError):
-            subprocess.run(
-                [sys.executable, "-c", HOLD, url],
-                check=True,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-            )
+        assert run_prepared("-c", HOLD, url).returncode != 0
     with another_process(HOLD, url):
         pass
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import stat
-import subprocess
-import sys
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +13,7 @@ from backscroll import ChatMessage, Producer
 from backscroll_worker.ops.up import environment
 from backscroll_worker.settings import Settings
 from tests.cli.command import options, run
+from tests.prepared import run_prepared
 
 HI: Final = ChatMessage.user("hi")
 UMASKS: Final = ["0", "0027", "0777"]
@@ -50,11 +49,8 @@ def wider_than_the_owners(directory: Path) -> list[str]:
     return found
 
 
-def under(umask: str, *command: str, env: dict[str, str] | None = None) -> None:
-    line = f'umask {umask} && exec "$@"'
-    ended = subprocess.run(
-        ["sh", "-c", line, "sh", *command], env=env, capture_output=True, text=True, check=False
-    )
+def under(umask: str, *arguments: str, env: dict[str, str] | None = None) -> None:
+    ended = run_prepared(*arguments, env=env, umask=int(umask, 8))
     assert ended.returncode == 0, ended.stderr
 
 
@@ -62,7 +58,7 @@ def under(umask: str, *command: str, env: dict[str, str] | None = None) -> None:
 @pytest.mark.parametrize("umask", UMASKS)
 def test_what_the_python_api_writes_is_its_owners(umask: str, scheme: str, tmp_path: Path) -> None:
     place = tmp_path / "new" / "deep"
-    under(umask, sys.executable, "-c", _API, f"{scheme}://{place / 'store'}", str(tmp_path / "new"))
+    under(umask, "-c", _API, f"{scheme}://{place / 'store'}", str(tmp_path / "new"))
     assert list(place.glob("store*"))
     assert (tmp_path / "new" / "archive").is_dir()
     assert (tmp_path / "new" / "spools" / "a").is_file()
@@ -79,42 +75,32 @@ def test_what_rqs_own_command_writes_is_its_owners(
     env = environment(settings, settings.redis_url or "")
     env["BACKSCROLL_STORE"] = f"{scheme}://{place / 'store'}"
     env["RQ_REDIS_URL"] = str(settings.redis_url)
-    rq = Path(sys.executable).with_name("rq")
     kind = "backscroll_worker.loop.worker.GroupCommitWorker"
-    under(umask, str(rq), "worker", "--burst", "-w", kind, "backscroll", env=env)
+    under(umask, "-m", "rq.cli", "worker", "--burst", "-w", kind, "backscroll", env=env)
     assert list(place.glob("store*"))
     assert wider_than_the_owners(place) == []
 
 
 @pytest.mark.parametrize("umask", ["0", "0777"])
 def test_an_export_is_its_owners(umask: str, settings: Settings, tmp_path: Path) -> None:
-    under(umask, sys.executable, "-c", _API, settings.store, str(tmp_path))
+    under(umask, "-c", _API, settings.store, str(tmp_path))
     file = tmp_path / "out.jsonl"
-    command = [
-        sys.executable,
-        "-m",
-        "backscroll_worker.cli",
-        *options(settings),
-        "export",
-        "--output",
-        str(file),
-    ]
-    under(umask, *command)
+    under(umask, *options(settings), "export", "--output", str(file))
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
 def test_permissions_that_an_operator_has_widened_stay(tmp_path: Path) -> None:
     store = tmp_path / "store"
-    under("0", sys.executable, "-c", _API, f"sqlite://{store}", str(tmp_path))
+    under("0", "-c", _API, f"sqlite://{store}", str(tmp_path))
     store.chmod(0o640)
-    under("0777", sys.executable, "-c", _API, f"sqlite://{store}", str(tmp_path))
+    under("0777", "-c", _API, f"sqlite://{store}", str(tmp_path))
     assert stat.S_IMODE(store.stat().st_mode) == 0o640
 
 
 def test_check_warns_of_what_others_may_read(
     settings: Settings, client: redis.Redis, tmp_path: Path
 ) -> None:
-    under("0", sys.executable, "-c", _API, settings.store, str(tmp_path))
+    under("0", "-c", _API, settings.store, str(tmp_path))
     path = Path(settings.store.removeprefix("sqlite://"))
     for mode in (0o600, 0o640):  # an operator may let a group read
         path.chmod(mode)

@@ -7,8 +7,6 @@ import gc
 import os
 import resource
 import signal
-import subprocess
-import sys
 import textwrap
 import threading
 from pathlib import Path
@@ -19,7 +17,8 @@ import redis
 
 from backscroll import AsyncProducer, ChatMessage, NotConfirmedError, Producer
 from backscroll_worker.settings import Settings
-from tests.processes import burst, running_worker, wait_for
+from tests.prepared import run_prepared
+from tests.processes import burst, running_worker, wait_for, work_here
 
 HI = ChatMessage.user("hi")
 
@@ -51,7 +50,7 @@ def test_waiting_calls_hold_up_no_write_and_share_a_connection(
             while jobs(client) < 300:
                 await asyncio.sleep(0.01)
             for _ in range(6):
-                await asyncio.wait_for(producer.append("k", HI, ack="queued"), 5)
+                await asyncio.wait_for(producer.append("k", HI, ack="queued"), 30)
             assert connections(client) - before <= 2
             for wait in waits:
                 wait.cancel()
@@ -60,20 +59,16 @@ def test_waiting_calls_hold_up_no_write_and_share_a_connection(
     asyncio.run(use())
 
 
-def test_threads_that_wait_share_a_connection(server_url: str, client: redis.Redis) -> None:
+def test_threads_that_wait_share_a_connection(settings: Settings, client: redis.Redis) -> None:
     before = connections(client)
-    with Producer(server_url, timeout_seconds=2) as producer:
-
-        def ask() -> None:
-            with pytest.raises(NotConfirmedError):
-                producer.load("k")
-
-        threads = [threading.Thread(target=ask) for _ in range(100)]
+    with Producer(settings.redis_url, timeout_seconds=60) as producer:
+        threads = [threading.Thread(target=producer.load, args=("k",)) for _ in range(100)]
         for thread in threads:
             thread.start()
         wait_for(lambda: jobs(client) == 100, "the reads to be queued")
         wait_for(lambda: connections(client) - before <= 17, "idle connections to be closed")
         producer.append("k", HI)
+        work_here(settings)
         for thread in threads:
             thread.join()
 
@@ -118,7 +113,7 @@ def test_a_read_that_nobody_waits_for_is_taken_back(
         seconds = 0.3 if how == "timeout" else 60
         async with AsyncProducer(settings.redis_url, timeout_seconds=seconds) as producer:
             reads = [asyncio.create_task(producer.search("word")) for _ in range(20)]
-            while jobs(client) < 20:
+            while jobs(client) < 20 and not any(read.done() for read in reads):
                 await asyncio.sleep(0.01)
             await producer.append("k", HI)
             if how == "cancelled":
@@ -152,9 +147,13 @@ def test_an_interrupted_read_is_taken_back(server_url: str, client: redis.Redis)
     previous = signal.signal(signal.SIGALRM, stop)
     try:
         with Producer(server_url, timeout_seconds=60) as producer:
-            signal.setitimer(signal.ITIMER_REAL, 0.3)
-            with pytest.raises(KeyboardInterrupt):
+
+            def ask() -> None:
+                signal.setitimer(signal.ITIMER_REAL, 0.3)
                 producer.load("k")
+
+            with pytest.raises(KeyboardInterrupt):
+                ask()
             wait_for(lambda: jobs(client) == 0, "the read to be gone")
     finally:
         signal.signal(signal.SIGALRM, previous)
@@ -198,7 +197,7 @@ def test_a_result_whose_job_the_server_lost_is_asked_for_again(
     loser.join()
     wait_for(lambda: jobs(client) == 1, "the job to be sent again")
     with running_worker(settings, client, log):
-        waiter.join(20)
+        waiter.join(60)
         assert not waiter.is_alive()
         assert len(producer.load("k")) == 1
 
@@ -230,7 +229,7 @@ FORKED = """
             asyncio.run(say())
             os._exit(0)
         assert os.waitpid(child, 0)[1] == 0
-    print("done")
+    print("done", flush=True)
     os._exit(0)
 """
 
@@ -238,8 +237,7 @@ FORKED = """
 def test_a_child_forked_beside_busy_threads_can_do_all_calls(
     server_url: str, client: redis.Redis
 ) -> None:
-    command = [sys.executable, "-c", textwrap.dedent(FORKED), server_url]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    ended = run_prepared("-c", textwrap.dedent(FORKED), server_url)
     assert ended.stdout == "done\n", ended.stderr
     assert client.llen("rq:queue:backscroll") == 6 * 3 + 2
 
@@ -302,7 +300,7 @@ def test_an_adapter_with_over_a_thousand_open_files_gets_its_results(
     try:
         with (
             running_worker(settings, client, log),
-            Producer(settings.redis_url, timeout_seconds=20) as producer,
+            Producer(settings.redis_url, timeout_seconds=60) as producer,
         ):
             assert producer.append("k", ChatMessage.user("x"), ack="stored").affected == 1
     finally:

@@ -98,7 +98,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, _server: str) -> Iterator[s
 
 @pytest.fixture
 def bot(served: str) -> Iterator[Bot]:
-    with Producer(served, timeout_seconds=20) as producer:
+    with Producer(served, timeout_seconds=60) as producer:
         yield Bot(producer, next(_CHATS))
 
 

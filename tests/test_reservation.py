@@ -180,7 +180,7 @@ def test_a_wait_ends_with_the_first_job_and_takes_it(
         while not _is_blocked(other):
             time.sleep(0.01)
         push(other, *"ab")
-        jobs = waiting.result(timeout=10)
+        jobs = waiting.result(timeout=60)
     # Whoever pushes one by one may be faster or slower than the take; what is taken is in order.
     taken = [job.id for job in jobs]
     assert taken

@@ -75,7 +75,7 @@ def execute(commands: str, host: Path, settings: Settings) -> str:
 
 
 def say(settings: Settings, *texts: str) -> None:
-    with Producer(settings.redis_url, timeout_seconds=20) as producer:
+    with Producer(settings.redis_url, timeout_seconds=60) as producer:
         for text in texts:
             producer.append("k", ChatMessage.user(text))
 
@@ -96,7 +96,7 @@ def test_a_store_is_restored_by_the_documented_commands(
 ) -> None:
     own = replace(settings, store=store.format(host / "lib"))
     log = host / "worker.log"
-    with running_worker(own, client, log), Producer(own.redis_url, timeout_seconds=20) as producer:
+    with running_worker(own, client, log), Producer(own.redis_url, timeout_seconds=60) as producer:
         producer.append("k", ChatMessage.user("before"), ack="stored")
         place = f"/var/backups/{own.store.rpartition('/')[2]}"
         execute(f"backscroll backup --replace {place}", host, own)
@@ -104,7 +104,7 @@ def test_a_store_is_restored_by_the_documented_commands(
     # The worker was killed: its log is beside the database, as after a crash.
     assert "no damage found" in " ".join(execute(documented(steps), host, own).split())
     assert contents(own, "k") == ["before"]
-    with running_worker(own, client, log), Producer(own.redis_url, timeout_seconds=20) as producer:
+    with running_worker(own, client, log), Producer(own.redis_url, timeout_seconds=60) as producer:
         producer.append("k", ChatMessage.user("goes on"), ack="stored")
     assert contents(own, "k") == ["before", "goes on"]
 

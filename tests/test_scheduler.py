@@ -128,7 +128,7 @@ def test_two_schedulers_at_once_never_double_a_tick(
     barrier = threading.Barrier(2)
 
     def tick(upkeep: UpkeepScheduler) -> int:
-        barrier.wait(10)
+        barrier.wait(60)
         return len(upkeep.enqueue_jobs())
 
     with ThreadPoolExecutor(2) as pool:
@@ -347,7 +347,7 @@ def test_a_server_that_goes_away_and_comes_back_costs_no_tick(
             wait_for(lambda: len(queued(client)) == 1, "the tick to be made up for")
             wait_for(lambda: "the server works again" in caplog.text, "the recovery to be logged")
             stop.set()
-            thread.join(10)
+            thread.join(60)
     finally:
         stop.set()
     assert not thread.is_alive()

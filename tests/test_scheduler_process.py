@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,6 +16,7 @@ from backscroll.contract.errors import AuthenticationFailedError
 from backscroll_worker.maintenance.scheduler import run_scheduler
 from backscroll_worker.ops.up import environment
 from backscroll_worker.settings import Settings
+from tests.prepared import Prepared
 from tests.processes import spawn, wait_for
 
 START = datetime(2026, 11, 21, 6, 30, tzinfo=UTC)
@@ -56,7 +55,7 @@ def test_a_signal_stops_the_process_with_exit_code_0(
     try:
         wait_for(lambda: client.zcard("rq:cron_schedulers") == 1, "the scheduler")
         process.send_signal(number)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
     assert client.zcard("rq:cron_schedulers") == 0
@@ -75,13 +74,13 @@ main()
 def test_over_a_thousand_open_files_do_not_disturb_it(
     settings: Settings, client: redis.Redis
 ) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", _MANY_FILES, "scheduler"],
+    process = Prepared(
+        ["-c", _MANY_FILES, "scheduler"],
         env=environment(settings, settings.redis_url or ""),
     )
     wait_for(lambda: process.poll() is not None or client.exists("rq:cron_schedulers"), "it")
     process.terminate()
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
 
 
 def test_two_processes_share_the_ticks_and_one_killed_loses_none(

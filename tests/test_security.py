@@ -98,7 +98,7 @@ def test_hostile_keys_stay_data_in_store_and_log(
 ) -> None:
     before = {path for path in tmp_path.rglob("*") if "store" not in path.parts}
     with running_worker(stored_in, client, log, BACKSCROLL_LOG_LEVEL="DEBUG") as process:
-        with Producer(stored_in.redis_url, timeout_seconds=20) as producer:
+        with Producer(stored_in.redis_url, timeout_seconds=60) as producer:
             for key in HOSTILE_KEYS:
                 producer.append(key, ChatMessage.user(f"said in {key}", note=key))
                 producer.describe(key, name=key, agent=key, channel=key, room=key, sender=key)
@@ -249,7 +249,7 @@ def test_logs_errors_and_redis_carry_no_message_and_no_password(
         process = spawn(settings, "worker", log=log, BACKSCROLL_LOG_LEVEL="DEBUG")
         wait_for(lambda: workers(admin), "the worker")
         try:
-            with Producer(guarded, timeout_seconds=20) as producer:
+            with Producer(guarded, timeout_seconds=60) as producer:
                 use_everything(producer)
                 jobs = [push(admin, append_call(arguments)) for arguments in LEAKY]
                 wait_for(lambda: failed_ids(admin) == set(jobs), "the bad jobs to fail")
@@ -290,7 +290,7 @@ def test_a_debug_log_carries_no_words_that_were_searched_for(
 ) -> None:
     with (
         running_worker(settings, client, log, BACKSCROLL_LOG_LEVEL="DEBUG"),
-        Producer(settings.redis_url, timeout_seconds=20) as producer,
+        Producer(settings.redis_url, timeout_seconds=60) as producer,
     ):
         producer.append("k", SAID)
         assert producer.search(WORD)

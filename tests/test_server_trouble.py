@@ -183,7 +183,7 @@ def test_a_worker_that_waits_for_its_server_can_be_stopped(own: Settings, log: P
     process = spawn(settings, "worker", log=log)
     wait_for(lambda: failures(log), "the worker to wait")
     process.terminate()
-    assert process.wait(10) in (0, -15)
+    assert process.wait(60) in (0, -15)
     assert "Traceback" not in log.read_text()
 
 
@@ -195,7 +195,7 @@ def test_a_wrong_address_or_password_is_refused_at_the_start(
         client.config_set("requirepass", "right")
         settings = own.with_options(redis_url=url.format(socket=server.socket))
         process = spawn(settings, "worker", log=log)
-        assert process.wait(20) == ExitCode.SERVER
+        assert process.wait(60) == ExitCode.SERVER
         errors = [line for line in log.read_text().splitlines() if line.startswith("backscroll")]
         assert len(errors) == 1
         assert "Traceback" not in log.read_text()
@@ -203,7 +203,7 @@ def test_a_wrong_address_or_password_is_refused_at_the_start(
 
 def test_a_burst_does_not_wait_for_the_server(own: Settings, log: Path) -> None:
     settings = own.with_options(redis_url=f"redis://127.0.0.1:{NOBODY}/0")
-    assert spawn(settings, "worker", "--burst", log=log).wait(20) == ExitCode.SERVER
+    assert spawn(settings, "worker", "--burst", log=log).wait(60) == ExitCode.SERVER
 
 
 def test_a_killed_worker_is_gone_from_the_list_with_the_next_one(

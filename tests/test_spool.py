@@ -7,7 +7,6 @@ import os
 import sqlite3
 import stat
 import subprocess
-import sys
 import textwrap
 from contextlib import closing
 from pathlib import Path
@@ -26,6 +25,7 @@ from backscroll.contract.errors import (
 )
 from backscroll.spool.queue import read_spool
 from backscroll_worker.settings import Settings
+from tests.prepared import run_prepared
 from tests.processes import running_worker, wait_for
 from tests.proxy import LossyProxy
 
@@ -108,8 +108,7 @@ KILLED = """
 
 
 def run(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", textwrap.dedent(program), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return run_prepared("-c", textwrap.dedent(program), *map(str, arguments))
 
 
 def test_the_next_adapter_sends_a_killed_ones_spool_once_and_in_order(
@@ -176,7 +175,7 @@ def test_stored_waits_for_the_spool_and_the_worker(
 ) -> None:
     with (
         redis.Redis.from_url(settings.redis_url or "") as client,
-        Producer(road.url, spool=spool, timeout_seconds=20) as producer,
+        Producer(road.url, spool=spool, timeout_seconds=60) as producer,
     ):
         road.close()
         say(producer, "a")

@@ -177,7 +177,7 @@ def test_what_the_server_will_never_take_is_set_aside_and_the_rest_goes(
     server_url: str, client: redis.Redis, spool: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     half = ChatMessage.user("x" * 800_000)
-    with Producer(server_url, spool=spool, timeout_seconds=20) as producer:
+    with Producer(server_url, spool=spool, timeout_seconds=60) as producer:
         ids = say(producer, "a")
         with pytest.raises(ServerRefusedError, match="set aside") as caught:
             producer.append("s", half, half, ack="stored")

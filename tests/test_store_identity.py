@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from backscroll_worker.ops.up import environment
 from backscroll_worker.settings import Settings
 from backscroll_worker.testing.stores import open_tested
 from tests.guarded import FILE, guarded_server
+from tests.prepared import run_prepared
 from tests.processes import burst, contents, running_worker, spawn, wait_for
 
 KEY = "backscroll:backscroll:store"
@@ -168,17 +167,11 @@ def test_rqs_own_worker_with_ours_refuses_another_store(
     assert burst(settings, log) == 0
     other = sibling(settings, "two")
     producer.append("k", ChatMessage.user("a"))
-    command = [sys.executable, "-m", "rq.cli", "worker", "--burst", "backscroll"]
-    command += ["--url", str(settings.redis_url)]
+    url = str(settings.redis_url)
+    command = ("-m", "rq.cli", "worker", "--burst", "backscroll", "--url", url)
+    serializer = ("--serializer", "backscroll_worker.serializer.OrjsonSerializer")
     for options in (["-w", "backscroll_worker.loop.worker.GroupCommitWorker"], []):
-        done = subprocess.run(
-            [*command, *options, "--serializer", "backscroll_worker.serializer.OrjsonSerializer"],
-            env={**environment(other, str(settings.redis_url)), "PYTHONPATH": str(Path.cwd())},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
+        done = run_prepared(*command, *options, *serializer, env=environment(other, url))
         assert "another store" in done.stdout + done.stderr
     assert contents(other, "k") == []
 
@@ -192,5 +185,5 @@ def test_a_worker_under_an_acl_from_before_works_and_says_what_is_not_checked(
         settings = guarded.settings("worker")
         with guarded.client("admin") as admin, running_worker(settings, admin, log):
             wait_for(lambda: "is not checked" in log.read_text(), "the warning")
-            with Producer(guarded.url("producer"), timeout_seconds=20) as producer:
+            with Producer(guarded.url("producer"), timeout_seconds=60) as producer:
                 producer.append("k", ChatMessage.user("a"), ack="stored")

@@ -88,7 +88,7 @@ def test_every_part_works_over_tls(
     scheduler = spawn(encrypted, "scheduler", log=log)
     try:
         with running_worker(encrypted, client, log) as worker:
-            with Producer(url, timeout_seconds=20) as producer:
+            with Producer(url, timeout_seconds=60) as producer:
                 for ack in ("queued", "fsynced", "stored"):
                     producer.append("k", HI, ack=ack)
                 # More than one TLS record, both ways.
@@ -97,7 +97,7 @@ def test_every_part_works_over_tls(
                 assert len(producer.search("hi")) == 3
 
             async def use() -> int:
-                async with AsyncProducer(url, timeout_seconds=20) as producer:
+                async with AsyncProducer(url, timeout_seconds=60) as producer:
                     await asyncio.gather(*(producer.append("k", HI) for _ in range(20)))
                     await producer.append("k", HI, ack="fsynced")
                     await producer.append("k", HI, ack="stored")
@@ -177,7 +177,7 @@ def test_commands_say_it_too(tls: Tls, settings: Settings, log: Path) -> None:
     assert checked.exit_code == ExitCode.FAILED
     assert "Name the CA that signed" in " ".join(checked.stdout.split())
     worker = spawn(untrusted, "worker", log=log)
-    assert worker.wait(timeout=20) == ExitCode.SERVER
+    assert worker.wait(timeout=60) == ExitCode.SERVER
     scheduler = spawn(untrusted, "scheduler", log=log)
     wait_for(lambda: log.read_text().count("Name the CA that signed") == 2, "both complaints")
     assert stop(scheduler) == 0

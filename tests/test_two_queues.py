@@ -45,7 +45,7 @@ def sides(settings: Settings, tmp_path: Path) -> Iterator[tuple[Side, Side]]:
 
         def side(queue: str) -> Side:
             own = settings.with_options(queue=queue, store=f"sqlite://{tmp_path / queue}.db")
-            producer = stack.enter_context(Producer(own.redis_url, queue, timeout_seconds=20))
+            producer = stack.enter_context(Producer(own.redis_url, queue, timeout_seconds=60))
             return Side(own, producer, tmp_path / f"{queue}.log")
 
         yield side("backscroll"), side("other")

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from backscroll_worker.serializer import OrjsonSerializer
 from backscroll_worker.settings import Settings
 from backscroll_worker.testing.stores import open_tested
 from tests.backends.files import index_pieces
+from tests.prepared import run_prepared
 from tests.processes import (
     burst,
     contents,
@@ -71,7 +71,7 @@ def test_a_worker_within_a_process_that_goes_on_leaves_nothing_behind(
     gc.disable()  # it would hang up for what is no longer used, sooner or later
     try:
         work_here(settings)
-        wait_for(lambda: len(client.client_list()) == connected, "the worker to hang up", 5)
+        wait_for(lambda: len(client.client_list()) == connected, "the worker to hang up")
     finally:
         gc.enable()
     assert gc.get_freeze_count() == frozen
@@ -129,7 +129,7 @@ def test_rq_sees_the_worker_and_its_counters(
         producer.append("k", ChatMessage.user("a"), ack="stored")
         (worker,) = Worker.all(connection=client)
         assert worker.queue_names() == ["backscroll"]
-        assert worker.successful_job_count >= 1
+        wait_for(lambda: Worker.all(connection=client)[0].successful_job_count, "its counter")
         assert worker.get_current_job_id() is None
         (key,) = workers(client)
         told = wait_for(lambda: _beyond_started(client, key), "its state")
@@ -251,15 +251,9 @@ def test_the_worker_rides_out_a_server_that_was_away(tmp_path: Path, log: Path) 
 
 def rq_command(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
     assert settings.redis_url is not None
-    rq = Path(sys.executable).with_name("rq")
-    return subprocess.run(
-        [str(rq), "worker", "--burst", "--url", settings.redis_url, *arguments, "backscroll"],
-        env=environment(settings, settings.redis_url),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    command = ("-m", "rq.cli", "worker", "--burst", "--url", settings.redis_url)
+    own = environment(settings, settings.redis_url)
+    return run_prepared(*command, *arguments, "backscroll", env=own)
 
 
 def test_the_class_works_from_rqs_own_command(

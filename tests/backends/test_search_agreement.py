@@ -15,6 +15,7 @@ from backscroll.contract.filters import SearchFilter, SearchHit
 from backscroll.contract.messages import ChatMessage, from_micros
 from backscroll_worker.stores.sqlite import scope
 from backscroll_worker.testing.stores import StoreUnderTest, apply_all, open_tested, requests
+from tests.budget import tries
 
 WORDS = (
     "a", "ab", "abc", "cafe", "café", "cafe\u0301", "CAFÉ", "naïve", "Straße", "strasse", "b-a",
@@ -93,7 +94,9 @@ def hits(
 
 @given(query, where, st.booleans())
 @settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=tries(100, deep=300),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_both_stores_find_the_same(
     stores: Stores, query: str, where: SearchFilter, by_session: bool
@@ -105,7 +108,9 @@ def test_both_stores_find_the_same(
 
 @given(query, where, st.booleans())
 @settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=tries(40, deep=100),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_a_filter_that_much_passes_finds_the_same(
     stores: Stores,
@@ -123,7 +128,9 @@ def test_a_filter_that_much_passes_finds_the_same(
 
 @given(query, st.integers(5, 60), st.booleans())
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=tries(15, deep=40),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_pages_of_both_hold_all_of_it_once(
     stores: Stores, query: str, limit: int, by_session: bool

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from backscroll import ChatMessage, StoreUnusableError
+from backscroll import ChatMessage, StoreUnavailableError, StoreUnusableError
 from backscroll_worker.testing.stores import StoreUnderTest, contents, open_tested, requests, say
+from tests.prepared import Prepared, run_prepared
+from tests.processes import wait_for
 
 _COPY = """
 import apsw, sys
@@ -41,7 +43,7 @@ def store(path: Path) -> Iterator[StoreUnderTest]:
 
 def another_process(program: str, *arguments: str | Path) -> None:
     """To open the file in this one would drop the locks that SQLite has on it."""
-    subprocess.run([sys.executable, "-c", program, *map(str, arguments)], check=True)
+    assert run_prepared("-c", program, *map(str, arguments)).returncode == 0
 
 
 def checkpoint(path: Path) -> None:
@@ -134,6 +136,15 @@ def test_what_another_program_writes_is_not_taken_for_what_was_remembered(
     assert store.verify(deep=True) == []
 
 
+def said(store: StoreUnderTest, content: str) -> bool:
+    """Whether it was stored; as SQLite's locks are not fair, a worker may have to try again."""
+    try:
+        say(store, "k", content)
+    except StoreUnavailableError:
+        return False
+    return True
+
+
 def test_other_programs_may_checkpoint_the_log_at_any_moment(
     store: StoreUnderTest, path: Path
 ) -> None:
@@ -147,15 +158,14 @@ while True:
             c.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
         except apsw.BusyError:
             pass
-    time.sleep(0.001)  # SQLite's locks are not fair: who never pauses may keep others out
+    time.sleep(0.005)
 """
-    arguments = [sys.executable, "-c", program, str(path)]
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE) as other:
+    with Prepared(["-c", program, str(path)], stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         other.stdout.readline()
         try:
             for number in range(100):
-                say(store, "k", f"{number} {'x' * 5_000}")
+                wait_for(lambda: said(store, f"{number} {'x' * 5_000}"), "the lock")  # noqa: B023
         finally:
             other.kill()
     assert len(contents(store, "k")) == 101

@@ -16,6 +16,7 @@ from backscroll.contract.messages import ChatMessage
 from backscroll_worker.stores.search.query import MAX_PREFIXES, MAX_TOKENS, Query, Term
 from backscroll_worker.stores.search.snippet import highlight, highlighted_hit
 from backscroll_worker.stores.search.text import FOLDING, folded, tokens
+from tests.budget import tries
 
 any_text = st.text(
     st.sampled_from("\u2764\ufe0fab-_.\"'*日本語が\u3099éÉßﬁİk\u0301\u05b8\u0e33가\u200d🙂🇯🇵 \n\0")
@@ -66,7 +67,7 @@ def test_what_is_indexed_holds_no_nul(text: str) -> None:
 
 
 @given(any_text)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=tries(150, deep=500), deadline=None)
 def test_folding_twice_changes_no_token(text: str) -> None:
     assert tokens(" ".join(tokens(text))) == tokens(text)
 
@@ -126,7 +127,7 @@ def test_of_a_long_query_the_first_tokens_and_stars_count() -> None:
 
 
 @given(any_text, any_text, any_text)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=tries(100, deep=300), deadline=None)
 def test_a_query_without_its_beginnings_finds_no_less(text: str, query: str, prefix: str) -> None:
     asked = Query.parse(f'{query} "{prefix}"* -{query}*')
     for prefixes in (asked.prefixes, list(asked.prefixes)[:1]):
@@ -168,7 +169,7 @@ def test_no_query_can_leave_its_quotes(text: str) -> None:
 
 
 @given(any_text, any_text)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=tries(100, deep=300), deadline=None)
 def test_marks_lie_in_the_snippet_in_order_and_apart(text: str, query: str) -> None:
     snippet, marks = highlight(text, Query.parse(query))
     places = [place for mark in marks for place in mark]
@@ -178,7 +179,7 @@ def test_marks_lie_in_the_snippet_in_order_and_apart(text: str, query: str) -> N
 
 
 @given(st.text(st.sampled_from("ab é日本ßﬁ🙂-."), min_size=1, max_size=40), st.integers(0, 39))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=tries(100, deep=300), deadline=None)
 def test_what_matches_is_marked(text: str, start: int) -> None:
     query = Query.parse('"' + text[start : start + 5] + '"')
     snippet, marks = highlight(text, query)

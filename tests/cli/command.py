@@ -6,8 +6,6 @@ import os
 import pty
 import re
 import struct
-import subprocess
-import sys
 import termios
 from fcntl import ioctl
 from pathlib import Path
@@ -18,6 +16,7 @@ from click.testing import CliRunner, Result
 
 from backscroll_worker.cli import main
 from backscroll_worker.settings import Settings
+from tests.prepared import Prepared
 from tests.processes import spawn
 
 
@@ -57,8 +56,8 @@ def in_terminal(
     """The exit code of `backscroll ARGUMENTS`, and what it shows on a terminal."""
     terminal, inside = pty.openpty()
     ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "backscroll_worker.cli", *options(settings), *arguments],
+    process = Prepared(
+        [*options(settings), *arguments],
         stdin=inside,
         stdout=inside,
         stderr=inside,
@@ -73,7 +72,7 @@ def in_terminal(
     except OSError:  # how Linux says that nobody has the other end open any more
         pass
     os.close(terminal)
-    return process.wait(timeout=20), shown.decode().replace("\r\n", "\n")
+    return process.wait(timeout=60), shown.decode().replace("\r\n", "\n")
 
 
 def without_styles(shown: str) -> str:

@@ -14,6 +14,7 @@ from backscroll_worker.ops.exit_codes import ExitCode
 from backscroll_worker.settings import Settings
 from backscroll_worker.testing.stores import open_tested
 from tests.cli.command import options
+from tests.prepared import Prepared, run_prepared
 
 COMMANDS = (
     ("--help",),
@@ -49,10 +50,7 @@ def stored(settings: Settings) -> Settings:
 def ended(
     settings: Settings, *arguments: str, stdout: int = subprocess.PIPE, stderr: int
 ) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "backscroll_worker.cli", *options(settings), *arguments]
-    return subprocess.run(
-        command, check=False, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, text=True
-    )
+    return run_prepared(*options(settings), *arguments, stdout=stdout, stderr=stderr)
 
 
 def errors_of(result: subprocess.CompletedProcess[str]) -> list[str]:
@@ -91,8 +89,8 @@ def test_so_does_one_of_standard_error(
 def test_a_reader_that_has_seen_enough_ends_it_quietly(
     stored: Settings, arguments: tuple[str, ...]
 ) -> None:
-    command = [sys.executable, "-m", "backscroll_worker.cli", *options(stored), *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    command, pipe = [*options(stored), *arguments], subprocess.PIPE
+    with Prepared(command, stdout=pipe, stderr=pipe) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         assert len(process.stdout.read(10)) == 10

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -175,7 +174,7 @@ def test_a_cleanup_that_has_no_ttl_names_the_option(
 
 def test_an_adapter_can_restore_too(worker: Settings) -> None:
     done(worker, "cleanup")
-    with Producer(worker.redis_url, timeout_seconds=20) as producer:
+    with Producer(worker.redis_url, timeout_seconds=60) as producer:
         report = producer.restore("old", pin=True)
         assert (report.key, report.messages, report.present) == ("old", 5, 0)
         session = producer.session("old")
@@ -216,7 +215,7 @@ def test_rules_that_went_wrong_fail_the_cleanup_and_delete_nothing(
     worker: Settings, rules: Path, client: redis.Redis
 ) -> None:
     rules.write_text(RULES.replace('"forever"', '"for ever"'))
-    with Producer(worker.redis_url, timeout_seconds=20) as producer:
+    with Producer(worker.redis_url, timeout_seconds=60) as producer:
         for ttl_hours in (None, 1):
             with pytest.raises(OperationRefusedError, match="rule 1, ttl: 'for ever'"):
                 producer.cleanup(ttl_hours)
@@ -238,21 +237,20 @@ def test_a_worker_does_not_begin_with_wrong_rules(
     settings: Settings, rules: Path, log: Path
 ) -> None:
     rules.write_text("[[rule]]\nttl = 7")
-    assert spawn(settings, "worker", log=log).wait(timeout=20) == ExitCode.USAGE
+    assert spawn(settings, "worker", log=log).wait(timeout=60) == ExitCode.USAGE
     assert f"BACKSCROLL_RETENTION: {rules}: rule 1" in log.read_text()
 
 
 def test_an_unwritable_archive_fails_the_cleanup_but_not_the_worker(
-    worker: Settings, archive: Archive, client: redis.Redis
+    worker: Settings, archive: Archive, client: redis.Redis, log: Path
 ) -> None:
     archive.directory.parent.mkdir(exist_ok=True)
     archive.directory.write_text("not a directory")
-    with Producer(worker.redis_url, timeout_seconds=20) as producer:
+    with Producer(worker.redis_url, timeout_seconds=60) as producer:
         with pytest.raises(OperationRefusedError, match=r"the archive's .*Not a directory"):
             producer.cleanup()
-        started = time.monotonic()
         assert producer.append("old", ChatMessage.user("goes on"), ack="stored").affected == 1
-        assert time.monotonic() - started < 2, "the worker did not pause for it"
+        assert "the store fails" not in log.read_text(), "the worker did not pause for it"
         assert len(failed(client)) == 1
         assert len(contents(worker, "old")) == 6
         archive.directory.unlink()

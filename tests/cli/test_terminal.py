@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import orjson
@@ -17,6 +15,7 @@ from backscroll_worker.settings import Settings
 from backscroll_worker.testing.stores import open_tested
 from backscroll_worker.transfer.formats import FORMATS
 from tests.cli.command import in_terminal, options, run, without_styles
+from tests.prepared import run_prepared
 
 # Clears the screen, sets the title, asks the terminal to answer, in C0 and in C1; turns text round.
 HOSTILE = "a\x1b[2Jb\x9b2Jc\x1b]0;owned\x07d\x9d0;x\x9ce\x90q\x9cf\u202eg\u2066h\x7f\x08i\x85j\rk"
@@ -91,8 +90,7 @@ def test_the_log_shows_a_traceback_without_what_acts() -> None:
         f"try: raise ValueError({HOSTILE!r})\n"
         f"except ValueError: logging.getLogger('backscroll.x').exception({HOSTILE!r})\n"
     )
-    command = [sys.executable, "-X", "utf8", "-c", program]
-    shown = subprocess.run(command, capture_output=True, timeout=60, check=True).stderr.decode()
+    shown = run_prepared("-c", program).stderr
     assert "ValueError" in shown
     assert ACTING.findall(shown) == []
 
@@ -105,13 +103,8 @@ def test_a_terminal_that_knows_few_characters_is_shown_what_it_can(
         store.append("k", ChatMessage.user("naïve 人工知能 😀 lemons"))
         store.describe("k", name="日本")
     for command in [("load", "k"), ("sessions",), ("search", "lemons", "--json"), ("load", "é")]:
-        ended = subprocess.run(
-            [sys.executable, "-m", "backscroll_worker.cli", *options(settings), *command],
-            env={**os.environ, "PYTHONIOENCODING": encoding},
-            capture_output=True,
-            timeout=60,
-            check=False,
-        )
+        environ = {**os.environ, "PYTHONIOENCODING": encoding}
+        ended = run_prepared(*options(settings), *command, env=environ, text=False)
         assert ended.returncode in (ExitCode.OK, ExitCode.FAILED), ended.stderr
         assert b"Error" not in ended.stderr
     exported = tmp_path / "x.jsonl"

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import resource
-import subprocess
-import sys
 from codecs import BOM_UTF8
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 import orjson
 import pytest
@@ -21,6 +19,7 @@ from backscroll_worker.ops.exit_codes import ExitCode
 from backscroll_worker.settings import Settings
 from backscroll_worker.testing.stores import open_tested
 from tests.cli.command import document, done, in_terminal, options, run, without_styles
+from tests.prepared import run_prepared
 from tests.processes import running_worker
 from tests.transfer.test_database import LATER_COLUMNS, describe, made, say
 
@@ -85,6 +84,14 @@ def test_sessions_are_chosen_by_name_and_filter(filled: Settings) -> None:
     assert "no session 'nobody' matches the filters" in result.stderr
 
 
+_NEARLY_FULL: Final = """
+import resource
+from backscroll_worker.cli import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+main()
+"""
+
+
 def test_an_output_that_cannot_be_written_leaves_what_was_there(
     filled: Settings, tmp_path: Path
 ) -> None:
@@ -96,26 +103,10 @@ def test_an_output_that_cannot_be_written_leaves_what_was_there(
     with open_tested(filled.store) as store:
         store.append("large", ChatMessage.user("x" * 200_000))
 
-    def nearly_full() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-
-    command = [
-        sys.executable,
-        "-m",
-        "backscroll_worker.cli",
-        *options(filled),
-        "export",
-        "--format",
-        "html",
-    ]
-    result = subprocess.run(
-        [*command, "--output", str(path)],
-        preexec_fn=nearly_full,
-        capture_output=True,
-        check=False,
-    )
+    command = [*options(filled), "export", "--format", "html", "--output", str(path)]
+    result = run_prepared("-c", _NEARLY_FULL, *command)
     assert result.returncode == ExitCode.FAILED, result.stderr
-    assert b"File too large" in result.stderr
+    assert "File too large" in result.stderr
     assert path.read_text() == "before"
     assert [each.name for each in tmp_path.iterdir() if "full" in each.name] == ["full.html"]
 

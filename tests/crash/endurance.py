@@ -124,7 +124,7 @@ class Endurance:
                 producer.compact()
         finally:
             pid.terminate()
-            pid.join(20)
+            pid.join(60)
         with open_tested(laboratory.settings.store, read_only=True) as store:
             left, size = store.sessions(limit=10).sessions, store.size_bytes()
         if left:

@@ -31,7 +31,9 @@ from tests.crash.trouble import Trouble
 KILLED: Final = -signal.SIGKILL
 
 context: Final[ForkServerContext] = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload(["tests.crash.lives", "tests.crash.writer", "pytest"])
+context.set_forkserver_preload(
+    ["tests.crash.lives", "tests.crash.writer", "pytest", "tests.crash.frozen"]
+)
 
 
 @dataclass(frozen=True, slots=True)

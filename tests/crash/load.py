@@ -124,7 +124,7 @@ def run(laboratory: Laboratory, load: Load, server: CrashableServer) -> None:
         last = laboratory.life(burst=False, settings=laboratory.settings).start()
     laboratory.wait_until_drained()
     last.terminate()
-    last.join(20)
+    last.join(60)
     laboratory.drain()
 
 

@@ -20,8 +20,9 @@ from backscroll.contract.messages import ChatMessage
 from backscroll_worker.ops.health import check
 from backscroll_worker.settings import Settings
 from backscroll_worker.testing.stores import StoreUnderTest, open_tested
+from tests.budget import tries
 
-TRIALS = 60
+TRIALS = tries(20, deep=60)
 SESSIONS = 12
 MESSAGES = 25
 

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.budget import tries
 from tests.crash.checker import Violation, check_store
 from tests.crash.laboratory import Laboratory, Tally
 from tests.crash.points import POINTS
 from tests.crash.test_two_workers import freeze, thaw
 
-POWER_CUTS = 25
-COPIES = 15
+POWER_CUTS = tries(12, deep=25)
+COPIES = tries(8, deep=15)
 
 
 @pytest.fixture

@@ -143,7 +143,7 @@ class Queues(RuleBasedStateMachine):
             Life(each.with_options(group_size=group_size), log).start() for each in self.settings
         ]
         for life in lives:
-            life.join(30)
+            life.join(60)
             life.kill()  # or it would work on in the next example
         assert [life.exitcode for life in lives] == [0, 0], log.read_text()
         for client in self.clients:

@@ -6,9 +6,7 @@ What RQ fails or requeues goes to the end of the queue, so its place in time is 
 from __future__ import annotations
 
 import subprocess
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,23 +25,17 @@ from tests.crash.checker import FAILED, IN_FLIGHT, QUEUE
 from tests.crash.laboratory import Laboratory, Tally
 from tests.crash.load import Load, working, writing
 from tests.crash.test_two_workers import freeze, thaw
+from tests.prepared import Prepared, run_prepared
 from tests.processes import contents, depth, wait_for
 
-RQ = Path(sys.executable).with_name("rq")
 STOCK = ("--serializer", "backscroll_worker.serializer.OrjsonSerializer")
 FROM_THE_PAGE = {"X-Requested-With": "XMLHttpRequest"}
 
 
 def rq(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
     assert settings.redis_url is not None
-    return subprocess.run(
-        [str(RQ), *arguments],
-        env=environment(settings, settings.redis_url),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    own = environment(settings, settings.redis_url)
+    return run_prepared("-m", "rq.cli", *arguments, env=own)
 
 
 def failed_ids(client: redis.Redis) -> list[str]:
@@ -142,20 +134,21 @@ def test_a_stock_worker_beside_ours_loses_and_doubles_nothing(
     laboratory: Laboratory, tally: Tally, kind: str
 ) -> None:
     """What it takes it cannot store, as the lock is ours: it fails, and can be requeued."""
-    settings, client = laboratory.settings, laboratory.client
+    settings, client, count = laboratory.settings, laboratory.client, 0
     with working(laboratory):
         process = start_stock(laboratory, kind)
         try:
             wait_for(lambda: client.scard("rq:workers:backscroll") == 2, "the stock worker")
             with Producer(settings.redis_url) as producer:
-                for number in range(300):
-                    producer.append(f"stock/{number % 5}", ChatMessage.user(str(number)))
-                    if number % 30 == 0:
+                while count < 300 or not failed_ids(client):
+                    producer.append(f"stock/{count % 5}", ChatMessage.user(str(count)))
+                    count += 1
+                    if count % 30 == 0:
                         time.sleep(0.1)
             wait_for(lambda: depth(client) == 0, "the queue to be empty", 60)
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(60)
         registry = FailedJobRegistry("backscroll", connection=client, serializer=OrjsonSerializer)
         refused = registry.get_job_ids(cleanup=False)
         assert refused
@@ -163,14 +156,14 @@ def test_a_stock_worker_beside_ours_loses_and_doubles_nothing(
             registry.requeue(job_id)
         wait_for(lambda: depth(client) == 0, "the requeued jobs", 60)
     stored = [text for key in range(5) for text in contents(settings, f"stock/{key}")]
-    assert sorted(stored, key=int) == [str(number) for number in range(300)]
+    assert sorted(stored, key=int) == [str(number) for number in range(count)]
 
 
 def start_stock(laboratory: Laboratory, kind: str) -> subprocess.Popen[bytes]:
     url = str(laboratory.settings.redis_url)
     with (laboratory.directory / "stock.log").open("ab") as log:
-        return subprocess.Popen(
-            [str(RQ), "worker", "-w", kind, *STOCK, "--url", url, "backscroll"],
+        return Prepared(
+            ["-m", "rq.cli", "worker", "-w", kind, *STOCK, "--url", url, "backscroll"],
             env=environment(laboratory.settings, url),
             stdout=log,
             stderr=log,

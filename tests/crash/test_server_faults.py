@@ -72,7 +72,7 @@ def test_a_network_that_loses_replies_and_halves_frames_doubles_and_reorders_not
         load = Load(0, writers=3, url=network.url, patience=patience)
         with working(laboratory, settings=settings), writing(laboratory, load):
             network.share = 0.03
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 90
             while min(network.faults[fault] for fault in FAULTS) < 3:
                 assert time.monotonic() < deadline, network.faults
                 time.sleep(0.1)
