@@ -213,4 +213,4 @@ def test_a_worker_that_may_not_empty_them_says_so(tmp_path: Path) -> None:
         Producer(guarded.url("producer"), timeout_seconds=60) as producer,
     ):
         producer.erase(key="zebra")
-        wait_for(lambda: "SLOWLOG RESET: it may quote" in log.read_text(), "its log's line")
+        wait_for(lambda: "SLOWLOG RESET: that log may quote" in log.read_text(), "its log's line")
