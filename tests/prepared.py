@@ -146,6 +146,7 @@ def _become(
     is_leader: bool,
 ) -> list[str]:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # whoever asked first may have held some back
     os.chdir(directory)
     os.environ.clear()
     os.environ.update(environment)

@@ -19,7 +19,6 @@ from backscroll_worker.ops.exit_codes import ExitCode
 from backscroll_worker.settings import Settings
 from backscroll_worker.testing.stores import open_tested
 from tests.cli.command import done, in_terminal, options, run, work_off
-from tests.prepared import Prepared
 from tests.processes import running_worker, spawn, wait_for
 
 
@@ -220,8 +219,8 @@ def test_ctrl_c_ends_a_wait_quietly(settings: Settings, server_url: str, tmp_pat
     client = redis.Redis.from_url(server_url)
     with running_worker(settings, client, tmp_path / "worker.log") as worker:
         worker.send_signal(signal.SIGSTOP)
-        command = [*options(settings), "compact"]
-        process = Prepared(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        command = [sys.executable, "-m", "backscroll_worker.cli", *options(settings), "compact"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         # A frozen worker that was waiting for a job is handed it by the server.
         waiting = ("rq:queue:backscroll", "rq:queue:backscroll:intermediate")
         wait_for(lambda: client.exists(*waiting), "the operation on the queue")

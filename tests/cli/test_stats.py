@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,6 @@ from backscroll_worker.ops.exit_codes import ExitCode
 from backscroll_worker.settings import Settings
 from backscroll_worker.testing.stores import open_tested
 from tests.cli.command import document, done, in_terminal, options, run, without_styles, work_off
-from tests.prepared import Prepared
 from tests.processes import running_worker, spawn, wait_for
 
 
@@ -93,9 +93,10 @@ def test_watching_goes_on_until_ctrl_c_and_ends_well(
     client = redis.Redis.from_url(server_url)
     client.config_resetstat()
     log = tmp_path / "watch.log"
-    command = [*options(settings), "stats", "--watch", "0.1"]
+    program = [sys.executable, "-m", "backscroll_worker.cli"]
+    command = [*program, *options(settings), "stats", "--watch", "0.1"]
     with log.open("wb") as output:
-        process = Prepared(command, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
     wait_for(lambda: commands_seen(client, "zrangebyscore") > 2, "the watch to look again")
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
