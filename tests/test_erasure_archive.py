@@ -16,7 +16,7 @@ from backscroll.contract.results import ErasureReceipt
 from backscroll_worker.archive.directory import Archive
 from backscroll_worker.contract.pacing import Slices, finish
 from backscroll_worker.contract.retention import Retention, Rule
-from backscroll_worker.maintenance.dispatch import upkeep_slices
+from backscroll_worker.maintenance.dispatch import maintenance_slices
 from backscroll_worker.settings import Settings
 from backscroll_worker.testing.stores import (
     Clock,
@@ -72,7 +72,7 @@ class Shop:
         self.clock.advance(seconds=1)
 
     def erase(self, operation: Erase, client: redis.Redis) -> ErasureReceipt:
-        slices = upkeep_slices(self.backend.store, self._settings, operation, client)
+        slices = maintenance_slices(self.backend.store, self._settings, operation, client)
         receipt: ErasureReceipt = finish(slices)
         self.clock.advance(seconds=1)
         return receipt
@@ -82,7 +82,7 @@ class Shop:
 
     def compaction(self, client: redis.Redis) -> Slices[Any]:
         operation = Compact(self.new_id(), self.clock())
-        return upkeep_slices(self.backend.store, self._settings, operation, client)
+        return maintenance_slices(self.backend.store, self._settings, operation, client)
 
     @property
     def archived(self) -> list[str]:

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from backscroll import ChatMessage, NotConfirmedError, Producer
-from backscroll_worker.maintenance.scheduler import UpkeepScheduler
+from backscroll_worker.maintenance.scheduler import MaintenanceScheduler
 from backscroll_worker.ops.health import check
 from backscroll_worker.settings import Settings
 from tests.conftest import in_ci
@@ -64,7 +64,7 @@ def test_the_whole_way_works_on_it(settings: Settings, tmp_path: Path) -> None:
             assert producer.append("k", ChatMessage.user("x"), ack="stored").affected == 1
             assert producer.cleanup(1).sessions == 0
             assert producer.compact().op_ids_purged == 0
-            UpkeepScheduler(settings, settings.redis_url).enqueue_jobs()
+            MaintenanceScheduler(settings, settings.redis_url).enqueue_jobs()
             problems = [
                 found for found in check(settings, producer.url) if found.level == "problem"
             ]

@@ -17,7 +17,7 @@ from rq.job import Job, JobStatus
 from backscroll.contract.codec import decode
 from backscroll.contract.errors import InvalidSettingError
 from backscroll.contract.operations import Cleanup, Compact
-from backscroll_worker.maintenance.scheduler import UpkeepScheduler
+from backscroll_worker.maintenance.scheduler import MaintenanceScheduler
 from backscroll_worker.ops.server import running_server
 from backscroll_worker.serializer import OrjsonSerializer
 from backscroll_worker.settings import Settings
@@ -58,9 +58,9 @@ def hourly(settings: Settings) -> Settings:
     return replace(settings, ttl_hours=24.0, compact_cron="0 0 1 1 *")
 
 
-def scheduler(settings: Settings, clock: Clock) -> UpkeepScheduler:
+def scheduler(settings: Settings, clock: Clock) -> MaintenanceScheduler:
     assert settings.redis_url is not None
-    return UpkeepScheduler(settings, settings.redis_url, now=clock)
+    return MaintenanceScheduler(settings, settings.redis_url, now=clock)
 
 
 def queued(client: redis.Redis, queue: str = "backscroll") -> list[str]:
@@ -127,7 +127,7 @@ def test_two_schedulers_at_once_never_double_a_tick(
     both[0].enqueue_jobs()
     barrier = threading.Barrier(2)
 
-    def tick(upkeep: UpkeepScheduler) -> int:
+    def tick(upkeep: MaintenanceScheduler) -> int:
         barrier.wait(60)
         return len(upkeep.enqueue_jobs())
 
@@ -332,7 +332,7 @@ def test_a_server_that_goes_away_and_comes_back_costs_no_tick(
         return stop.wait(min(seconds, 0.1))
 
     with running_server(own) as url:
-        upkeep = UpkeepScheduler(own, url, now=clock)
+        upkeep = MaintenanceScheduler(own, url, now=clock)
         thread = threading.Thread(target=upkeep.run, args=(pause,))
         thread.start()
         with redis.Redis.from_url(url) as client:

@@ -15,7 +15,7 @@ import redis
 from backscroll import ChatMessage, OperationRefusedError, Producer
 from backscroll.contract.ids import derived_op_id
 from backscroll.contract.operations import Append
-from backscroll_worker.maintenance.scheduler import UpkeepScheduler
+from backscroll_worker.maintenance.scheduler import MaintenanceScheduler
 from backscroll_worker.ops.stats import SchedulerStats, read_queue
 from backscroll_worker.settings import Settings
 from tests.processes import contents, running_worker, work_here
@@ -104,7 +104,7 @@ def test_a_scheduler_counts_for_its_own_queue_only(
 ) -> None:
     own, other = (side.settings for side in sides)
     assert own.redis_url is not None
-    schedulers = UpkeepScheduler(own, own.redis_url)
+    schedulers = MaintenanceScheduler(own, own.redis_url)
     seen: list[tuple[SchedulerStats, ...]] = []
 
     def look(_seconds: float) -> bool:

@@ -14,10 +14,10 @@ from rq import get_current_job
 
 from backscroll.contract.codec import function_name, parse_call
 from backscroll.contract.errors import OperationRefusedError
-from backscroll.contract.operations import OPERATIONS, Upkeep
+from backscroll.contract.operations import OPERATIONS, Maintenance
 from backscroll.contract.results import Answer, to_json
 from backscroll_worker.contract.pacing import finish
-from backscroll_worker.maintenance.dispatch import upkeep_slices
+from backscroll_worker.maintenance.dispatch import maintenance_slices
 from backscroll_worker.settings import Settings
 from backscroll_worker.stores import Store, open_store
 from backscroll_worker.stores.identity import recognize
@@ -47,8 +47,8 @@ def _job_function(kind: str) -> Callable[..., Any]:
         backend, settings = _open_store()
         _recognize(job.origin)
         answer: Answer | OperationRefusedError
-        if isinstance(operation, Upkeep):
-            answer = finish(upkeep_slices(backend, settings, operation, job.connection))
+        if isinstance(operation, Maintenance):
+            answer = finish(maintenance_slices(backend, settings, operation, job.connection))
         else:
             answer = backend.apply([operation])[0]
         if isinstance(answer, OperationRefusedError):

@@ -106,7 +106,7 @@ class Read(Operation):
     __slots__ = ()
 
 
-class Upkeep(Operation):
+class Maintenance(Operation):
     """Maintenance: it may take long, and runs in slices between groups of other operations."""
 
     __slots__ = ()
@@ -258,7 +258,7 @@ class Search(Read):
 
 
 @operation
-class Cleanup(Upkeep):
+class Cleanup(Maintenance):
     """Delete what the worker's retention rules say.
 
     `ttl_hours` is the age, in hours, at which a session is removed that no rule matches; None
@@ -271,7 +271,7 @@ class Cleanup(Upkeep):
 
 
 @operation
-class Restore(Upkeep):
+class Restore(Maintenance):
     """Bring back from the archive what cleanup took of a session, before what it has by now.
 
     `into` is another key for it, `file` the only file to take it from, `pin` keeps the next
@@ -286,14 +286,14 @@ class Restore(Upkeep):
 
 
 @operation
-class Compact(Upkeep):
+class Compact(Maintenance):
     """Merge the index, give free space back, purge old op ids; drop corrupt JSONL lines."""
 
     kind = "compact"
 
 
 @operation
-class Erase(Write, Upkeep):
+class Erase(Write, Maintenance):
     """Remove every trace of one session, of a sender's sessions, or of a room's; one of the three.
 
     As a write it hides them, once, in its place in the order. As maintenance it then removes them

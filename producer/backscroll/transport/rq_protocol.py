@@ -19,13 +19,13 @@ import orjson
 from backscroll.contract.codec import encode
 from backscroll.contract.errors import OperationRefusedError, QueueFullError, carrying
 from backscroll.contract.messages import from_micros
-from backscroll.contract.operations import Operation, Read, Upkeep
+from backscroll.contract.operations import Maintenance, Operation, Read
 from backscroll.transport.acks import Ack
 from backscroll.transport.pinned_connection import Command, Script
 
 DEFAULT_TIMEOUT_SECONDS: Final = 30.0
 CONFIRMATION_TTL_SECONDS: Final = 600
-UPKEEP_TTL_SECONDS: Final = 86_400
+MAINTENANCE_TTL_SECONDS: Final = 86_400
 _GRACE_SECONDS: Final = 2.0
 
 QUEUES_KEY: Final = "rq:queues"
@@ -240,8 +240,8 @@ class JobWriter:
 
 
 def _result_ttl(operation: Operation, ack: Ack) -> int:
-    if isinstance(operation, Upkeep):
-        return UPKEEP_TTL_SECONDS
+    if isinstance(operation, Maintenance):
+        return MAINTENANCE_TTL_SECONDS
     return CONFIRMATION_TTL_SECONDS if ack == "stored" else 0
 
 

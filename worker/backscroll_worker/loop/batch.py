@@ -14,7 +14,7 @@ from typing import Final
 
 from backscroll.contract.codec import decode_unpacked, unpack
 from backscroll.contract.errors import MalformedJobError, OperationRefusedError
-from backscroll.contract.operations import Operation, Read, Upkeep, Write
+from backscroll.contract.operations import Maintenance, Operation, Read, Write
 from backscroll.contract.results import Answer
 from backscroll_worker.loop.acknowledgement import Acknowledgement
 from backscroll_worker.loop.reservation import MAX_GROUP_BYTES, ReservedJob
@@ -39,7 +39,7 @@ class Group:
     ) -> None:
         self.size = len(jobs)
         self.operations: list[Operation] = []
-        self.maintenance: list[tuple[ReservedJob, Upkeep]] = []
+        self.maintenance: list[tuple[ReservedJob, Maintenance]] = []
         self._jobs: list[ReservedJob] = []
         self._waiting = deque(jobs)
         self._is_deadly = is_deadly
@@ -92,7 +92,7 @@ class Group:
     def _settle_one(
         self, job: ReservedJob, operation: Operation, answer: Answer | OperationRefusedError
     ) -> None:
-        if isinstance(operation, Upkeep):
+        if isinstance(operation, Maintenance):
             return  # its job ends with its last slice
         if not isinstance(answer, OperationRefusedError):
             self.acknowledgement.succeed(job, answer)
@@ -117,7 +117,7 @@ class Group:
             else:
                 self.acknowledgement.fail(job, error)
             return 0
-        if isinstance(operation, Upkeep):
+        if isinstance(operation, Maintenance):
             self.maintenance.append((job, operation))
         if isinstance(operation, Read | Write):
             self.operations.append(operation)

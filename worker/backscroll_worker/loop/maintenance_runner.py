@@ -12,7 +12,7 @@ import redis
 from rq.exceptions import StopRequested
 
 from backscroll.contract.errors import BackscrollError, OperationRefusedError, StoreUnavailableError
-from backscroll.contract.operations import Cleanup, Restore, Upkeep
+from backscroll.contract.operations import Cleanup, Maintenance, Restore
 from backscroll.contract.results import ErasureReceipt
 from backscroll_worker.contract.pacing import Slices
 from backscroll_worker.contract.store import Store
@@ -20,7 +20,7 @@ from backscroll_worker.loop.acknowledgement import Acknowledgement
 from backscroll_worker.loop.batch import log_failure
 from backscroll_worker.loop.reservation import ReservedJob
 from backscroll_worker.loop.resilient import SERVER_TROUBLE
-from backscroll_worker.maintenance.dispatch import upkeep_slices
+from backscroll_worker.maintenance.dispatch import maintenance_slices
 from backscroll_worker.settings import Settings
 
 log = logging.getLogger("backscroll.worker")
@@ -41,7 +41,7 @@ class MaintenanceRunner:
         self._settings = settings
         self._acknowledgement = acknowledgement
         self._began_at = time.monotonic()
-        self._under_way: deque[tuple[ReservedJob, Upkeep, Slices[Any]]] = deque()
+        self._under_way: deque[tuple[ReservedJob, Maintenance, Slices[Any]]] = deque()
 
     def __bool__(self) -> bool:
         return bool(self._under_way)
@@ -55,10 +55,12 @@ class MaintenanceRunner:
         """Drop all jobs under way; each can safely be begun again at any point."""
         self._under_way.clear()
 
-    def start(self, job: ReservedJob, operation: Upkeep, acknowledgement: Acknowledgement) -> None:
+    def start(
+        self, job: ReservedJob, operation: Maintenance, acknowledgement: Acknowledgement
+    ) -> None:
         """Begin the job's operation; if that fails, the job is acknowledged with its group."""
         try:
-            slices = upkeep_slices(self._backend, self._settings, operation, self._connection)
+            slices = maintenance_slices(self._backend, self._settings, operation, self._connection)
         except OperationRefusedError as error:
             log_failure(job, error)
             acknowledgement.decline(job, error)
@@ -101,6 +103,6 @@ class MaintenanceRunner:
         return acknowledgement
 
 
-def _is_asked_for_its_answer(operation: Upkeep) -> bool:
+def _is_asked_for_its_answer(operation: Maintenance) -> bool:
     """Whether a caller waits for the refusal, so that a failed job would be of no further use."""
     return isinstance(operation, Restore) or (isinstance(operation, Cleanup) and operation.dry_run)

@@ -23,7 +23,7 @@ from backscroll_worker.settings import Settings
 log = logging.getLogger("backscroll.worker")
 
 
-def upkeep_slices(
+def maintenance_slices(
     backend: Store, settings: Settings, operation: Operation, connection: redis.Redis
 ) -> Slices[Any]:
     """The slices that carry out a cleanup, restoration, erasure or compaction.

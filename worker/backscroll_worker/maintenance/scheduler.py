@@ -31,8 +31,8 @@ from backscroll.transport.outage import Outage
 from backscroll.transport.rq_protocol import (
     LUA_KEYS,
     LUA_WRITE_JOB,
+    MAINTENANCE_TTL_SECONDS,
     QUEUES_KEY,
-    UPKEEP_TTL_SECONDS,
     JobWriter,
     in_flight_key,
     own_key,
@@ -95,7 +95,7 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class UpkeepJob(CronJob):
+class MaintenanceJob(CronJob):
     """One kind of maintenance on one queue, and the cron expression that says when."""
 
     def __init__(
@@ -105,7 +105,7 @@ class UpkeepJob(CronJob):
             writer.queue,
             func_name=function_name(operation.kind),
             cron=_as_rq_has_it(cron),
-            result_ttl=UPKEEP_TTL_SECONDS,
+            result_ttl=MAINTENANCE_TTL_SECONDS,
             name=operation.kind,
         )
         self._writer = writer
@@ -169,7 +169,7 @@ def _as_rq_has_it(cron: str) -> str:
     return " ".join([minute, hour, day, month, weekday, *seconds])
 
 
-class UpkeepScheduler(CronScheduler):
+class MaintenanceScheduler(CronScheduler):
     """RQ's cron scheduler for maintenance jobs, which survives a server that is unreachable."""
 
     def __init__(
@@ -179,9 +179,9 @@ class UpkeepScheduler(CronScheduler):
         self._url = url
         self._now = now
         self._writer = JobWriter(settings.queue, settings.max_queue_depth)
-        self.upkeep_jobs = [self._upkeep_job(Compact, settings.compact_cron)]
+        self.upkeep_jobs = [self._maintenance_job(Compact, settings.compact_cron)]
         if settings.has_retention:
-            self.upkeep_jobs.append(self._upkeep_job(Cleanup, settings.cleanup_cron))
+            self.upkeep_jobs.append(self._maintenance_job(Cleanup, settings.cleanup_cron))
         self._cron_jobs.extend(self.upkeep_jobs)  # what RQ shows of a scheduler
 
     def enqueue_jobs(self) -> list[CronJob]:
@@ -227,9 +227,9 @@ class UpkeepScheduler(CronScheduler):
         with suppress(redis.RedisError, SchedulerNotFound):
             self.register_death()
 
-    def _upkeep_job(self, operation: type[Cleanup | Compact], cron: str) -> UpkeepJob:
+    def _maintenance_job(self, operation: type[Cleanup | Compact], cron: str) -> MaintenanceJob:
         try:
-            job = UpkeepJob(self._writer, operation, cron, self._now())
+            job = MaintenanceJob(self._writer, operation, cron, self._now())
             job.tick_before(self._now())
         except CroniterError as error:
             raise InvalidSettingError(
@@ -246,7 +246,7 @@ def run_scheduler(settings: Settings, url: str) -> None:
     Raises `AuthenticationFailedError` when the server refuses the login at the start; waits and
     tries again whatever else happens to the server. Any number of schedulers may run at once.
     """
-    scheduler = UpkeepScheduler(settings, url)
+    scheduler = MaintenanceScheduler(settings, url)
     for job in scheduler.upkeep_jobs:
         log.info("%s: %r in UTC, next at %s", job.name, job.cron_expression, job.next_enqueue_time)
     if not settings.has_retention:
