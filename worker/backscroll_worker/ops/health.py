@@ -29,7 +29,7 @@ from backscroll_worker.maintenance.server_clock import MOST_SECONDS_APART
 from backscroll_worker.ops.default_user import is_affected, missing_right
 from backscroll_worker.ops.exposure import exposed
 from backscroll_worker.ops.log_holders import HELD_ADVICE, held_log
-from backscroll_worker.ops.stats import QueueStats, WorkerStats, read_queue, read_workers
+from backscroll_worker.ops.stats import QueueStats, WorkerStats, mebibytes, read_queue, read_workers
 from backscroll_worker.settings import Settings
 from backscroll_worker.stores import open_store, store_at
 from backscroll_worker.stores.filesystem import check_file_system
@@ -223,7 +223,7 @@ def _check_memory(info: dict[str, Any]) -> Iterator[Check]:
     yield _graded(
         "server",
         "memory",
-        f"{_mebibytes(used)} used " + (f"of {_mebibytes(limit)}" if limit else "and no limit set"),
+        f"{mebibytes(used)} used " + (f"of {mebibytes(limit)}" if limit else "and no limit set"),
         "raise maxmemory, or find out why the queue grows: at the limit all writes are refused",
         problem=0 < limit <= used,
         warning=0 < limit * _NEARLY_FULL < used,
@@ -321,7 +321,7 @@ def _check_disk(path: Path | None) -> Iterator[Check]:
     yield _graded(
         "store",
         "disk",
-        f"{_mebibytes(usage.free)} free ({share:.0%})",
+        f"{mebibytes(usage.free)} free ({share:.0%})",
         "free some space: on a full disk the worker pauses, and the queue grows",
         warning=usage.free < _LEAST_FREE_BYTES or share < _LEAST_FREE_SHARE,
     )
@@ -356,7 +356,7 @@ def _check_store(
         yield Check("store", "log", "warning", held, HELD_ADVICE)
     try:
         with open_store(url, read_only=True) as store:
-            yield Check("store", "exists", "ok", f"{url}, {_mebibytes(store.size_bytes())}")
+            yield Check("store", "exists", "ok", f"{url}, {mebibytes(store.size_bytes())}")
             if not skip_verify:
                 yield from _check_findings(store.verify(deep=deep, progress=progress))
     except BackscrollError as error:
@@ -397,7 +397,3 @@ def _check_retention(settings: Settings, skip_verify: bool) -> Iterator[Check]:
 
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
-
-
-def _mebibytes(size_bytes: int) -> str:
-    return f"{size_bytes / (1 << 20):,.0f} MiB"

@@ -229,3 +229,8 @@ def _age(moment: bytes | None) -> float | None:
 
 def _text(value: bytes | None) -> str:
     return (value or b"").decode(errors="replace")
+
+
+def mebibytes(size_bytes: int) -> str:
+    """A size in bytes as people read it, in MiB."""
+    return f"{size_bytes / (1 << 20):,.0f} MiB"
