@@ -21,6 +21,7 @@ T = TypeVar("T")
 PEERS: Final = {"huey": 3_000, "dramatiq": 3_000, "celery": 1_000, "taskiq": 2_000}
 _OURS: Final = "Backscroll"
 _QUICK_SHARE: Final = 20
+_SEVERAL_GROUPS: Final = 6_000  # the worker takes up to 2,000 jobs at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +34,9 @@ class Plan:
     is_quick: bool
     tell: Callable[[str], None]
 
-    def count(self, jobs: int) -> int:
+    def count(self, jobs: int, least: int = 100) -> int:
         """`jobs`, or few of them for a quick run."""
-        return max(100, jobs // _QUICK_SHARE) if self.is_quick else jobs
+        return max(least, jobs // _QUICK_SHARE) if self.is_quick else jobs
 
     def once(self, measure: Callable[[Arena], T], store: str = "sqlite") -> Callable[[], T]:
         """`measure` in an arena of its own."""
@@ -53,7 +54,7 @@ class Plan:
 def drain_sqlite(plan: Plan) -> Iterable[Comparison]:
     """Our worker, RQ's two, four other queues, and the limit; all into SQLite."""
     contestants = {
-        _OURS: worker("Backscroll", plan.count(40_000)),
+        _OURS: worker("Backscroll", plan.count(40_000, _SEVERAL_GROUPS)),
         "RQ SimpleWorker": worker("SimpleWorker", plan.count(500)),
         "RQ Worker": worker("Worker", plan.count(100)),
         **{name: peer(name, plan.count(jobs)) for name, jobs in PEERS.items()},
@@ -72,7 +73,7 @@ def drain_sqlite(plan: Plan) -> Iterable[Comparison]:
 def drain_jsonl(plan: Plan) -> Iterable[Comparison]:
     """Our worker and RQ's `SimpleWorker`, into JSONL files."""
     contestants = {
-        _OURS: worker("Backscroll", plan.count(40_000)),
+        _OURS: worker("Backscroll", plan.count(40_000, _SEVERAL_GROUPS)),
         "RQ SimpleWorker": worker("SimpleWorker", plan.count(500)),
     }
     ours, theirs = _series(plan.in_turns(**_drains(plan, contestants, "jsonl")), "jobs/s").values()

@@ -57,8 +57,8 @@ def _noting_commits(path: Path) -> Iterator[None]:
     file = path.open("ab", buffering=0)
     apply = SqliteBackend.apply
 
-    def noting(backend: SqliteBackend, operations: Sequence[Operation], *others: Any) -> Any:
-        answers = apply(backend, operations, *others)
+    def noting(backend: SqliteBackend, operations: Sequence[Operation], **options: Any) -> Any:
+        answers = apply(backend, operations, **options)
         file.write(array("d", [time.monotonic()] * len(answers)).tobytes())
         return answers
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
+from backscroll import ChatMessage, Producer
 from backscroll.contract.operations import Append, Describe, Write
 from backscroll_worker.testing.stores import contents, open_tested
 from backscroll_worker.transfer.migrate import migrate
 from bench.__main__ import main as bench_all
 from bench.arena import arena
+from bench.drain import worker_program
 from bench.measure import Comparison, Figure, Row, Series, at_least, at_most
 from bench.million import main as bench_million
 from bench.million_data import conversations
@@ -21,6 +24,7 @@ from bench.million_fill import as_said, fill, write_files
 from bench.million_maintenance import compact
 from bench.million_reads import Queries, append_rate, load_p99, p99, search_p99
 from bench.report import as_markdown
+from bench.workers import count_commits, read_commits
 
 ENVIRONMENT: dict[str, Any] = {
     "packages": {}, "machine": "m", "system": "s", "file_system": "f", "python": "p",
@@ -141,3 +145,17 @@ def test_a_benchmark_checks_its_output_file_before_it_measures() -> None:
         result = CliRunner().invoke(program, ["--json", "/nonexistent/figures.json"])
         assert result.exit_code == 2
         assert "cannot write there" in result.output
+
+
+def test_the_measured_worker_records_each_of_its_commits(server_url: str, tmp_path: Path) -> None:
+    commits = tmp_path / "commits"
+    began = time.monotonic()
+    with Producer(server_url) as producer, arena(server_url, tmp_path, "sqlite") as fresh:
+        program = *worker_program("Backscroll"), str(commits)
+        with fresh.running(*program) as process:
+            for number in range(3):
+                producer.append("a", ChatMessage.user(str(number)), ack="stored")
+                assert process.poll() is None
+    recorded = read_commits(commits)
+    assert count_commits(commits) == len(recorded) == 3
+    assert began < recorded[0] <= recorded[1] <= recorded[2] < time.monotonic()
