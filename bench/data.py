@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from backscroll import ChatMessage
-from backscroll.contract.messages import Limits
+from backscroll.contract.message_checks import Limits
 from backscroll.contract.operations import Append
 from backscroll.contract.requests import Requests
 from backscroll_worker.demo.corpus import load_sessions

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from backscroll.contract.messages import Limits
+from backscroll.contract.message_checks import Limits
 from backscroll.contract.operations import Append
 from backscroll.contract.requests import Requests
 from backscroll_worker.contract.history import HistoryReader

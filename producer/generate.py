@@ -1,4 +1,4 @@
-"""Writes `client.py`, the blocking `Producer`, from `aio.py`: nothing is written twice.
+"""Writes the blocking `Producer`, `client*.py`, from `aio*.py`: nothing is written twice.
 
     python producer/generate.py [--check]
 
@@ -17,15 +17,13 @@ from pathlib import Path
 from typing import Final
 
 PACKAGE: Final = Path(__file__).parent / "backscroll"
-SOURCE: Final = PACKAGE / "aio.py"
-TARGET: Final = PACKAGE / "client.py"
+SOURCES: Final = sorted(PACKAGE.glob("aio*.py"))
 
-_NOTE: Final = (
-    "# Made from aio.py by producer/generate.py, which `make lint` checks. Do not edit.\n"
-)
+_NOTE: Final = "# Made from {} by producer/generate.py, which `make lint` checks. Do not edit.\n"
+_IMPORT: Final = "from backscroll.calls import run\n"
 _NAMES: Final = {
-    "AsyncProducer": "Producer", "AsyncBox": "Box", "__aenter__": "__enter__",
-    "__aexit__": "__exit__", "import Calls": "import Calls, run",
+    "AsyncProducer": "Producer", "AsyncSessions": "Sessions", "AsyncBox": "Box",
+    "backscroll.aio": "backscroll.client", "__aenter__": "__enter__", "__aexit__": "__exit__",
 }  # fmt: skip
 _ASYNC_PARAGRAPH: Final = re.compile(r"(?ms)^ *On asyncio\b.*?(?:\n\n|\n(?= *\"\"\"))")
 
@@ -33,17 +31,19 @@ _ASYNC_PARAGRAPH: Final = re.compile(r"(?ms)^ *On asyncio\b.*?(?:\n\n|\n(?= *\"\
 _Edit = tuple[int, int, str]
 
 
-def blocking(source: str) -> str:
-    """`source`, whose calls are awaited, with calls that block; formatted."""
-    text = "".join(
-        line for line in source.splitlines(keepends=True) if not line.endswith("  # asyncio\n")
-    )
+def blocking(source: Path) -> str:
+    """The module, whose calls are awaited, with calls that block; formatted."""
+    lines = source.read_text(encoding="utf-8").splitlines(keepends=True)
+    text = "".join(line for line in lines if not line.endswith("  # asyncio\n"))
     text = _ASYNC_PARAGRAPH.sub("", text)
     for place, length, instead in sorted(_edits(text), reverse=True):
         text = text[:place] + instead + text[place + length :]
     for name, instead in _NAMES.items():
         text = text.replace(name, instead)
-    return _ruff("format", _ruff("check", "--fix", "--select=F401,I", _NOTE + text))
+    opened = "from __future__ import annotations\n"
+    text = text.replace(opened, f"{opened}\n{_IMPORT}", 1)
+    made = _NOTE.format(source.name) + text
+    return _ruff("format", _ruff("check", "--fix", "--select=F401,I", made))
 
 
 def _edits(text: str) -> Iterator[_Edit]:
@@ -67,19 +67,29 @@ def _edits(text: str) -> Iterator[_Edit]:
 
 def _ruff(*arguments: str) -> str:
     *options, text = arguments
-    command = [sys.executable, "-m", "ruff", *options, "--quiet", f"--stdin-filename={TARGET}", "-"]
+    command = [
+        sys.executable,
+        "-m",
+        "ruff",
+        *options,
+        "--quiet",
+        f"--stdin-filename={PACKAGE}/client.py",
+        "-",
+    ]
     return subprocess.run(  # noqa: S603 - the linter of this project
         command, input=text, capture_output=True, text=True, check=True
     ).stdout
 
 
 def main(arguments: list[str]) -> str | None:
-    """Write the file, or say that it differs from what would be written."""
-    text = blocking(SOURCE.read_text(encoding="utf-8"))
-    if arguments != ["--check"]:
-        TARGET.write_text(text, encoding="utf-8")
-    elif TARGET.read_text(encoding="utf-8") != text:
-        return "client.py and aio.py are out of step: edit aio.py, run python producer/generate.py"
+    """Write the files, or say that one differs from what would be written."""
+    for source in SOURCES:
+        target = source.with_name(source.name.replace("aio", "client"))
+        text = blocking(source)
+        if arguments != ["--check"]:
+            target.write_text(text, encoding="utf-8")
+        elif target.read_text(encoding="utf-8") != text:
+            return f"edit {source.name}, not {target.name}, and run python producer/generate.py"
     return None
 
 

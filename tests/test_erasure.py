@@ -17,7 +17,7 @@ import redis
 from backscroll import AsyncProducer, ChatMessage, Producer
 from backscroll.contract.codec import decode, encode
 from backscroll.contract.errors import InvalidInputError, MalformedJobError
-from backscroll.contract.messages import Limits
+from backscroll.contract.message_checks import Limits
 from backscroll.contract.operations import Append, Erase
 from backscroll.contract.requests import Requests
 from backscroll.spool.queue import Spool, read_spool

@@ -20,7 +20,7 @@ from backscroll import (
 )
 from backscroll import SessionFilter as Sessions
 from backscroll.contract.codec import decode, encode
-from backscroll.contract.messages import Limits
+from backscroll.contract.message_checks import Limits
 from backscroll.contract.operations import (
     OPERATIONS,
     Append,

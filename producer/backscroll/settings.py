@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from backscroll.contract.errors import InvalidSettingError
 from backscroll.contract.ids import DEFAULT_QUEUE
-from backscroll.contract.messages import MAX_MESSAGE_BYTES, MAX_OPERATION_BYTES, Limits
+from backscroll.contract.message_checks import MAX_MESSAGE_BYTES, MAX_OPERATION_BYTES, Limits
 from backscroll.transport.connection import hide_password
 
 LONGEST_TIMEOUT_SECONDS: Final = 31_536_000  # a year

@@ -8,7 +8,7 @@ from typing import Any, Final
 from rq.job import Job
 
 from backscroll.contract.errors import OperationRefusedError
-from backscroll.contract.messages import MAX_MESSAGE_BYTES
+from backscroll.contract.message_checks import MAX_MESSAGE_BYTES
 from backscroll.transport.rq_protocol import parse_result
 from tests.crash.bystanders import Bystanders
 from tests.crash.checker import FAILED

@@ -15,7 +15,8 @@ from typing import Any, Final, Self
 
 import redis
 
-from backscroll.contract.messages import ChatMessage, Limits
+from backscroll.contract.message_checks import Limits
+from backscroll.contract.messages import ChatMessage
 from backscroll.contract.operations import Append
 from backscroll.contract.requests import Requests
 from backscroll_worker.contract.takeover import ImportSession

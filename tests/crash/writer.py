@@ -25,7 +25,8 @@ from backscroll import (
 )
 from backscroll.contract.codec import encode
 from backscroll.contract.filters import SearchFilter
-from backscroll.contract.messages import ChatMessage, Limits
+from backscroll.contract.message_checks import Limits
+from backscroll.contract.messages import ChatMessage
 from backscroll.contract.operations import Append, Operation, Read, RenameAgent, Write
 from backscroll.contract.requests import Requests
 from backscroll.transport.acks import Ack

@@ -14,7 +14,7 @@ from typing import Any, Final
 import orjson
 
 from backscroll.contract.errors import InvalidInputError, MalformedJobError
-from backscroll.contract.messages import MAX_OPERATION_BYTES
+from backscroll.contract.message_checks import MAX_OPERATION_BYTES
 from backscroll.contract.operations import OPERATIONS, Operation
 from backscroll.contract.validation import shown
 

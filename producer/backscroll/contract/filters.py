@@ -16,6 +16,7 @@ class SearchFilter:
 
     key: str | None = None
     role: str | None = None
+    author: str | None = None
     channel: str | None = None
     sender: str | None = None
     room: str | None = None
@@ -29,6 +30,7 @@ class SearchFields(TypedDict, total=False):
 
     key: str | None
     role: str | None
+    author: str | None
     channel: str | None
     sender: str | None
     room: str | None

@@ -20,19 +20,19 @@ from typing import Annotated, Any, Final, NamedTuple, get_args, get_origin, get_
 
 from backscroll.contract.errors import InvalidInputError
 from backscroll.contract.filters import SearchFilter
+from backscroll.contract.message_checks import MAX_OPERATION_BYTES, Limits, check_messages
 from backscroll.contract.messages import (
+    CIRCUMSTANCES,
     MAX_ATTRIBUTE_CHARS,
-    MAX_OPERATION_BYTES,
     STATES,
     ChatMessage,
-    Limits,
     SessionAttributes,
     SessionFilter,
     State,
-    check_messages,
     check_moment,
     check_text,
     from_micros,
+    known_circumstances,
     to_micros,
 )
 from backscroll.contract.validation import (
@@ -234,7 +234,10 @@ def _message(values: Any) -> ChatMessage:
         reader.take("role", str),
         reader.take("content", str),
         reader.take("extra", dict, None),
-        created_at=None if created_at is None else from_micros(created_at),
+        None,
+        None if created_at is None else from_micros(created_at),
+        (),
+        *[values.pop(name, None) for name in CIRCUMSTANCES],  # their types are checked with others'
     )
     reader.nothing_left("messages")
     return message
@@ -246,7 +249,7 @@ def _write_message(message: ChatMessage) -> Arguments:
         values["extra"] = message.extra
     if message.created_at is not None:
         values["created_at"] = to_micros(message.created_at)
-    return values
+    return values | known_circumstances(message)
 
 
 MICROS: Final = _plain(check_micros)

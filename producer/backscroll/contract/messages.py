@@ -8,20 +8,16 @@ is stored, so that neither has to trust the other. Each returns the value, if it
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal, Self, overload
-
-import orjson
+from operator import attrgetter
+from typing import Any, ClassVar, Final, Literal, Protocol, Self, overload
 
 from backscroll.contract.errors import InvalidInputError
 
 MAX_KEY_CHARS: Final = 512
-MAX_ROLE_CHARS: Final = 64
 MAX_ATTRIBUTE_CHARS: Final = 512
-MAX_MESSAGE_BYTES: Final = 1024 * 1024
-MAX_OPERATION_BYTES: Final = 16 * 1024 * 1024
 
 SessionAttributes = Mapping[str, str | bool | None]
 """Attributes of a session by name, as `describe` takes them; None clears one."""
@@ -34,8 +30,6 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-# Whatever is not plain JSON must raise instead of being turned into something else.
-_STRICT_JSON = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 
 
 def to_micros(moment: datetime) -> int:
@@ -72,15 +66,38 @@ class EarlierVersion:
         return cls(fields["role"], fields["content"], fields.get("extra"), replaced_at)
 
 
+class _OfRole(Protocol):
+    """Makes a message of one role; other keyword arguments join `extra`."""
+
+    def __call__(
+        self,
+        content: str,
+        *,
+        extra: Mapping[str, Any] | None = None,
+        created_at: datetime | None = None,
+        author: str | None = None,
+        author_name: str | None = None,
+        platform_id: str | None = None,
+        reply_to: str | None = None,
+        tokens: int | None = None,
+        **more: Any,
+    ) -> ChatMessage: ...
+
+
 @dataclass(frozen=True, slots=True)
 class ChatMessage:
     """One message of a conversation.
 
-    `role` says who speaks (any non-empty text), `content` what is said (may be empty), `extra` is
-    a JSON object given back unchanged: tool calls, attachments, the platform's own ids.
-    `message_id` is stamped by the producer; `created_at` too, unless it is given. A message that
-    was loaded can be appended elsewhere, and gets another id there. `edits` are the earlier
-    versions, oldest first, for who loads them; to send them has no effect.
+    `role` says in which part somebody speaks (any non-empty text), `content` what is said (may be
+    empty), `extra` is a JSON object given back unchanged, as of tool calls. `message_id` is stamped
+    by the producer; `created_at` too, unless it is given. A message that was loaded can be appended
+    elsewhere, and gets another id there. `edits` are the earlier versions, oldest first, for who
+    loads them; to send them has no effect.
+
+    `author` is the platform's id of who said it, and `author_name` the name to show, for which
+    there must be an author. `platform_id` is the platform's id of the message, `reply_to` that of
+    the message which it answers; of both up to 512 characters. `tokens` is what a model counts for
+    it. `upto` makes it a summary, see `ChatMessage.summary`.
     """
 
     role: str
@@ -89,54 +106,28 @@ class ChatMessage:
     message_id: str | None = None
     created_at: datetime | None = None
     edits: tuple[EarlierVersion, ...] = ()
+    author: str | None = None
+    author_name: str | None = None
+    platform_id: str | None = None
+    reply_to: str | None = None
+    tokens: int | None = None
+    upto: str | None = None
+
+    user: ClassVar[_OfRole]
+    assistant: ClassVar[_OfRole]
+    system: ClassVar[_OfRole]
+    tool: ClassVar[_OfRole]
 
     @classmethod
-    def user(
-        cls,
-        content: str,
-        *,
-        extra: Mapping[str, Any] | None = None,
-        created_at: datetime | None = None,
-        **more: Any,
+    def summary(
+        cls, content: str, *, upto: str, role: str = "system", created_at: datetime | None = None
     ) -> Self:
-        """A user's message; other keyword arguments join `extra`."""
-        return cls("user", content, _joined(extra, more), created_at=created_at)
+        """What was said up to the message with the id `upto`, itself included, in short.
 
-    @classmethod
-    def assistant(
-        cls,
-        content: str,
-        *,
-        extra: Mapping[str, Any] | None = None,
-        created_at: datetime | None = None,
-        **more: Any,
-    ) -> Self:
-        """An assistant's message; other keyword arguments join `extra`."""
-        return cls("assistant", content, _joined(extra, more), created_at=created_at)
-
-    @classmethod
-    def system(
-        cls,
-        content: str,
-        *,
-        extra: Mapping[str, Any] | None = None,
-        created_at: datetime | None = None,
-        **more: Any,
-    ) -> Self:
-        """A system message; other keyword arguments join `extra`."""
-        return cls("system", content, _joined(extra, more), created_at=created_at)
-
-    @classmethod
-    def tool(
-        cls,
-        content: str,
-        *,
-        extra: Mapping[str, Any] | None = None,
-        created_at: datetime | None = None,
-        **more: Any,
-    ) -> Self:
-        """A tool's result; other keyword arguments join `extra`."""
-        return cls("tool", content, _joined(extra, more), created_at=created_at)
+        `load(active=True)` begins with a session's newest summary, followed by what was said after
+        `upto`. What it stands for stays where it is: readable, searchable, exported.
+        """
+        return cls(role, content, created_at=created_at, upto=upto)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it: `role` and `content` first, no absent fields, time in microseconds."""
@@ -149,7 +140,7 @@ class ChatMessage:
             fields["created_at"] = to_micros(self.created_at)
         if self.edits:
             fields["edits"] = [edit.to_dict() for edit in self.edits]
-        return fields
+        return fields | known_circumstances(self)
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
@@ -163,7 +154,58 @@ class ChatMessage:
             fields.get("message_id"),
             None if micros is None else from_micros(micros),
             tuple([EarlierVersion.from_dict(edit) for edit in edits]) if edits else (),
+            *map(fields.get, CIRCUMSTANCES),
         )
+
+
+CIRCUMSTANCES: Final = ("author", "author_name", "platform_id", "reply_to", "tokens", "upto")
+"""The fields of a message besides what is said and its identity; in JSON under the same names.
+
+The last fields of `ChatMessage`, in this order.
+"""
+
+circumstances: Final = attrgetter(*CIRCUMSTANCES)
+"""Their values for a message, in this order."""
+
+NO_CIRCUMSTANCES: Final = (None,) * len(CIRCUMSTANCES)
+
+
+def known_circumstances(message: ChatMessage) -> dict[str, Any]:
+    """Those of the fields that are set, by name."""
+    values = circumstances(message)
+    if values == NO_CIRCUMSTANCES:
+        return {}
+    return {
+        name: value for name, value in zip(CIRCUMSTANCES, values, strict=True) if value is not None
+    }
+
+
+def _of_role(role: str, whose: str) -> _OfRole:
+    def message(
+        content: str,
+        *,
+        extra: Mapping[str, Any] | None = None,
+        created_at: datetime | None = None,
+        author: str | None = None,
+        author_name: str | None = None,
+        platform_id: str | None = None,
+        reply_to: str | None = None,
+        tokens: int | None = None,
+        **more: Any,
+    ) -> ChatMessage:
+        circumstances = author, author_name, platform_id, reply_to, tokens
+        return ChatMessage(
+            role, content, _joined(extra, more), None, created_at, (), *circumstances
+        )
+
+    message.__doc__ = f"{whose}; other keyword arguments join `extra`."
+    return message
+
+
+ChatMessage.user = _of_role("user", "A user's message")
+ChatMessage.assistant = _of_role("assistant", "An assistant's message")
+ChatMessage.system = _of_role("system", "A system message")
+ChatMessage.tool = _of_role("tool", "A tool's result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +270,8 @@ class SessionFilter:
     channel: str | None = None
     room: str | None = None
     sender: str | None = None
+    author: str | None = None
+    """Only sessions with a message of that author."""
     state: State | None = None
     pinned: bool | None = None
     stuck_seconds: float | None = None
@@ -238,14 +282,6 @@ class SessionFilter:
     """Last activity then or later."""
     active_until: datetime | None = None
     """Last activity before that."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Sizes a message and an operation may have, in bytes of UTF-8 content plus JSON `extra`."""
-
-    message_bytes: int = MAX_MESSAGE_BYTES
-    operation_bytes: int = MAX_OPERATION_BYTES
 
 
 def _joined(extra: object, more: dict[str, Any]) -> Any:
@@ -293,64 +329,3 @@ def check_moment(name: str, moment: object) -> datetime:
     if not 0 <= to_micros(moment) < LATEST_MICROS:
         raise InvalidInputError(name, "must be from 1970 to the year 9999")
     return moment
-
-
-def check_messages(messages: Iterable[object], limits: Limits, *, were_json: bool = False) -> None:
-    """Raise `InvalidInputError` unless every item is a message that can be stored unchanged.
-
-    With `were_json` they came out of JSON, so that they will come out of it again.
-    """
-    total, count = 0, 0
-    for count, message in enumerate(messages, start=1):  # noqa: B007 - counted for the check below
-        if not isinstance(message, ChatMessage):
-            raise InvalidInputError(
-                "messages", f"must be ChatMessage objects, not {type(message).__name__}"
-            )
-        total += _message_size(message, limits.message_bytes, were_json)
-    if count == 0:
-        raise InvalidInputError("messages", "give at least one message")
-    if total > limits.operation_bytes:
-        raise InvalidInputError(
-            "messages",
-            f"have {total:,} bytes together; the limit for one call is {limits.operation_bytes:,}",
-            limits.operation_bytes,
-        )
-
-
-def _message_size(message: ChatMessage, limit: int, was_json: bool) -> int:
-    check_text("role", message.role, MAX_ROLE_CHARS)
-    if not isinstance(message.content, str):
-        raise InvalidInputError("content", f"must be text, not {type(message.content).__name__}")
-    try:
-        size = len(message.content.encode())
-    except UnicodeEncodeError as error:
-        raise InvalidInputError(
-            "content", f"has a lone surrogate at position {error.start}; it is not valid Unicode"
-        ) from None
-    if message.extra is not None:
-        size += _extra_size(message.extra, was_json)
-    if size > limit:
-        raise InvalidInputError(
-            "content", f"has {size:,} bytes with its extra; the limit is {limit:,}", limit
-        )
-    if message.created_at is not None:
-        check_moment("created_at", message.created_at)
-    return size
-
-
-def _extra_size(extra: object, was_json: bool) -> int:
-    if not isinstance(extra, dict):
-        raise InvalidInputError(
-            "extra", f"must be a JSON object (dict), not {type(extra).__name__}"
-        )
-    try:
-        # Inside as many objects as will ever be around it: JSON may be 254 deep.
-        encoded = orjson.dumps([[[[[[[[extra]]]]]]]], option=_STRICT_JSON)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidInputError("extra", f"is not JSON: {error}") from None
-    # NaN becomes null and a tuple a list; what would not come back equal is refused instead.
-    if not was_json and orjson.loads(encoded) != [[[[[[[[extra]]]]]]]]:
-        raise InvalidInputError(
-            "extra", "would not come back unchanged: it holds NaN, infinity, or a type JSON lacks"
-        )
-    return len(encoded)

@@ -7,7 +7,7 @@ for it. What a field may hold and how it travels follows from its type, by `cont
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import (
     Annotated,
     Any,
@@ -134,7 +134,7 @@ class Append(Write):
         """The messages as readers get them, with their ids and times."""
         at = from_micros(self.at)
         return tuple(
-            ChatMessage(message.role, message.content, message.extra, id_, message.created_at or at)
+            replace(message, message_id=id_, created_at=message.created_at or at, edits=())
             for message, id_ in zip(self.messages, self.message_ids, strict=True)
         )
 

@@ -15,10 +15,10 @@ from backscroll.contract import forms, operations
 from backscroll.contract.errors import STUMBLES, InvalidInputError
 from backscroll.contract.filters import SearchFields, SearchFilter
 from backscroll.contract.ids import DEFAULT_QUEUE, derived_op_id, new_op_id
+from backscroll.contract.message_checks import Limits
 from backscroll.contract.messages import (
     MAX_ATTRIBUTE_CHARS,
     ChatMessage,
-    Limits,
     SessionAttributes,
     SessionFilter,
     check_text,

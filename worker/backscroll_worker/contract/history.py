@@ -11,9 +11,9 @@ from typing import Any, Final, Self, Unpack, cast
 
 from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.filters import SearchFields, SearchFilter, SearchPage
+from backscroll.contract.message_checks import Limits
 from backscroll.contract.messages import (
     ChatMessage,
-    Limits,
     SessionAttributes,
     SessionFilter,
     SessionInfo,

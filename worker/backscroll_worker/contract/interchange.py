@@ -2,7 +2,7 @@
 
     {"backscroll_export":1}
     {"session":{"key":…,"created_at":micros,"last_activity":micros,…}}
-    {"role":…,"content":…,"extra":…,"message_id":…,"created_at":micros,"edits":[…]}
+    {"role":…,"content":…,"extra":…,"message_id":…,"created_at":micros,"edits":[…],"author":…,…}
     {"end":1}
 
 A session's line has its attributes as far as they are set, a message's is that of the JSONL store.
@@ -26,7 +26,13 @@ import orjson
 import zstandard
 
 from backscroll.contract.errors import STUMBLES, InvalidInputError
-from backscroll.contract.messages import ChatMessage, SessionInfo, check_key, to_micros
+from backscroll.contract.messages import (
+    CIRCUMSTANCES,
+    ChatMessage,
+    SessionInfo,
+    check_key,
+    to_micros,
+)
 from backscroll.contract.validation import ATTRIBUTES
 from backscroll_worker.contract.archiving import ArchivedSession
 
@@ -34,7 +40,9 @@ VERSION: Final = 1
 VERSION_LINE: Final = b'{"backscroll_export":%d}\n' % VERSION
 
 _SESSION_FIELDS: Final = ("key", "created_at", "last_activity", "turn_started_at", *ATTRIBUTES)
-_MESSAGE_FIELDS: Final = ("role", "content", "extra", "message_id", "created_at", "edits")
+_MESSAGE_FIELDS: Final = (
+    "role", "content", "extra", "message_id", "created_at", "edits", *CIRCUMSTANCES
+)  # fmt: skip
 _EDIT_FIELDS: Final = ("role", "content", "extra", "replaced_at")
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 

@@ -7,7 +7,8 @@ from typing import Any, Final, Unpack, cast
 
 from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.ids import new_op_id
-from backscroll.contract.messages import ChatMessage, Limits
+from backscroll.contract.message_checks import Limits
+from backscroll.contract.messages import ChatMessage
 from backscroll.contract.operations import Operation, Restore
 from backscroll.contract.requests import Requests
 from backscroll.contract.results import Outcome, RestoreReport

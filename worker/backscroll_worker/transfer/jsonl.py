@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator
 from typing import BinaryIO, Final
 
 from backscroll.contract.ids import derived_op_id
+from backscroll.contract.message_checks import MAX_OPERATION_BYTES
 from backscroll.contract.messages import (
     MAX_ATTRIBUTE_CHARS,
-    MAX_OPERATION_BYTES,
     ChatMessage,
     SessionInfo,
     check_moment,

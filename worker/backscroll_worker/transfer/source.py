@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from backscroll.contract.messages import MAX_OPERATION_BYTES, ChatMessage, Limits, check_messages
+from backscroll.contract.message_checks import MAX_OPERATION_BYTES, Limits, check_messages
+from backscroll.contract.messages import ChatMessage
 from backscroll_worker.contract.takeover import ImportSession
 
 LIMITS: Final = Limits(MAX_OPERATION_BYTES, MAX_OPERATION_BYTES)

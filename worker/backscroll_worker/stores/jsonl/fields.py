@@ -16,10 +16,12 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from backscroll.contract.errors import InvalidInputError
+from backscroll.contract.message_checks import MAX_ROLE_CHARS, check_circumstance
 from backscroll.contract.messages import (
+    CIRCUMSTANCES,
     LATEST_MICROS,
     MAX_ATTRIBUTE_CHARS,
-    MAX_ROLE_CHARS,
+    NO_CIRCUMSTANCES,
     check_text,
     to_micros,
 )
@@ -27,7 +29,7 @@ from backscroll.contract.messages import (
 UNKNOWN_ROLE: Final = "unknown"
 TIMES: Final = ("created_at", "timestamp", "ts")
 
-_OUR_FIELDS: Final = frozenset(("role", "content", "extra", "created_at"))
+_OUR_FIELDS: Final = frozenset(("role", "content", "extra", "created_at", *CIRCUMSTANCES))
 OURS: Final = re.compile(r"[0-9a-f]{32}(-[0-9]+)?")
 """Of ids that this program makes."""
 _1990: Final = 631_152_000_000_000
@@ -46,6 +48,7 @@ class Told(NamedTuple):
     extra: dict[str, Any] | None
     message_id: str | None
     created_at: int | None
+    circumstances: tuple[Any, ...] = NO_CIRCUMSTANCES
 
 
 def is_message(fields: Mapping[str, Any]) -> bool:
@@ -63,7 +66,8 @@ def read_fields(fields: Mapping[str, Any], ours: tuple[str, ...] = ()) -> Told |
     message_id = _take_id(left)
     created_at = _take_time(left, message_id)
     role, content = _take_role(left), _take_content(left)
-    return Told(role, content, _extra(left), message_id, created_at)
+    circumstances = _take_circumstances(left)
+    return Told(role, content, _extra(left), message_id, created_at, circumstances)
 
 
 def text_of(content: object) -> str:
@@ -152,6 +156,22 @@ def _take_content(left: dict[str, Any]) -> str:
         left.pop("content", None)
         return content or ""
     return text_of(content)  # what it was stays, for `extra`
+
+
+def _take_circumstances(left: dict[str, Any]) -> tuple[Any, ...]:
+    """Author, platform's id and so on, as far as each could be one; the rest stays for `extra`."""
+    if left.keys().isdisjoint(CIRCUMSTANCES):
+        return NO_CIRCUMSTANCES
+    values: list[Any] = []
+    for name in CIRCUMSTANCES:
+        try:
+            check_circumstance(name, left.get(name))
+        except InvalidInputError:
+            values.append(None)
+        else:
+            is_nameless = name == "author_name" and values[0] is None
+            values.append(None if is_nameless else left.pop(name, None))
+    return tuple(values)
 
 
 def _extra(left: dict[str, Any]) -> dict[str, Any] | None:

@@ -1,8 +1,8 @@
 """The lines of a session's file as they are written; `transcript` reads them.
 
-A message is `{"role":…,"content":…,"extra":…,"message_id":…,"created_at":micros}`, where only
-`role` and `content` must be there, as in the original's files. A message of an operation with
-several also says which of them it is, `"part":[0,3]`, so that a torn append is none of it. Its
+A message is `{"role":…,"content":…,"extra":…,"message_id":…,"created_at":micros,"author":…,…}`,
+where only `role` and `content` must be there, as in the original's files. A message of an operation
+with several also says which of them it is, `"part":[0,3]`, so that a torn append is none of it. Its
 message id tells the op id, and that is the record of an append. One that was replaced may have its
 earlier versions in `"edits":[{"role":…,"content":…,"extra":…,"replaced_at":micros},…]`.
 
@@ -25,6 +25,7 @@ from backscroll.contract.messages import (
     ChatMessage,
     EarlierVersion,
     from_micros,
+    known_circumstances,
     to_micros,
 )
 from backscroll.contract.operations import Append
@@ -96,7 +97,10 @@ class Line:
         says = message.role, message.content, message.extra
         if kept_at is not None and said != says:
             edits = (*edits, EarlierVersion(*said, from_micros(kept_at)))
-        new = ChatMessage(*says, old.message_id, old.created_at, edits)
+        new = replace(
+            old, role=message.role, content=message.content, extra=message.extra, edits=edits,
+            tokens=old.tokens if message.tokens is None else message.tokens,
+        )  # fmt: skip
         return Line.of(new, self.op_id, self.part)
 
     def edits(self) -> tuple[EarlierVersion, ...]:
@@ -188,6 +192,7 @@ def _encoded(message: ChatMessage, message_id: str, at: int, part: Part) -> byte
     fields["created_at"] = at if message.created_at is None else to_micros(message.created_at)
     if part is not WHOLE:
         fields["part"] = list(part)
+    fields |= known_circumstances(message)
     return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)
 
 

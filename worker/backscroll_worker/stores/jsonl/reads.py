@@ -122,8 +122,13 @@ def _passing(sessions: Iterable[Session], where: SessionFilter, now: int) -> Ite
     for session in sessions:
         if session.sidecar.passes(where, now):
             name = session.sidecar.attributes.get("name")
-            if named is None or (isinstance(name, str) and named.matches(name)):
+            is_named = named is None or (isinstance(name, str) and named.matches(name))
+            if is_named and (where.author is None or _has_spoken(session, where.author)):
                 yield session
+
+
+def _has_spoken(session: Session, author: str) -> bool:
+    return any(line.message.author == author for line in session.lines)
 
 
 def _info(session: Session) -> SessionInfo:

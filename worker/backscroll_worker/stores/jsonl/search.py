@@ -171,6 +171,7 @@ def _is_wanted(message: ChatMessage, where: SearchFilter) -> bool:
     at = message.created_at
     return (
         (where.role is None or message.role == where.role)
+        and (where.author is None or message.author == where.author)
         and at is not None
         and (where.since is None or at >= where.since)
         and (where.until is None or at < where.until)

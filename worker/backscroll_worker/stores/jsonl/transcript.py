@@ -16,7 +16,8 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from backscroll.contract.messages import LATEST_MICROS, MAX_ROLE_CHARS, ChatMessage, from_micros
+from backscroll.contract.message_checks import MAX_ROLE_CHARS
+from backscroll.contract.messages import CIRCUMSTANCES, LATEST_MICROS, ChatMessage, from_micros
 from backscroll_worker.stores.jsonl.decoding import (
     Value,
     as_utf8,
@@ -38,7 +39,7 @@ from backscroll_worker.stores.jsonl.lines import (
 
 _OWN_PLACE: Final = re.compile(r"[0-9a-f]{10}")
 _OUR_FIELDS: Final = frozenset(
-    ("role", "content", "extra", "message_id", "created_at", "part", "edits")
+    (*CIRCUMSTANCES, "role", "content", "extra", "message_id", "created_at", "part", "edits")
 )
 _LINES_OF_A_RECORD: Final = 100
 _SPACED_NAME: Final = re.compile(rb'"[ \t\r]+:')
@@ -325,7 +326,8 @@ class _Reader:
         if message_id is None:
             message_id = f"{self._own}{offset:010x}"
         time = self._default_time if created_at is None else from_micros(created_at)
-        message = ChatMessage(told.role, told.content, told.extra, message_id, time)
+        said = told.role, told.content, told.extra
+        message = ChatMessage(*said, message_id, time, (), *told.circumstances)
         part = _part(fields) if "part" in fields else WHOLE
         op_id = message_id.removesuffix(f"-{part.number}") if part.number else message_id
         return Line(message, raw, op_id, part, is_settled)

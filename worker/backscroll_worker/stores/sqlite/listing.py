@@ -38,6 +38,10 @@ _COLUMNS: Final = (
 _NEWEST_FIRST: Final = "ORDER BY last_activity DESC, id DESC LIMIT ?"
 _BY_ACTIVITY: Final = "sessions INDEXED BY sessionrow_last_activity"
 _NAMED: Final = "SELECT rowid AS named FROM name_index WHERE name_index MATCH ?"
+_SPOKEN_IN: Final = (
+    "SELECT DISTINCT session_id FROM messages INDEXED BY messagerow_author_session_id"
+    " WHERE author = ?"
+)
 _CURSOR: Final = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
 
 
@@ -148,6 +152,10 @@ def _leads(where: SessionFilter) -> Iterator[_Lead]:
     states = {where.state, None if where.stuck_seconds is None else "running"}
     for state in states - {None, "idle"}:
         yield _by_index("state", "state <> 'idle' AND state = ?", state)  # as the index has it
+    if where.author is not None:
+        condition = _Condition(f"id IN ({_SPOKEN_IN})", (where.author,))
+        source = f"({_SPOKEN_IN}) CROSS JOIN sessions ON id = session_id"
+        yield _Lead(condition, _SPOKEN_IN, source, replaces=True)
     for name in ("sender", "room", "agent", "channel"):
         value = getattr(where, name)
         if value is not None:

@@ -46,8 +46,9 @@ class Pending:
         """Write only the messages, so that they can be queried."""
         if self.rows:
             connection.executemany(
-                "INSERT INTO messages(id, session_id, message_id, role, content, extra, created_at)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO messages(id, session_id, message_id, role, content, extra, created_at,"
+                " author, author_name, platform_id, reply_to, tokens, upto)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 self.rows,
             )
             self.rows = []

@@ -14,6 +14,7 @@ from playhouse.apsw_ext import APSWDatabase
 from playhouse.sqlite_ext import FTS5Model, SearchField
 
 from backscroll.contract.errors import StoreUnavailableError, StoreUnusableError
+from backscroll.contract.messages import CIRCUMSTANCES
 from backscroll.private_files import create_private, make_private_directory
 from backscroll_worker.stores.sqlite.folding import write_folding
 from backscroll_worker.stores.sqlite.fts_merge import configure, resume_merging
@@ -25,7 +26,7 @@ MAGIC: Final = b"SQLite format 3\0"
 """The first bytes of any SQLite database (https://www.sqlite.org/fileformat.html)."""
 
 APPLICATION_ID: Final = int.from_bytes(b"BkSc", "big")
-VERSION: Final = 3
+VERSION: Final = 4
 FULL: Final = 2
 """The value of "synchronous" with which a commit waits for the disk."""
 
@@ -103,6 +104,12 @@ class MessageRow(peewee.Model):
     content = peewee.TextField()
     extra = peewee.TextField(null=True)
     created_at = peewee.BigIntegerField()
+    author = peewee.TextField(null=True)
+    author_name = peewee.TextField(null=True)
+    platform_id = peewee.TextField(null=True)
+    reply_to = peewee.TextField(null=True)
+    tokens = peewee.BigIntegerField(null=True)
+    upto = peewee.TextField(null=True)
 
     class Meta:
         table_name = "messages"
@@ -205,6 +212,7 @@ MODELS: Final = (
 # For listings. Most sessions lack most of these attributes, and then no index has to be written.
 for _column in (SessionRow.agent, SessionRow.channel, SessionRow.room, SessionRow.sender):
     SessionRow.add_index(_column, where=_column.is_null(False))
+MessageRow.add_index(MessageRow.author, MessageRow.session, where=MessageRow.author.is_null(False))
 SessionRow.add_index(SessionRow.state, where=peewee.SQL("state <> 'idle'"))
 SessionRow.add_index(SessionRow.pinned, where=SessionRow.pinned == 1)
 
@@ -212,6 +220,7 @@ SessionRow.add_index(SessionRow.pinned, where=SessionRow.pinned == 1)
 def _to_version_2(database: APSWDatabase) -> None:
     for column in ("agent", "channel", "room", "sender", "state"):  # they held every session
         database.execute_sql(f"DROP INDEX IF EXISTS sessionrow_{column}")
+    _add_columns(database)  # indexes of today's models need them
     with database.bind_ctx(MODELS):
         database.create_tables(MODELS)  # those that are missing, and missing indexes
     create_name_index(database)
@@ -223,10 +232,26 @@ def _to_version_3(database: APSWDatabase) -> None:
         database.create_tables([ClockRow])
 
 
+def _to_version_4(database: APSWDatabase) -> None:
+    _add_columns(database)
+    with database.bind_ctx(MODELS):
+        database.create_tables(MODELS)
+
+
+def _add_columns(database: APSWDatabase) -> None:
+    """No message is rewritten: a column that may be null is added to the schema alone."""
+    known = {column.name for column in database.get_columns("messages")}
+    for name in CIRCUMSTANCES:
+        if name not in known:
+            kind = "INTEGER" if name == "tokens" else "TEXT"
+            database.execute_sql(f'ALTER TABLE messages ADD COLUMN "{name}" {kind}')
+
+
 # From version N to N+1. A new database is created at VERSION, so these only see older files.
 MIGRATIONS: Final[dict[int, Callable[[APSWDatabase], None]]] = {
     1: _to_version_2,
     2: _to_version_3,
+    3: _to_version_4,
 }
 
 

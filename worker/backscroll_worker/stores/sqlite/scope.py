@@ -115,9 +115,11 @@ def _session_conditions(where: SearchFilter) -> list[Condition]:
 
 
 def _message_conditions(where: SearchFilter) -> list[Condition]:
-    conditions: list[Condition] = []
-    if where.role is not None:
-        conditions.append(("m.role = ?", where.role))
+    conditions: list[Condition] = [
+        (f"m.{name} = ?", value)
+        for name in ("role", "author")
+        if (value := getattr(where, name)) is not None
+    ]
     if where.since is not None:
         conditions.append(("m.created_at >= ?", to_micros(where.since)))
     if where.until is not None:

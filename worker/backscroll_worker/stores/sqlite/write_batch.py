@@ -14,7 +14,7 @@ import apsw
 
 from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.ids import message_id as nth_message_id
-from backscroll.contract.messages import ChatMessage, SessionAttributes, to_micros
+from backscroll.contract.messages import ChatMessage, SessionAttributes, circumstances, to_micros
 from backscroll.contract.operations import (
     Append,
     Clear,
@@ -154,7 +154,8 @@ class Group:
                 created_at = at if moment is None else to_micros(moment)
             role, content, extra = message.role, message.content, message.extra
             packed_extra = None if extra is None else edits.pack_extra(extra)
-            rows.append((row, session_id, own_id, role, content, packed_extra, created_at))
+            said = role, content, packed_extra, created_at
+            rows.append((row, session_id, own_id, *said, *circumstances(message)))
             index[row] = self._fold(content)
         self._memory.last_row = row
         session.message_count += len(messages)
@@ -178,8 +179,9 @@ class Group:
         if self._keep_edits:
             edits.keep(self._connection, row, message, self._now)
         self._connection.execute(
-            "UPDATE messages SET role = ?, content = ?, extra = ? WHERE id = ?",
-            (message.role, message.content, edits.pack_extra(message.extra), row),
+            "UPDATE messages SET role = ?, content = ?, extra = ?, tokens = ifnull(?, tokens)"
+            " WHERE id = ?",
+            (message.role, message.content, edits.pack_extra(message.extra), message.tokens, row),
         )
         self._pending.forget(row)
         self._pending.index[row] = self._fold(message.content)

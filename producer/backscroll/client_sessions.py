@@ -1,0 +1,100 @@
+# Made from aio_sessions.py by producer/generate.py, which `make lint` checks. Do not edit.
+"""What an adapter asks and says of sessions as a whole; `Producer` has these calls."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from backscroll.calls import Calls, run
+from backscroll.contract.messages import SessionFilter, SessionInfo, SessionPage, State
+from backscroll.contract.requests import UNSET, Receipt, Unset
+from backscroll.contract.results import answered_page, answered_session
+from backscroll.transport.acks import Ack
+
+
+class Sessions(Calls):
+    """The calls about sessions; what each may raise is said in `Producer`."""
+
+    def describe(
+        self,
+        key: str,
+        *,
+        name: str | Unset | None = UNSET,
+        agent: str | Unset | None = UNSET,
+        channel: str | Unset | None = UNSET,
+        room: str | Unset | None = UNSET,
+        sender: str | Unset | None = UNSET,
+        state: State | Unset = UNSET,
+        turn_id: str | Unset | None = UNSET,
+        pinned: bool | Unset = UNSET,
+        ack: Ack | None = None,
+    ) -> Receipt:
+        """Set the attributes given; None clears one. `pinned` sessions are never cleaned up.
+
+        The session is made if there is none. Returns a receipt. Raises `InvalidInputError` for no
+        attribute at all, one of more than 512 characters or an unknown state; the rest as every
+        call.
+        """
+        attributes = {
+            "name": name, "agent": agent, "channel": channel, "room": room, "sender": sender,
+            "state": state, "turn_id": turn_id, "pinned": pinned,
+        }  # fmt: skip
+        return run(self._write(self._requests.describe(key, attributes), ack))
+
+    def rename_agent(self, old: str, new: str | None, *, ack: Ack | None = None) -> Receipt:
+        """Give every session of agent `old` the alias `new`, or none when `new` is None.
+
+        Returns a receipt; with "stored", `affected` counts the sessions. Raises as every call.
+        """
+        return run(self._write(self._requests.rename_agent(old, new), ack))
+
+    def session(self, key: str) -> SessionInfo | None:
+        """The session's attributes, size and times, or None if there is none.
+
+        Raises as every call.
+        """
+        return answered_session(run(self._read(self._requests.session(key))))
+
+    def exists(self, key: str) -> bool:
+        """Whether there is such a session. Raises as every call."""
+        return self.session(key) is not None
+
+    def sessions(
+        self,
+        where: SessionFilter | None = None,
+        *,
+        agent: str | None = None,
+        channel: str | None = None,
+        room: str | None = None,
+        sender: str | None = None,
+        author: str | None = None,
+        state: State | None = None,
+        pinned: bool | None = None,
+        stuck_seconds: float | None = None,
+        name: str | None = None,
+        active_since: datetime | None = None,
+        active_until: datetime | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> SessionPage:
+        """A page of the matching sessions, latest activity first; `cursor` is the last page's.
+
+        Which ones is said by a filter, by its fields (`channel="slack"`), or by both.
+
+        `author`: only those with a message of that author. `stuck_seconds`: only those whose turn
+        has been running for longer than that. `name`: only those whose name has these words, as
+        search finds them, the last maybe unfinished (`cafe p` finds `Café plans`). `active_since`
+        (inclusive) and `active_until` (exclusive) bound the last activity.
+
+        Paging shows no session twice, and each one that nobody writes to meanwhile. What is written
+        to moves to the front: ask for it afterwards with `active_since`.
+
+        Raises `InvalidInputError` for a `limit` that is not from 1 to 1,000 or a time without a
+        zone, `OperationRefusedError` for a cursor that no page gave; the rest as every call.
+        """
+        given = {
+            "agent": agent, "channel": channel, "room": room, "sender": sender, "author": author,
+            "state": state, "pinned": pinned, "stuck_seconds": stuck_seconds, "name": name,
+            "active_since": active_since, "active_until": active_until,
+        }  # fmt: skip
+        return answered_page(run(self._read(self._requests.sessions(given, limit, cursor, where))))

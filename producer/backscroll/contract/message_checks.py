@@ -1,0 +1,120 @@
+"""Whether a message can be stored: its size, its fields, and its JSON.
+
+The checks run in the producer, before anything is enqueued, and in the worker, before anything is
+stored, so that neither has to trust the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import orjson
+
+from backscroll.contract.errors import InvalidInputError
+from backscroll.contract.messages import (
+    MAX_ATTRIBUTE_CHARS,
+    NO_CIRCUMSTANCES,
+    ChatMessage,
+    check_moment,
+    check_text,
+    circumstances,
+    known_circumstances,
+)
+
+MAX_ROLE_CHARS: Final = 64
+MAX_MESSAGE_BYTES: Final = 1024 * 1024
+MAX_OPERATION_BYTES: Final = 16 * 1024 * 1024
+MAX_TOKENS: Final = 10**12
+
+# Whatever is not plain JSON must raise instead of being turned into something else.
+_STRICT_JSON: Final = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Sizes a message and an operation may have, in bytes of UTF-8 content plus JSON `extra`."""
+
+    message_bytes: int = MAX_MESSAGE_BYTES
+    operation_bytes: int = MAX_OPERATION_BYTES
+
+
+def check_messages(messages: Iterable[object], limits: Limits, *, were_json: bool = False) -> None:
+    """Raise `InvalidInputError` unless every item is a message that can be stored unchanged.
+
+    With `were_json` they came out of JSON, so that they will come out of it again.
+    """
+    total, count = 0, 0
+    for count, message in enumerate(messages, start=1):  # noqa: B007 - counted for the check below
+        if not isinstance(message, ChatMessage):
+            raise InvalidInputError(
+                "messages", f"must be ChatMessage objects, not {type(message).__name__}"
+            )
+        total += _message_size(message, limits.message_bytes, were_json)
+    if count == 0:
+        raise InvalidInputError("messages", "give at least one message")
+    if total > limits.operation_bytes:
+        raise InvalidInputError(
+            "messages",
+            f"have {total:,} bytes together; the limit for one call is {limits.operation_bytes:,}",
+            limits.operation_bytes,
+        )
+
+
+def _message_size(message: ChatMessage, limit: int, was_json: bool) -> int:
+    check_text("role", message.role, MAX_ROLE_CHARS)
+    if not isinstance(message.content, str):
+        raise InvalidInputError("content", f"must be text, not {type(message.content).__name__}")
+    try:
+        size = len(message.content.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidInputError(
+            "content", f"has a lone surrogate at position {error.start}; it is not valid Unicode"
+        ) from None
+    if message.extra is not None:
+        size += _extra_size(message.extra, was_json)
+    if size > limit:
+        raise InvalidInputError(
+            "content", f"has {size:,} bytes with its extra; the limit is {limit:,}", limit
+        )
+    if message.created_at is not None:
+        check_moment("created_at", message.created_at)
+    if circumstances(message) != NO_CIRCUMSTANCES:
+        _check_circumstances(message)
+    return size
+
+
+def _check_circumstances(message: ChatMessage) -> None:
+    for name, value in known_circumstances(message).items():
+        check_circumstance(name, value)
+    if message.author_name is not None and message.author is None:
+        raise InvalidInputError("author_name", "needs an author, the platform's id of that person")
+
+
+def check_circumstance(name: str, value: object) -> None:
+    """Raise `InvalidInputError` unless the field of that name may hold `value`, or is not set."""
+    if value is None:
+        return
+    if name != "tokens":
+        check_text(name, value, MAX_ATTRIBUTE_CHARS)
+    elif type(value) is not int or not 0 <= value <= MAX_TOKENS:
+        raise InvalidInputError(name, f"must be a whole number from 0 to {MAX_TOKENS:,}")
+
+
+def _extra_size(extra: object, was_json: bool) -> int:
+    if not isinstance(extra, dict):
+        raise InvalidInputError(
+            "extra", f"must be a JSON object (dict), not {type(extra).__name__}"
+        )
+    try:
+        # Inside as many objects as will ever be around it: JSON may be 254 deep.
+        encoded = orjson.dumps([[[[[[[[extra]]]]]]]], option=_STRICT_JSON)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidInputError("extra", f"is not JSON: {error}") from None
+    # NaN becomes null and a tuple a list; what would not come back equal is refused instead.
+    if not was_json and orjson.loads(encoded) != [[[[[[[[extra]]]]]]]]:
+        raise InvalidInputError(
+            "extra", "would not come back unchanged: it holds NaN, infinity, or a type JSON lacks"
+        )
+    return len(encoded)
