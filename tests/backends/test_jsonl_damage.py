@@ -237,7 +237,7 @@ def test_cleanup_leaves_a_session_alone_whose_sidecar_cannot_be_read(
         finish(store.cleanup(retention, archive=archive if with_archive else None))
         assert contents(store, "pinned") == list("abcd")
         assert keys(store) == {"pinned"}
-    assert "left 1 sessions alone" in caplog.text
+    assert "skipped 1 sessions" in caplog.text
 
 
 def test_an_erasure_counts_the_sessions_whose_sidecar_cannot_be_read(

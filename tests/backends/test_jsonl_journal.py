@@ -140,7 +140,7 @@ def test_appends_go_on_while_a_full_journal_is_emptied(
     directory: Path, open_store: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "JOURNAL_BYTES", 20_000)
-    monkeypatch.setattr(writer, "FILES_A_SLICE", 4)
+    monkeypatch.setattr(writer, "FILES_PER_STEP", 4)
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", synced.append)
     all_keys = [f"s{number}" for number in range(100)]

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.slow
 def small_journals(monkeypatch: pytest.MonkeyPatch) -> None:
     """Journals that are full after a few groups, and let go of a file or two at a time."""
     monkeypatch.setattr(writer, "JOURNAL_BYTES", 2_000)
-    monkeypatch.setattr(writer, "FILES_A_SLICE", 2)
+    monkeypatch.setattr(writer, "FILES_PER_STEP", 2)
 
 
 def say(key: str, *texts: str) -> Operation:
