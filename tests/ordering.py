@@ -39,7 +39,7 @@ LONG: Final = frozenset(
         "test_an_edited_message_keeps_its_versions_when_its_page_is_packed",
         "test_an_erasure_makes_nobody_wait_for_long",
         "test_by_session_each_comes_once_with_its_number_of_matches",
-        "test_every_cut_of_the_record_is_told_of",
+        "test_a_record_cut_off_anywhere_is_reported",
         "test_no_file_has_a_word_of_it_whatever_became_of_the_messages",
         "test_no_slice_of_a_cleanup_waits_for_the_disk_and_every_append_does",
         "test_nothing_is_found_of_a_session_that_is_being_deleted",
@@ -50,7 +50,7 @@ LONG: Final = frozenset(
         "test_pages_that_end_at_the_bound_hold_everything_once",
         "test_rules_that_fold_otherwise_have_another_version",
         "test_the_bytes_read_for_the_newest_do_not_grow_with_the_session",
-        "test_the_record_stays_small_and_forgets_what_is_gone",
+        "test_the_record_stays_small_and_forgets_removed_sessions",
         "test_what_upkeep_reports_is_on_the_disk",
         "test_whatever_a_store_is_called_with_its_errors_are_ours",
     }

@@ -1,4 +1,4 @@
-"""What the tests of the JSONL files have in common: looking into a folder, and filling one."""
+"""For tests of JSONL files: reading a directory, and filling one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the JSONL store is besides a store: files that people and the original can read."""
+"""The JSONL store's files, which people and the original can read."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ def test_a_rewrite_keeps_the_files_permissions(directory: Path, store: StoreUnde
     assert stat.S_IMODE((directory / "s.jsonl").stat().st_mode) == 0o660
 
 
-def test_what_is_deleted_is_not_on_the_disk_any_more(
+def test_what_is_deleted_is_not_on_the_disk_afterwards(
     directory: Path, store: StoreUnderTest, clock: Clock
 ) -> None:
     say(store, "s", "secret one")
@@ -232,7 +232,7 @@ def test_old_records_leave_the_file_with_a_compaction(
     assert len(lines(directory / "s.jsonl")) == 1
 
 
-def test_hits_come_best_first_and_of_equals_the_newest(store: StoreUnderTest) -> None:
+def test_hits_are_sorted_by_score_then_newest_first(store: StoreUnderTest) -> None:
     say(store, "a", "needle 1")
     say(store, "b", "needle and needle")
     say(store, "a", "needle 3")
@@ -240,7 +240,7 @@ def test_hits_come_best_first_and_of_equals_the_newest(store: StoreUnderTest) ->
     assert [hit.message.content for hit in hits] == ["needle and needle", "needle 3", "needle 1"]
 
 
-def test_attributes_lie_in_a_readable_sidecar(
+def test_attributes_are_in_a_readable_sidecar(
     directory: Path, store: StoreUnderTest, clock: Clock
 ) -> None:
     operation = requests.describe("a/b", {"name": "Größe", "state": "running", "pinned": True})

@@ -34,7 +34,7 @@ def directory(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_directory_that_is_not_there_is_made(tmp_path: Path) -> None:
+def test_a_missing_directory_is_created(tmp_path: Path) -> None:
     with open_tested(f"jsonl://{tmp_path}/a/b/c") as store:
         say(store, "s", "x")
     assert (tmp_path / "a/b/c/s.jsonl").exists()
@@ -88,16 +88,16 @@ def test_a_reader_changes_nothing(directory: Path, open_store: Open) -> None:
         for write in writes:
             with pytest.raises(StoreUnusableError, match="open for reading only"):
                 reader.apply([write])
-        for upkeep in (reader.cleanup, reader.compact):
+        for work in (reader.cleanup, reader.compact):
             with pytest.raises(StoreUnusableError, match="open for reading only"):
-                finish(upkeep(0))
+                finish(work(0))
         assert finish(reader.cleanup(0, dry_run=True)).sessions == 1
         assert found(reader, "a") == {"a"}
         assert reader.verify() == []
     assert {path: path.read_bytes() for path in directory.iterdir()} == before
 
 
-def test_a_reader_makes_no_directory(tmp_path: Path) -> None:
+def test_a_reader_does_not_create_a_directory(tmp_path: Path) -> None:
     with pytest.raises(
         StoreUnavailableError, match=r"No such file or directory\. Is the path right"
     ):

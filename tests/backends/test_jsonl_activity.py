@@ -1,4 +1,4 @@
-"""When a session was last active is the store's own record, whoever touches its file."""
+"""The last activity of a session is recorded by the store, whatever sets its file's time."""
 
 from __future__ import annotations
 
@@ -71,7 +71,9 @@ def test_a_copy_with_new_times_changes_no_activity(
         assert keys(copy) == {"young"}
 
 
-def test_a_killed_writer_loses_no_time(open_store: Open, directory: Path, clock: Clock) -> None:
+def test_a_killed_writer_loses_no_last_activity(
+    open_store: Open, directory: Path, clock: Clock
+) -> None:
     store = open_store()
     say(store, "s", "x")
     clock.advance(hours=2)
@@ -120,7 +122,7 @@ def test_a_store_without_a_record_takes_the_files_times_once(
     assert finish(store.cleanup(2)).sessions == 2
 
 
-def test_a_damaged_record_costs_only_what_it_said(
+def test_a_damaged_record_loses_only_the_damaged_lines(
     open_store: Open, directory: Path, clock: Clock
 ) -> None:
     store = open_store()
@@ -136,7 +138,7 @@ def test_a_damaged_record_costs_only_what_it_said(
     assert activity(open_store(), "s") == clock.now
 
 
-def test_an_append_costs_no_file_and_no_sync_besides_its_own(
+def test_an_append_writes_and_syncs_only_its_own_file(
     open_store: Open, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = open_store()
@@ -149,7 +151,7 @@ def test_an_append_costs_no_file_and_no_sync_besides_its_own(
     assert len((directory / ".activity").read_bytes()) < 3_000
 
 
-def test_the_record_stays_small_and_forgets_what_is_gone(
+def test_the_record_stays_small_and_forgets_removed_sessions(
     open_store: Open, directory: Path, clock: Clock
 ) -> None:
     for _ in range(4):

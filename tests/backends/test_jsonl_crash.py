@@ -27,7 +27,7 @@ def say(key: str, *texts: str) -> Operation:
 
 
 def before() -> list[Operation]:
-    """What is in the store when the group comes."""
+    """The store's content before the group."""
     return [say("s", "s1", "s2"), say("t", "t1"), requests.describe("t", {"agent": "old"})]
 
 
@@ -87,7 +87,7 @@ GROUPS = (appends, changes, descriptions, deletions, imports)
 
 
 @pytest.mark.parametrize("group_of", GROUPS)
-def test_a_group_killed_at_any_step_is_brought_to_its_end(
+def test_a_group_killed_at_any_step_is_completed(
     tmp_path: Path, group_of: Callable[[], list[Operation]]
 ) -> None:
     step, was_killed = 0, True
@@ -102,7 +102,7 @@ def test_a_group_killed_at_any_step_is_brought_to_its_end(
 
 
 @pytest.mark.parametrize("group_of", GROUPS)
-def test_a_group_that_meets_a_full_disk_at_any_step_is_brought_to_its_end(
+def test_a_group_that_meets_a_full_disk_at_any_step_is_completed(
     tmp_path: Path, group_of: Callable[[], list[Operation]]
 ) -> None:
     step, failed = 0, True
@@ -147,7 +147,7 @@ def test_a_rename_is_finished_by_the_next_process(tmp_path: Path) -> None:
 
 
 class Scene:
-    """A store with something in it, a group to come, and what may be seen of it when."""
+    """A store with some content, the next group, and what may be seen of it when."""
 
     def __init__(self, directory: Path, group: list[Operation]) -> None:
         self.directory = directory
@@ -170,14 +170,14 @@ class Scene:
         return open_tested(f"jsonl://{self.directory}", clock=self.clock)
 
     def killed_at(self, step: int) -> bool:
-        """Apply the group in a process that dies at its `step`th call; whether it came so far."""
+        """Apply the group in a process that dies at its `step`th call; whether it got that far."""
         # Killed between a write and the setting of its time, a file has the kernel's.
         self.is_time_exact = False
         with self.open() as store:
             return killed_at(step, lambda: store.apply(self.group))
 
     def fails_at(self, store: StoreUnderTest, step: int) -> bool:
-        """Apply the group while the `step`th call fails; whether it came so far."""
+        """Apply the group while the `step`th call fails; whether it got that far."""
         try:
             with failing(step):
                 store.apply(self.group)

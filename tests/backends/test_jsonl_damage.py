@@ -112,7 +112,7 @@ def test_compaction_leaves_a_sound_file_alone(directory: Path, store: StoreUnder
     assert (after.st_ino, after.st_ctime_ns) == (before.st_ino, before.st_ctime_ns)
 
 
-def test_blank_lines_and_windows_line_ends_are_no_corruption(
+def test_blank_lines_and_windows_line_ends_are_not_corruption(
     directory: Path, open_store: Open
 ) -> None:
     (directory / "s.jsonl").write_bytes(
@@ -123,7 +123,7 @@ def test_blank_lines_and_windows_line_ends_are_no_corruption(
     assert store.verify() == []
 
 
-def test_a_last_line_without_its_newline_counts_and_is_not_joined_to_the_next(
+def test_a_last_line_without_a_line_feed_is_not_joined_to_the_next(
     directory: Path, open_store: Open
 ) -> None:
     (directory / "s.jsonl").write_text('{"role":"user","content":"a"}')
@@ -164,7 +164,7 @@ def test_an_append_torn_at_any_byte_is_there_whole_or_not_at_all(
 
 
 @pytest.mark.parametrize("name", ["my notes.jsonl", "%zz.jsonl", "a%2f.jsonl", "x%~12.jsonl"])
-def test_a_file_no_session_can_have_is_reported_and_left_alone(
+def test_a_file_without_a_sessions_name_is_reported_and_left_alone(
     directory: Path, open_store: Open, name: str
 ) -> None:
     write_as_the_original(directory / name, "not ours")
@@ -185,7 +185,7 @@ def test_other_files_in_the_folder_are_left_alone(directory: Path, open_store: O
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"{}", b"\xff"])
-def test_a_damaged_sidecar_costs_the_attributes_and_not_the_messages(
+def test_a_damaged_sidecar_loses_the_attributes_not_the_messages(
     directory: Path, open_store: Open, damage: bytes
 ) -> None:
     with open_store() as store:
@@ -202,7 +202,7 @@ def test_a_damaged_sidecar_costs_the_attributes_and_not_the_messages(
     assert contents(store, "s") == ["a", "b"]
 
 
-def test_times_that_no_calendar_has_count_as_not_told(directory: Path, open_store: Open) -> None:
+def test_invalid_times_count_as_missing(directory: Path, open_store: Open) -> None:
     with open_store() as store:
         say(store, "s", "needle")
     (directory / "s.meta.json").write_bytes(
@@ -218,7 +218,7 @@ def test_times_that_no_calendar_has_count_as_not_told(directory: Path, open_stor
 
 
 @pytest.mark.parametrize("with_archive", [True, False])
-def test_cleanup_leaves_a_session_alone_whose_sidecar_cannot_be_read(
+def test_cleanup_skips_a_session_with_an_unreadable_sidecar(
     directory: Path,
     store: StoreUnderTest,
     clock: Clock,
@@ -237,10 +237,10 @@ def test_cleanup_leaves_a_session_alone_whose_sidecar_cannot_be_read(
         finish(store.cleanup(retention, archive=archive if with_archive else None))
         assert contents(store, "pinned") == list("abcd")
         assert keys(store) == {"pinned"}
-    assert "left 1 sessions alone" in caplog.text
+    assert "skipped 1 sessions" in caplog.text
 
 
-def test_an_erasure_counts_the_sessions_whose_sidecar_cannot_be_read(
+def test_an_erasure_counts_sessions_with_an_unreadable_sidecar(
     directory: Path, store: StoreUnderTest
 ) -> None:
     for key in ("zebra", "damaged"):
@@ -266,13 +266,13 @@ def test_a_sidecar_of_a_newer_version_is_refused(directory: Path, open_store: Op
         open_store().describe("s", name="x")
 
 
-def test_what_a_killed_process_was_writing_is_swept_up(directory: Path, open_store: Open) -> None:
+def test_temporary_files_of_a_killed_process_are_removed(directory: Path, open_store: Open) -> None:
     (directory / ".writing").write_text("half a fi")
     open_store()
     assert names(directory) == set()
 
 
-def test_a_sidecar_without_a_session_means_nothing_and_is_swept_up(
+def test_a_sidecar_without_a_session_is_ignored_and_removed(
     directory: Path, open_store: Open
 ) -> None:
     with open_store() as store:
@@ -301,7 +301,7 @@ def test_a_messages_file_that_cannot_be_written_is_named(
 
 
 @pytest.mark.parametrize("room", [0, 1, 60, 200])
-def test_a_file_that_can_grow_no_more_stays_as_it_was_and_takes_the_group_later(
+def test_a_file_that_cannot_grow_is_unchanged_and_takes_the_group_later(
     directory: Path, open_store: Open, room: int
 ) -> None:
     with open_store() as store:

@@ -1,4 +1,4 @@
-"""In which order JSONL files become durable, so that a power cut leaves nothing half done."""
+"""The order in which JSONL files become durable, so that a power cut leaves nothing incomplete."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_everything_is_synced_in_its_place_before_the_journal_goes(
     assert [names, journal, last] == ["sync directory", "unlink .journal.1", "sync directory"]
 
 
-def test_what_a_killed_process_wrote_is_synced_before_anyone_is_told(
+def test_what_a_killed_process_wrote_is_synced_before_an_answer(
     tmp_path: Path, clock: Clock
 ) -> None:
     store = open_tested(f"jsonl://{tmp_path}", clock=clock)
@@ -131,12 +131,12 @@ def test_reading_syncs_nothing_once_the_store_is_open(store: StoreUnderTest) -> 
     assert steps == []
 
 
-@pytest.mark.parametrize("upkeep", ["cleanup", "compact"])
-def test_upkeep_killed_at_any_step_loses_nothing_it_should_keep(
-    tmp_path: Path, upkeep: str
+@pytest.mark.parametrize("kind", ["cleanup", "compact"])
+def test_maintenance_killed_at_any_step_loses_nothing_it_should_keep(
+    tmp_path: Path, kind: str
 ) -> None:
     def act(store: StoreUnderTest) -> object:
-        return finish(store.cleanup(1) if upkeep == "cleanup" else store.compact(1))
+        return finish(store.cleanup(1) if kind == "cleanup" else store.compact(1))
 
     step, was_killed = 0, True
     while was_killed:
@@ -156,11 +156,11 @@ def test_upkeep_killed_at_any_step_loses_nothing_it_should_keep(
         with open_tested(f"jsonl://{directory}", clock=clock) as store:
             assert contents(store, "fresh") == ["d"]
             assert contents(store, "old") == (["a"] if store.exists("old") else [])
-            if upkeep == "cleanup":
+            if kind == "cleanup":
                 assert apply_all(store, [said, rolled_back])[0].duplicate
             act(store)
             act(store)
-            expected = {"fresh"} if upkeep == "cleanup" else {"fresh", "old"}
+            expected = {"fresh"} if kind == "cleanup" else {"fresh", "old"}
             assert keys(store) - {"corrupt"} == expected
             assert contents(store, "fresh") == ["d"]
             finish(store.compact(0))
@@ -171,7 +171,7 @@ def test_upkeep_killed_at_any_step_loses_nothing_it_should_keep(
 
 @contextmanager
 def watched() -> Iterator[list[str]]:
-    """Note in order what is synced, replaced and removed."""
+    """Record in order what is synced, replaced and removed."""
     steps: list[str] = []
 
     def watch(name: str, note: Callable[[Any, Any], None]) -> Any:

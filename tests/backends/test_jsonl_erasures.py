@@ -1,4 +1,4 @@
-"""A JSONL store's record of what was erased, when somebody has damaged it."""
+"""A JSONL store's record of erasures, when it is damaged."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def file(tmp_path: Path, open_store: Open) -> Path:
 
 
 @pytest.mark.parametrize("content", DAMAGED)
-def test_a_damaged_record_is_told_of_and_kept_when_another_takes_its_place(
+def test_a_damaged_record_is_reported_and_kept_when_it_is_replaced(
     open_store: Open, file: Path, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     file.write_bytes(content)
@@ -82,7 +82,7 @@ def test_a_repair_sets_a_damaged_record_aside(open_store: Open, file: Path) -> N
     assert file.with_name(".erased.json.damaged").read_bytes() == content
 
 
-def test_every_cut_of_the_record_is_told_of(open_store: Open, file: Path) -> None:
+def test_a_record_cut_off_anywhere_is_reported(open_store: Open, file: Path) -> None:
     whole = file.read_bytes()
     for size in range(len(whole) - 1):  # without its last newline it is as good
         file.write_bytes(whole[:size])

@@ -1,4 +1,4 @@
-"""What can be read of files that crashes, editors and other programs left; none of it is lost."""
+"""Files damaged by crashes, editors and other programs: what is read, and that nothing is lost."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_what_can_be_read_is_loaded_and_no_compaction_loses_any(
 
 
 @pytest.mark.parametrize("change", ["rollback", "replace", "repair"])
-def test_whatever_writes_a_file_anew_sets_aside_what_it_cannot_read(
+def test_every_rewrite_of_a_file_sets_aside_what_it_cannot_read(
     directory: Path, open_store: Open, change: str
 ) -> None:
     (directory / "s.jsonl").write_bytes(ONE + b"\nlost?\n" + TWO + b"\n")
@@ -108,7 +108,7 @@ def test_a_record_behind_one_that_is_torn_anywhere_is_read(cut: int) -> None:
         b'{"role":"user","content":"x","edits":[{"role":"a","content":"b","replaced_at":5}',
     ],
 )
-def test_what_a_torn_message_quotes_is_no_message(torn: bytes) -> None:
+def test_what_a_torn_message_quotes_is_not_a_message(torn: bytes) -> None:
     found = parse(torn + b"\n" + ONE, "k", 7)
     assert [line.message.content for line in found.lines] == ["one"]
     assert [damage.raw for damage in found.damage] == [torn]
@@ -151,17 +151,17 @@ def test_an_odd_line_becomes_a_message_that_keeps_what_it_says(
         assert (before.role, before.content, before.extra) == (role, content, extra)
         say(store, "s", "more")
         store.remove_last("s")
-    assert open_store().load("s") == [before], "it is the same after the file was written anew"
+    assert open_store().load("s") == [before], "it is the same after the file was rewritten"
 
 
 @pytest.mark.parametrize(
-    "told",
+    "written",
     ["1700000000", "1700000000000", "1700000000000000", '"1700000000.0"',
      '"2023-11-14T22:13:20Z"', '"2023-11-15T01:13:20.000000000+03:00"', '"2023-11-14 22:13:20"'],
 )  # fmt: skip
 @pytest.mark.parametrize("name", ["timestamp", "ts", "created_at"])
-def test_a_time_is_read_in_whatever_unit_it_is(name: str, told: str) -> None:
-    found = parse(f'{{"role":"user","content":"x","{name}":{told}}}'.encode(), "k", 7)
+def test_a_time_is_read_in_whatever_unit_it_is(name: str, written: str) -> None:
+    found = parse(f'{{"role":"user","content":"x","{name}":{written}}}'.encode(), "k", 7)
     (message,) = (line.message for line in found.lines)
     assert message.created_at is not None
     assert (message.created_at.timestamp(), message.extra) == (1_700_000_000, None)

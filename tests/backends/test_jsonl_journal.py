@@ -1,4 +1,4 @@
-"""The journal: what it is good for, what ends it, and files that are not as it left them."""
+"""The journal: what it protects from, what ends it, and files changed by other programs."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def directory(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def crashed(directory: Path, clock: Clock) -> Iterator[StoreUnderTest]:
-    """A store with `s`, and in its journal more of it; whoever opens it now finds a crash."""
+    """A store with `s`, more of it in its journal, as after a crash."""
     with open_tested(f"jsonl://{directory}", clock=clock) as before:
         say(before, "s", "a", "b")
     store = open_tested(f"jsonl://{directory}", clock=clock)
@@ -63,7 +63,7 @@ def crashed(directory: Path, clock: Clock) -> Iterator[StoreUnderTest]:
 
 
 def seen_after_a_kill(directory: Path, *keys: str) -> list[list[str]]:
-    """What these sessions would hold, were the process killed now."""
+    """The contents of these sessions if the process were killed now."""
     copy = directory.with_name("copy")
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(directory, copy)
@@ -77,7 +77,7 @@ def add_to(path: Path, content: bytes) -> None:
 
 
 def fail_for(monkeypatch: pytest.MonkeyPatch, call: str, name: str) -> None:
-    """Have a call on a descriptor of this file fail."""
+    """Make a call on a descriptor of this file fail."""
 
     def fail(descriptor: int, *args: Any) -> Any:
         if Path(f"/proc/self/fd/{descriptor}").readlink().name == name:
@@ -108,12 +108,12 @@ def test_a_store_that_is_only_read_has_no_journal(directory: Path, open_store: O
         assert JOURNAL not in names(directory)
 
 
-def test_nobody_else_may_read_the_journal(directory: Path, store: StoreUnderTest) -> None:
+def test_only_its_owner_may_read_the_journal(directory: Path, store: StoreUnderTest) -> None:
     say(store, "s", "a")
     assert stat.S_IMODE((directory / JOURNAL).stat().st_mode) == 0o600
 
 
-def test_a_reader_takes_no_notice_of_the_journal(directory: Path, store: StoreUnderTest) -> None:
+def test_a_reader_ignores_the_journal(directory: Path, store: StoreUnderTest) -> None:
     say(store, "s", "a")
     (directory / "s.jsonl").write_bytes(b"")  # as a power cut may leave it
     with open_tested(f"jsonl://{directory}", read_only=True) as reader:
@@ -123,15 +123,15 @@ def test_a_reader_takes_no_notice_of_the_journal(directory: Path, store: StoreUn
     assert JOURNAL in names(directory)
 
 
-@pytest.mark.parametrize("upkeep", ["cleanup", "compact"])
-def test_what_was_removed_has_left_the_journal_after_upkeep(
-    directory: Path, store: StoreUnderTest, upkeep: str
+@pytest.mark.parametrize("kind", ["cleanup", "compact"])
+def test_removed_text_is_not_in_the_journal_after_maintenance(
+    directory: Path, store: StoreUnderTest, kind: str
 ) -> None:
     say(store, "s", "secret", "secret")
     say(store, "t", "secret", "public")
     store.delete("s")
     store.remove("t", store.load("t")[0].message_id or "")
-    finish(store.cleanup(1) if upkeep == "cleanup" else store.compact(1))
+    finish(store.cleanup(1) if kind == "cleanup" else store.compact(1))
     assert names(directory) == {"s.gone.json", "t.jsonl", "t.meta.json"}
     assert not any(b"secret" in path.read_bytes() for path in directory.iterdir())
 
@@ -140,7 +140,7 @@ def test_appends_go_on_while_a_full_journal_is_emptied(
     directory: Path, open_store: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "JOURNAL_BYTES", 20_000)
-    monkeypatch.setattr(writer, "FILES_A_SLICE", 4)
+    monkeypatch.setattr(writer, "FILES_PER_STEP", 4)
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", synced.append)
     all_keys = [f"s{number}" for number in range(100)]
@@ -168,7 +168,7 @@ def test_appends_go_on_while_a_full_journal_is_emptied(
     ],
     ids=["zeros", "its own frames again", "noise", "half a frame"],
 )
-def test_what_follows_the_last_whole_frame_is_nothing(
+def test_bytes_after_the_last_complete_frame_are_ignored(
     directory: Path, crashed: StoreUnderTest, damage: Callable[[bytes], bytes]
 ) -> None:
     journal, path = directory / JOURNAL, directory / "s.jsonl"
@@ -206,7 +206,7 @@ def test_a_byte_that_changed_ends_the_journal(directory: Path, crashed: StoreUnd
         os.truncate(path, two)
 
 
-def test_an_old_journals_frame_is_none_of_a_new_one(
+def test_a_frame_of_an_old_journal_is_not_valid_in_a_new_one(
     directory: Path, crashed: StoreUnderTest
 ) -> None:
     journal, path = directory / JOURNAL, directory / "s.jsonl"
@@ -234,7 +234,7 @@ def test_a_journal_of_version_1_is_redone(
 ) -> None:
     with monkeypatch.context() as earlier:
         earlier.setattr(journal, "_VERSION", 1)
-        earlier.setattr(StoreClock, "must_save", False)  # it noted nothing of the clock
+        earlier.setattr(StoreClock, "must_save", False)  # its journal has no history of the clock
         store = open_tested(f"jsonl://{directory}", clock=clock)
         say(store, "s", "a", "b")
     assert (directory / JOURNAL).read_bytes().startswith(b"backscroll journal 1 ")
@@ -247,7 +247,7 @@ def test_a_journal_of_version_1_is_redone(
 def test_a_group_that_failed_is_not_in_the_journal(
     directory: Path, open_store: Open, clock: Clock, error: int
 ) -> None:
-    """Whoever opens the store next must not find what the caller was told had failed."""
+    """The next writer must not find what was reported to the caller as failed."""
     failed = append("s", "failed")
     for step in range(6):  # the frame, its sync, the file: after that there is nothing to fail
         store = open_store()
@@ -268,7 +268,7 @@ def test_a_group_that_failed_is_not_in_the_journal(
         failed = append("s", "failed")
 
 
-def test_what_cannot_be_taken_back_is_carried_out(
+def test_changes_that_cannot_be_undone_are_completed(
     directory: Path, store: StoreUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     apply_all(store, [append("s", "before"), append("t", "before")])
@@ -284,7 +284,7 @@ def test_what_cannot_be_taken_back_is_carried_out(
     assert contents(store, "s") == contents(store, "t") == ["before", "more"]
 
 
-def test_a_frame_that_could_not_be_taken_back_at_once_is_later(
+def test_a_frame_that_could_not_be_undone_at_once_is_undone_later(
     store: StoreUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     apply_all(store, [append("s", "before")])
@@ -299,7 +299,7 @@ def test_a_frame_that_could_not_be_taken_back_at_once_is_later(
     assert apply_all(store, [failed]) == [Outcome(1)]
 
 
-def test_a_kill_while_a_failed_group_is_taken_back_leaves_all_of_it_or_nothing(
+def test_a_kill_while_a_group_is_undone_leaves_all_of_it_or_nothing(
     directory: Path, clock: Clock
 ) -> None:
     group = [append(key, f"{key}1", f"{key}2") for key in "stu"]
@@ -324,7 +324,7 @@ def test_a_kill_while_a_failed_group_is_taken_back_leaves_all_of_it_or_nothing(
     assert seen == {(1, 1, 1), (3, 3, 3)}
 
 
-def test_the_caller_can_do_something_while_the_disk_has_the_journal(
+def test_the_caller_can_work_while_the_journal_is_synced(
     directory: Path, store: StoreUnderTest
 ) -> None:
     seen: list[bool] = []
@@ -337,7 +337,9 @@ def test_the_caller_can_do_something_while_the_disk_has_the_journal(
     assert contents(store, "s") == ["a", "needle"]
 
 
-def test_what_the_caller_does_meanwhile_may_fail(directory: Path, store: StoreUnderTest) -> None:
+def test_what_the_caller_does_during_the_sync_may_fail(
+    directory: Path, store: StoreUnderTest
+) -> None:
     def fail() -> None:
         raise ValueError("meanwhile")
 
@@ -349,7 +351,7 @@ def test_what_the_caller_does_meanwhile_may_fail(directory: Path, store: StoreUn
     assert apply_all(store, group) == [Outcome(1), Outcome(1)]
 
 
-def test_a_line_that_somebody_adds_while_a_group_is_committed_is_seen(
+def test_a_line_that_another_program_adds_during_a_commit_is_seen(
     directory: Path, store: StoreUnderTest
 ) -> None:
     apply_all(store, [append("s", "a")])
@@ -363,7 +365,7 @@ def test_a_line_that_somebody_adds_while_a_group_is_committed_is_seen(
     assert seen_after_a_kill(directory, "s") == [["a", "theirs", "b", "c"]]
 
 
-def test_a_journal_that_somebody_else_wrote_to_is_noticed(
+def test_a_journal_that_another_process_wrote_to_is_noticed(
     directory: Path, store: StoreUnderTest
 ) -> None:
     say(store, "s", "a")

@@ -28,9 +28,9 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(autouse=True)
 def small_journals(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Journals that are full after a few groups, and let go of a file or two at a time."""
+    """Journals that are full after a few groups, and are emptied one or two files at a time."""
     monkeypatch.setattr(writer, "JOURNAL_BYTES", 2_000)
-    monkeypatch.setattr(writer, "FILES_A_SLICE", 2)
+    monkeypatch.setattr(writer, "FILES_PER_STEP", 2)
 
 
 def say(key: str, *texts: str) -> Operation:
@@ -57,7 +57,7 @@ def groups() -> list[list[Operation]]:
 
 
 class Story:
-    """The groups one after the other, and what the store holds after each."""
+    """The groups in order, and the store's content after each."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -77,12 +77,12 @@ class Story:
         return store
 
     def close(self) -> None:
-        """Give back the files of those stores, too, whose process the power cut has ended."""
+        """Close the files of stores whose process the power cut has ended, too."""
         for store in self._opened:
             with suppress(StoreUnavailableError):
                 store.close()
 
-    def tell(self, store: StoreUnderTest) -> None:
+    def apply_rest(self, store: StoreUnderTest) -> None:
         """Apply the groups that were not acknowledged; a failing disk is tried again."""
         while self.acknowledged < len(self.groups):
             try:
@@ -97,16 +97,16 @@ class Story:
 
         After every third cut all is sent again, too.
         """
-        told = self.acknowledged
+        acknowledged = self.acknowledged
         with self.open(directory) as store:
             self._check(store)
-            self.tell(store)
+            self.apply_rest(store)
             assert _plain(state_of(store, KEYS)) == _plain(self._states[-1])
             assert store.verify() == []
         assert not list(directory.glob(".*.edited*")) + list(directory.glob(".journal*"))
         if number % 3 == 0:
             self._send_again(directory)
-        self.acknowledged = told
+        self.acknowledged = acknowledged
 
     def _send_again(self, directory: Path) -> None:
         with self.open(directory) as store:
@@ -187,7 +187,7 @@ def test_an_io_error_at_any_step_and_then_a_power_cut_lose_nothing(tmp_path: Pat
         with closing(story), disk_of(story.directory) as disk:
             store = story.open()
             with disk.watching(fail_at=step) as calls:
-                story.tell(store)
+                story.apply_rest(store)
             _let_go(store)
             if len(calls) <= step:
                 break
@@ -198,11 +198,11 @@ def test_an_io_error_at_any_step_and_then_a_power_cut_lose_nothing(tmp_path: Pat
 
 
 def _cut_at(story: Story, disk: Disk, step: int) -> bool:
-    """Tell the story until the power goes; whether it came so far."""
+    """Run the story until the power is cut; returns whether it got that far."""
     store = story.open()
     try:
         with disk.watching(stop_at=step):
-            story.tell(store)
+            story.apply_rest(store)
             store.close()
     except PowerCutError:
         _let_go(store)
@@ -211,6 +211,6 @@ def _cut_at(story: Story, disk: Disk, step: int) -> bool:
 
 
 def _let_go(store: StoreUnderTest) -> None:
-    """Close what it has open without a write, as the end of its process does."""
+    """Close its files without a write, as the end of its process does."""
     store._writer.shut_down()
     store._release()

@@ -18,7 +18,7 @@ from backscroll_worker.stores.jsonl.transcript import parse, stream
 from backscroll_worker.testing.stores import Clock, open_tested, say
 
 
-def test_a_file_of_the_original_is_read_with_the_numbers_of_its_corrupt_lines(
+def test_a_file_of_the_original_is_read_with_its_corrupt_lines_numbered(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "telegram_alice.jsonl"
@@ -64,7 +64,7 @@ def test_a_file_of_ours_is_read_with_everything(tmp_path: Path) -> None:
     assert from_micros(session.last_activity) == info.last_activity
 
 
-def test_a_file_with_a_name_no_session_has_is_refused(tmp_path: Path) -> None:
+def test_a_file_without_the_name_of_a_session_is_refused(tmp_path: Path) -> None:
     (tmp_path / "my notes.jsonl").write_text("")
     with pytest.raises(InvalidInputError, match="my notes"):
         read_session_file(tmp_path / "my notes.jsonl")
@@ -93,7 +93,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         "x%~0.jsonl",
     ],
 )
-def test_no_key_has_such_a_file(name: str) -> None:
+def test_such_a_file_name_belongs_to_no_key(name: str) -> None:
     assert key_of(Path(name)) is None
 
 
@@ -128,7 +128,7 @@ def test_what_is_streamed_is_what_is_read_at_once(lines: list[bytes], ends: bool
     assert list(stream(BytesIO(content), "k", 7)) == at_once.lines
 
 
-def test_earlier_versions_that_somebody_spoilt_are_left_out(tmp_path: Path) -> None:
+def test_invalid_earlier_versions_are_skipped(tmp_path: Path) -> None:
     good = '{"role":"user","content":"was","extra":{"n":1},"replaced_at":5}'
     bad = ('7', '{}', '{"role":"user","content":"x"}', '{"role":1,"content":"x","replaced_at":5}',
            '{"role":"user","content":"x","replaced_at":-1}')  # fmt: skip

@@ -1,4 +1,4 @@
-"""A journal that is redone onto files as a power cut, or somebody's hand, has left them."""
+"""Redoing a journal onto files as a power cut, or an edit by hand, has left them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def directory(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def crashed(directory: Path, clock: Clock) -> Iterator[StoreUnderTest]:
-    """A store with `s`, and in its journal more of it; whoever opens it now finds a crash."""
+    """A store with `s`, more of it in its journal, as after a crash."""
     with open_tested(f"jsonl://{directory}", clock=clock) as before:
         say(before, "s", "a", "b")
     store = open_tested(f"jsonl://{directory}", clock=clock)
@@ -44,7 +44,7 @@ def test_a_file_cut_short_or_zeroed_gets_its_lines_and_its_time_back(
         assert (path.read_bytes(), path.stat().st_mtime_ns) == (content, mtime_ns)
 
 
-def test_a_session_removed_by_hand_stays_removed_and_the_log_tells(
+def test_a_session_removed_by_hand_stays_removed_and_is_logged(
     directory: Path, crashed: StoreUnderTest, caplog: pytest.LogCaptureFixture
 ) -> None:
     (directory / "s.jsonl").unlink()

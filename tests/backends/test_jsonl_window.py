@@ -1,4 +1,4 @@
-"""How much of a JSONL session is read: as much as is asked for, however long it is."""
+"""How much of a JSONL session is read: as much as requested, however long it is."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def url(tmp_path: Path) -> str:
 
 
 def read_bytes() -> int:
-    """What this process has read so far, by all its calls of the kernel."""
+    """The number of bytes that this process has read so far."""
     first = Path("/proc/self/io").read_text().splitlines()[0]
     return int(first.removeprefix("rchar: "))
 
@@ -39,7 +39,7 @@ def fill(store: StoreUnderTest, count: int) -> list[str]:
 def loading(
     directory: Path, *, read_only: bool = True, **place: object
 ) -> tuple[list[str | None], int]:
-    """What somebody loads who has not read the session before, and how many bytes that takes."""
+    """The answer to a load by a fresh reader, and the number of bytes that it reads."""
     with open_tested(f"jsonl://{directory}", read_only=read_only) as reader:
         before = read_bytes()
         found = [message.message_id for message in reader.load("s", 50, **place)]  # type: ignore[arg-type]
@@ -76,7 +76,7 @@ def test_a_page_before_or_around_a_message_reads_no_further_than_to_it(
 
 
 @pytest.mark.parametrize("field", ["reply_to", "message_id"])
-def test_an_id_that_many_messages_name_is_looked_for_once(
+def test_an_id_that_many_messages_contain_is_searched_once(
     open_store: Open, tmp_path: Path, field: str
 ) -> None:
     with open_store() as store:
@@ -178,7 +178,7 @@ def test_a_part_of_a_file_is_read_as_the_whole_is(
     path.write_bytes(content)
     with pytest.MonkeyPatch.context() as patch, path.open("rb") as file:
         patch.setattr(window, "_PART_BYTES", part_bytes)
-        patch.setattr(window, "_SEARCHED_BYTES", part_bytes)
+        patch.setattr(window, "_BYTES_PER_SEARCH", part_bytes)
         part = window.PartReader(file.fileno(), "k", 7)
         newest = part.newest(count)
         if newest is not None:

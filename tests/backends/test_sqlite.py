@@ -251,7 +251,7 @@ def test_a_reader_makes_no_store(path: Path, url: str) -> None:
     assert not path.exists()
 
 
-def test_a_directory_that_is_not_there_is_made(tmp_path: Path) -> None:
+def test_a_missing_directory_is_created(tmp_path: Path) -> None:
     with open_tested(f"sqlite://{tmp_path}/a/b/c.db") as store:
         say(store, "s", "x")
     assert (tmp_path / "a/b/c.db").exists()

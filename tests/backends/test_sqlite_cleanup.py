@@ -8,11 +8,11 @@ import apsw
 import pytest
 
 from backscroll.contract.messages import ChatMessage
+from backscroll_worker.contract.archiving import REMOVALS_PER_FILE
 from backscroll_worker.contract.pacing import Pace, finish
 from backscroll_worker.contract.retention import Retention
 from backscroll_worker.stores.sqlite.maintenance import cleanup
 from backscroll_worker.stores.sqlite.maintenance import purge as detached
-from backscroll_worker.stores.sqlite.maintenance.cleanup import REMOVALS_PER_FILE
 from backscroll_worker.testing.stores import (
     Clock,
     StoreUnderTest,

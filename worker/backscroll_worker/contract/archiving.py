@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Container
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from backscroll.contract.messages import ChatMessage, SessionInfo
 from backscroll_worker.contract.pacing import Slices
+
+REMOVALS_PER_FILE: Final = 500
+BYTES_PER_FILE: Final = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Which attributes sent with an append change the session: usually none."""
+"""How attributes change a session: those sent with an append, and a state, which sets its turn."""
 
 from __future__ import annotations
 
@@ -24,6 +24,19 @@ def differing(has: Mapping[str, Any], attributes: SessionAttributes) -> SessionA
     if "state" in wanted and changed & {"state", "turn_id"}:
         changed |= {"state", "turn_id"}
     return {name: wanted[name] for name in wanted if name in changed}
+
+
+def with_turn(attributes: Mapping[str, Any], now: int) -> dict[str, Any]:
+    """The attributes to set: with a state also `turn_id` and `turn_started_at`, in microseconds.
+
+    "running" begins a turn, and any other state ends it.
+    """
+    values = dict(attributes)
+    if "state" in values:
+        is_running = values["state"] == "running"
+        values["turn_started_at"] = now if is_running else None
+        values["turn_id"] = values.get("turn_id") if is_running else None
+    return values
 
 
 def _value(has: Mapping[str, Any], name: str) -> Any:

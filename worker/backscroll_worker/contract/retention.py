@@ -36,6 +36,11 @@ _FOREVER: Final = ("forever", "none")
 _WILDCARD: Final = re.compile(r"\[!?\]?[^\]]*\]|[*?]")
 
 
+def micros_of(name: str, hours: float) -> int:
+    """Hours, zero or below for the past, in microseconds; raises `InvalidInputError` by name."""
+    return int(check_number(name, hours, -1e9) * MICROS_PER_HOUR)
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """The limits for the sessions it matches; `ttl_micros` and `keep_messages` None: no limit."""

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from backscroll.contract.messages import ChatMessage, SessionInfo
+from backscroll.contract.errors import OperationRefusedError
+from backscroll.contract.messages import ChatMessage, SessionInfo, to_micros
 from backscroll.contract.operations import Write
+from backscroll.contract.validation import ATTRIBUTES
+from backscroll_worker.contract.clock import no_later
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,3 +47,16 @@ class RestoreSession(Write):
     source: str
     info: SessionInfo
     messages: tuple[ChatMessage, ...]
+
+
+def has_another_history(key: str) -> OperationRefusedError:
+    """The error about importing a session that has messages in the store."""
+    return OperationRefusedError(f"the store has a session {key!r} with another history already")
+
+
+def archived_attributes(info: SessionInfo, now: int) -> tuple[dict[str, Any], int | None]:
+    """The attributes that are set in `info`, and when its turn began: not later than `now`."""
+    found = {name: getattr(info, name) for name in ATTRIBUTES}
+    started = None if info.turn_started_at is None else to_micros(info.turn_started_at)
+    set_ones = {name: value for name, value in found.items() if value is not None}
+    return set_ones, no_later(started, now)

@@ -22,6 +22,7 @@ from backscroll.contract.operations import (
     Operation,
     told_attributes,
 )
+from backscroll.contract.results import ErasureReceipt
 from backscroll_worker.contract.clock import Cutoff
 
 _EMPTIED: Final[dict[type[Operation], str]] = {Delete: "deleted", Clear: "cleared"}
@@ -61,6 +62,24 @@ _NONE: Final = Tombstone(-1, -1)
 def digest(subject: str, value: str) -> bytes:
     """The hash in a tombstone for `value`, which is a "key", a "sender" or a "room"."""
     return hashlib.sha256(f"{subject}\0{value}".encode()).digest()
+
+
+def erasure_receipt(
+    operation: Erase, *, sessions: int, messages: int, messages_sha256: str, op_ids: int
+) -> ErasureReceipt:
+    """The receipt for what an erasure deleted; its end counts as that of its request until set."""
+    subject, value = operation.subject
+    return ErasureReceipt(
+        operation.op_id,
+        subject,
+        digest(subject, value).hex(),
+        operation.at,
+        operation.at,
+        sessions,
+        messages,
+        messages_sha256,
+        op_ids,
+    )
 
 
 class Tombstones:

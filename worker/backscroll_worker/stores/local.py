@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import threading
 from abc import abstractmethod
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NotRequired, TypedDict, Unpack
 
-from backscroll.contract.errors import InvalidSettingError
+from backscroll.contract.errors import (
+    InvalidSettingError,
+    OperationRefusedError,
+    StoreUnusableError,
+)
+from backscroll.contract.operations import Erase
 from backscroll_worker.contract.clock import Clock
 from backscroll_worker.contract.store import OnWait, Store
 from backscroll_worker.stores.claim import Claim, claim
 from backscroll_worker.stores.filesystem import check_file_system
 from backscroll_worker.stores.lock import StoreLock
+
+
+class Options(TypedDict):
+    """What a store is opened with, besides its URL; see `store_at`."""
+
+    read_only: bool
+    clock: Clock
+    keep_edits: NotRequired[bool]
 
 
 class LocalStore(Store):
@@ -20,14 +34,14 @@ class LocalStore(Store):
     scheme: ClassVar[str]
     path: Path
 
-    def __init__(
-        self, url: str, *, read_only: bool, clock: Clock, keep_edits: bool = False
-    ) -> None:
+    def __init__(self, url: str, **options: Unpack[Options]) -> None:
         self.path = _path(url)
         self.url = f"{self.scheme}://{self.path.resolve()}"
-        self._read_only = read_only
-        self._given_clock = clock
-        self._keep_edits = keep_edits
+        self._read_only = options["read_only"]
+        self._given_clock = options["clock"]
+        self._keep_edits = options.get("keep_edits", False)
+        self._lock = threading.RLock()  # one group, slice or read at a time
+        self._is_open = False
         self._claim: Claim | None = None
         self._lock_file: StoreLock | None = None
 
@@ -56,6 +70,16 @@ class LocalStore(Store):
     @abstractmethod
     def _open(self) -> None:
         """Open the files, with the claim on them held."""
+
+    def _refuse_if_read_only(self) -> None:
+        if self._read_only:
+            raise StoreUnusableError(f"{self.path} is open for reading only")
+
+    def _begin_erasure(self, operation: Erase) -> None:
+        """Apply the erasure as a write; its slices come afterwards."""
+        (answer,) = self.apply([operation])
+        if isinstance(answer, OperationRefusedError):
+            raise answer
 
     def _release(self) -> None:
         """Let the next writer in, after all files are closed, as `claim` says."""

@@ -24,7 +24,7 @@ from backscroll.contract.messages import ChatMessage, check_key, from_micros
 from backscroll_worker.contract.interchange import BadLineError, numbered_lines, parse_object
 from backscroll_worker.contract.pacing import now_micros
 from backscroll_worker.contract.takeover import ImportSession
-from backscroll_worker.stores.jsonl.decoding import Value, decode_whole
+from backscroll_worker.stores.jsonl.decoding import NOT_UNICODE, Value, decode_whole
 from backscroll_worker.stores.jsonl.fields import text_of
 from backscroll_worker.transfer.jsonl import MAX_LINE_BYTES
 from backscroll_worker.transfer.sessions import ExportedSession
@@ -64,7 +64,7 @@ def read_openai(name: str, file: BinaryIO, key_prefix: str, at: int) -> Iterator
             if left := [name for name in fields if name != "messages"]:
                 yield Damage(where, f"not part of a message: {', '.join(left)}", is_session=False)
             if is_altered:
-                problem = "some of it is not Unicode; U+FFFD stands in its place"
+                problem = NOT_UNICODE
                 yield Damage(where, problem, is_session=False)
         except (BadLineError, InvalidInputError) as error:
             yield Damage(where, str(error))

@@ -1,6 +1,6 @@
-"""Sessions as JSONL files, one message a line, which the original can read too.
+"""Sessions as JSONL files, one message per line, which the original can read too.
 
-`read_session_file` and `key_of` read single files, ours and the original's, for migration.
+`read_session_file` and `key_of` read single files, of this store or the original, for migration.
 """
 
 from backscroll_worker.stores.jsonl.backend import JsonlBackend

@@ -1,7 +1,7 @@
-"""`JsonlBackend`: one write door over a directory, each session's files written once a group.
+"""`JsonlBackend`: the store's methods over a directory of session files.
 
-A group is one frame of a journal, so all of it is applied or none. The session files record the
-op ids; `stores.jsonl.writer` says in which order what becomes durable.
+A group is one frame of a journal, so it is applied as a whole or not at all. The session files
+record the op ids; `writer` has the order in which everything becomes durable.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Unpack
 
 from backscroll.contract.errors import (
     OperationRefusedError,
@@ -24,21 +24,19 @@ from backscroll.contract.ids import new_op_id
 from backscroll.contract.messages import ChatMessage, SessionInfo, check_key, to_micros
 from backscroll.contract.operations import Erase, GetSession, Operation, Read, Write
 from backscroll.contract.results import Answer, CleanupReport, CompactReport, ErasureReceipt
-from backscroll.contract.validation import check_number
 from backscroll.private_files import make_private_directory
 from backscroll_worker.contract.answer_budget import AnswerBudget, out_of_memory, until_used_up
 from backscroll_worker.contract.archiving import RemovalArchive
-from backscroll_worker.contract.clock import Clock, StoreClock
+from backscroll_worker.contract.clock import StoreClock
 from backscroll_worker.contract.findings import Finding, Totals
 from backscroll_worker.contract.pacing import Progress, Slices, unobserved
-from backscroll_worker.contract.retention import MICROS_PER_HOUR, Retention
+from backscroll_worker.contract.retention import Retention, micros_of
 from backscroll_worker.contract.store import Answers
 from backscroll_worker.contract.tombstones import Tombstones
 from backscroll_worker.stores.filesystem import check_names
-from backscroll_worker.stores.jsonl import maintenance as upkeep
+from backscroll_worker.stores.jsonl import maintenance
 from backscroll_worker.stores.jsonl.activity import Activity
 from backscroll_worker.stores.jsonl.cleanup import Cleanup
-from backscroll_worker.stores.jsonl.erasure import erase as erase_slices
 from backscroll_worker.stores.jsonl.erasure_ledger import Erasures
 from backscroll_worker.stores.jsonl.file_names import MESSAGES_SUFFIX, SessionNames
 from backscroll_worker.stores.jsonl.files import Directory, naming
@@ -46,18 +44,18 @@ from backscroll_worker.stores.jsonl.identity import read_identity, write_identit
 from backscroll_worker.stores.jsonl.reader import stream_messages
 from backscroll_worker.stores.jsonl.reads import read
 from backscroll_worker.stores.jsonl.renames import Renames
-from backscroll_worker.stores.jsonl.session_cache import Memories
+from backscroll_worker.stores.jsonl.session_cache import SessionCache
 from backscroll_worker.stores.jsonl.totals import Counts
 from backscroll_worker.stores.jsonl.verify import repair, verify
 from backscroll_worker.stores.jsonl.write_batch import Group
 from backscroll_worker.stores.jsonl.writer import Writer
-from backscroll_worker.stores.local import LocalStore
+from backscroll_worker.stores.local import LocalStore, Options
 
 log = logging.getLogger("backscroll.store")
 
 
-class _BrokenDownError(Exception):
-    """An operation is bad in a way nobody foresaw, and may have changed half of what it was to."""
+class _FailedUnexpectedlyError(Exception):
+    """An operation failed unexpectedly, and may have been applied in part."""
 
 
 class JsonlBackend(LocalStore):
@@ -65,19 +63,15 @@ class JsonlBackend(LocalStore):
 
     scheme = "jsonl"
 
-    def __init__(
-        self, url: str, *, read_only: bool, clock: Clock, keep_edits: bool = False
-    ) -> None:
-        super().__init__(url, read_only=read_only, clock=clock, keep_edits=keep_edits)
-        self._lock = threading.RLock()
-        self._must_recover = not read_only
-        self._is_open = False
+    def __init__(self, url: str, **options: Unpack[Options]) -> None:
+        super().__init__(url, **options)
+        self._must_recover = not self._read_only
 
     def _check_path(self) -> None:
         if self.path.exists() and not self.path.is_dir():
             raise StoreUnusableError(
-                f"{self.path} is a file, and JSONL sessions lie in a directory; "
-                "name another one in BACKSCROLL_STORE"
+                f"{self.path} is a file, and a JSONL store is a directory; "
+                "name a directory in BACKSCROLL_STORE"
             )
 
     def _lock_path(self, place: Path) -> Path:
@@ -86,7 +80,7 @@ class JsonlBackend(LocalStore):
     def _open(self) -> None:
         self._directory = _open_directory(self.path, read_only=self._read_only)
         self._activity = Activity(self._directory, read_only=self._read_only)
-        self._memories = Memories(self._activity)
+        self._cache = SessionCache(self._activity)
         self._counts = Counts(self._directory)
         self._renames = Renames(self._directory)
         self._erasures = Erasures(self._directory)
@@ -101,7 +95,7 @@ class JsonlBackend(LocalStore):
         self._clock = StoreClock(self._given_clock, self._activity.history, self._activity.latest)
         self._activity.clock = self._clock
         if not self._read_only and self._activity.is_new:
-            self._note_all()
+            self._record_all()
         self._is_open = True
 
     def apply(
@@ -115,7 +109,7 @@ class JsonlBackend(LocalStore):
             with self._group(prepare_next) as group:
                 carry_out = partial(self._carry_out, group, budget)
                 return until_used_up(budget, map(carry_out, operations))
-        except _BrokenDownError:  # find the bad one, and keep the others
+        except _FailedUnexpectedlyError:  # find the bad one, and keep the others
             apply_alone = partial(self._apply_alone, budget)
             return until_used_up(budget, map(apply_alone, operations))
 
@@ -128,7 +122,7 @@ class JsonlBackend(LocalStore):
     ) -> Slices[CleanupReport]:
         if not dry_run:
             self._refuse_if_read_only()
-        with self._group():  # which brings back what is in the future
+        with self._group():  # which corrects times in the future
             passage = self._clock.passage()
         cleanup = Cleanup(self._group, retention, passage, archive, dry_run=dry_run)
         return self._clock.watch(cleanup.slices())
@@ -136,13 +130,11 @@ class JsonlBackend(LocalStore):
     def compact(self, op_ids_hours: float) -> Slices[CompactReport]:
         self._refuse_if_read_only()
         with self._group():
-            old = self._clock.passage().cutoff(
-                int(check_number("op_ids_hours", op_ids_hours, -1e9) * MICROS_PER_HOUR)
-            )
-        report = yield from self._clock.watch(upkeep.compact(self._group, old))
+            old = self._clock.passage().cutoff(micros_of("op_ids_hours", op_ids_hours))
+        report = yield from self._clock.watch(maintenance.compact(self._group, old))
         self._clock.explain(old.latest)
         with self._group():
-            self._activity.flush()  # which writes it down
+            self._activity.flush()  # which saves the explanation
         return report
 
     def stream(self, key: str) -> Iterator[ChatMessage]:
@@ -153,23 +145,21 @@ class JsonlBackend(LocalStore):
 
     def erase(self, operation: Erase) -> Slices[ErasureReceipt]:
         self._refuse_if_read_only()
-        (answer,) = self.apply([operation])
-        if isinstance(answer, OperationRefusedError):
-            raise answer
-        return (yield from erase_slices(self._group, operation, self._clock.now))
+        self._begin_erasure(operation)
+        return (yield from maintenance.erase(self._group, operation, self._clock.now))
 
     def tombstones(self) -> Tombstones:
         with self._group() as group:
             return group.erasures.tombstones
 
     def verify(self, *, deep: bool = False, progress: Progress = unobserved) -> list[Finding]:
-        del deep  # there is no index; every line is looked at in any case
+        del deep  # there is no index; every line is checked in any case
         with self._group() as group:
             return verify(group, progress)
 
     def repair(self, findings: Sequence[Finding], *, progress: Progress = unobserved) -> list[str]:
         self._refuse_if_read_only()
-        del findings  # every file is looked at once more
+        del findings  # every file is checked again
         with self._group() as group:
             return repair(group, progress)
 
@@ -195,7 +185,7 @@ class JsonlBackend(LocalStore):
                     self._writer.close()
                     self._activity.flush()
             except (StoreUnavailableError, StoreUnusableError) as error:
-                log.warning("%s; what the journal has is put in its place at the next start", error)
+                log.warning("%s; the next start redoes the journal", error)
             finally:
                 if self._is_open:
                     self._writer.shut_down()
@@ -205,11 +195,11 @@ class JsonlBackend(LocalStore):
     def _apply_alone(
         self, budget: AnswerBudget | None, operation: Operation
     ) -> Answer | OperationRefusedError:
-        """In a group of its own, of which nothing is written should it break down."""
+        """Apply the operation in a group of its own, which is dropped if it fails."""
         try:
             with self._group() as group:
                 return self._carry_out(group, budget, operation)
-        except _BrokenDownError as error:
+        except _FailedUnexpectedlyError as error:
             return OperationRefusedError(f"the store cannot take this operation: {error}")
 
     def _carry_out(
@@ -224,33 +214,29 @@ class JsonlBackend(LocalStore):
         except OperationRefusedError as refusal:  # raised before anything was changed
             return refusal
         except (StoreUnavailableError, StoreUnusableError, OSError):
-            raise  # the store's fault, and not the operation's
+            raise  # the fault of the store, not of the operation
         except MemoryError:
             if isinstance(operation, Read):
                 return out_of_memory()
             raise  # it may well succeed elsewhere or later
         except Exception as error:
-            raise _BrokenDownError(error) from error
+            raise _FailedUnexpectedlyError(error) from error
         raise TypeError(f"{operation.kind} does not go through apply")
-
-    def _refuse_if_read_only(self) -> None:
-        if self._read_only:
-            raise StoreUnusableError(f"{self.path} is open for reading only")
 
     @contextmanager
     def _group(self, meanwhile: Callable[[], None] | None = None) -> Iterator[Group]:
-        """A group that is written when it is left; a failure forgets all that was remembered."""
+        """A group that is committed when the context is left; after a failure caches are empty."""
         with self._lock:
             try:
                 self._check_directory()
                 if self._must_recover:
                     self._recover()
                     self._clock.must_heal = True
-                self._keep_time()
+                self._correct_times()
                 group = Group(
                     self._directory,
                     self._writer,
-                    self._memories,
+                    self._cache,
                     self._renames,
                     self._erasures,
                     self._clock,
@@ -259,18 +245,18 @@ class JsonlBackend(LocalStore):
                 yield group
                 if not self._read_only:
                     group.flush(meanwhile)
-                    self._check_directory()  # or what was committed may be where nobody finds it
+                    self._check_directory()  # or the commit may be in a directory moved away
             except BaseException:
                 self._must_recover = not self._read_only
                 raise
 
     def _check_directory(self) -> None:
-        """See that the directory is where others look for it."""
+        """Raise an error if the directory was moved or replaced."""
         if self._claim is not None:
             self._claim.check()
 
-    def _keep_time(self) -> None:
-        """Bring back what is in the future; a reader looks what the writer has noted since."""
+    def _correct_times(self) -> None:
+        """Correct times in the future; a reader reads what the writer has recorded since."""
         if self._read_only:
             self._activity.load()
             return
@@ -281,16 +267,16 @@ class JsonlBackend(LocalStore):
             self._activity.flush()
             self._clock.must_heal = False
 
-    def _note_all(self) -> None:
-        """See every session for the first time: what a file says counts now, and not any more."""
+    def _record_all(self) -> None:
+        """Record the files' times as the sessions' last activity; later they do not count."""
         now = self._clock.now()
         for name, stamp in self._directory.stamps(MESSAGES_SUFFIX):
             self._activity.of(name, stamp, now)
         self._activity.flush()
 
     def _recover(self) -> None:
-        """Rely on nothing but the disk, after a crash or a failure."""
-        self._memories.clear()
+        """Drop all caches and redo the journals, after a crash or a failure."""
+        self._cache.clear()
         self._writer.recover()
         self._renames.recover()
         self._erasures.recover()

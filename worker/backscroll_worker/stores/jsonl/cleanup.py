@@ -1,11 +1,11 @@
-"""Cleanup: sessions that have been idle for too long, and messages beyond what a session may keep.
+"""Cleanup: deletes sessions that were idle for too long, and messages beyond a session's limit.
 
-As many as a slice has time for are looked at, and go at once. With an archive they are written
-there first; when the file is full it is made durable, and what is still as it was then goes. A
-session that was written to meanwhile is active: it stays, and leaves the archive again.
+Each slice checks some sessions and deletes the expired ones at once. With an archive they are
+written to it first; when its file is full it is made durable, and what has not changed since is
+deleted. A session that was written to meanwhile is active: it is kept, and leaves the archive.
 
-When a session was last active is on record, so most files are never opened. No file tells how many
-messages it holds, so those that are large enough for too many are read.
+The last activity of each session is on record, so most files are never opened. The number of
+messages is not, so files that are large enough to exceed the limit are read.
 """
 
 from __future__ import annotations
@@ -13,30 +13,33 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from backscroll.contract.messages import SessionInfo, to_micros
 from backscroll.contract.results import CleanupReport
-from backscroll_worker.contract.archiving import ArchivedSession, RemovalArchive, RemovalWriter
+from backscroll_worker.contract.archiving import (
+    BYTES_PER_FILE,
+    REMOVALS_PER_FILE,
+    ArchivedSession,
+    RemovalArchive,
+    RemovalWriter,
+)
 from backscroll_worker.contract.cleanup_tally import Tally
 from backscroll_worker.contract.clock import Passage
 from backscroll_worker.contract.pacing import SliceClock, Slices, aside
 from backscroll_worker.contract.retention import Retention, Rule
 from backscroll_worker.contract.tool_calls import Exchanges
-from backscroll_worker.stores.jsonl.file_names import MESSAGES_SUFFIX, key_of
-from backscroll_worker.stores.jsonl.files import Stamp
+from backscroll_worker.stores.jsonl.file_names import MESSAGES_SUFFIX
 from backscroll_worker.stores.jsonl.lines import Line
-from backscroll_worker.stores.jsonl.maintenance import Opened, empty_journal
+from backscroll_worker.stores.jsonl.maintenance import OpenGroup, empty_journal
 from backscroll_worker.stores.jsonl.session import Session
 from backscroll_worker.stores.jsonl.write_batch import Group
 
 log = logging.getLogger("backscroll.store")
 
-REMOVALS_A_FILE: Final = 500
-BYTES_A_FILE: Final = 32 * 1024 * 1024
-_LEAST_LINE: Final = len(b'{"role":"x","content":""}\n')
+_MIN_LINE_BYTES: Final = len(b'{"role":"x","content":""}\n')
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +53,11 @@ class _Removal:
     digest: bytes
 
     def remove(self, session: Session, rule: Rule) -> bool:
-        """Take it away, if it is still as it was chosen and under that rule; whether it was."""
+        """Delete it unless the session or its rule has changed; returns whether it was deleted."""
         if not session.exists or session.sidecar.is_kept or rule is not self.rule:
             return False
         if self.is_whole:
-            if _info(session) != self.info or _digest(session.lines) != self.digest:
+            if session.info() != self.info or _digest(session.lines) != self.digest:
                 return False
             session.leave()
             return True
@@ -72,14 +75,14 @@ class Cleanup:
 
     def __init__(
         self,
-        opened: Opened,
+        open_group: OpenGroup,
         retention: Retention,
         passage: Passage,
         archive: RemovalArchive | None,
         *,
         dry_run: bool,
     ) -> None:
-        self._opened = opened
+        self._open = open_group
         self._retention = retention
         self._passage = passage
         self._archive = archive
@@ -88,10 +91,10 @@ class Cleanup:
         self._unreadable = 0
 
     def slices(self) -> Slices[CleanupReport]:
-        """Do all of it."""
+        """Run the whole cleanup, in slices."""
         waiting = deque[str]()
         if self._retention.shortest_ttl is not None or self._retention.smallest_cap is not None:
-            with self._opened() as group:
+            with self._open() as group:
                 waiting.extend(group.directory.names(MESSAGES_SUFFIX))
                 if not self._dry_run:
                     group.activity.keep_only(waiting)
@@ -104,57 +107,57 @@ class Cleanup:
                 yield from self._archive_and_remove(self._archive, waiting)
         if self._unreadable:
             log.warning(
-                "cleanup left %d sessions alone that may be pinned: their sidecars cannot be read; "
+                "cleanup skipped %d sessions that may be pinned: their sidecars are unreadable; "
                 "'backscroll check' names them",
                 self._unreadable,
             )
         if not self._dry_run:
-            yield from empty_journal(self._opened)
+            yield from empty_journal(self._open)
         return self._tally.report()
 
     def _candidate(self, group: Group, name: str) -> Session | None:
-        """The session whose messages are in this file, if anything of it might have to go."""
+        """The session of this messages file, if it may have expired or exceed its limit."""
         stamp = group.directory.stamp(name)
-        if stamp is None or not self._may_go(stamp, group.activity.of(name, stamp, group.now)):
+        if stamp is None:
             return None
-        key = key_of(group.directory.path / name)
-        session = None if key is None else group.find(key)
-        return session if session is not None and session.exists else None
-
-    def _may_go(self, stamp: Stamp, last_activity: int) -> bool:
         ttl, cap = self._retention.shortest_ttl, self._retention.smallest_cap
-        is_old = self._is_idle(ttl, last_activity)
-        return is_old or (cap is not None and stamp.size > cap * _LEAST_LINE)
+        is_idle = self._is_idle(ttl, group.activity.of(name, stamp, group.now))
+        if not is_idle and (cap is None or stamp.size <= cap * _MIN_LINE_BYTES):
+            return None
+        return group.of_file(name)
+
+    def _choose_in_slice(
+        self, group: Group, waiting: deque[str]
+    ) -> Iterator[tuple[Session, _Removal]]:
+        """Check the sessions of a slice, and yield what is to be deleted."""
+        clock = SliceClock()
+        while waiting and not clock.is_over:
+            session = self._candidate(group, waiting.popleft())
+            if session is not None and (removal := self._choose(session)) is not None:
+                yield session, removal
 
     def _remove_at_once(self, waiting: deque[str]) -> Generator[None]:
-        clock = SliceClock()
         while waiting:
-            gone: list[_Removal] = []
-            clock.begin()
-            with self._opened() as group:
-                while waiting and not clock.is_over:
-                    session = self._candidate(group, waiting.popleft())
-                    removal = self._choose(session)
-                    if session is not None and removal is not None:
-                        if not self._dry_run:
-                            removal.remove(session, removal.rule)
-                        gone.append(removal)
-            self._count(gone)
+            removed: list[_Removal] = []
+            with self._open() as group:
+                for session, removal in self._choose_in_slice(group, waiting):
+                    if not self._dry_run:
+                        removal.remove(session, removal.rule)
+                    removed.append(removal)
+            self._count(removed)
             yield
 
     def _archive_and_remove(self, archive: RemovalArchive, waiting: deque[str]) -> Generator[None]:
-        """Deal with as much as one file takes."""
-        writer, clock, chosen = archive.begin(), SliceClock(), list[_Removal]()
+        """Archive and delete as many as fit into one file."""
+        writer, chosen = archive.begin(), list[_Removal]()
         try:
-            while waiting and len(chosen) < REMOVALS_A_FILE and writer.size_bytes < BYTES_A_FILE:
-                clock.begin()
-                with self._opened() as group:
-                    while waiting and not clock.is_over:
-                        session = self._candidate(group, waiting.popleft())
-                        removal = self._choose(session)
-                        if session is not None and removal is not None:
-                            self._write(writer, session, removal)
-                            chosen.append(removal)
+            while (
+                waiting and len(chosen) < REMOVALS_PER_FILE and writer.size_bytes < BYTES_PER_FILE
+            ):
+                with self._open() as group:
+                    for session, removal in self._choose_in_slice(group, waiting):
+                        self._write(writer, session, removal)
+                        chosen.append(removal)
                 yield
             if chosen:
                 yield from aside(writer.publish)
@@ -165,8 +168,8 @@ class Cleanup:
         if stayed:
             yield from archive.drop_slices(writer.file, stayed)
 
-    def _choose(self, session: Session | None) -> _Removal | None:
-        if session is None or session.sidecar.is_pinned:
+    def _choose(self, session: Session) -> _Removal | None:
+        if session.sidecar.is_pinned:
             return None
         if session.sidecar.is_damaged:
             self._unreadable += 1
@@ -174,12 +177,12 @@ class Cleanup:
         rule = self._rule(session)
         if self._is_idle(rule.ttl_micros, session.last_activity):
             lines = session.lines
-            return _Removal(_info(session), rule, len(lines), True, _digest(lines))
+            return _Removal(session.info(), rule, len(lines), True, _digest(lines))
         if rule.keep_messages is not None and session.count > rule.keep_messages:
             count = _cut(session.lines, session.count - rule.keep_messages)
             if count:
                 digest = _digest(session.lines[:count])
-                return _Removal(_info(session), rule, count, False, digest)
+                return _Removal(session.info(), rule, count, False, digest)
         return None
 
     def _is_idle(self, ttl_micros: int | None, last_activity: int) -> bool:
@@ -196,25 +199,25 @@ class Cleanup:
             writer.add(line.with_edits())
 
     def _remove(self, chosen: list[_Removal]) -> Generator[None, None, set[int]]:
-        """Remove what is still as it was chosen; returns the places of what is not."""
+        """Delete what has not changed since it was chosen; returns the indexes of the others."""
         stayed, waiting, clock = set[int](), deque(enumerate(chosen)), SliceClock()
         while waiting:
-            gone: list[_Removal] = []
+            removed: list[_Removal] = []
             clock.begin()
-            with self._opened() as group:
+            with self._open() as group:
                 while waiting and not clock.is_over:
                     place, removal = waiting.popleft()
                     session = group.find(removal.info.key)
                     if removal.remove(session, self._rule(session)):
-                        gone.append(removal)
+                        removed.append(removal)
                     else:
                         stayed.add(place)
-            self._count(gone)
+            self._count(removed)
             yield
         return stayed
 
-    def _count(self, gone: list[_Removal]) -> None:
-        for removal in gone:
+    def _count(self, removed: list[_Removal]) -> None:
+        for removal in removed:
             info = removal.info
             last_activity = to_micros(info.last_activity)
             self._tally.add(
@@ -222,16 +225,12 @@ class Cleanup:
             )
 
 
-def _info(session: Session) -> SessionInfo:
-    return session.sidecar.info(session.last_activity, session.count)
-
-
 def _digest(lines: list[Line]) -> bytes:
     return hashlib.sha256(b"\n".join([line.raw for line in lines])).digest()
 
 
 def _cut(lines: list[Line], count: int) -> int:
-    """How many of the oldest lines may go, if `count` should, and no call without its result."""
+    """The number of oldest lines to delete, at most `count`, so that no call loses its result."""
     exchanges = Exchanges()
     for place, line in enumerate(lines):
         exchanges.take(place, line.message.extra)

@@ -1,9 +1,9 @@
-"""Copies a JSONL store's directory beside the worker that writes to it.
+"""Copies a JSONL store's directory while the worker writes to it.
 
-The files are copied first and the journals last. Whatever the journals say is redone in the copy,
-as after a kill, and so the copy is as the store was when its last journal was copied. That holds if
-no journal went away meanwhile: what it said might be in a file that had been copied before. Then
-the files that changed are copied again, which takes less time from round to round.
+The session files are copied first and the journals last. The copy redoes its journals when it is
+opened, as after a kill; so it is the store as of the copy of the last journal. That requires that
+no journal was removed meanwhile: its changes may be in a file that had been copied before. If one
+was, the changed files are copied again, which takes less time in each round.
 """
 
 from __future__ import annotations
@@ -12,34 +12,28 @@ import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from backscroll.contract.errors import StoreUnavailableError
 from backscroll.private_files import DIRECTORY, FILE
+from backscroll_worker.stores.jsonl.files import TEMPORARY
 from backscroll_worker.stores.jsonl.journal import PREFIX
-from backscroll_worker.stores.jsonl.temporary import TEMPORARY
 
 _ROUNDS: Final = 20
 _LOCK: Final = ".lock"
 
-
-class _Stamp(NamedTuple):
-    """By which a file that was changed differs."""
-
-    inode: int
-    size: int
-    mtime_ns: int
-    ctime_ns: int
+_Version = tuple[int, int, int, int]
+"""Inode, size, mtime and ctime: at least one differs after each change, of permissions too."""
 
 
 def copy_directory(source: Path, target: Path) -> None:
-    """Copy the store at `source` to `target`, a directory that is not there yet.
+    """Copy the store at `source` to `target`, a directory that does not exist yet.
 
-    Raises `StoreUnavailableError` when journals come and go too fast, and `OSError`.
+    Raises `StoreUnavailableError` if journals are removed too fast, and `OSError`.
     """
     target.mkdir(mode=DIRECTORY)
     target.chmod(DIRECTORY)
-    copied: dict[str, _Stamp] = {}
+    copied: dict[str, _Version] = {}
     for _ in range(_ROUNDS):
         before = _journals(source)
         _copy_changed(source, target, copied)
@@ -59,34 +53,31 @@ def _journals(source: Path) -> set[str]:
     return {path.name for path in source.iterdir() if path.name.startswith(PREFIX)}
 
 
-def _copy_changed(source: Path, target: Path, copied: dict[str, _Stamp]) -> None:
-    """Bring `target` to where the files were when each was looked at."""
-    found = _stamps(source)
+def _copy_changed(source: Path, target: Path, copied: dict[str, _Version]) -> None:
+    found = _versions(source)
     for name in copied.keys() - found.keys():
         (target / name).unlink(missing_ok=True)
         del copied[name]
-    for name, stamp in found.items():
-        if copied.get(name) != stamp and _copy_file(source / name, target / name):
-            copied[name] = stamp
+    for name, version in found.items():
+        if copied.get(name) != version and _copy_file(source / name, target / name):
+            copied[name] = version
 
 
-def _stamps(source: Path) -> dict[str, _Stamp]:
-    stamps = {}
+def _versions(source: Path) -> dict[str, _Version]:
+    versions = {}
     with os.scandir(source) as entries:
         for entry in entries:
             name = entry.name
             is_passing = name == _LOCK or name.startswith((PREFIX, TEMPORARY))
-            if not is_passing and entry.is_file():  # or a link to one, which may lie elsewhere
+            if not is_passing and entry.is_file():  # or a link to a file elsewhere
                 with suppress(FileNotFoundError):
-                    status = entry.stat()
-                    stamps[name] = _Stamp(
-                        status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-                    )
-    return stamps
+                    s = entry.stat()
+                    versions[name] = s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns
+    return versions
 
 
 def _copy_file(source: Path, target: Path) -> bool:
-    """Copy content and time; whether the file was still there."""
+    """Copy content and time; returns whether the file still exists."""
     try:
         shutil.copyfile(source, target)
         shutil.copystat(source, target)

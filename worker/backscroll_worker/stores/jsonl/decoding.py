@@ -1,9 +1,9 @@
-"""What JSON objects a damaged line still holds: for lines that a strict parser refuses.
+"""Finds the complete JSON objects in a damaged line, one that a strict parser refuses.
 
-A crash leaves zero bytes, half a record with the next one behind it, or a record in several lines;
-editors leave byte order marks; other programs write NaN, integers beyond 64 bits, one key twice,
-or bytes that are not UTF-8. Whatever is whole is found, and what is left over is given back, so
-that nobody needs to throw it away. All of it takes time in proportion to the line.
+A crash leaves zero bytes, half a record followed by the next one, or a record in several lines;
+editors leave byte order marks; other programs write NaN, integers beyond 64 bits, duplicate keys,
+or bytes that are not UTF-8. The rest of the line is returned too, so that it can be kept. The time
+needed is proportional to the line's length.
 """
 
 from __future__ import annotations
@@ -26,30 +26,31 @@ _MARKS: Final = {
 ENCODING_BYTES: Final = 4
 _UNMARKED: Final = {b'{\0"\0': "utf-16-le", b'\0{\0"': "utf-16-be"}
 
-# What stands between the objects of a list or around a line, and says nothing.
+# Characters without meaning between the objects of a list or around a line.
 _SEPARATORS: Final = " \t\r\n\v\f,[]\ufeff"
 _PADDING: Final = " \t\r\n\v\f\0\ufeff"
 _BEGINNING: Final = re.compile(r'\{\s*["}]')
 _OPENING: Final = re.compile(r'\{\s*"?\s*$')
-_GOES_ON: Final = re.compile(r"[\s\0\ufeff]*[,}\]]")
+_CONTINUES: Final = re.compile(r"[\s\0\ufeff]*[,}\]]")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _DEEP: Final = 250
-_ATTEMPTS: Final = 16
-_TEARS: Final = 200  # that are looked behind; each costs a look at the whole line
+_MAX_ATTEMPTS: Final = 16
+_MAX_TEARS: Final = 200  # each costs a scan of the whole line
 
+NOT_UNICODE: Final = "some of it is not Unicode; U+FFFD stands in its place"
 
 IsRecord = Callable[[dict[str, Any]], bool]
 
 
 class Value(NamedTuple):
-    """An object of a line; `is_altered`: some of its text was not Unicode, and U+FFFD is there."""
+    """An object of a line; `is_altered` if text that is not Unicode was replaced by U+FFFD."""
 
     fields: dict[str, Any]
     is_altered: bool = False
 
 
 class Decoded(NamedTuple):
-    """The objects of a line in their order, what is left of it, and what is wrong with that."""
+    """The objects of a line in order, the bytes that remain, and why those are unreadable."""
 
     values: Sequence[Value]
     remains: bytes
@@ -57,7 +58,7 @@ class Decoded(NamedTuple):
 
 
 def as_utf8(content: bytes) -> bytes:
-    """A file's content in UTF-8, if it is in UTF-16 or UTF-32; else as it is."""
+    """A file's content, converted to UTF-8 if it is in UTF-16 or UTF-32."""
     marks = (name for mark, name in _MARKS.items() if content.startswith(mark))
     encoding = next(marks, None) or _UNMARKED.get(content[:ENCODING_BYTES])
     if encoding is None:
@@ -66,7 +67,7 @@ def as_utf8(content: bytes) -> bytes:
 
 
 def decode_line(raw: bytes, is_record: IsRecord) -> Decoded:
-    """Find what a line holds of which `is_record` says that it is one."""
+    """Find the objects of a line that are records according to `is_record`."""
     text = raw.decode("utf-8", "surrogateescape")
     values, beside, end = list[Value](), list[str](), 0
     for start, stop, fields in _objects(text, is_record):
@@ -79,12 +80,12 @@ def decode_line(raw: bytes, is_record: IsRecord) -> Decoded:
     remains = "".join(part for part in beside if part.strip(_SEPARATORS))
     problem = _problem(raw, remains, bool(values))
     if not remains and any(value.is_altered for value in values):
-        remains, problem = text, "some of it is not Unicode; U+FFFD stands in its place"
+        remains, problem = text, NOT_UNICODE
     return Decoded(values, remains.encode("utf-8", "surrogateescape"), problem)
 
 
 def decode_whole(raw: bytes) -> Value | None:
-    """The one object that `raw` is, read as leniently as the objects of a damaged line."""
+    """The object if `raw` is exactly one, parsed as leniently as those of a damaged line."""
     text = raw.decode("utf-8", "surrogateescape").strip(_PADDING)
     try:
         fields, end = _DECODER.raw_decode(text)
@@ -94,7 +95,7 @@ def decode_whole(raw: bytes) -> Value | None:
 
 
 def is_cut_off(raw: bytes) -> bool:
-    """Whether `raw` is the beginning of an object that further lines might complete."""
+    """Whether `raw` is the beginning of an object that the next lines may complete."""
     text = raw.decode("utf-8", "surrogateescape").strip(_PADDING)
     if not text.startswith("{"):
         return False
@@ -108,7 +109,7 @@ def is_cut_off(raw: bytes) -> bool:
 
 
 def is_storable(value: object) -> bool:
-    """Whether JSON holds `value` with all that will ever be around it, and comes back equal."""
+    """Whether `value` can be encoded as JSON, also inside the objects that will contain it."""
     try:
         orjson.dumps([[[[[[[[value]]]]]]]])
     except (TypeError, ValueError, RecursionError):
@@ -117,18 +118,18 @@ def is_storable(value: object) -> bool:
 
 
 def is_deep(raw: bytes) -> bool:
-    """Whether a line may be nested more deeply than can be stored."""
+    """Whether a line may be nested too deeply to be stored."""
     return raw.count(b"{") + raw.count(b"[") > _DEEP
 
 
 def _objects(text: str, is_record: IsRecord) -> Iterator[tuple[int, int, dict[str, Any]]]:
-    """The outermost objects of `text` with their places; behind what is torn those that follow it.
+    """The outermost objects of `text` with start and end, including those after a torn one.
 
-    What is inside of a torn object is its own, unless it ends where the torn one breaks off: then
+    An object inside a torn one belongs to it, unless it ends where the torn one breaks off: then
     it was written after the tear.
     """
     position, tears = 0, 0
-    while tears < _TEARS and (opening := _BEGINNING.search(text, position)):
+    while tears < _MAX_TEARS and (opening := _BEGINNING.search(text, position)):
         start = opening.start()
         try:
             fields, position = _DECODER.raw_decode(text, start)
@@ -141,7 +142,7 @@ def _objects(text: str, is_record: IsRecord) -> Iterator[tuple[int, int, dict[st
             start, position, fields = inner
         except (ValueError, RecursionError):
             return
-        if not (tears and _GOES_ON.match(text, position)):
+        if not (tears and _CONTINUES.match(text, position)):
             yield start, position, fields
 
 
@@ -149,14 +150,14 @@ def _problem(raw: bytes, remains: str, is_message: bool) -> str:
     if not remains.strip(_PADDING):
         return "zero bytes" + " beside a message" * is_message
     if is_message:
-        return "something beside the message cannot be read"
+        return "a part of the line beside the message is unreadable"
     if is_deep(raw):
         return "it is nested too deeply to be stored"
-    return "no message can be read; perhaps the line is cut off"
+    return "no message can be read; the line may be cut off"
 
 
 def _next_opening(text: str, start: int, failed: int) -> int:
-    """Where to look on: a string cut off takes the beginning of the next object for its end."""
+    """Where to continue; the start of the next object may have been taken for a string's end."""
     near = max(start + 1, failed - 64)
     opening = _OPENING.search(text, near, failed)
     return opening.start() if opening else max(start + 1, failed)
@@ -165,14 +166,14 @@ def _next_opening(text: str, start: int, failed: int) -> int:
 def _written_after(
     text: str, start: int, failed: int, is_record: IsRecord
 ) -> tuple[int, int, dict[str, Any]] | None:
-    """A record that stands in the place of a value of the torn object, which ends with it."""
+    """A record in the place of a value of the torn object that ends where that breaks off."""
     end = failed
     while end > start and text[end - 1] in _PADDING:
         end -= 1
     if text[end - 1] != "}":
         return None
     place = end
-    for _ in range(_ATTEMPTS):
+    for _ in range(_MAX_ATTEMPTS):
         place = text.rfind("{", start + 1, place)
         if place < 0:
             return None
@@ -181,13 +182,13 @@ def _written_after(
         except (ValueError, RecursionError):
             continue
         if place + size == end:
-            is_whole = is_record(fields) and "replaced_at" not in fields
-            return (place, end, fields) if is_whole else None
+            is_own = is_record(fields) and "replaced_at" not in fields
+            return (place, end, fields) if is_own else None
     return None
 
 
 def _stored(fields: dict[str, Any]) -> Value | None:
-    """The object as a store can hold it; None if it is nested too deeply."""
+    """The object in a form that can be stored; None if it is nested too deeply."""
     if is_storable(fields):
         return Value(fields)
     try:
@@ -208,7 +209,7 @@ def _unicode(value: Any) -> Any:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Of a key that comes twice the last value counts, as it does for all; the others are kept."""
+    """The last value of a duplicate key counts, as in other parsers; the others are kept."""
     fields = dict(pairs)
     if len(fields) < len(pairs):
         last = {name: place for place, (name, _) in enumerate(pairs)}
@@ -222,7 +223,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _integer(digits: str) -> int | str:
-    """As text, exactly, where no 64 bits hold it."""
+    """As text if it exceeds 64 bits."""
     if len(digits) > 20:
         return digits
     value = int(digits)

@@ -1,11 +1,12 @@
-"""What was erased from this store, and what is being erased: `.erased.json`.
+"""The erasures of this store, finished and pending: `.erased.json`.
 
-It has the tombstones, the op ids that must outlive their sessions, the receipts, and as long as an
-erasure is under way its subject. It changes in the same group as the sessions it tells of.
+It has the tombstones, the op ids that are kept after their sessions, the receipts, and the subjects
+of pending erasures. It is committed in the same group as the sessions that were erased.
 
-An erasure looks at a session when an operation comes to it, or when its slices do, whichever is
-first, and takes it if it is the subject's. What becomes the subject's afterwards is not for it to
-take: so the keys of both are noted here, for as long as it is under way. No clock is asked.
+A pending erasure checks a session when an operation or one of its slices opens it, whichever is
+first, and erases it if it belongs to the subject. A session that becomes the subject's afterwards
+is not erased. So the keys of both are recorded here until the erasure is finished; no clock is
+needed.
 """
 
 from __future__ import annotations
@@ -20,10 +21,9 @@ import orjson
 from backscroll.contract.operations import Erase
 from backscroll.contract.results import ErasureReceipt
 from backscroll_worker.contract.clock import Cutoff
-from backscroll_worker.contract.tombstones import Tombstone, Tombstones, digest
+from backscroll_worker.contract.tombstones import Tombstone, Tombstones, erasure_receipt
 from backscroll_worker.stores.jsonl.changes import Changes
 from backscroll_worker.stores.jsonl.fields import OURS
-from backscroll_worker.stores.jsonl.file_names import damaged_name
 from backscroll_worker.stores.jsonl.files import Directory
 from backscroll_worker.stores.jsonl.lines import (
     Record,
@@ -36,16 +36,17 @@ from backscroll_worker.stores.jsonl.session import Session
 
 log = logging.getLogger("backscroll.store")
 
-NAME: Final = ".erased.json"  # no key's file begins with a dot
+NAME: Final = ".erased.json"  # the file name of a key never begins with a dot
 _UUID7: Final = "7"
 _UNREADABLE: Final = (ValueError, TypeError, AttributeError, KeyError)
 
 
 @dataclass(slots=True)
 class Pending:
-    """An erasure under way. Times are microseconds since 1970 UTC; `began` is the store's.
+    """An erasure that is not finished; also its form in the file.
 
-    `latest` is the highest time that its clock has ever been at.
+    Times are microseconds since 1970 UTC. `began` and `latest`, the highest time that it has ever
+    had, are by the store's clock.
     """
 
     op_id: str
@@ -58,19 +59,19 @@ class Pending:
     op_ids: int = 0
     message_ids: list[str] = field(default_factory=list)
     looked_at: set[str] = field(default_factory=set)
-    """The keys of sessions that it took, and of those that became the subject's afterwards."""
+    """The keys of sessions that it erased, and of those that became the subject's afterwards."""
 
     def __post_init__(self) -> None:
         self.looked_at = set(self.looked_at)  # JSON has a list
 
     @property
     def tombstone(self) -> Tombstone:
-        """A clock that is ahead of ours must not shut out what is said from now on."""
+        """The tombstone. A requester's clock that is ahead must not exclude later operations."""
         erased_at = min(self.asked_at, self.latest or self.began)
         return Tombstone(erased_at, max(erased_at, self.began))
 
     def is_about(self, session: Session) -> bool:
-        """Whether the session is the subject's, and not looked at yet."""
+        """Whether the session is the subject's, and not checked yet."""
         if not session.exists or session.key in self.looked_at:
             return False
         if self.subject == "key":
@@ -78,23 +79,19 @@ class Pending:
         return session.sidecar.attributes.get(self.subject) == self.value
 
     def receipt(self) -> ErasureReceipt:
-        """What was erased so far."""
+        """The receipt for what was erased so far."""
         ids = sorted(self.message_ids)
-        return ErasureReceipt(
-            self.op_id,
-            self.subject,
-            digest(self.subject, self.value).hex(),
-            self.asked_at,
-            self.asked_at,
-            self.sessions,
-            len(ids),
-            hashlib.sha256("\n".join(ids).encode()).hexdigest(),
-            self.op_ids,
+        return erasure_receipt(
+            Erase(self.op_id, self.asked_at, **{self.subject: self.value}),
+            sessions=self.sessions,
+            messages=len(ids),
+            messages_sha256=hashlib.sha256("\n".join(ids).encode()).hexdigest(),
+            op_ids=self.op_ids,
         )
 
 
 class _Content(NamedTuple):
-    """What the file has; receipts with the time from which on they are kept."""
+    """The content of the file; receipts with the time of their creation."""
 
     tombstones: Tombstones
     applied: Records
@@ -103,7 +100,7 @@ class _Content(NamedTuple):
 
 
 class Erasures:
-    """The content of the file. A damaged one is set aside before another takes its place."""
+    """The erasures of a store. A damaged file is set aside before it is replaced."""
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
@@ -115,21 +112,21 @@ class Erasures:
         self._is_changed = False
 
     def recover(self) -> None:
-        """Start from what the disk says."""
+        """Read the file."""
         content = self._directory.read(NAME)
         try:
             loaded, self._damaged = _loads(content), None
         except _UNREADABLE:
             loaded, self._damaged = _loads(None), content
             log.warning(
-                "%s cannot be read, so nobody knows what was erased; 'backscroll check' tells more",
+                "%s cannot be read, so it is unknown what was erased; run 'backscroll check'",
                 self._directory.locate(NAME),
             )
         self.tombstones, self.applied, self.pending, self._receipts = loaded
         self._is_changed = False
 
     def begin(self, operation: Erase, now: int, latest: int) -> Pending:
-        """Note that an erasure was asked for."""
+        """Record that an erasure was requested."""
         subject, value = operation.subject
         pending = Pending(operation.op_id, subject, value, operation.at, now, latest)
         pending.began = self.tombstones.free_moment(pending.tombstone.noted_at)
@@ -141,21 +138,21 @@ class Erasures:
         self.tombstones.add(subject, value, tombstone)
         self._is_changed = True
 
-    def pass_over(self, session: Session) -> None:
-        """Have no erasure under way take a session that is about to be written.
+    def exclude(self, session: Session) -> None:
+        """Exclude a session that is about to be written from pending erasures.
 
-        If it is the subject's by now, it became so after it had been looked at.
+        If it is the subject's now, it became so after it had been checked.
         """
         for pending in self.pending:
             if pending.is_about(session):
                 pending.looked_at.add(session.key)
                 self._is_changed = True
 
-    def takes(self, pending: Pending, session: Session) -> bool:
-        """Whether this erasure is to erase the session; then it is noted here.
+    def claim(self, pending: Pending, session: Session) -> bool:
+        """Whether this erasure has to erase the session; then it is recorded here.
 
-        Of its op ids those made of a dedup key stay: a platform may deliver a message again, and
-        only they tell that it is not a new one. A tombstone keeps out the others, when they come.
+        Op ids made from a dedup key are kept: a platform may deliver a message again, and only they
+        show that it is not new. Resends of others are excluded by a tombstone.
         """
         if not pending.is_about(session):
             return False
@@ -170,22 +167,22 @@ class Erasures:
         return True
 
     def keep_op_ids(self, session: Session, erased_at: int, began: int) -> None:
-        """Have those op ids of a session outlive it that no tombstone keeps out."""
+        """Keep the op ids of an erased session whose resends no tombstone excludes."""
         for op_id, affected in session.known.items():
             if not _is_fresh(op_id, erased_at):
                 self.applied[op_id] = Record(began, affected)
                 self._is_changed = True
 
     def finish(self, op_id: str, now: int) -> ErasureReceipt | None:
-        """End an erasure: its subject is forgotten. The receipt, also of one ended before.
+        """Finish an erasure and forget its subject; returns its receipt, if it exists.
 
-        Those before it are ended too, and count as its own: they end in their order, or never.
+        Earlier ones are finished too and counted as its own: erasures end in order, or never.
         """
         ids = [pending.op_id for pending in self.pending]
         if op_id in ids:
             count = ids.index(op_id) + 1
-            *left, pending = self.pending[:count]
-            for other in left:
+            *earlier, pending = self.pending[:count]
+            for other in earlier:
                 pending.sessions += other.sessions
                 pending.op_ids += other.op_ids
                 pending.message_ids += other.message_ids
@@ -195,7 +192,7 @@ class Erasures:
         return self._receipts.get(op_id, (0, None))[1]
 
     def set_aside(self) -> bool:
-        """Have the file written anew if it is damaged; whether it is."""
+        """Replace the file if it is damaged; returns whether it is."""
         self._is_changed |= self._damaged is not None
         return self._damaged is not None
 
@@ -204,26 +201,22 @@ class Erasures:
         self._is_changed = True
 
     def compact(self, old: Cutoff) -> int:
-        """Forget what is old, when all sessions were looked at; how many op ids it was.
-
-        Nobody comes back to an erasure that old.
-        """
-        was = self._count()
+        """Forget expired entries, pending erasures too; returns the number of op ids dropped."""
+        count = self._count()
         self.tombstones = self.tombstones.without(old)
         self.pending = [pending for pending in self.pending if not old.is_past(pending.began)]
         self._receipts = {
-            id_: told for id_, told in self._receipts.items() if not old.is_past(told[0])
+            id_: each for id_, each in self._receipts.items() if not old.is_past(each[0])
         }
         purged = drop_old(self.applied, old)
-        self._is_changed |= self._count() < was
+        self._is_changed |= self._count() < count
         return purged
 
     def stage(self, changes: Changes) -> None:
         if not self._is_changed:
             return
         if self._damaged is not None:
-            aside = damaged_name(NAME)
-            changes.put(aside, (self._directory.read(aside) or b"") + self._damaged)
+            changes.set_aside(self._directory, NAME, self._damaged)
         fields = {
             "version": 1,
             "tombstones": [[name.hex(), *moments] for name, moments in self.tombstones.items()],
@@ -234,17 +227,17 @@ class Erasures:
         changes.put(NAME, orjson.dumps(fields, default=sorted) + b"\n")
 
     def settle(self) -> None:
-        """What was staged is committed."""
+        """The staged content is committed."""
         if self._is_changed:
             self._is_changed, self._damaged = False, None
 
     def _count(self) -> int:
-        noted = self.tombstones.items(), self.pending, self._receipts, self.applied
-        return sum(map(len, noted))
+        entries = self.tombstones.items(), self.pending, self._receipts, self.applied
+        return sum(map(len, entries))
 
 
 def is_readable(content: bytes | None) -> bool:
-    """Whether the file, if there is one, is not damaged."""
+    """Whether the file is missing or undamaged."""
     try:
         _loads(content)
     except _UNREADABLE:
@@ -253,13 +246,13 @@ def is_readable(content: bytes | None) -> bool:
 
 
 def _loads(content: bytes | None) -> _Content:
-    """Read the file; raises one of `_UNREADABLE` when it is damaged."""
+    """Read the file; raises one of `_UNREADABLE` if it is damaged."""
     if content is None:
         return _Content(Tombstones({}), {}, [], {})
     fields = orjson.loads(content)
     applied = records_from_json(fields["applied"])
     if applied is None:
-        raise ValueError("the op ids are none")
+        raise ValueError("the op ids are invalid")
     return _Content(
         Tombstones(
             {
@@ -269,14 +262,14 @@ def _loads(content: bytes | None) -> _Content:
         ),
         applied,
         [Pending(**each) for each in fields["pending"]],
-        {told["op_id"]: (int(at), ErasureReceipt(**told)) for at, told in fields["receipts"]},
+        {each["op_id"]: (int(at), ErasureReceipt(**each)) for at, each in fields["receipts"]},
     )
 
 
 def _is_fresh(op_id: str, erased_at: int) -> bool:
-    """Whether a tombstone keeps its resend out: it is no hash, and not from after.
+    """Whether a tombstone excludes its resend: it is not a hash, and not later than the erasure.
 
-    One of somebody else's making may name whom it is about; it counts as old.
+    An op id of another program is not kept: it may contain the subject's name.
     """
     return not OURS.fullmatch(op_id) or (
         op_id[12] == _UUID7 and op_id < f"{erased_at // 1000:012x}~"

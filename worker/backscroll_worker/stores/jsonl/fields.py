@@ -1,8 +1,7 @@
-"""How a JSON object becomes a message, whoever wrote it: the one place that says so.
+"""How a JSON object of any program becomes a message.
 
-`role` and `content` are what is said. A time is taken from `created_at`, `timestamp` or `ts`,
-whichever can be read first. Whatever else an object has is kept in `extra`: unknown fields under
-their names, and what was not text as it was. Nothing is dropped.
+It has `role` and `content`. Its time is the first readable one of `created_at`, `timestamp` and
+`ts`. All other fields are kept in `extra` under their names, also a content that is not text.
 """
 
 from __future__ import annotations
@@ -31,14 +30,14 @@ TIMES: Final = ("created_at", "timestamp", "ts")
 
 _OUR_FIELDS: Final = frozenset(("role", "content", "extra", "created_at", *CIRCUMSTANCES))
 OURS: Final = re.compile(r"[0-9a-f]{32}(-[0-9]+)?")
-"""Of ids that this program makes."""
+"""The op ids and message ids that Backscroll makes."""
 _1990: Final = 631_152_000_000_000
-_TIME_CHARS: Final = 64
-_FROM_1973: Final = 100_000_000  # in seconds; what is smaller is hardly a time
+_MAX_TIME_CHARS: Final = 64
+_FROM_1973: Final = 100_000_000  # in seconds; a smaller number is hardly a time
 
 
-class Told(NamedTuple):
-    """What an object says: a message, with the id and the time that it has itself.
+class ParsedFields(NamedTuple):
+    """The message in an object, with its own id and time if it has them.
 
     `created_at` is in microseconds since 1970 UTC.
     """
@@ -52,38 +51,38 @@ class Told(NamedTuple):
 
 
 def is_message(fields: Mapping[str, Any]) -> bool:
-    """Whether an object says something: it has a content, or a role and more than that."""
+    """Whether an object is a message: it has a content, or a role and another field."""
     if fields.get("content") is not None:
         return True
     return isinstance(fields.get("role"), str) and len(fields) > 1
 
 
-def read_fields(fields: Mapping[str, Any], ours: tuple[str, ...] = ()) -> Told | None:
-    """The message in an object, or None when it says nothing. `ours` are fields to pass over."""
+def read_fields(fields: Mapping[str, Any], skipped: tuple[str, ...] = ()) -> ParsedFields | None:
+    """The message in an object; None if it is not one. `skipped` fields are ignored."""
     if not is_message(fields):
         return None
-    left = {name: value for name, value in fields.items() if name not in ours}
+    left = {name: value for name, value in fields.items() if name not in skipped}
     message_id = _take_id(left)
     created_at = _take_time(left, message_id)
     role, content = _take_role(left), _take_content(left)
     circumstances = _take_circumstances(left)
-    return Told(role, content, _extra(left), message_id, created_at, circumstances)
+    return ParsedFields(role, content, _extra(left), message_id, created_at, circumstances)
 
 
 def text_of(content: object) -> str:
-    """The text of a content that is none itself, as of a list of parts."""
+    """The text in a content that is not text itself, such as a list of parts."""
     parts = content if isinstance(content, list) else [content]
     return "\n".join(text for part in parts if (text := _text_of_part(part)))
 
 
 def read_time(value: object) -> int | None:
-    """Microseconds since 1970 UTC of a time in ISO 8601, or a number; None when it is neither.
+    """A time in ISO 8601, or a number, in microseconds since 1970 UTC; None for other values.
 
-    A number is in seconds, milliseconds, microseconds or nanoseconds, as its size tells.
+    Whether a number is in seconds, milliseconds, microseconds or nanoseconds follows from its size.
     """
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
-    text = str(value).strip()[:_TIME_CHARS]
+    text = str(value).strip()[:_MAX_TIME_CHARS]
     try:
         number = Decimal(text)
     except InvalidOperation:
@@ -119,20 +118,20 @@ def _take_id(left: dict[str, Any]) -> str | None:
 
 
 def _take_time(left: dict[str, Any], message_id: str | None) -> int | None:
-    """Ours is in microseconds, whatever its size; it stands beside an id, and nothing unknown."""
+    """The object's time. One that Backscroll wrote is in microseconds, whatever its size."""
     own, moment = left.get("created_at"), None
     if message_id is not None and type(own) is int and _is_micros(own, message_id, left):
         moment = int(left.pop("created_at"))
     for name in TIMES:
-        told = read_time(left.get(name))
-        if told is not None and moment in (None, told):  # what says the same says nothing more
+        time = read_time(left.get(name))
+        if time is not None and moment in (None, time):  # a different one stays, for `extra`
             del left[name]
-            moment = told
+            moment = time
     return moment
 
 
 def _is_micros(value: int, message_id: str, left: Mapping[str, Any]) -> bool:
-    """Whether a time beside that id is in microseconds, as ours are, and not in another unit."""
+    """Whether a time beside that id is in microseconds, and not in another unit."""
     is_ours = left.keys() <= _OUR_FIELDS or OURS.fullmatch(message_id) is not None
     return (is_ours or value >= _1990 or value < _FROM_1973) and 0 <= value < LATEST_MICROS
 
@@ -144,7 +143,7 @@ def _take_role(left: dict[str, Any]) -> str:
         return UNKNOWN_ROLE
     try:
         role = check_text("role", value, MAX_ROLE_CHARS)
-    except InvalidInputError:  # it stays where it is, for `extra`
+    except InvalidInputError:  # it stays, for `extra`
         return UNKNOWN_ROLE
     del left["role"]
     return role
@@ -155,7 +154,7 @@ def _take_content(left: dict[str, Any]) -> str:
     if content is None or isinstance(content, str):
         left.pop("content", None)
         return content or ""
-    return text_of(content)  # what it was stays, for `extra`
+    return text_of(content)  # the value itself stays, for `extra`
 
 
 def _take_circumstances(left: dict[str, Any]) -> tuple[Any, ...]:
@@ -175,7 +174,7 @@ def _take_circumstances(left: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _extra(left: dict[str, Any]) -> dict[str, Any] | None:
-    """`extra` with the unknown fields; where both have a name, the field gets another one."""
+    """`extra` with the unknown fields; one whose name is taken gets another name."""
     own = left.get("extra")
     if not isinstance(own, dict):
         if own is None:

@@ -1,9 +1,9 @@
-"""Which file a session lies in: keys to file names and back.
+"""The names of a session's files: keys to file names and back.
 
-A key of letters, digits, `_` and `-` is its own file name, as it was in the original's folders.
-Every other character becomes its UTF-8 bytes in percent-encoding, `%` included, so that no two
-keys share a file. A name too long for a directory entry is cut and ends in `%~` and the key's
-SHA-256, which no encoded key can; the session's sidecar then tells the key.
+A key of letters, digits, `_` and `-` is its own file name, as in the original's directories. Any
+other character, `%` included, becomes its UTF-8 bytes in percent-encoding, so no two keys share a
+file. A name too long for a directory entry is cut and ends in `%~` and the key's SHA-256, which no
+encoded key contains; the key is then in the session's sidecar.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _ORDINARY: Final = re.compile(r"[A-Za-z0-9_-]{1,240}")
 
 _NUMBER: Final = re.compile(r"(?<=.jsonl)\.[0-9]+$")
 
-# Letters to the original (Unicode's Alphabetic) that str.isalnum does not count.
+# Letters for the original (Unicode's Alphabetic) but not for str.isalnum.
 _CIRCLED: Final = re.compile("[\u24b6-\u24e9\U0001f130-\U0001f149\U0001f150-\U0001f189]")
 
 
 class SessionNames(NamedTuple):
-    """The names of a session's files: messages, sidecar, and what is left of it once gone."""
+    """The names of a session's files: messages, sidecar, and op ids after its deletion."""
 
     messages: str
     sidecar: str
@@ -57,13 +57,13 @@ class SessionNames(NamedTuple):
 
 
 def key_of(path: Path) -> str | None:
-    """The key of the session whose messages `path` holds; None when it is no session's file."""
+    """The key of the session with the messages file `path`; None if it is not one."""
     stem = path.name.removesuffix(MESSAGES_SUFFIX)
     if stem == path.name:
         return None
     try:
         if _DIGEST_MARK in stem:
-            key = key_told_by(path.with_name(stem + SIDECAR_SUFFIX))
+            key = key_in_sidecar(path.with_name(stem + SIDECAR_SUFFIX))
         else:
             key = stem if _ORDINARY.fullmatch(stem) else unquote(stem, errors="strict")
         return key if _file_name(check_key(key), MESSAGES_SUFFIX) == path.name else None
@@ -72,13 +72,13 @@ def key_of(path: Path) -> str | None:
 
 
 def damaged_name(name: str) -> str:
-    """The file for what is damaged of another, whose name is cut where there is no room for it."""
+    """The name of the file for damaged content of file `name`, which is cut if it is too long."""
     room = _MAX_NAME_BYTES - len(DAMAGED_SUFFIX)
     return name.encode()[:room].decode(errors="ignore") + DAMAGED_SUFFIX
 
 
 def key_of_aside(path: Path) -> str | None:
-    """The key of the session from whose files something was set aside; None if nobody knows."""
+    """The key of the session from whose file `path` was set aside; None if it is unknown."""
     name = path.name
     for suffix in (*ASIDE_SUFFIXES, SIDECAR_SUFFIX, GONE_SUFFIX):
         name = name.removesuffix(suffix)
@@ -86,8 +86,8 @@ def key_of_aside(path: Path) -> str | None:
     return key_of(path.with_name(stem + MESSAGES_SUFFIX))
 
 
-def key_told_by(sidecar: Path) -> str | None:
-    """The key in a sidecar; None when it cannot be read."""
+def key_in_sidecar(sidecar: Path) -> str | None:
+    """The key in a sidecar; None if it is unreadable."""
     try:
         key = orjson.loads(sidecar.read_bytes())["key"]
         return check_key(key)
@@ -120,7 +120,7 @@ def _encoded(char: str) -> str:
 
 
 def _prefix(characters: list[str]) -> str:
-    """As many of the first characters as fit, none of them cut."""
+    """As many whole characters from the start as fit."""
     size, count = 0, 0
     for char in characters:
         size += len(char.encode())

@@ -9,15 +9,14 @@ from typing import Final
 import orjson
 
 from backscroll_worker.stores.jsonl.files import Directory
-from backscroll_worker.stores.jsonl.temporary import TEMPORARY, rename, write_temporary
 
 log = logging.getLogger("backscroll.store")
 
-NAME: Final = ".store.json"  # no key's file begins with a dot
+NAME: Final = ".store.json"  # the file name of a key never begins with a dot
 
 
 def read_identity(directory: Directory) -> str | None:
-    """The id; None when it has none yet, or nobody can read it."""
+    """The id; None if the directory has none yet, or it is unreadable."""
     content = directory.read(NAME)
     if content is None:
         return None
@@ -30,8 +29,7 @@ def read_identity(directory: Directory) -> str | None:
 
 
 def write_identity(directory: Directory) -> None:
-    """Give it one, durably."""
+    """Give the directory an id, durably."""
     content = orjson.dumps({"version": 1, "store_id": secrets.token_hex(16)}) + b"\n"
-    write_temporary(directory, NAME, TEMPORARY, content, None, is_synced=True)
-    rename(directory, TEMPORARY, NAME)
+    directory.replace(NAME, content)
     directory.sync()

@@ -1,12 +1,11 @@
-"""The redo journal: what a group changes, in one checksummed frame, durable before any file is.
+"""The redo journal: the changes of each group in a checksummed frame, durable before the files.
 
-A journal, `.journal.<number>`, is a line of text that names the version and a random salt, and
-then frames: sizes and a CRC-32, the table of entries in JSON, the bytes they put into the files.
-Where the store's clock has changed, the table has what is remembered of it too: a kill must not
-part that from the times that it stamped.
+A journal, `.journal.<number>`, is a line of text with the version and a random salt, then frames:
+sizes and a CRC-32, the table of entries in JSON, the bytes for the files. If the store's clock has
+changed, the table also has its history: after a kill it has to match the times that were stored.
 
-Each frame's checksum begins with that of the one before it and the first one's with the salt, so
-that nothing an older journal left on the disk can pass for a frame of this one.
+The checksum of a frame continues that of the frame before, and the first one that of the salt, so
+remains of an older journal on the disk are never taken for a frame of this one.
 
 A frame that is torn, or fails its checksum, was never acknowledged: reading stops there.
 """
@@ -30,19 +29,18 @@ from backscroll.private_files import open_private, write_all
 from backscroll_worker.stores.jsonl.changes import Changes
 from backscroll_worker.stores.jsonl.files import Directory, Stamp, naming, sync_data
 
-PREFIX: Final = ".journal."  # no key's file begins with a dot
-_VERSION: Final = 2
-"""In a journal of version 1 nothing is said of the clock."""
+PREFIX: Final = ".journal."  # the file name of a key never begins with a dot
+_VERSION: Final = 2  # version 1 has no history of the clock
 _FIRST_LINE: Final = re.compile(rb"backscroll journal ([0-9]+) [0-9a-f]{16}\n")
 _SIZES: Final = struct.Struct("<IQ")  # of the table, of the bytes after it
 _CHECKSUM: Final = struct.Struct("<I")
 
-Was = tuple[int, int] | None
-"""Size and time of a file, in nanoseconds, before it was replaced or removed."""
+Version = tuple[int, int] | None
+"""Size and time, in nanoseconds, of a file before it was replaced or removed."""
 
 
 class Added(NamedTuple):
-    """Bytes that belong at `offset` of a file."""
+    """Bytes written at `offset` of a file."""
 
     name: str
     offset: int
@@ -51,23 +49,23 @@ class Added(NamedTuple):
 
 
 class Put(NamedTuple):
-    """The whole content of a file."""
+    """The whole new content of a file."""
 
     name: str
     content: bytes
     mtime: int | None
-    was: Was
+    before: Version
 
 
 class Removed(NamedTuple):
-    """A file that is to be gone."""
+    """A file to remove."""
 
     name: str
-    was: Was
+    before: Version
 
 
 class ClockNoted(NamedTuple):
-    """What is remembered of the store's clock; see `backscroll_worker.contract.clock.History`."""
+    """The history of the store's clock; see `contract.clock.History`."""
 
     history: str
 
@@ -77,7 +75,10 @@ Entry = FileEntry | ClockNoted
 
 
 class Journal:
-    """One that this process writes, and from where on each file has been written since."""
+    """A journal that this process writes.
+
+    `written` has the files written since it began, with the offset of the first write.
+    """
 
     def __init__(self, directory: Directory, number: int, syncer: Executor) -> None:
         self.number = number
@@ -90,15 +91,14 @@ class Journal:
         self._first_line = b"backscroll journal %d %b\n" % (_VERSION, secrets.token_hex(8).encode())
         self._checksum = zlib.crc32(self._first_line)
         with naming(self._path):
-            # It holds what every session holds, so nobody else may read it.
-            flags = os.O_WRONLY | os.O_APPEND | os.O_EXCL
-            self._descriptor = open_private(self._path, flags)
+            # Private, as it contains messages of every session.
+            self._descriptor = open_private(self._path, os.O_WRONLY | os.O_APPEND | os.O_EXCL)
             self._inode = os.fstat(self._descriptor).st_ino
 
     def write(self, changes: Changes, meanwhile: Callable[[], None] | None = None) -> None:
-        """Make `changes` durable: the moment in which they are committed.
+        """Commit `changes`: they are durable when this returns.
 
-        `meanwhile` is called while the disk is at it.
+        `meanwhile` is called during the sync.
         """
         frame, checksum = _encoded(changes, self._checksum)
         if not self.end:
@@ -115,17 +115,17 @@ class Journal:
         self._checksum = checksum
 
     def cut(self, end: int) -> None:
-        """Take back what comes after `end`. No frame may be written after it but by a new journal:
-        after a failed sync nobody knows what of this file is on the disk."""
+        """Remove what follows `end`. The next frame has to go into a new journal: after a failed
+        sync it is unknown how much of this file is on the disk."""
         self.end = end
         with naming(self._path):
             os.ftruncate(self._descriptor, end)
             sync_data(self._descriptor)
 
     def check(self) -> None:
-        """Raise `StoreUnavailableError` unless the file is in its place, as this process left it.
+        """Raise `StoreUnavailableError` unless the file is as this process left it.
 
-        Otherwise somebody removed it or the directory, or opened the store for writing too.
+        Otherwise it or the directory was removed, or a second process writes to the store.
         """
         if not self._is_ours():
             raise StoreUnavailableError(
@@ -134,10 +134,9 @@ class Journal:
             )
 
     def remove(self) -> None:
-        """Nothing in it is needed any more; another process's journal is left alone."""
+        """Remove the file, unless it is another process's journal, and close it."""
         if self._is_ours():
-            with naming(self._path):
-                os.unlink(self._path)  # noqa: PTH108 - a string; see `locate`
+            self._directory.unlink(self._name)
         self.close()
 
     def close(self) -> None:
@@ -159,16 +158,16 @@ class Journal:
 
 
 def journals(directory: Directory) -> list[str]:
-    """The names of the journals there are, the oldest first."""
-    numbers = [name.removeprefix(PREFIX) for name in directory.names_with(PREFIX)]
+    """The names of the existing journals, oldest first."""
+    numbers = [name.removeprefix(PREFIX) for name in directory.names(prefix=PREFIX)]
     return [f"{PREFIX}{number}" for number in sorted(map(int, filter(str.isdecimal, numbers)))]
 
 
 def entries(directory: Directory, name: str) -> Iterator[Entry]:
-    """What the whole frames of a journal say, in order."""
+    """The entries of a journal's complete frames, in order."""
     content = directory.read(name) or b""
     first_line = _FIRST_LINE.match(content)
-    if first_line is None:  # killed or cut off before its first frame
+    if first_line is None:  # a kill or a power cut came before its first frame
         return
     if int(first_line[1]) > _VERSION:
         raise StoreUnusableError(
@@ -176,7 +175,7 @@ def entries(directory: Directory, name: str) -> Iterator[Entry]:
         )
     checksum, offset = zlib.crc32(first_line[0]), first_line.end()
     view = memoryview(content)
-    while (frame := _whole_frame(view[offset:], checksum)) is not None:
+    while (frame := _complete_frame(view[offset:], checksum)) is not None:
         table, body, checksum = frame
         yield from _decoded(table, body)
         offset += _SIZES.size + _CHECKSUM.size + len(table) + len(body)
@@ -191,10 +190,10 @@ def _encoded(changes: Changes, previous: int) -> tuple[bytes, int]:
                 for name, (content, mtime, before) in additions.items()
             ],
             [
-                [name, len(content), mtime, _was(before)]
+                [name, len(content), mtime, _version(before)]
                 for name, (content, mtime, before) in replacements.items()
             ],
-            [[name, _was(before)] for name, before in changes.removals.items()],
+            [[name, _version(before)] for name, before in changes.removals.items()],
             *([] if changes.clock is None else [changes.clock.decode()]),
         ]
     )
@@ -206,8 +205,11 @@ def _encoded(changes: Changes, previous: int) -> tuple[bytes, int]:
     return b"".join([sizes, _CHECKSUM.pack(checksum), table, body]), checksum
 
 
-def _whole_frame(view: memoryview, previous: int) -> tuple[memoryview, memoryview, int] | None:
-    """The table and the bytes of the frame that `view` begins with, and its checksum."""
+def _complete_frame(view: memoryview, previous: int) -> tuple[memoryview, memoryview, int] | None:
+    """The table, the bytes and the checksum of the frame at the start of `view`.
+
+    None if it is incomplete or fails its checksum.
+    """
     start = _SIZES.size + _CHECKSUM.size
     if len(view) < start:
         return None
@@ -235,16 +237,16 @@ def _decoded(table: memoryview, body: memoryview) -> Iterator[Entry]:
     for name, offset, size, mtime in additions:
         yield Added(name, offset, bytes(body[start : start + size]), mtime)
         start += size
-    for name, size, mtime, was in replacements:
-        yield Put(name, bytes(body[start : start + size]), mtime, _pair(was))
+    for name, size, mtime, before in replacements:
+        yield Put(name, bytes(body[start : start + size]), mtime, _pair(before))
         start += size
-    for name, was in removals:
-        yield Removed(name, _pair(was))
+    for name, before in removals:
+        yield Removed(name, _pair(before))
 
 
-def _was(before: Stamp | None) -> Was:
+def _version(before: Stamp | None) -> Version:
     return None if before is None else (before.size, before.mtime_ns)
 
 
-def _pair(was: Any) -> Was:
-    return None if was is None else (was[0], was[1])
+def _pair(version: Any) -> Version:
+    return None if version is None else (version[0], version[1])

@@ -1,14 +1,14 @@
-"""The lines of a session's file as they are written; `transcript` reads them.
+"""The format of the lines in a messages file; `transcript` reads them.
 
-A message is `{"role":…,"content":…,"extra":…,"message_id":…,"created_at":micros,"author":…,…}`,
-where only `role` and `content` must be there, as in the original's files. A message of an operation
-with several also says which of them it is, `"part":[0,3]`, so that a torn append is none of it. Its
-message id tells the op id, and that is the record of an append. One that was replaced may have its
+A message is `{"role":…,"content":…,"extra":…,"message_id":…,"created_at":micros,"author":…,…}`;
+only `role` and `content` are required, as in the original's files. If its operation has several
+messages, its place among them is in `"part":[0,3]`, so that a torn append is recognized. The
+message id contains the op id, which is the record of an append. A replaced message may have its
 earlier versions in `"edits":[{"role":…,"content":…,"extra":…,"replaced_at":micros},…]`.
 
 A line without a role, `{"applied":[[op_id,at,affected],…]}`, records the operations that no
-message tells of: those that removed or changed something, and appends whose messages are gone.
-Readers of messages skip it.
+message records: those that removed or changed messages, and appends whose messages were removed.
+Readers of messages skip it. `.gone.json` and `.renames.json` contain such records, too.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from backscroll_worker.contract.clock import Cutoff
 
 
 class Record(NamedTuple):
-    """That an operation was applied: when, in microseconds, and how much it touched."""
+    """When an operation was applied, in microseconds, and how many messages it affected."""
 
     at: int
     affected: int
@@ -43,7 +43,7 @@ Records = dict[str, Record]
 
 
 class Part(NamedTuple):
-    """Which of its operation's messages one is."""
+    """A message's place among those of its operation."""
 
     number: int
     total: int
@@ -55,9 +55,9 @@ _IDENTITY: Final = frozenset(("message_id", "created_at", "part"))
 
 @dataclass(slots=True)
 class Line:
-    """One message as it stands in the file, and the operation that brought it.
+    """One message of the file, and the operation that added it.
 
-    None is ever changed; to make a frozen one takes three times as long.
+    Never changed; creating a frozen instance would take three times as long.
     """
 
     message: ChatMessage
@@ -65,7 +65,7 @@ class Line:
     op_id: str
     part: Part = WHOLE
     is_settled: bool = True
-    """Whether `raw` says all of `message`; the original's lines have neither id nor time."""
+    """Whether `raw` contains all of `message`; the original's lines have neither id nor time."""
 
     @classmethod
     def of(cls, message: ChatMessage, op_id: str, part: Part = WHOLE) -> Line:
@@ -76,21 +76,20 @@ class Line:
         return cls(shown, orjson.dumps(fields), op_id, part)
 
     def alone(self) -> Line:
-        """This line without the rest of its operation's."""
+        """This line without the other lines of its operation."""
         message_id = self.message.message_id or ""
         if self.is_settled and self.part == WHOLE:
             return self
         fields = orjson.loads(self.raw)
-        if not _IDENTITY.isdisjoint(fields):  # what it says there is in `extra`, if it is not ours
+        if not _IDENTITY.isdisjoint(fields):  # another program's values for these are in `extra`
             return Line.of(self.with_edits(), message_id)
         raw = orjson.dumps({**fields, **_identity(self.message)})
         return Line(self.message, raw, message_id)
 
     def with_message(self, message: ChatMessage, kept_at: int | None = None) -> Line:
-        """Another message in this one's place, with its id, time and earlier versions.
+        """The line with its message replaced; id, time and earlier versions are kept.
 
-        With `kept_at`, in microseconds, what it says now becomes one of them, unless the other
-        says the same.
+        With `kept_at`, in microseconds, the replaced version is added to them, unless it is equal.
         """
         old, edits = self.message, self.edits()
         said = old.role, old.content, old.extra
@@ -104,7 +103,7 @@ class Line:
         return Line.of(new, self.op_id, self.part)
 
     def edits(self) -> tuple[EarlierVersion, ...]:
-        """The earlier versions, as far as they can be read; few ask, so `message` lacks them."""
+        """The readable earlier versions; `message` is without them, as they are rarely needed."""
         if b'"edits"' not in self.raw:
             return ()
         return earlier_versions(orjson.loads(self.raw).get("edits"))
@@ -116,7 +115,7 @@ class Line:
 
 
 def lines_of(operation: Append) -> list[bytes]:
-    """The lines of an append, each with its end. No message object is made: few are ever read."""
+    """The lines of an append, each with its line feed, made without message objects."""
     messages = operation.messages
     if len(messages) == 1:
         return [_encoded(messages[0], operation.op_id, operation.at, WHOLE)]
@@ -129,7 +128,7 @@ def lines_of(operation: Append) -> list[bytes]:
 
 
 def joined(lines: Iterable[bytes]) -> bytes:
-    """Lines as a file holds them."""
+    """The lines, each with a line feed."""
     return b"".join([part for line in lines for part in (line, b"\n")])
 
 
@@ -143,7 +142,7 @@ def records_to_json(records: Mapping[str, Record]) -> list[list[Any]]:
 
 
 def records_from_json(value: object) -> Records | None:
-    """The inverse of `records_to_json`; None when it is no such thing."""
+    """The inverse of `records_to_json`; None if `value` is not its result."""
     if not isinstance(value, list):
         return None
     records: Records = {}
@@ -156,17 +155,34 @@ def records_from_json(value: object) -> Records | None:
     return records
 
 
+def dump_records(records: Mapping[str, Record]) -> bytes:
+    """The content of a file of records."""
+    return orjson.dumps({"version": 1, "applied": records_to_json(records)}) + b"\n"
+
+
+def load_records(content: bytes | None) -> Records:
+    """The inverse of `dump_records`; empty if there is no file, or it is damaged."""
+    try:
+        fields = orjson.loads(content or b"{}")
+    except ValueError:
+        return {}
+    return records_from_json(fields.get("applied")) or {} if isinstance(fields, dict) else {}
+
+
 def drop_old(records: Records, old: Cutoff) -> int:
-    """Forget the operations applied too long ago; how many there were."""
-    gone = [op_id for op_id, record in records.items() if old.is_past(record.at)]
-    for op_id in gone:
+    """Remove the records of expired op ids; returns their number."""
+    expired = [op_id for op_id, record in records.items() if old.is_past(record.at)]
+    for op_id in expired:
         del records[op_id]
-    return len(gone)
+    return len(expired)
 
 
 def rewritten(lines: Sequence[Line]) -> list[Line]:
-    """The lines for a new file. Those of an operation that lost some stand alone from now on,
-    or the rest would be taken for a torn append."""
+    """The lines for a new file.
+
+    If an operation has lost some of its lines, the others become lines of their own, or they would
+    be taken for a torn append.
+    """
     result: list[Line] = []
     for _, run in groupby(lines, key=lambda line: line.op_id):
         together = list(run)
@@ -178,9 +194,9 @@ def rewritten(lines: Sequence[Line]) -> list[Line]:
     return result
 
 
-def earlier_versions(told: object) -> tuple[EarlierVersion, ...]:
-    """Those in a line's `edits`, as far as they can be read."""
-    found = [_earlier(fields) for fields in told] if isinstance(told, list) else []
+def earlier_versions(edits: object) -> tuple[EarlierVersion, ...]:
+    """The readable earlier versions in a line's `edits`."""
+    found = [_earlier(fields) for fields in edits] if isinstance(edits, list) else []
     return tuple([edit for edit in found if edit is not None])
 
 
@@ -197,7 +213,7 @@ def _encoded(message: ChatMessage, message_id: str, at: int, part: Part) -> byte
 
 
 def _earlier(fields: object) -> EarlierVersion | None:
-    """An earlier version; None when somebody wrote it who does not know how."""
+    """An earlier version; None if it is invalid."""
     if not isinstance(fields, dict):
         return None
     role, content, extra = fields.get("role"), fields.get("content"), fields.get("extra")

@@ -1,89 +1,107 @@
-"""Compacting, a slice at a time so that appends need not wait long."""
+"""Compaction and erasure, in slices, so that appends need not wait long."""
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Final
 
-from backscroll.contract.results import CompactReport
+from backscroll.contract.operations import Erase
+from backscroll.contract.results import CompactReport, ErasureReceipt
 from backscroll_worker.contract.clock import Cutoff
-from backscroll_worker.contract.pacing import Slices
+from backscroll_worker.contract.pacing import SliceClock, Slices
+from backscroll_worker.stores.jsonl.erasure_ledger import Pending
 from backscroll_worker.stores.jsonl.file_names import (
+    ASIDE_SUFFIXES,
     GONE_SUFFIX,
     MESSAGES_SUFFIX,
     SIDECAR_SUFFIX,
     SessionNames,
-    key_of,
-    key_told_by,
+    key_in_sidecar,
+    key_of_aside,
 )
 from backscroll_worker.stores.jsonl.files import Stamp
-from backscroll_worker.stores.jsonl.lines import drop_old
-from backscroll_worker.stores.jsonl.session import Session
-from backscroll_worker.stores.jsonl.sidecar import gone_dumps, gone_loads
+from backscroll_worker.stores.jsonl.lines import drop_old, dump_records, load_records
 from backscroll_worker.stores.jsonl.write_batch import Group
 
-SESSIONS_A_SLICE: Final = 50
-BYTES_A_SLICE: Final = 4 * 1024 * 1024
-FILES_A_SLICE: Final = 200
+SESSIONS_PER_SLICE: Final = 50
+BYTES_PER_SLICE: Final = 4 * 1024 * 1024
+FILES_PER_SLICE: Final = 200
 
-Opened = Callable[[], AbstractContextManager[Group]]
+OpenGroup = Callable[[], AbstractContextManager[Group]]
+"""A group of its own: committed when the context is left."""
 
 
-def compact(opened: Opened, old: Cutoff) -> Slices[CompactReport]:
-    """Drop old op ids and what a crash left of deleted sessions; set what is damaged aside."""
+def compact(open_group: OpenGroup, old: Cutoff) -> Slices[CompactReport]:
+    """Drop expired op ids and remains of deleted sessions; set damaged lines aside."""
     started = time.monotonic()
     purged, corrupt = 0, 0
-    with opened() as group:
+    with open_group() as group:
         before = group.directory.size_bytes()
         files = group.directory.stamps(MESSAGES_SUFFIX)
-        left = group.directory.names(GONE_SUFFIX) + group.directory.names(SIDECAR_SUFFIX)
+        others = group.directory.names(GONE_SUFFIX) + group.directory.names(SIDECAR_SUFFIX)
         purged += group.renames.compact(old)
     yield
     for names in _portions(files):
-        with opened() as group:
-            for session in _sessions(group, names):
+        with open_group() as group:
+            for session in filter(None, map(group.of_file, names)):
                 records, lines = session.compact(old)
                 purged, corrupt = purged + records, corrupt + lines
         yield
-    for start in range(0, len(left), FILES_A_SLICE):
-        with opened() as group:
-            for name in left[start : start + FILES_A_SLICE]:
-                purged += _compact_left(group, name, old)
+    for start in range(0, len(others), FILES_PER_SLICE):
+        with open_group() as group:
+            for name in others[start : start + FILES_PER_SLICE]:
+                if name.endswith(GONE_SUFFIX):
+                    purged += _compact_op_ids(group, name, old)
+                else:
+                    _remove_if_stray(group, name)
         yield
-    with opened() as group:
+    with open_group() as group:
         purged += group.erasures.compact(old)
-    yield from empty_journal(opened)
-    with opened() as group:
+    yield from empty_journal(open_group)
+    with open_group() as group:
         after = group.directory.size_bytes()
     return CompactReport(before, after, purged, corrupt, time.monotonic() - started)
 
 
-def _compact_left(group: Group, name: str, old: Cutoff) -> int:
-    """Compact one file that may outlive its session; how many op ids it lost."""
-    directory = group.directory
-    if name.endswith(SIDECAR_SUFFIX):
-        key = key_told_by(directory.path / name)
-        if key is not None and directory.stamp(SessionNames.of(key).messages) is None:
-            group.changes.remove(name)
-        return 0
-    records = gone_loads(directory.read(name))
-    purged = drop_old(records, old)
-    if not records:
-        group.changes.remove(name)
-    elif purged:
-        group.changes.put(name, gone_dumps(records))
-    return purged
+def erase(
+    open_group: OpenGroup, operation: Erase, clock: Callable[[], int]
+) -> Slices[ErasureReceipt]:
+    """Finish an erasure that was applied: check the sessions that it has not checked yet."""
+    with open_group() as group:
+        is_all = operation.key is None or any(
+            pending.subject != "key" for pending in group.erasures.pending
+        )
+        names = deque(group.directory.names(MESSAGES_SUFFIX) if is_all else ())
+    slice_clock, unreadable = SliceClock(), 0
+    while names:
+        slice_clock.begin()
+        with open_group() as group:
+            while names and not slice_clock.is_over:
+                key = group.key_of(names.popleft())
+                if key is not None:
+                    session = group.find(key)  # which erases it if necessary
+                    unreadable += operation.key is None and session.sidecar.is_damaged
+        yield
+    with open_group() as group:
+        _remove_remains(group)
+        receipt = group.erasures.finish(operation.op_id, group.now)
+    yield from empty_journal(open_group)
+    if receipt is None:  # its record was removed meanwhile
+        receipt = Pending(operation.op_id, *operation.subject, operation.at, clock()).receipt()
+    return replace(receipt, finished_at=clock(), unreadable=unreadable)
 
 
-def empty_journal(opened: Opened) -> Iterator[None]:
-    """Have what was removed leave the journal too."""
-    with opened() as group:
+def empty_journal(open_group: OpenGroup) -> Iterator[None]:
+    """Sync all files, so that the journal, which contains deleted text, can be removed."""
+    with open_group() as group:
         number = group.writer.retire()
         group.activity.flush()
     while True:
-        with opened() as group:
+        with open_group() as group:
             if group.writer.is_removed(number):
                 return
             group.writer.sync_some()
@@ -91,21 +109,43 @@ def empty_journal(opened: Opened) -> Iterator[None]:
 
 
 def _portions(files: Sequence[tuple[str, Stamp]]) -> Iterator[list[str]]:
-    """Names of files as many as one slice may read."""
+    """The names of as many files as one slice may read."""
     names, size = list[str](), 0
     for name, stamp in files:
         names.append(name)
         size += stamp.size
-        if len(names) == SESSIONS_A_SLICE or size >= BYTES_A_SLICE:
+        if len(names) == SESSIONS_PER_SLICE or size >= BYTES_PER_SLICE:
             yield names
             names, size = [], 0
     if names:
         yield names
 
 
-def _sessions(group: Group, names: Sequence[str]) -> Iterator[Session]:
-    """The sessions whose messages are in these files, as far as they are still there."""
-    for name in names:
-        key = key_of(group.directory.path / name)
-        if key is not None and (session := group.find(key)).exists:
-            yield session
+def _compact_op_ids(group: Group, name: str, old: Cutoff) -> int:
+    """Compact the op ids of a session that does not exist; returns the number dropped."""
+    records = load_records(group.directory.read(name))
+    purged = drop_old(records, old)
+    if not records:
+        group.changes.remove(name)
+    elif purged:
+        group.changes.put(name, dump_records(records))
+    return purged
+
+
+def _remove_remains(group: Group) -> None:
+    """Remove files set aside from erased sessions, and sidecars without a session."""
+    directory, tombstones = group.directory, group.erasures.tombstones
+    for suffix in ASIDE_SUFFIXES:
+        for name in directory.names(suffix):
+            key = key_of_aside(directory.path / name)
+            if key is not None and tombstones.moment("key", key) >= 0:
+                group.changes.remove(name)
+    for name in directory.names(SIDECAR_SUFFIX):
+        _remove_if_stray(group, name)
+
+
+def _remove_if_stray(group: Group, sidecar: str) -> None:
+    """Remove a sidecar whose session does not exist."""
+    key = key_in_sidecar(group.directory.path / sidecar)
+    if key is not None and group.directory.stamp(SessionNames.of(key).messages) is None:
+        group.changes.remove(sidecar)

@@ -1,6 +1,6 @@
-"""Reads one session's files as they lie, without opening a store: for migration.
+"""Reads one session's files without opening a store: for migration.
 
-It takes our files and the original's, which have only messages, with only role and content.
+The files are a JSONL store's or the original's, which have only messages, with role and content.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from backscroll_worker.stores.jsonl.transcript import Damage, parse, stream
 
 @dataclass(frozen=True, slots=True)
 class SessionFile:
-    """A session as `ImportSession` takes it, and what of it cannot be read.
+    """A session as `ImportSession` takes it, and the unreadable parts of its file.
 
-    Every message has an id and a time: the line's own, or an id that follows from the key and the
-    place in the file, and the session's `created_at`; and its earlier versions. Times are
+    Every message has its earlier versions, an id and a time: those of the line, or an id that
+    follows from the key and the offset in the file, and the session's `created_at`. Times are
     microseconds since 1970 UTC.
     """
 
@@ -47,29 +47,29 @@ class SessionFile:
     sha256: str
     """Of the file's content."""
     stamp: Stamp
-    """Of the file when all of it had been read."""
+    """Of the file after it was read."""
     has_damaged_sidecar: bool
 
 
 def read_session_file(path: Path) -> SessionFile:
-    """The session whose messages are in `path`; what cannot be read is in `damage`.
+    """The session with the messages file `path`.
 
-    Raises `InvalidInputError` when no session has a file of that name (`key_of` gives None) or it
-    is not a file, and `StoreUnavailableError` when it cannot be read.
+    Raises `InvalidInputError` if no session has a file of that name (`key_of` returns None) or it
+    is not a file, and `StoreUnavailableError` if it is unreadable.
     """
     key = key_of(path)
     if key is None:
-        raise InvalidInputError("path", f"{path} has no session's file name")
+        raise InvalidInputError("path", f"{path} is not the file name of a session")
     sidecar_path = path.with_name(SessionNames.of(key).sidecar)
     with naming(path):
-        if not stat.S_ISREG(path.stat().st_mode):  # to open a pipe would wait for who writes to it
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its writer
             raise InvalidInputError("path", f"{path} is not a file")
         with path.open("rb") as file:
             content = file.read()
             stamp = Stamp.of(os.fstat(file.fileno()))
-        told = sidecar_path.read_bytes() if sidecar_path.exists() else None
+        described = sidecar_path.read_bytes() if sidecar_path.exists() else None
     modified, is_recorded = _last_activity(path, stamp)
-    loaded = None if told is None else Sidecar.loads(told, key, modified)
+    loaded = None if described is None else Sidecar.loads(described, key, modified)
     sidecar = loaded or Sidecar(key, modified)
     lines = (transcript := parse(content, key, sidecar.created_at)).lines
     has_edits = b'"edits"' in content
@@ -86,15 +86,12 @@ def read_session_file(path: Path) -> SessionFile:
         sidecar.turn_started_at,
         hashlib.sha256(content).hexdigest(),
         stamp,
-        told is not None and loaded is None,
+        described is not None and loaded is None,
     )
 
 
 def _last_activity(path: Path, stamp: Stamp) -> tuple[int, bool]:
-    """By the store's own record, if there is one, or else the file's time; and which it is.
-
-    Other programs set a file's time.
-    """
+    """The session's last activity, and whether it is from the store's record or the file's time."""
     directory = Directory(path.parent)
     record = _activity(path.parent, directory.stamp(ACTIVITY))
     return record.of(path.name, stamp, stamp.mtime), not record.is_new
@@ -102,19 +99,19 @@ def _last_activity(path: Path, stamp: Stamp) -> tuple[int, bool]:
 
 @functools.lru_cache(maxsize=1)
 def _activity(directory: Path, _stamp: Stamp | None) -> Activity:
-    """Read once for all files of a directory, as long as the record is the same."""
+    """The record of a directory, read again only if it has changed."""
     return Activity(Directory(directory), read_only=True)
 
 
 def stream_messages(path: Path, key: str, default_time: int) -> Iterator[ChatMessage]:
-    """The messages in `path` with their edits, one after the other; none when it is not there."""
+    """Yield the messages in `path` with their earlier versions; none if it does not exist."""
     with naming(path), suppress(FileNotFoundError), path.open("rb") as file:
         for line in stream(_in_utf8(file), key, default_time):
             yield line.with_edits()
 
 
 def _in_utf8(file: BinaryIO) -> Iterable[bytes]:
-    """The file's lines. What is not in UTF-8 is read at once: no program writes much of that."""
+    """The file's lines. A file in another encoding, which is never large, is read at once."""
     start = file.read(ENCODING_BYTES)
     file.seek(0)
     return file if as_utf8(start) is start else BytesIO(as_utf8(file.read()))

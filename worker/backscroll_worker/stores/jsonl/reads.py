@@ -1,4 +1,4 @@
-"""Answers from the files: histories and sessions; search has a file of its own."""
+"""Answers reads from the files; `search` is in a module of its own."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ _CURSOR: Final = re.compile(r"([0-9]+)-([0-9a-f]{32})")
 
 
 def read(group: Group, operation: Read, budget: AnswerBudget | None = None) -> Answer:
-    """Answer `operation`; raises `OperationRefusedError` for what cannot be answered.
+    """Answer `operation`; raises `OperationRefusedError` if that is impossible.
 
-    With a `budget` the answer is encoded, and refused where it would be too large.
+    With a `budget` the answer is encoded, and refused if it would be too large.
     """
     if isinstance(operation, Load):
         return history(_newest_first(group, operation), budget)
@@ -65,7 +65,7 @@ def _newest_first(group: Group, operation: Load) -> Iterator[ChatMessage]:
 def _window(
     group: Group, session: Session, operation: Load, preceding: int, following: int
 ) -> Window | None:
-    """As much of the file as is asked for; None when the whole of it has to be read."""
+    """The requested part of the file; None if the whole file has to be read."""
     path = group.directory.path / session.names.messages
     place = operation.before or operation.around
     with naming(path), suppress(FileNotFoundError), path.open("rb") as file:
@@ -80,7 +80,7 @@ def _window(
 
 
 def _position(lines: Sequence[Line], operation: Load) -> int:
-    """Where the message stands that an argument names; behind the last one if none does."""
+    """The index of the message that an argument names; the number of lines if none does."""
     for argument in ("before", "around"):
         message_id = getattr(operation, argument)
         if message_id is not None:
@@ -95,7 +95,7 @@ def _position(lines: Sequence[Line], operation: Load) -> int:
 
 def _get_session(group: Group, operation: GetSession) -> SessionInfo | None:
     session = group.find(operation.key)
-    return _info(session) if session.exists else None
+    return session.info() if session.exists else None
 
 
 def _list_sessions(group: Group, operation: ListSessions) -> SessionPage:
@@ -108,19 +108,21 @@ def _list_sessions(group: Group, operation: ListSessions) -> SessionPage:
         if at < since or len(found) > limit:
             break
         if at < until and at <= after[0]:
-            passing = {_place(session): session for session in _passing(sessions, where, group.now)}
+            passing = {
+                _place(session): session for session in _matching(sessions, where, group.now)
+            }
             found += [
                 (place, passing[place]) for place in sorted(passing, reverse=True) if place < after
             ]
     page = found[:limit]
     cursor = "{}-{}".format(*page[-1][0]) if len(found) > limit else None
-    return SessionPage(tuple([_info(session) for _, session in page]), cursor)
+    return SessionPage(tuple([session.info() for _, session in page]), cursor)
 
 
-def _passing(sessions: Iterable[Session], where: SessionFilter, now: int) -> Iterator[Session]:
+def _matching(sessions: Iterable[Session], where: SessionFilter, now: int) -> Iterator[Session]:
     named = None if where.name is None else name_query(where.name)
     for session in sessions:
-        if session.sidecar.passes(where, now):
+        if session.sidecar.matches(where, now):
             name = session.sidecar.attributes.get("name")
             is_named = named is None or (isinstance(name, str) and named.matches(name))
             if is_named and (where.author is None or _has_spoken(session, where.author)):
@@ -131,12 +133,8 @@ def _has_spoken(session: Session, author: str) -> bool:
     return any(line.message.author == author for line in session.lines)
 
 
-def _info(session: Session) -> SessionInfo:
-    return session.sidecar.info(session.last_activity, session.count)
-
-
 def _place(session: Session) -> _Place:
-    """Where a session stands in a listing. Keys can be too long for a cursor."""
+    """A session's place in a listing. Keys can be too long for a cursor."""
     digest = hashlib.blake2b(session.key.encode(), digest_size=16).hexdigest()
     return session.last_activity, digest
 
@@ -144,7 +142,7 @@ def _place(session: Session) -> _Place:
 def _parse_cursor(cursor: str) -> _Place:
     match = _CURSOR.fullmatch(cursor)
     if match is None:
-        raise OperationRefusedError(f"cursor: {cursor[:40]!r} is not one a page gave")
+        raise OperationRefusedError(f"cursor: {cursor[:40]!r} is not a valid cursor of a listing")
     return int(match[1]), match[2]
 
 

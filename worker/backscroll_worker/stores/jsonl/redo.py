@@ -1,10 +1,10 @@
-"""What the journals say is done to the files once more, after a kill, a power cut or a failure.
+"""Applies the journals' entries to the files again, after a kill, a power cut or a failure.
 
-All of it can be repeated: bytes are put where they belong, at the offsets they had. Up to the
-first of these a file was durable when its journal began; from there on a power cut may have left
-it short, torn, or full of zeros. Whatever else stands there, somebody wrote by hand while nobody
-was running. No line of theirs is overwritten: what the journal has goes behind it, or, when the
-journal has a whole new content, their file is kept under another name. The log tells of both.
+All of it can be repeated: bytes are written at their offsets. Up to the first of these a file was
+durable when its journal began; after it a power cut may have left the file short, torn, or filled
+with zeros. Anything else there was written by hand while no worker was running. It is never
+overwritten: the journal's lines are added after it, or, if the journal has a whole new content,
+the edited file is kept under another name. Both are logged.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ from typing import Final
 from backscroll.private_files import write_all
 from backscroll_worker.stores.jsonl.file_names import EDITED_SUFFIX, MESSAGES_SUFFIX
 from backscroll_worker.stores.jsonl.files import Directory, Stamp, naming, set_mtime
-from backscroll_worker.stores.jsonl.journal import Added, FileEntry, Put, Was
+from backscroll_worker.stores.jsonl.journal import Added, FileEntry, Put, Version
 from backscroll_worker.stores.jsonl.lines import control_line, joined
-from backscroll_worker.stores.jsonl.temporary import TEMPORARY, rename, write_temporary
 from backscroll_worker.stores.jsonl.transcript import parse
 
 log = logging.getLogger("backscroll.store")
@@ -30,15 +29,18 @@ _LONGEST_STEM_BYTES: Final = 200
 
 
 @dataclass(slots=True)
-class _Fate:
-    """What becomes of one file: bytes at their offsets, from its start on if it `is_whole`."""
+class _Target:
+    """The state that a file has to be brought to.
+
+    `parts` are bytes with their offsets, the whole content if it `is_whole`.
+    """
 
     is_whole: bool = False
-    is_gone: bool = False
+    is_removed: bool = False
     mtime: int | None = None
     parts: list[tuple[int, bytes]] = field(default_factory=list)
-    was: Was = None
-    earlier: _Fate | None = None
+    before: Version = None
+    earlier: _Target | None = None
 
     @property
     def end(self) -> int:
@@ -47,21 +49,21 @@ class _Fate:
 
 
 def redo(directory: Directory, entries: Iterable[FileEntry]) -> None:
-    """Bring the files to where `entries` leave them, durably."""
-    for name, fate in _fates(entries).items():
+    """Bring the files to the state after `entries`, durably."""
+    for name, target in _targets(entries).items():
         with naming(directory.locate(name)):
-            _redo_file(directory, name, fate)
+            _redo_file(directory, name, target)
     directory.sync()
 
 
 def sync_files(directory: Directory, starts: Mapping[str, int]) -> None:
-    """Make files durable that were written from `starts` on; one that is gone needs it not."""
+    """Make files durable that were written from `starts` on; removed ones are skipped."""
     descriptors: dict[str, int] = {}
     with ExitStack() as opened:
         for name, start in starts.items():
             with naming(directory.locate(name)), suppress(FileNotFoundError):
                 descriptor = descriptors[name] = opened.enter_context(_opened(directory, name))
-                # The disk begins with all before any is waited for: less than half as long.
+                # Start writing all of them before waiting for any: less than half the time.
                 if hasattr(os, "posix_fadvise"):
                     os.posix_fadvise(descriptor, start, 0, os.POSIX_FADV_DONTNEED)
         for name, descriptor in descriptors.items():
@@ -69,71 +71,75 @@ def sync_files(directory: Directory, starts: Mapping[str, int]) -> None:
                 os.fsync(descriptor)
 
 
-def _fates(entries: Iterable[FileEntry]) -> dict[str, _Fate]:
-    fates: dict[str, _Fate] = {}
+def _targets(entries: Iterable[FileEntry]) -> dict[str, _Target]:
+    targets: dict[str, _Target] = {}
     for entry in entries:
         if isinstance(entry, Added):
-            fate = fates.setdefault(entry.name, _Fate())
-            fate.parts.append((entry.offset, entry.content))
-            fate.mtime = entry.mtime
+            target = targets.setdefault(entry.name, _Target())
+            target.parts.append((entry.offset, entry.content))
+            target.mtime = entry.mtime
         elif isinstance(entry, Put):
-            fates[entry.name] = _Fate(
+            targets[entry.name] = _Target(
                 is_whole=True,
                 mtime=entry.mtime,
                 parts=[(0, entry.content)],
-                was=entry.was,
-                earlier=fates.get(entry.name),
+                before=entry.before,
+                earlier=targets.get(entry.name),
             )
         else:
-            fates[entry.name] = _Fate(is_gone=True, was=entry.was, earlier=fates.get(entry.name))
-    return fates
+            targets[entry.name] = _Target(
+                is_removed=True, before=entry.before, earlier=targets.get(entry.name)
+            )
+    return targets
 
 
-def _redo_file(directory: Directory, name: str, fate: _Fate) -> None:
+def _redo_file(directory: Directory, name: str, target: _Target) -> None:
     stamp = directory.stamp(name)
     if stamp is None:
-        if fate.is_whole:
-            _put(directory, name, fate)
-        elif not fate.is_gone:
-            log.warning("%s was removed by hand, and so it stays", directory.locate(name))
+        if target.is_whole:
+            _put(directory, name, target)
+        elif not target.is_removed:
+            log.warning("%s was removed by hand; it is not restored", directory.locate(name))
         return
     with _opened(directory, name) as descriptor:
-        is_old = fate.was == (stamp.size, stamp.mtime_ns)
-        if fate.parts and not is_old and _fits(descriptor, stamp.size, fate):
-            _write(descriptor, fate, stamp)
+        is_old = target.before == (stamp.size, stamp.mtime_ns)
+        if target.parts and not is_old and _fits(descriptor, stamp.size, target):
+            _write(descriptor, target, stamp)
             return
-        if fate.parts and not is_old and _has_base(descriptor, fate):
-            log.warning("%s was changed by hand; adding to it", directory.locate(name))
-            _add_missing(descriptor, fate)
+        if target.parts and not is_old and _has_base(descriptor, target):
+            log.warning(
+                "%s was changed by hand; adding the missing lines to it", directory.locate(name)
+            )
+            _add_missing(descriptor, target)
             return
-        is_known = is_old or _is_earlier(descriptor, stamp, fate)
+        is_known = is_old or _is_earlier(descriptor, stamp, target)
     if name.endswith(MESSAGES_SUFFIX) and not is_known:
-        _set_aside(directory, name)
-    if fate.is_whole:
-        _put(directory, name, fate)
+        _keep_edited(directory, name)
+    if target.is_whole:
+        _put(directory, name, target)
     elif is_known or not name.endswith(MESSAGES_SUFFIX):
-        os.unlink(directory.locate(name))  # noqa: PTH108 - a string; see `locate`
+        directory.unlink(name)
 
 
-def _fits(descriptor: int, size: int, fate: _Fate) -> bool:
+def _fits(descriptor: int, size: int, target: _Target) -> bool:
     """Whether the file has these bytes, or what a kill or a power cut left of them."""
-    # What a longer file lacks of a whole content, it may never have had: the old one may be torn.
-    may_be_torn = not fate.is_whole or size <= fate.end
+    # A longer file that lacks part of a whole content may be the old one, torn.
+    may_be_torn = not target.is_whole or size <= target.end
     end = size
-    for offset, content in fate.parts:
+    for offset, content in target.parts:
         there = os.pread(descriptor, len(content), offset)
-        is_ours = _is_torn(there, content) if may_be_torn else there == content
-        if offset > end or not is_ours:
+        is_same = _is_torn(there, content) if may_be_torn else there == content
+        if offset > end or not is_same:
             return False
         end = max(end, offset + len(content))
     return True
 
 
-def _has_base(descriptor: int, fate: _Fate) -> bool:
-    """Whether the file is at least the one that was added to."""
-    if not fate.is_whole:
+def _has_base(descriptor: int, target: _Target) -> bool:
+    """Whether the file begins with the content that was added to."""
+    if not target.is_whole:
         return True
-    content = fate.parts[0][1]
+    content = target.parts[0][1]
     return content != b"" and os.pread(descriptor, len(content), 0) == content
 
 
@@ -143,11 +149,11 @@ def _is_torn(there: bytes, content: bytes) -> bool:
     )
 
 
-def _is_earlier(descriptor: int, stamp: Stamp, fate: _Fate) -> bool:
-    """Whether the file is what the journal says was there before."""
-    earlier = fate.earlier
+def _is_earlier(descriptor: int, stamp: Stamp, target: _Target) -> bool:
+    """Whether the file is an earlier version that the journal names."""
+    earlier = target.earlier
     while earlier is not None:
-        if earlier.was == (stamp.size, stamp.mtime_ns):
+        if earlier.before == (stamp.size, stamp.mtime_ns):
             return True
         if earlier.parts and stamp.size <= earlier.end and _fits(descriptor, stamp.size, earlier):
             return True
@@ -155,12 +161,12 @@ def _is_earlier(descriptor: int, stamp: Stamp, fate: _Fate) -> bool:
     return False
 
 
-def _write(descriptor: int, fate: _Fate, stamp: Stamp) -> None:
-    # Even what is there already: after a failed sync the kernel may show what the disk never got.
-    for offset, content in fate.parts:
+def _write(descriptor: int, target: _Target, stamp: Stamp) -> None:
+    # Bytes that are there too: after a failed sync the kernel may show what the disk lacks.
+    for offset, content in target.parts:
         _write_at(descriptor, content, offset)
-    if fate.mtime is not None and stamp.size <= fate.end:
-        set_mtime(descriptor, fate.mtime * 1000)
+    if target.mtime is not None and stamp.size <= target.end:
+        set_mtime(descriptor, target.mtime * 1000)
     os.fsync(descriptor)
 
 
@@ -169,20 +175,18 @@ def _write_at(descriptor: int, content: bytes, offset: int) -> None:
     write_all(descriptor, content)
 
 
-def _put(directory: Directory, name: str, fate: _Fate) -> None:
-    content = b"".join([content for _, content in fate.parts])
-    write_temporary(directory, name, TEMPORARY, content, fate.mtime, is_synced=True)
-    rename(directory, TEMPORARY, name)
+def _put(directory: Directory, name: str, target: _Target) -> None:
+    directory.replace(name, b"".join([content for _, content in target.parts]), target.mtime)
 
 
-def _add_missing(descriptor: int, fate: _Fate) -> None:
-    """Add at the end what the file tells nothing of; what was rolled back since, it tells of."""
+def _add_missing(descriptor: int, target: _Target) -> None:
+    """Add the lines whose op ids the file has no record of; it has those of rolled-back ones."""
     size = os.fstat(descriptor).st_size
     there = os.pread(descriptor, size, 0)
     known = parse(there, "", 0).known()
-    ours = parse(b"".join([content for _, content in fate.parts]), "", 0)
-    lines = [line.raw for line in ours.lines if line.op_id not in known]
-    records = {op_id: record for op_id, record in ours.records.items() if op_id not in known}
+    wanted = parse(b"".join([content for _, content in target.parts]), "", 0)
+    lines = [line.raw for line in wanted.lines if line.op_id not in known]
+    records = {op_id: record for op_id, record in wanted.records.items() if op_id not in known}
     if records:
         lines.append(control_line(records))
     before = b"\n" if there and not there.endswith(b"\n") else b""
@@ -190,15 +194,15 @@ def _add_missing(descriptor: int, fate: _Fate) -> None:
     os.fsync(descriptor)
 
 
-def _set_aside(directory: Directory, name: str) -> None:
+def _keep_edited(directory: Directory, name: str) -> None:
     stem = name.encode()[:_LONGEST_STEM_BYTES].decode(errors="ignore")
     kept, number = stem + EDITED_SUFFIX, 1
     while directory.stamp(kept) is not None:
         number += 1
         kept = f"{stem}.{number}{EDITED_SUFFIX}"
-    rename(directory, name, kept)
+    directory.rename(name, kept)
     log.warning(
-        "%s was changed by hand, but the session has another content since; it is kept as %s",
+        "%s was changed by hand, but its session was rewritten later; it is kept as %s",
         directory.locate(name),
         kept,
     )

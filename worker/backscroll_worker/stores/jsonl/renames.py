@@ -1,13 +1,11 @@
-"""The op ids of renamed aliases: the one operation that spans sessions is recorded in no session.
+"""The op ids of agent renames, the only operation on many sessions: `.renames.json`.
 
-`.renames.json` holds them. It is written with the sidecars that the operation changes.
+It is committed together with the sidecars that the operation changes.
 """
 
 from __future__ import annotations
 
 from typing import Final
-
-import orjson
 
 from backscroll_worker.contract.clock import Cutoff
 from backscroll_worker.stores.jsonl.changes import Changes
@@ -16,15 +14,15 @@ from backscroll_worker.stores.jsonl.lines import (
     Record,
     Records,
     drop_old,
-    records_from_json,
-    records_to_json,
+    dump_records,
+    load_records,
 )
 
-_NAME: Final = ".renames.json"  # no key's file begins with a dot
+_NAME: Final = ".renames.json"  # the file name of a key never begins with a dot
 
 
 class Renames:
-    """The renames that were carried out."""
+    """The renames that were applied."""
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
@@ -32,16 +30,12 @@ class Renames:
         self._is_changed = False
 
     def recover(self) -> None:
-        """Start from what the disk says."""
-        try:
-            fields = orjson.loads(self._directory.read(_NAME) or b"{}")
-        except ValueError:
-            fields = {}
-        self._applied = records_from_json(fields.get("applied")) or {}
+        """Read the file."""
+        self._applied = load_records(self._directory.read(_NAME))
         self._is_changed = False
 
     def applied(self, op_id: str) -> int | None:
-        """How many sessions the operation renamed; None if it was not applied."""
+        """The number of sessions that the operation renamed; None if it was not applied."""
         record = self._applied.get(op_id)
         return None if record is None else record.affected
 
@@ -50,16 +44,15 @@ class Renames:
         self._is_changed = True
 
     def compact(self, old: Cutoff) -> int:
-        """Forget old op ids; how many there were."""
+        """Forget expired op ids; returns their number."""
         purged = drop_old(self._applied, old)
         self._is_changed |= purged > 0
         return purged
 
     def stage(self, changes: Changes) -> None:
         if self._is_changed:
-            fields = {"version": 1, "applied": records_to_json(self._applied)}
-            changes.put(_NAME, orjson.dumps(fields) + b"\n")
+            changes.put(_NAME, dump_records(self._applied))
 
     def settle(self) -> None:
-        """What was staged is committed."""
+        """The staged content is committed."""
         self._is_changed = False

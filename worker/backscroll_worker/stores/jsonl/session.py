@@ -1,7 +1,7 @@
-"""One session while a group works on it: what each operation makes of it.
+"""One session while a group works on it: the effect of each operation.
 
-The operations change only this object, and reads see what they changed; `Group.flush` then has
-each file written once.
+Operations change only this object, and reads see their changes; `Group.flush` then writes each file
+once.
 """
 
 from __future__ import annotations
@@ -15,23 +15,27 @@ from backscroll.contract.operations import Append, Clear, Delete, Describe, Repl
 from backscroll.contract.validation import check_attributes
 from backscroll_worker.contract.attributes import differing
 from backscroll_worker.contract.clock import Cutoff, no_later
-from backscroll_worker.contract.takeover import ImportSession, RestoreSession
+from backscroll_worker.contract.takeover import (
+    ImportSession,
+    RestoreSession,
+    has_another_history,
+)
 from backscroll_worker.contract.tombstones import Tombstones, digest, emptied_by, undone_by
 from backscroll_worker.stores.jsonl.lines import Line, Record, drop_old, lines_of
 from backscroll_worker.stores.jsonl.sidecar import Sidecar
 from backscroll_worker.stores.jsonl.stored_session import StoredSession
 from backscroll_worker.stores.jsonl.transcript import Damage, Transcript
 
-_MARK: Final = "~"  # no op id has it
+_MARK: Final = "~"  # never in an op id
 
 
 class Session(StoredSession):
-    """A session as the operations so far have left it."""
+    """A session after the operations so far."""
 
     def append(self, operation: Append) -> int:
         op_id, count = operation.op_id, len(operation.messages)
-        memory = self._memory or self._recall()
-        if count > 1 and any(map(memory.known.__contains__, operation.message_ids)):
+        cached = self._cached or self._cached_session()
+        if count > 1 and any(map(cached.known.__contains__, operation.message_ids)):
             raise OperationRefusedError(
                 "a message with this operation's id is stored already, though its op id is "
                 "forgotten"
@@ -43,8 +47,8 @@ class Session(StoredSession):
         if operation.session is not None:
             self._describe_anew(operation.session)
         self._pending += lines
-        memory.count += count
-        memory.known[op_id] = count
+        cached.count += count
+        cached.known[op_id] = count
         return count
 
     def rollback(self, operation: Rollback) -> int:
@@ -53,7 +57,7 @@ class Session(StoredSession):
             return self._note(operation.op_id, 0)
         self._touch()
         del self._rewrite()[index]
-        self._recall().count -= 1
+        self._cached_session().count -= 1
         return self._done(operation.op_id, 1)
 
     def replace(self, operation: Replace) -> int:
@@ -74,7 +78,7 @@ class Session(StoredSession):
         self._touch()
         self._rewrite().clear()
         self.transcript.damage.clear()
-        self._recall().count = 0
+        self._cached_session().count = 0
         self._note_emptied(operation)
         return self._done(operation.op_id, count)
 
@@ -86,18 +90,18 @@ class Session(StoredSession):
         return affected
 
     def is_late(self, operation: Write, tombstones: Tombstones) -> bool:
-        """Whether what it is about was deleted or cleared after it was asked for."""
+        """Whether the session was deleted or cleared after the operation was requested."""
         moments = [self.applied(_MARK + how) for how in undone_by(operation)]
         return any(
             moment is not None and tombstones.is_before(operation.at, moment) for moment in moments
         )
 
     def drop_late(self, operation: Write) -> int:
-        """Do nothing of it, nor when it is sent again by another way than the spool."""
+        """Record the operation without applying it; a resend that was not spooled is dropped."""
         return self._note(operation.op_id, 0)
 
     def _note_emptied(self, operation: Clear | Delete) -> None:
-        """Note until when what comes out of a spool is late, as no op id that there could be."""
+        """Record the time before which spooled operations are late, under an impossible op id."""
         name = f"{_MARK}{emptied_by(operation)}"
         self.transcript.records.pop(name, None)
         self._note(name, max(min(operation.at, self._now), self.applied(name) or 0))
@@ -111,9 +115,9 @@ class Session(StoredSession):
         return self._done(operation.op_id, 1)
 
     def _describe_anew(self, attributes: SessionAttributes) -> None:
-        """Set those attributes that the session does not have; mostly it has them all.
+        """Set the attributes that the session lacks; usually it has all of them.
 
-        What a sidecar says that cannot be read may be more than these, and is left for a repair.
+        An unreadable sidecar is left for a repair: it may contain more than these.
         """
         sidecar = self.sidecar
         changed = None if sidecar.is_damaged else differing(sidecar.attributes, attributes)
@@ -122,7 +126,7 @@ class Session(StoredSession):
             self._is_described = True
 
     def rename_agent(self, old: str, new: str | None) -> bool:
-        """Give the agent another alias if it has this one; whether it had."""
+        """Change the agent's alias if it is `old`; returns whether it was."""
         if self.sidecar.attributes.get("agent") != old:
             return False
         self.sidecar.attributes["agent"] = new
@@ -130,11 +134,9 @@ class Session(StoredSession):
         return True
 
     def take_over(self, operation: ImportSession) -> int:
-        """Become a session that was elsewhere."""
+        """Import the session."""
         if self.exists and self.count:
-            raise OperationRefusedError(
-                f"the store has a session {self.key!r} with another history already"
-            )
+            raise has_another_history(self.key)
         lines = [_line_of(message) for message in operation.messages]
         if len({line.op_id for line in lines}) < len(lines):
             raise OperationRefusedError("two of the messages have the same id")
@@ -149,24 +151,24 @@ class Session(StoredSession):
         self._rewrite().extend(lines)
         self.last_activity = min(operation.last_activity, self._now)
         self._is_touched = False
-        memory = self._recall()
-        memory.count = len(lines)
-        memory.known.update((line.op_id, 1) for line in lines)
+        cached = self._cached_session()
+        cached.count = len(lines)
+        cached.known.update((line.op_id, 1) for line in lines)
         return self._done(operation.op_id, len(lines))
 
     def put_back(self, operation: RestoreSession, elsewhere: Iterable[Session]) -> int:
-        """Have messages from the archive before all others, those excepted that are there, or in
-        the sessions `elsewhere`.
+        """Insert archived messages before all others, except those in the store already: here or
+        in the sessions `elsewhere`.
         """
-        places = [self, *elsewhere]
-        there = {line.message.message_id for place in places for line in place.lines}
-        lines = [_line_of(m) for m in operation.messages if m.message_id not in there]
+        sessions = [self, *elsewhere]
+        present = {line.message.message_id for session in sessions for line in session.lines}
+        lines = [_line_of(m) for m in operation.messages if m.message_id not in present]
         info, is_new = operation.info, not self.exists
         if is_new and operation.messages and not lines:
-            return self._note(operation.op_id, 0)  # they are elsewhere in the store
+            return self._note(operation.op_id, 0)  # they are in another session
         self._create()
         if is_new:
-            self.sidecar.take_over(info, self._now)
+            self.sidecar.restore(info, self._now)
             self.last_activity = min(to_micros(info.last_activity), self._now)
         self.sidecar.created_at = min(self.sidecar.created_at, to_micros(info.created_at))
         if info.pinned:
@@ -175,36 +177,36 @@ class Session(StoredSession):
             self.sidecar.restored_from = digest("key", operation.source).hex()
         self._is_described = True
         self._rewrite()[:0] = lines
-        memory = self._recall()
-        memory.count += len(lines)
+        cached = self._cached_session()
+        cached.count += len(lines)
         for line in lines:
-            memory.known.setdefault(line.op_id, 1)
+            cached.known.setdefault(line.op_id, 1)
         return self._done(operation.op_id, len(lines))
 
     def leave(self) -> None:
-        """Be gone, but for the op ids; what comes after begins a new session."""
+        """Remove the session, but keep its op ids; a later operation begins a new one."""
         self._transcript = Transcript(records=self._records({}))
         self._sidecar = Sidecar(self.key, self._now)
         self._pending, self._read, self._notes = [], 0, {}
-        self._recall().count = 0
+        self._cached_session().count = 0
         self.last_activity = self._now
         self.exists = self._is_described = self._is_touched = False
         self._is_rewritten = True
 
     def drop_oldest(self, count: int) -> None:
-        """Lose the oldest messages, which is no activity."""
+        """Remove the oldest messages, which does not count as activity."""
         del self._rewrite()[:count]
-        self._recall().count -= count
+        self._cached_session().count -= count
 
     def erase(self) -> None:
-        """Be gone without a trace, op ids included."""
+        """Remove every trace of the session, including op ids."""
         self.leave()
         self._transcript = Transcript()
-        self._recall().known.clear()
+        self._cached_session().known.clear()
         self._has_gone = self._is_erased = True
 
     def erase_until(self, moment: int) -> None:
-        """Erase what was said until `moment`, and everything if that is all there is."""
+        """Erase the messages sent until `moment`, and the session if those are all it has."""
         if not self.exists:
             return
         latest = from_micros(moment)
@@ -214,41 +216,41 @@ class Session(StoredSession):
         elif len(kept) < len(self.lines):
             self._touch()
             self._rewrite()[:] = kept
-            self.transcript.damage.clear()  # it may be of then, too
-            self._recall().count = len(kept)
+            self.transcript.damage.clear()  # it may be as old
+            self._cached_session().count = len(kept)
 
     def repeated(self) -> list[Line]:
-        """The lines whose message id another one before them has."""
+        """The lines with the message id of an earlier line."""
         first = {line.message.message_id: line for line in reversed(self.lines)}
         return [line for line in self.lines if first[line.message.message_id] is not line]
 
     def drop_damage(self) -> None:
-        """Set aside what cannot be read, and repeated lines; which is no activity."""
+        """Set unreadable and repeated lines aside, which does not count as activity."""
         repeated = self.repeated()
-        places = set(map(id, repeated))
+        ids = set(map(id, repeated))
         lines = self._rewrite()
-        lines[:] = [line for line in lines if id(line) not in places]
+        lines[:] = [line for line in lines if id(line) not in ids]
         self.transcript.damage += [Damage(0, line.raw, "repeated") for line in repeated]
-        self._recall().count = len(lines)
+        self._cached_session().count = len(lines)
 
     def forget_attributes(self) -> None:
-        """Have a sidecar that says nothing but when the session began, as far as is known."""
+        """Reset the sidecar to the time of creation, as far as it is known."""
         self._sidecar = Sidecar(self.key, self.sidecar.created_at)
         self._is_described = True
 
     def compact(self, old: Cutoff) -> tuple[int, int]:
-        """Drop old records and set damage aside; how many records and damaged lines there were."""
+        """Drop expired records and set damage aside; returns the number of both."""
         transcript = self.transcript
         damaged = len(transcript.damage)
         purged = drop_old(transcript.records, old)
         described = drop_old(self.sidecar.applied, old)
         self._is_rewritten = purged > 0 or damaged > 0
         self._is_described = described > 0
-        self._memory = self._remembered()
+        self._cached = self._read_known()
         return purged + described, damaged
 
     def _index(self, message_id: str | None) -> int | None:
-        """Where the last message stands, or the one named."""
+        """The index of the last message, or of the one with that id."""
         if not self.exists or not self.count:
             return None
         if message_id is None:
@@ -261,5 +263,5 @@ class Session(StoredSession):
 
 def _line_of(message: ChatMessage) -> Line:
     if message.message_id is None or message.created_at is None:
-        raise OperationRefusedError("a message was never stamped with its id and time")
+        raise OperationRefusedError("a message has no id or no time")
     return Line.of(message, message.message_id)

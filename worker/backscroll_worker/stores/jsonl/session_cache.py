@@ -1,4 +1,4 @@
-"""What is remembered of messages files, so that an append need not read one again."""
+"""A cache of what messages files contain, so that an append does not read one again."""
 
 from __future__ import annotations
 
@@ -9,44 +9,44 @@ from typing import Final
 from backscroll_worker.stores.jsonl.activity import Activity
 from backscroll_worker.stores.jsonl.files import Stamp
 
-_OP_IDS: Final = 500_000
+_MAX_OP_IDS: Final = 500_000
 
 
 @dataclass(slots=True)
-class Memory:
-    """What one session's files tell: its op ids with how much each touched, and its count."""
+class CachedSession:
+    """A session's op ids with the number of messages each affected, and its message count."""
 
     stamp: Stamp | None
     known: dict[str, int]
     count: int
     ends_line: bool = True
-    """Whether the messages file ends where a line does."""
+    """Whether the messages file ends with a line feed."""
     has_sidecar: bool = False
     is_foreign: bool = False
-    """Whether the messages file is not in UTF-8, so that nothing can be added to it."""
+    """Whether the messages file is not in UTF-8, so that lines cannot be added to it."""
 
 
-class Memories:
-    """Those of the sessions used last, bounded by the op ids in them."""
+class SessionCache:
+    """The sessions used last, limited by the number of their op ids."""
 
     def __init__(self, activity: Activity) -> None:
         self.activity = activity
-        self._by_key: OrderedDict[str, tuple[Memory, int]] = OrderedDict()
+        self._by_key: OrderedDict[str, tuple[CachedSession, int]] = OrderedDict()
         self._op_ids = 0
 
-    def get(self, key: str, stamp: Stamp | None) -> Memory | None:
-        """The session's, if its file is still as it was."""
-        memory, _ = self._by_key.get(key, (None, 0))
-        if memory is None or memory.stamp != stamp:
+    def get(self, key: str, stamp: Stamp | None) -> CachedSession | None:
+        """The cached session, if its file has not changed since."""
+        cached, _ = self._by_key.get(key, (None, 0))
+        if cached is None or cached.stamp != stamp:
             return None
         self._by_key.move_to_end(key)
-        return memory
+        return cached
 
-    def put(self, key: str, memory: Memory) -> None:
+    def put(self, key: str, cached: CachedSession) -> None:
         self.drop(key)
-        self._by_key[key] = memory, len(memory.known)
-        self._op_ids += len(memory.known)
-        while self._op_ids > _OP_IDS and len(self._by_key) > 1:
+        self._by_key[key] = cached, len(cached.known)
+        self._op_ids += len(cached.known)
+        while self._op_ids > _MAX_OP_IDS and len(self._by_key) > 1:
             self.drop(next(iter(self._by_key)))
 
     def drop(self, key: str) -> None:

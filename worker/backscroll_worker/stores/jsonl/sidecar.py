@@ -1,15 +1,15 @@
-"""A session's sidecar: what is known of it besides its messages.
+"""A session's sidecar: its data besides the messages.
 
 `<name>.meta.json` is one JSON object: `version` (1), `key` (exactly as given), `created_at` and
-`turn_started_at` (microseconds since 1970 UTC), the attributes `name`, `agent`, `channel`, `room`,
-`sender`, `state`, `turn_id` and `pinned` as far as they are set, `applied`, the op ids of the
-descriptions in it, and `restored_from`, the hash of the key under which what it has was archived,
-if that was another. The last activity is not here but in the store's `.activity`, and their
-count is counted, so that an append has one file to write and sync. A sidecar without a
-messages file means nothing.
+`turn_started_at` (microseconds since 1970 UTC), those of the attributes `name`, `agent`, `channel`,
+`room`, `sender`, `state`, `turn_id` and `pinned` that are set, `applied`, the op ids of the
+operations that set them, and `restored_from`, the hash of the key under which its messages were
+archived, if that was another. The last activity is in the store's `.activity`, and messages are
+counted in their file, so that an append writes one file. A sidecar without a messages file is
+ignored.
 
-`<name>.gone.json` holds in `applied` the op ids of a session that is not there (any more). It
-means nothing beside a messages file.
+`<name>.gone.json` has in `applied` the op ids of a session that does not exist. Beside a messages
+file it is ignored.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ from backscroll.contract.messages import (
     to_micros,
 )
 from backscroll.contract.validation import ATTRIBUTES
-from backscroll_worker.contract.clock import TOLERANCE, no_later
+from backscroll_worker.contract.attributes import with_turn
+from backscroll_worker.contract.clock import TOLERANCE
+from backscroll_worker.contract.takeover import archived_attributes
 from backscroll_worker.stores.jsonl.lines import Records, records_from_json, records_to_json
 
 VERSION: Final = 1
@@ -48,11 +50,14 @@ class Sidecar:
     applied: Records = field(default_factory=dict)
     restored_from: str | None = None
     is_damaged: bool = False
-    """Whether there is a file that cannot be read: nobody knows the attributes."""
+    """Whether the file is unreadable, so that the attributes are unknown."""
 
     @classmethod
     def loads(cls, content: bytes, key: str, created_at: int) -> Sidecar | None:
-        """Read a sidecar; None when it is damaged. `created_at` is for one that lacks it."""
+        """Read a sidecar; None if it is damaged. `created_at` is the default.
+
+        Raises `OperationRefusedError` for one of a newer version.
+        """
         try:
             fields = orjson.loads(content)
         except ValueError:
@@ -64,10 +69,10 @@ class Sidecar:
                 f"the sidecar of session {key!r} has version {fields['version']} and this "
                 f"Backscroll knows {VERSION}; it was written by a newer one, install that"
             )
-        told, source = _time(fields.get("created_at")), fields.get("restored_from")
+        own, source = _time(fields.get("created_at")), fields.get("restored_from")
         return cls(
             key,
-            created_at if told is None else told,
+            created_at if own is None else own,
             {name: fields[name] for name in ATTRIBUTES if _fits(name, fields.get(name))},
             _time(fields.get("turn_started_at")),
             records_from_json(fields.get("applied")) or {},
@@ -95,20 +100,16 @@ class Sidecar:
 
     @property
     def is_kept(self) -> bool:
-        """Whether cleanup leaves the session alone: it is pinned, or it may be."""
+        """Whether cleanup must not touch the session: it is pinned, or may be."""
         return self.is_pinned or self.is_damaged
 
-    def take_over(self, info: SessionInfo, now: int) -> None:
-        """Become the sidecar of a session that was elsewhere."""
-        self.attributes = {
-            name: value for name in ATTRIBUTES if (value := getattr(info, name)) is not None
-        }
+    def restore(self, info: SessionInfo, now: int) -> None:
+        """Take the attributes and times of an archived session."""
+        self.attributes, self.turn_started_at = archived_attributes(info, now)
         self.created_at = to_micros(info.created_at)
-        started = info.turn_started_at
-        self.turn_started_at = no_later(None if started is None else to_micros(started), now)
 
     def bring_back(self, now: int, fell_back_to: int | None) -> None:
-        """Times of the future are those of a clock that was ahead, before it fell back."""
+        """Correct times in the future, from a clock that was ahead."""
         latest = now if fell_back_to is None else fell_back_to
         if self.created_at > now + TOLERANCE:
             self.created_at = latest
@@ -117,15 +118,13 @@ class Sidecar:
 
     def describe(self, attributes: Mapping[str, str | bool | None], now: int) -> None:
         """Set attributes; a state begins or ends a turn."""
-        values = dict(attributes)
+        values = with_turn(attributes, now)
         if "state" in values:
-            is_running = values["state"] == "running"
-            self.turn_started_at = now if is_running else None
-            values["turn_id"] = values.get("turn_id") if is_running else None
+            self.turn_started_at = values.pop("turn_started_at")
         self.attributes.update(values)
 
-    def passes(self, where: SessionFilter, now: int) -> bool:
-        """Whether the session's attributes pass, but for its name; that takes a query."""
+    def matches(self, where: SessionFilter, now: int) -> bool:
+        """Whether the session matches the filter, except for its name, which takes a query."""
         for name in ("agent", "channel", "room", "sender"):
             wanted = getattr(where, name)
             if wanted is not None and self.attributes.get(name) != wanted:
@@ -141,7 +140,7 @@ class Sidecar:
         return self._state == "running" and started is not None and started < latest
 
     def info(self, last_activity: int, message_count: int) -> SessionInfo:
-        """The session as listings show it."""
+        """The session as in a listing."""
         values: dict[str, Any] = {**self.attributes, "state": self._state, "pinned": self.is_pinned}
         started = self.turn_started_at
         return SessionInfo(
@@ -156,19 +155,6 @@ class Sidecar:
     @property
     def _state(self) -> Any:
         return self.attributes.get("state") or "idle"
-
-
-def gone_dumps(records: Records) -> bytes:
-    return orjson.dumps({"version": VERSION, "applied": records_to_json(records)}) + b"\n"
-
-
-def gone_loads(content: bytes | None) -> Records:
-    """The op ids in a gone file; none when there is no file, or it is damaged."""
-    try:
-        fields = orjson.loads(content or b"{}")
-    except ValueError:
-        return {}
-    return records_from_json(fields.get("applied")) or {} if isinstance(fields, dict) else {}
 
 
 def _time(value: object) -> int | None:

@@ -1,4 +1,4 @@
-"""How much a directory holds, without reading again what has not changed since the last time."""
+"""The totals of a directory, without reading unchanged files again."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class _Counted(NamedTuple):
 
 
 class Counts:
-    """The messages of each file, for as long as its inode, size and time stay as they were.
+    """The number of messages in each file, cached as long as its inode, size and time are the same.
 
-    Of a file that has grown only its new end is read; one that is rewritten is another inode.
+    Of a file that has grown only the new part is read; a rewritten one is a new inode.
     """
 
     def __init__(self, directory: Directory) -> None:
@@ -30,7 +30,7 @@ class Counts:
         self._by_name: dict[str, _Counted | None] = {}
 
     def totals(self) -> Totals:
-        """What there is now."""
+        """The current totals."""
         size, before, self._by_name = 0, self._by_name, {}
         with naming(self._directory.path), os.scandir(self._directory.path) as entries:
             for entry in entries:
@@ -55,7 +55,7 @@ class Counts:
     def _count(
         self, name: str, stamp: Stamp, before: dict[str, _Counted | None]
     ) -> _Counted | None:
-        """None for a file that is no session's."""
+        """The count of a file; None if it is not a session's."""
         known = before.get(name)
         if known is not None and known.stamp == stamp:
             return known

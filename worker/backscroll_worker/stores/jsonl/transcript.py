@@ -1,9 +1,9 @@
-"""What can be read back from a messages file, whoever wrote it and however it broke off.
+"""Reads a messages file, whichever program wrote it and however damaged it is.
 
-Most lines are one message, or a record of operations. Of a line that is neither, `decoding` finds
-what is whole; one that is cut off may go on in the next ones. What is left over is damage, and so
-are the lines of an operation whose last ones are missing: it was never applied. Damage is left out
-and kept as it is, so that nobody who writes the file anew loses it.
+Most lines are one message, or a record of operations. In any other line `decoding` finds the
+complete objects; one that is cut off may continue in the next lines. The rest is damage, and so are
+the lines of an operation whose last lines are missing: it was never applied. Damage is not shown,
+but a rewrite of the file keeps it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import orjson
 from backscroll.contract.message_checks import MAX_ROLE_CHARS
 from backscroll.contract.messages import CIRCUMSTANCES, LATEST_MICROS, ChatMessage, from_micros
 from backscroll_worker.stores.jsonl.decoding import (
+    NOT_UNICODE,
     Value,
     as_utf8,
     decode_line,
@@ -27,7 +28,7 @@ from backscroll_worker.stores.jsonl.decoding import (
     is_deep,
     is_storable,
 )
-from backscroll_worker.stores.jsonl.fields import OURS, Told, is_message, read_fields
+from backscroll_worker.stores.jsonl.fields import OURS, ParsedFields, is_message, read_fields
 from backscroll_worker.stores.jsonl.lines import (
     WHOLE,
     Line,
@@ -37,18 +38,18 @@ from backscroll_worker.stores.jsonl.lines import (
     records_from_json,
 )
 
-_OWN_PLACE: Final = re.compile(r"[0-9a-f]{10}")
+_OFFSET: Final = re.compile(r"[0-9a-f]{10}")
 _OUR_FIELDS: Final = frozenset(
     (*CIRCUMSTANCES, "role", "content", "extra", "message_id", "created_at", "part", "edits")
 )
-_LINES_OF_A_RECORD: Final = 100
+_MAX_LINES_PER_RECORD: Final = 100
 _SPACED_NAME: Final = re.compile(rb'"[ \t\r]+:')
 _BEYOND_64_BITS: Final = re.compile(rb"[0-9]{19}|[0-9][eE][+]?[0-9]{3}")
-_NEVER_APPLIED: Final = "part of an append that broke off, and so was never applied"
+_NEVER_APPLIED: Final = "part of an incomplete append, which was never applied"
 
 
 class Damage(NamedTuple):
-    """Bytes of a line, whose number counts from 1, that are no message, and why."""
+    """Unreadable bytes of a line, with its number, counted from 1, and the reason."""
 
     number: int
     raw: bytes
@@ -57,48 +58,47 @@ class Damage(NamedTuple):
 
 @dataclass(slots=True)
 class Transcript:
-    """What a session's file holds."""
+    """The content of a messages file."""
 
     lines: list[Line] = field(default_factory=list)
     records: Records = field(default_factory=dict)
     damage: list[Damage] = field(default_factory=list)
 
     def known(self) -> dict[str, int]:
-        """Every op id the file tells of, and how much it touched."""
+        """The op ids that the file records, with the number of messages each affected."""
         known = {line.op_id: line.part.total for line in self.lines}
         known.update((op_id, record.affected) for op_id, record in self.records.items())
         return known
 
 
 def parse(content: bytes, key: str, default_time: int) -> Transcript:
-    """Read a file's content; `default_time` is for messages that do not tell their own."""
+    """Read a file's content; `default_time` is for messages without a time."""
     return _parsed(as_utf8(content), 0, key, default_time)
 
 
 def parse_part(content: bytes, offset: int, key: str, default_time: int) -> list[Line]:
-    """The lines that `parse` finds in a part of a file, which is in UTF-8 and begins there.
+    """The lines that `parse` finds in a part of a UTF-8 file that begins at `offset`.
 
-    Its first line has to be one that `starts_anew`.
+    Its first line has to be one that `is_self_contained`.
     """
     return _parsed(content, offset, key, default_time).lines
 
 
-def own_place(message_id: str, key: str) -> int | None:
-    """Where a line begins that has no id of its own, by the one it gets; None for another id."""
-    place = message_id.removeprefix(_own_prefix(key))
-    return int(place, 16) if _OWN_PLACE.fullmatch(place) else None
+def offset_in_id(message_id: str, key: str) -> int | None:
+    """The offset of a line without an id, from the id made for it; None for another id."""
+    offset = message_id.removeprefix(_id_prefix(key))
+    return int(offset, 16) if _OFFSET.fullmatch(offset) else None
 
 
-def starts_anew(raw: bytes) -> bool:
-    """Whether what a line is does not depend on those before it, nor what the next ones are."""
-    reader = _Reader("", 0)
-    return reader.is_sound(raw)
+def is_self_contained(raw: bytes) -> bool:
+    """Whether the line is read independently of its neighbours, and they of it."""
+    return _Reader("", 0).is_intact(raw)
 
 
 def tally(raws: Iterable[bytes], key: str, default_time: int) -> tuple[dict[str, int], int]:
-    """What `Transcript.known` tells of the lines, and how many messages there are.
+    """The `Transcript.known` of the lines, and the number of messages, without keeping any line.
 
-    No more is kept of any. `raws` are the lines of a file in UTF-8.
+    `raws` are the lines of a file in UTF-8.
     """
     reader = _Reader(key, default_time)
     known, count, offset = dict[str, int](), 0, 0
@@ -112,12 +112,12 @@ def tally(raws: Iterable[bytes], key: str, default_time: int) -> tuple[dict[str,
         offset += len(raw)
     reader.finish()
     count += reader.drain_lines(known)
-    known.update(reader.transcript.known())  # what a record says counts
+    known.update(reader.transcript.known())  # records take precedence
     return known, count
 
 
 def stream(raws: Iterable[bytes], key: str, default_time: int) -> Iterator[Line]:
-    """The lines that `parse` finds, one after the other; `raws` are those of a file in UTF-8."""
+    """Yield the lines that `parse` finds; `raws` are the lines of a file in UTF-8."""
     reader = _Reader(key, default_time)
     offset = 0
     for number, raw in enumerate(raws, start=1):
@@ -140,7 +140,7 @@ def _parsed(content: bytes, offset: int, key: str, default_time: int) -> Transcr
 
 
 class _Raw(NamedTuple):
-    """A line of the file: its number, where it begins, and what it says."""
+    """A line of the file: its number, its offset, and its bytes."""
 
     number: int
     offset: int
@@ -148,32 +148,32 @@ class _Raw(NamedTuple):
 
 
 class _Reader:
-    """Takes a file line by line."""
+    """Reads a file line by line."""
 
     def __init__(self, key: str, default_time: int) -> None:
         self.transcript = Transcript()
-        # A line without an id gets one of its place. It never moves, except in a rewrite, which
-        # writes the id into it. Those of a session are alike: an index has them side by side.
-        self._own = _own_prefix(key)
+        # A line without an id gets one from its offset, which changes only in a rewrite, and that
+        # writes the id into the line. The ids of a session are adjacent in an index.
+        self._id_prefix = _id_prefix(key)
         self._default_time = from_micros(default_time)
         self._run: list[tuple[int, Line]] = []
         self._cut_off: list[_Raw] = []
 
     def take(self, number: int, offset: int, raw: bytes) -> None:
-        if self._take_sound(number, offset, raw):
+        if self._take_intact(number, offset, raw):
             return
         here = _Raw(number, offset, raw)
         if self._cut_off:
-            self._go_on(here)
-        elif not self._take_damaged(here, may_go_on=True):
+            self._continue(here)
+        elif not self._take_damaged(here, may_continue=True):
             self._cut_off.append(here)
 
-    def is_sound(self, raw: bytes) -> bool:
-        """Whether a line stands for itself."""
-        return self._take_sound(1, 0, raw) and not self._run
+    def is_intact(self, raw: bytes) -> bool:
+        """Whether a line is complete without its neighbours."""
+        return self._take_intact(1, 0, raw) and not self._run
 
     def quick_id(self, raw: bytes) -> str | None:
-        """The op id in a plain line of ours, of which nothing else matters; None for any other."""
+        """The op id of a message that this store wrote without `extra`; None for another line."""
         if self._cut_off or self._run:
             return None
         try:
@@ -187,7 +187,7 @@ class _Reader:
         return fields["message_id"] if is_plain else None
 
     def drain_lines(self, known: dict[str, int]) -> int:
-        """Note the op ids of the messages found, and forget them; how many there were."""
+        """Add the op ids of the messages found to `known`, and drop them; returns their number."""
         lines = self.transcript.lines
         known.update((line.op_id, line.part.total) for line in lines)
         count = len(lines)
@@ -196,14 +196,14 @@ class _Reader:
         return count
 
     def finish(self) -> Transcript:
-        """All that the file holds."""
+        """The content of the file, after its last line."""
         self._give_up()
         self._drop_run()
         self.transcript.damage.sort()
         return self.transcript
 
-    def _take_sound(self, number: int, offset: int, raw: bytes) -> bool:
-        """Take a line that is what a line should be; whether it is."""
+    def _take_intact(self, number: int, offset: int, raw: bytes) -> bool:
+        """Take a valid line; returns whether it is one."""
         try:
             fields = orjson.loads(raw)
         except ValueError:
@@ -223,10 +223,10 @@ class _Reader:
         self._add_records(records)
         return True
 
-    def _take_damaged(self, line: _Raw, *, may_go_on: bool) -> bool:
-        """Take what a line holds; False, and nothing is, if the next ones may complete it."""
+    def _take_damaged(self, line: _Raw, *, may_continue: bool) -> bool:
+        """Take the parts of a line; False, and nothing is taken, if the next may complete it."""
         found = decode_line(line.raw, _is_record)
-        if may_go_on and not found.values and is_cut_off(line.raw):
+        if may_continue and not found.values and is_cut_off(line.raw):
             return False
         for place, value in enumerate(found.values):
             self._add_value(line.number, line.offset + place, value)
@@ -235,8 +235,8 @@ class _Reader:
             self.transcript.damage.append(Damage(line.number, found.remains, found.problem))
         return True
 
-    def _go_on(self, line: _Raw) -> None:
-        """Take a line that follows one that is cut off, and may be more of it."""
+    def _continue(self, line: _Raw) -> None:
+        """Take a line after one that is cut off, which may continue that."""
         lines = [*self._cut_off, line]
         if line.raw.rstrip(b" \t\r\0").endswith(b"}"):
             joined = b"\n".join([each.raw for each in lines])
@@ -245,27 +245,26 @@ class _Reader:
                 self._cut_off = []
                 self._add_value(lines[0].number, lines[0].offset, value)
                 if value.is_altered:
-                    problem = "some of it is not Unicode; U+FFFD stands in its place"
-                    self.transcript.damage.append(Damage(lines[0].number, joined, problem))
+                    self.transcript.damage.append(Damage(lines[0].number, joined, NOT_UNICODE))
                 return
             if not is_cut_off(joined):
                 self._give_up()
                 self.take(*line)
                 return
         self._cut_off.append(line)
-        if len(self._cut_off) > _LINES_OF_A_RECORD:
+        if len(self._cut_off) > _MAX_LINES_PER_RECORD:
             self._give_up()
 
     def _give_up(self) -> None:
-        """What was cut off does not go on."""
+        """The lines that were cut off are damage: they do not continue."""
         lines, self._cut_off = self._cut_off, []
         for line in lines:
-            self._take_damaged(line, may_go_on=False)
+            self._take_damaged(line, may_continue=False)
 
     def _add_value(self, number: int, offset: int, value: Value) -> None:
-        told = read_fields(value.fields, _own_fields(value.fields))
-        if told is not None:
-            line = self._line(told, value.fields, offset, b"")
+        parsed = read_fields(value.fields, _written_fields(value.fields))
+        if parsed is not None:
+            line = self._line(parsed, value.fields, offset, b"")
             whole = replace(line.message, edits=earlier_versions(value.fields.get("edits")))
             self._add(number, Line.of(whole, line.op_id, line.part))
         else:
@@ -284,7 +283,7 @@ class _Reader:
         self.transcript.records.update(records)
 
     def _drop_run(self) -> None:
-        """An operation whose lines break off was never applied."""
+        """The lines of an incomplete operation are damage: it was never applied."""
         self.transcript.damage += [
             Damage(number, line.raw, _NEVER_APPLIED) for number, line in self._run
         ]
@@ -305,35 +304,35 @@ class _Reader:
             self._run = []
 
     def _message(self, fields: dict[str, Any], offset: int, raw: bytes) -> Line | None:
-        """The message of a sound line; None when there is none, or a closer look is needed."""
+        """The message of a valid line; None if it has none, or `decoding` has to read it."""
         role, content = fields.get("role"), fields.get("content")
         if type(role) is str and type(content) is str and _is_role(role):
             if len(fields) == 2 and _has_names(raw, 2):  # the original's
-                own_id = f"{self._own}{offset:010x}"
+                own_id = f"{self._id_prefix}{offset:010x}"
                 message = ChatMessage(role, content, None, own_id, self._default_time)
                 return Line(message, raw, own_id, WHOLE, False)
             if len(fields) == 4 and _is_ours(fields):  # nearly all of ours
-                told = Told(role, content, None, fields["message_id"], fields["created_at"])
-                return self._line(told, fields, offset, raw)
+                own = ParsedFields(role, content, None, fields["message_id"], fields["created_at"])
+                return self._line(own, fields, offset, raw)
         if not is_message(fields) or not _is_exact(fields, raw):
             return None
-        told_or_none = read_fields(fields, _own_fields(fields))
-        return None if told_or_none is None else self._line(told_or_none, fields, offset, raw)
+        parsed = read_fields(fields, _written_fields(fields))
+        return None if parsed is None else self._line(parsed, fields, offset, raw)
 
-    def _line(self, told: Told, fields: dict[str, Any], offset: int, raw: bytes) -> Line:
-        message_id, created_at = told.message_id, told.created_at
+    def _line(self, parsed: ParsedFields, fields: dict[str, Any], offset: int, raw: bytes) -> Line:
+        message_id, created_at = parsed.message_id, parsed.created_at
         is_settled = message_id is not None and created_at is not None
         if message_id is None:
-            message_id = f"{self._own}{offset:010x}"
+            message_id = f"{self._id_prefix}{offset:010x}"
         time = self._default_time if created_at is None else from_micros(created_at)
-        said = told.role, told.content, told.extra
-        message = ChatMessage(*said, message_id, time, (), *told.circumstances)
+        content = parsed.role, parsed.content, parsed.extra
+        message = ChatMessage(*content, message_id, time, (), *parsed.circumstances)
         part = _part(fields) if "part" in fields else WHOLE
         op_id = message_id.removesuffix(f"-{part.number}") if part.number else message_id
         return Line(message, raw, op_id, part, is_settled)
 
 
-def _own_prefix(key: str) -> str:
+def _id_prefix(key: str) -> str:
     return hashlib.blake2b(key.encode(), digest_size=11).hexdigest()
 
 
@@ -342,7 +341,7 @@ def _is_record(fields: dict[str, Any]) -> bool:
 
 
 def _records(fields: dict[str, Any]) -> Records | None:
-    """The operations that a line of ours records, which says nothing else."""
+    """The operations that a line of records has; None for another line."""
     return records_from_json(fields.get("applied")) if len(fields) == 1 else None
 
 
@@ -351,7 +350,7 @@ def _is_role(role: str) -> bool:
 
 
 def _is_ours(fields: dict[str, Any]) -> bool:
-    """Whether this store wrote the line, whose fields are then known to be exact."""
+    """Whether this store wrote the line; then its fields are exact."""
     message_id, created_at = fields.get("message_id"), fields.get("created_at")
     return (
         type(message_id) is str
@@ -362,7 +361,7 @@ def _is_ours(fields: dict[str, Any]) -> bool:
 
 
 def _is_exact(fields: dict[str, Any], raw: bytes) -> bool:
-    """Whether the strict parser took all that the line says, and it can be stored."""
+    """Whether the strict parser lost nothing of the line, and it can be stored."""
     if fields.keys() <= _OUR_FIELDS and _is_ours(fields):
         return True
     if not _has_names(raw, len(fields)) or _BEYOND_64_BITS.search(raw):
@@ -373,12 +372,12 @@ def _is_exact(fields: dict[str, Any], raw: bytes) -> bool:
 
 
 def _has_names(raw: bytes, count: int) -> bool:
-    """Whether a line has so many names, as it seems: of one that comes twice a parser takes one."""
+    """Whether a line seems to have `count` names; a parser drops duplicates."""
     return raw.count(b'":') == count and not _SPACED_NAME.search(raw)
 
 
-def _own_fields(fields: dict[str, Any]) -> tuple[str, ...]:
-    """Those of the fields that only this store writes, as far as they are what it writes."""
+def _written_fields(fields: dict[str, Any]) -> tuple[str, ...]:
+    """The fields that only this store writes, if they have its form."""
     own = []
     if "part" in fields and _part(fields) is not WHOLE:
         own.append("part")
@@ -390,7 +389,7 @@ def _own_fields(fields: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _part(fields: dict[str, Any]) -> Part:
-    """Which of an append's messages one is; others have a field of that name for something else."""
+    """The message's place in its append; `WHOLE` if the field is another program's."""
     match fields["part"], fields.get("message_id"):
         case [int(number), int(total)], str(message_id) if 0 <= number < total and (
             number == 0 or message_id.endswith(f"-{number}")

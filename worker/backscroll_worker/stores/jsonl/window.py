@@ -1,8 +1,8 @@
-"""Reads a part of a messages file: its newest messages, or those beside one.
+"""Reads a part of a messages file: the newest messages, or those around one.
 
-What is read does not grow with the session but with what is asked for, and, to find a message by
-its id, with how far it is from the end. What comes before the part is as good as not there: it
-begins with a line that is whole by itself, where a reader of the file forgets what came before.
+The bytes read depend on the number of messages requested and, to find one by its id, on its
+distance from the end, not on the length of the session. A part begins with a self-contained line,
+so its messages are the same as those that a reader of the whole file finds.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Final, NamedTuple
 from backscroll_worker.stores.jsonl.decoding import ENCODING_BYTES, as_utf8
 from backscroll_worker.stores.jsonl.fields import OURS
 from backscroll_worker.stores.jsonl.lines import Line
-from backscroll_worker.stores.jsonl.transcript import own_place, parse_part, starts_anew
+from backscroll_worker.stores.jsonl.transcript import is_self_contained, offset_in_id, parse_part
 
 _PART_BYTES: Final = 64 * 1024
-_SEARCHED_BYTES: Final = 1024 * 1024
-_NAMED: Final = rb'"message_id"[ \t]{0,9}:[ \t]{0,9}"%b"'
-_NAME_BYTES: Final = 40
+_BYTES_PER_SEARCH: Final = 1024 * 1024
+_ID_PATTERN: Final = rb'"message_id"[ \t]{0,9}:[ \t]{0,9}"%b"'
+_PATTERN_BYTES: Final = 40
 
 
 class AbsentError(Exception):
@@ -27,7 +27,7 @@ class AbsentError(Exception):
 
 
 class Window(NamedTuple):
-    """Some lines of a file, one after the other, and where among them the one is that was meant."""
+    """Consecutive lines of a file, and the index of the requested one among them."""
 
     lines: list[Line]
     position: int
@@ -46,18 +46,18 @@ class PartReader:
         self._is_in_utf8 = as_utf8(start) is start
 
     def newest(self, count: int) -> Window | None:
-        """The last `count` messages, or more; None when the whole file has to be read."""
+        """The last `count` messages, or more; None if the whole file has to be read."""
         return self._grow(self._size, None, count, 0) if self._is_in_utf8 else None
 
     def beside(self, message_id: str, preceding: int, following: int) -> Window | None:
-        """A message with so many before it, and from it on; None as above.
+        """`preceding` messages before the one with this id, and `following` from it on.
 
-        Raises `AbsentError` when no line has the id. (One that another program has written may
-        have it in another form; then the whole file has to be read.)
+        None if the whole file has to be read: another program may have written the id in another
+        form. Raises `AbsentError` if no line has it.
         """
         if not self._is_in_utf8:
             return None
-        place, end = own_place(message_id, self._key), self._size
+        place, end = offset_in_id(message_id, self._key), self._size
         if place is None or place >= self._size:
             place = self._last_place(message_id, end)
         is_absent = place is None
@@ -65,7 +65,7 @@ class PartReader:
             window = self._grow(place, message_id, preceding, following)
             if window is not None:
                 return window
-            end = min(place, self._parsed_from)  # it is not in what was parsed
+            end = min(place, self._parsed_from)  # it is not in the part that was parsed
             place = self._last_place(message_id, end)
         if is_absent and OURS.fullmatch(message_id):
             raise AbsentError
@@ -92,23 +92,23 @@ class PartReader:
                 return Window(lines, position)
 
     def _parse(self, start: int, end: int) -> list[Line]:
-        """The lines between two places of the file, as far as they are whole."""
+        """The complete lines between two offsets of the file."""
         content = os.pread(self._descriptor, end - start, start)
         if end < self._size:
             content = content[: content.rfind(b"\n") + 1]
-        begin = 0 if start == 0 else _first_anew(content)
+        begin = 0 if start == 0 else _first_self_contained(content)
         self._parsed_from = end if begin is None else start + begin
         if begin is None:
             return []
         return parse_part(content[begin:], start + begin, self._key, self._default_time)
 
     def _last_place(self, message_id: str, end: int) -> int | None:
-        """Where the last line that begins before `end` and seems to have the id says so."""
+        """The offset of the last text before `end` that looks like the id; None without one."""
         id_ = message_id.encode(errors="replace")
-        named = re.compile(_NAMED % re.escape(id_))
+        named = re.compile(_ID_PATTERN % re.escape(id_))
         while end > 0:
-            start = max(0, end - _SEARCHED_BYTES)
-            content = os.pread(self._descriptor, end - start + _NAME_BYTES + len(id_), start)
+            start = max(0, end - _BYTES_PER_SEARCH)
+            content = os.pread(self._descriptor, end - start + _PATTERN_BYTES + len(id_), start)
             places = [found.start() for found in named.finditer(content)]
             before = [start + place for place in places if start + place < end]
             if before:
@@ -117,19 +117,19 @@ class PartReader:
         return None
 
 
-def _first_anew(content: bytes) -> int | None:
-    """Where the first line begins, behind one that may be cut off, that stands for itself."""
+def _first_self_contained(content: bytes) -> int | None:
+    """The offset of the first self-contained line after a line feed; None if there is none."""
     begin = content.find(b"\n") + 1
     while begin:
         end = content.find(b"\n", begin)
-        if starts_anew(content[begin : len(content) if end < 0 else end]):
+        if is_self_contained(content[begin : len(content) if end < 0 else end]):
             return begin
         begin = end + 1
     return None
 
 
 def _position(lines: list[Line], message_id: str | None) -> int | None:
-    """Where the message stands; behind the last one if none is meant."""
+    """The index of the message; the number of lines without an id; None if it is absent."""
     if message_id is None:
         return len(lines)
     for position, line in enumerate(lines):

@@ -1,9 +1,9 @@
-"""One group of operations: carried out in memory, then committed, each session's files once.
+"""One group of operations: applied in memory, then committed, each file written once.
 
-All of a group is in one frame of the journal, so it takes effect as a whole. Its files come into
-view one after the other, though, and a reader beside the writer may see a part for a moment:
-therefore the sidecar of a new session comes before its messages file, whose appearance is what
-makes the session exist, and that of one that is deleted goes after it.
+A group is one frame of the journal, so it is applied as a whole. But its files change one after the
+other, and a reader beside the writer may see a part of it for a moment. So the sidecar of a new
+session is written before its messages file, which makes the session exist, and that of a deleted
+session is removed after it.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from backscroll_worker.stores.jsonl.erasure_ledger import Erasures, Pending
 from backscroll_worker.stores.jsonl.file_names import (
     MESSAGES_SUFFIX,
     SIDECAR_SUFFIX,
+    key_in_sidecar,
     key_of,
-    key_told_by,
 )
 from backscroll_worker.stores.jsonl.files import Directory
 from backscroll_worker.stores.jsonl.renames import Renames
 from backscroll_worker.stores.jsonl.session import Session
-from backscroll_worker.stores.jsonl.session_cache import Memories
+from backscroll_worker.stores.jsonl.session_cache import SessionCache
 from backscroll_worker.stores.jsonl.writer import Writer
 
 
@@ -52,7 +52,7 @@ class Group:
         self,
         directory: Directory,
         writer: Writer,
-        memories: Memories,
+        cache: SessionCache,
         renames: Renames,
         erasures: Erasures,
         clock: StoreClock,
@@ -67,29 +67,39 @@ class Group:
         self.erasures = erasures
         erasures.tombstones.reopened = clock.reopened
         self.changes = Changes()
-        self.activity = memories.activity
-        self._memories = memories
+        self.activity = cache.activity
+        self._cache = cache
         self._sessions: dict[str, Session] = {}
 
     def find(self, key: str) -> Session:
-        """The session to work on, whether it exists or not."""
+        """The session, whether it exists or not."""
         session = self._sessions.get(key)
         if session is None:
             session = self._sessions[key] = self._open(key)
         return session
 
+    def of_file(self, name: str) -> Session | None:
+        """The existing session with this messages file, to work on."""
+        key = self.key_of(name)
+        session = None if key is None else self.find(key)
+        return session if session is not None and session.exists else None
+
+    def key_of(self, name: str) -> str | None:
+        """The key of the session with this messages file; None if it is not one."""
+        return key_of(self.directory.path / name)
+
     def sessions(self) -> Iterator[Session]:
-        """All sessions that exist, in no order."""
+        """All existing sessions, in any order."""
         yield from [session for session in self._sessions.values() if session.exists]
         for name in self.directory.names(MESSAGES_SUFFIX):
-            key = key_of(self.directory.path / name)
+            key = self.key_of(name)
             if key is not None and key not in self._sessions and (found := self._open(key)).exists:
                 yield found
 
     def newest_first(self) -> Iterator[tuple[int, Iterator[Session]]]:
-        """The times at which sessions were last active, the latest first, with those of each.
+        """The times of last activity, latest first, each with its sessions.
 
-        A session is opened when it is asked for: a page of a listing needs few of them.
+        A session is opened when the iterator reaches it: a page of a listing needs few of them.
         """
         opened = {session.names.messages: session for session in self._sessions.values()}
         places = [(session.last_activity, name) for name, session in opened.items()]
@@ -104,7 +114,7 @@ class Group:
             yield at, (session for session in sessions if session is not None and session.exists)
 
     def write(self, operation: Write) -> Outcome:
-        """Carry out one write, unless its op id has been applied before."""
+        """Apply one write, unless its op id has been applied before."""
         if isinstance(operation, RenameAgent):
             return self._rename_agent(operation)
         if isinstance(operation, Erase):
@@ -125,9 +135,9 @@ class Group:
         return _first_outcome(_HANDLERS[type(operation)](session, operation))
 
     def flush(self, meanwhile: Callable[[], None] | None = None) -> None:
-        """Commit everything; `meanwhile` is called while the disk is at it."""
+        """Commit everything; `meanwhile` is called during the sync."""
         for session in self._sessions.values():
-            self.erasures.pass_over(session)
+            self.erasures.exclude(session)
             session.stage(self.changes)
         self.renames.stage(self.changes)
         self.erasures.stage(self.changes)
@@ -140,13 +150,13 @@ class Group:
         self.erasures.settle()
 
     def _open(self, key: str) -> Session:
-        session = Session(self.directory, self._memories, key, self.now, self._keep_edits)
+        session = Session(self.directory, self._cache, key, self.now, self._keep_edits)
         if self.erasures.pending:
-            self._look_at(session, self.erasures.pending)
+            self._erase_if_pending(session, self.erasures.pending)
         return session
 
     def _of_file(self, name: str) -> Session | None:
-        key = key_of(self.directory.path / name)
+        key = self.key_of(name)
         return None if key is None else self._open(key)
 
     def _erase(self, operation: Erase) -> Outcome:
@@ -155,24 +165,24 @@ class Group:
             return Outcome(record.affected, duplicate=True)
         pending = self.erasures.begin(operation, self.now, self.clock.latest)
         for session in list(self._sessions.values()):
-            self._look_at(session, [pending])  # the others have; what they left is not theirs
+            self._erase_if_pending(session, [pending])  # the other erasures have seen them
         if operation.key is not None and not (session := self.find(operation.key)).exists:
             self.erasures.keep_op_ids(session, pending.tombstone.erased_at, pending.began)
-            session.erase()  # or its op ids would stay under its name
+            session.erase()  # or a file with its name would keep its op ids
         self.erasures.note_applied(operation.op_id, pending.sessions, self.now)
         return Outcome(pending.sessions)
 
-    def _look_at(self, session: Session, erasures: Sequence[Pending]) -> None:
-        """Erase the session if it is one that one of the erasures under way is to."""
+    def _erase_if_pending(self, session: Session, erasures: Sequence[Pending]) -> None:
+        """Erase the session if it is the subject of one of these erasures."""
         for pending in erasures:
-            if self.erasures.takes(pending, session):
+            if self.erasures.claim(pending, session):
                 session.erase()
                 self._sessions[session.key] = session
 
     def _is_erased(self, operation: Write) -> bool:
-        """Whether the operation was asked for before what it is about was erased.
+        """Whether the operation was requested before its session or subject was erased.
 
-        One that tells only now whose session it is takes back what came before it.
+        If it attributes a session to an erased subject, the session's earlier messages are deleted.
         """
         if self.erasures.tombstones.cover(operation):
             return True
@@ -187,12 +197,12 @@ class Group:
         return True
 
     def _restored(self, operation: RestoreSession) -> list[Session]:
-        """The other sessions that may have messages of the one that is to be restored."""
+        """The other sessions that may have messages of the restored one."""
         digests = {digest("key", key).hex() for key in (operation.source, operation.key)}
         keys = {operation.source, *self._sessions}
         for name in self.directory.names(SIDECAR_SUFFIX):
             if b'"restored_from"' in (self.directory.read(name) or b""):
-                keys.add(key_told_by(self.directory.path / name) or operation.source)
+                keys.add(key_in_sidecar(self.directory.path / name) or operation.source)
         found = [self.find(key) for key in keys if key != operation.key]
         return [
             session
@@ -215,7 +225,7 @@ class Group:
 
 @functools.lru_cache(maxsize=64)
 def _first_outcome(affected: int) -> Outcome:
-    """Nearly all are the same."""
+    """The outcome of a write that was not applied before; most are equal."""
     return Outcome(affected)
 
 

@@ -1,17 +1,16 @@
-"""The one that writes: changes go into the journal, durably, and then into the files.
+"""The only writer: changes go into the journal, durably, and then into the files.
 
-1. Whole new contents are written beside their files, so that a full disk is met before anything
-   has happened.
-2. One frame with everything goes into the journal, and one sync makes it durable. That is the
-   commit: from here on a kill or a power cut leads to `redo`.
-3. The files are added to, replaced and removed, where readers see it. None is synced.
+1. Whole new contents are written to temporary files, so that a full disk is noticed before
+   anything has changed.
+2. One frame with all changes is written to the journal and synced. That is the commit: from here
+   on a kill or a power cut leads to `redo`.
+3. Files are appended to, replaced and removed, where readers see it. None is synced.
 
-A failure in 1 or 2 leaves nothing. One in 3 takes the additions back, and then the frame; once a
-file has been replaced or removed there is no way back, and what is left is redone before anything
-else happens.
+A failure in 1 or 2 has no effect. After one in 3 the additions are undone, then the frame; once a
+file has been replaced or removed that is impossible, and the rest is redone before anything else.
 
-A journal that has grown large is retired: the files written since it began are synced one by one,
-some with each group, in proportion to its size, so that none waits for all. Then it is removed.
+A large journal is retired: the files written since it began are synced a few at a time with each
+group, in proportion to the group's size, so that no group waits for all. Then it is removed.
 """
 
 from __future__ import annotations
@@ -21,39 +20,37 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from typing import Final, NamedTuple
 
 from backscroll.private_files import write_all
 from backscroll_worker.stores.jsonl.activity import Activity
 from backscroll_worker.stores.jsonl.changes import Addition, Changes
 from backscroll_worker.stores.jsonl.files import (
+    TEMPORARY,
     Directory,
     Stamp,
-    naming,
     set_mtime,
     unavailable,
 )
 from backscroll_worker.stores.jsonl.journal import Journal, entries, journals
 from backscroll_worker.stores.jsonl.redo import redo, sync_files
-from backscroll_worker.stores.jsonl.temporary import TEMPORARY, rename, sweep, write_temporary
 
 JOURNAL_BYTES: Final = 32 * 1024 * 1024
-FILES_A_SLICE: Final = 32
+FILES_PER_STEP: Final = 32
 _APPENDING: Final = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
 
 Stamps = dict[str, Stamp]
 
 
 class _Retired(NamedTuple):
-    """A journal that is to go, and after how many bytes in the next one each file is synced."""
+    """A journal to remove, and after how many bytes in the next one each file is synced."""
 
     journal: Journal
-    bytes_a_file: int
+    bytes_per_file: int
 
 
 class Writer:
-    """Commits changes to the files of a directory; nobody else may write there meanwhile."""
+    """Commits changes to the files of a directory, which no other process may write to."""
 
     def __init__(self, directory: Directory, activity: Activity) -> None:
         self._directory = directory
@@ -65,27 +62,27 @@ class Writer:
         self._bytes_ahead = 0
 
     def recover(self) -> None:
-        """Rely on nothing but the disk, after a crash or a failure."""
+        """Redo the journals, after a crash or a failure; only the disk is relied on."""
         if self._journal is not None:
             self._journal.cut(self._journal.end)
-        sweep(self._directory)
-        for journal in self._journals():  # should somebody have removed one, this is all there is
+        self._directory.remove_temporary()
+        for journal in self._journals():  # if one was removed by hand, only the files have it
             sync_files(self._directory, journal.written)
         names = journals(self._directory)
         if names:
-            told = (entries(self._directory, name) for name in names)
-            redo(self._directory, self._activity.noting(itertools.chain.from_iterable(told)))
+            found = (entries(self._directory, name) for name in names)
+            redo(self._directory, self._activity.noting(itertools.chain.from_iterable(found)))
             self._activity.flush()
         for name in names:
-            # The older one first, and durably so: it alone would undo what the younger one did.
-            self._unlink(name)
+            # The older one first, durably: alone it would undo the changes of the newer one.
+            self._directory.unlink(name)
             self._directory.sync()
         self.abandon()
 
     def commit(self, changes: Changes, meanwhile: Callable[[], None] | None = None) -> Stamps:
-        """Make `changes`, all or none; the stamps of the files that are as they leave them.
+        """Commit `changes`, all or none. `meanwhile` is called during the journal's sync.
 
-        `meanwhile` is called while the disk has the journal.
+        Returns the new stamps of files, without those that another program wrote to meanwhile.
         """
         if not changes:
             return {}
@@ -96,9 +93,9 @@ class Writer:
         journal.write(changes, meanwhile)
         stamps.update(self._add(changes.additions, journal, start))
         for number, name in enumerate(changes.replacements):
-            rename(self._directory, _temporary(number), name)
+            self._directory.rename(_temporary(number), name)
         for name in changes.removals:
-            self._unlink(name)
+            self._directory.unlink(name)
         written = journal.written
         for name, addition in changes.additions.items():
             written.setdefault(name, addition.before.size)
@@ -108,7 +105,7 @@ class Writer:
         return stamps
 
     def retire(self) -> int:
-        """Begin to make everything so far durable in its place; a number for `is_removed`."""
+        """Begin to sync all files written so far; returns a number for `is_removed`."""
         if self._journal is not None:
             files = len(self._journal.written) + 1
             self._retired.append(_Retired(self._journal, JOURNAL_BYTES // 2 // files))
@@ -116,24 +113,24 @@ class Writer:
         return self._retired[-1].journal.number if self._retired else 0
 
     def is_removed(self, number: int) -> bool:
-        """Whether the journal of that number is gone, and all before it."""
+        """Whether the journal with that number was removed, and all before it."""
         return not self._retired or self._retired[0].journal.number > number
 
     def sync_some(self) -> None:
-        """Sync files that the oldest retired journal speaks of, and remove it after the last."""
+        """Sync some files of the oldest retired journal, and remove it after the last one."""
         if not self._retired:
             return
         journal = self._retired[0].journal
-        names = list(itertools.islice(journal.written, FILES_A_SLICE))
+        names = list(itertools.islice(journal.written, FILES_PER_STEP))
         sync_files(self._directory, {name: journal.written.pop(name) for name in names})
         if not journal.written:
-            self._directory.sync()  # the names, too, and the end of the journal before this one
+            self._directory.sync()  # names too, and the removal of the journal before this one
             self._activity.flush()
             journal.remove()
             self._retired.popleft()
 
     def close(self) -> None:
-        """Make everything durable in its place, and leave no journal."""
+        """Sync all files, and leave no journal."""
         number = self.retire()
         while not self.is_removed(number):
             self.sync_some()
@@ -141,14 +138,14 @@ class Writer:
             self._directory.sync()
 
     def abandon(self) -> None:
-        """Leave the journals as they are, to be redone by whoever writes next."""
+        """Close the journals as they are; the next writer redoes them."""
         for journal in self._journals():
             journal.close()
         self._journal = None
         self._retired.clear()
 
     def shut_down(self) -> None:
-        """Let go of everything that is open."""
+        """Close all files and stop the thread."""
         self.abandon()
         self._syncer.shutdown()
 
@@ -161,27 +158,27 @@ class Writer:
             self.retire()
         if self._journal is None:
             self._journal = Journal(self._directory, next(self._numbers), self._syncer)
-            self._directory.sync()  # a journal whose name is lost is none
+            self._directory.sync()  # without its name a journal is lost
         else:
             self._journal.check()
         return self._journal
 
     def _catch_up(self) -> None:
-        """Sync as many files as are due for the retired journal to go before this one is full."""
+        """Sync the files that are due, so that the retired journal is gone before this is full."""
         while self._retired and self._bytes_ahead > 0:
-            self._bytes_ahead -= self._retired[0].bytes_a_file * FILES_A_SLICE
+            self._bytes_ahead -= self._retired[0].bytes_per_file * FILES_PER_STEP
             self.sync_some()
 
     def _prepare(self, changes: Changes) -> Stamps:
         return {
-            name: write_temporary(
-                self._directory, name, _temporary(number), replacement.content, replacement.mtime
+            name: self._directory.write_beside(
+                name, replacement.content, replacement.mtime, temporary=_temporary(number)
             )
             for number, (name, replacement) in enumerate(changes.replacements.items())
         }
 
     def _add(self, additions: Mapping[str, Addition], journal: Journal, start: int) -> Stamps:
-        """Add to the files. Should one fail, none is added to, and the frame at `start` is void."""
+        """Append to the files. If one fails, all are cut back, and the frame at `start` too."""
         stamps: Stamps = {}
         tried: list[str] = []
         locate = self._directory.locate
@@ -189,19 +186,14 @@ class Writer:
             for name, addition in additions.items():
                 tried.append(name)
                 stamp = _add(locate(name), addition)
-                # When somebody else has written meanwhile, the file is to be read again.
+                # If another program has written meanwhile, the file has to be read again.
                 if stamp.size == addition.before.size + len(addition.content):
                     stamps[name] = stamp
         except BaseException:
-            if _take_back((locate(name), additions[name]) for name in tried):
+            if _undo((locate(name), additions[name]) for name in tried):
                 journal.cut(start)
             raise
         return stamps
-
-    def _unlink(self, name: str) -> None:
-        path = self._directory.locate(name)
-        with naming(path), suppress(FileNotFoundError):
-            os.unlink(path)  # noqa: PTH108 - a string; see `locate`
 
 
 def _temporary(number: int) -> str:
@@ -221,8 +213,8 @@ def _add(path: str, addition: Addition) -> Stamp:
         raise unavailable(path, error) from error
 
 
-def _take_back(additions: Iterable[tuple[str, Addition]]) -> bool:
-    """Cut files back to their old ends; whether all are as they were."""
+def _undo(additions: Iterable[tuple[str, Addition]]) -> bool:
+    """Cut files back to their old ends; returns whether all were restored."""
     is_done = True
     for path, addition in additions:
         before = addition.before

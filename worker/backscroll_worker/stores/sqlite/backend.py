@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, Unpack
 
 import apsw
 
@@ -21,18 +20,16 @@ from backscroll.contract.errors import (
 from backscroll.contract.messages import ChatMessage, check_key
 from backscroll.contract.operations import Erase, Operation, Read, Write
 from backscroll.contract.results import CleanupReport, CompactReport, ErasureReceipt
-from backscroll.contract.validation import check_number
 from backscroll_worker.contract.answer_budget import AnswerBudget
 from backscroll_worker.contract.archiving import RemovalArchive
-from backscroll_worker.contract.clock import Clock
 from backscroll_worker.contract.findings import Finding, Totals
 from backscroll_worker.contract.pacing import Progress, Slices, unobserved
-from backscroll_worker.contract.retention import MICROS_PER_HOUR, Retention
+from backscroll_worker.contract.retention import Retention, micros_of
 from backscroll_worker.contract.store import Answers
 from backscroll_worker.contract.takeover import ImportSession
 from backscroll_worker.contract.tombstones import Tombstones
 from backscroll_worker.stores.filesystem import check_file
-from backscroll_worker.stores.local import LocalStore
+from backscroll_worker.stores.local import LocalStore, Options
 from backscroll_worker.stores.search.text import Folder
 from backscroll_worker.stores.sqlite.access import Access
 from backscroll_worker.stores.sqlite.clock import Times, open_clock
@@ -74,14 +71,10 @@ class SqliteBackend(LocalStore):
 
     scheme = "sqlite"
 
-    def __init__(
-        self, url: str, *, read_only: bool, clock: Clock, keep_edits: bool = False
-    ) -> None:
-        super().__init__(url, read_only=read_only, clock=clock, keep_edits=keep_edits)
+    def __init__(self, url: str, **options: Unpack[Options]) -> None:
+        super().__init__(url, **options)
         self._given_path = self.path
-        self._lock = threading.RLock()  # one connection, and one transaction on it at a time
         self._memory: Memory | None = None
-        self._is_open = False
         self._fold = Folder()
         self._unmerged_groups = _MERGED_GROUPS  # those before it may have left some
         self._merging = merge_pace()
@@ -145,8 +138,7 @@ class SqliteBackend(LocalStore):
     def compact(self, op_ids_hours: float) -> Slices[CompactReport]:
         with store_errors(self.path):
             yield from self._times.heal()
-            micros = int(check_number("op_ids_hours", op_ids_hours, -1e9) * MICROS_PER_HOUR)
-            old = self._clock.passage().cutoff(micros)
+            old = self._clock.passage().cutoff(micros_of("op_ids_hours", op_ids_hours))
             report = yield from self._clock.watch(compact(self._access, self.size_bytes, old))
         self._clock.explain(old.latest)
         yield from self._times.heal()  # which writes it down
@@ -154,9 +146,7 @@ class SqliteBackend(LocalStore):
         return report
 
     def erase(self, operation: Erase) -> Slices[ErasureReceipt]:
-        (answer,) = self.apply([operation])
-        if isinstance(answer, OperationRefusedError):
-            raise answer
+        self._begin_erasure(operation)
         with store_errors(self.path):
             return (yield from erasure.erase(self._access, operation, self._clock.now))
 
@@ -312,10 +302,6 @@ class SqliteBackend(LocalStore):
             except OperationRefusedError as refusal:  # raised before anything was changed
                 answers.append(refusal)
         return answers
-
-    def _refuse_if_read_only(self) -> None:
-        if self._read_only:
-            raise StoreUnusableError(f"{self.path} is open for reading only")
 
     def _check_files(self) -> None:
         """See that all that a commit relies on is where others look for it.

@@ -6,14 +6,12 @@ inserted again after the restored ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Final
 
 import apsw
 
 from backscroll.contract.messages import ChatMessage, SessionInfo, to_micros
-from backscroll.contract.validation import ATTRIBUTES
-from backscroll_worker.contract.clock import no_later
 from backscroll_worker.stores.sqlite.reads import stored_messages
 from backscroll_worker.stores.sqlite.schema import pack_id, unpack_id
 
@@ -51,11 +49,3 @@ def times(
     )
     created_at, last_activity = row
     return min(int(created_at), to_micros(info.created_at)), int(last_activity)
-
-
-def columns(info: SessionInfo, now: int) -> Mapping[str, Any]:
-    """A session's attributes, from its row."""
-    started = info.turn_started_at
-    values = {name: getattr(info, name) for name in ATTRIBUTES}
-    micros = None if started is None else to_micros(started)
-    return {**values, "turn_started_at": no_later(micros, now)}

@@ -29,9 +29,14 @@ from backscroll.contract.operations import (
 )
 from backscroll.contract.results import Outcome
 from backscroll.contract.validation import ATTRIBUTES
-from backscroll_worker.contract.attributes import differing
+from backscroll_worker.contract.attributes import differing, with_turn
 from backscroll_worker.contract.clock import StoreClock, no_later
-from backscroll_worker.contract.takeover import ImportSession, RestoreSession
+from backscroll_worker.contract.takeover import (
+    ImportSession,
+    RestoreSession,
+    archived_attributes,
+    has_another_history,
+)
 from backscroll_worker.contract.tombstones import emptied_by
 from backscroll_worker.stores.sqlite import edits, emptied
 from backscroll_worker.stores.sqlite import restore as restoring
@@ -227,7 +232,7 @@ class Group:
 
     def _describe(self, operation: Describe) -> int:
         session = self._find_or_create(operation.key)
-        self._set(session, self._values(operation.attributes))
+        self._set(session, with_turn(operation.attributes, self._now))
         return 1
 
     def _update_attributes(self, session: KnownSession, attributes: SessionAttributes) -> None:
@@ -237,16 +242,7 @@ class Group:
         row: Any = self._connection.execute(sql, (session.id,)).fetchone()
         changed = differing(dict(zip(ATTRIBUTES, row, strict=True)), attributes)
         if changed:
-            self._set(session, self._values(changed))
-
-    def _values(self, attributes: SessionAttributes) -> dict[str, Any]:
-        """The columns to set; a state begins or ends a turn."""
-        values: dict[str, Any] = dict(attributes)
-        if "state" in values:
-            is_running = values["state"] == "running"
-            values["turn_started_at"] = self._now if is_running else None
-            values["turn_id"] = values.get("turn_id") if is_running else None
-        return values
+            self._set(session, with_turn(changed, self._now))
 
     def _set(self, session: KnownSession, values: Mapping[str, Any]) -> None:
         # The names are those `check_attributes` lets through, and none of the user's.
@@ -261,9 +257,7 @@ class Group:
     def _import_session(self, operation: ImportSession) -> int:
         session = self._find(operation.key)
         if session is not None and session.message_count:
-            raise OperationRefusedError(
-                f"the store has a session {operation.key!r} with another history already"
-            )
+            raise has_another_history(operation.key)
         if not all(message.message_id for message in operation.messages):
             raise OperationRefusedError("a message has no id")
         session = self._find_or_create(operation.key)
@@ -290,7 +284,8 @@ class Group:
         times = restoring.times(self._connection, session.id, info, is_new=existing is None)
         self._pending.imported[session.id] = session, *times
         if existing is None:
-            self._set(session, restoring.columns(info, self._now))
+            attributes, turn_started_at = archived_attributes(info, self._now)
+            self._set(session, {**attributes, "turn_started_at": turn_started_at})
         elif info.pinned:
             self._set(session, {"pinned": True})
         return len(missing)

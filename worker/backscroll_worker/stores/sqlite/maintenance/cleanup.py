@@ -23,7 +23,13 @@ import apsw
 
 from backscroll.contract.messages import SessionInfo, to_micros
 from backscroll.contract.results import CleanupReport
-from backscroll_worker.contract.archiving import ArchivedSession, RemovalArchive, RemovalWriter
+from backscroll_worker.contract.archiving import (
+    BYTES_PER_FILE,
+    REMOVALS_PER_FILE,
+    ArchivedSession,
+    RemovalArchive,
+    RemovalWriter,
+)
 from backscroll_worker.contract.cleanup_tally import Tally
 from backscroll_worker.contract.clock import Cutoff, Passage
 from backscroll_worker.contract.pacing import Pace, SliceClock, Slices, aside
@@ -35,8 +41,6 @@ from backscroll_worker.stores.sqlite.maintenance.purge import purge_detached
 from backscroll_worker.stores.sqlite.maintenance.space import with_checkpoints
 from backscroll_worker.stores.sqlite.reads import stored_messages
 
-REMOVALS_PER_FILE: Final = 500
-BYTES_PER_FILE: Final = 32 * 1024 * 1024
 MESSAGES_PER_READ: Final = 200
 SESSIONS_PER_SCAN: Final = 5_000
 

@@ -21,7 +21,7 @@ import orjson
 from backscroll.contract.operations import Erase
 from backscroll.contract.results import ErasureReceipt
 from backscroll_worker.contract.pacing import Pace, Slices
-from backscroll_worker.contract.tombstones import Tombstone, Tombstones, digest
+from backscroll_worker.contract.tombstones import Tombstone, Tombstones, digest, erasure_receipt
 from backscroll_worker.stores.sqlite.access import Access
 from backscroll_worker.stores.sqlite.emptied import ERASED_BYTES
 from backscroll_worker.stores.sqlite.fts_merge import unindex
@@ -146,17 +146,12 @@ def _write_receipt(access: Access, operation: Erase) -> Slices[ErasureReceipt]:
                 count -= len(rows) + 1
         yield
     messages_sha256 = yield from _hashed(runs)
-    subject, value = operation.subject
-    receipt = ErasureReceipt(
-        operation.op_id,
-        subject,
-        digest(subject, value).hex(),
-        operation.at,
-        operation.at,
-        len(sessions),
-        sum(map(len, runs)),
-        messages_sha256,
-        op_ids,
+    receipt = erasure_receipt(
+        operation,
+        sessions=len(sessions),
+        messages=sum(map(len, runs)),
+        messages_sha256=messages_sha256,
+        op_ids=op_ids,
     )
     with access.transaction() as connection:
         connection.execute(
