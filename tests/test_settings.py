@@ -91,6 +91,7 @@ def test_another_process_reads_the_same_settings_from_the_environment_made_of_th
         "BACKSCROLL_QUEUE": "q",
         "BACKSCROLL_MAX_QUEUE_DEPTH": "11",
         "BACKSCROLL_MAX_MESSAGE_BYTES": "12",
+        "BACKSCROLL_REDACT": "1",
         "BACKSCROLL_GROUP_SIZE": "13",
         "BACKSCROLL_GROUP_WAIT_MS": "14",
         "BACKSCROLL_TTL_HOURS": "1.5",

@@ -45,6 +45,7 @@ from backscroll.contract.results import (
     RestoreReport,
     RuleTotals,
 )
+from backscroll.redaction.ready import Redact
 from backscroll.transport.acks import Ack
 
 __all__ = [
@@ -68,6 +69,7 @@ __all__ = [
     "Producer",
     "QueueFullError",
     "Receipt",
+    "Redact",
     "RestoreReport",
     "RuleTotals",
     "SearchFields",

@@ -18,6 +18,7 @@ from backscroll.contract.errors import BackscrollError, ServerRefusedError, carr
 from backscroll.contract.operations import Operation, Read, Write
 from backscroll.contract.requests import Receipt, Requests
 from backscroll.contract.results import answered_receipt
+from backscroll.redaction.hook import redacted
 from backscroll.settings import ProducerSettings
 from backscroll.spool.forwarder import Forwarder
 from backscroll.spool.queue import Spool
@@ -60,6 +61,8 @@ class Calls:
         self.queue = settings.queue
         self._ack = check_ack(ack)
         self._timeout_seconds = timeout_seconds
+        self._redact = settings.redact
+        self._limits = settings.limits
         self._requests = Requests(settings.limits, settings.queue)
         writer = JobWriter(settings.queue, settings.max_queue_depth, timeout_seconds)
         retry = retries_of(retries) if spool is None else new_connection_at_once(retries)
@@ -105,6 +108,8 @@ class Calls:
         is_again: bool = False,
     ) -> Receipt:
         ack = self._ack if ack is None else check_ack(ack)
+        if self._redact is not None:  # the one door of all that has texts, before anything keeps it
+            operation = redacted(operation, self._redact, self._limits)
         enqueued = await self._enqueue(operation, ack)
         if isinstance(enqueued, Spooled):
             if ack == "queued":

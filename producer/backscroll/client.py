@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self, Unpack
@@ -47,6 +48,9 @@ class Producer(Sessions):
     `spool` names a file on this host's disk, one for each producer. While the server is
     unreachable, writes are kept there, up to `spool_max_bytes`, also over this process's death.
     They are sent in order when the server is back, before anything later; reads wait for that.
+    `redact` takes a text and returns what is sent and spooled instead, for each text in a message,
+    also in its `extra`, and for a session's name: `Redact()`, or a function of yours. The default
+    is `Redact()` where BACKSCROLL_REDACT is 1, else nothing.
 
     Raises `InvalidSettingError` when an argument or a variable of the environment is not valid,
     `InvalidInputError` for an unknown `ack`, `SpoolUnusableError` or `SpoolDiskError` when the
@@ -56,7 +60,7 @@ class Producer(Sessions):
     succeed later; its `operation`, if it has one, is for `send`, which cannot apply it twice.
     "As every call" in the calls' descriptions means any of these:
 
-    - `InvalidInputError`: an argument is not valid; nothing was enqueued.
+    - `InvalidInputError`: an argument is not valid, or `redact` failed; nothing was enqueued.
     - `ServerUnavailableError`: the server does not answer or accepts nothing now, after `retries`.
     - `AuthenticationFailedError`: the server refuses the login.
     - `ServerRefusedError`: it refuses this call and would again: no permission, or too large.
@@ -85,10 +89,11 @@ class Producer(Sessions):
         max_message_bytes: int | None = None,
         spool: str | Path | None = None,
         spool_max_bytes: int = DEFAULT_MAX_BYTES,
+        redact: Callable[[str], str] | None = None,
     ) -> None:
         check_waiting(timeout_seconds, retries, spool, spool_max_bytes)
         settings = ProducerSettings.resolve(
-            url, queue, max_queue_depth, max_message_bytes, os.environ
+            url, queue, max_queue_depth, max_message_bytes, redact, os.environ
         )
         super().__init__(settings, ack, timeout_seconds, retries, spool, spool_max_bytes)
 

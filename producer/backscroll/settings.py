@@ -16,6 +16,8 @@ from urllib.parse import parse_qs, urlsplit
 from backscroll.contract.errors import InvalidSettingError
 from backscroll.contract.ids import DEFAULT_QUEUE
 from backscroll.contract.message_checks import MAX_MESSAGE_BYTES, MAX_OPERATION_BYTES, Limits
+from backscroll.redaction.hook import Policy, check_policy
+from backscroll.redaction.ready import Redact
 from backscroll.transport.connection import hide_password
 
 LONGEST_TIMEOUT_SECONDS: Final = 31_536_000  # a year
@@ -83,6 +85,13 @@ class Whole:
         raise InvalidSettingError(f"{name}: must be a whole number {bounds}, not {_shown(value)}")
 
 
+def switch(name: str, text: str) -> bool:
+    """Whether `text` is 1 (on) instead of 0 (off); raises `InvalidSettingError`."""
+    if text not in ("0", "1"):
+        raise InvalidSettingError(f"{name}: {text[:40]!r} is neither 1 (on) nor 0 (off)")
+    return text == "1"
+
+
 def check_url(name: str, value: object) -> str:
     """`value`, if it is the URL of a server; raises `InvalidSettingError`."""
     if not isinstance(value, str):
@@ -131,6 +140,11 @@ MESSAGE_BYTES: Final = Setting(
     "BACKSCROLL_MAX_MESSAGE_BYTES", MAX_MESSAGE_BYTES, _MESSAGE_SIZES,
     "Bytes of a message's content and `extra` together; one call may carry 16 MiB.",
 )  # fmt: skip
+REDACT: Final = Setting(
+    "BACKSCROLL_REDACT", False, switch,
+    "With `1` producers and commands replace card numbers and API keys in what they send; see "
+    "[Redaction](redaction.md). `Producer(redact=…)` comes before it.",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +155,7 @@ class ProducerSettings:
     queue: str
     max_queue_depth: int
     limits: Limits
+    redact: Policy | None
 
     @classmethod
     def resolve(
@@ -149,6 +164,7 @@ class ProducerSettings:
         queue: str | None,
         max_queue_depth: int | None,
         max_message_bytes: int | None,
+        redact: Policy | None,
         environ: Mapping[str, str],
     ) -> Self:
         """Take what was given, else what `environ` says, else the default.
@@ -174,7 +190,13 @@ class ProducerSettings:
                 if size is None
                 else _MESSAGE_SIZES.check("max_message_bytes", size)
             ),
+            ready_policy(REDACT.of(environ)) if redact is None else check_policy(redact),
         )
+
+
+def ready_policy(is_wanted: bool) -> Policy | None:
+    """The policy of a producer that is given none, by what the setting says."""
+    return Redact() if is_wanted else None
 
 
 def server_url(url: str | None = None, environ: Mapping[str, str] = os.environ) -> str | None:

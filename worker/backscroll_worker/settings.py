@@ -19,10 +19,12 @@ from backscroll.settings import (
     MAX_QUEUE_DEPTH,
     MESSAGE_BYTES,
     QUEUE,
+    REDACT,
     REDIS_URL,
     Setting,
     Whole,
     server_url,
+    switch,
 )
 from backscroll_worker.contract.retention import Retention
 from backscroll_worker.stores import store_at
@@ -52,12 +54,6 @@ def _hours(name: str, text: str) -> float:
     if not 0 <= hours < 1e9:
         raise InvalidSettingError(f"{name}: must be from 0 to 1e9 hours, not {text[:40]}")
     return hours
-
-
-def _switch(name: str, text: str) -> bool:
-    if text not in ("0", "1"):
-        raise InvalidSettingError(f"{name}: {text[:40]!r} is neither 1 (on) nor 0 (off)")
-    return text == "1"
 
 
 _NICKNAMES: Final = {
@@ -124,6 +120,7 @@ class Settings:
     queue: str = _declared(QUEUE)
     max_queue_depth: int = _declared(MAX_QUEUE_DEPTH)
     max_message_bytes: int = _declared(MESSAGE_BYTES)
+    redact: bool = _declared(REDACT)
     group_size: int = _setting(
         "BACKSCROLL_GROUP_SIZE", 2_000, Whole(1, 10_000), "Maximum number of jobs that the worker "
         "commits in one transaction. A group also ends at 8 MiB.",
@@ -151,7 +148,7 @@ class Settings:
         "operation that is delivered again after that could be applied again.",
     )  # fmt: skip
     keep_edits: bool = _setting(
-        "BACKSCROLL_KEEP_EDITS", False, _switch, "With `1` a message that is replaced keeps its "
+        "BACKSCROLL_KEEP_EDITS", False, switch, "With `1` a message that is replaced keeps its "
         "earlier version, for `load` with `include_edits`. An adapter that streams replaces often: "
         "every step is kept.",
     )  # fmt: skip

@@ -14,6 +14,7 @@ from backscroll.contract.errors import (
     ServerRefusedError,
     ServerUnavailableError,
 )
+from backscroll.settings import ready_policy
 from backscroll.transport.connection import connect, server_errors
 from backscroll_worker.cli.output import note
 from backscroll_worker.contract.history import HistoryReader
@@ -46,6 +47,7 @@ def open_producer(
             timeout_seconds=timeout_seconds,
             max_queue_depth=settings.max_queue_depth,
             max_message_bytes=settings.max_message_bytes,
+            redact=ready_policy(settings.redact),
         ) as producer:
             yield producer
 
