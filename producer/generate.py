@@ -22,8 +22,9 @@ SOURCES: Final = sorted(PACKAGE.glob("aio*.py"))
 _NOTE: Final = "# Made from {} by producer/generate.py, which `make lint` checks. Do not edit.\n"
 _IMPORT: Final = "from backscroll.calls import run\n"
 _NAMES: Final = {
-    "AsyncProducer": "Producer", "AsyncSessions": "Sessions", "AsyncBox": "Box",
-    "backscroll.aio": "backscroll.client", "__aenter__": "__enter__", "__aexit__": "__exit__",
+    "AsyncProducer": "Producer", "AsyncSessions": "Sessions", "AsyncTurn": "Turn",
+    "AsyncBox": "Box", "backscroll.aio": "backscroll.client", "__aenter__": "__enter__",
+    "__aexit__": "__exit__",
 }  # fmt: skip
 _ASYNC_PARAGRAPH: Final = re.compile(r"(?ms)^ *On asyncio\b.*?(?:\n\n|\n(?= *\"\"\"))")
 
@@ -55,11 +56,14 @@ def _edits(text: str) -> Iterator[_Edit]:
     def place(line: int, column: int) -> int:
         return len(raw[: starts[line - 1] + column].decode())
 
-    for node in ast.walk(ast.parse(text)):
+    nodes = list(ast.walk(ast.parse(text)))
+    ours = {node.name for node in nodes if isinstance(node, ast.AsyncFunctionDef)}
+    for node in nodes:
         if isinstance(node, ast.AsyncFunctionDef):
             yield place(node.lineno, node.col_offset), len("async "), ""
         elif isinstance(node, ast.Await):
-            is_plumbing = ast.unparse(node.value).startswith("self._")
+            called = ast.unparse(node.value).partition("(")[0].rpartition(".")[2]
+            is_plumbing = called.startswith("_") and called not in ours
             yield place(node.lineno, node.col_offset), len("await "), "run(" * is_plumbing
             if is_plumbing:
                 yield place(node.end_lineno or 0, node.end_col_offset or 0), 0, ")"

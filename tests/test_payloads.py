@@ -24,11 +24,13 @@ from backscroll.contract.message_checks import Limits
 from backscroll.contract.operations import (
     OPERATIONS,
     Append,
+    BeginTurn,
     Cleanup,
     Clear,
     Compact,
     Delete,
     Describe,
+    EndTurn,
     Erase,
     GetSession,
     ListSessions,
@@ -54,6 +56,20 @@ PAYLOADS: list[tuple[str, str, Operation]] = [
     ("append", '{"at":1,"key":"k","messages":[{"role":"tool","content":"","extra":{"a":[1,null]},'
      '"created_at":1767323045678901}],"session":{"name":null,"pinned":true,"state":"idle"}}',
      Append(ID, 1, "k", (WHOLE,), {"name": None, "pinned": True, "state": "idle"})),
+    ("append", '{"at":1,"key":"k","messages":[{"role":"user","content":"hi","author":"a",'
+     '"author_name":"A","platform_id":"p","reply_to":"o","tokens":1}],"expect_tail":"",'
+     '"turn_id":"t"}',
+     Append(ID, 1, "k", (ChatMessage.user("hi", author="a", author_name="A", platform_id="p",
+                                          reply_to="o", tokens=1),), None, "", "t")),
+    ("append", '{"at":1,"key":"k","messages":[{"role":"system","content":"hi","upto":"m"}]}',
+     Append(ID, 1, "k", (ChatMessage.summary("hi", upto="m"),))),
+    ("begin_turn", '{"at":1,"key":"k","messages":[{"role":"user","content":"hi"}],'
+     '"lease_seconds":2.5,"supersedes":true}',
+     BeginTurn(ID, 1, "k", (HI,), lease_seconds=2.5, supersedes=True)),
+    ("end_turn", '{"at":1,"key":"k","turn_id":"t","state":"error","remove":["a","b"]}',
+     EndTurn(ID, 1, "k", "t", "error", ("a", "b"))),
+    ("replace", '{"at":1,"key":"k","message":{"role":"user","content":"hi"},"turn_id":"t"}',
+     Replace(ID, 1, "k", HI, turn_id="t")),
     ("rollback", '{"at":1,"key":"k"}', Rollback(ID, 1, "k")),
     ("rollback", '{"at":1,"key":"k","message_id":"m"}', Rollback(ID, 1, "k", "m")),
     ("replace", '{"at":1,"key":"k","message":{"role":"user","content":"hi"}}',

@@ -31,7 +31,7 @@ def test_the_blocking_producer_is_the_one_that_is_generated() -> None:
 
 
 def test_both_producers_have_the_same_calls() -> None:
-    assert len(CALLS) == 18
+    assert len(CALLS) == 21
     others = [name for name in dir(AsyncProducer) if callable(getattr(AsyncProducer, name))]
     assert [name for name in others if not name.startswith("_")] == CALLS
 
@@ -40,12 +40,13 @@ def test_both_producers_have_the_same_calls() -> None:
 def test_a_call_has_one_signature_and_says_what_it_raises(name: str) -> None:
     blocking: Callable[..., Any] = getattr(Producer, name)
     awaited: Callable[..., Any] = getattr(AsyncProducer, name)
-    assert inspect.signature(blocking) == inspect.signature(awaited)
+    signature = str(inspect.signature(awaited)).replace("AsyncTurn", "Turn")
+    assert str(inspect.signature(blocking)) == signature
     assert get_type_hints(blocking).keys() == {
         *inspect.signature(blocking).parameters,
         "return",
     } - {"self"}
-    assert inspect.iscoroutinefunction(awaited)
+    assert inspect.iscoroutinefunction(awaited) or name == "turn"
     assert not inspect.iscoroutinefunction(blocking)
     assert blocking.__doc__ == awaited.__doc__
     assert re.search(r"\bRaises\b", blocking.__doc__ or "")

@@ -7,10 +7,13 @@ with Producer("redis://localhost:6379/0") as producer:
 """
 
 from backscroll.aio import AsyncProducer
+from backscroll.aio_turns import AsyncTurn, WhileRunning
 from backscroll.client import Producer
+from backscroll.client_turns import Turn
 from backscroll.contract.errors import (
     AuthenticationFailedError,
     BackscrollError,
+    ConflictError,
     InvalidInputError,
     InvalidSettingError,
     MalformedJobError,
@@ -52,12 +55,14 @@ __all__ = [
     "UNSET",
     "Ack",
     "AsyncProducer",
+    "AsyncTurn",
     "AuthenticationFailedError",
     "BackscrollError",
     "ChatMessage",
     "CleanedSession",
     "CleanupReport",
     "CompactReport",
+    "ConflictError",
     "EarlierVersion",
     "ErasureReceipt",
     "InvalidInputError",
@@ -88,5 +93,7 @@ __all__ = [
     "State",
     "StoreUnavailableError",
     "StoreUnusableError",
+    "Turn",
     "Unset",
+    "WhileRunning",
 ]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from backscroll.calls import Calls
-from backscroll.contract.messages import SessionFilter, SessionInfo, SessionPage, State
+from backscroll.contract.messages import ChatMessage, SessionFilter, SessionInfo, SessionPage, State
 from backscroll.contract.requests import UNSET, Receipt, Unset
 from backscroll.contract.results import answered_page, answered_session
 from backscroll.transport.acks import Ack
@@ -40,6 +41,43 @@ class AsyncSessions(Calls):
         }  # fmt: skip
         return await self._write(self._requests.describe(key, attributes), ack)
 
+    async def begin_turn(
+        self,
+        key: str,
+        *messages: ChatMessage,
+        lease_seconds: float = 120.0,
+        supersedes: bool = False,
+    ) -> Receipt:
+        """Append, and mark the session as running, as `turn` does; waits as with "stored".
+
+        The receipt's `op_id` is the turn's id. Each append and replace with it renews the lease.
+
+        Raises `ConflictError` while another turn runs whose lease has not expired, unless this one
+        `supersedes` it; the rest as `append`.
+        """
+        operation = self._requests.begin_turn(
+            key, messages, lease_seconds=lease_seconds, supersedes=supersedes
+        )
+        return await self._write(operation, "stored", operation.message_ids)
+
+    async def end_turn(
+        self,
+        key: str,
+        turn_id: str,
+        state: State = "idle",
+        remove: Sequence[str] = (),
+        *,
+        ack: Ack | None = None,
+    ) -> Receipt:
+        """End a turn and leave the session in `state`, without the messages with ids in `remove`.
+
+        Returns a receipt; with "stored", `affected` counts the messages that went. Raises
+        `ConflictError` with "stored" where that turn is not running any more; the rest as every
+        call.
+        """
+        operation = self._requests.end_turn(key, turn_id, state, tuple(remove))
+        return await self._write(operation, ack)
+
     async def rename_agent(self, old: str, new: str | None, *, ack: Ack | None = None) -> Receipt:
         """Give every session of agent `old` the alias `new`, or none when `new` is None.
 
@@ -70,6 +108,7 @@ class AsyncSessions(Calls):
         state: State | None = None,
         pinned: bool | None = None,
         stuck_seconds: float | None = None,
+        expired: bool | None = None,
         name: str | None = None,
         active_since: datetime | None = None,
         active_until: datetime | None = None,
@@ -81,7 +120,8 @@ class AsyncSessions(Calls):
         Which ones is said by a filter, by its fields (`channel="slack"`), or by both.
 
         `author`: only those with a message of that author. `stuck_seconds`: only those whose turn
-        has been running for longer than that. `name`: only those whose name has these words, as
+        has been running for longer than that. `expired`: only those with a turn whose lease has
+        expired, or with False all others. `name`: only those whose name has these words, as
         search finds them, the last maybe unfinished (`cafe p` finds `Café plans`). `active_since`
         (inclusive) and `active_until` (exclusive) bound the last activity.
 
@@ -93,7 +133,7 @@ class AsyncSessions(Calls):
         """
         given = {
             "agent": agent, "channel": channel, "room": room, "sender": sender, "author": author,
-            "state": state, "pinned": pinned, "stuck_seconds": stuck_seconds, "name": name,
-            "active_since": active_since, "active_until": active_until,
+            "state": state, "pinned": pinned, "stuck_seconds": stuck_seconds, "expired": expired,
+            "name": name, "active_since": active_since, "active_until": active_until,
         }  # fmt: skip
         return answered_page(await self._read(self._requests.sessions(given, limit, cursor, where)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -172,6 +173,11 @@ class Calls:
             self._forwarder.notify_empty(self._timeout_seconds, box)
         if not await box.outcome():
             raise not_yet_sent(self.spooled)
+
+    async def _pause(self, seconds: float) -> None:
+        """Sleep, in the caller's way."""
+        with suppress(TimeoutError):
+            await self._box().outcome(seconds)
 
     async def _await_result(self, operation: Operation, ack: Ack, after: str) -> Any:
         deadline = time.monotonic() + self._timeout_seconds

@@ -11,6 +11,7 @@ from typing import Self, Unpack
 
 from backscroll.calls import run
 from backscroll.client_sessions import Sessions
+from backscroll.client_turns import Turn, WhileRunning
 from backscroll.contract.filters import SearchFields, SearchFilter, SearchPage
 from backscroll.contract.messages import (
     ChatMessage,
@@ -67,6 +68,7 @@ class Producer(Sessions):
     - `QueueFullError`: `max_queue_depth` operations wait already.
     - `NotConfirmedError`: enqueued, but what was waited for did not come in time: the server's
       fsync, or the worker's answer within `timeout_seconds`. A write may still be applied.
+    - `ConflictError`: the condition of a write did not hold; see `append` and `turn`.
     - `OperationRefusedError`: the worker cannot carry it out, and says why. Answers have 32 MiB at
       most, so ask for less where there is more.
     - `SpoolFullError`, `SpoolDiskError`, `SpoolUnusableError`: the spool is full, its disk fails,
@@ -121,6 +123,8 @@ class Producer(Sessions):
         *messages: ChatMessage,
         dedup_key: str | None = None,
         session: SessionAttributes | None = None,
+        expect_tail: str | None = None,
+        turn_id: str | None = None,
         ack: Ack | None = None,
     ) -> Receipt:
         """Add `messages` at the end of session `key`, in order, all or none.
@@ -134,11 +138,19 @@ class Producer(Sessions):
         with each append and has not changed costs next to nothing, and is there again after a
         deletion or an erasure. A worker of before this argument fails such an append.
 
-        Returns a receipt with the id of each message. Raises `InvalidInputError` for a key of more
-        than 512 characters, no message, one of more than `max_message_bytes` or all of more than
-        16 MiB, an unknown attribute; the rest as every call.
+        `expect_tail` is the id of the message that must be the session's last one ("" for none):
+        the append is refused where it is not, so that of several who have read the same history one
+        goes on. `turn_id` is that of a turn (see `turn`), which must still be running. Both are
+        waited for as with "stored"; with `turn_id` and "queued" a refusal is not heard of.
+
+        Returns a receipt with the id of each message. Raises `ConflictError` where such a condition
+        does not hold, for good: sent again, it is refused again; `InvalidInputError` for a key of
+        more than 512 characters, no message, one of more than `max_message_bytes` or all of more
+        than 16 MiB, an unknown attribute; the rest as every call.
         """
-        operation = self._requests.append(key, messages, dedup_key, session)
+        operation = self._requests.append(key, messages, dedup_key, session, expect_tail, turn_id)
+        if ack is None and (expect_tail is not None or turn_id is not None):
+            ack = "stored"
         return run(self._write(operation, ack, operation.message_ids))
 
     def rollback(
@@ -156,14 +168,17 @@ class Producer(Sessions):
         message: ChatMessage,
         message_id: str | None = None,
         *,
+        turn_id: str | None = None,
         ack: Ack | None = None,
     ) -> Receipt:
         """Put `message` in the place of the last message, or of the one named; its id stays.
 
         Returns a receipt; with "stored", `affected` is 1, or 0 when there is no such message.
-        Raises `InvalidInputError` for a message as `append` does; the rest as every call.
+        Raises `ConflictError` with "stored" where the turn `turn_id` is not running any more,
+        `InvalidInputError` for a message as `append` does; the rest as every call.
         """
-        return run(self._write(self._requests.replace(key, message, message_id), ack))
+        operation = self._requests.replace(key, message, message_id, turn_id)
+        return run(self._write(operation, ack))
 
     def clear(self, key: str, *, ack: Ack | None = None) -> Receipt:
         """Drop the session's messages; the session and its attributes stay.
@@ -224,6 +239,33 @@ class Producer(Sessions):
         """
         operation = self._requests.search(query, where, limit, by_session, cursor, given)
         return answered_hits(run(self._read(operation)))
+
+    def turn(
+        self,
+        key: str,
+        *messages: ChatMessage,
+        running: WhileRunning = "wait",
+        lease_seconds: float = 120.0,
+        limit: int = 50,
+        every_seconds: float = 0.5,
+    ) -> Turn:
+        """A turn of a session, to be used as a context manager.
+
+        It begins by appending `messages` and marking the session as running, and has the `limit`
+        newest messages, these included, in `turn.history`. `turn.stream` shows a reply while it
+        grows, written at most every `every_seconds`. At its end the reply is complete and the
+        session idle; where the block raises, exactly what the turn appended is removed and the
+        session is in the state "error".
+
+        While another turn runs in the session, this one does as `running` says: "wait" until it
+        ends (for `timeout_seconds` at most), "refuse" (`ConflictError`), or "supersede" it: what
+        the other still sends changes nothing, and its end raises `ConflictError`. A turn whose
+        process died frees the session when its lease expires, `lease_seconds` after its last write.
+
+        Raises `InvalidInputError` for a `running` of another kind; the block's beginning and end
+        raise `ConflictError` as said, and the rest as every call.
+        """
+        return Turn(self, key, messages, running, lease_seconds, limit, every_seconds)
 
     def cleanup(self, ttl_hours: float | None = None, *, dry_run: bool = False) -> CleanupReport:
         """Have the worker delete sessions idle for longer than `ttl_hours`, and wait for it.

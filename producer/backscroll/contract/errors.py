@@ -117,6 +117,21 @@ class OperationRefusedError(BackscrollError):
     """The worker could not carry out this one operation; the message is the worker's."""
 
 
+class ConflictError(BackscrollError):
+    """The condition of a write did not hold: the session's last message is another, or its turn.
+
+    Nothing was changed, and sending it again changes nothing, either. Load the session, and decide
+    anew.
+    """
+
+    def __init__(self, problem: str = "") -> None:
+        super().__init__(
+            problem
+            or "the condition did not hold: the session's last message or its turn is another one; "
+            "load the session and decide anew"
+        )
+
+
 class MalformedJobError(OperationRefusedError):
     """A job's payload is not an operation of the contract."""
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import MISSING, fields
 from datetime import datetime
+from functools import partial
 from operator import attrgetter
 from types import NoneType
 from typing import Annotated, Any, Final, NamedTuple, get_args, get_origin, get_type_hints
@@ -252,7 +253,14 @@ def _write_message(message: ChatMessage) -> Arguments:
     return values | known_circumstances(message)
 
 
+def _ids(name: str, values: Any) -> tuple[str, ...]:
+    if not isinstance(values, list | tuple):
+        raise InvalidInputError(name, f"must be ids of messages, not {shown(values)}")
+    return tuple([check_text(name, value, MAX_ATTRIBUTE_CHARS) for value in values])
+
+
 MICROS: Final = _plain(check_micros)
+TAIL: Final = _plain(partial(check_text, max_chars=MAX_ATTRIBUTE_CHARS, may_be_empty=True))
 QUERY: Final = _plain(lambda _name, value: check_query(value))
 PAGE: Final = _plain(lambda _name, value: check_limit(value, MAX_PAGE))
 
@@ -267,6 +275,7 @@ _FORMS: Final[dict[Any, Form]] = {
         to_micros,
     ),
     State: _plain(_state),
+    tuple[str, ...]: Form(lambda name, values, _limits: _ids(name, values), _ids, list),
     SessionAttributes: _plain(_attributes),
     SessionFilter: _filter(SessionFilter),
     SearchFilter: _filter(SearchFilter),

@@ -208,6 +208,9 @@ ChatMessage.system = _of_role("system", "A system message")
 ChatMessage.tool = _of_role("tool", "A tool's result")
 
 
+_SESSION_TIMES: Final = ("created_at", "last_activity", "turn_started_at", "turn_expires_at")
+
+
 @dataclass(frozen=True, slots=True)
 class SessionInfo:
     """What is known of one session besides its messages. Times are UTC."""
@@ -225,11 +228,19 @@ class SessionInfo:
     turn_id: str | None = None
     turn_started_at: datetime | None = None
     pinned: bool = False
+    turn_expires_at: datetime | None = None
+    """When the lease of the turn expires unless it is renewed; None without a lease."""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a turn runs whose lease, by this host's clock, has not expired."""
+        expires_at = self.turn_expires_at
+        return self.state == "running" and (expires_at is None or expires_at > datetime.now(UTC))
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it: every field, times in microseconds."""
         fields = {name: getattr(self, name) for name in self.__slots__}
-        for name in ("created_at", "last_activity", "turn_started_at"):
+        for name in _SESSION_TIMES:
             if fields[name] is not None:
                 fields[name] = to_micros(fields[name])
         return fields
@@ -238,7 +249,7 @@ class SessionInfo:
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
         """The inverse of `to_dict`."""
         values = dict(fields)
-        for name in ("created_at", "last_activity", "turn_started_at"):
+        for name in _SESSION_TIMES:
             if values.get(name) is not None:
                 values[name] = from_micros(values[name])
         return cls(**values)
@@ -276,6 +287,8 @@ class SessionFilter:
     pinned: bool | None = None
     stuck_seconds: float | None = None
     """Only sessions whose turn has been running for longer than this."""
+    expired: bool | None = None
+    """Only sessions whose turn's lease has expired, or with False those where none has."""
     name: str | None = None
     """Words of the session's name, found as search finds them; the last may be unfinished."""
     active_since: datetime | None = None

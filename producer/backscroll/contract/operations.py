@@ -21,22 +21,26 @@ from typing import (
 
 from backscroll.contract import forms
 from backscroll.contract.filters import SearchFilter
-from backscroll.contract.forms import MICROS, PAGE, QUERY
+from backscroll.contract.forms import MICROS, PAGE, QUERY, TAIL
 from backscroll.contract.ids import message_id
 from backscroll.contract.messages import (
     ChatMessage,
     SessionAttributes,
     SessionFilter,
+    State,
     from_micros,
 )
 from backscroll.contract.validation import (
     SUBJECTS,
     Arguments,
+    check_number,
     check_place,
     check_subject,
 )
 
 T = TypeVar("T")
+
+MIN_LEASE_SECONDS: Final = 0.1
 
 DEFAULT_AROUND: Final = 21
 """How many messages are shown around one by default: ten before it, and ten after it."""
@@ -119,12 +123,17 @@ class Append(Write):
     A message's id follows from the op id and its place; one without a time of its own is of `at`.
     Neither travels, and `stamped` puts them in where a whole message is wanted. `session` has
     attributes that the session is to have from then on; what it has already is left as it is.
+
+    With `expect_tail` only if that is the id of the session's last message, or "" and there is
+    none; with `turn_id` only while that turn runs. Otherwise it is a conflict, for good.
     """
 
     kind = "append"
     key: str
     messages: tuple[ChatMessage, ...]
     session: SessionAttributes | None = None
+    expect_tail: Annotated[str, TAIL] | None = None
+    turn_id: str | None = None
 
     @property
     def message_ids(self) -> tuple[str, ...]:
@@ -144,6 +153,36 @@ class Append(Write):
 
 
 @operation
+class BeginTurn(Append):
+    """Append, and mark the session as running under the op id as turn id, with a lease.
+
+    A conflict while another turn runs whose lease has not expired, unless this one `supersedes` it.
+    Each write under the turn id renews the lease.
+    """
+
+    kind = "begin_turn"
+    lease_seconds: float = 120.0
+    supersedes: bool = False
+
+    def check_together(self) -> None:
+        check_number("lease_seconds", self.lease_seconds, MIN_LEASE_SECONDS)
+
+
+@operation
+class EndTurn(Write):
+    """End a turn and leave the session `state`, without the messages in `remove`.
+
+    A conflict where another turn runs by now, or none.
+    """
+
+    kind = "end_turn"
+    key: str
+    turn_id: str
+    state: State = "idle"
+    remove: tuple[str, ...] = ()
+
+
+@operation
 class Rollback(Write):
     """Drop the last message, or exactly the one named; nothing if it is not there."""
 
@@ -154,12 +193,16 @@ class Rollback(Write):
 
 @operation
 class Replace(Write):
-    """New role, content and extra for the last message or the one named, in its place."""
+    """New role, content and extra for the last message or the one named, in its place.
+
+    With `turn_id` only while that turn runs; otherwise it is a conflict.
+    """
 
     kind = "replace"
     key: str
     message: ChatMessage
     message_id: str | None = None
+    turn_id: str | None = None
 
 
 @operation

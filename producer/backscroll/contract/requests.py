@@ -73,6 +73,8 @@ class Requests:
         """An operation of that kind; `given` are its fields, as they are declared."""
         return self._checked(kind(new_op_id(), _now(), *given, **named))
 
+    begin_turn = _by_fields(operations.BeginTurn)
+    end_turn = _by_fields(operations.EndTurn)
     rollback = _by_fields(operations.Rollback)
     replace = _by_fields(operations.Replace)
     clear = _by_fields(operations.Clear)
@@ -91,11 +93,14 @@ class Requests:
         messages: tuple[ChatMessage, ...],
         dedup_key: str | None = None,
         session: SessionAttributes | None = None,
+        expect_tail: str | None = None,
+        turn_id: str | None = None,
     ) -> operations.Append:
         """With a `dedup_key` the op id follows from key, `dedup_key` and queue."""
         session = None if session == {} else session
         op_id = new_op_id() if dedup_key is None else ""
-        appended = self._checked(operations.Append(op_id, _now(), key, messages, session))
+        said = key, messages, session, expect_tail, turn_id
+        appended = self._checked(operations.Append(op_id, _now(), *said))
         if dedup_key is not None:
             dedup_key = check_text("dedup_key", dedup_key, MAX_ATTRIBUTE_CHARS)
             op_id = derived_op_id(appended.key, dedup_key, self._queue)

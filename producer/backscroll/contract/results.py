@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import orjson
 
-from backscroll.contract.errors import STUMBLES, OperationRefusedError
+from backscroll.contract.errors import STUMBLES, ConflictError, OperationRefusedError
 from backscroll.contract.filters import SearchHit, SearchPage
 from backscroll.contract.messages import ChatMessage, SessionInfo, SessionPage
 
@@ -37,10 +37,14 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a write did: how many messages (or sessions) it touched, or that it had been done."""
+    """What a write did: how many messages (or sessions) it touched, or that it had been done.
+
+    `conflict`: its condition did not hold, so it did nothing, and will not when it is sent again.
+    """
 
     affected: int
     duplicate: bool = False
+    conflict: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +262,8 @@ def answered_receipt(
     value: Any, op_id: str, message_ids: tuple[str, ...], was_known: bool
 ) -> Receipt:
     outcome = _known(Outcome, value)
+    if outcome.conflict:
+        raise ConflictError()
     return Receipt(op_id, message_ids, outcome.affected, outcome.duplicate or was_known)
 
 

@@ -86,6 +86,11 @@ def load(
     "--stuck-seconds", type=Seconds(), help="Only sessions with a turn that runs longer than this."
 )
 @click.option(
+    "--expired/--unexpired",
+    default=None,
+    help="Only sessions with a turn whose lease has expired, or none with one.",
+)
+@click.option(
     "--name",
     metavar="WORDS",
     help="Words in the session name; the last one matches as a prefix.",
@@ -110,6 +115,7 @@ def sessions(
       backscroll sessions --channel telegram --limit 20
       backscroll sessions --name 'cafe pl' --active-since 2026-01-01
       backscroll sessions --stuck-seconds 600
+      backscroll sessions --expired
     """
     with open_reader(settings) as reader:
         page = reader.sessions(limit=limit, cursor=cursor, **where)

@@ -27,15 +27,16 @@ def differing(has: Mapping[str, Any], attributes: SessionAttributes) -> SessionA
 
 
 def with_turn(attributes: Mapping[str, Any], now: int) -> dict[str, Any]:
-    """The attributes to set: with a state also `turn_id` and `turn_started_at`, in microseconds.
+    """The attributes to set: with a state also its turn's id, beginning and lease, in microseconds.
 
-    "running" begins a turn, and any other state ends it.
+    "running" begins a turn without a lease, and any other state ends it.
     """
     values = dict(attributes)
     if "state" in values:
         is_running = values["state"] == "running"
         values["turn_started_at"] = now if is_running else None
         values["turn_id"] = values.get("turn_id") if is_running else None
+        values["turn_expires_at"] = values["turn_lease"] = None
     return values
 
 

@@ -6,10 +6,10 @@ asks more of a store than its contract.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, Self, Unpack, cast
 
-from backscroll.contract.errors import OperationRefusedError
+from backscroll.contract.errors import ConflictError, OperationRefusedError, carrying
 from backscroll.contract.filters import SearchFields, SearchFilter, SearchPage
 from backscroll.contract.message_checks import Limits
 from backscroll.contract.messages import (
@@ -18,6 +18,7 @@ from backscroll.contract.messages import (
     SessionFilter,
     SessionInfo,
     SessionPage,
+    State,
 )
 from backscroll.contract.operations import Operation
 from backscroll.contract.requests import Requests
@@ -34,7 +35,8 @@ class HistoryReader:
     """Reads `store`, which it closes at the end of a `with`; `Producer` says what each call does.
 
     Each call raises `InvalidInputError` for arguments that are not valid, `OperationRefusedError`
-    for what the store refuses, and the store's own errors.
+    for what the store refuses, `ConflictError` where the condition of a write does not hold, and
+    the store's own errors.
     """
 
     def __init__(self, store: Store) -> None:
@@ -116,13 +118,15 @@ class History(HistoryReader):
         *messages: ChatMessage,
         dedup_key: str | None = None,
         session: SessionAttributes | None = None,
+        expect_tail: str | None = None,
+        turn_id: str | None = None,
     ) -> list[str]:
         """Add messages at the end of a session; returns their ids.
 
         A `dedup_key` is known to producers on the default queue, and to no others.
         """
-        operation = _requests.append(key, messages, dedup_key, session)
-        self._apply(operation)
+        operation = _requests.append(key, messages, dedup_key, session, expect_tail, turn_id)
+        self._write(operation)
         return list(operation.message_ids)
 
     def remove_last(self, key: str) -> bool:
@@ -133,9 +137,36 @@ class History(HistoryReader):
         """Drop exactly that message; whether it was there."""
         return self._write(_requests.rollback(key, message_id)) > 0
 
-    def replace(self, key: str, message: ChatMessage, message_id: str | None = None) -> bool:
+    def replace(
+        self,
+        key: str,
+        message: ChatMessage,
+        message_id: str | None = None,
+        *,
+        turn_id: str | None = None,
+    ) -> bool:
         """Replace the last message or the one named, in its place; whether it was there."""
-        return self._write(_requests.replace(key, message, message_id)) > 0
+        return self._write(_requests.replace(key, message, message_id, turn_id)) > 0
+
+    def begin_turn(
+        self,
+        key: str,
+        *messages: ChatMessage,
+        lease_seconds: float = 120.0,
+        supersedes: bool = False,
+    ) -> str:
+        """Append, and mark the session as running; returns the turn's id."""
+        operation = _requests.begin_turn(
+            key, messages, lease_seconds=lease_seconds, supersedes=supersedes
+        )
+        self._write(operation)
+        return operation.op_id
+
+    def end_turn(
+        self, key: str, turn_id: str, state: State = "idle", remove: Sequence[str] = ()
+    ) -> int:
+        """End a turn, and remove those messages; how many were there."""
+        return self._write(_requests.end_turn(key, turn_id, state, tuple(remove)))
 
     def clear(self, key: str) -> int:
         """Drop a session's messages and keep the session; how many there were."""
@@ -172,4 +203,7 @@ class History(HistoryReader):
         return self.store.cleanup(retention, dry_run=dry_run, archive=archive)
 
     def _write(self, operation: Operation) -> int:
-        return cast(Outcome, self._apply(operation)).affected
+        outcome = cast(Outcome, self._apply(operation))
+        if outcome.conflict:
+            raise carrying(operation, ConflictError())
+        return outcome.affected

@@ -27,6 +27,7 @@ from backscroll_worker.contract.findings import Finding
 from backscroll_worker.contract.pacing import Progress, unobserved
 from backscroll_worker.maintenance.server_clock import MOST_SECONDS_APART
 from backscroll_worker.ops.default_user import is_affected, missing_right
+from backscroll_worker.ops.expired_turns import EXPIRED_ADVICE, expired_turns
 from backscroll_worker.ops.exposure import exposed
 from backscroll_worker.ops.log_holders import HELD_ADVICE, held_log
 from backscroll_worker.ops.stats import QueueStats, WorkerStats, mebibytes, read_queue, read_workers
@@ -357,6 +358,8 @@ def _check_store(
     try:
         with open_store(url, read_only=True) as store:
             yield Check("store", "exists", "ok", f"{url}, {mebibytes(store.size_bytes())}")
+            if expired := expired_turns(store):
+                yield Check("store", "turns", "warning", expired, EXPIRED_ADVICE)
             if not skip_verify:
                 yield from _check_findings(store.verify(deep=deep, progress=progress))
     except BackscrollError as error:

@@ -11,7 +11,17 @@ from typing import Final
 
 from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.messages import ChatMessage, SessionAttributes, from_micros, to_micros
-from backscroll.contract.operations import Append, Clear, Delete, Describe, Replace, Rollback, Write
+from backscroll.contract.operations import (
+    Append,
+    BeginTurn,
+    Clear,
+    Delete,
+    Describe,
+    EndTurn,
+    Replace,
+    Rollback,
+    Write,
+)
 from backscroll.contract.validation import check_attributes
 from backscroll_worker.contract.attributes import differing
 from backscroll_worker.contract.clock import Cutoff, no_later
@@ -21,6 +31,7 @@ from backscroll_worker.contract.takeover import (
     has_another_history,
 )
 from backscroll_worker.contract.tombstones import Tombstones, digest, emptied_by, undone_by
+from backscroll_worker.contract.turns import CONFLICT, is_conditional, lease_of
 from backscroll_worker.stores.jsonl.lines import Line, Record, drop_old, lines_of
 from backscroll_worker.stores.jsonl.sidecar import Sidecar
 from backscroll_worker.stores.jsonl.stored_session import StoredSession
@@ -33,6 +44,8 @@ class Session(StoredSession):
     """A session after the operations so far."""
 
     def append(self, operation: Append) -> int:
+        if is_conditional(operation) and not self._holds(operation):
+            return self._note(operation.op_id, CONFLICT)
         op_id, count = operation.op_id, len(operation.messages)
         cached = self._cached or self._cached_session()
         if count > 1 and any(map(cached.known.__contains__, operation.message_ids)):
@@ -51,6 +64,46 @@ class Session(StoredSession):
         cached.known[op_id] = count
         return count
 
+    def _holds(self, operation: Append | Replace) -> bool:
+        """Whether the condition of a write holds; one under a turn id renews the lease."""
+        if isinstance(operation, Append) and (tail := operation.expect_tail) is not None:
+            last = self.lines[-1].message.message_id if self.exists and self.count else ""
+            if tail != last:
+                return False
+        if operation.turn_id is not None:
+            if not self.exists or not self.sidecar.turn.is_that_of(operation.turn_id):
+                return False
+            if self.sidecar.turn_lease is not None:
+                self.sidecar.turn_expires_at = self.sidecar.turn.renewed(self._now)
+                self._is_described = True
+        return True
+
+    def begin_turn(self, operation: BeginTurn) -> int:
+        if self.exists and not (operation.supersedes or self.sidecar.turn.is_free(self._now)):
+            return self._note(operation.op_id, CONFLICT)
+        affected = self.append(operation)
+        if affected != CONFLICT:
+            sidecar, lease = self.sidecar, lease_of(operation)
+            sidecar.describe({"state": "running", "turn_id": operation.op_id}, self._now)
+            sidecar.turn_lease, sidecar.turn_expires_at = lease, self._now + lease
+            self._is_described = True
+        return affected
+
+    def end_turn(self, operation: EndTurn) -> int:
+        if not self.exists or not self.sidecar.turn.is_that_of(operation.turn_id):
+            return self._note(operation.op_id, CONFLICT)
+        self.sidecar.describe({"state": operation.state}, self._now)
+        self._is_described = True
+        places = [self._index(message_id) for message_id in operation.remove]
+        gone = sorted({place for place in places if place is not None}, reverse=True)
+        if not gone:
+            return self._note(operation.op_id, 0)
+        self._touch()
+        for place in gone:
+            del self._rewrite()[place]
+        self._cached_session().count -= len(gone)
+        return self._done(operation.op_id, len(gone))
+
     def rollback(self, operation: Rollback) -> int:
         index = self._index(operation.message_id)
         if index is None:
@@ -61,6 +114,8 @@ class Session(StoredSession):
         return self._done(operation.op_id, 1)
 
     def replace(self, operation: Replace) -> int:
+        if is_conditional(operation) and not self._holds(operation):
+            return self._note(operation.op_id, CONFLICT)
         index = self._index(operation.message_id)
         if index is None:
             return self._note(operation.op_id, 0)

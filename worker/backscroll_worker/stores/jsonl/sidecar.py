@@ -1,7 +1,7 @@
 """A session's sidecar: its data besides the messages.
 
-`<name>.meta.json` is one JSON object: `version` (1), `key` (exactly as given), `created_at` and
-`turn_started_at` (microseconds since 1970 UTC), those of the attributes `name`, `agent`, `channel`,
+`<name>.meta.json` is one JSON object: `version` (1), `key` (exactly as given), `created_at`,
+`turn_started_at` and `turn_expires_at` (microseconds since 1970 UTC), `turn_lease`, those of the attributes `name`, `agent`, `channel`,
 `room`, `sender`, `state`, `turn_id` and `pinned` that are set, `applied`, the op ids of the
 operations that set them, and `restored_from`, the hash of the key under which its messages were
 archived, if that was another. The last activity is in the store's `.activity`, and messages are
@@ -32,6 +32,7 @@ from backscroll.contract.validation import ATTRIBUTES
 from backscroll_worker.contract.attributes import with_turn
 from backscroll_worker.contract.clock import TOLERANCE
 from backscroll_worker.contract.takeover import archived_attributes
+from backscroll_worker.contract.turns import Turn
 from backscroll_worker.stores.jsonl.lines import Records, records_from_json, records_to_json
 
 VERSION: Final = 1
@@ -47,6 +48,8 @@ class Sidecar:
     created_at: int
     attributes: Attributes = field(default_factory=dict)
     turn_started_at: int | None = None
+    turn_expires_at: int | None = None
+    turn_lease: int | None = None
     applied: Records = field(default_factory=dict)
     restored_from: str | None = None
     is_damaged: bool = False
@@ -75,6 +78,8 @@ class Sidecar:
             created_at if own is None else own,
             {name: fields[name] for name in ATTRIBUTES if _fits(name, fields.get(name))},
             _time(fields.get("turn_started_at")),
+            _time(fields.get("turn_expires_at")),
+            _time(fields.get("turn_lease")),
             records_from_json(fields.get("applied")) or {},
             source if isinstance(source, str) else None,
         )
@@ -86,8 +91,9 @@ class Sidecar:
             "created_at": self.created_at,
             **{name: value for name, value in self.attributes.items() if value is not None},
         }
-        if self.turn_started_at is not None:
-            fields["turn_started_at"] = self.turn_started_at
+        for name in ("turn_started_at", "turn_expires_at", "turn_lease"):
+            if (value := getattr(self, name)) is not None:
+                fields[name] = value
         if self.restored_from is not None:
             fields["restored_from"] = self.restored_from
         if self.applied:
@@ -115,12 +121,16 @@ class Sidecar:
             self.created_at = latest
         if self.turn_started_at is not None and self.turn_started_at > now + TOLERANCE:
             self.turn_started_at = latest
+        if self.turn_expires_at is not None and self.turn_lease is not None:
+            self.turn_expires_at = min(self.turn_expires_at, now + self.turn_lease)
 
     def describe(self, attributes: Mapping[str, str | bool | None], now: int) -> None:
         """Set attributes; a state begins or ends a turn."""
         values = with_turn(attributes, now)
         if "state" in values:
             self.turn_started_at = values.pop("turn_started_at")
+            self.turn_expires_at, self.turn_lease = values.pop("turn_expires_at"), None
+            del values["turn_lease"]
         self.attributes.update(values)
 
     def matches(self, where: SessionFilter, now: int) -> bool:
@@ -133,6 +143,10 @@ class Sidecar:
             return False
         if where.pinned is not None and self.is_pinned != where.pinned:
             return False
+        if where.expired is not None:
+            expires_at = self.turn_expires_at
+            if where.expired != (expires_at is not None and expires_at < now):
+                return False
         if where.stuck_seconds is None:
             return True
         latest = now - int(where.stuck_seconds * 1e6)
@@ -142,19 +156,26 @@ class Sidecar:
     def info(self, last_activity: int, message_count: int) -> SessionInfo:
         """The session as in a listing."""
         values: dict[str, Any] = {**self.attributes, "state": self._state, "pinned": self.is_pinned}
-        started = self.turn_started_at
+        started, expires_at = self.turn_started_at, self.turn_expires_at
         return SessionInfo(
             self.key,
             from_micros(self.created_at),
             from_micros(last_activity),
             message_count,
             turn_started_at=None if started is None else from_micros(started),
+            turn_expires_at=None if expires_at is None else from_micros(expires_at),
             **values,
         )
 
     @property
     def _state(self) -> Any:
         return self.attributes.get("state") or "idle"
+
+    @property
+    def turn(self) -> Turn:
+        """The turn as its conditions are decided."""
+        turn_id: Any = self.attributes.get("turn_id")
+        return Turn(self._state, turn_id, self.turn_expires_at, self.turn_lease)
 
 
 def _time(value: object) -> int | None:

@@ -8,7 +8,6 @@ session is removed after it.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
@@ -16,9 +15,11 @@ from typing import Any, Final
 
 from backscroll.contract.operations import (
     Append,
+    BeginTurn,
     Clear,
     Delete,
     Describe,
+    EndTurn,
     Erase,
     Operation,
     RenameAgent,
@@ -30,6 +31,7 @@ from backscroll.contract.results import Outcome
 from backscroll_worker.contract.clock import StoreClock
 from backscroll_worker.contract.takeover import ImportSession, RestoreSession
 from backscroll_worker.contract.tombstones import digest
+from backscroll_worker.contract.turns import outcome
 from backscroll_worker.stores.jsonl.changes import Changes
 from backscroll_worker.stores.jsonl.erasure_ledger import Erasures, Pending
 from backscroll_worker.stores.jsonl.file_names import (
@@ -125,14 +127,14 @@ class Group:
         if affected is None and (record := self.erasures.applied.get(operation.op_id)):
             affected = record.affected
         if affected is not None:
-            return Outcome(affected, duplicate=True)
+            return outcome(affected, duplicate=True)
         if operation.at <= self.erasures.tombstones.latest and self._is_erased(operation):
             return Outcome(0)
         if operation.was_spooled and session.is_late(operation, self.erasures.tombstones):
             return Outcome(session.drop_late(operation))
         if isinstance(operation, RestoreSession):
             return Outcome(session.put_back(operation, self._restored(operation)))
-        return _first_outcome(_HANDLERS[type(operation)](session, operation))
+        return outcome(_HANDLERS[type(operation)](session, operation))
 
     def flush(self, meanwhile: Callable[[], None] | None = None) -> None:
         """Commit everything; `meanwhile` is called during the sync."""
@@ -223,14 +225,10 @@ class Group:
         return Outcome(affected)
 
 
-@functools.lru_cache(maxsize=64)
-def _first_outcome(affected: int) -> Outcome:
-    """The outcome of a write that was not applied before; most are equal."""
-    return Outcome(affected)
-
-
 _HANDLERS: Final[dict[type[Operation], Callable[[Session, Any], int]]] = {
     Append: Session.append,
+    BeginTurn: Session.begin_turn,
+    EndTurn: Session.end_turn,
     Rollback: Session.rollback,
     Replace: Session.replace,
     Clear: Session.clear,

@@ -78,6 +78,11 @@ def _heal(connection: apsw.Connection, now: int) -> bool:
         "UPDATE sessions SET turn_started_at = ?1 WHERE state <> 'idle' AND turn_started_at > ?1",
         (now,),
     )
+    connection.execute(
+        "UPDATE sessions SET turn_expires_at = ?1 + turn_lease"
+        " WHERE state <> 'idle' AND turn_expires_at > ?1 + turn_lease",
+        (now,),
+    )
     erasures: list[Any] = connection.execute(
         "SELECT op_id FROM erasures WHERE noted_at > ? ORDER BY noted_at", (now,)
     ).fetchall()

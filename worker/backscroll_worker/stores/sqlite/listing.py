@@ -33,7 +33,7 @@ FEW: Final = 1_000
 
 _COLUMNS: Final = (
     "id, key, created_at, last_activity, message_count, name, agent, channel, room, sender, state,"
-    " turn_id, turn_started_at, pinned"
+    " turn_id, turn_started_at, pinned, turn_expires_at"
 )
 _NEWEST_FIRST: Final = "ORDER BY last_activity DESC, id DESC LIMIT ?"
 _BY_ACTIVITY: Final = "sessions INDEXED BY sessionrow_last_activity"
@@ -149,7 +149,8 @@ def _leads(where: SessionFilter) -> Iterator[_Lead]:
         yield _Lead(condition, _NAMED, source, replaces=True)
     if where.pinned:
         yield _by_index("pinned", "pinned = 1")
-    states = {where.state, None if where.stuck_seconds is None else "running"}
+    asks_turns = where.stuck_seconds is not None or where.expired
+    states = {where.state, "running" if asks_turns else None}
     for state in states - {None, "idle"}:
         yield _by_index("state", "state <> 'idle' AND state = ?", state)  # as the index has it
     if where.author is not None:
@@ -176,6 +177,9 @@ def _other_conditions(where: SessionFilter, now: int) -> Iterator[_Condition]:
         yield _Condition("state = 'idle'")
     if where.stuck_seconds is not None:
         yield _Condition("turn_started_at < ?", (now - int(where.stuck_seconds * 1e6),))
+    if where.expired is not None:
+        sql = "ifnull(turn_expires_at < ?, 0)"
+        yield _Condition(sql if where.expired else f"NOT {sql}", (now,))
 
 
 def _parse_cursor(cursor: str) -> tuple[int, int]:
@@ -188,19 +192,15 @@ def _parse_cursor(cursor: str) -> tuple[int, int]:
 def _info(
     key: str, created_at: int, last_activity: int, message_count: int, *attributes: Any
 ) -> SessionInfo:
-    name, agent, channel, room, sender, state, turn_id, turn_started_at, pinned = attributes
-    return SessionInfo(
+    *described, turn_started_at, pinned, turn_expires_at = attributes
+    values: list[Any] = [
         key,
         from_micros(created_at),
         from_micros(last_activity),
         message_count,
-        name,
-        agent,
-        channel,
-        room,
-        sender,
-        state,
-        turn_id,
+        *described,
         None if turn_started_at is None else from_micros(turn_started_at),
         bool(pinned),
-    )
+        None if turn_expires_at is None else from_micros(turn_expires_at),
+    ]
+    return SessionInfo(*values)

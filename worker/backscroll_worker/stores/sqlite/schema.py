@@ -86,6 +86,8 @@ class SessionRow(peewee.Model):
     created_at = peewee.BigIntegerField()
     last_activity = peewee.BigIntegerField(index=True)
     message_count = peewee.IntegerField(default=0)
+    turn_expires_at = peewee.BigIntegerField(null=True)
+    turn_lease = peewee.BigIntegerField(null=True)
 
     class Meta:
         table_name = "sessions"
@@ -238,13 +240,19 @@ def _to_version_4(database: APSWDatabase) -> None:
         database.create_tables(MODELS)
 
 
+_ADDED: Final[dict[str, dict[str, str]]] = {
+    "messages": {**dict.fromkeys(CIRCUMSTANCES, "TEXT"), "tokens": "INTEGER"},
+    "sessions": {"turn_expires_at": "INTEGER", "turn_lease": "INTEGER"},
+}
+
+
 def _add_columns(database: APSWDatabase) -> None:
     """No message is rewritten: a column that may be null is added to the schema alone."""
-    known = {column.name for column in database.get_columns("messages")}
-    for name in CIRCUMSTANCES:
-        if name not in known:
-            kind = "INTEGER" if name == "tokens" else "TEXT"
-            database.execute_sql(f'ALTER TABLE messages ADD COLUMN "{name}" {kind}')
+    for table, columns in _ADDED.items():
+        known = {column.name for column in database.get_columns(table)}
+        for name, kind in columns.items():
+            if name not in known:
+                database.execute_sql(f'ALTER TABLE {table} ADD COLUMN "{name}" {kind}')
 
 
 # From version N to N+1. A new database is created at VERSION, so these only see older files.

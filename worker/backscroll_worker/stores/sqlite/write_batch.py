@@ -6,7 +6,6 @@ operation sees the effects of all earlier ones.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, cast
 
@@ -17,9 +16,11 @@ from backscroll.contract.ids import message_id as nth_message_id
 from backscroll.contract.messages import ChatMessage, SessionAttributes, circumstances, to_micros
 from backscroll.contract.operations import (
     Append,
+    BeginTurn,
     Clear,
     Delete,
     Describe,
+    EndTurn,
     Erase,
     Operation,
     RenameAgent,
@@ -38,6 +39,7 @@ from backscroll_worker.contract.takeover import (
     has_another_history,
 )
 from backscroll_worker.contract.tombstones import emptied_by
+from backscroll_worker.contract.turns import CONFLICT, Turn, is_conditional, lease_of, outcome
 from backscroll_worker.stores.sqlite import edits, emptied
 from backscroll_worker.stores.sqlite import restore as restoring
 from backscroll_worker.stores.sqlite.maintenance import erasure
@@ -79,16 +81,16 @@ class Group:
         op_id = self._packed[operation.op_id]
         affected = self._applied.get(op_id)
         if affected is not None:
-            return Outcome(affected, duplicate=True)
+            return outcome(affected, duplicate=True)
         if operation.at <= self._memory.tombstones.latest and self._is_erased(operation):
-            return _outcome(0)
+            return outcome(0)
         is_late = operation.was_spooled and self._is_late(operation)
         affected = 0 if is_late else _HANDLERS[type(operation)](self, operation)
         self._applied[op_id] = affected
         self._pending.op_ids.append((op_id, self._now, affected))
         if not is_late and (how := emptied_by(operation)) is not None:
             self._note_emptied(operation, how)
-        return _outcome(affected)
+        return outcome(affected)
 
     def flush(self) -> None:
         """Write everything collected to the transaction."""
@@ -132,6 +134,8 @@ class Group:
         return session
 
     def _append(self, operation: Append) -> int:
+        if is_conditional(operation) and not self._holds(operation):
+            return CONFLICT
         session = self._find_or_create(operation.key)
         if operation.session is not None:
             self._update_attributes(session, operation.session)
@@ -166,8 +170,56 @@ class Group:
         session.message_count += len(messages)
         self._pending.touched[session_id] = session
 
+    def _holds(self, operation: Append | Replace) -> bool:
+        """Whether the condition of a write holds; one under a turn id renews the lease."""
+        session = self._find(operation.key)
+        if isinstance(operation, Append) and (tail := operation.expect_tail) is not None:
+            _, last = self._locate(operation.key, None)
+            expected = None if tail == "" else self._locate(operation.key, tail)[1]
+            if last != expected or (last is None and tail != ""):
+                return False
+        if operation.turn_id is not None:
+            turn = None if session is None else self._turn(session)
+            if turn is None or session is None or not turn.is_that_of(operation.turn_id):
+                return False
+            if turn.lease is not None:
+                self._set(session, {"turn_expires_at": turn.renewed(self._now)})
+        return True
+
+    def _turn(self, session: KnownSession) -> Turn:
+        (row,) = self._connection.execute(
+            "SELECT state, turn_id, turn_expires_at, turn_lease FROM sessions WHERE id = ?",
+            (session.id,),
+        )
+        return Turn(*cast(tuple[Any, ...], row))
+
+    def _begin_turn(self, operation: BeginTurn) -> int:
+        session = self._find(operation.key)
+        is_free = session is None or self._turn(session).is_free(self._now)
+        if not (is_free or operation.supersedes):
+            return CONFLICT
+        affected = self._append(operation)
+        if affected != CONFLICT:
+            lease = lease_of(operation)
+            values = {"state": "running", "turn_id": operation.op_id}
+            expiry = {"turn_lease": lease, "turn_expires_at": self._now + lease}
+            self._set(
+                self._find_or_create(operation.key), {**with_turn(values, self._now), **expiry}
+            )
+        return affected
+
+    def _end_turn(self, operation: EndTurn) -> int:
+        session = self._find(operation.key)
+        if session is None or not self._turn(session).is_that_of(operation.turn_id):
+            return CONFLICT
+        self._set(session, with_turn({"state": operation.state}, self._now))
+        return sum(self._remove(operation.key, each) for each in operation.remove)
+
     def _rollback(self, operation: Rollback) -> int:
-        session, row = self._locate(operation.key, operation.message_id)
+        return self._remove(operation.key, operation.message_id)
+
+    def _remove(self, key: str, message_id: str | None) -> int:
+        session, row = self._locate(key, message_id)
         if session is None or row is None:
             return 0
         self._connection.execute("DELETE FROM messages WHERE id = ?", (row,))
@@ -177,6 +229,8 @@ class Group:
         return 1
 
     def _replace(self, operation: Replace) -> int:
+        if is_conditional(operation) and not self._holds(operation):
+            return CONFLICT
         session, row = self._locate(operation.key, operation.message_id)
         if session is None or row is None:
             return 0
@@ -363,11 +417,10 @@ class Group:
         return session, row
 
 
-_outcome = functools.lru_cache(maxsize=256)(Outcome)  # most outcomes are equal
-
-
 _HANDLERS: Final[dict[type[Operation], Callable[[Group, Any], int]]] = {
     Append: Group._append,
+    BeginTurn: Group._begin_turn,
+    EndTurn: Group._end_turn,
     Rollback: Group._rollback,
     Replace: Group._replace,
     Clear: Group._clear,

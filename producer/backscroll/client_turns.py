@@ -1,0 +1,181 @@
+# Made from aio_turns.py by producer/generate.py, which `make lint` checks. Do not edit.
+"""A turn: what somebody said, the reply while it grows, and its end, as `Producer.turn` says.
+
+Beneath it are three operations: `BeginTurn`, writes under its id, and `EndTurn`. The store decides
+which turn runs; nothing is decided here.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
+
+from backscroll.calls import run
+from backscroll.contract.errors import BackscrollError, ConflictError, InvalidInputError
+from backscroll.contract.messages import ChatMessage
+from backscroll.contract.operations import BeginTurn
+from backscroll.contract.validation import shown
+
+if TYPE_CHECKING:
+    from backscroll.client import Producer
+
+WhileRunning = Literal["wait", "refuse", "supersede"]
+"""What a turn does while another one runs in its session."""
+
+_CHOICES: Final = ("wait", "refuse", "supersede")
+_FIRST_PAUSE: Final = 0.02
+_LONGEST_PAUSE: Final = 0.5
+
+
+class Turn:
+    """One turn of a session; made by `Producer.turn`, for one block.
+
+    `id` is the turn's id, `history` are the session's newest messages as it begins.
+    """
+
+    def __init__(
+        self,
+        producer: Producer,
+        key: str,
+        messages: tuple[ChatMessage, ...],
+        running: WhileRunning,
+        lease_seconds: float,
+        limit: int,
+        every_seconds: float,
+    ) -> None:
+        if running not in _CHOICES:
+            problem = f"must be one of {', '.join(_CHOICES)}, not {shown(running)}"
+            raise InvalidInputError("running", problem)
+        self.id = ""
+        self.history: list[ChatMessage] = []
+        self._producer = producer
+        self._key = key
+        self._messages = messages
+        self._running = running
+        self._lease_seconds = lease_seconds
+        self._limit = limit
+        self._every_seconds = every_seconds
+        self._pause_seconds = _FIRST_PAUSE
+        self._own: list[str] = []
+        self._reply: ChatMessage | None = None
+        self._reply_id: str | None = None
+        self._is_written = True
+        self._written_at = 0.0
+
+    def __enter__(self) -> Self:
+        deadline = time.monotonic() + self._producer._timeout_seconds
+        while True:
+            operation = self._beginning()
+            try:
+                run(self._producer._write(operation, "stored", operation.message_ids))
+                break
+            except ConflictError:
+                if self._running == "refuse" or time.monotonic() > deadline:
+                    raise
+                self._wait(deadline)
+            except BaseException:  # nobody knows whether it has begun
+                self._give_up(operation)
+                raise
+        self.id = operation.op_id
+        self._own += operation.message_ids
+        try:
+            self.history = self._producer.load(self._key, self._limit)
+        except BaseException:
+            self._give_up(operation)
+            raise
+        return self
+
+    def append(self, *messages: ChatMessage) -> None:
+        """Append more in this turn, such as a call of a tool and its result.
+
+        Raises `ConflictError` where the turn was superseded; the rest as `append` of a producer.
+        """
+        self._complete()
+        self._append(messages)
+
+    def stream(self, text: str, **fields: Any) -> None:
+        """Have `text` be what is known of the reply by now: all of it, not only what is new.
+
+        `fields` are those of `ChatMessage.assistant`, such as `tokens`. The first call appends the
+        reply, later ones replace it, not more often than every `every_seconds`; the turn's end
+        writes what is left. Raises as `append`.
+        """
+        self._reply, self._is_written = ChatMessage.assistant(text, **fields), False
+        if self._reply_id is None:
+            (self._reply_id,) = self._append((self._reply,))
+        elif time.monotonic() - self._written_at < self._every_seconds:
+            return
+        else:
+            self._replace(self._reply, "queued")
+        self._is_written, self._written_at = True, time.monotonic()
+
+    def reply(self, text: str, **fields: Any) -> None:
+        """The complete reply; the next `stream` begins another message. Raises as `append`."""
+        self.stream(text, **fields)
+        self._complete()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is not None:
+            self._give_up(None)
+            return
+        try:
+            self._complete()
+            self._producer.end_turn(self._key, self.id, ack="stored")
+        except ConflictError:
+            raise
+        except BaseException:
+            self._give_up(None)
+            raise
+
+    def _wait(self, deadline: float) -> None:
+        """Until no turn runs, by reading: each attempt to begin one would leave a record."""
+        while time.monotonic() <= deadline:
+            run(self._producer._pause(self._pause_seconds))
+            self._pause_seconds = min(2 * self._pause_seconds, _LONGEST_PAUSE)
+            info = self._producer.session(self._key)
+            if info is None or not info.is_running:
+                return
+
+    def _append(self, messages: tuple[ChatMessage, ...]) -> tuple[str, ...]:
+        operation = self._producer._requests.append(self._key, messages, turn_id=self.id)
+        self._own += operation.message_ids  # also if nobody hears whether they were stored
+        run(self._producer._write(operation, "stored", operation.message_ids))
+        return operation.message_ids
+
+    def _complete(self) -> None:
+        """Write what is left of the reply, which is then over."""
+        if self._reply is not None and not self._is_written:
+            self._replace(self._reply, "stored")
+            self._is_written = True
+        self._reply = self._reply_id = None
+
+    def _replace(self, reply: ChatMessage, ack: Literal["queued", "stored"]) -> None:
+        id_ = self._reply_id
+        self._producer.replace(self._key, reply, id_, turn_id=self.id, ack=ack)
+
+    def _give_up(self, begun: BeginTurn | None) -> None:
+        """End in error without what this turn appended; if that fails, the lease frees the session.
+
+        What is to be raised is what went wrong before.
+        """
+        own = tuple(self._own)
+        turn_id = self.id
+        if begun is not None:
+            turn_id, own = begun.op_id, begun.message_ids
+        with suppress(BackscrollError):
+            self._producer.end_turn(self._key, turn_id, "error", own, ack="queued")
+
+    def _beginning(self) -> BeginTurn:
+        return self._producer._requests.begin_turn(
+            self._key,
+            self._messages,
+            lease_seconds=self._lease_seconds,
+            supersedes=self._running == "supersede",
+        )
