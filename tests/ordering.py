@@ -34,7 +34,7 @@ LONG: Final = frozenset(
         "test_a_search_by_session_is_not_quadratic_in_one_chats_hits",
         "test_a_session_longer_than_a_page_comes_whole_and_in_order",
         "test_a_session_written_to_between_slices_stays_whole_or_begins_anew",
-        "test_after_half_of_the_messages_went_the_file_is_nearly_as_small_as_a_fresh_one",
+        "test_after_half_the_messages_went_the_file_is_nearly_as_small_as_new",
         "test_all_is_said_once_in_the_order_of_its_times",
         "test_an_edited_message_keeps_its_versions_when_its_page_is_packed",
         "test_an_erasure_makes_nobody_wait_for_long",
@@ -51,7 +51,7 @@ LONG: Final = frozenset(
         "test_rules_that_fold_otherwise_have_another_version",
         "test_the_bytes_read_for_the_newest_do_not_grow_with_the_session",
         "test_the_record_stays_small_and_forgets_removed_sessions",
-        "test_what_upkeep_reports_is_on_the_disk",
+        "test_what_maintenance_reports_is_on_the_disk",
         "test_whatever_a_store_is_called_with_its_errors_are_ours",
     }
 )

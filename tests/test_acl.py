@@ -154,7 +154,7 @@ def test_an_older_file_lets_a_producer_do_what_it_could_before(refusing: Guarded
 
 
 @pytest.mark.usefixtures("worker")
-def test_a_scheduler_can_enqueue_upkeep(guarded: Guarded, log: Path) -> None:
+def test_a_scheduler_can_enqueue_maintenance(guarded: Guarded, log: Path) -> None:
     every_second = "* * * * * *"
     scheduler = spawn(
         guarded.settings("scheduler"),

@@ -197,7 +197,7 @@ def held_where_sound(archive: Archive) -> dict[str, list[str]]:
     return found
 
 
-def test_erasing_that_is_killed_at_any_step_loses_nothing_and_is_finished_by_the_next(
+def test_an_erasure_killed_at_any_step_loses_nothing_and_the_next_ends_it(
     tmp_path: Path,
 ) -> None:
     for step in range(100):

@@ -43,7 +43,7 @@ def client(server_url: str) -> redis.Redis:
     return redis.Redis.from_url(server_url)
 
 
-def test_the_page_shows_queue_worker_and_failed_job_and_its_button_requeues_it(
+def test_the_page_shows_queue_worker_and_failed_job_and_requeues_it(
     settings: Settings, server_url: str, client: redis.Redis, tmp_path: Path, chrome: Chrome
 ) -> None:
     with (
@@ -165,7 +165,7 @@ def test_what_waits_is_kept_whatever_registry_has_it_too(
     assert client.exists(Job.key_for("other")) == (registry != "failed")
 
 
-def test_failed_jobs_can_be_requeued_and_deleted_one_by_one_and_all_at_once(
+def test_failed_jobs_can_be_requeued_and_deleted_singly_and_all_at_once(
     server_url: str, client: redis.Redis, address: str
 ) -> None:
     payload = b'["backscroll_worker.jobs.nothing",null,[],{}]'

@@ -117,7 +117,7 @@ def test_who_asked_for_what_kills_the_worker_gets_the_error(
     assert contents(settings, "k") == ["a"]
 
 
-def test_a_job_in_flight_when_workers_are_killed_for_other_reasons_is_applied(
+def test_a_job_in_flight_while_workers_are_killed_by_others_is_applied(
     settings: Settings, producer: Producer, client: redis.Redis, log: Path
 ) -> None:
     ids = [producer.append("k", ChatMessage.user(str(number))).op_id for number in range(40)]

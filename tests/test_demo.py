@@ -23,7 +23,7 @@ from backscroll_worker.ops.exit_codes import ExitCode
 from backscroll_worker.settings import Settings
 from backscroll_worker.testing.stores import open_tested
 from tests.processes import spawn, wait_for
-from tests.test_up import free_port
+from tests.test_up import free_port, read_until
 
 pytestmark = pytest.mark.slow
 
@@ -131,14 +131,16 @@ def what_it_suggests_works(said: str, directory: Path) -> None:
     assert "english" in pasted(sessions)
     assert "1,666" in pasted(listing)
     running = subprocess.Popen(  # noqa: S602
-        f"exec env {up}", shell=True, env=environment(directory), stderr=subprocess.DEVNULL
+        f"exec env {up}", shell=True, env=environment(directory), stderr=subprocess.PIPE
     )
     try:
-        assert "would delete 237 sessions" in wait_for(lambda: pasted(cleanup), "the worker")
+        read_until(running, b"storing queue")
+        assert "would delete 237 sessions" in pasted(cleanup)
         assert "restored" in pasted(restore)
     finally:
         running.terminate()
-        assert running.wait(timeout=60) == 0
+        running.communicate(timeout=60)
+        assert running.returncode == 0
 
 
 def test_a_ctrl_c_is_not_for_the_adapters(settings: Settings, tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_systemd_understands_every_line_of_a_unit(service: str, tmp_path: Path) 
     assert name not in verified.stderr, verified.stderr
 
 
-def test_the_environment_file_names_known_settings_only_and_can_be_used_as_it_is() -> None:
+def test_the_environment_file_has_known_settings_and_works_as_it_is() -> None:
     assert set(environment_file(with_comments=True)) <= known_variables()
     settings = Settings.from_environment(environment_file(with_comments=False))
     assert settings.redis_url == "redis://localhost:6379/0"
@@ -134,7 +134,7 @@ def test_what_the_environment_file_has_commented_out_is_the_default() -> None:
     assert Settings.from_environment(everything) == Settings.from_environment(plain)
 
 
-def test_compose_starts_the_three_services_on_a_server_that_keeps_what_it_is_given() -> None:
+def test_compose_starts_the_three_services_on_a_durable_server() -> None:
     services = compose()["services"]
     assert set(services) == {"valkey", *SERVICES}
     for service in SERVICES:
@@ -149,7 +149,7 @@ def test_compose_starts_the_three_services_on_a_server_that_keeps_what_it_is_giv
     assert set(compose()["volumes"]) == {"queue", "store"}
 
 
-def test_compose_publishes_nothing_but_the_dashboard_on_this_machine_with_a_password() -> None:
+def test_compose_publishes_only_a_local_dashboard_with_a_password() -> None:
     services = compose()["services"]
     published = {name: of["ports"] for name, of in services.items() if "ports" in of}
     assert published == {"dashboard": ["127.0.0.1:9181:9181"]}

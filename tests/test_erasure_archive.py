@@ -31,7 +31,7 @@ _NUMBERS = iter(range(1, 10_000))
 
 
 class Shop:
-    """A store with an archive, whose clock stands still, and its upkeep as a worker does it."""
+    """A store with an archive, whose clock stands still, and maintenance as by a worker."""
 
     def __init__(self, backend: StoreUnderTest, clock: Clock, settings: Settings) -> None:
         assert settings.archive is not None
@@ -99,7 +99,7 @@ def shop(request: pytest.FixtureRequest, settings: Settings, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("subject", [{"key": "zebra"}, {"sender": "eve"}])
-def test_an_erasure_run_again_leaves_in_the_archive_what_was_said_afterwards(
+def test_an_erasure_run_again_leaves_what_was_archived_afterwards(
     shop: Shop, client: redis.Redis, subject: dict[str, str]
 ) -> None:
     shop.tell_sender("zebra", "eve")
@@ -222,7 +222,7 @@ def test_a_compaction_reads_the_archive_only_after_something_was_erased(
 
 @pytest.mark.parametrize("subject", [{"key": "zebra"}, {"sender": "eve"}])
 @pytest.mark.parametrize("is_ahead_while_erasing", [True, False])
-def test_what_is_said_after_an_erasure_stays_in_the_archive_though_a_clock_was_ahead(
+def test_what_follows_an_erasure_stays_archived_though_a_clock_was_ahead(
     shop: Shop, client: redis.Redis, subject: dict[str, str], is_ahead_while_erasing: bool
 ) -> None:
     shop.tell_sender("zebra", "eve")
@@ -306,7 +306,7 @@ def test_a_late_description_erases_only_messages_before_the_erasure(
     assert shop.archive.verify() == []
 
 
-def test_a_compaction_that_is_killed_forgets_no_erasure_that_the_archive_still_waits_for(
+def test_a_killed_compaction_forgets_no_erasure_the_archive_waits_for(
     shop: Shop, client: redis.Redis
 ) -> None:
     shop.say("zebra", "quagga")

@@ -93,7 +93,7 @@ def test_a_demoted_primary_is_left_for_the_one_its_name_leads_to(pair: Pair) -> 
     assert pair.queued() == ids
 
 
-def test_until_the_name_leads_elsewhere_the_error_says_that_trying_again_helps(pair: Pair) -> None:
+def test_until_the_name_changes_the_error_says_that_trying_again_helps(pair: Pair) -> None:
     with Producer(pair.name.url, retries=1) as producer:
         ids = [producer.append("k", HI).op_id]
         pair.demote_first()

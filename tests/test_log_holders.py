@@ -86,7 +86,7 @@ def log_check(settings: Settings) -> dict[str, str]:
     return found[0] if found else {}
 
 
-def test_a_compaction_beside_a_program_that_keeps_the_log_says_so_and_check_names_it(
+def test_compaction_reports_a_program_that_keeps_the_log_check_names_it(
     settings: Settings, client: redis.Redis, producer: Producer, log: Path
 ) -> None:
     fill(settings)

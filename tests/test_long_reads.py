@@ -33,7 +33,7 @@ def _own_signals() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_own_signals")
-def test_reads_whose_askers_give_up_while_the_group_is_under_way_are_dropped(
+def test_reads_whose_callers_give_up_during_the_group_are_dropped(
     settings: Settings, producer: Producer, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = [
@@ -61,7 +61,7 @@ def test_reads_whose_askers_give_up_while_the_group_is_under_way_are_dropped(
     assert depth(client) == 0
 
 
-def test_a_group_is_carried_out_as_far_as_the_budget_goes_and_then_the_rest(
+def test_a_group_is_applied_as_far_as_the_budget_goes_then_the_rest(
     settings: Settings, tmp_path: Path
 ) -> None:
     for url in (settings.store, f"jsonl://{tmp_path / 'sessions'}"):

@@ -175,7 +175,7 @@ os.kill(os.getpid(), 9)
         assert store.verify(deep=True) == []
 
 
-def test_a_lock_file_that_was_removed_is_put_back_and_keeps_the_old_version_out(
+def test_a_removed_lock_file_is_put_back_and_keeps_the_old_version_out(
     store: StoreUnderTest, path: Path
 ) -> None:
     lock_file = lock_file_of(path)
@@ -258,7 +258,7 @@ def test_sqlites_own_locks_outlive_a_second_attempt_to_lock_the_store(tmp_path: 
         assert [message.content for message in store.load("k")] == ["a", "b"]
 
 
-def test_a_store_stays_locked_until_it_is_closed_though_its_lock_went_first(url: str) -> None:
+def test_a_store_stays_locked_until_closed_though_its_lock_went_first(url: str) -> None:
     with open_tested(url) as store:
         store._lock_file.close()
         assert run_prepared("-c", HOLD, url).returncode != 0

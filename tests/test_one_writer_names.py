@@ -62,7 +62,7 @@ def test_a_bind_mount_of_a_store_lets_no_second_writer_in(
         open_tested(f"{scheme}://{other}")
 
 
-def test_a_database_mounted_without_its_directory_is_neither_written_nor_read(
+def test_a_database_mounted_without_its_directory_is_not_opened(
     tmp_path: Path,
 ) -> None:
     """As with `docker run -v FILE:FILE`: a kill would leave the log in the container."""
@@ -102,7 +102,7 @@ def test_a_database_with_two_names_is_neither_written_nor_read(tmp_path: Path) -
         assert [message.content for message in store.load("k")] == ["a"]
 
 
-def test_a_database_that_gets_a_second_name_is_not_written_until_it_is_gone(
+def test_a_database_with_a_second_name_is_not_written_until_it_is_gone(
     tmp_path: Path,
 ) -> None:
     with open_tested(f"sqlite://{tmp_path}/one.db") as store:

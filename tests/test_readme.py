@@ -137,7 +137,7 @@ def test_a_turn_that_failed_is_taken_back(bot: Bot) -> None:
     assert bot.sent == ["hello", "Sorry, please say that again.", "hello"]
 
 
-def test_an_update_is_answered_though_it_was_cancelled_while_the_model_thought(bot: Bot) -> None:
+def test_an_update_cancelled_while_the_model_thought_is_answered(bot: Bot) -> None:
     bot.run((1, "hi"), (1, "hi"), (1, "hi"), assistant=once(Cancelled))
     assert bot.stored() == ["hi", "hello"]
     assert bot.sent == ["hello"]

@@ -95,7 +95,7 @@ def test_a_message_whose_job_never_comes_to_a_worker_is_queued_anew(
         assert client.zcard(f"rq:{status}:backscroll") == 0
 
 
-def test_a_message_whose_job_was_cancelled_in_the_dashboard_is_stored_when_it_comes_again(
+def test_a_message_cancelled_in_the_dashboard_is_stored_when_redelivered(
     producer: Producer, client: redis.Redis, settings: Settings
 ) -> None:
     op_id = deliver(producer).op_id
@@ -130,7 +130,7 @@ def test_a_message_that_waits_or_is_in_flight_is_not_queued_twice(
     assert waiting(client) + [id_.decode() for id_ in in_flight(client)] == [op_id]
 
 
-def test_a_message_delivered_again_behind_a_long_queue_is_stored_once_in_its_first_place(
+def test_a_message_redelivered_behind_a_long_queue_keeps_its_first_place(
     producer: Producer, client: redis.Redis, settings: Settings
 ) -> None:
     deliver(producer)

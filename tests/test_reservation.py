@@ -196,7 +196,7 @@ def test_a_wait_is_over_at_once_when_jobs_are_there(
     assert ids(client, QUEUE) == ["c"]
 
 
-def test_a_wait_takes_nothing_from_a_server_that_lost_its_scripts_or_is_suspended(
+def test_a_wait_takes_nothing_without_scripts_or_while_suspended(
     client: redis.Redis, reservations: Reservations
 ) -> None:
     push(client, "a")

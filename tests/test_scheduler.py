@@ -77,10 +77,10 @@ def test_the_very_first_start_runs_nothing(
 def test_a_tick_enqueues_a_job_that_rq_reads_and_the_contract_understands(
     hourly: Settings, clock: Clock, client: redis.Redis
 ) -> None:
-    upkeep = scheduler(hourly, clock)
-    upkeep.enqueue_jobs()
+    maintenance = scheduler(hourly, clock)
+    maintenance.enqueue_jobs()
     clock.time = datetime(2026, 11, 21, 7, 0, tzinfo=UTC)
-    assert [job.name for job in upkeep.enqueue_jobs()] == ["cleanup"]
+    assert [job.name for job in maintenance.enqueue_jobs()] == ["cleanup"]
 
     (job_id,) = queued(client)
     assert job_id.startswith("cleanup-20261121T070000-")
@@ -100,10 +100,10 @@ def test_cleanup_and_compaction_keep_their_own_times(
     settings: Settings, clock: Clock, client: redis.Redis
 ) -> None:
     daily = replace(settings, ttl_hours=24.0, cleanup_cron="0 * * * *", compact_cron="30 3 * * *")
-    upkeep = scheduler(daily, clock)
+    maintenance = scheduler(daily, clock)
     kinds = []
     for _ in range(24 * 4 + 1):
-        kinds += [job.name for job in upkeep.enqueue_jobs()]
+        kinds += [job.name for job in maintenance.enqueue_jobs()]
         client.delete("rq:queue:backscroll")
         clock.advance(timedelta(minutes=15))
     assert kinds.count("cleanup") == 24
@@ -111,10 +111,10 @@ def test_cleanup_and_compaction_keep_their_own_times(
 
 
 def test_a_compaction_decodes_too(settings: Settings, clock: Clock, client: redis.Redis) -> None:
-    upkeep = scheduler(settings, clock)
-    upkeep.enqueue_jobs()
+    maintenance = scheduler(settings, clock)
+    maintenance.enqueue_jobs()
     clock.advance(timedelta(days=1))
-    upkeep.enqueue_jobs()
+    maintenance.enqueue_jobs()
     (job_id,) = queued(client)
     job = Job.fetch(job_id, connection=client, serializer=OrjsonSerializer)
     assert isinstance(decode(job_id, job.data), Compact)
@@ -127,9 +127,9 @@ def test_two_schedulers_at_once_never_double_a_tick(
     both[0].enqueue_jobs()
     barrier = threading.Barrier(2)
 
-    def tick(upkeep: MaintenanceScheduler) -> int:
+    def tick(maintenance: MaintenanceScheduler) -> int:
         barrier.wait(60)
-        return len(upkeep.enqueue_jobs())
+        return len(maintenance.enqueue_jobs())
 
     with ThreadPoolExecutor(2) as pool:
         for _ in range(50):
@@ -142,14 +142,14 @@ def test_two_schedulers_at_once_never_double_a_tick(
 def test_ticks_do_not_pile_up_while_no_worker_runs(
     hourly: Settings, clock: Clock, client: redis.Redis
 ) -> None:
-    upkeep = scheduler(hourly, clock)
+    maintenance = scheduler(hourly, clock)
     for _ in range(11):
-        upkeep.enqueue_jobs()
+        maintenance.enqueue_jobs()
         clock.advance(HOUR)
     assert len(queued(client)) == 1
 
     client.delete("rq:queue:backscroll")  # the worker is back and has done it
-    upkeep.enqueue_jobs()
+    maintenance.enqueue_jobs()
     assert len(queued(client)) == 1, "the next tick counts again"
 
 
@@ -157,10 +157,10 @@ def test_ticks_do_not_pile_up_while_no_worker_runs(
 def test_a_tick_is_left_out_while_the_job_before_it_runs(
     place: str, hourly: Settings, clock: Clock, client: redis.Redis
 ) -> None:
-    upkeep = scheduler(hourly, clock)
-    upkeep.enqueue_jobs()
+    maintenance = scheduler(hourly, clock)
+    maintenance.enqueue_jobs()
     clock.advance(HOUR)
-    upkeep.enqueue_jobs()
+    maintenance.enqueue_jobs()
     (running,) = queued(client)
     if place == "in flight":  # as the group-commit worker holds it
         client.rename("rq:queue:backscroll", "rq:queue:backscroll:intermediate")
@@ -168,12 +168,12 @@ def test_a_tick_is_left_out_while_the_job_before_it_runs(
         client.delete("rq:queue:backscroll")
         client.zadd("rq:wip:backscroll", {f"{running}:execution": clock.time.timestamp() + 7_000})
     clock.advance(HOUR)
-    assert upkeep.enqueue_jobs() == []
+    assert maintenance.enqueue_jobs() == []
     assert queued(client) == []
 
     clock.advance(HOUR)
     client.delete("rq:queue:backscroll:intermediate")  # the execution's entry expires by itself
-    assert len(upkeep.enqueue_jobs()) == 1
+    assert len(maintenance.enqueue_jobs()) == 1
 
 
 def test_a_tick_that_passed_while_no_scheduler_ran_is_made_up_for_once(
@@ -190,32 +190,32 @@ def test_a_tick_that_passed_while_no_scheduler_ran_is_made_up_for_once(
     assert scheduler(hourly, clock).enqueue_jobs() == []
 
 
-def test_a_queue_emptied_by_hand_does_not_end_upkeep(
+def test_a_queue_emptied_by_hand_does_not_end_maintenance(
     hourly: Settings, clock: Clock, client: redis.Redis
 ) -> None:
-    upkeep = scheduler(hourly, clock)
+    maintenance = scheduler(hourly, clock)
     for _ in range(2):
-        upkeep.enqueue_jobs()
+        maintenance.enqueue_jobs()
         clock.advance(HOUR)
     client.delete("rq:queue:backscroll")  # the job's hash still says that it is queued
-    assert len(upkeep.enqueue_jobs()) == 1
+    assert len(maintenance.enqueue_jobs()) == 1
 
 
 def test_a_clock_that_goes_back_repeats_no_tick(
     hourly: Settings, clock: Clock, client: redis.Redis
 ) -> None:
-    upkeep = scheduler(hourly, clock)
-    upkeep.enqueue_jobs()
+    maintenance = scheduler(hourly, clock)
+    maintenance.enqueue_jobs()
     clock.advance(HOUR)
-    upkeep.enqueue_jobs()
+    maintenance.enqueue_jobs()
     client.delete("rq:queue:backscroll")
     clock.advance(-HOUR)
-    assert upkeep.enqueue_jobs() == []
+    assert maintenance.enqueue_jobs() == []
     clock.advance(HOUR)
-    assert upkeep.enqueue_jobs() == []
+    assert maintenance.enqueue_jobs() == []
 
 
-def test_a_clock_ahead_back_and_ahead_again_neither_doubles_nor_stops_ticks(
+def test_a_clock_ahead_back_and_ahead_again_doubles_and_stops_no_tick(
     hourly: Settings, clock: Clock, client: redis.Redis
 ) -> None:
     schedules = scheduler(hourly, clock)
@@ -234,7 +234,7 @@ def test_a_clock_ahead_back_and_ahead_again_neither_doubles_nor_stops_ticks(
     ]
 
 
-def test_two_queues_of_one_server_have_their_own_upkeep(
+def test_two_queues_of_one_server_have_their_own_maintenance(
     hourly: Settings, clock: Clock, client: redis.Redis
 ) -> None:
     one, other = scheduler(hourly, clock), scheduler(replace(hourly, queue="b.2"), clock)
@@ -258,13 +258,13 @@ def test_cleanup_is_scheduled_for_retention_rules_alone(settings: Settings, cloc
     assert {job.name for job in scheduler(ruled, clock).get_jobs()} == {"compact", "cleanup"}
 
 
-def test_it_sleeps_until_the_next_tick_but_never_longer_than_its_registration_lasts(
+def test_it_sleeps_until_the_next_tick_or_its_registration_expires(
     hourly: Settings, clock: Clock
 ) -> None:
-    upkeep = scheduler(hourly, clock)
-    assert upkeep.calculate_sleep_interval() == 60.0
+    maintenance = scheduler(hourly, clock)
+    assert maintenance.calculate_sleep_interval() == 60.0
     clock.time = datetime(2026, 11, 21, 6, 59, 50, 250_000, tzinfo=UTC)
-    assert upkeep.calculate_sleep_interval() == 9.75
+    assert maintenance.calculate_sleep_interval() == 9.75
 
 
 def test_a_cron_expression_that_never_comes_is_refused_by_name(
@@ -291,28 +291,28 @@ def test_a_cron_expression_means_to_rq_what_it_means_elsewhere(
 ) -> None:
     environ = {"HOME": str(settings.data_dir), "BACKSCROLL_COMPACT_CRON": cron}
     given = replace(settings, compact_cron=Settings.from_environment(environ).compact_cron)
-    upkeep = scheduler(given, clock)
-    (job,) = (job for job in upkeep.get_jobs() if job.name == "compact")
+    maintenance = scheduler(given, clock)
+    (job,) = (job for job in maintenance.get_jobs() if job.name == "compact")
     moment = datetime.fromisoformat(f"{comes}+00:00")
     assert job.next_enqueue_time == moment
     job.latest_enqueue_time = clock.time
     assert job.get_next_enqueue_time().replace(tzinfo=UTC) == moment
-    upkeep.register_birth()
+    maintenance.register_birth()
     assert CronScheduler.all(client)
 
 
-def test_rq_shows_a_running_scheduler_with_its_jobs_and_forgets_a_stopped_one(
+def test_rq_shows_a_running_scheduler_with_jobs_and_forgets_a_stopped_one(
     hourly: Settings, clock: Clock, client: redis.Redis
 ) -> None:
-    upkeep = scheduler(hourly, clock)
+    maintenance = scheduler(hourly, clock)
     seen: list[CronScheduler] = []
 
     def look(_seconds: float) -> bool:
         seen.extend(CronScheduler.all(client))
         return True
 
-    upkeep.run(look)
-    assert [found.name for found in seen] == [upkeep.name]
+    maintenance.run(look)
+    assert [found.name for found in seen] == [maintenance.name]
     assert {job.func_name for job in seen[0].get_jobs()} == {
         "backscroll_worker.jobs.cleanup",
         "backscroll_worker.jobs.compact",
@@ -332,8 +332,8 @@ def test_a_server_that_goes_away_and_comes_back_costs_no_tick(
         return stop.wait(min(seconds, 0.1))
 
     with running_server(own) as url:
-        upkeep = MaintenanceScheduler(own, url, now=clock)
-        thread = threading.Thread(target=upkeep.run, args=(pause,))
+        maintenance = MaintenanceScheduler(own, url, now=clock)
+        thread = threading.Thread(target=maintenance.run, args=(pause,))
         thread.start()
         with redis.Redis.from_url(url) as client:
             wait_for(lambda: client.exists("backscroll:backscroll:cron:cleanup"), "the first tick")

@@ -102,7 +102,7 @@ OWN_LINE: Final = "user default off ~* &* +@all\n"
 
 
 @pytest.mark.parametrize("line", ["user default off\n", "user default off ~* &* +@all -xadd\n"])
-def test_check_finds_a_default_user_that_a_restart_would_lose_operations_by(
+def test_check_finds_a_default_user_by_which_a_restart_loses_operations(
     line: str, tmp_path: Path
 ) -> None:
     server, guarded = program(AFFECTED), Guarded(tmp_path)

@@ -83,7 +83,7 @@ def test_no_variable_is_read_that_is_not_declared() -> None:
             assert named <= declared, path
 
 
-def test_another_process_reads_the_same_settings_from_the_environment_made_of_them() -> None:
+def test_another_process_reads_the_same_settings_from_its_environment() -> None:
     environ = {
         "BACKSCROLL_REDIS_URL": "redis://h:1/2",
         "BACKSCROLL_DATA_DIR": "/data",

@@ -75,7 +75,7 @@ def killed_asker(settings: Settings, client: redis.Redis, timeout_seconds: float
     return waiting(client)[-1]
 
 
-def test_a_read_has_a_life_on_the_servers_clock_and_no_other_operation_has_one(
+def test_only_a_read_expires_and_it_does_so_by_the_servers_clock(
     server_url: str, client: redis.Redis
 ) -> None:
     seen: dict[str, int] = {}
@@ -141,7 +141,7 @@ def test_a_stock_worker_passes_over_a_read_that_has_expired(
     assert client.zcard("rq:failed:backscroll") == 0
 
 
-def test_the_read_of_a_killed_asker_goes_and_what_comes_after_it_is_carried_out(
+def test_the_read_of_a_killed_caller_expires_and_what_follows_is_applied(
     settings: Settings, producer: Producer, client: redis.Redis
 ) -> None:
     read = killed_asker(settings, client, 0.1)

@@ -176,7 +176,7 @@ def test_rqs_own_worker_with_ours_refuses_another_store(
     assert contents(other, "k") == []
 
 
-def test_a_worker_under_an_acl_from_before_works_and_says_what_is_not_checked(
+def test_a_worker_under_an_older_acl_works_and_says_what_is_not_checked(
     tmp_path: Path, log: Path
 ) -> None:
     before = FILE.replace(" ~backscroll:backscroll:store", "")

@@ -73,7 +73,7 @@ def test_a_stored_append_is_answered_by_its_own_queues_worker(
     assert first.contents() == second.contents() == ["hi"]
 
 
-def test_an_operation_that_another_queue_has_is_refused_and_not_acknowledged(
+def test_an_operation_of_another_queue_is_refused_and_not_acknowledged(
     sides: tuple[Side, Side],
 ) -> None:
     first, second = sides

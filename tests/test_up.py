@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -38,28 +39,22 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
-def running_under(directory: Path) -> list[str]:
-    """The command lines of processes whose environment or arguments name `directory`."""
-    found = []
+def commands_under(directory: Path) -> dict[int, str]:
+    """The other processes that `directory` was given to, or that are in it: their command lines."""
+    found = {}
     for process in Path("/proc").glob("[0-9]*"):
-        try:
-            told = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
-        except OSError:
-            continue
-        if os.fsencode(directory) in told and int(process.name) != os.getpid():
-            found.append(told[:80].decode(errors="replace"))
+        with suppress(OSError):
+            command = (process / "cmdline").read_bytes()
+            place = os.fsencode((process / "cwd").readlink())  # the server's, whose title is short
+            if os.fsencode(directory) in command + (process / "environ").read_bytes() + place:
+                found[int(process.name)] = command.decode(errors="replace")
+    found.pop(os.getpid(), None)
     return found
 
 
 def pid_of(directory: Path, word: str) -> int:
     """The process under `directory` whose command line has `word`."""
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            line = (process / "cmdline").read_bytes().decode(errors="replace")
-            environ = (process / "environ").read_bytes()
-            if word in line and os.fsencode(directory) in line.encode() + environ:
-                return int(process.name)
-    raise AssertionError(f"no process {word}")
+    return next(pid for pid, command in commands_under(directory).items() if word in command)
 
 
 def read_until(process: subprocess.Popen[bytes], *words: bytes) -> bytes:
@@ -77,35 +72,58 @@ Up = Callable[..., subprocess.Popen[bytes]]
 
 
 @pytest.fixture
-def up(tmp_path: Path) -> Up:
-    def start(*until: bytes, **variables: str) -> subprocess.Popen[bytes]:
-        port = {"BACKSCROLL_DASHBOARD_PORT": str(free_port())}
+def up(tmp_path: Path) -> Iterator[Up]:
+    """Starts `backscroll up`; it has a dashboard only where a test asks for one."""
+    started: list[subprocess.Popen[bytes]] = []
+    taken = socket.create_server(("127.0.0.1", 0))
+
+    def start(*until: bytes, dashboard: bool = False) -> subprocess.Popen[bytes]:
+        port = free_port() if dashboard else taken.getsockname()[1]
         process = subprocess.Popen(
             [sys.executable, "-m", "backscroll_worker.cli", "--data-dir", str(tmp_path), "up"],
-            env={**os.environ, **port, **variables},
+            env={**os.environ, "BACKSCROLL_DASHBOARD_PORT": str(port)},
             stdout=(tmp_path / "said").open("wb"),
             stderr=subprocess.PIPE,
         )
+        started.append(process)
         read_until(process, *(until or (b"storing queue",)))
         return process
 
-    return start
+    with taken:
+        yield start
+    for process in started:  # before its parts, which it would start again
+        process.kill()
+        process.wait()
+        if process.stderr is not None:
+            process.stderr.close()
+    for pid in commands_under(tmp_path):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_stops_all_of_it_and_each_part_is_said_to_have_ended_well(
-    number: signal.Signals, up: Up, tmp_path: Path
+def end(process: subprocess.Popen[bytes], number: signal.Signals = signal.SIGTERM) -> str:
+    """What it says once it is to end, which is that each of its parts has ended well."""
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 0, said.decode()
+    for name in ("worker", "scheduler"):
+        assert f"{name:<9} | stopped (rc=0)" in said.decode()
+    return str(said.decode())
+
+
+def url_in(directory: Path) -> str:
+    return f"unix://{socket_path(directory / 'server')}"
+
+
+def test_ctrl_c_stops_every_part_and_each_is_said_to_have_ended_well(
+    up: Up, tmp_path: Path
 ) -> None:
-    process = up(b"storing queue", b"registering birth", b"dashboard: http")
+    process = up(b"storing queue", b"registering birth", b"dashboard: http", dashboard=True)
     with Producer(url_in(tmp_path), timeout_seconds=60) as producer:
         producer.append("k", ChatMessage.user("hi"), ack="stored")  # the worker is at work
-    assert len(running_under(tmp_path)) >= 5  # up, server, worker, scheduler, dashboard
-    process.send_signal(number)
-    _, rest = process.communicate(timeout=60)
-    assert process.returncode == 0, rest.decode()
-    for name in PROCESSES:
-        assert f"{name:<9} | stopped (rc=0)" in rest.decode()
-    wait_for(lambda: not running_under(tmp_path), "all processes to end")
+    assert len(commands_under(tmp_path)) >= 5  # up, server, worker, scheduler, dashboard
+    assert "dashboard | stopped (rc=0)" in end(process, signal.SIGINT)
+    wait_for(lambda: not commands_under(tmp_path), "all processes to end")
 
 
 def test_when_nobody_reads_its_output_any_more_it_stops(up: Up, tmp_path: Path) -> None:
@@ -114,25 +132,12 @@ def test_when_nobody_reads_its_output_any_more_it_stops(up: Up, tmp_path: Path) 
     process.stderr.close()
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 0
-    wait_for(lambda: not running_under(tmp_path), "all processes to end")
+    wait_for(lambda: not commands_under(tmp_path), "all processes to end")
 
 
-def end(process: subprocess.Popen[bytes]) -> str:
-    process.send_signal(signal.SIGTERM)
-    _, rest = process.communicate(timeout=60)
-    assert process.returncode == 0, rest.decode()
-    return rest.decode()
-
-
-def url_in(directory: Path) -> str:
-    return f"unix://{socket_path(directory / 'server')}"
-
-
-def test_a_part_that_is_killed_is_started_again_and_the_others_go_on(
-    up: Up, tmp_path: Path
-) -> None:
+def test_a_part_that_is_killed_starts_again_and_sigterm_stops_all(up: Up, tmp_path: Path) -> None:
     ready = {"worker": b"storing queue", "scheduler": b"registering birth"}
-    process = up(*ready.values(), b"dashboard: http")
+    process = up(*ready.values(), b"dashboard: http", dashboard=True)
     with Producer(url_in(tmp_path), timeout_seconds=60) as producer:
         for name in PROCESSES:
             words = [word for word in ("valkey-server", *PROCESSES) if word != name]
@@ -142,32 +147,33 @@ def test_a_part_that_is_killed_is_started_again_and_the_others_go_on(
             assert f"{name:<9} | stopped (rc=-9)" in said.decode()
             assert others == [pid_of(tmp_path, word) for word in words]
             assert producer.append("k", ChatMessage.user("hi"), ack="stored").affected == 1
-    end(process)
+    assert "dashboard | stopped (rc=0)" in end(process)
+    wait_for(lambda: not commands_under(tmp_path), "all processes to end")
 
 
-def test_a_server_that_is_killed_is_started_again_with_what_it_held(up: Up, tmp_path: Path) -> None:
-    process = up()
+def test_a_killed_server_starts_again_with_its_data_and_sighup_stops_all(
+    up: Up, tmp_path: Path
+) -> None:
+    process = up(b"storing queue", b"registering birth")
     with Producer(url_in(tmp_path), timeout_seconds=30) as producer:
         producer.append("k", ChatMessage.user("hi"), ack="stored")
         os.kill(pid_of(tmp_path, "valkey-server"), signal.SIGKILL)
         read_until(process, b"server    | started")
         producer.append("k", ChatMessage.user("hi"), ack="stored")
         assert len(producer.load("k")) == 2
-    end(process)
-    wait_for(lambda: not running_under(tmp_path), "all processes to end")
+    end(process, signal.SIGHUP)
+    wait_for(lambda: not commands_under(tmp_path), "all processes to end")
 
 
-def test_a_port_that_is_taken_is_said_first_and_costs_the_dashboard_only(
+def test_a_taken_port_is_reported_first_and_costs_only_the_dashboard(
     up: Up, tmp_path: Path
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        process = up(BACKSCROLL_DASHBOARD_PORT=port)
-        said = (tmp_path / "said").read_text()
-        assert f"not started: cannot listen on 127.0.0.1:{port}: Address already in use" in said
-        with Producer(url_in(tmp_path), timeout_seconds=60) as producer:
-            assert producer.append("k", ChatMessage.user("hi"), ack="stored").affected == 1
-        assert "dashboard" not in end(process)
+    process = up(b"storing queue", b"registering birth")
+    said = (tmp_path / "said").read_text()
+    assert re.search(r"not started: cannot listen on 127\.0\.0\.1:\d+: Address already in", said)
+    with Producer(url_in(tmp_path), timeout_seconds=60) as producer:
+        assert producer.append("k", ChatMessage.user("hi"), ack="stored").affected == 1
+    assert "dashboard" not in end(process)
 
 
 def test_settings_that_cannot_be_used_end_it_with_their_code(
@@ -194,25 +200,25 @@ def test_a_program_that_is_missing_for_a_while_stops_no_other(
 
 
 def test_one_whose_server_was_anothers_takes_it_over(up: Up, tmp_path: Path) -> None:
-    first = up()
-    second = up(b"waiting as its standby")
+    first = up(b"storing queue", b"registering birth")
+    second = up(b"waiting as its standby", b"registering birth")
     end(first)
     with Producer(url_in(tmp_path), timeout_seconds=30) as producer:
         assert producer.append("k", ChatMessage.user("hi"), ack="stored").affected == 1
     end(second)
-    wait_for(lambda: not running_under(tmp_path), "all processes to end")
+    wait_for(lambda: not commands_under(tmp_path), "all processes to end")
 
 
 def test_a_server_whose_starter_was_killed_is_stopped_with_the_next_one(
     up: Up, tmp_path: Path
 ) -> None:
     first = up()
-    parts = [pid_of(tmp_path, f"backscroll\0{name}") for name in PROCESSES]
+    parts = [pid_of(tmp_path, f"backscroll\0{name}") for name in ("worker", "scheduler")]
     for process in (first.pid, *parts):
         os.kill(process, signal.SIGKILL)
     first.wait()
-    end(up())
-    wait_for(lambda: not running_under(tmp_path), "all processes to end")
+    end(up(b"storing queue", b"registering birth"))
+    wait_for(lambda: not commands_under(tmp_path), "all processes to end")
 
 
 @pytest.mark.parametrize(("command", "number"), [("up", signal.SIGTERM), ("worker", signal.SIGHUP)])
@@ -221,16 +227,7 @@ def test_a_signal_while_the_server_starts_leaves_none_behind(
 ) -> None:
     program = [sys.executable, "-m", "backscroll_worker.cli", "--data-dir", str(tmp_path), command]
     with subprocess.Popen(program, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
-        wait_for(lambda: b"valkey-server" in b"".join(lines_under(tmp_path)), "the server")
+        wait_for(lambda: "valkey-server" in str(commands_under(tmp_path)), "the server")
         process.send_signal(number)
         assert process.wait(60) == 0
-    wait_for(lambda: not running_under(tmp_path), "all processes to end")
-
-
-def lines_under(directory: Path) -> list[bytes]:
-    """The command lines that name `directory`."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            found.append((process / "cmdline").read_bytes())
-    return [line for line in found if os.fsencode(directory) in line]
+    wait_for(lambda: not commands_under(tmp_path), "all processes to end")

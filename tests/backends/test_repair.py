@@ -104,7 +104,7 @@ def test_messages_without_a_session_get_one_again(path: Path) -> None:
         assert contents(store, key) == [f"banana {number}" for number in range(40)]
 
 
-def test_messages_without_a_session_get_one_of_their_own_whatever_others_are_called(
+def test_orphaned_messages_get_a_session_whatever_others_are_called(
     path: Path,
 ) -> None:
     with open_tested(f"sqlite://{path}") as store:

@@ -38,7 +38,7 @@ def test_an_erasure_whose_record_is_forgotten_leaves_a_later_one_its_own(
     assert finish(store.store.erase(second)).messages == 1
 
 
-def test_an_erasure_asked_for_by_a_clock_that_was_ahead_is_noted_no_later_than_all_there_is(
+def test_an_erasure_by_a_clock_ahead_is_noted_no_later_than_all_else(
     open_store: Open, clock: Clock
 ) -> None:
     store = open_store()

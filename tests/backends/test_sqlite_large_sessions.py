@@ -56,7 +56,7 @@ def is_unseen(store: StoreUnderTest) -> bool:
     )  # fmt: skip
 
 
-def test_a_large_session_is_gone_at_once_and_off_the_disk_after_a_compaction(
+def test_a_large_session_goes_at_once_and_off_the_disk_with_a_compaction(
     store: StoreUnderTest,
 ) -> None:
     fill(store)
@@ -111,7 +111,7 @@ def test_an_erasure_takes_what_was_deleted_before_it(store: StoreUnderTest) -> N
     assert traces(store, "quagga", "Stripes") == set()
 
 
-def test_a_session_that_comes_back_has_its_messages_though_the_old_ones_are_still_there(
+def test_a_session_comes_back_whole_while_its_old_messages_are_still_there(
     store: StoreUnderTest, clock: Clock
 ) -> None:
     fill(store)

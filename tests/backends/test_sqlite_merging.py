@@ -51,9 +51,7 @@ def test_small_groups_are_never_merged_with_large_ones_all_at_once(path: Path) -
 
 
 @pytest.mark.parametrize("index", ["message_index", "name_index"])
-def test_merging_that_a_killed_compaction_held_is_resumed_when_the_store_opens(
-    path: Path, index: str
-) -> None:
+def test_opening_resumes_the_merging_that_a_killed_compaction_held(path: Path, index: str) -> None:
     with open_tested(f"sqlite://{path}"):
         pass
     with apsw.Connection(str(path)) as connection:

@@ -74,7 +74,7 @@ def test_pages_that_end_at_the_bound_hold_everything_once(
             assert found() == unbounded
 
 
-def test_a_read_that_would_take_too_long_is_refused_and_what_is_beside_it_done(
+def test_a_read_that_takes_too_long_is_refused_and_its_neighbours_are_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bound, "MOST_SECONDS", 0.0)
@@ -104,7 +104,7 @@ def test_a_page_whose_filter_nothing_passes_ends_at_the_bound(
     assert long_chats.search("apple about", SearchFilter(role="rare")).cursor is not None
 
 
-def test_the_rows_of_a_prefix_are_collected_as_often_for_many_windows_as_for_one(
+def test_rows_of_a_prefix_are_collected_no_more_often_for_many_windows(
     long_chats: StoreUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(search, "RANKED", 50)
@@ -147,7 +147,7 @@ def test_the_newest_hits_are_ranked_before_older_ones(tmp_path: Path) -> None:
         assert hit.message.content == "apple"
 
 
-def test_common_words_in_different_messages_are_looked_for_in_the_newest_sessions(
+def test_common_words_across_messages_are_sought_in_the_newest_sessions(
     tmp_path: Path,
 ) -> None:
     with open_tested(f"sqlite://{tmp_path}/b.db") as store:

@@ -76,7 +76,7 @@ def fresh_size(path: Path) -> int:
     return copy.stat().st_size
 
 
-def test_after_half_of_the_messages_went_the_file_is_nearly_as_small_as_a_fresh_one(
+def test_after_half_the_messages_went_the_file_is_nearly_as_small_as_new(
     store: StoreUnderTest, path: Path
 ) -> None:
     fill(store)
@@ -115,7 +115,7 @@ def test_an_erasure_makes_nobody_wait_for_long(store: StoreUnderTest, path: Path
     assert store.verify() == []
 
 
-def test_a_reader_that_keeps_the_old_log_is_told_of_and_a_compaction_finishes(
+def test_a_reader_that_keeps_the_log_is_reported_and_compaction_finishes(
     store: StoreUnderTest, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(erasure, "PATIENCE_SECONDS", 0.1)

@@ -1,4 +1,4 @@
-"""When SQLite waits for the disk: at every commit of a group, and at no slice of upkeep."""
+"""When SQLite waits for the disk: at every commit of a group, and at no slice of maintenance."""
 
 from __future__ import annotations
 
@@ -89,16 +89,16 @@ def test_no_slice_of_a_cleanup_waits_for_the_disk_and_every_append_does(
 
 
 @pytest.mark.parametrize(
-    "upkeep",
+    "maintenance",
     [lambda store: store.cleanup(1), lambda store: store.compact(0)],
     ids=["clean", "pack"],
 )
 @pytest.mark.parametrize("readers", [0, 1])
-def test_what_upkeep_reports_is_on_the_disk(
+def test_what_maintenance_reports_is_on_the_disk(
     store: StoreUnderTest,
     tmp_path: Path,
     events: list[Event],
-    upkeep: Callable[[StoreUnderTest], Slices[CleanupReport | CompactReport]],
+    maintenance: Callable[[StoreUnderTest], Slices[CleanupReport | CompactReport]],
     readers: int,
 ) -> None:
     store.delete("s1")
@@ -106,5 +106,5 @@ def test_what_upkeep_reports_is_on_the_disk(
         for _ in range(readers):  # then a checkpoint has nothing to do, and syncs nothing
             reader = stack.enter_context(closing(apsw.Connection(str(tmp_path / "store.db"))))
             reader.execute("BEGIN; SELECT count(*) FROM messages").fetchall()
-        finish(upkeep(store))
+        finish(maintenance(store))
     assert [what for what, kind, _ in events if kind == "log"][-1] == "sync"

@@ -59,7 +59,7 @@ def check_server(client: redis.Redis) -> list[Violation]:
     failed: Any = client.zrange(FAILED, 0, -1)
     if failed:
         found.append(Violation("failed job", "failed registry", f"{len(failed)}: {failed[:3]}"))
-    kept: Any = client.zrange(FINISHED, 0, -1)  # upkeep, for operators to look at
+    kept: Any = client.zrange(FINISHED, 0, -1)  # maintenance, for operators to look at
     known = {b"rq:job:" + job_id for job_id in (*kept, *failed)}
     hashes = [key for key in client.scan_iter("rq:job:*", count=1_000) if key not in known]
     if hashes:

@@ -33,8 +33,8 @@ from tests.crash.points import WORKER_POINTS
 from tests.crash.rounds import (
     kill_at_points,
     kill_at_random_times,
+    kill_in_maintenance,
     kill_in_migration,
-    kill_in_upkeep,
 )
 from tests.crash.server import CrashableServer
 
@@ -130,7 +130,7 @@ class Endurance:
         if left:
             found = Violation("left behind", laboratory.settings.store, f"{left[0].key}")
             self._tally.violations.append(found)
-        laboratory.client.flushall()  # what upkeep leaves for operators to look at
+        laboratory.client.flushall()  # what maintenance leaves for operators to look at
         memory: Any = laboratory.client.info("memory")
         self._note_size("store", size, _EMPTY_STORE_BYTES)
         self._note_size("server", int(memory["used_memory"]), _EMPTY_SERVER_BYTES)
@@ -167,7 +167,7 @@ KINDS: Final = (
     Kind("files touched", lambda each: kill_while_files_are_touched(each, WORKER_POINTS * 2)),
     _POINTS,
     Kind("limits", lambda each: kill_at_the_limits(each, WORKER_POINTS), LIMIT_ADAPTERS),
-    Kind("cleanup and compaction", lambda each: kill_in_upkeep(each, 3)),
+    Kind("cleanup and compaction", lambda each: kill_in_maintenance(each, 3)),
     _POINTS,
     Kind("server refuses", lambda each: kill_while_the_server_refuses(each, 4), REFUSED_ADAPTERS),
     _MIXED,

@@ -46,9 +46,9 @@ def kill_while_clocks_jump(laboratory: Laboratory, points: Sequence[Point]) -> N
     """Each life has a clock of its own, and a cleanup and compaction that may take nothing."""
     for point in points:
         laboratory.write(15)
-        laboratory.queue_upkeep()
+        laboratory.queue_maintenance()
         laboratory.live(laboratory.life(point, clock_seconds=laboratory.random.choice(_CLOCKS)))
-    laboratory.queue_upkeep()
+    laboratory.queue_maintenance()
     laboratory.drain()
     _forget_refused_cleanups(laboratory)
     _forget_what_expires(laboratory)
@@ -84,7 +84,7 @@ def kill_while_files_are_touched(laboratory: Laboratory, points: Sequence[Point]
     for number, point in enumerate(points):
         if number % 5 == 0:
             laboratory.age(20)
-            laboratory.queue_upkeep()
+            laboratory.queue_maintenance()
         laboratory.write(10)
         life = laboratory.life(point, burst=False)
         process = laboratory.begin(life)

@@ -26,7 +26,7 @@ from tests.crash.checker import IN_FLIGHT, QUEUE, Violation, check_server, check
 from tests.crash.ledger import Ledger
 from tests.crash.lives import KILLED, Life
 from tests.crash.points import Point
-from tests.crash.writer import Writer, WriterPlan, upkeep
+from tests.crash.writer import Writer, WriterPlan, queue
 
 SCHEMES: Final = ("sqlite", "jsonl")
 _FENCE: Final = "backscroll:backscroll:fence"  # each worker's first act is to change it
@@ -228,9 +228,9 @@ class Laboratory:
         with open_tested(self.settings.store) as store:
             store.apply(operations)
 
-    def queue_upkeep(self) -> None:
+    def queue_maintenance(self) -> None:
         """A cleanup of what `age` put there, and a compaction."""
-        upkeep(self._url, _requests.cleanup(24, dry_run=False), _requests.compact())
+        queue(self._url, _requests.cleanup(24, dry_run=False), _requests.compact())
 
     def queue_restorations(self, count: int) -> None:
         """Ask for sessions that a cleanup has archived, each under a new name."""
@@ -240,7 +240,7 @@ class Laboratory:
             into = f"restored/{len(self._restored)}"
             operations.append(_requests.restore(session.key, into, None, pin=False))
             self._restored.append(replace(session, key=into))
-        upkeep(self._url, *operations)
+        queue(self._url, *operations)
 
     def ledger(self) -> Ledger:
         """What has to be in the store."""

@@ -27,7 +27,7 @@ def kill_in_mixed_work(laboratory: Laboratory, points: Sequence[Point]) -> None:
     for number, point in enumerate(points):
         if number % 5 == 0:
             laboratory.age(_TO_CLEAN_UP)
-            laboratory.queue_upkeep()
+            laboratory.queue_maintenance()
         laboratory.write(8)
         life = laboratory.life(point)
         process = life.start()

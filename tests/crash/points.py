@@ -167,7 +167,7 @@ def _put_back_sent(fuse: Fuse) -> None:
 
 
 def _in_a_slice(fuse: Fuse) -> None:
-    """SQLite: before a statement of upkeep. JSONL: at a call of upkeep that changes files."""
+    """SQLite: before a statement of maintenance. JSONL: at one of its calls that changes files."""
     under_way = False
 
     def begin(*_: Any) -> None:

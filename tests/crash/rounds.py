@@ -40,14 +40,14 @@ def kill_at_random_times(laboratory: Laboratory, kills: int) -> None:
     laboratory.drain()
 
 
-def kill_in_upkeep(laboratory: Laboratory, times: int) -> None:
+def kill_in_maintenance(laboratory: Laboratory, times: int) -> None:
     """Kills between and within the slices of cleanups and compactions, with jobs among them."""
     is_done = True
     for point in UPKEEP_POINTS * times:
         for _ in range(_ATTEMPTS):
             if is_done:
                 laboratory.age(250)  # more than one slice takes away
-                laboratory.queue_upkeep()
+                laboratory.queue_maintenance()
             laboratory.write(5)
             is_done = not laboratory.live(laboratory.life(point))
             if not is_done:

@@ -40,7 +40,7 @@ def test_after_a_power_cut_the_store_opens_verifies_and_holds_a_prefix(
     assert tally.kills.total() >= POWER_CUTS * 2 // 3
 
 
-def test_a_copy_of_the_files_at_any_moment_opens_verifies_and_holds_a_prefix(
+def test_a_copy_of_the_files_at_any_moment_verifies_and_holds_a_prefix(
     laboratory: Laboratory,
 ) -> None:
     process = laboratory.begin(laboratory.life(burst=False))

@@ -16,13 +16,13 @@ import pytest
 import redis
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import initialize, precondition, rule
 
 from backscroll import ChatMessage, Producer
 from backscroll.contract.operations import Write
 from backscroll_worker.settings import Settings
-from backscroll_worker.testing.conformance.stateful import AGENTS, attributes, keys, messages
 from backscroll_worker.testing.conformance.stateful import KEYS as SESSION_KEYS
+from backscroll_worker.testing.conformance.stateful import Operations, keys, messages
 from backscroll_worker.testing.model import Model, state_of
 from backscroll_worker.testing.stores import open_tested, requests
 from tests.crash.checker import IN_FLIGHT, QUEUE, check_server
@@ -32,7 +32,7 @@ SCHEMES: Final = ("sqlite", "jsonl")
 _TIMES: Final = ("created_at", "last_activity", "turn_started_at")
 
 
-class Queues(RuleBasedStateMachine):
+class Queues(Operations):
     """Two queues, two stores, one model."""
 
     url = ""
@@ -51,9 +51,7 @@ class Queues(RuleBasedStateMachine):
         self.clients[0].flushall()
         self.producers = [Producer(url) for url in urls]
         self.model = Model()
-        self.sent: list[Write] = []
         self.waiting: list[Write] = []
-        self.message_ids = ["no-such-id"]
 
     def teardown(self) -> None:
         self.work(group_size=5)
@@ -65,46 +63,14 @@ class Queues(RuleBasedStateMachine):
             producer.close()
         shutil.rmtree(self.directory)
 
-    def send(self, operation: Write) -> None:
+    def take(self, operation: Write) -> None:
         for producer in self.producers:
             producer.send(operation)
-        self.sent.append(operation)
         self.waiting.append(operation)
-
-    @rule(key=keys, said=st.lists(messages, min_size=1, max_size=4))
-    def append(self, key: str, said: list[ChatMessage]) -> None:
-        operation = requests.append(key, tuple(said), None)
-        self.message_ids += operation.message_ids
-        self.send(operation)
 
     @rule(key=keys, said=messages, dedup_key=st.sampled_from("ab"))
     def append_once(self, key: str, said: ChatMessage, dedup_key: str) -> None:
         self.send(requests.append(key, (said,), dedup_key))
-
-    @rule(key=keys, data=st.data())
-    def rollback(self, key: str, data: st.DataObject) -> None:
-        self.send(requests.rollback(key, self._some_message(data)))
-
-    @rule(key=keys, message=messages, data=st.data())
-    def replace(self, key: str, message: ChatMessage, data: st.DataObject) -> None:
-        self.send(requests.replace(key, message, self._some_message(data)))
-
-    @rule(key=keys, kind=st.sampled_from(["clear", "delete"]))
-    def empty(self, key: str, kind: str) -> None:
-        self.send(requests.clear(key) if kind == "clear" else requests.delete(key))
-
-    @rule(key=keys, given=attributes)
-    def describe(self, key: str, given: dict[str, Any]) -> None:
-        self.send(requests.describe(key, given))
-
-    @rule(old=st.sampled_from(AGENTS), new=st.sampled_from([*AGENTS, None]))
-    def rename_agent(self, old: str, new: str | None) -> None:
-        self.send(requests.rename_agent(old, new))
-
-    @precondition(lambda self: self.sent)
-    @rule(data=st.data())
-    def send_again(self, data: st.DataObject) -> None:
-        self.send(data.draw(st.sampled_from(self.sent)))
 
     @precondition(lambda self: self.waiting)
     @rule(data=st.data())
@@ -160,9 +126,6 @@ class Queues(RuleBasedStateMachine):
                     hits = store.search(query, limit=999)
                     seen = {(hit.key, hit.message.content) for hit in hits}
                     assert seen == self.model.search(query)
-
-    def _some_message(self, data: st.DataObject) -> str | None:
-        return data.draw(st.none() | st.sampled_from(self.message_ids[-8:]))
 
 
 @pytest.fixture(autouse=True)

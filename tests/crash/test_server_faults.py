@@ -64,7 +64,7 @@ def test_a_frozen_server_that_wakes_doubles_and_reorders_nothing(
 
 
 @pytest.mark.parametrize("patience", [1_000, 1], ids=["who insists", "who gives up"])
-def test_a_network_that_loses_replies_and_halves_frames_doubles_and_reorders_nothing(
+def test_lost_replies_and_halved_frames_double_and_reorder_nothing(
     laboratory: Laboratory, crashable: CrashableServer, tally: Tally, patience: int
 ) -> None:
     with BadNetwork(str(crashable.socket), seed=1) as network:
@@ -81,7 +81,7 @@ def test_a_network_that_loses_replies_and_halves_frames_doubles_and_reorders_not
     assert tally.operations > 50
 
 
-def test_an_adapter_killed_with_a_spool_is_followed_by_one_that_sends_it_once_and_in_order(
+def test_the_spool_of_a_killed_adapter_is_sent_once_and_in_order(
     laboratory: Laboratory, crashable: CrashableServer, tally: Tally
 ) -> None:
     with (

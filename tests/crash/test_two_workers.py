@@ -89,7 +89,7 @@ def test_a_frozen_worker_is_not_replaced_and_goes_on_when_it_is_woken(
     assert overlaps(laboratory) == []
 
 
-def test_a_worker_frozen_killed_and_replaced_never_writes_beside_its_successor(
+def test_a_worker_frozen_and_replaced_never_writes_beside_its_successor(
     laboratory: Laboratory, tally: Tally
 ) -> None:
     with two_workers(laboratory) as pair:

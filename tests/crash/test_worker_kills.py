@@ -9,15 +9,15 @@ from tests.crash.points import UPKEEP_POINTS, WORKER_POINTS
 from tests.crash.rounds import (
     kill_at_points,
     kill_at_random_times,
+    kill_in_maintenance,
     kill_in_migration,
-    kill_in_upkeep,
 )
 
 # Over both stores, at least 2 x (2 x 13 + 30 + 18 + 24) = 196 kills; `make chaos` has thousands.
 
 
 @pytest.mark.parametrize("time", range(2))
-def test_a_worker_killed_at_each_named_point_loses_doubles_and_reorders_nothing(
+def test_a_worker_killed_at_named_points_loses_doubles_reorders_nothing(
     laboratory: Laboratory, tally: Tally, time: int
 ) -> None:
     laboratory.random.seed(time)
@@ -35,10 +35,10 @@ def test_a_worker_killed_at_any_time_loses_doubles_and_reorders_nothing(
     assert tally.kills.total() == 30
 
 
-def test_a_worker_killed_in_cleanup_and_compaction_brings_them_to_their_end(
+def test_a_worker_killed_in_cleanup_and_compaction_completes_them(
     laboratory: Laboratory, tally: Tally
 ) -> None:
-    kill_in_upkeep(laboratory, 7)
+    kill_in_maintenance(laboratory, 7)
     assert laboratory.check() == []
     assert tally.kills.total() >= 18
     assert len(tally.kills) == len(UPKEEP_POINTS)

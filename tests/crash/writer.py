@@ -291,8 +291,8 @@ def write_until(plan: WriterPlan, stop: Stop) -> None:
         writer.close()
 
 
-def upkeep(url: str, *operations: Operation) -> None:
-    """Queue upkeep, as the scheduler does, without waiting for it."""
+def queue(url: str, *operations: Operation) -> None:
+    """Queue maintenance, as the scheduler does, without waiting for it."""
     with Producer(url) as producer:
         for operation in operations:
             producer.send(operation, "queued")

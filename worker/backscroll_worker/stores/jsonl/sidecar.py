@@ -1,12 +1,12 @@
 """A session's sidecar: its data besides the messages.
 
 `<name>.meta.json` is one JSON object: `version` (1), `key` (exactly as given), `created_at`,
-`turn_started_at` and `turn_expires_at` (microseconds since 1970 UTC), `turn_lease`, those of the attributes `name`, `agent`, `channel`,
-`room`, `sender`, `state`, `turn_id` and `pinned` that are set, `applied`, the op ids of the
-operations that set them, and `restored_from`, the hash of the key under which its messages were
-archived, if that was another. The last activity is in the store's `.activity`, and messages are
-counted in their file, so that an append writes one file. A sidecar without a messages file is
-ignored.
+`turn_started_at` and `turn_expires_at` (microseconds since 1970 UTC), `turn_lease` (microseconds),
+those of the attributes `name`, `agent`, `channel`, `room`, `sender`, `state`, `turn_id` and
+`pinned` that are set, `applied`, the op ids of the operations that set them, and `restored_from`,
+the hash of the key under which its messages were archived, if that was another. The last activity
+is in the store's `.activity`, and messages are counted in their file, so that an append writes one
+file. A sidecar without a messages file is ignored.
 
 `<name>.gone.json` has in `applied` the op ids of a session that does not exist. Beside a messages
 file it is ignored.

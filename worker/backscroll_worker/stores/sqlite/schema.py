@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -354,14 +355,28 @@ def _prepare(database: APSWDatabase, path: Path, read_only: bool) -> None:
 
 def _step(database: APSWDatabase, version: int) -> int:
     if version == 0:
-        with database.bind_ctx(MODELS):
-            database.create_tables(MODELS)
+        for statement in _creation():
+            database.execute_sql(statement)
         create_name_index(database)
         configure(database.connection(), "message_index")
         write_folding(database.connection())
         return VERSION
     MIGRATIONS[version](database)
     return version + 1
+
+
+@cache
+def _creation() -> tuple[str, ...]:
+    """The statements that create `MODELS`: peewee writes them once, which takes 4 ms."""
+    with closing(APSWDatabase(":memory:")) as database:
+        database.connect()
+        with database.bind_ctx(MODELS):
+            database.create_tables(MODELS)
+        rows = database.execute_sql(
+            "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND tbl_name NOT IN"
+            " (SELECT name FROM pragma_table_list WHERE type = 'shadow')"  # FTS5 creates its own
+        )
+        return tuple(sql for (sql,) in rows)
 
 
 def _check_identity(connection: apsw.Connection, path: Path) -> int:

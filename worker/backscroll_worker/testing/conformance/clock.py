@@ -102,7 +102,7 @@ def test_a_session_of_the_future_is_listed_and_expires_as_one_of_now(
     assert listed[-1].key == "a"
 
 
-def test_what_is_written_while_the_clock_is_back_is_not_old_when_it_is_right(
+def test_what_is_written_while_the_clock_is_back_is_not_old_afterwards(
     store: StoreUnderTest, clock: Clock
 ) -> None:
     say(store, "before", "x")

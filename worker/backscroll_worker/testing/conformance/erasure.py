@@ -201,7 +201,7 @@ def test_the_sessions_of_an_erased_sender_keep_out_what_is_late_too(
     assert keys(store) == set()
 
 
-def test_a_late_description_tells_whose_a_session_is_and_erases_what_came_before(
+def test_a_late_description_names_the_sender_and_erases_what_came_before(
     store: StoreUnderTest,
 ) -> None:
     apply_all(store, [erase(sender="zebra")])
@@ -219,7 +219,7 @@ def test_a_late_description_tells_whose_a_session_is_and_erases_what_came_before
     assert store.verify() == []
 
 
-def test_a_platform_that_delivers_an_erased_message_again_does_not_bring_it_back(
+def test_an_erased_message_that_a_platform_redelivers_does_not_come_back(
     store: StoreUnderTest,
 ) -> None:
     store.append("z", ChatMessage.user("quagga"), dedup_key="update 1")
@@ -284,7 +284,7 @@ def fresh(at: int) -> str:
     return f"{at // 1000:012x}{0x7000_8000_0000_0000_0000:020x}"
 
 
-def test_what_an_erasure_by_a_slow_clock_took_does_not_come_back_when_it_is_sent_again(
+def test_what_an_erasure_by_a_slow_clock_took_does_not_come_back(
     store: StoreUnderTest, clock: Clock
 ) -> None:
     finish(store.store.erase(Erase(op_id(), clock.now, sender="zebra")))
@@ -297,7 +297,7 @@ def test_what_an_erasure_by_a_slow_clock_took_does_not_come_back_when_it_is_sent
 
 
 @pytest.mark.parametrize("subject", [{"key": "z"}, {"sender": "zebra"}])
-def test_what_an_adapter_ahead_of_the_worker_sends_again_does_not_bring_it_back(
+def test_what_an_adapter_whose_clock_is_ahead_resends_does_not_come_back(
     store: StoreUnderTest, clock: Clock, subject: dict[str, str]
 ) -> None:
     at = clock.now + HOUR
@@ -310,7 +310,7 @@ def test_what_an_adapter_ahead_of_the_worker_sends_again_does_not_bring_it_back(
         clock.advance(hours=2)
 
 
-def test_a_finished_erasure_asked_for_again_gives_its_receipt_and_erases_no_more(
+def test_a_finished_erasure_requested_again_only_returns_its_receipt(
     store: StoreUnderTest,
 ) -> None:
     _fill(store)

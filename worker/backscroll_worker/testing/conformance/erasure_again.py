@@ -47,7 +47,7 @@ def _lose(open_store: Open, operation: Erase, slices: int = 0) -> list[str]:
 
 @pytest.mark.needs("files")
 @pytest.mark.parametrize("subject", SUBJECTS)
-def test_an_erasure_that_was_lost_is_made_up_for_when_it_is_asked_for_again(
+def test_a_lost_erasure_is_made_up_for_when_it_is_requested_again(
     open_store: Open, subject: dict[str, str]
 ) -> None:
     ids = _lose(open_store, erase(**subject))
@@ -97,7 +97,7 @@ def test_an_erasure_leaves_to_a_later_one_what_is_its_own(store: StoreUnderTest)
 
 @pytest.mark.needs("files")
 @pytest.mark.parametrize("subject", SUBJECTS)
-def test_an_erasure_that_was_lost_ends_with_a_compaction_when_op_ids_are_forgotten(
+def test_a_lost_erasure_ends_with_the_compaction_that_forgets_op_ids(
     open_store: Open, clock: Clock, subject: dict[str, str]
 ) -> None:
     _lose(open_store, erase(**subject))
@@ -158,7 +158,7 @@ def test_what_is_said_between_two_erasures_is_not_for_the_first_to_take(
     assert traces(store, "quagga") == set()
 
 
-def test_a_session_that_becomes_a_senders_after_the_erasure_outlives_its_kill(
+def test_a_session_given_to_the_sender_later_outlives_a_killed_erasure(
     open_store: Open,
 ) -> None:
     store, operation = open_store(), erase(sender="zebra")
@@ -211,7 +211,7 @@ def _deliver(store: StoreUnderTest) -> None:
 
 @pytest.mark.parametrize("is_reopened", [False, True])
 @pytest.mark.parametrize("way", ["late description", "delete", "clear", "cleanup", "rollback"])
-def test_an_erased_message_that_is_delivered_again_stays_away_however_it_went(
+def test_an_erased_message_delivered_again_stays_away_however_it_went(
     open_store: Open, clock: Clock, way: str, is_reopened: bool
 ) -> None:
     store = open_store()

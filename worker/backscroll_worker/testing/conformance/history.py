@@ -196,7 +196,7 @@ class _Breaking(Mapping[str, str | bool | None]):
 
 
 @pytest.mark.parametrize("reads", [0, 1, 2])
-def test_an_operation_that_breaks_down_half_way_is_written_whole_or_not_at_all(
+def test_an_operation_that_fails_half_way_is_written_whole_or_not_at_all(
     open_store: Open, reads: int
 ) -> None:
     store = open_store()

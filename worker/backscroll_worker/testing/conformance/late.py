@@ -122,7 +122,7 @@ def test_a_deletion_by_a_clock_that_is_ahead_shuts_nothing_out(
 
 
 @pytest.mark.parametrize("emptying", [Delete, Clear])
-def test_a_deletion_while_all_clocks_were_ahead_shuts_out_nothing_that_is_asked_for_now(
+def test_a_deletion_while_all_clocks_were_ahead_excludes_nothing_of_now(
     store: StoreUnderTest, clock: Clock, emptying: type[Delete | Clear]
 ) -> None:
     clock.advance(hours=1_000)

@@ -230,7 +230,7 @@ def passes(info: SessionInfo, where: dict[str, Any], clock: Clock) -> bool:
 
 
 @pytest.mark.parametrize("where", [{}, {"channel": "slack"}, {"name": "plan"}])
-def test_paging_shows_nothing_twice_and_all_that_nobody_writes_to_meanwhile(
+def test_paging_shows_nothing_twice_and_all_that_stays_unchanged(
     store: StoreUnderTest, clock: Clock, where: dict[str, Any]
 ) -> None:
     for number in range(12):

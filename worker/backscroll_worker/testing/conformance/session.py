@@ -89,7 +89,7 @@ def test_it_is_there_after_reopening_in_a_group_with_others(open_store: Open) ->
 
 
 @pytest.mark.needs("erasure")
-def test_an_erasure_takes_what_came_with_it_and_the_next_append_describes_anew(
+def test_after_an_erasure_the_next_append_describes_the_session_anew(
     store: StoreUnderTest, clock: Clock
 ) -> None:
     for _ in range(2):
@@ -124,7 +124,7 @@ def test_attributes_that_a_session_cannot_have_are_refused(
     assert keys(store) == set()
 
 
-def test_they_travel_with_the_job_and_an_append_without_them_looks_as_before() -> None:
+def test_they_are_part_of_the_job_and_an_append_without_them_is_unchanged() -> None:
     plain = requests.append("s", (HI,), None)
     assert b"session" not in encode(plain)
     described = requests.append("s", (HI,), None, OF_ANN)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from abc import abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from hypothesis.stateful import (
 )
 
 from backscroll.contract.messages import ChatMessage
-from backscroll.contract.operations import Operation
+from backscroll.contract.operations import Write
 from backscroll_worker.contract.pacing import finish
 from backscroll_worker.testing.fixtures import UrlAt
 from backscroll_worker.testing.model import Model, activity, state_of
@@ -49,37 +50,20 @@ attributes = st.fixed_dictionaries(
 ).filter(bool)
 
 
-class Beside(RuleBasedStateMachine):
-    """Collects operations into groups and applies each group to both."""
+class Operations(RuleBasedStateMachine):
+    """Draws what adapters send, and redelivery; `take` says what becomes of each operation."""
 
-    def __init__(self, url_at: UrlAt, *, searches: bool) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.url_at = url_at
-        self.searches = searches
-
-    @initialize()
-    def open(self) -> None:
-        self.directory = Path(tempfile.mkdtemp())
-        self.clock = Clock()
-        self.model = Model()
-        self.group: list[Operation] = []
-        self.sent: list[Operation] = []
+        self.sent: list[Write] = []
         self.message_ids = ["no-such-id"]
-        self.store = open_tested(self.url_at(self.directory / "store"), clock=self.clock)
 
-    def reopen(self) -> None:
-        self.store.close()
-        self.store = open_tested(self.url_at(self.directory / "store"), clock=self.clock)
+    @abstractmethod
+    def take(self, operation: Write) -> None: ...
 
-    def teardown(self) -> None:
-        self.commit(reopen=True)
-        assert self.store.verify() == []
-        self.store.close()
-        shutil.rmtree(self.directory)
-
-    def send(self, operation: Operation) -> None:
+    def send(self, operation: Write) -> None:
         self.sent.append(operation)
-        self.group.append(operation)
+        self.take(operation)
 
     @rule(
         key=keys,
@@ -114,7 +98,40 @@ class Beside(RuleBasedStateMachine):
     @precondition(lambda self: self.sent)
     @rule(data=st.data())
     def send_again(self, data: st.DataObject) -> None:
-        self.group.append(data.draw(st.sampled_from(self.sent)))
+        self.take(data.draw(st.sampled_from(self.sent)))
+
+    def _some_message(self, data: st.DataObject) -> str | None:
+        return data.draw(st.none() | st.sampled_from(self.message_ids[-8:]))
+
+
+class Beside(Operations):
+    """Collects operations into groups and applies each group to both."""
+
+    def __init__(self, url_at: UrlAt, *, searches: bool) -> None:
+        super().__init__()
+        self.url_at = url_at
+        self.searches = searches
+
+    @initialize()
+    def open(self) -> None:
+        self.directory = Path(tempfile.mkdtemp())
+        self.clock = Clock()
+        self.model = Model()
+        self.group: list[Write] = []
+        self.store = open_tested(self.url_at(self.directory / "store"), clock=self.clock)
+
+    def reopen(self) -> None:
+        self.store.close()
+        self.store = open_tested(self.url_at(self.directory / "store"), clock=self.clock)
+
+    def teardown(self) -> None:
+        self.commit(reopen=True)
+        assert self.store.verify() == []
+        self.store.close()
+        shutil.rmtree(self.directory)
+
+    def take(self, operation: Write) -> None:
+        self.group.append(operation)
 
     @precondition(lambda self: self.group)
     @rule(reopen=st.booleans())
@@ -159,9 +176,6 @@ class Beside(RuleBasedStateMachine):
         for query in ("apple", "日", "ete -pear", '"apple pear"') if self.searches else ():
             hits = {(hit.key, hit.message.content) for hit in store.search(query, limit=999)}
             assert hits == self.model.search(query)
-
-    def _some_message(self, data: st.DataObject) -> str | None:
-        return data.draw(st.none() | st.sampled_from(self.message_ids[-8:]))
 
 
 def test_a_store_is_as_the_model_says_whatever_is_applied(

@@ -69,7 +69,7 @@ def test_pinned_sessions_stay(store: StoreUnderTest, clock: Clock) -> None:
     assert keys(store) == {"pinned"}
 
 
-def test_a_session_goes_when_it_is_idle_for_longer_than_the_ttl_and_not_before(
+def test_a_session_goes_when_idle_for_longer_than_the_ttl_not_before(
     store: StoreUnderTest, clock: Clock
 ) -> None:
     say(store, "s", "a")
@@ -97,7 +97,7 @@ def test_a_session_of_the_future_lets_the_others_and_their_op_ids_live(
         assert finish(store.compact(1)).op_ids_purged > 0
 
 
-def test_a_session_imported_with_a_time_of_the_future_keeps_no_session_for_ever(
+def test_a_session_imported_with_a_future_time_keeps_no_session_for_ever(
     open_store: Open, clock: Clock
 ) -> None:
     future = clock.now + 50 * 8_760 * HOUR
