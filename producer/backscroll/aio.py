@@ -23,11 +23,12 @@ from backscroll.contract.messages import (
     State,
 )
 from backscroll.contract.operations import Operation
-from backscroll.contract.requests import UNSET, Receipt, Unset
+from backscroll.contract.requests import UNSET, Unset
 from backscroll.contract.results import (
     CleanupReport,
     CompactReport,
     ErasureReceipt,
+    Receipt,
     RestoreReport,
     answered_cleanup,
     answered_compact,

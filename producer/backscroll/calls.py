@@ -16,8 +16,8 @@ import redis
 from backscroll.batch_sender import BatchSender
 from backscroll.contract.errors import BackscrollError, ServerRefusedError, carrying
 from backscroll.contract.operations import Operation, Read, Write
-from backscroll.contract.requests import Receipt, Requests
-from backscroll.contract.results import answered_receipt
+from backscroll.contract.requests import Requests
+from backscroll.contract.results import Receipt, answered_receipt
 from backscroll.settings import ProducerSettings
 from backscroll.spool.forwarder import Forwarder
 from backscroll.spool.queue import Spool
