@@ -26,8 +26,8 @@ from rq.worker import WorkerStatus
 from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
 
 from backscroll.transport.outage import Outage
+from backscroll.transport.rq_protocol import OrjsonSerializer
 from backscroll_worker.loop.server_trouble import described, may_pass
-from backscroll_worker.serializer import OrjsonSerializer
 
 log = logging.getLogger("backscroll.worker")
 
