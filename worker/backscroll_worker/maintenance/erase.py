@@ -40,7 +40,7 @@ _LOG_RESETS: Final = (
 
 
 def erase(
-    backend: Store,
+    store: Store,
     archive: Archive | None,
     connection: redis.Redis,
     queue: str,
@@ -51,8 +51,8 @@ def erase(
     Raises `ArchiveError` when a file of the archive cannot be read or written, and the store's and
     the server's errors. Begun again it goes on.
     """
-    receipt = yield from backend.erase(operation)
-    tombstones = backend.tombstones()
+    receipt = yield from store.erase(operation)
+    tombstones = store.tombstones()
     archived = 0
     if archive is not None:
         archived = yield from archive.erase_slices(partial(_until, operation, tombstones))
