@@ -115,7 +115,7 @@ class Producer(Calls):
 
         What is in the spool stays there for the next producer on it. Raises nothing.
         """
-        run(self._close())
+        run(self._close)
 
     def append(
         self,
@@ -141,7 +141,7 @@ class Producer(Calls):
         16 MiB, an unknown attribute; the rest as every call.
         """
         operation = self._requests.append(key, messages, dedup_key, session)
-        return run(self._write(operation, ack, operation.message_ids))
+        return run(self._write, operation, ack, operation.message_ids)
 
     def rollback(
         self, key: str, message_id: str | None = None, *, ack: Ack | None = None
@@ -150,7 +150,7 @@ class Producer(Calls):
 
         Returns a receipt; with "stored", `affected` is 1 or 0. Raises as every call.
         """
-        return run(self._write(self._requests.rollback(key, message_id), ack))
+        return run(self._write, self._requests.rollback(key, message_id), ack)
 
     def replace(
         self,
@@ -165,21 +165,21 @@ class Producer(Calls):
         Returns a receipt; with "stored", `affected` is 1, or 0 when there is no such message.
         Raises `InvalidInputError` for a message as `append` does; the rest as every call.
         """
-        return run(self._write(self._requests.replace(key, message, message_id), ack))
+        return run(self._write, self._requests.replace(key, message, message_id), ack)
 
     def clear(self, key: str, *, ack: Ack | None = None) -> Receipt:
         """Drop the session's messages; the session and its attributes stay.
 
         Returns a receipt; with "stored", `affected` counts the messages. Raises as every call.
         """
-        return run(self._write(self._requests.clear(key), ack))
+        return run(self._write, self._requests.clear(key), ack)
 
     def delete(self, key: str, *, ack: Ack | None = None) -> Receipt:
         """Drop the session with everything in it.
 
         Returns a receipt; with "stored", `affected` is 1 or 0. Raises as every call.
         """
-        return run(self._write(self._requests.delete(key), ack))
+        return run(self._write, self._requests.delete(key), ack)
 
     def describe(
         self,
@@ -205,14 +205,14 @@ class Producer(Calls):
             "name": name, "agent": agent, "channel": channel, "room": room, "sender": sender,
             "state": state, "turn_id": turn_id, "pinned": pinned,
         }  # fmt: skip
-        return run(self._write(self._requests.describe(key, attributes), ack))
+        return run(self._write, self._requests.describe(key, attributes), ack)
 
     def rename_agent(self, old: str, new: str | None, *, ack: Ack | None = None) -> Receipt:
         """Give every session of agent `old` the alias `new`, or none when `new` is None.
 
         Returns a receipt; with "stored", `affected` counts the sessions. Raises as every call.
         """
-        return run(self._write(self._requests.rename_agent(old, new), ack))
+        return run(self._write, self._requests.rename_agent(old, new), ack)
 
     def load(
         self,
@@ -234,14 +234,14 @@ class Producer(Calls):
         rest as every call.
         """
         operation = self._requests.load(key, limit, before, include_edits, around)
-        return answered_messages(run(self._read(operation)))
+        return answered_messages(run(self._read, operation))
 
     def session(self, key: str) -> SessionInfo | None:
         """The session's attributes, size and times, or None if there is none.
 
         Raises as every call.
         """
-        return answered_session(run(self._read(self._requests.session(key))))
+        return answered_session(run(self._read, self._requests.session(key)))
 
     def exists(self, key: str) -> bool:
         """Whether there is such a session. Raises as every call."""
@@ -284,7 +284,7 @@ class Producer(Calls):
             "pinned": pinned, "stuck_seconds": stuck_seconds, "name": name,
             "active_since": active_since, "active_until": active_until,
         }  # fmt: skip
-        return answered_page(run(self._read(self._requests.sessions(given, limit, cursor, where))))
+        return answered_page(run(self._read, self._requests.sessions(given, limit, cursor, where)))
 
     def search(
         self,
@@ -308,7 +308,7 @@ class Producer(Calls):
         takes too long; the rest as every call.
         """
         operation = self._requests.search(query, where, limit, by_session, cursor, given)
-        return answered_hits(run(self._read(operation)))
+        return answered_hits(run(self._read, operation))
 
     def cleanup(self, ttl_hours: float | None = None, *, dry_run: bool = False) -> CleanupReport:
         """Have the worker delete sessions idle for longer than `ttl_hours`, and wait for it.
@@ -316,7 +316,7 @@ class Producer(Calls):
         Without it, the worker's retention rules decide. Raises `NotConfirmedError` when it takes
         longer than `timeout_seconds`, and goes on; the rest as every call.
         """
-        return answered_cleanup(run(self._read(self._requests.cleanup(ttl_hours, dry_run))))
+        return answered_cleanup(run(self._read, self._requests.cleanup(ttl_hours, dry_run)))
 
     def restore(
         self,
@@ -335,11 +335,11 @@ class Producer(Calls):
 
         Raises `OperationRefusedError` when the archive does not have it; the rest as `cleanup`.
         """
-        return answered_restore(run(self._read(self._requests.restore(key, into, file, pin))))
+        return answered_restore(run(self._read, self._requests.restore(key, into, file, pin)))
 
     def compact(self) -> CompactReport:
         """Have the worker compact the store, and wait for it. Raises as `cleanup`."""
-        return answered_compact(run(self._read(self._requests.compact())))
+        return answered_compact(run(self._read, self._requests.compact()))
 
     def erase(
         self, *, key: str | None = None, sender: str | None = None, room: str | None = None
@@ -352,11 +352,11 @@ class Producer(Calls):
         Returns a receipt that names nobody, to be kept as proof. Raises `InvalidInputError` unless
         exactly one of the three is given; the rest as `cleanup`.
         """
-        return answered_erasure(run(self._read(self._requests.erase(key, sender, room))))
+        return answered_erasure(run(self._read, self._requests.erase(key, sender, room)))
 
     def send(self, operation: Operation, ack: Ack | None = None) -> Receipt:
         """Send an operation that an error carried, again and as it was: it is applied once.
 
         Raises `InvalidInputError` for anything else; the rest as every call.
         """
-        return run(self._write(self._requests.again(operation), ack, is_again=True))
+        return run(self._write, self._requests.again(operation), ack, is_again=True)
