@@ -19,7 +19,7 @@ from typing import Final
 
 from backscroll.contract.errors import StoreUnavailableError
 from backscroll.private_files import open_private, write_all
-from backscroll_worker.contract.clock import TOLERANCE, History, StoreClock
+from backscroll_worker.contract.clock import TOLERANCE, ClockRecord, StoreClock
 from backscroll_worker.stores.jsonl.changes import Changes
 from backscroll_worker.stores.jsonl.file_names import MESSAGES_SUFFIX
 from backscroll_worker.stores.jsonl.files import Directory, Stamp, naming, sync_data
@@ -37,7 +37,7 @@ class Activity:
     def __init__(self, directory: Directory, *, read_only: bool) -> None:
         self._directory = directory
         self._read_only = read_only
-        self.history: History | None = None
+        self.history: ClockRecord | None = None
         self.clock: StoreClock | None = None
         self.fell_back_to: int | None = None
         """Where the clock is back behind a time that it had before, since when."""
@@ -62,7 +62,7 @@ class Activity:
         lines = content.split(b"\n")
         for line in lines:
             if line.startswith(b"{"):
-                self.history = History.loads(line) or self.history
+                self.history = ClockRecord.loads(line) or self.history
         self._records = dict(filter(None, map(_record, lines)))
         for number in [n for n, (_, size) in self._records.items() if size == _GONE]:
             del self._records[number]
@@ -121,7 +121,7 @@ class Activity:
         """The entries of a journal that are about files, all of them noted as they go by."""
         for entry in entries:
             if isinstance(entry, ClockNoted):
-                self.history = History.loads(entry.history) or self.history
+                self.history = ClockRecord.loads(entry.history) or self.history
                 self._is_clock_noted = True
                 continue
             if entry.name.endswith(MESSAGES_SUFFIX):

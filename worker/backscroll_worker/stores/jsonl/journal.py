@@ -67,7 +67,7 @@ class Removed(NamedTuple):
 
 
 class ClockNoted(NamedTuple):
-    """What is remembered of the store's clock; see `backscroll_worker.contract.clock.History`."""
+    """What is remembered of the store's clock; see `contract.clock.ClockRecord`."""
 
     history: str
 
