@@ -129,7 +129,10 @@ class _Traces:
     def _are_in_operation(self, operation: Operation) -> bool:
         if isinstance(operation, Erase):
             return self._tombstones.moment(*operation.subject) >= operation.at
-        return self._tombstones.cover(operation) or self._tombstones.told_by(operation) is not None
+        return (
+            self._tombstones.cover(operation)
+            or self._tombstones.of_described(operation) is not None
+        )
 
     def _are_in_malformed(self, payload: bytes) -> bool:
         """It has no time, as it is not an operation; but it may name the key or the subject."""
