@@ -1,6 +1,6 @@
 """The workers for our own jobs, as programs: ours, and two of RQ's.
 
-RQ's do the same as `rq worker --serializer backscroll_worker.serializer.OrjsonSerializer
+RQ's do the same as `rq worker --serializer backscroll.transport.rq_protocol.OrjsonSerializer
 backscroll`. The module of the jobs is imported before the first fork, as RQ advises for speed.
 
 `python -m bench.workers NAME [FILE]`; the time of each commit is written to FILE.
@@ -20,8 +20,8 @@ import redis
 from rq import SimpleWorker, Worker
 
 from backscroll.contract.operations import Operation
+from backscroll.transport.rq_protocol import OrjsonSerializer
 from backscroll_worker.loop.worker import run_worker
-from backscroll_worker.serializer import OrjsonSerializer
 from backscroll_worker.settings import Settings
 from backscroll_worker.stores.sqlite.backend import SqliteBackend
 

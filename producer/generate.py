@@ -2,8 +2,8 @@
 
     python producer/generate.py [--check]
 
-`await` goes, or becomes `run(…)` before a call of the plumbing; lines marked `# asyncio` and
-paragraphs that begin with "On asyncio" stay out. With --check it only compares.
+`await` goes; for a call of the plumbing, `await self._x(…)` becomes `run(self._x, …)`. Lines marked
+`# asyncio` and paragraphs that begin with "On asyncio" stay out. With --check it only compares.
 """
 
 from __future__ import annotations
@@ -62,11 +62,13 @@ def _edits(text: str) -> Iterator[_Edit]:
         if isinstance(node, ast.AsyncFunctionDef):
             yield place(node.lineno, node.col_offset), len("async "), ""
         elif isinstance(node, ast.Await):
-            called = ast.unparse(node.value).partition("(")[0].rpartition(".")[2]
+            call = node.value
+            called = ast.unparse(call).partition("(")[0].rpartition(".")[2]
             is_plumbing = called.startswith("_") and called not in ours
             yield place(node.lineno, node.col_offset), len("await "), "run(" * is_plumbing
-            if is_plumbing:
-                yield place(node.end_lineno or 0, node.end_col_offset or 0), 0, ")"
+            if isinstance(call, ast.Call) and is_plumbing:
+                end = place(call.func.end_lineno or 0, call.func.end_col_offset or 0)
+                yield end, 1, ", " if call.args or call.keywords else ""
 
 
 def _ruff(*arguments: str) -> str:

@@ -17,7 +17,7 @@ from backscroll import ChatMessage, Producer
 from backscroll.contract.codec import encode
 from backscroll.contract.ids import new_op_id
 from backscroll.contract.operations import Clear
-from backscroll_worker.serializer import OrjsonSerializer
+from backscroll.transport.rq_protocol import OrjsonSerializer
 from backscroll_worker.settings import Settings
 from tests.processes import (
     burst,

@@ -18,9 +18,9 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 
 from backscroll import ChatMessage, InvalidSettingError, Producer
+from backscroll.transport.rq_protocol import OrjsonSerializer
 from backscroll_worker.ops.dashboard import run_dashboard
 from backscroll_worker.ops.server import running_server
-from backscroll_worker.serializer import OrjsonSerializer
 from backscroll_worker.settings import Settings
 from tests.browser import click, element, wait_for_text
 from tests.dashboards import (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -72,6 +73,19 @@ def test_a_call_after_one_that_was_interrupted_anywhere_goes_on(
     ids = [raw.decode() for raw in queued]
     assert len(acknowledged) > 20
     assert [op_id for op_id in ids if op_id in acknowledged] == acknowledged
+
+
+def test_a_call_that_was_interrupted_anywhere_leaves_no_warning(server_url: str) -> None:
+    line, came_to_it = 0, True
+    with Producer(server_url) as producer, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        while came_to_it:
+            line += 1
+            with interrupted_at(line, "/backscroll/calls.py", "/client.py") as it_came:
+                producer.append("s", HI)
+            came_to_it = it_came()
+    assert line > 10
+    assert [str(warning.message) for warning in caught] == []
 
 
 def test_a_signals_handler_may_use_the_producer_wherever_it_interrupts_it(

@@ -26,7 +26,7 @@ from backscroll import (
 from backscroll.contract.codec import decode
 from backscroll.contract.ids import new_op_id
 from backscroll.contract.operations import Append, Rollback
-from backscroll_worker.serializer import OrjsonSerializer
+from backscroll.transport.rq_protocol import OrjsonSerializer
 from tests.proxy import LossyProxy
 
 HI = ChatMessage.user("hi")

@@ -12,7 +12,7 @@ from rq.job import Job, JobStatus
 from rq.registry import CanceledJobRegistry, FailedJobRegistry
 
 from backscroll import ChatMessage, Producer
-from backscroll_worker.serializer import OrjsonSerializer
+from backscroll.transport.rq_protocol import OrjsonSerializer
 from backscroll_worker.settings import Settings
 from tests.processes import contents, in_flight, running_worker, work_here
 

@@ -29,7 +29,7 @@ from rq.suspension import WORKERS_SUSPENDED
 from backscroll import ChatMessage, Producer
 from backscroll.contract.codec import payload_json
 from backscroll.transport import rq_protocol
-from backscroll_worker.serializer import OrjsonSerializer
+from backscroll.transport.rq_protocol import OrjsonSerializer
 from tests.servers import ROOT
 
 HI = ChatMessage.user("hi")

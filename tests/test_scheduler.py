@@ -17,9 +17,9 @@ from rq.job import Job, JobStatus
 from backscroll.contract.codec import decode
 from backscroll.contract.errors import InvalidSettingError
 from backscroll.contract.operations import Cleanup, Compact
+from backscroll.transport.rq_protocol import OrjsonSerializer
 from backscroll_worker.maintenance.scheduler import MaintenanceScheduler
 from backscroll_worker.ops.server import running_server
-from backscroll_worker.serializer import OrjsonSerializer
 from backscroll_worker.settings import Settings
 from tests.processes import wait_for
 

@@ -132,7 +132,7 @@ def test_a_stock_worker_passes_over_a_read_that_has_expired(
     client.delete(f"rq:job:{read}")
     ended = run_prepared(
         "-m", "rq.cli", "worker", "--burst", "-w", "rq.SimpleWorker",
-        "--serializer", "backscroll_worker.serializer.OrjsonSerializer", "--url",
+        "--serializer", "backscroll.transport.rq_protocol.OrjsonSerializer", "--url",
         settings.redis_url or "", "backscroll",
         env=environment(settings, settings.redis_url or ""),
     )  # fmt: skip

@@ -169,7 +169,7 @@ def test_rqs_own_worker_with_ours_refuses_another_store(
     producer.append("k", ChatMessage.user("a"))
     url = str(settings.redis_url)
     command = ("-m", "rq.cli", "worker", "--burst", "backscroll", "--url", url)
-    serializer = ("--serializer", "backscroll_worker.serializer.OrjsonSerializer")
+    serializer = ("--serializer", "backscroll.transport.rq_protocol.OrjsonSerializer")
     for options in (["-w", "backscroll_worker.loop.worker.GroupCommitWorker"], []):
         done = run_prepared(*command, *options, *serializer, env=environment(other, url))
         assert "another store" in done.stdout + done.stderr

@@ -18,9 +18,9 @@ from rq.job import Job
 from rq.suspension import resume, suspend
 
 from backscroll import ChatMessage, Producer
+from backscroll.transport.rq_protocol import OrjsonSerializer
 from backscroll_worker.ops.server import running_server
 from backscroll_worker.ops.up import environment
-from backscroll_worker.serializer import OrjsonSerializer
 from backscroll_worker.settings import Settings
 from backscroll_worker.testing.stores import open_tested
 from tests.backends.files import index_pieces
@@ -276,7 +276,7 @@ def test_a_stock_rq_worker_runs_the_same_jobs(
         "-w",
         "rq.SimpleWorker",
         "--serializer",
-        "backscroll_worker.serializer.OrjsonSerializer",
+        "backscroll.transport.rq_protocol.OrjsonSerializer",
     )
     done = rq_command(settings, *stock)
     assert done.returncode == 0, done.stderr
@@ -298,7 +298,7 @@ def test_a_stock_worker_beside_ours_cannot_write(
             "-w",
             "rq.SimpleWorker",
             "--serializer",
-            "backscroll_worker.serializer.OrjsonSerializer",
+            "backscroll.transport.rq_protocol.OrjsonSerializer",
         )
         rq_command(settings, *stock)
         os.kill(process.pid, signal.SIGCONT)

@@ -39,12 +39,13 @@ from backscroll.contract.messages import (
     State,
 )
 from backscroll.contract.operations import Operation
-from backscroll.contract.requests import UNSET, Receipt, Unset
+from backscroll.contract.requests import UNSET, Unset
 from backscroll.contract.results import (
     CleanedSession,
     CleanupReport,
     CompactReport,
     ErasureReceipt,
+    Receipt,
     RestoreReport,
     RuleTotals,
 )

@@ -20,11 +20,11 @@ from backscroll.contract.messages import (
     SessionAttributes,
 )
 from backscroll.contract.operations import Operation
-from backscroll.contract.requests import Receipt
 from backscroll.contract.results import (
     CleanupReport,
     CompactReport,
     ErasureReceipt,
+    Receipt,
     RestoreReport,
     answered_cleanup,
     answered_compact,

@@ -7,8 +7,8 @@ from datetime import datetime
 
 from backscroll.calls import Calls
 from backscroll.contract.messages import ChatMessage, SessionFilter, SessionInfo, SessionPage, State
-from backscroll.contract.requests import UNSET, Receipt, Unset
-from backscroll.contract.results import answered_page, answered_session
+from backscroll.contract.requests import UNSET, Unset
+from backscroll.contract.results import Receipt, answered_page, answered_session
 from backscroll.transport.acks import Ack
 
 

@@ -7,18 +7,21 @@ then, and `run` drives the call from beginning to end in the caller's thread.
 from __future__ import annotations
 
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from functools import partial
+from itertools import starmap
+from operator import methodcaller
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Final, ParamSpec, TypeVar
 
 import redis
 
 from backscroll.batch_sender import BatchSender
 from backscroll.contract.errors import BackscrollError, ServerRefusedError, carrying
 from backscroll.contract.operations import Operation, Read, Write
-from backscroll.contract.requests import Receipt, Requests
-from backscroll.contract.results import answered_receipt
+from backscroll.contract.requests import Requests
+from backscroll.contract.results import Receipt, answered_receipt
 from backscroll.redaction.hook import redacted
 from backscroll.settings import ProducerSettings
 from backscroll.spool.forwarder import Forwarder
@@ -30,17 +33,22 @@ from backscroll.transport.result_stream import GONE, Results
 from backscroll.transport.rq_protocol import SENT_AGAIN, Enqueued, JobWriter, Spooled, result_of
 from backscroll.transport.sender import Sender
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
+_begin: Final = methodcaller("send", None)
 
-def run(call: Coroutine[Any, Any, T]) -> T:
-    """What `call` returns or raises; it must not suspend."""
+
+def run(call: Callable[P, Coroutine[Any, Any, T]], *given: P.args, **named: P.kwargs) -> T:
+    """What `call` returns or raises; it must not suspend.
+
+    No Python code runs between the making of its coroutine and its beginning: there a signal's
+    handler could raise, and leave one that never began, of which Python warns.
+    """
     try:
-        call.send(None)
+        next(map(_begin, starmap(partial(call, **named), [given])))
     except StopIteration as done:
         return done.value  # type: ignore[no-any-return]
-    finally:
-        call.close()  # or Python warns of one that a signal's handler kept from beginning
     raise RuntimeError("a blocking call was suspended")
 
 

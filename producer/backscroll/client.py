@@ -18,11 +18,11 @@ from backscroll.contract.messages import (
     SessionAttributes,
 )
 from backscroll.contract.operations import Operation
-from backscroll.contract.requests import Receipt
 from backscroll.contract.results import (
     CleanupReport,
     CompactReport,
     ErasureReceipt,
+    Receipt,
     RestoreReport,
     answered_cleanup,
     answered_compact,
@@ -115,7 +115,7 @@ class Producer(Sessions):
 
         What is in the spool stays there for the next producer on it. Raises nothing.
         """
-        run(self._close())
+        run(self._close)
 
     def append(
         self,
@@ -151,7 +151,7 @@ class Producer(Sessions):
         operation = self._requests.append(key, messages, dedup_key, session, expect_tail, turn_id)
         if ack is None and (expect_tail is not None or turn_id is not None):
             ack = "stored"
-        return run(self._write(operation, ack, operation.message_ids))
+        return run(self._write, operation, ack, operation.message_ids)
 
     def rollback(
         self, key: str, message_id: str | None = None, *, ack: Ack | None = None
@@ -160,7 +160,7 @@ class Producer(Sessions):
 
         Returns a receipt; with "stored", `affected` is 1 or 0. Raises as every call.
         """
-        return run(self._write(self._requests.rollback(key, message_id), ack))
+        return run(self._write, self._requests.rollback(key, message_id), ack)
 
     def replace(
         self,
@@ -178,21 +178,21 @@ class Producer(Sessions):
         `InvalidInputError` for a message as `append` does; the rest as every call.
         """
         operation = self._requests.replace(key, message, message_id, turn_id)
-        return run(self._write(operation, ack))
+        return run(self._write, operation, ack)
 
     def clear(self, key: str, *, ack: Ack | None = None) -> Receipt:
         """Drop the session's messages; the session and its attributes stay.
 
         Returns a receipt; with "stored", `affected` counts the messages. Raises as every call.
         """
-        return run(self._write(self._requests.clear(key), ack))
+        return run(self._write, self._requests.clear(key), ack)
 
     def delete(self, key: str, *, ack: Ack | None = None) -> Receipt:
         """Drop the session with everything in it.
 
         Returns a receipt; with "stored", `affected` is 1 or 0. Raises as every call.
         """
-        return run(self._write(self._requests.delete(key), ack))
+        return run(self._write, self._requests.delete(key), ack)
 
     def load(
         self,
@@ -214,7 +214,7 @@ class Producer(Sessions):
         rest as every call.
         """
         operation = self._requests.load(key, limit, before, include_edits, around)
-        return answered_messages(run(self._read(operation)))
+        return answered_messages(run(self._read, operation))
 
     def search(
         self,
@@ -238,7 +238,7 @@ class Producer(Sessions):
         takes too long; the rest as every call.
         """
         operation = self._requests.search(query, where, limit, by_session, cursor, given)
-        return answered_hits(run(self._read(operation)))
+        return answered_hits(run(self._read, operation))
 
     def turn(
         self,
@@ -273,7 +273,7 @@ class Producer(Sessions):
         Without it, the worker's retention rules decide. Raises `NotConfirmedError` when it takes
         longer than `timeout_seconds`, and goes on; the rest as every call.
         """
-        return answered_cleanup(run(self._read(self._requests.cleanup(ttl_hours, dry_run))))
+        return answered_cleanup(run(self._read, self._requests.cleanup(ttl_hours, dry_run)))
 
     def restore(
         self,
@@ -292,11 +292,11 @@ class Producer(Sessions):
 
         Raises `OperationRefusedError` when the archive does not have it; the rest as `cleanup`.
         """
-        return answered_restore(run(self._read(self._requests.restore(key, into, file, pin))))
+        return answered_restore(run(self._read, self._requests.restore(key, into, file, pin)))
 
     def compact(self) -> CompactReport:
         """Have the worker compact the store, and wait for it. Raises as `cleanup`."""
-        return answered_compact(run(self._read(self._requests.compact())))
+        return answered_compact(run(self._read, self._requests.compact()))
 
     def erase(
         self, *, key: str | None = None, sender: str | None = None, room: str | None = None
@@ -309,11 +309,11 @@ class Producer(Sessions):
         Returns a receipt that names nobody, to be kept as proof. Raises `InvalidInputError` unless
         exactly one of the three is given; the rest as `cleanup`.
         """
-        return answered_erasure(run(self._read(self._requests.erase(key, sender, room))))
+        return answered_erasure(run(self._read, self._requests.erase(key, sender, room)))
 
     def send(self, operation: Operation, ack: Ack | None = None) -> Receipt:
         """Send an operation that an error carried, again and as it was: it is applied once.
 
         Raises `InvalidInputError` for anything else; the rest as every call.
         """
-        return run(self._write(self._requests.again(operation), ack, is_again=True))
+        return run(self._write, self._requests.again(operation), ack, is_again=True)

@@ -8,8 +8,8 @@ from datetime import datetime
 
 from backscroll.calls import Calls, run
 from backscroll.contract.messages import ChatMessage, SessionFilter, SessionInfo, SessionPage, State
-from backscroll.contract.requests import UNSET, Receipt, Unset
-from backscroll.contract.results import answered_page, answered_session
+from backscroll.contract.requests import UNSET, Unset
+from backscroll.contract.results import Receipt, answered_page, answered_session
 from backscroll.transport.acks import Ack
 
 
@@ -40,7 +40,7 @@ class Sessions(Calls):
             "name": name, "agent": agent, "channel": channel, "room": room, "sender": sender,
             "state": state, "turn_id": turn_id, "pinned": pinned,
         }  # fmt: skip
-        return run(self._write(self._requests.describe(key, attributes), ack))
+        return run(self._write, self._requests.describe(key, attributes), ack)
 
     def begin_turn(
         self,
@@ -59,7 +59,7 @@ class Sessions(Calls):
         operation = self._requests.begin_turn(
             key, messages, lease_seconds=lease_seconds, supersedes=supersedes
         )
-        return run(self._write(operation, "stored", operation.message_ids))
+        return run(self._write, operation, "stored", operation.message_ids)
 
     def end_turn(
         self,
@@ -77,21 +77,21 @@ class Sessions(Calls):
         call.
         """
         operation = self._requests.end_turn(key, turn_id, state, tuple(remove))
-        return run(self._write(operation, ack))
+        return run(self._write, operation, ack)
 
     def rename_agent(self, old: str, new: str | None, *, ack: Ack | None = None) -> Receipt:
         """Give every session of agent `old` the alias `new`, or none when `new` is None.
 
         Returns a receipt; with "stored", `affected` counts the sessions. Raises as every call.
         """
-        return run(self._write(self._requests.rename_agent(old, new), ack))
+        return run(self._write, self._requests.rename_agent(old, new), ack)
 
     def session(self, key: str) -> SessionInfo | None:
         """The session's attributes, size and times, or None if there is none.
 
         Raises as every call.
         """
-        return answered_session(run(self._read(self._requests.session(key))))
+        return answered_session(run(self._read, self._requests.session(key)))
 
     def exists(self, key: str) -> bool:
         """Whether there is such a session. Raises as every call."""
@@ -137,4 +137,4 @@ class Sessions(Calls):
             "state": state, "pinned": pinned, "stuck_seconds": stuck_seconds, "expired": expired,
             "name": name, "active_since": active_since, "active_until": active_until,
         }  # fmt: skip
-        return answered_page(run(self._read(self._requests.sessions(given, limit, cursor, where))))
+        return answered_page(run(self._read, self._requests.sessions(given, limit, cursor, where)))

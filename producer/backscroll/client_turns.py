@@ -69,7 +69,7 @@ class Turn:
         while True:
             operation = self._beginning()
             try:
-                run(self._producer._write(operation, "stored", operation.message_ids))
+                run(self._producer._write, operation, "stored", operation.message_ids)
                 break
             except ConflictError:
                 if self._running == "refuse" or time.monotonic() > deadline:
@@ -137,7 +137,7 @@ class Turn:
     def _wait(self, deadline: float) -> None:
         """Until no turn runs, by reading: each attempt to begin one would leave a record."""
         while time.monotonic() <= deadline:
-            run(self._producer._pause(self._pause_seconds))
+            run(self._producer._pause, self._pause_seconds)
             self._pause_seconds = min(2 * self._pause_seconds, _LONGEST_PAUSE)
             info = self._producer.session(self._key)
             if info is None or not info.is_running:
@@ -146,7 +146,7 @@ class Turn:
     def _append(self, messages: tuple[ChatMessage, ...]) -> tuple[str, ...]:
         operation = self._producer._requests.append(self._key, messages, turn_id=self.id)
         self._own += operation.message_ids  # also if nobody hears whether they were stored
-        run(self._producer._write(operation, "stored", operation.message_ids))
+        run(self._producer._write, operation, "stored", operation.message_ids)
         return operation.message_ids
 
     def _complete(self) -> None:

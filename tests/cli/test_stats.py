@@ -13,8 +13,9 @@ import orjson
 import redis
 
 from backscroll import ChatMessage, Producer
-from backscroll_worker.cli.output import duration, local_time, size
+from backscroll_worker.cli.output import duration, local_time
 from backscroll_worker.ops.exit_codes import ExitCode
+from backscroll_worker.ops.stats import size
 from backscroll_worker.settings import Settings
 from backscroll_worker.testing.stores import open_tested
 from tests.cli.command import document, done, in_terminal, options, run, without_styles, work_off

@@ -12,10 +12,10 @@ from typing import Any, Final
 from backscroll.contract.operations import Append
 from backscroll.contract.results import Outcome
 from backscroll.transport.pinned_connection import Script
-from backscroll_worker import jobs
 from backscroll_worker.contract.clock import Cutoff, Passage
 from backscroll_worker.loop import reservation
 from backscroll_worker.loop.worker import GroupCommitWorker
+from backscroll_worker.maintenance import dispatch
 from backscroll_worker.stores.jsonl import JsonlBackend
 from backscroll_worker.stores.sqlite import SqliteBackend
 from backscroll_worker.stores.sqlite.pending import Pending
@@ -59,7 +59,7 @@ def _do_not_sync() -> None:
 
 
 def _believe_any_clock() -> None:
-    swap(jobs, "refuse_if_ahead", lambda _connection: None)
+    swap(dispatch, "refuse_if_ahead", lambda _connection: None)
     swap(Passage, "cutoff", lambda passage, age: Cutoff(passage.now - age))
 
 

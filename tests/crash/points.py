@@ -57,7 +57,8 @@ class _DiskFuse(Disk):
 
 
 def swap(owner: Any, name: str, new: Any) -> None:
-    """Put `new` in the place of a method or function."""
+    """Put `new` in the place of a method or function, which is there."""
+    assert hasattr(owner, name), f"nothing is called {name} in {owner!r}"
     setattr(owner, name, new)
 
 

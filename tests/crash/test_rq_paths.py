@@ -17,9 +17,9 @@ from rq.registry import FailedJobRegistry, clean_registries
 from rq.suspension import resume, suspend
 
 from backscroll import ChatMessage, Producer
+from backscroll.transport.rq_protocol import OrjsonSerializer
 from backscroll_worker.ops.dashboard import make_app
 from backscroll_worker.ops.up import environment
-from backscroll_worker.serializer import OrjsonSerializer
 from backscroll_worker.settings import Settings
 from tests.crash.checker import FAILED, IN_FLIGHT, QUEUE
 from tests.crash.laboratory import Laboratory, Tally
@@ -28,7 +28,7 @@ from tests.crash.test_two_workers import freeze, thaw
 from tests.prepared import Prepared, run_prepared
 from tests.processes import contents, depth, wait_for
 
-STOCK = ("--serializer", "backscroll_worker.serializer.OrjsonSerializer")
+STOCK = ("--serializer", "backscroll.transport.rq_protocol.OrjsonSerializer")
 FROM_THE_PAGE = {"X-Requested-With": "XMLHttpRequest"}
 
 

@@ -1,1 +1,1 @@
-"""What persists: the backends, the group-commit worker, upkeep and the command line."""
+"""What persists: the stores, the group-commit worker, maintenance and the command line."""

@@ -33,9 +33,9 @@ def _open_store() -> tuple[Store, Settings]:
 @functools.cache
 def _recognize(queue: str) -> None:
     """Once for each queue; `recognize` says what for."""
-    backend, settings = _open_store()
+    store, settings = _open_store()
     if (job := get_current_job()) is not None:
-        recognize(job.connection, queue, backend, settings.accept_store)
+        recognize(job.connection, queue, store, settings.accept_store)
 
 
 def _job_function(kind: str) -> Callable[..., Any]:
@@ -44,13 +44,13 @@ def _job_function(kind: str) -> Callable[..., Any]:
         if job is None:
             raise OperationRefusedError(f"{__name__}.{kind} can only be run as an RQ job")
         operation = parse_call(job.id, function_name(kind), None, list(positional), arguments)
-        backend, settings = _open_store()
+        store, settings = _open_store()
         _recognize(job.origin)
         answer: Answer | OperationRefusedError
         if isinstance(operation, Maintenance):
-            answer = finish(maintenance_slices(backend, settings, operation, job.connection))
+            answer = finish(maintenance_slices(store, settings, operation, job.connection))
         else:
-            answer = backend.apply([operation])[0]
+            answer = store.apply([operation])[0]
         if isinstance(answer, OperationRefusedError):
             raise answer
         return to_json(answer)

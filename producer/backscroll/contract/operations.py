@@ -233,7 +233,7 @@ class Describe(Write):
     attributes: SessionAttributes
 
 
-def told_attributes(operation: Operation) -> SessionAttributes:
+def described_attributes(operation: Operation) -> SessionAttributes:
     """What the operation says about its session, besides the messages."""
     if isinstance(operation, Append):
         return operation.session or {}

@@ -24,10 +24,7 @@ from backscroll.contract.messages import (
     check_text,
 )
 from backscroll.contract.operations import OPERATIONS, Operation
-from backscroll.contract.results import Receipt
 from backscroll.contract.validation import shown
-
-__all__ = ["UNSET", "Receipt", "Requests", "Unset"]
 
 Filter = TypeVar("Filter", SessionFilter, SearchFilter)
 P = ParamSpec("P")

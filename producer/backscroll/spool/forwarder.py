@@ -28,6 +28,7 @@ from backscroll.contract.errors import (
 from backscroll.spool.queue import Entry, Spool
 from backscroll.transport.connection import RETRYABLE, backoff, connect, explain
 from backscroll.transport.mailbox import Inbox, Mailbox
+from backscroll.transport.outage import Outage
 from backscroll.transport.rq_protocol import Job, JobWriter
 from backscroll.transport.sender import JobConnection, Reply, is_own_fault
 
@@ -73,7 +74,7 @@ class Forwarder:
         self._refused: dict[int, str] = {}
         self._most = MAX_BATCH_JOBS
         self._strikes = 0
-        self._last_reported = ""
+        self._outage = Outage(log, f"sending what is in {spool.path}")
         self._is_closing = False
         self._thread: threading.Thread | None = None
 
@@ -254,7 +255,7 @@ class Forwarder:
         self._has_left = False
         if not self.count:
             log.info("all operations in %s were sent", self._spool.path)
-            self._last_reported = ""
+            self._outage.report_recovered()
 
     def _strike(self, entry: Entry, error: redis.RedisError, is_serving: bool) -> None:
         """Count a failure of one job alone; set it aside after enough of them."""
@@ -274,13 +275,9 @@ class Forwarder:
         log.error("%s; it is set aside in %s, the next ones are sent", reason, self._spool.path)
 
     def _note(self, error: Exception) -> None:
-        """Log why nothing is sent, once for each reason."""
-        known = isinstance(error, redis.RedisError)
-        reason = str(explain(error, self._url) if known else error)
-        if reason == self._last_reported:
-            return
-        self._last_reported = reason
-        if known or isinstance(error, BackscrollError):
-            log.warning("operations wait in %s: %s", self._spool.path, reason)
-        else:
-            log.warning("operations wait in %s", self._spool.path, exc_info=error)
+        """Log why nothing is sent, not each time."""
+        if isinstance(error, redis.RedisError):
+            error = explain(error, self._url)
+        elif not isinstance(error, BackscrollError):
+            log.debug("sending failed unexpectedly", exc_info=error)
+        self._outage.report(str(error) or repr(error), "operations wait there")

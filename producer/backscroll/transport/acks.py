@@ -32,7 +32,10 @@ def check_fsynced(reply: Any, operation: Operation) -> None:
             operation,
         )
     if reply[0] < 1:
-        raise NotConfirmedError("the server did not fsync the operation in time", operation)
+        raise NotConfirmedError(
+            "the server has the operation, and did not fsync it in time: its disk is slow or full",
+            operation,
+        )
 
 
 def no_response(operation: Operation, timeout_seconds: float, queue: str) -> NotConfirmedError:
@@ -47,8 +50,8 @@ def no_response(operation: Operation, timeout_seconds: float, queue: str) -> Not
 def still_spooled(operation: Operation, count: int) -> NotConfirmedError:
     """The error for an operation that did not leave the spool in time."""
     return NotConfirmedError(
-        f"the server is unreachable and {count:,} operations wait in the spool; "
-        "they are sent when it is back",
+        f"the server does not accept operations, and {count:,} wait in the spool; "
+        "they are sent when it does. `backscroll check` shows what is wrong",
         operation,
     )
 
@@ -56,5 +59,6 @@ def still_spooled(operation: Operation, count: int) -> NotConfirmedError:
 def not_yet_sent(count: int) -> ServerUnavailableError:
     """The error for a read while writes before it have not reached the server."""
     return ServerUnavailableError(
-        f"the server is unreachable and {count:,} earlier operations are still in the spool"
+        f"{count:,} earlier operations are still in the spool, as the server does not accept them; "
+        "read again when they are sent. `backscroll check` shows what is wrong"
     )

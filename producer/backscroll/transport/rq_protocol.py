@@ -73,6 +73,23 @@ def own_key(queue: str, *names: str) -> str:
     return ":".join(("backscroll", queue, *names))
 
 
+class OrjsonSerializer:
+    """RQ's serializer protocol over orjson: a job is data, and never code as a pickle is.
+
+    For RQ itself: `rq worker --serializer backscroll.transport.rq_protocol.OrjsonSerializer …`
+    """
+
+    @staticmethod
+    def dumps(value: Any) -> bytes:
+        """`value` as UTF-8 JSON; raises TypeError for what JSON cannot hold."""
+        return orjson.dumps(value)
+
+    @staticmethod
+    def loads(data: bytes) -> Any:
+        """The value `data` holds; raises ValueError for what is not JSON."""
+        return orjson.loads(data)
+
+
 # The same for scripts, which put these lines before their own.
 LUA_KEYS: Final = f"""
 local function job_key(id) return '{job_key("")}' .. id end

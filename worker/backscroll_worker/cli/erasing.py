@@ -13,7 +13,7 @@ from rich.table import Table
 from backscroll.contract.codec import decode
 from backscroll.contract.errors import MalformedJobError
 from backscroll.contract.messages import from_micros
-from backscroll.contract.operations import Operation, told_attributes
+from backscroll.contract.operations import Operation, described_attributes
 from backscroll.contract.results import ErasureReceipt
 from backscroll.contract.validation import check_subject
 from backscroll.spool.queue import Spool
@@ -105,7 +105,7 @@ def _erase_from_spool(path: Path, name: str, value: str) -> int:
 
         def learn(job: Job) -> bool:
             operation = _operation(job)
-            if operation is not None and told_attributes(operation).get(name) == value:
+            if operation is not None and described_attributes(operation).get(name) == value:
                 keys.add(operation.key)  # type: ignore[attr-defined]
             return False
 

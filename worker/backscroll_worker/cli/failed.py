@@ -13,7 +13,7 @@ from rq.registry import FailedJobRegistry
 
 from backscroll.contract.errors import InvalidInputError, OperationRefusedError
 from backscroll.contract.messages import from_micros
-from backscroll.transport.rq_protocol import job_key, parse_result, results_key
+from backscroll.transport.rq_protocol import OrjsonSerializer, job_key, parse_result, results_key
 from backscroll_worker.cli.access import open_connection
 from backscroll_worker.cli.output import (
     cell,
@@ -26,7 +26,6 @@ from backscroll_worker.cli.output import (
 )
 from backscroll_worker.cli.sending import confirm, yes_option
 from backscroll_worker.ops.exit_codes import ExitCode
-from backscroll_worker.serializer import OrjsonSerializer
 from backscroll_worker.settings import Settings
 
 _ids_argument = click.argument("ids", metavar="[ID]...", nargs=-1)

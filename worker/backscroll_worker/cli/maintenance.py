@@ -8,9 +8,10 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from backscroll_worker.cli.output import counted, json_option, note, one_line, print_json, size
+from backscroll_worker.cli.output import counted, json_option, note, one_line, print_json
 from backscroll_worker.cli.sending import ask_worker, timeout_option
 from backscroll_worker.ops import interrupts
+from backscroll_worker.ops.stats import size
 from backscroll_worker.settings import Settings
 from backscroll_worker.transfer.backup import back_up
 

@@ -30,14 +30,20 @@ from backscroll_worker.cli.output import (
     one_line,
     print_json,
     progress_bar,
-    size,
     table,
 )
 from backscroll_worker.cli.repairing import repair_store
 from backscroll_worker.ops.exit_codes import ExitCode
 from backscroll_worker.ops.health import Check, check_quickly
 from backscroll_worker.ops.health import check as check_health
-from backscroll_worker.ops.stats import QueueStats, StoreReader, StoreStats, WorkerStats, read_queue
+from backscroll_worker.ops.stats import (
+    QueueStats,
+    StoreReader,
+    StoreStats,
+    WorkerStats,
+    read_queue,
+    size,
+)
 from backscroll_worker.settings import Settings
 
 _MARKS: Final = {

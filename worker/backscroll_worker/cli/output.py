@@ -211,14 +211,6 @@ def duration(seconds: float | None) -> str:
     return f"{seconds:.0f} s"
 
 
-def size(size_bytes: float) -> str:
-    """A size in a suitable unit."""
-    for unit, length in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
-        if size_bytes >= length:
-            return f"{size_bytes / length:,.1f} {unit}"
-    return f"{size_bytes:,.0f} bytes"
-
-
 def counted(count: int, noun: str) -> str:
     """ "1 message", "2 messages"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -23,10 +23,10 @@ from backscroll_worker.cli.output import (
     one_line,
     print_json,
     show_table,
-    size,
 )
 from backscroll_worker.cli.sending import ask_worker, confirm, timeout_option, yes_option
 from backscroll_worker.ops.exit_codes import ExitCode
+from backscroll_worker.ops.stats import size
 from backscroll_worker.settings import Settings
 
 

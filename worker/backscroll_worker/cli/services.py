@@ -6,6 +6,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 from rich.console import Console
@@ -32,6 +34,15 @@ def _stop_by_signals() -> None:
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+
+
+@contextmanager
+def _server(settings: Settings) -> Iterator[str]:
+    """The URL of the server, for a service that logs and that a signal ends."""
+    logs.configure(settings.log_level, dated=True)
+    _stop_by_signals()
+    with running_server(settings) as url:
+        yield url
 
 
 @click.command()
@@ -90,10 +101,8 @@ def worker(settings: Settings, burst: bool, max_jobs: int | None, accept_store: 
     """
     from backscroll_worker.loop.worker import run_worker
 
-    logs.configure(settings.log_level, dated=True)
-    _stop_by_signals()
     settings = settings.with_options(accept_store=accept_store)
-    with running_server(settings) as url:
+    with _server(settings) as url:
         run_worker(settings, url, burst=burst, max_jobs=max_jobs)
 
 
@@ -108,9 +117,7 @@ def scheduler(settings: Settings) -> None:
     """
     from backscroll_worker.maintenance.scheduler import run_scheduler
 
-    logs.configure(settings.log_level, dated=True)
-    _stop_by_signals()
-    with running_server(settings) as url:
+    with _server(settings) as url:
         run_scheduler(settings, url)
 
 
@@ -125,9 +132,7 @@ def dashboard(settings: Settings) -> None:
     """
     from backscroll_worker.ops.dashboard import run_dashboard
 
-    logs.configure(settings.log_level, dated=True)
-    _stop_by_signals()
-    with running_server(settings) as url:
+    with _server(settings) as url:
         run_dashboard(settings, url)
 
 

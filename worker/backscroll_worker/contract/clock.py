@@ -90,7 +90,7 @@ class Doubt:
 
 
 @dataclass(slots=True)
-class History:
+class ClockRecord:
     """A store's record of its clock, across restarts."""
 
     high: int = 0
@@ -185,9 +185,9 @@ class StoreClock:
     the future to be set back to now.
     """
 
-    def __init__(self, clock: Clock, history: History | None, latest_stamp: int) -> None:
+    def __init__(self, clock: Clock, history: ClockRecord | None, latest_stamp: int) -> None:
         self._clock = clock
-        self._history = history or History()
+        self._history = history or ClockRecord()
         self._saved_wall = self._history.wall or 0
         self._is_changed = False
         self.must_heal = False

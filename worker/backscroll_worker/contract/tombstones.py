@@ -20,7 +20,7 @@ from backscroll.contract.operations import (
     Describe,
     Erase,
     Operation,
-    told_attributes,
+    described_attributes,
 )
 from backscroll.contract.results import ErasureReceipt
 from backscroll_worker.contract.clock import Cutoff
@@ -131,16 +131,16 @@ class Tombstones:
         key = None if isinstance(operation, Erase) else getattr(operation, "key", None)
         return key is not None and self.is_before(operation.at, self.moment("key", key))
 
-    def told_by(self, operation: Operation) -> Tombstone | None:
+    def of_described(self, operation: Operation) -> Tombstone | None:
         """The tombstone of the sender or room to which the operation, made before, adds a session.
 
         None if there is none.
         """
-        told = told_attributes(operation)
+        attributes = described_attributes(operation)
         found = [
             self.of(name, value)
             for name in ("sender", "room")
-            if isinstance(value := told.get(name), str)
+            if isinstance(value := attributes.get(name), str)
         ]
         latest = max(found, default=_NONE)
         return latest if self.is_before(operation.at, latest.erased_at) else None

@@ -19,6 +19,7 @@ from backscroll.contract.messages import SessionInfo
 from backscroll.contract.results import CleanupReport
 from backscroll_worker.demo.replay import Replayed
 from backscroll_worker.demo.verdict import Verdict
+from backscroll_worker.ops.stats import size
 from backscroll_worker.settings import Settings
 
 _SEARCHES: Final = (
@@ -117,8 +118,7 @@ def show_maintenance(console: Console, producer: Producer, ttl_hours: float) -> 
     )
     compacted = producer.compact()
     console.print(
-        f"compact   {_megabytes(compacted.bytes_before)} before, "
-        f"{_megabytes(compacted.bytes_after)} after\n"
+        f"compact   {size(compacted.bytes_before)} before, {size(compacted.bytes_after)} after\n"
     )
     return cleaned
 
@@ -167,7 +167,3 @@ def _own_command() -> str:
         return "backscroll"
     script = Path(sys.executable).with_name("backscroll")
     return str(script.relative_to(Path.cwd())) if script.is_relative_to(Path.cwd()) else str(script)
-
-
-def _megabytes(size_bytes: int) -> str:
-    return f"{size_bytes / 1e6:.1f} MB"

@@ -26,8 +26,8 @@ from rq.worker import WorkerStatus
 from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
 
 from backscroll.transport.outage import Outage
+from backscroll.transport.rq_protocol import OrjsonSerializer
 from backscroll_worker.loop.server_trouble import described, may_pass
-from backscroll_worker.serializer import OrjsonSerializer
 
 log = logging.getLogger("backscroll.worker")
 
@@ -66,7 +66,7 @@ class ResilientWorker(SimpleWorker):
         self.may_wait_for_server = False
         self.has_worked = False
         self.look_for_suspension = True
-        self._told_state = ""
+        self._reported_state = ""
 
     def bootstrap(self, *args: Any, **options: Any) -> None:
         """As RQ's, but waits for a server that fails."""
@@ -109,23 +109,23 @@ class ResilientWorker(SimpleWorker):
         if last is not None and now() - last < timedelta(seconds=_HEARTBEAT_SECONDS):
             return
         with suppress(*SERVER_TROUBLE):  # RQ's loop would end the worker; taking jobs fails too
-            self._tell(timeout or _REGISTRATION_SECONDS, pipeline)
+            self._report(timeout or _REGISTRATION_SECONDS, pipeline)
 
-    def _tell(self, timeout: int, pipeline: Pipeline | None) -> None:
+    def _report(self, timeout: int, pipeline: Pipeline | None) -> None:
         if not self.connection.hexists(self.key, "birth"):
             self.register_birth()
-        if self._told_state in _PASSING_STATES:
-            self._told_state = WorkerStatus.BUSY if self.has_worked else WorkerStatus.IDLE
+        if self._reported_state in _PASSING_STATES:
+            self._reported_state = WorkerStatus.BUSY if self.has_worked else WorkerStatus.IDLE
             self.has_worked = False
-        self.connection.hset(self.key, "state", self._told_state)
+        self.connection.hset(self.key, "state", self._reported_state)
         super().heartbeat(timeout, pipeline)
 
     def set_state(self, state: str, pipeline: Pipeline | None = None) -> None:
         """Write a change between idle and busy with the heartbeat, not for each job."""
-        if state in _PASSING_STATES and self._told_state in _PASSING_STATES:
+        if state in _PASSING_STATES and self._reported_state in _PASSING_STATES:
             self._state = state
         else:
-            self._told_state = state
+            self._reported_state = state
             super().set_state(state, pipeline)
 
     def check_for_suspension(self, burst: bool) -> None:

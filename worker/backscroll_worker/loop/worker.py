@@ -164,7 +164,7 @@ class GroupCommitWorker(ResilientWorker):
             if job is not None:
                 self._work_through(job)
             if self._maintenance and not self._stop_requested:
-                self._keep_house()
+                self._run_slice()
         except SERVER_TROUBLE as error:
             # What was committed is safe; what was not acknowledged comes again, and is a no-op.
             self._wait_for_server(error)
@@ -329,7 +329,7 @@ class GroupCommitWorker(ResilientWorker):
                 failing.report_recovered()
                 return answers
 
-    def _keep_house(self) -> None:
+    def _run_slice(self) -> None:
         started = time.monotonic()
         try:
             acknowledgement = self._maintenance.do_slice()

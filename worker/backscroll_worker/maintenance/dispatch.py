@@ -24,7 +24,7 @@ log = logging.getLogger("backscroll.worker")
 
 
 def maintenance_slices(
-    backend: Store, settings: Settings, operation: Operation, connection: redis.Redis
+    store: Store, settings: Settings, operation: Operation, connection: redis.Redis
 ) -> Slices[Any]:
     """The slices that carry out a cleanup, restoration, erasure or compaction.
 
@@ -38,18 +38,18 @@ def maintenance_slices(
                 "BACKSCROLL_TTL_HOURS is 0, which keeps sessions for ever; set it or "
                 "BACKSCROLL_RETENTION, or give the cleanup --ttl-hours"
             )
-        return _cleanup(backend, settings, archive, operation, connection)
+        return _cleanup(store, settings, archive, operation, connection)
     if isinstance(operation, Restore):
-        return restore_session(backend, archive, operation)
+        return restore_session(store, archive, operation)
     if isinstance(operation, Erase):
-        return erase_everywhere(backend, archive, connection, settings.queue, operation)
+        return erase_everywhere(store, archive, connection, settings.queue, operation)
     if isinstance(operation, Compact):
-        return _compact(backend, settings, archive)
+        return _compact(store, settings, archive)
     raise TypeError(f"{operation.kind} is not maintenance")
 
 
 def _cleanup(
-    backend: Store,
+    store: Store,
     settings: Settings,
     archive: Archive | None,
     operation: Cleanup,
@@ -59,15 +59,15 @@ def _cleanup(
     retention = settings.load_retention(operation.ttl_hours)
     if not operation.dry_run:
         refuse_if_ahead(connection)
-    slices = backend.cleanup(retention, dry_run=operation.dry_run, archive=archive)
+    slices = store.cleanup(retention, dry_run=operation.dry_run, archive=archive)
     return (yield from slices)
 
 
-def _compact(backend: Store, settings: Settings, archive: Archive | None) -> Slices[CompactReport]:
-    tombstones = backend.tombstones()
+def _compact(store: Store, settings: Settings, archive: Archive | None) -> Slices[CompactReport]:
+    tombstones = store.tombstones()
     if archive is not None and tombstones.items():
         try:  # first, as the oldest of them are about to be forgotten
             yield from erase_late(archive, tombstones)
         except ArchiveError as error:
             log.error("%s; erased data stays in it until a compaction can read it", error)
-    return (yield from backend.compact(settings.op_ids_hours))
+    return (yield from store.compact(settings.op_ids_hours))

@@ -40,7 +40,7 @@ _LOG_RESETS: Final = (
 
 
 def erase(
-    backend: Store,
+    store: Store,
     archive: Archive | None,
     connection: redis.Redis,
     queue: str,
@@ -51,8 +51,8 @@ def erase(
     Raises `ArchiveError` when a file of the archive cannot be read or written, and the store's and
     the server's errors. Begun again it goes on.
     """
-    receipt = yield from backend.erase(operation)
-    tombstones = backend.tombstones()
+    receipt = yield from store.erase(operation)
+    tombstones = store.tombstones()
     archived = 0
     if archive is not None:
         archived = yield from archive.erase_slices(partial(_until, operation, tombstones))
@@ -129,7 +129,10 @@ class _Traces:
     def _are_in_operation(self, operation: Operation) -> bool:
         if isinstance(operation, Erase):
             return self._tombstones.moment(*operation.subject) >= operation.at
-        return self._tombstones.cover(operation) or self._tombstones.told_by(operation) is not None
+        return (
+            self._tombstones.cover(operation)
+            or self._tombstones.of_described(operation) is not None
+        )
 
     def _are_in_malformed(self, payload: bytes) -> bool:
         """It has no time, as it is not an operation; but it may name the key or the subject."""

@@ -32,7 +32,7 @@ class _Part:
     messages: list[ChatMessage] = field(default_factory=list)
 
 
-def restore(backend: Store, archive: Archive | None, operation: Restore) -> Slices[RestoreReport]:
+def restore(store: Store, archive: Archive | None, operation: Restore) -> Slices[RestoreReport]:
     """Carry out `operation`.
 
     Raises `OperationRefusedError` when there is nothing to restore, `ArchiveError` when a file is
@@ -42,10 +42,10 @@ def restore(backend: Store, archive: Archive | None, operation: Restore) -> Slic
     if archive is None:
         raise OperationRefusedError("the worker has no archive: BACKSCROLL_ARCHIVE is not set")
     # A cleanup that was killed may have left the very messages, out of sight, in the store.
-    yield from backend.finish_removals()
+    yield from store.finish_removals()
     files = archive.files() if operation.file is None else [archive.file(operation.file)]
     parts = yield from _parts(files, key)
-    tombstones = backend.tombstones()  # a file that was elsewhere may have what was erased
+    tombstones = store.tombstones()  # a file that was elsewhere may have what was erased
     parts = [part for part in _not_superseded(parts) if not is_erased(tombstones, part.session)]
     if not parts:
         raise OperationRefusedError(
@@ -55,7 +55,7 @@ def restore(backend: Store, archive: Archive | None, operation: Restore) -> Slic
     info = replace(_info(parts), key=operation.into or key)
     if operation.pin:
         info = replace(info, pinned=True)
-    (answer,) = backend.apply(
+    (answer,) = store.apply(
         [RestoreSession(operation.op_id, operation.at, info.key, key, info, messages)]
     )
     if not isinstance(answer, Outcome):

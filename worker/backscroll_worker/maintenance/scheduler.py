@@ -179,20 +179,20 @@ class MaintenanceScheduler(CronScheduler):
         self._url = url
         self._now = now
         self._writer = JobWriter(settings.queue, settings.max_queue_depth)
-        self.upkeep_jobs = [self._maintenance_job(Compact, settings.compact_cron)]
+        self.maintenance_jobs = [self._maintenance_job(Compact, settings.compact_cron)]
         if settings.has_retention:
-            self.upkeep_jobs.append(self._maintenance_job(Cleanup, settings.cleanup_cron))
-        self._cron_jobs.extend(self.upkeep_jobs)  # what RQ shows of a scheduler
+            self.maintenance_jobs.append(self._maintenance_job(Cleanup, settings.cleanup_cron))
+        self._cron_jobs.extend(self.maintenance_jobs)  # what RQ shows of a scheduler
 
     def enqueue_jobs(self) -> list[CronJob]:
         """Take each job's last tick; the jobs that were enqueued."""
         now = self._now()
-        return [job for job in self.upkeep_jobs if job.take_tick(self.connection, now)]
+        return [job for job in self.maintenance_jobs if job.take_tick(self.connection, now)]
 
     def calculate_sleep_interval(self) -> float:
         """Seconds to the next tick, few enough that the registration does not expire."""
         now = self._now()
-        pause = min(job.tick_after(now) for job in self.upkeep_jobs) - now
+        pause = min(job.tick_after(now) for job in self.maintenance_jobs) - now
         return min(pause.total_seconds(), 60.0)
 
     def run(self, pause: Callable[[float], bool]) -> None:
@@ -247,7 +247,7 @@ def run_scheduler(settings: Settings, url: str) -> None:
     tries again whatever else happens to the server. Any number of schedulers may run at once.
     """
     scheduler = MaintenanceScheduler(settings, url)
-    for job in scheduler.upkeep_jobs:
+    for job in scheduler.maintenance_jobs:
         log.info("%s: %r in UTC, next at %s", job.name, job.cron_expression, job.next_enqueue_time)
     if not settings.has_retention:
         log.info("no cleanup: BACKSCROLL_TTL_HOURS is 0, sessions are kept for ever")

@@ -25,8 +25,7 @@ import rq.serializers
 
 from backscroll.contract.errors import InvalidSettingError
 from backscroll.transport.connection import connect, explain, hide_password, is_forbidden
-from backscroll.transport.rq_protocol import WORKERS_KEY, in_flight_key, queue_key
-from backscroll_worker.serializer import OrjsonSerializer
+from backscroll.transport.rq_protocol import WORKERS_KEY, OrjsonSerializer, in_flight_key, queue_key
 from backscroll_worker.settings import Settings
 
 try:

@@ -6,7 +6,6 @@ It only reads. It enqueues, deletes and repairs nothing, so it can run at any ti
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,12 +24,12 @@ from backscroll_worker.archive.directory import Archive
 from backscroll_worker.archive.disk import ArchiveError
 from backscroll_worker.contract.findings import Finding
 from backscroll_worker.contract.pacing import Progress, unobserved
-from backscroll_worker.maintenance.server_clock import MOST_SECONDS_APART
+from backscroll_worker.maintenance.server_clock import MOST_SECONDS_APART, seconds_ahead
 from backscroll_worker.ops.default_user import is_affected, missing_right
-from backscroll_worker.ops.expired_turns import EXPIRED_ADVICE, expired_turns
+from backscroll_worker.ops.expired_turns import expired_turns
 from backscroll_worker.ops.exposure import exposed
 from backscroll_worker.ops.log_holders import HELD_ADVICE, held_log
-from backscroll_worker.ops.stats import QueueStats, WorkerStats, mebibytes, read_queue, read_workers
+from backscroll_worker.ops.stats import QueueStats, WorkerStats, read_queue, read_workers, size
 from backscroll_worker.settings import Settings
 from backscroll_worker.stores import open_store, store_at
 from backscroll_worker.stores.filesystem import check_file_system
@@ -201,7 +200,7 @@ def _check_default_user(
 
 
 def _check_clock(info: dict[str, Any]) -> Check:
-    ahead = time.time() - info.get("server_time_usec", time.time() * 1e6) / 1e6
+    ahead = seconds_ahead(info)
     hours = f"{abs(ahead) / 3_600:,.1f} hours {'ahead of' if ahead > 0 else 'behind'} the server's"
     is_apart = abs(ahead) > MOST_SECONDS_APART
     detail = f"this host's is {hours}" if is_apart else "this host's agrees with the server's"
@@ -224,7 +223,7 @@ def _check_memory(info: dict[str, Any]) -> Iterator[Check]:
     yield _graded(
         "server",
         "memory",
-        f"{mebibytes(used)} used " + (f"of {mebibytes(limit)}" if limit else "and no limit set"),
+        f"{size(used)} used " + (f"of {size(limit)}" if limit else "and no limit set"),
         "raise maxmemory, or find out why the queue grows: at the limit all writes are refused",
         problem=0 < limit <= used,
         warning=0 < limit * _NEARLY_FULL < used,
@@ -322,7 +321,7 @@ def _check_disk(path: Path | None) -> Iterator[Check]:
     yield _graded(
         "store",
         "disk",
-        f"{mebibytes(usage.free)} free ({share:.0%})",
+        f"{size(usage.free)} free ({share:.0%})",
         "free some space: on a full disk the worker pauses, and the queue grows",
         warning=usage.free < _LEAST_FREE_BYTES or share < _LEAST_FREE_SHARE,
     )
@@ -357,9 +356,8 @@ def _check_store(
         yield Check("store", "log", "warning", held, HELD_ADVICE)
     try:
         with open_store(url, read_only=True) as store:
-            yield Check("store", "exists", "ok", f"{url}, {mebibytes(store.size_bytes())}")
-            if expired := expired_turns(store):
-                yield Check("store", "turns", "warning", expired, EXPIRED_ADVICE)
+            yield Check("store", "exists", "ok", f"{url}, {size(store.size_bytes())}")
+            yield from (Check("store", "turns", "warning", *each) for each in expired_turns(store))
             if not skip_verify:
                 yield from _check_findings(store.verify(deep=deep, progress=progress))
     except BackscrollError as error:

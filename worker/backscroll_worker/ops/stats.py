@@ -231,6 +231,9 @@ def _text(value: bytes | None) -> str:
     return (value or b"").decode(errors="replace")
 
 
-def mebibytes(size_bytes: int) -> str:
-    """A size in bytes as people read it, in MiB."""
-    return f"{size_bytes / (1 << 20):,.0f} MiB"
+def size(size_bytes: float) -> str:
+    """A size in a suitable unit."""
+    for unit, length in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if size_bytes >= length:
+            return f"{size_bytes / length:,.1f} {unit}"
+    return f"{size_bytes:,.0f} bytes"

@@ -3,7 +3,7 @@
 A worker that finds another store than last time on its queue has the wrong URL, or the store was
 replaced: jobs would go where nobody looks for them, and be missing where they were
 expected. The queue knows its store by the key `backscroll:<queue>:store`; a server that has lost
-its data is told again, and a copy of a store is that store.
+its data is given it again, and a copy of a store is that store.
 """
 
 from __future__ import annotations

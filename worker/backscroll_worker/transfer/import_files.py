@@ -45,7 +45,7 @@ class ImportReport:
 
 
 def import_files(
-    paths: Iterable[Path], store: str, key_prefix: str | None, observe: Observe
+    paths: Iterable[Path], url: str, key_prefix: str | None, observe: Observe
 ) -> ImportReport:
     """Take over every session in these files, as the store's one writer.
 
@@ -54,13 +54,13 @@ def import_files(
     `StoreUnavailableError` when a worker holds the store.
     """
     report = ImportReport()
-    with writing(store, "import") as backend:
+    with writing(url, "import") as store:
         for path in paths:
             found = _watched(_read(path, key_prefix), report, observe)
-            groups = Groups(found, backend)
+            groups = Groups(found, store)
             try:
                 for group in groups:
-                    _take(group, backend, report, groups.prepare)
+                    _take(group, store, report, groups.prepare)
             except InvalidInputError as error:
                 report.refused.append(str(error))
     return report
@@ -68,11 +68,11 @@ def import_files(
 
 def _take(
     group: list[Incoming],
-    backend: Store,
+    store: Store,
     report: ImportReport,
     meanwhile: Callable[[], None],
 ) -> None:
-    results = take_in(backend, [each.operation for each in group], meanwhile)
+    results = take_in(store, [each.operation for each in group], meanwhile)
     for incoming, taken in zip(group, results, strict=True):
         if taken.refusal is not None:
             report.refused.append(f"{incoming.where}: {taken.refusal}")

@@ -73,7 +73,7 @@ class MigrationReport:
 
 def migrate(
     directory: Path,
-    store: str,
+    url: str,
     track_files: Callable[[list[Path]], Iterable[Path]] = list,
 ) -> MigrationReport:
     """Take over every session in `directory`, as the store's one writer.
@@ -84,15 +84,15 @@ def migrate(
     """
     if not directory.is_dir():
         raise InvalidInputError("directory", f"{directory} is not a directory")
-    place = store_at(store).path
+    place = store_at(url).path
     if place is not None and place.exists() and place.samefile(directory):
         raise InvalidInputError("directory", f"{directory} is the store itself; name another one")
     report = MigrationReport()
-    with _source(directory), writing(store, "migrate") as backend:
+    with _source(directory), writing(url, "migrate") as store:
         found = _sessions_in(track_files(sorted(directory.glob("*.jsonl"))), report)
-        groups = Groups(found, backend)
+        groups = Groups(found, store)
         for group in groups:
-            _migrate_files(group, backend, report, groups.prepare)
+            _migrate_files(group, store, report, groups.prepare)
     report.refused += [
         f"{path}: skipped; a session's file ends in .jsonl and lies in {directory} itself"
         for path in sorted(directory.iterdir())
@@ -182,12 +182,12 @@ def _small_enough(
 
 def _migrate_files(
     files: Sequence[_File],
-    backend: Store,
+    store: Store,
     report: MigrationReport,
     meanwhile: Callable[[], None],
 ) -> None:
     """Take files over in one transaction, then set them aside durably."""
-    taken = take_in(backend, [file.operation for file in files], meanwhile, may_go_on=True)
+    taken = take_in(store, [file.operation for file in files], meanwhile, may_go_on=True)
     for file, result in zip(files, taken, strict=True):
         refusal = result.refusal
         if refusal is None:

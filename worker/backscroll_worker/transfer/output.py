@@ -16,15 +16,15 @@ class NotWrittenError(BackscrollError):
     """The file cannot be written (disk full, no such directory …); it is as it was before."""
 
 
-def write_out(pieces: Iterable[bytes]) -> None:
-    """Write to standard output as the pieces come."""
+def write_out(chunks: Iterable[bytes]) -> None:
+    """Write to standard output as the chunks come."""
     out = sys.stdout.buffer
-    for piece in pieces:
-        out.write(piece)
+    for chunk in chunks:
+        out.write(chunk)
     out.flush()
 
 
-def write_file(path: Path, pieces: Iterable[bytes]) -> None:
+def write_file(path: Path, chunks: Iterable[bytes]) -> None:
     """Write `path` beside it first, durably, and put it in place when it is whole.
 
     A file that is there already stays as it is until then. Raises `NotWrittenError`.
@@ -38,6 +38,6 @@ def write_file(path: Path, pieces: Iterable[bytes]) -> None:
             replacing(place, temporary) as descriptor,
             os.fdopen(descriptor, "wb", buffering=1 << 20, closefd=False) as file,
         ):
-            file.writelines(pieces)
+            file.writelines(chunks)
     except OSError as error:
         raise NotWrittenError(f"{path}: {error.strerror or error}") from None

@@ -80,9 +80,9 @@ class Groups(Iterator[list[T]]):
     The next list can be read while the disk is busy with the one before.
     """
 
-    def __init__(self, sessions: Iterator[T], backend: Store) -> None:
+    def __init__(self, sessions: Iterator[T], store: Store) -> None:
         self._sessions = sessions
-        self._backend = backend
+        self._store = store
         self._next: list[T] = []
         self._error: Exception | None = None
 
@@ -94,7 +94,7 @@ class Groups(Iterator[list[T]]):
             self._read()
         except Exception as error:
             self._error = error
-        self._backend.expect(each.operation for each in self._next)
+        self._store.expect(each.operation for each in self._next)
 
     def __next__(self) -> list[T]:
         self.prepare()
@@ -118,7 +118,7 @@ class Groups(Iterator[list[T]]):
 
 
 def take_in(
-    backend: Store,
+    store: Store,
     operations: Sequence[ImportSession],
     prepare_next: Callable[[], None] | None = None,
     *,
@@ -130,9 +130,9 @@ def take_in(
     whose beginning is in the store gets the rest. Raises `StoreUnavailableError`; then nothing is
     stored.
     """
-    tombstones = backend.tombstones()
+    tombstones = store.tombstones()
     welcome = [each for each in operations if not _was_erased(each, tombstones)]
-    answers = iter(backend.apply(welcome, prepare_next=prepare_next))
+    answers = iter(store.apply(welcome, prepare_next=prepare_next))
 
     def settled(operation: ImportSession) -> Taken:
         if _was_erased(operation, tombstones):
@@ -141,22 +141,22 @@ def take_in(
         if (
             isinstance(answer, Outcome)
             and answer.duplicate
-            and not HistoryReader(backend).exists(operation.key)
+            and not HistoryReader(store).exists(operation.key)
         ):
             # It was taken over once and deleted since; importing it again means that it is wanted.
-            (answer,) = backend.apply([replace(operation, op_id=new_op_id())])
+            (answer,) = store.apply([replace(operation, op_id=new_op_id())])
         if isinstance(answer, Outcome):
             return Taken(answer.affected, answer.duplicate)
-        if _has_all(backend, operation):
+        if _has_all(store, operation):
             return Taken(len(operation.messages), was_there=True)
-        if may_go_on and isinstance(answer, OperationRefusedError) and _goes_on(backend, operation):
+        if may_go_on and isinstance(answer, OperationRefusedError) and _goes_on(store, operation):
             clear = Clear(new_op_id(), operation.at, operation.key)
-            (_, answer) = backend.apply([clear, operation])
+            (_, answer) = store.apply([clear, operation])
             if isinstance(answer, Outcome):
                 return Taken(answer.affected)
         own = _with_no_foreign_ids(operation)
         if own is not operation:
-            return take_in(backend, [own], may_go_on=may_go_on)[0]
+            return take_in(store, [own], may_go_on=may_go_on)[0]
         return Taken(refusal=str(answer))
 
     return [settled(operation) for operation in operations]
@@ -198,12 +198,12 @@ def _was_erased(operation: ImportSession, tombstones: Tombstones) -> bool:
     )
 
 
-def _goes_on(backend: Store, operation: ImportSession) -> bool:
+def _goes_on(store: Store, operation: ImportSession) -> bool:
     """Whether the session has the first of these messages, and nothing else.
 
     Messages without a time have the file's, which is later when the file has grown.
     """
-    stored = HistoryReader(backend).load(operation.key, include_edits=True)
+    stored = HistoryReader(store).load(operation.key, include_edits=True)
     first = operation.messages[: len(stored)]
     return 0 < len(stored) == len(first) and all(
         replace(old, created_at=new.created_at) == new
@@ -211,9 +211,9 @@ def _goes_on(backend: Store, operation: ImportSession) -> bool:
     )
 
 
-def _has_all(backend: Store, operation: ImportSession) -> bool:
+def _has_all(store: Store, operation: ImportSession) -> bool:
     """Whether the session begins with these very messages; it may have gone on."""
-    stored = HistoryReader(backend).load(operation.key)[: len(operation.messages)]
+    stored = HistoryReader(store).load(operation.key)[: len(operation.messages)]
     return bool(stored) and stored == [
         replace(message, edits=()) if message.edits else message for message in operation.messages
     ]

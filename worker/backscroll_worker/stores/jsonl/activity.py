@@ -19,7 +19,7 @@ from typing import Final
 
 from backscroll.contract.errors import StoreUnavailableError
 from backscroll.private_files import open_private, write_all
-from backscroll_worker.contract.clock import TOLERANCE, History, StoreClock
+from backscroll_worker.contract.clock import TOLERANCE, ClockRecord, StoreClock
 from backscroll_worker.stores.jsonl.changes import Changes
 from backscroll_worker.stores.jsonl.file_names import MESSAGES_SUFFIX
 from backscroll_worker.stores.jsonl.files import Directory, Stamp, naming, sync_data
@@ -36,7 +36,7 @@ class Activity:
     def __init__(self, directory: Directory, *, read_only: bool) -> None:
         self._directory = directory
         self._read_only = read_only
-        self.history: History | None = None
+        self.history: ClockRecord | None = None
         self.clock: StoreClock | None = None
         self.fell_back_to: int | None = None
         """The time since which the clock is behind a time that it had before."""
@@ -61,7 +61,7 @@ class Activity:
         lines = content.split(b"\n")
         for line in lines:
             if line.startswith(b"{"):
-                self.history = History.loads(line) or self.history
+                self.history = ClockRecord.loads(line) or self.history
         self._records = dict(filter(None, map(_record, lines)))
         for number in [n for n, (_, size) in self._records.items() if size == _REMOVED]:
             del self._records[number]
@@ -120,7 +120,7 @@ class Activity:
         """Record the entries of a journal, and pass on those about files."""
         for entry in entries:
             if isinstance(entry, ClockNoted):
-                self.history = History.loads(entry.history) or self.history
+                self.history = ClockRecord.loads(entry.history) or self.history
                 self._is_clock_noted = True
                 continue
             if entry.name.endswith(MESSAGES_SUFFIX):

@@ -65,7 +65,7 @@ class Removed(NamedTuple):
 
 
 class ClockNoted(NamedTuple):
-    """The history of the store's clock; see `contract.clock.History`."""
+    """What is remembered of the store's clock; see `contract.clock.ClockRecord`."""
 
     history: str
 

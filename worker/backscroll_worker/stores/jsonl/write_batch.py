@@ -188,7 +188,7 @@ class Group:
         """
         if self.erasures.tombstones.cover(operation):
             return True
-        tombstone = self.erasures.tombstones.told_by(operation)
+        tombstone = self.erasures.tombstones.of_described(operation)
         if tombstone is None or not isinstance(operation, Describe | Append):
             return False
         self.erasures.add_tombstone("key", operation.key, tombstone)

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import apsw
 
-from backscroll_worker.contract.clock import TOLERANCE, Clock, History, StoreClock
+from backscroll_worker.contract.clock import TOLERANCE, Clock, ClockRecord, StoreClock
 from backscroll_worker.stores.sqlite.access import Door
 
 _SESSIONS_PER_GROUP: Final = 2_000
@@ -21,7 +21,7 @@ def open_clock(connection: apsw.Connection, clock: Clock) -> StoreClock:
     """The clock of the store."""
     history: Any = connection.execute("SELECT history FROM clock").get
     latest: Any = connection.execute("SELECT max(last_activity) FROM sessions").get
-    return StoreClock(clock, History.loads(history), latest or 0)
+    return StoreClock(clock, ClockRecord.loads(history), latest or 0)
 
 
 class Times:

@@ -374,7 +374,7 @@ class Group:
         tombstones = self._memory.tombstones
         if tombstones.cover(operation):
             return True
-        tombstone = tombstones.told_by(operation)
+        tombstone = tombstones.of_described(operation)
         if tombstone is None or not isinstance(operation, Describe | Append):
             return False
         key = operation.key
