@@ -10,6 +10,7 @@ import functools
 import itertools
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Final
 
 from backscroll import ChatMessage
@@ -55,6 +56,21 @@ def messages(count: int) -> Iterator[tuple[str, ChatMessage]]:
         # As from adapters: neighbours in the queue belong to different sessions.
         key = f"bench/session:{index % SESSIONS}"
         yield key, ChatMessage(_ROLES[index // SESSIONS % 2], text)
+
+
+def messages_of_people(count: int) -> Iterator[tuple[str, ChatMessage]]:
+    """The same, each with an author, as in a group of 20, and the platform's id."""
+    for index, (key, message) in enumerate(messages(count)):
+        person = index // SESSIONS % 20
+        yield (
+            key,
+            replace(
+                message,
+                author=f"{1_000_000_000 + person}",
+                author_name=f"Person {person}",
+                platform_id=f"{index}",
+            ),
+        )
 
 
 def appends(count: int) -> Iterator[Append]:

@@ -8,14 +8,19 @@ from typing import Final
 
 from backscroll import AsyncProducer, ChatMessage
 from bench.arena import Arena
-from bench.data import messages
+from bench.data import messages, messages_of_people
 
 CALLERS: Final = 100
 
 
 def fill_queue(arena: Arena, count: int) -> None:
     """Enqueue `count` appends."""
-    asyncio.run(_fill(arena.url, count))
+    asyncio.run(_fill(arena.url, messages(count)))
+
+
+def fill_with_people(arena: Arena, count: int) -> None:
+    """Enqueue `count` appends of messages that have an author and a platform's id."""
+    asyncio.run(_fill(arena.url, messages_of_people(count)))
 
 
 async def enqueue_concurrently(
@@ -30,6 +35,6 @@ async def enqueue_concurrently(
     await asyncio.gather(*(call_again_and_again() for _ in range(callers)))
 
 
-async def _fill(url: str, count: int) -> None:
+async def _fill(url: str, sayings: Iterator[tuple[str, ChatMessage]]) -> None:
     async with AsyncProducer(url) as producer:
-        await enqueue_concurrently(producer, messages(count), callers=500)
+        await enqueue_concurrently(producer, sayings, callers=500)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 from bench import enqueue, memory
 from bench.arena import Arena, arena
 from bench.drain import Contestant, drain, peer, worker
+from bench.fill import fill_with_people
 from bench.latency import latency
 from bench.limit import straight_into_sqlite
 from bench.measure import Comparison, Runs, Series, at_least, at_most, interleaved
@@ -80,6 +81,15 @@ def drain_jsonl(plan: Plan) -> Iterable[Comparison]:
     yield Comparison("drain into JSONL", ours, theirs, at_least(100))
 
 
+def drain_people(plan: Plan) -> Iterable[Comparison]:
+    """Our worker, with an author and a platform's id on every message, and without them."""
+    plain = worker(_OURS, plan.count(40_000, _SEVERAL_GROUPS))
+    people = replace(plain, name="with author and platform id", fill=fill_with_people)
+    contestants = {people.name: people, "without": plain}
+    ours, theirs = _series(plan.in_turns(**_drains(plan, contestants, "sqlite")), "jobs/s").values()
+    yield Comparison("drain of messages with people", ours, theirs, at_least(0.9))
+
+
 def enqueueing(plan: Plan) -> Iterable[Comparison]:
     """Both producers and `rq.Queue.enqueue`."""
     one, many, rq = _series(
@@ -139,6 +149,7 @@ def queued_bytes(plan: Plan) -> Iterable[Comparison]:
 BENCHMARKS: Final[dict[str, Callable[[Plan], Iterable[Comparison]]]] = {
     "drain": drain_sqlite,
     "jsonl": drain_jsonl,
+    "people": drain_people,
     "enqueue": enqueueing,
     "latency": latencies,
     "memory": worker_memory,
