@@ -63,10 +63,24 @@ def setters(kind: type, *names: str) -> tuple[Callable[[Any, Any], None], ...]:
     return tuple([getattr(kind, name).__set__ for name in names])
 
 
-_put_role, _put_content, *_rest = setters(ChatMessage, *[each.name for each in fields(ChatMessage)])
+_NAMES: Final = [each.name for each in fields(ChatMessage)]
+_PUTTERS: Final = dict(zip(_NAMES, setters(ChatMessage, *_NAMES), strict=True))
 _MESSAGE_DEFAULTS: Final = tuple(
-    zip(_rest, [each.default for each in fields(ChatMessage)[2:]], strict=True)
+    [(_PUTTERS[each.name], each.default) for each in fields(ChatMessage)[2:]]
 )
+_put_role, _put_content = _PUTTERS["role"], _PUTTERS["content"]
+_NEEDED: Final = ("role", "content")
+# What travels of a message, and how it is read; the types of the others are checked with the
+# values, by `check_messages`.
+_SENT_FIELDS: Final[dict[str, tuple[Callable[[Any, Any], None], Any]]] = {
+    **{name: (_PUTTERS[name], partial(of_type, str)) for name in _NEEDED},
+    "extra": (_PUTTERS["extra"], partial(of_type, dict)),
+    "created_at": (
+        _PUTTERS["created_at"],
+        lambda name, value: from_micros(check_micros(name, value)),
+    ),
+    **{name: (_PUTTERS[name], None) for name in CIRCUMSTANCES},
+}
 
 
 class Form(NamedTuple):
@@ -221,26 +235,26 @@ def _read_messages(name: str, values: Any) -> tuple[ChatMessage, ...]:
 def _message(values: Any) -> ChatMessage:
     if not isinstance(values, dict):
         raise InvalidInputError("messages", "each must be an object with role and content")
+    message = ChatMessage.__new__(ChatMessage)
+    for put, default in _MESSAGE_DEFAULTS:
+        put(message, default)
     role, content = values.get("role"), values.get("content")
     if len(values) == 2 and type(role) is str and type(content) is str:  # nearly all of them
-        message = ChatMessage.__new__(ChatMessage)
         _put_role(message, role)
         _put_content(message, content)
-        for put, default in _MESSAGE_DEFAULTS:
-            put(message, default)
         return message
-    reader = ArgumentReader(values)
-    created_at = reader.micros("created_at")
-    message = ChatMessage(
-        reader.take("role", str),
-        reader.take("content", str),
-        reader.take("extra", dict, None),
-        None,
-        None if created_at is None else from_micros(created_at),
-        (),
-        *[values.pop(name, None) for name in CIRCUMSTANCES],  # their types are checked with others'
-    )
-    reader.nothing_left("messages")
+    count = 0
+    for name, value in values.items():
+        field_of_message = _SENT_FIELDS.get(name)
+        if field_of_message is None:
+            raise InvalidInputError("messages", f"unknown field {str(name)[:40]!r}")
+        put, read_value = field_of_message
+        if value is not None:
+            put(message, value if read_value is None else read_value(name, value))
+            count += name in _NEEDED
+    if count < len(_NEEDED):
+        missing = next(name for name in _NEEDED if values.get(name) is None)
+        raise InvalidInputError(missing, "is missing")
     return message
 
 

@@ -14,13 +14,13 @@ import orjson
 
 from backscroll.contract.errors import InvalidInputError
 from backscroll.contract.messages import (
+    CIRCUMSTANCES,
     MAX_ATTRIBUTE_CHARS,
     NO_CIRCUMSTANCES,
     ChatMessage,
     check_moment,
     check_text,
     circumstances,
-    known_circumstances,
 )
 
 MAX_ROLE_CHARS: Final = 64
@@ -86,16 +86,15 @@ def _message_size(message: ChatMessage, limit: int, was_json: bool) -> int:
 
 
 def _check_circumstances(message: ChatMessage) -> None:
-    for name, value in known_circumstances(message).items():
-        check_circumstance(name, value)
+    for name, value in zip(CIRCUMSTANCES, circumstances(message), strict=True):
+        if value is not None:
+            check_circumstance(name, value)
     if message.author_name is not None and message.author is None:
         raise InvalidInputError("author_name", "needs an author, the platform's id of that person")
 
 
 def check_circumstance(name: str, value: object) -> None:
-    """Raise `InvalidInputError` unless the field of that name may hold `value`, or is not set."""
-    if value is None:
-        return
+    """Raise `InvalidInputError` unless the field of that name may hold `value`."""
     if name != "tokens":
         check_text(name, value, MAX_ATTRIBUTE_CHARS)
     elif type(value) is not int or not 0 <= value <= MAX_TOKENS:

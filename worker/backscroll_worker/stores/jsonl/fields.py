@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final, NamedTuple
@@ -163,13 +164,13 @@ def _take_circumstances(left: dict[str, Any]) -> tuple[Any, ...]:
         return NO_CIRCUMSTANCES
     values: list[Any] = []
     for name in CIRCUMSTANCES:
-        try:
-            check_circumstance(name, left.get(name))
-        except InvalidInputError:
-            values.append(None)
-        else:
-            is_nameless = name == "author_name" and values[0] is None
-            values.append(None if is_nameless else left.pop(name, None))
+        is_nameless = name == "author_name" and values[0] is None
+        value = None
+        if not is_nameless and left.get(name) is not None:
+            with suppress(InvalidInputError):
+                check_circumstance(name, left[name])
+                value = left.pop(name)
+        values.append(value)
     return tuple(values)
 
 
