@@ -306,7 +306,8 @@ class AsyncProducer(Calls):
     ) -> SearchPage:
         """A page of the messages that match `query`, best first; `cursor` is the last page's.
 
-        Every word must occur; `"…"` is a phrase, `word*` a prefix, `-word` must not occur.
+        Every word must occur; `"…"` is a phrase, `word*` a prefix, `this OR that` either of them,
+        and `-word` must not occur: the page's `excluded` says which words were understood so.
         Where to look is said by a filter, by its fields (`channel="slack"`), or by both.
         `by_session`: of each session only the best hit, with the number of all in it; the words may
         then be in different messages of the session.

@@ -36,7 +36,7 @@ term = st.one_of(
     st.lists(word, max_size=3).map(lambda words: f'"{" ".join(words)}"'),
     st.lists(word, max_size=3).map(lambda words: f'-"{"".join(words)}"*'),
 )
-query = st.lists(term, max_size=4).map(" ".join) | st.text(max_size=60)
+query = st.lists(term | st.just("OR"), max_size=5).map(" ".join) | st.text(max_size=60)
 time = st.none() | st.integers(0, 60).map(from_micros)
 where = st.builds(
     SearchFilter,

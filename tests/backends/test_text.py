@@ -96,40 +96,68 @@ def test_the_index_holds_the_tokens_that_a_query_asks_for(text: str) -> None:
         ('"a b', [Term(("a", "b"))], []),
         ("wor*", [Term(("wor",), is_prefix=True)], []),
         ("a.wor*", [Term(("a", "wor"), is_prefix=True)], []),
+        ("rm -rf --force", [Term(("rm",)), Term(("force",))], [Term(("rf",), is_excluded=True)]),
+        ("-rf -v*", [Term(("rf",)), Term(("v",), is_prefix=True)], []),
+        ("---", [], []),
+        ('--"a b"', [Term(("a", "b"))], []),
+        ("a OR", [Term(("a",)), Term(("or",))], []),
+        ("OR a", [Term(("or",)), Term(("a",))], []),
+        ('a "OR" b or c', [Term(("a",)), Term(("or",)), Term(("b",)), Term(("c",))], []),
+        ("a OR -b", [Term(("a",)), Term(("or",))], [Term(("b",), is_excluded=True)]),
         ("a -b", [Term(("a",))], [Term(("b",), is_excluded=True)]),
-        ('-"a b"', [], [Term(("a", "b"), is_excluded=True)]),
-        ("-b*", [], [Term(("b",), is_prefix=True, is_excluded=True)]),
+        ('a -"a b"', [Term(("a",))], [Term(("a", "b"), is_excluded=True)]),
+        ("a -b*", [Term(("a",))], [Term(("b",), is_prefix=True, is_excluded=True)]),
         ("a-b", [Term(("a", "b"))], []),
         ("天気", [Term(("天", "気"))], []),
         ("* - \"\" ''", [], []),
         ("a a -b -b", [Term(("a",))], [Term(("b",), is_excluded=True)]),
         ('"a wor"* b', [Term(("a", "wor"), is_prefix=True), Term(("b",))], []),
-        ('-"a wor"*', [], [Term(("a", "wor"), is_prefix=True, is_excluded=True)]),
+        ('a -"a wor"*', [Term(("a",))], [Term(("a", "wor"), is_prefix=True, is_excluded=True)]),
     ],
 )
 def test_a_query_is_parsed(text: str, wanted: list[Term], unwanted: list[Term]) -> None:
     query = Query.parse(text)
-    assert (list(query.wanted), list(query.unwanted)) == (wanted, unwanted)
+    assert query.wanted == tuple((term,) for term in wanted)
+    assert list(query.unwanted) == unwanted
+
+
+@pytest.mark.parametrize(
+    ("text", "clauses"),
+    [
+        ("a OR b", ["a b"]),
+        ("a OR b OR c d", ["a b c", "d"]),
+        ("a b OR c d OR e", ["a", "b c", "d e"]),
+        ("a OR a", ["a"]),
+        ("a OR ?! b", ["a b"]),
+        ("a OR OR OR b", ["a or b"]),
+        (" ".join([*map(str, range(MAX_TOKENS)), "OR", "x"]), [str(n) for n in range(MAX_TOKENS)]),
+    ],
+)
+def test_or_joins_the_terms_beside_it(text: str, clauses: list[str]) -> None:
+    query = Query.parse(text)
+    assert [[term.tokens[0] for term in clause] for clause in query.wanted] == [
+        clause.split() for clause in clauses
+    ]
 
 
 def test_of_a_long_query_the_first_tokens_and_stars_count() -> None:
     words = [f"w{number}" for number in range(50)]
-    assert [term.tokens for term in Query.parse(" ".join(words)).wanted] == [
+    assert [term.tokens for term in Query.parse(" ".join(words)).terms] == [
         (word,) for word in words[:MAX_TOKENS]
     ]
-    (phrase,) = Query.parse("你" * 1_000).wanted
+    (phrase,) = Query.parse("你" * 1_000).terms
     assert phrase.tokens == ("你",) * MAX_TOKENS
-    (phrase,) = Query.parse(f'"{" ".join(words)}"*').wanted
+    (phrase,) = Query.parse(f'"{" ".join(words)}"*').terms
     assert not phrase.is_prefix  # its last word is not the unfinished one
     terms = Query.parse("a* b* -c* d* e* f*")
-    assert sum(term.is_prefix for term in terms.wanted + terms.unwanted) == MAX_PREFIXES
-    assert [term.is_prefix for term in terms.wanted] == [True, True, True, False, False]
+    assert sum(term.is_prefix for term in terms.terms + terms.unwanted) == MAX_PREFIXES
+    assert [term.is_prefix for term in terms.terms] == [True, True, True, False, False]
 
 
 @given(any_text, any_text, any_text)
 @settings(max_examples=tries(100, deep=300), deadline=None)
 def test_a_query_without_its_beginnings_finds_no_less(text: str, query: str, prefix: str) -> None:
-    asked = Query.parse(f'{query} "{prefix}"* -{query}*')
+    asked = Query.parse(f'{query} OR "{prefix}"* -{query}*')
     for prefixes in (asked.prefixes, list(asked.prefixes)[:1]):
         rest = asked.without(prefixes)
         assert rest.prefixes == asked.prefixes - set(prefixes)
@@ -152,7 +180,7 @@ def test_a_message_that_is_more_about_it_scores_higher(better: str, worse: str) 
     assert high > low > 0
 
 
-@pytest.mark.parametrize("text", ["", "-a", "?", '""'])
+@pytest.mark.parametrize("text", ["", "-", "--", "?", '""'])
 def test_a_query_that_asks_for_nothing_matches_nothing(text: str) -> None:
     query = Query.parse(text)
     assert query.fts5 is None
@@ -165,7 +193,7 @@ def test_no_query_can_leave_its_quotes(text: str) -> None:
     expression = Query.parse(text).fts5
     if expression is not None:
         outside = re.sub(r'"[^"]*"', "", expression)
-        assert re.fullmatch(r"[() *]*(?:AND|NOT|[() *])*", outside)
+        assert re.fullmatch(r"[() *]*(?:AND|OR|NOT|[() *])*", outside)
 
 
 @given(any_text, any_text)

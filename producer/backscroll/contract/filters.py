@@ -68,10 +68,13 @@ class SearchPage(Sequence[SearchHit]):
     """Hits, best first; `cursor` asks for the next page, None when there is none.
 
     A page may have fewer hits than asked for, or none, and a cursor: go on until that is None.
+    `excluded` are the words that the query excluded with a dash, as they are compared: `rm -rf`
+    excludes `rf`, and `rm "-rf"` finds it.
     """
 
     hits: tuple[SearchHit, ...]
     cursor: str | None = None
+    excluded: tuple[str, ...] = ()
 
     @overload
     def __getitem__(self, index: int) -> SearchHit: ...

@@ -51,8 +51,7 @@ class TextCommand(click.Command):
     def _refuse(self, ctx: click.Context, text: str) -> None:
         known = [name for param in self.params for name in (*param.opts, *param.secondary_opts)]
         close = difflib.get_close_matches(text.partition("=")[0], known)
-        hint = "" if close else " (if it is a text, put -- before it)"
-        message = f"No such option: {text}{hint}"
+        message = f"No such option: {text} (if it is a text, put -- before it)"
         raise click.NoSuchOption(text, message, possibilities=close, ctx=ctx)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from typing import Any, Final
 
 import click
@@ -59,13 +60,15 @@ def search(
     """Find messages, best first.
 
     Every word of QUERY must occur; '"two words"' is a phrase, word* is a prefix, -word must not
-    occur.
+    occur, and this OR that is either. Options end at --, so that a QUERY may begin with two dashes.
 
     \b
     Example:
       backscroll search naples lemons --by-session --since 30d
       backscroll search '"train to berlin" ticket*' -bus --since 2026-01
       backscroll search 人工知能 --role user
+      backscroll search naples OR rome lemons
+      backscroll search -- --force
     """
     query = " ".join(words)
     with open_reader(settings) as reader:
@@ -89,6 +92,8 @@ def search(
     if page:
         found += "; 'load KEY --around ID' shows one in its conversation"
     note(found)
+    if page.excluded and page:
+        note(_exclusions(page.excluded))
     if advice:
         note(advice)
     if page.cursor is not None:
@@ -113,6 +118,12 @@ def _show_hit(out: Console, hit: SearchHit) -> None:
     out.print(Text("  ").append_text(snippet), soft_wrap=True)
 
 
+def _exclusions(excluded: Sequence[str]) -> str:
+    """How the dashes of the query were understood, and what to type if that was not meant."""
+    words = " or ".join(excluded)
+    return f'messages with {words} are excluded; "-{excluded[0]}", in quotes, is text'
+
+
 def _matches(hit: SearchHit) -> str:
     if hit.session_matches is None:
         return ""
@@ -125,8 +136,6 @@ def _advice(reader: Reader, typed: str, where: dict[str, Any], by_session: bool)
     """One line: what to try when nothing was found."""
     query = Query.parse(typed)
     if not query.wanted:
-        if query.unwanted:
-            return "exclusions alone find nothing: add a word that must occur"
         return "the query contains no words: search for a word or a prefix (flight*)"
     if where["key"] is not None and reader.session(where["key"]) is None:
         return f"session {where['key']!r} does not exist: 'backscroll sessions' lists them"
@@ -139,18 +148,19 @@ def _advice(reader: Reader, typed: str, where: dict[str, Any], by_session: bool)
 
 
 def _other_words(typed: str, query: Query, *, by_session: bool, is_filtered: bool) -> str:
-    is_one = len(query.wanted) == 1
-    words = [" ".join(term.tokens) for term in query.wanted]
+    is_one = len(query.terms) == 1
+    words = [" ".join(term.tokens) for term in query.terms]
     whole = [
         word
-        for word, term in zip(words, query.wanted, strict=True)
+        for word, term in zip(words, query.terms, strict=True)
         if len(term.tokens) == 1 < len(word) and not term.is_prefix
     ]
-    ways = [] if is_one else ["fewer"]
+    ways = ["fewer"] if len(query.wanted) > 1 else []
     if '"' in typed:
         ways.append("no quotes")
     if query.unwanted:
-        ways.append("no exclusions")
+        dashed = f'"-{query.excluded[0]}"'
+        ways.append(f"no exclusions ({dashed}, in quotes, is text)")
     if whole:
         longest = max(whole, key=len)
         ways.append(f"a prefix ({longest[: max(3, len(longest) - 2)]}*)")
@@ -160,7 +170,8 @@ def _other_words(typed: str, query: Query, *, by_session: bool, is_filtered: boo
         ways.append("fewer filters")
     name = shlex.quote(max(words, key=len))
     ways.append(f"the session name (backscroll sessions --name {name})")
-    what = "this word" if is_one else "all of these words"
+    which = "all" if len(query.wanted) > 1 else "any"
+    what = "this word" if is_one else f"{which} of these words"
     where = "session" if by_session and query.may_spread else "message"
     return f"no {where} contains {what}: try {_listed(ways)}"
 

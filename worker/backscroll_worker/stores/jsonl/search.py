@@ -66,7 +66,8 @@ def search(group: Group, operation: Search) -> SearchPage:
     cursor = None
     if has_more:
         cursor = write_cursor(operation, (*page[-1].place, max(newest)))
-    return SearchPage(tuple([highlighted_hit(hit, query) for _, hit in page]), cursor)
+    hits = tuple([highlighted_hit(hit, query) for _, hit in page])
+    return SearchPage(hits, cursor, query.excluded)
 
 
 def _best(found: Iterable[_Found], limit: int) -> tuple[list[_Found], bool]:

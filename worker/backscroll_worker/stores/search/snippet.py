@@ -57,7 +57,7 @@ def _looked_for(text: str, query: Query) -> tuple[list[tuple[int, int]], int, in
 
 def _looked_for_in_ascii(text: str, query: Query) -> tuple[list[tuple[int, int]], int, int]:
     """As `_looked_for`, but many times as fast, as nothing has to be folded."""
-    pattern = _ascii_pattern(query.wanted)
+    pattern = _ascii_pattern(query.terms)
     hit = pattern.search(text.lower()) if pattern else None
     if hit is None:
         return [], *_window(text, 0)
@@ -103,7 +103,7 @@ def _first_hit(text: str, query: Query) -> _Place | None:
     before: list[tuple[str, _Place]] = []
     for some in _words(text):
         words = [word for word, _ in before] + some.words
-        found = [hit for term in query.wanted if (hit := next(occurrences(term, words), None))]
+        found = [hit for term in query.terms if (hit := next(occurrences(term, words), None))]
         if found:
             first, _ = min(found)
             is_before = first < len(before)
@@ -147,7 +147,7 @@ def _marks(placed: list[tuple[str, int, int]], query: Query) -> list[tuple[int, 
     words = [word for word, _, _ in placed]
     marks = {
         (placed[first][1], placed[last][2])
-        for term in query.wanted
+        for term in query.terms
         for first, last in occurrences(term, words)
     }
     return sorted(marks)

@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
-from itertools import islice
+from itertools import count, islice
 from typing import Any, Final, NamedTuple
 
 import apsw
@@ -130,7 +130,8 @@ def search(connection: apsw.Connection, operation: Search) -> SearchPage:
             replace(hit, session_matches=counts.get(session, 1) if place.top else 0)
             for hit, (place, session, _) in zip(hits, page, strict=True)
         ]
-    return SearchPage(tuple(hits), None if last is None else write_cursor(operation, last))
+    cursor = None if last is None else write_cursor(operation, last)
+    return SearchPage(tuple(hits), cursor, query.excluded)
 
 
 class _Finder:
@@ -199,8 +200,8 @@ class _Finder:
         common term, the newest remaining sessions are scanned, some at a time.
         """
         sizes: list[tuple[int, _Finder]] = []
-        for term in self._query.wanted:
-            only = self._query.only(term)
+        for clause in self._query.wanted:
+            only = self._query.only(clause)
             part = _Finder(self._connection, only, self._scope, by_session=True)
             size = part._size(newest, RANKED, Bound())
             if not size:
@@ -313,11 +314,11 @@ class _Finder:
     def _matches(self, top: int, limit: Bound) -> Iterator[_Hit]:
         """The hits of FTS5, newest first, of sessions without earlier hits."""
         session = "m.session_id" if self._by_session else "0"
+        sizes = ", ".join([str(len(clause)) for clause in self._query.wanted])
         scope = self._scope.without_sessions(self._had) if self._by_session else self._scope
         rows = scope.select(
             self._connection,
-            f"hit_score(message_index, {len(self._query.wanted)}), {{row}}, {session},"
-            " hit_tokens(message_index)",
+            f"hit_score(message_index, {sizes}), {{row}}, {session}, hit_tokens(message_index)",
             self._query.fts5,
             (1, top),
             "ORDER BY {row} DESC",
@@ -374,9 +375,12 @@ def _looked_up(
             yield place, session, SearchHit(key, message_of(*columns), "", (), place.score)
 
 
-def _hit_score(api: apsw.FTS5ExtensionApi, /, *wanted: Any) -> float:
-    # The wanted phrases come first; a hit contains no unwanted one.
-    counts = [len(api.phrase_column_offsets(phrase, 0)) for phrase in range(*wanted)]
+def _hit_score(api: apsw.FTS5ExtensionApi, /, *sizes: Any) -> float:
+    # The phrases of the wanted clauses come first; a hit contains no unwanted one.
+    numbers, counts = count(), []
+    for size in sizes:
+        phrases = islice(numbers, size)
+        counts.append(sum([len(api.phrase_column_offsets(phrase, 0)) for phrase in phrases]))
     return relevance(counts, api.column_size(0))
 
 
