@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Final, NamedTuple
 
-from backscroll_worker.stores.search.text import tokens
+from backscroll_worker.stores.search.text import former_tokens, tokens
 
 MAX_TOKENS: Final = 32
 MAX_PREFIXES: Final = 4
@@ -51,19 +51,20 @@ class Query:
     unwanted: tuple[Term, ...]
 
     @classmethod
-    def parse(cls, text: str) -> Query:
+    def parse(cls, text: str, *, formerly: bool = False) -> Query:
         """Parse any text: words, "phrases", prefix*, this OR that, and -exclusions.
 
         The rest is ignored, and so are tokens beyond `MAX_TOKENS` and stars beyond `MAX_PREFIXES`.
-        Where nothing else is left, a dash excludes nothing: `-rf` is what was looked for.
+        Where nothing else is left, a dash excludes nothing: `-rf` is what was looked for. With
+        `formerly`, each term is also looked for as the folding rules before these had it.
         """
-        clauses = _clauses(_bounded(_terms(text)))
+        clauses = _clauses(_bounded(_terms(text, formerly=formerly)))
         wanted = dict.fromkeys(clause for clause in clauses if not clause[0].is_excluded)
-        unwanted = dict.fromkeys(clause[0] for clause in clauses if clause[0].is_excluded)
+        unwanted = dict.fromkeys(clause for clause in clauses if clause[0].is_excluded)
         if not wanted:
-            wanted = dict.fromkeys((term._replace(is_excluded=False),) for term in unwanted)
+            wanted = {tuple(t._replace(is_excluded=False) for t in each): None for each in unwanted}
             unwanted = {}
-        return cls(tuple(wanted), tuple(unwanted))
+        return cls(tuple(wanted), tuple(chain.from_iterable(unwanted)))
 
     @property
     def terms(self) -> tuple[Term, ...]:
@@ -144,9 +145,9 @@ class Query:
         return [relevance([count], len(words)) if count else 0.0 for count in counts]
 
 
-def name_query(typed: str) -> Query:
+def name_query(typed: str) -> str:
     """The query for a name while it is typed: as any query, but the last word is a prefix."""
-    return Query.parse(f"{typed}*")
+    return f"{typed}*"
 
 
 def relevance(counts: Iterable[int], length: int) -> float:
@@ -208,21 +209,28 @@ class _Typed(NamedTuple):
 
     term: Term
     may_join: bool = False
+    former: Term | None = None
+    """The same term by the folding rules before these, where that is another."""
+
+    @property
+    def clause(self) -> Clause:
+        return (self.term,) if self.former is None else (self.term, self.former)
 
 
-def _terms(text: str) -> Iterator[_Typed]:
+def _terms(text: str, *, formerly: bool) -> Iterator[_Typed]:
     for part in _QUERY_PART.finditer(text):
-        phrase, word = part["phrase"], part["word"]
-        excluded = part["minus"] is not None
-        if phrase is not None:
-            yield _Typed(Term(tuple(tokens(phrase)), part["star"] is not None, excluded))
-        else:
-            yield _Typed(Term(tuple(tokens(word)), word.endswith("*"), excluded), part[0] == _OR)
+        phrase = part["phrase"]
+        typed = part["word"] if phrase is None else phrase
+        is_prefix = typed.endswith("*") if phrase is None else part["star"] is not None
+        term = Term(tuple(tokens(typed)), is_prefix, part["minus"] is not None)
+        former = term._replace(tokens=tuple(former_tokens(typed))) if formerly else term
+        is_other = former != term and len(former.tokens) > 0
+        yield _Typed(term, part[0] == _OR, former if is_other else None)
 
 
 def _bounded(typed: Iterable[_Typed]) -> Iterator[_Typed]:
     left, prefixes = MAX_TOKENS, MAX_PREFIXES
-    for term, may_join in typed:
+    for term, may_join, former in typed:
         if not term.tokens:
             continue
         if not left:
@@ -231,7 +239,10 @@ def _bounded(typed: Iterable[_Typed]) -> Iterator[_Typed]:
         left -= 0 if may_join else len(kept)
         is_prefix = term.is_prefix and prefixes > 0 and kept == term.tokens
         prefixes -= is_prefix
-        yield _Typed(Term(kept, is_prefix, term.is_excluded), may_join)
+        other = former and former._replace(
+            tokens=former.tokens[:MAX_TOKENS], is_prefix=is_prefix and former.is_prefix
+        )
+        yield _Typed(Term(kept, is_prefix, term.is_excluded), may_join, other)
 
 
 def _clauses(typed: Iterable[_Typed]) -> list[Clause]:
@@ -239,12 +250,13 @@ def _clauses(typed: Iterable[_Typed]) -> list[Clause]:
     made: list[Clause] = []
     left = deque(typed)
     while left:
-        term, may_join = left.popleft()
-        sides = [*made[-1:], *[(each.term,) for each in islice(left, 1)]]
-        if may_join and len(sides) == 2 and not any(each[0].is_excluded for each in sides):
-            made[-1] = tuple(dict.fromkeys((*made[-1], left.popleft().term)))
+        typed_term = left.popleft()
+        sides = [*made[-1:], *[each.clause for each in islice(left, 1)]]
+        is_between = len(sides) == 2 and not any(clause[0].is_excluded for clause in sides)
+        if typed_term.may_join and is_between:
+            made[-1] = tuple(dict.fromkeys((*made[-1], *left.popleft().clause)))
         else:
-            made.append((term,))
+            made.append(typed_term.clause)
     return made
 
 

@@ -37,6 +37,7 @@ from backscroll_worker.stores.search.query import Query, relevance
 from backscroll_worker.stores.search.snippet import highlighted_hit
 from backscroll_worker.stores.search.text import tokens
 from backscroll_worker.stores.sqlite.bound import MOST, Bound, register_bounds
+from backscroll_worker.stores.sqlite.folding import query_of_index
 from backscroll_worker.stores.sqlite.rows import MESSAGE_COLUMNS, message_of
 from backscroll_worker.stores.sqlite.scope import Scope
 
@@ -118,7 +119,8 @@ def search(connection: apsw.Connection, operation: Search) -> SearchPage:
     if not query.wanted:
         return SearchPage(())
     scope = Scope.of(connection, operation.where)
-    finder = _Finder(connection, query, scope, by_session=operation.by_session)
+    indexed = query_of_index(connection, operation.query)
+    finder = _Finder(connection, indexed, scope, by_session=operation.by_session)
     found = _looked_up(connection, finder.ranked(after))
     page, has_more = page_of(found, operation.limit, lambda each: each[2])
     last = page[-1][0] if has_more else finder.rest
