@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self, Unpack
 
 from backscroll.calls import Calls
-from backscroll.contract.filters import SearchFields, SearchFilter, SearchPage
+from backscroll.contract.filters import SearchFields, SearchFilter, SearchPage, Within
 from backscroll.contract.messages import (
     ChatMessage,
     SessionAttributes,
@@ -302,6 +302,7 @@ class AsyncProducer(Calls):
         limit: int = 20,
         by_session: bool = False,
         cursor: str | None = None,
+        within: Within | None = None,
         **given: Unpack[SearchFields],
     ) -> SearchPage:
         """A page of the messages that match `query`, best first; `cursor` is the last page's.
@@ -310,13 +311,14 @@ class AsyncProducer(Calls):
         and `-word` must not occur: the page's `excluded` says which words were understood so.
         Where to look is said by a filter, by its fields (`channel="slack"`), or by both.
         `by_session`: of each session only the best hit, with the number of all in it; the words may
-        then be in different messages of the session.
+        then be in different messages of the session. `within="extra"` searches the values of each
+        `extra` instead of the content; it reads message by message, and not by session.
 
         Raises `InvalidInputError` for a query of more than 1,000 characters or a `limit` that is
         not from 1 to 1,000; `OperationRefusedError` for a cursor of another search or a query that
         takes too long; the rest as every call.
         """
-        operation = self._requests.search(query, where, limit, by_session, cursor, given)
+        operation = self._requests.search(query, where, limit, by_session, cursor, given, within)
         return answered_hits(await self._read(operation))
 
     async def cleanup(

@@ -54,6 +54,16 @@ def test_a_search_says_which_words_it_excluded(trip: Settings) -> None:
     assert not any("excluded" in line for line in said(trip, "ten"))
 
 
+def test_extra_is_searched_when_asked_for(trip: Settings) -> None:
+    with open_tested(trip.store) as store:
+        store.append("files", ChatMessage.user("see there", file="tickets.pdf"))
+    assert keys(trip, "tickets.pdf") == set()
+    assert keys(trip, "tickets.pdf", "--in", "extra") == {"files"}
+    assert "tickets.pdf" in done(trip, "search", "pdf", "--in", "extra")
+    assert "try without --in extra" in hint(trip, "lemons", "--in", "extra")
+    assert run(trip, "search", "pdf", "--in", "extra", "--by-session").exit_code != 0
+
+
 def test_words_in_different_messages_are_found_by_session(trip: Settings) -> None:
     shown = done(trip, "search", "naples lemons", "--by-session")
     assert "words in different messages" in shown

@@ -19,7 +19,7 @@ from types import NoneType
 from typing import Annotated, Any, Final, NamedTuple, get_args, get_origin, get_type_hints
 
 from backscroll.contract.errors import InvalidInputError
-from backscroll.contract.filters import SearchFilter
+from backscroll.contract.filters import WITHIN, SearchFilter, Within
 from backscroll.contract.messages import (
     MAX_ATTRIBUTE_CHARS,
     MAX_OPERATION_BYTES,
@@ -190,6 +190,12 @@ def _state(name: str, value: Any) -> str:
     return state
 
 
+def _within(name: str, value: Any) -> str:
+    if (within := _text(name, value)) not in WITHIN:
+        raise InvalidInputError(name, f"must be {' or '.join(WITHIN)}, not {within[:40]!r}")
+    return within
+
+
 def _attributes(name: str, value: Any) -> SessionAttributes:
     if not isinstance(value, Mapping):
         problem = f"must be a mapping of attributes, not {type(value).__name__}"
@@ -264,6 +270,7 @@ _FORMS: Final[dict[Any, Form]] = {
         to_micros,
     ),
     State: _plain(_state),
+    Within: _plain(_within),
     SessionAttributes: _plain(_attributes),
     SessionFilter: _filter(SessionFilter),
     SearchFilter: _filter(SearchFilter),

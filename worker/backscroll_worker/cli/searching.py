@@ -10,7 +10,8 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from backscroll import SearchFilter, SearchHit
+from backscroll import SearchFilter, SearchHit, SearchPage
+from backscroll.contract.filters import WITHIN, Within
 from backscroll_worker.cli.access import open_reader
 from backscroll_worker.cli.arguments import TextCommand
 from backscroll_worker.cli.moments import SINCE_HELP, UNTIL_HELP, Moment
@@ -43,6 +44,12 @@ _OF_SESSIONS: Final = ("channel", "sender", "room", "agent")
 @click.option(
     "--by-session", is_flag=True, help="Find sessions; the words may be in different messages."
 )
+@click.option(
+    "--in",
+    "within",
+    type=click.Choice(WITHIN),
+    help="Search this of each message, not its content.",
+)
 @click.option("--limit", type=int, default=20, show_default=True, help="Maximum number of results.")
 @click.option("--cursor", help="Show the next page; the previous page prints this cursor.")
 @json_option
@@ -52,6 +59,7 @@ def search(
     /,
     words: tuple[str, ...],
     by_session: bool,
+    within: Within | None,
     limit: int,
     cursor: str | None,
     as_json: bool,
@@ -69,19 +77,22 @@ def search(
       backscroll search 人工知能 --role user
       backscroll search naples OR rome lemons
       backscroll search -- --force
+      backscroll search invoice pdf --in extra
     """
     query = " ".join(words)
     with open_reader(settings) as reader:
         page = reader.search(
-            query, SearchFilter(**where), limit=limit, by_session=by_session, cursor=cursor
+            query,
+            SearchFilter(**where),
+            limit=limit,
+            by_session=by_session,
+            cursor=cursor,
+            within=within,
         )
         advice = ""
-        if page.cursor is not None and not page:
-            advice = "nothing found among the newest messages; continue with the cursor"
-        elif cursor is not None and not page:
-            advice = "no more results"
-        elif not (page or as_json):
-            advice = _advice(reader, query, where, by_session)
+        if not (page or as_json):
+            is_first = cursor is None and page.cursor is None
+            advice = _advice(reader, query, where, by_session, within) if is_first else _end(page)
     if as_json:
         print_json(page)
         return
@@ -132,7 +143,16 @@ def _matches(hit: SearchHit) -> str:
     return f"{counted(hit.session_matches, 'message')} found"
 
 
-def _advice(reader: Reader, typed: str, where: dict[str, Any], by_session: bool) -> str:
+def _end(page: SearchPage) -> str:
+    """One line on an empty page that is not the first, or not the last."""
+    if page.cursor is None:
+        return "no more results"
+    return "nothing found among the newest messages; continue with the cursor"
+
+
+def _advice(
+    reader: Reader, typed: str, where: dict[str, Any], by_session: bool, within: Within | None
+) -> str:
     """One line: what to try when nothing was found."""
     query = Query.parse(typed)
     if not query.wanted:
@@ -143,6 +163,8 @@ def _advice(reader: Reader, typed: str, where: dict[str, Any], by_session: bool)
         value = where[name]
         if value is not None and not reader.sessions(**{name: value}, limit=1).sessions:
             return f"no session has the {name} {value!r}: 'backscroll sessions' lists them"
+    if within is not None:
+        return f"no message has these words in its {within}: try without --in {within}"
     is_filtered = any(value is not None for value in where.values())
     return _other_words(typed, query, by_session=by_session, is_filtered=is_filtered)
 

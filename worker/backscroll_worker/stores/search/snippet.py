@@ -8,7 +8,8 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from backscroll.contract.filters import SearchHit
+from backscroll.contract.filters import SearchHit, Within
+from backscroll_worker.stores.search.place import searched_text
 from backscroll_worker.stores.search.query import MAX_TOKENS, Query, Term, occurrences
 from backscroll_worker.stores.search.text import TOKEN, cut, folded, placed_tokens
 
@@ -17,9 +18,9 @@ _CHUNK_CHARS: Final = 512
 _SPACE: Final = re.compile(r"\s")
 
 
-def highlighted_hit(hit: SearchHit, query: Query) -> SearchHit:
+def highlighted_hit(hit: SearchHit, query: Query, within: Within | None = None) -> SearchHit:
     """`hit` with its snippet and marks."""
-    snippet, marks = highlight(hit.message.content, query)
+    snippet, marks = highlight(searched_text(hit.message, within), query)
     return replace(hit, snippet=snippet, marks=marks)
 
 

@@ -67,7 +67,7 @@ _LOOKED_THROUGH: Final = 200
 _AT_ONCE: Final = 50
 """The sessions that are scanned for a common word: the maximum, and how many at a time."""
 
-_BEFORE_ANY: Final = 1e300
+BEFORE_ANY: Final = 1e300
 """The score of a place before all hits of a window."""
 
 
@@ -89,7 +89,7 @@ class _Window(NamedTuple):
     below: int | None
 
 
-class _Place(NamedTuple):
+class Place(NamedTuple):
     """The position of a hit: its window, and its place in that.
 
     `newest` is the last row at the time of the first page. `top` is 0, which is not a row, for a
@@ -114,14 +114,14 @@ def search(connection: apsw.Connection, operation: Search) -> SearchPage:
     """The page that `operation` asks for; raises `OperationRefusedError` for a wrong cursor."""
     after = None
     if operation.cursor is not None:
-        after = _Place._make(read_cursor(operation, operation.cursor, len(_Place._fields)))
+        after = Place._make(read_cursor(operation, operation.cursor, len(Place._fields)))
     query = Query.parse(operation.query)
     if not query.wanted:
         return SearchPage(())
     scope = Scope.of(connection, operation.where)
     indexed = query_of_index(connection, operation.query)
     finder = _Finder(connection, indexed, scope, by_session=operation.by_session)
-    found = _looked_up(connection, finder.ranked(after))
+    found = looked_up(connection, finder.ranked(after))
     page, has_more = page_of(found, operation.limit, lambda each: each[2])
     last = page[-1][0] if has_more else finder.rest
     hits = [highlighted_hit(hit, query) for _, _, hit in page]
@@ -148,10 +148,10 @@ class _Finder:
         self._by_session = by_session
         self._had: set[int] = set()
         """Sessions of earlier hits: their other hits are skipped, not ranked."""
-        self.rest: _Place | None = None
+        self.rest: Place | None = None
         """Where the search continues, after `ranked` has visited the maximum number of hits."""
 
-    def ranked(self, after: _Place | None) -> Iterator[_Place]:
+    def ranked(self, after: Place | None) -> Iterator[Place]:
         """The hits after a place, in order; some may belong to sessions that are being deleted."""
         if after is None:
             newest: Any = self._connection.execute("SELECT ifnull(max(id), 0) FROM messages").get
@@ -169,12 +169,12 @@ class _Finder:
                 hits = list(best.values())
             for hit in hits:
                 if after is None or hit[:2] < (after.score, after.row):
-                    yield _Place(newest, window.top, window.is_read, hit.score, hit.row)
+                    yield Place(newest, window.top, window.is_read, hit.score, hit.row)
             after = None
         if self.rest is None and self._by_session and self._may_spread(newest):
             before = newest + 1 if after is None or after.top else after.row
             for hit in self._spread(newest, before):
-                yield _Place(newest, 0, False, hit.score, hit.row)
+                yield Place(newest, 0, False, hit.score, hit.row)
 
     def count(self, sessions: Collection[int], newest: int) -> dict[int, int]:
         """The number of matching messages per session, among the newest `MOST` matches."""
@@ -300,7 +300,7 @@ class _Finder:
                 break
             top = hits[-1].row - 1
         if top:
-            self.rest = _Place(newest, top, False, _BEFORE_ANY, 0)
+            self.rest = Place(newest, top, False, BEFORE_ANY, 0)
 
     def _window(self, matches: Iterator[_Hit]) -> tuple[list[_Hit], bool]:
         """The next hits to be ranked together, and whether these are the last."""
@@ -363,9 +363,9 @@ def _first_of_sessions(hits: Iterable[_Hit]) -> dict[int, _Hit]:
     return first
 
 
-def _looked_up(
-    connection: apsw.Connection, places: Iterable[_Place]
-) -> Iterator[tuple[_Place, int, SearchHit]]:
+def looked_up(
+    connection: apsw.Connection, places: Iterable[Place]
+) -> Iterator[tuple[Place, int, SearchHit]]:
     """The hits at these places and the row ids of their sessions, without those being deleted."""
     for place in places:
         rows: Iterable[Any] = connection.execute(
