@@ -24,6 +24,8 @@ WORDS = (
     "人工", "知能", "人工知能", "火车票", "天気", "の", "ｶﾅ", "カナ", "오늘", "날씨",
     "วันนี้", "อากาศ", "हिन्दी", "שלום", "שָׁלוֹם", "مرحبا", "مَرحَبا", "привет", "мой", "мои",
     "ΑΘΗΝΑ", "αθηνα", "ﬁne", "İ", "i\u0307", "Ⅷ", "½", "🎉", "🚀🎉", "👩\u200d👩\u200d👧",
+    "हिंदी", "न्", "क\u200cष", "ёлка", "елка", "Łódź", "می\u200cخواهم", "مدرسة", "๑๒", "かな",
+    "--x", "OR",
 )  # fmt: skip
 
 Stores = tuple[StoreUnderTest, StoreUnderTest]
@@ -171,7 +173,7 @@ def test_a_cursor_of_the_other_store_is_refused(stores: Stores) -> None:
 
 def test_the_corpus_has_something_to_find(stores: Stores) -> None:
     for store in stores:
-        for asked in ("cafe", '"人工 知能"', "ab*", "🎉 -🚀", "1*", "abc OR 天気 мой"):
+        for asked in ("cafe", '"人工 知能"', "ab*", "🎉 -🚀", "1*", "abc OR 天気 OR мой"):
             assert len(store.search(asked, limit=1_000)) > 5, asked
             assert len(store.search(asked, limit=1_000, within="extra")) > 2, asked
         for asked in ("привет 天気 ½", "abc* 날씨 мои* -🎉", '"人工 知能" Ⅷ strasse 12'):

@@ -15,13 +15,29 @@ from backscroll.contract.filters import SearchHit
 from backscroll.contract.messages import ChatMessage
 from backscroll_worker.stores.search.query import MAX_PREFIXES, MAX_TOKENS, Query, Term
 from backscroll_worker.stores.search.snippet import highlight, highlighted_hit
-from backscroll_worker.stores.search.text import FOLDING, folded, formerly_folded, tokens
+from backscroll_worker.stores.search.text import (
+    FOLDING,
+    TOKEN,
+    cut,
+    folded,
+    formerly_folded,
+    placed_tokens,
+    tokens,
+)
 from tests.budget import tries
 
 any_text = st.text(
     st.sampled_from("\u2764\ufe0fab-_.\"'*日本語が\u3099éÉßﬁİk\u0301\u05b8\u0e33가\u200d🙂🇯🇵 \n\0")
     | st.characters(exclude_categories=["Cs"]),
     max_size=40,
+)
+
+scripts = st.text(
+    st.sampled_from(
+        "नऩमह़्ंँक\u200c\u200d \u200babLøßéё\u0301иם\u05bcשأٱةہکـ"
+        "\u064eカが\u3099\uff9eｶ東ｱ१٣๑ก้ำ한\u1112\u1161🎉\ufe0f\u20e3-_\n"
+    ),
+    max_size=14,
 )
 
 
@@ -199,6 +215,16 @@ def test_no_query_can_leave_its_quotes(text: str) -> None:
     if expression is not None:
         outside = re.sub(r'"[^"]*"', "", expression)
         assert re.fullmatch(r"[() *]*(?:AND|OR|NOT|[() *])*", outside)
+
+
+@given(scripts, st.integers(0, 14))
+@settings(max_examples=tries(200, deep=1_000), deadline=None)
+def test_each_token_has_a_place_wherever_a_text_is_cut(text: str, place: int) -> None:
+    assert [word for word, _, _ in placed_tokens(text, 0, len(text))] == tokens(text)
+    end = cut(text, min(place, len(text)))
+    parts = [text[:end], text[end:]]
+    if all(parts) and not (parts[0][-1].isspace() or parts[1][0].isspace()):
+        assert TOKEN.findall("".join(map(folded, parts))) == tokens(text)
 
 
 @given(any_text, any_text)
