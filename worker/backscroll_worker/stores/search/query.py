@@ -16,9 +16,10 @@ MAX_TOKENS: Final = 32
 MAX_PREFIXES: Final = 4
 """Limits of a query: FTS5 visits the rows of each of its tokens."""
 
-MAX_SPREAD_TERMS: Final = 6
+MAX_SPREAD_CLAUSES: Final = 6
+MAX_SPREAD_TERMS: Final = 12
 MIN_SPREAD_PREFIX: Final = 3
-"""Limits of a search in different messages, where each term is searched for separately."""
+"""Limits of a search in different messages, where each clause is searched for separately."""
 
 # BM25's usual constants, and the assumed average length of a message.
 _SATURATION: Final = 1.2
@@ -100,7 +101,7 @@ class Query:
     def may_spread(self) -> bool:
         """Whether sessions with the wanted terms in different messages are found too."""
         return (
-            len(self.wanted) > 1
+            1 < len(self.wanted) <= MAX_SPREAD_CLAUSES
             and len(self.terms) <= MAX_SPREAD_TERMS
             and all(len(prefix) >= MIN_SPREAD_PREFIX for prefix in self.prefixes)
         )
