@@ -82,11 +82,11 @@ def test_the_worker_rebuilds_an_older_index_while_it_is_idle(path: Path) -> None
         assert not store.maintain_while_idle()
 
 
-class TwoRows(Pace):
-    """Always two rows in a slice."""
+class FourRows(Pace):
+    """Always four rows in a slice."""
 
     def __init__(self, amount: int, most: int) -> None:
-        super().__init__(min(amount, 2), min(most, 2), 2)
+        super().__init__(min(amount, 4), min(most, 4), 4)
 
 
 @pytest.mark.parametrize("version", [FOLDING - 1, 1, None])
@@ -105,7 +105,7 @@ def test_a_compaction_rebuilds_an_older_index(path: Path, version: int | None) -
 def test_rebuilding_goes_on_wherever_it_was_stopped(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folding, "Pace", TwoRows)
+    monkeypatch.setattr(folding, "Pace", FourRows)
     for number in range(30):
         with open_tested(f"sqlite://{path}") as store:
             is_left = store.maintain_while_idle()
