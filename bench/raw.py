@@ -61,11 +61,7 @@ def read_ms(path: Path) -> float:
 
 
 def _match(query: str) -> str:
-    phrases = (
-        f'"{" ".join(term.tokens)}"{"*" if term.is_prefix else ""}'
-        for term in Query.parse(query).wanted
-    )
-    return " AND ".join(phrases)
+    return Query.parse(query).fts5 or '""'
 
 
 @contextmanager

@@ -48,6 +48,7 @@ LONG: Final = frozenset(
         "test_pages_of_any_size_come_in_the_same_order",
         "test_pages_stay_in_place_while_messages_come_in",
         "test_pages_that_end_at_the_bound_hold_everything_once",
+        "test_rebuilding_goes_on_wherever_it_was_stopped",
         "test_rules_that_fold_otherwise_have_another_version",
         "test_the_bytes_read_for_the_newest_do_not_grow_with_the_session",
         "test_the_record_stays_small_and_forgets_removed_sessions",

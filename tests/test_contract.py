@@ -160,6 +160,14 @@ def test_search_comes_in_pages_and_by_session(producer: Producer) -> None:
         producer.search("hen", cursor=first.cursor)
 
 
+def test_search_looks_in_extra_when_asked(producer: Producer) -> None:
+    producer.append("k", ChatMessage.user("see there", file="ticket.pdf"), ack="stored")
+    assert not producer.search("pdf")
+    page = producer.search("pdf -txt", within="extra")
+    assert [hit.highlighted() for hit in page] == ["ticket.[pdf]"]
+    assert page.excluded == ("txt",)
+
+
 def test_search_finds_and_marks(producer: Producer) -> None:
     producer.append("k", ChatMessage.user("the quick brown fox"))
     producer.append("k", ChatMessage.assistant("人工知能は楽しい"))

@@ -96,6 +96,8 @@ PAYLOADS: list[tuple[str, str, Operation]] = [
      Search(ID, 1, "fox", SearchFilter(), 20)),
     ("search", '{"at":1,"query":"","where":{"key":"k","role":"user","since":1767323045678901},'
      '"limit":20,"by_session":true,"cursor":"c"}', Search(ID, 1, "", FOX, 20, True, "c")),
+    ("search", '{"at":1,"query":"fox","where":{},"limit":20,"within":"extra"}',
+     Search(ID, 1, "fox", SearchFilter(), 20, within="extra")),
     ("cleanup", '{"at":1}', Cleanup(ID, 1)),
     ("cleanup", '{"at":1,"ttl_hours":24.0,"dry_run":true}', Cleanup(ID, 1, 24.0, dry_run=True)),
     ("restore", '{"at":1,"key":"k"}', Restore(ID, 1, "k")),
@@ -166,6 +168,16 @@ def test_an_operation_that_is_sent_again_is_the_same(
         ("sessions", {"at": 1, "where": [], "limit": 1}, "where: must be of type dict, not list"),
         ("sessions", {"at": 1, "where": {"state": "busy"}, "limit": 1}, "state: must be one of"),
         ("search", {"at": 1, "where": {"since": 10**18}, "query": "", "limit": 1}, "since: must"),
+        (
+            "search",
+            {"at": 1, "where": {}, "query": "", "limit": 1, "within": "x"},
+            "within: must be",
+        ),
+        (
+            "search",
+            {"at": 1, "where": {}, "query": "", "limit": 1, "within": "extra", "by_session": True},
+            "within: cannot be combined",
+        ),
         ("search", {"at": 1, "where": {}, "query": 7, "limit": 1}, "query: must be text, not int"),
         ("search", {"at": 1, "where": {}, "query": "x", "limit": 1_001}, "limit: must be at most"),
         ("load", {"at": 1, "key": "k", "before": "a", "around": "b"}, "cannot be given together"),

@@ -14,7 +14,7 @@ from typing import Self, Unpack
 
 from backscroll.aio_sessions import AsyncSessions
 from backscroll.aio_turns import AsyncTurn, WhileRunning
-from backscroll.contract.filters import SearchFields, SearchFilter, SearchPage
+from backscroll.contract.filters import SearchFields, SearchFilter, SearchPage, Within
 from backscroll.contract.messages import (
     ChatMessage,
     SessionAttributes,
@@ -232,20 +232,23 @@ class AsyncProducer(AsyncSessions):
         limit: int = 20,
         by_session: bool = False,
         cursor: str | None = None,
+        within: Within | None = None,
         **given: Unpack[SearchFields],
     ) -> SearchPage:
         """A page of the messages that match `query`, best first; `cursor` is the last page's.
 
-        Every word must occur; `"…"` is a phrase, `word*` a prefix, `-word` must not occur.
+        Every word must occur; `"…"` is a phrase, `word*` a prefix, `this OR that` either of them,
+        and `-word` must not occur: the page's `excluded` says which words were understood so.
         Where to look is said by a filter, by its fields (`channel="slack"`), or by both.
         `by_session`: of each session only the best hit, with the number of all in it; the words may
-        then be in different messages of the session.
+        then be in different messages of the session. `within="extra"` searches the values of each
+        `extra` instead of the content; it reads message by message, and not by session.
 
         Raises `InvalidInputError` for a query of more than 1,000 characters or a `limit` that is
         not from 1 to 1,000; `OperationRefusedError` for a cursor of another search or a query that
         takes too long; the rest as every call.
         """
-        operation = self._requests.search(query, where, limit, by_session, cursor, given)
+        operation = self._requests.search(query, where, limit, by_session, cursor, given, within)
         return answered_hits(await self._read(operation))
 
     def turn(

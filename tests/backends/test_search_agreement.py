@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -23,6 +24,8 @@ WORDS = (
     "人工", "知能", "人工知能", "火车票", "天気", "の", "ｶﾅ", "カナ", "오늘", "날씨",
     "วันนี้", "อากาศ", "हिन्दी", "שלום", "שָׁלוֹם", "مرحبا", "مَرحَبا", "привет", "мой", "мои",
     "ΑΘΗΝΑ", "αθηνα", "ﬁne", "İ", "i\u0307", "Ⅷ", "½", "🎉", "🚀🎉", "👩\u200d👩\u200d👧",
+    "हिंदी", "न्", "क\u200cष", "ёлка", "елка", "Łódź", "می\u200cخواهم", "مدرسة", "๑๒", "かな",
+    "--x", "OR",
 )  # fmt: skip
 
 Stores = tuple[StoreUnderTest, StoreUnderTest]
@@ -36,7 +39,7 @@ term = st.one_of(
     st.lists(word, max_size=3).map(lambda words: f'"{" ".join(words)}"'),
     st.lists(word, max_size=3).map(lambda words: f'-"{"".join(words)}"*'),
 )
-query = st.lists(term, max_size=4).map(" ".join) | st.text(max_size=60)
+query = st.lists(term | st.just("OR"), max_size=5).map(" ".join) | st.text(max_size=60)
 time = st.none() | st.integers(0, 60).map(from_micros)
 where = st.builds(
     SearchFilter,
@@ -63,6 +66,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stores]:
                 ChatMessage(
                     draw.choice(("user", "assistant")),
                     draw.choice((" ", " ", "")).join(draw.choices(WORDS, k=draw.randint(0, 12))),
+                    {"values": draw.choices(WORDS, k=draw.randint(0, 9))} if number % 3 else None,
                     created_at=from_micros(number % 60),
                 ),
             ),
@@ -83,9 +87,9 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stores]:
 
 
 def hits(
-    store: StoreUnderTest, query: str, where: SearchFilter, *, by_session: bool
+    store: StoreUnderTest, query: str, where: SearchFilter, *, by_session: bool = False, **how: Any
 ) -> dict[object, object]:
-    page = store.search(query, where, limit=1_000, by_session=by_session)
+    page = store.search(query, where, limit=1_000, by_session=by_session, **how)
     assert page.cursor is None
     if by_session:
         return {hit.key: (hit.session_matches, hit.score) for hit in page}
@@ -104,6 +108,19 @@ def test_both_stores_find_the_same(
     sqlite, jsonl = stores
     found = hits(sqlite, query, where, by_session=by_session)
     assert found == hits(jsonl, query, where, by_session=by_session)
+
+
+@given(query, where)
+@settings(
+    max_examples=tries(50, deep=150),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_both_stores_find_the_same_in_extra(
+    stores: Stores, query: str, where: SearchFilter
+) -> None:
+    sqlite, jsonl = stores
+    assert hits(sqlite, query, where, within="extra") == hits(jsonl, query, where, within="extra")
 
 
 @given(query, where, st.booleans())
@@ -156,8 +173,9 @@ def test_a_cursor_of_the_other_store_is_refused(stores: Stores) -> None:
 
 def test_the_corpus_has_something_to_find(stores: Stores) -> None:
     for store in stores:
-        for asked in ("cafe", '"人工 知能"', "ab*", "🎉 -🚀", "1*"):
+        for asked in ("cafe", '"人工 知能"', "ab*", "🎉 -🚀", "1*", "abc OR 天気 OR мой"):
             assert len(store.search(asked, limit=1_000)) > 5, asked
+            assert len(store.search(asked, limit=1_000, within="extra")) > 2, asked
         for asked in ("привет 天気 ½", "abc* 날씨 мои* -🎉", '"人工 知能" Ⅷ strasse 12'):
             by_session = store.search(asked, by_session=True)
             assert any(hit.session_matches == 0 for hit in by_session), asked

@@ -96,7 +96,7 @@ def test_a_phrase_that_long_messages_repeat_is_ranked_in_small_windows(
 def test_a_hit_in_a_long_text_of_ascii_is_found_as_in_any() -> None:
     draw = random.Random(3)
     words = ["the", "cat", "CAT", "x", "ab", "a", "zz9", ",", "\0", "--", "o'clock", "\n"]
-    asked = ["cat", '"the cat"', "a*", '"a b*"', 'zz9 "o clock"', "-x ab", "no*", '"cat x" é', "-é"]
+    asked = ["cat", '"the cat"', "a*", '"a b*"', 'zz9 "o clock"', "-x ab", "no*", '"cat x" é', "--"]
     for _ in range(300):
         text = "".join(
             draw.choice(words) + draw.choice(["", " ", " ", ", "])

@@ -15,7 +15,7 @@ from backscroll.contract.filters import SearchFilter, SearchPage
 from backscroll.contract.messages import ChatMessage
 from backscroll.contract.results import Outcome
 from backscroll_worker.contract.answer_budget import AnswerBudget
-from backscroll_worker.stores.sqlite import bound, search
+from backscroll_worker.stores.sqlite import bound, extra_search, scope, search
 from backscroll_worker.stores.sqlite.search import _LOOKED_THROUGH, RANKED
 from backscroll_worker.testing.stores import (
     Clock,
@@ -195,3 +195,25 @@ def test_nothing_is_found_of_a_session_that_is_being_deleted(tmp_path: Path, que
                 rows.close()
         assert was_half_done
         assert [hit.key for hit in store.search(query)] == ["kept"]
+
+
+@pytest.mark.parametrize(("most", "chars"), [(7, 10**6), (10**5, 60), (10**5, 10**6)])
+def test_a_search_in_extra_that_ends_early_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int, chars: int
+) -> None:
+    monkeypatch.setattr(bound, "MOST", most)
+    monkeypatch.setattr(scope, "FEW_MESSAGES", 0)
+    monkeypatch.setattr(extra_search, "_CHARS", chars)
+    monkeypatch.setattr(extra_search, "RANKED", 5)
+    with open_tested(f"sqlite://{tmp_path}/extra.db") as store:
+        for number in range(36):
+            words = {"word": "needle " * (number % 3)} if number % 4 else None
+            store.append("s", ChatMessage("user", str(number), words))
+        wanted = {str(number) for number in range(36) if number % 4 and number % 3}
+        for limit in (1, 4, 1_000):
+            for where in (SearchFilter(), SearchFilter(key="s")):
+                found = pages(store, "needle", where, within="extra", limit=limit)
+                said = [hit.message.content for page in found for hit in page]
+                assert len(said) == len(set(said))
+                assert set(said) == wanted
+        assert (len(found) > 1) == (most == 7 or chars == 60)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import orjson
 import pytest
 
 from backscroll import ChatMessage
@@ -77,6 +78,46 @@ def test_after_two_dashes_all_is_text(settings: Settings, tmp_path: Path) -> Non
     done(settings, "append", "--", "--key", "user", "--- text")
     work_off(settings, tmp_path)
     assert "--- text" in done(settings, "load", "--", "--key")
+
+
+def test_every_command_takes_a_key_that_begins_with_two_dashes(
+    settings: Settings, tmp_path: Path
+) -> None:
+    for text in ("--force", "--", "--wait"):
+        done(settings, "append", "--", "--key", "user", text)
+    done(settings, "replace", "--", "--key", "--bot", "--json")
+    done(settings, "describe", "--name", "--the name", "--", "--key")
+    done(settings, "append", "--", "--key", "user", "gone")
+    done(settings, "rollback", "--", "--key")
+    work_off(settings, tmp_path)
+    said = orjson.loads(done(settings, "load", "--json", "--", "--key"))
+    assert [each["content"] for each in said] == ["--force", "--", "--json"]
+    assert "--force" in done(settings, "export", "--", "--key")
+    assert "--force" in done(settings, "search", "--key", "--key", "--", "--force")
+    assert "--key" in done(settings, "sessions", "--name", "--the name")
+    done(settings, "clear", "--yes", "--", "--key")
+    done(settings, "delete", "--yes", "--", "--key")
+    work_off(settings, tmp_path)
+    assert run(settings, "load", "--", "--key").exit_code == ExitCode.FAILED
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("append", "k", "user", "--wait"),
+        ("append", "k", "user", "--dedup-key"),
+        ("search", "--json"),
+        ("load", "--json"),
+        ("delete", "--force"),
+    ],
+)
+def test_a_text_that_is_taken_for_an_option_says_what_to_type(
+    settings: Settings, arguments: tuple[str, ...]
+) -> None:
+    result = run(settings, *arguments)
+    assert result.exit_code == ExitCode.USAGE
+    shown = " ".join(result.stderr.split())
+    assert "has to follow --," in shown or "put -- before it" in shown
 
 
 @pytest.mark.parametrize("command", ["load", "append", "search", "delete", "export", "restore"])

@@ -46,6 +46,24 @@ def hint(settings: Settings, *arguments: str) -> str:
     return line.removeprefix("backscroll: ")
 
 
+def test_a_search_says_which_words_it_excluded(trip: Settings) -> None:
+    assert any(
+        'messages with bus are excluded; "-bus"' in line for line in said(trip, "ten", "-bus")
+    )
+    assert keys(trip, "no", '"-bus"') == {"trip"}
+    assert not any("excluded" in line for line in said(trip, "ten"))
+
+
+def test_extra_is_searched_when_asked_for(trip: Settings) -> None:
+    with open_tested(trip.store) as store:
+        store.append("files", ChatMessage.user("see there", file="tickets.pdf"))
+    assert keys(trip, "tickets.pdf") == set()
+    assert keys(trip, "tickets.pdf", "--in", "extra") == {"files"}
+    assert "tickets.pdf" in done(trip, "search", "pdf", "--in", "extra")
+    assert "try without --in extra" in hint(trip, "lemons", "--in", "extra")
+    assert run(trip, "search", "pdf", "--in", "extra", "--by-session").exit_code != 0
+
+
 def test_words_in_different_messages_are_found_by_session(trip: Settings) -> None:
     shown = done(trip, "search", "naples lemons", "--by-session")
     assert "words in different messages" in shown
@@ -67,8 +85,13 @@ def test_words_need_no_quotes(trip: Settings) -> None:
         (("lemon*", "-limit"), True),
         (("-bus", "lemon*"), True),
         (("--", "-bus", "lemon*"), True),
-        (("lemon*", "--", "--limit"), True),
-        (("ten", "--", "--take"), False),
+        (("lemon*", "--", "-limit"), True),
+        (("ten", "--", "-take"), False),
+        (("lemon*", "--", "--limit"), False),
+        (("ten", "--", "--take"), True),
+        (("-lemonade",), False),
+        (("-ten",), True),
+        (("bus", "OR", "ten"), True),
         (("lemon*", "-h"), True),
         (("naples", "-a"), False),
         (("-recipe lemon*",), True),
@@ -128,7 +151,7 @@ def test_a_query_is_required(settings: Settings) -> None:
         ),
         (("lime*",), ("--name lime",), ("a prefix", "lime*", "fewer")),
         (("lime*", "lemon*"), ("fewer", "--by-session"), ("a prefix",)),
-        (("ten", "-take"), ("no exclusions", "ten*"), ("--by-session", "fewer")),
+        (("ten", "-take"), ("no exclusions", '"-take"', "ten*"), ("--by-session", "fewer")),
         (('"lemons ten"',), ("no quotes",), ("exclusions",)),
         (("ten", "--role", "user"), ("fewer filters",), ("fewer,",)),
         (("火車票",), ("sessions --name '火 車 票'",), ("a prefix", "quotes")),
@@ -136,12 +159,13 @@ def test_a_query_is_required(settings: Settings) -> None:
         (('-a"b"',), ("no message contains this word", "--name b"), ("a prefix",)),
         (("one", "two", "three", "four", "five", "six", "seven"), ("fewer",), ("--by-session",)),
         (("x*", "lemonade"), ("fewer",), ("--by-session",)),
+        (("lime", "OR", "lemonade"), ("no message contains any of these words",), ("--by-",)),
         (
             ("x*", "lemonade", "--by-session"),
             ("no message contains all",),
             ("no session contains",),
         ),
-        (("-bus",), ("exclusions alone find nothing",), ("try",)),
+        (("-lime",), ("no message contains this word", "--name lime"), ("exclusions",)),
         (("",), ("the query contains no words",), ("try",)),
         (("*",), ("the query contains no words",), ("try",)),
         (("ten", "--key", "nobody"), ("session 'nobody' does not exist",), ("try",)),

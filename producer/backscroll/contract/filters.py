@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypedDict, overload
+from typing import Final, Literal, TypedDict, overload
 
 from backscroll.contract.messages import ChatMessage
+
+Within = Literal["extra"]
+"""What else of a message can be searched, instead of its content."""
+
+WITHIN: Final[tuple[Within, ...]] = ("extra",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +48,11 @@ class SearchFields(TypedDict, total=False):
 class SearchHit:
     """One message found.
 
-    `snippet` is the part of the content around the hit and `marks` the [start, end) character
-    ranges of the hits inside it. `score` is higher for a better hit. Where a search is by session,
-    this is the session's best hit, and `session_matches` says how many of its messages match. None
-    does (0) where the words are in different messages; this is then the newest with the rarest.
+    `snippet` is the part of the content around the hit, or of the values of `extra`, a line each,
+    where these were searched; `marks` are the [start, end) character ranges of the hits inside it.
+    `score` is higher for a better hit. Where a search is by session, this is the session's best
+    hit, and `session_matches` says how many of its messages match. None does (0) where the words
+    are in different messages; this is then the newest with the rarest.
     """
 
     key: str
@@ -70,10 +76,13 @@ class SearchPage(Sequence[SearchHit]):
     """Hits, best first; `cursor` asks for the next page, None when there is none.
 
     A page may have fewer hits than asked for, or none, and a cursor: go on until that is None.
+    `excluded` are the words that the query excluded with a dash, as they are compared: `rm -rf`
+    excludes `rf`, and `rm "-rf"` finds it.
     """
 
     hits: tuple[SearchHit, ...]
     cursor: str | None = None
+    excluded: tuple[str, ...] = ()
 
     @overload
     def __getitem__(self, index: int) -> SearchHit: ...

@@ -20,7 +20,7 @@ from types import NoneType
 from typing import Annotated, Any, Final, NamedTuple, get_args, get_origin, get_type_hints
 
 from backscroll.contract.errors import InvalidInputError
-from backscroll.contract.filters import SearchFilter
+from backscroll.contract.filters import WITHIN, SearchFilter, Within
 from backscroll.contract.message_checks import MAX_OPERATION_BYTES, Limits, check_messages
 from backscroll.contract.messages import (
     CIRCUMSTANCES,
@@ -205,6 +205,12 @@ def _state(name: str, value: Any) -> str:
     return state
 
 
+def _within(name: str, value: Any) -> str:
+    if (within := _text(name, value)) not in WITHIN:
+        raise InvalidInputError(name, f"must be {' or '.join(WITHIN)}, not {within[:40]!r}")
+    return within
+
+
 def _attributes(name: str, value: Any) -> SessionAttributes:
     if not isinstance(value, Mapping):
         problem = f"must be a mapping of attributes, not {type(value).__name__}"
@@ -290,6 +296,7 @@ _FORMS: Final[dict[Any, Form]] = {
     ),
     State: _plain(_state),
     tuple[str, ...]: Form(lambda name, values, _limits: _ids(name, values), _ids, list),
+    Within: _plain(_within),
     SessionAttributes: _plain(_attributes),
     SessionFilter: _filter(SessionFilter),
     SearchFilter: _filter(SearchFilter),

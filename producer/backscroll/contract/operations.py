@@ -20,7 +20,8 @@ from typing import (
 )
 
 from backscroll.contract import forms
-from backscroll.contract.filters import SearchFilter
+from backscroll.contract.errors import InvalidInputError
+from backscroll.contract.filters import SearchFilter, Within
 from backscroll.contract.forms import MICROS, PAGE, QUERY, TAIL
 from backscroll.contract.ids import message_id
 from backscroll.contract.messages import (
@@ -290,7 +291,10 @@ class ListSessions(Read):
 
 @operation
 class Search(Read):
-    """Messages that match the query, best first, a page at a time; or each session's best."""
+    """Messages that match the query, best first, a page at a time; or each session's best.
+
+    `within="extra"` looks for the words in the values of `extra` instead of the content.
+    """
 
     kind = "search"
     query: Annotated[str, QUERY]
@@ -298,6 +302,11 @@ class Search(Read):
     limit: Annotated[int, PAGE]
     by_session: bool = False
     cursor: str | None = None
+    within: Within | None = None
+
+    def check_together(self) -> None:
+        if self.by_session and self.within is not None:
+            raise InvalidInputError("within", "cannot be combined with by_session")
 
 
 @operation

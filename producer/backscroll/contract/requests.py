@@ -13,7 +13,7 @@ import orjson
 
 from backscroll.contract import forms, operations
 from backscroll.contract.errors import STUMBLES, InvalidInputError
-from backscroll.contract.filters import SearchFields, SearchFilter
+from backscroll.contract.filters import SearchFields, SearchFilter, Within
 from backscroll.contract.ids import DEFAULT_QUEUE, derived_op_id, new_op_id
 from backscroll.contract.message_checks import Limits
 from backscroll.contract.messages import (
@@ -128,10 +128,11 @@ class Requests:
         by_session: bool = False,
         cursor: str | None = None,
         given: SearchFields | None = None,
+        within: Within | None = None,
     ) -> operations.Search:
         """`given` are fields of a filter by name, and come before what `where` says."""
         wanted = _filter(SearchFilter, where, given or {})
-        return self.new(operations.Search, query, wanted, limit, by_session, cursor)
+        return self.new(operations.Search, query, wanted, limit, by_session, cursor, within)
 
     def again(self, operation: Operation) -> Operation:
         """`operation`, which an error carried, if it is one that a job can carry."""

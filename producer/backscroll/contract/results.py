@@ -239,7 +239,8 @@ def to_json(answer: Answer) -> Any:
     if isinstance(answer, SessionInfo):
         return answer.to_dict()
     if isinstance(answer, SearchPage):
-        return {"hits": [hit_to_json(hit) for hit in answer.hits], "cursor": answer.cursor}
+        page = {"hits": [hit_to_json(hit) for hit in answer.hits], "cursor": answer.cursor}
+        return {**page, "excluded": answer.excluded} if answer.excluded else page
     if isinstance(answer, list):
         return [message.to_dict() for message in answer]
     return None if answer is None else asdict(answer)
@@ -284,7 +285,8 @@ def answered_page(value: Any) -> SessionPage:
 
 @_understood
 def answered_hits(value: Any) -> SearchPage:
-    return SearchPage(tuple([_hit(item) for item in value["hits"]]), value["cursor"])
+    hits = tuple([_hit(item) for item in value["hits"]])
+    return SearchPage(hits, value["cursor"], tuple(value.get("excluded", ())))
 
 
 @_understood

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import click
 
+_HOW: Final = "A text that begins with two dashes has to follow --, which ends the options."
 _LONGEST_SECONDS: Final = 366 * 86_400.0
 
 
@@ -34,6 +35,14 @@ class TextCommand(click.Command):
         """As click's; raises `click.NoSuchOption` for an option that the command does not have."""
         if args == ["-h"]:
             args = ["--help"]
+        try:
+            return self._parsed(ctx, [*args])
+        except (click.MissingParameter, click.BadOptionUsage) as error:
+            if "--" not in args and any(text.startswith("--") for text in args):
+                raise click.UsageError(f"{error.format_message()} {_HOW}", ctx=ctx) from None
+            raise
+
+    def _parsed(self, ctx: click.Context, args: list[str]) -> list[str]:
         texts = self._texts(ctx, args)
         after = len(args) - args.index("--") - 1 if "--" in args else 0
         for text in texts[: len(texts) - after]:
@@ -51,8 +60,7 @@ class TextCommand(click.Command):
     def _refuse(self, ctx: click.Context, text: str) -> None:
         known = [name for param in self.params for name in (*param.opts, *param.secondary_opts)]
         close = difflib.get_close_matches(text.partition("=")[0], known)
-        hint = "" if close else " (if it is a text, put -- before it)"
-        message = f"No such option: {text}{hint}"
+        message = f"No such option: {text} (if it is a text, put -- before it)"
         raise click.NoSuchOption(text, message, possibilities=close, ctx=ctx)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, Self, Unpack, cast
 
 from backscroll.contract.errors import ConflictError, OperationRefusedError, carrying
-from backscroll.contract.filters import SearchFields, SearchFilter, SearchPage
+from backscroll.contract.filters import SearchFields, SearchFilter, SearchPage, Within
 from backscroll.contract.message_checks import Limits
 from backscroll.contract.messages import (
     ChatMessage,
@@ -86,10 +86,11 @@ class HistoryReader:
         limit: int = 20,
         by_session: bool = False,
         cursor: str | None = None,
+        within: Within | None = None,
         **given: Unpack[SearchFields],
     ) -> SearchPage:
         """Messages that match the query, best first."""
-        operation = _requests.search(query, where, limit, by_session, cursor, given)
+        operation = _requests.search(query, where, limit, by_session, cursor, given, within)
         return cast(SearchPage, self._apply(operation))
 
     def close(self) -> None:

@@ -26,7 +26,7 @@ from backscroll_worker.stores.jsonl.search import search
 from backscroll_worker.stores.jsonl.session import Session
 from backscroll_worker.stores.jsonl.window import AbsentError, PartReader, Window
 from backscroll_worker.stores.jsonl.write_batch import Group
-from backscroll_worker.stores.search.query import name_query
+from backscroll_worker.stores.search.query import Query, name_query
 
 _Place = tuple[int, str]
 
@@ -120,7 +120,7 @@ def _list_sessions(group: Group, operation: ListSessions) -> SessionPage:
 
 
 def _matching(sessions: Iterable[Session], where: SessionFilter, now: int) -> Iterator[Session]:
-    named = None if where.name is None else name_query(where.name)
+    named = None if where.name is None else Query.parse(name_query(where.name))
     for session in sessions:
         if session.sidecar.matches(where, now):
             name = session.sidecar.attributes.get("name")

@@ -10,13 +10,14 @@ from hashlib import blake2b
 from operator import attrgetter
 from typing import Final, NamedTuple
 
-from backscroll.contract.filters import SearchFilter, SearchHit, SearchPage
+from backscroll.contract.filters import SearchFilter, SearchHit, SearchPage, Within
 from backscroll.contract.messages import LATEST_MICROS, ChatMessage, from_micros, to_micros
 from backscroll.contract.operations import Search
 from backscroll_worker.contract.answer_budget import PAGE_BYTES, hit_bytes
 from backscroll_worker.stores.jsonl.session import Session
 from backscroll_worker.stores.jsonl.write_batch import Group
 from backscroll_worker.stores.search.cursor import read_cursor, write_cursor
+from backscroll_worker.stores.search.place import searched_text
 from backscroll_worker.stores.search.query import Query
 from backscroll_worker.stores.search.snippet import highlighted_hit
 from backscroll_worker.stores.search.text import tokens
@@ -60,13 +61,15 @@ def search(group: Group, operation: Search) -> SearchPage:
     if operation.by_session:
         found = _best_of_sessions(sessions, query, where)
     else:
-        found = (hit for session in sessions for hit in _hits(session, query, where))
+        within = operation.within
+        found = (hit for session in sessions for hit in _hits(session, query, where, within))
     left = (hit for hit in found if after is None or list(hit.place) < after)
     page, has_more = _best(left, operation.limit)
     cursor = None
     if has_more:
         cursor = write_cursor(operation, (*page[-1].place, max(newest)))
-    return SearchPage(tuple([highlighted_hit(hit, query) for _, hit in page]), cursor)
+    hits = tuple([highlighted_hit(hit, query, operation.within) for _, hit in page])
+    return SearchPage(hits, cursor, query.excluded)
 
 
 def _best(found: Iterable[_Found], limit: int) -> tuple[list[_Found], bool]:
@@ -113,9 +116,11 @@ def _until(where: SearchFilter, newest: int) -> SearchFilter:
     return replace(where, until=until if where.until is None else min(until, where.until))
 
 
-def _hits(session: Session, query: Query, where: SearchFilter) -> Iterator[_Found]:
+def _hits(
+    session: Session, query: Query, where: SearchFilter, within: Within | None
+) -> Iterator[_Found]:
     for position, message in _messages(session, where):
-        score = query.score(tokens(message.content))
+        score = query.score(tokens(searched_text(message, within)))
         if score is not None:
             yield _found(session.key, position, message, score, is_whole=True)
 

@@ -40,5 +40,5 @@ def read_cursor(search: Search, cursor: str, size: int) -> list[int | float]:
 
 
 def _digest(search: Search, numbers: bytes) -> bytes:
-    asked = repr((search.query, search.where, search.by_session)).encode()
+    asked = repr((search.query, search.where, search.by_session, search.within)).encode()
     return hashlib.blake2b(numbers + asked, digest_size=_DIGEST_BYTES).digest()

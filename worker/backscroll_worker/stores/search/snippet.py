@@ -8,7 +8,8 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from backscroll.contract.filters import SearchHit
+from backscroll.contract.filters import SearchHit, Within
+from backscroll_worker.stores.search.place import searched_text
 from backscroll_worker.stores.search.query import MAX_TOKENS, Query, Term, occurrences
 from backscroll_worker.stores.search.text import TOKEN, cut, folded, placed_tokens
 
@@ -17,9 +18,9 @@ _CHUNK_CHARS: Final = 512
 _SPACE: Final = re.compile(r"\s")
 
 
-def highlighted_hit(hit: SearchHit, query: Query) -> SearchHit:
+def highlighted_hit(hit: SearchHit, query: Query, within: Within | None = None) -> SearchHit:
     """`hit` with its snippet and marks."""
-    snippet, marks = highlight(hit.message.content, query)
+    snippet, marks = highlight(searched_text(hit.message, within), query)
     return replace(hit, snippet=snippet, marks=marks)
 
 
@@ -57,7 +58,7 @@ def _looked_for(text: str, query: Query) -> tuple[list[tuple[int, int]], int, in
 
 def _looked_for_in_ascii(text: str, query: Query) -> tuple[list[tuple[int, int]], int, int]:
     """As `_looked_for`, but many times as fast, as nothing has to be folded."""
-    pattern = _ascii_pattern(query.wanted)
+    pattern = _ascii_pattern(query.terms)
     hit = pattern.search(text.lower()) if pattern else None
     if hit is None:
         return [], *_window(text, 0)
@@ -103,7 +104,7 @@ def _first_hit(text: str, query: Query) -> _Place | None:
     before: list[tuple[str, _Place]] = []
     for some in _words(text):
         words = [word for word, _ in before] + some.words
-        found = [hit for term in query.wanted if (hit := next(occurrences(term, words), None))]
+        found = [hit for term in query.terms if (hit := next(occurrences(term, words), None))]
         if found:
             first, _ = min(found)
             is_before = first < len(before)
@@ -147,7 +148,7 @@ def _marks(placed: list[tuple[str, int, int]], query: Query) -> list[tuple[int, 
     words = [word for word, _, _ in placed]
     marks = {
         (placed[first][1], placed[last][2])
-        for term in query.wanted
+        for term in query.terms
         for first, last in occurrences(term, words)
     }
     return sorted(marks)

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache, lru_cache
 from itertools import chain, groupby
 from typing import Final, NamedTuple
 
-FOLDING: Final = 2
-"""The version of the rules here. Increase it with every change of `folded`, so that `check` reports
-older indexes."""
+FOLDING: Final = 3
+"""The version of the rules here. Increase it with every change of `folded`, so that older indexes
+are rebuilt, and let `formerly_folded` follow the version before."""
 
 TOKEN: Final = re.compile(r"[0-9a-z\u0080-\U0010ffff]+")
 _TOKEN_OR_GAP: Final = re.compile(r"[0-9a-z\u0080-\U0010ffff]+|[^0-9a-z\u0080-\U0010ffff]+")
@@ -42,38 +42,82 @@ _OF_MARKS: Final = {
     "\uff9e": "\u3099",
     "\uff9f": "\u309a",
 }
-# Of Hangul, of kana, and variation selectors. Compatibility vowels compose as well.
+# Of Hangul, of kana, variation selectors, and the zero width non-joiner, which depends on what is
+# before it. Compatibility vowels compose as well.
 _FOLLOWING: Final = (
-    "\u1160-\u11ff\u314f-\u3164\u3187-\u318e\ud7b0-\ud7ff\u3099\u309a\ufe00-\ufe0f\uff9e-\uffa0\uffc2-\uffdc"
+    "\u200c\u1160-\u11ff\u314f-\u3164\u3187-\u318e\ud7b0-\ud7ff\u3099\u309a\ufe00-\ufe0f\uff9e-\uffa0\uffc2-\uffdc"
     "\U000e0100-\U000e01ef"
 )
 _MOST_KEPT_WORDS: Final = 40_000
 
-# Marks that writers may omit: Latin accents, the points of Hebrew, Arabic and Syriac; and that
-# keyboards add: variation selectors. Hebrew's marks are among its punctuation.
-_OPTIONAL_MARK: Final = re.compile(
-    "[\u0300-\u036f\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670"
+
+class _Rules(NamedTuple):
+    """What is left out of a text, as parts of a pattern, and what is replaced."""
+
+    marks: str
+    """Marks that writers may omit, or that keyboards add."""
+    invisible: str
+    alike: Mapping[str, str]
+    reads_all_digits: bool
+
+
+# Of version 2, by which a store's index may still have been made.
+_FORMER: Final = _Rules(
+    # Latin accents, the points of Hebrew, Arabic and Syriac, and variation selectors. Hebrew's
+    # marks are among its punctuation.
+    "\u0300-\u036f\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670"
     "\u06d6-\u06dc\u06df-\u06e4\u06e7\u06e8\u06ea-\u06ed\u0711\u0730-\u074a\u08ca-\u08e1\u08e3-\u08ff"
-    "\ufe00-\ufe0f\U000e0100-\U000e01ef]"
+    "\ufe00-\ufe0f\U000e0100-\U000e01ef",
+    # Soft hyphen, joiner, directions, the fillers of Hangul, tags.
+    "\u00ad\u061c\u115f\u1160\u180b-\u180f\u200d-\u200f\u202a-\u202e\u2060-\u206f\ufeff"
+    "\U00013430-\U0001343f\U000e0000-\U000e007f",
+    # Letters that keyboards interchange in Persian and Arabic, and the Turkish i in capitals. An
+    # apostrophe that is a letter, as in Ukrainian and Uzbek, is often typed as punctuation.
+    {
+        "\u06a9": "\u0643",
+        "\u06cc": "\u064a",
+        "\u0649": "\u064a",
+        "\u0131": "i",
+        "\u02bb": " ",
+        "\u02bc": " ",
+    },
+    reads_all_digits=False,
 )
 
-# Invisible characters: soft hyphen, joiners, directions, the fillers of Hangul, tags. Zero width
-# non-joiner and space are not included: Persian and Khmer separate with them.
-_INVISIBLE: Final = re.compile(
-    "[\u00ad\u061c\u115f\u1160\u180b-\u180f\u200d-\u200f\u202a-\u202e\u2060-\u206f\ufeff"
-    "\U00013430-\U0001343f\U000e0000-\U000e007f]"
-)
+_RULES: Final = _Rules(
+    # The nukta of Devanagari, Gurmukhi, Gujarati and Kannada (in Bengali and Oriya it makes letters
+    # that nobody writes without it), and what frames a symbol, as in the emoji of a key.
+    f"{_FORMER.marks}\u093c\u0a3c\u0abc\u0cbc\u20d0-\u20ff",
+    # Zero width space: it separates words only in scripts that are cut into characters anyway. The
+    # vowels of Khmer that are not shown, and the marks of annotations.
+    f"{_FORMER.invisible}\u200b\u17b4\u17b5\ufff9-\ufffb",
+    {
+        **_FORMER.alike,
+        # Latin letters that keyboards lack and that no accent makes.
+        "\u00e6": "ae", "\u0153": "oe", "\u00f8": "o", "\u0111": "d", "\u00f0": "d",
+        "\u00fe": "th", "\u0142": "l", "\u0127": "h", "\u0167": "t",
+        # Cyrillic: yo, and the stressed letters of Macedonian and Bulgarian.
+        "\u0451": "\u0435", "\u0450": "\u0435", "\u045d": "\u0438",
+        # Arabic: alef wasla, teh marbuta, and the forms of heh in Urdu, Persian and Kurdish.
+        "\u0671": "\u0627", "\u0629": "\u0647", "\u06c3": "\u0647", "\u06c1": "\u0647",
+        "\u06d5": "\u0647",
+        # Hebrew: final letters, which foreign words often lack, and the ligatures of Yiddish.
+        "\u05da": "\u05db", "\u05dd": "\u05de", "\u05df": "\u05e0", "\u05e3": "\u05e4",
+        "\u05e5": "\u05e6",
+        "\u05f0": "\u05d5\u05d5", "\u05f1": "\u05d5\u05d9", "\u05f2": "\u05d9\u05d9",
+        "\u0901": "\u0902",  # Devanagari: candrabindu is often written as anusvara
+        # Katakana as hiragana.
+        **{chr(code): chr(code - 0x60) for code in (*range(0x30A1, 0x30F7), 0x30FD, 0x30FE)},
+        "\u2800": " ",  # a braille cell without dots, which chats use as a space
+    },
+    reads_all_digits=True,
+)  # fmt: skip
 
-# Letters that keyboards interchange in Persian and Arabic, and the Turkish i in capitals. An
-# apostrophe that is a letter, as in Ukrainian and Uzbek, is often typed as punctuation.
-_ALIKE: Final = {
-    "\u06a9": "\u0643",
-    "\u06cc": "\u064a",
-    "\u0649": "\u064a",
-    "\u0131": "i",
-    "\u02bb": " ",
-    "\u02bc": " ",
-}
+# A Devanagari n without its vowel, within a word, is often written as anusvara.
+_DEAD_N: Final = "(?<=[\u0900-\u097f])(?:\u0928\u093c?|\u0929)\u094d"
+_WITHIN_WORD: Final = re.compile(_DEAD_N)
+# Zero width non-joiner: Persian separates with it, other scripts only choose a form with it.
+_NON_JOINER: Final = re.compile("(?<![\u0600-\u08ff])\u200c")
 
 # Letters of scripts without spaces between words.
 _UNSPACED: Final = re.compile(
@@ -104,30 +148,49 @@ def tokens(text: str) -> list[str]:
     return TOKEN.findall(folded(text))
 
 
+def formerly_folded(text: str) -> str:
+    """`text` as the version before indexed it."""
+    if text.isascii():
+        return folded(text)
+    words = [_compatible(word).casefold().translate(_former_table) for word in text.split()]
+    return " ".join(words)
+
+
+def former_tokens(text: str) -> list[str]:
+    """The tokens of `text` in an index that the version before has made."""
+    return TOKEN.findall(formerly_folded(text))
+
+
 class _FoldTable(dict[int, str]):
     """Maps a character to its form in the index; filled on demand."""
 
+    def __init__(self, rules: _Rules) -> None:
+        super().__init__({0: " ", **{code: chr(code) for code in range(1, 128)}})
+        self._rules = rules
+        self._marks = re.compile(f"[{rules.marks}]")
+        self._invisible = re.compile(f"[{rules.invisible}]")
+
     def __missing__(self, code: int) -> str:
-        self[code] = folded_char = _folded_char(chr(code))
+        self[code] = folded_char = self._folded(chr(code))
         return folded_char
 
+    def _folded(self, char: str) -> str:
+        bare = self._marks.sub("", unicodedata.normalize("NFD", char))
+        if not bare or self._invisible.match(char):
+            return ""
+        if "CYRILLIC" not in unicodedata.name(char, ""):  # й is a letter of its own
+            char = unicodedata.normalize("NFC", bare)
+        char = self._rules.alike.get(char, char)
+        category, is_unspaced = unicodedata.category(char[0]), _UNSPACED.match(char) is not None
+        if category == "Nd" and (self._rules.reads_all_digits or not is_unspaced):
+            return str(unicodedata.decimal(char[0])) + char[1:]
+        if category in ("So", "Cn") or (category[0] in "LNM" and is_unspaced):
+            return f" {char} "
+        return char if char < "\x80" or category[0] in "LNM" else " "
 
-def _folded_char(char: str) -> str:
-    bare = _OPTIONAL_MARK.sub("", unicodedata.normalize("NFD", char))
-    if not bare or _INVISIBLE.match(char):
-        return ""
-    if "CYRILLIC" not in unicodedata.name(char, ""):  # й is a letter of its own
-        char = unicodedata.normalize("NFC", bare)
-    char = _ALIKE.get(char, char)
-    category = unicodedata.category(char[0])
-    if category in ("So", "Cn") or (category[0] in "LNM" and _UNSPACED.match(char)):
-        return f" {char} "
-    if category == "Nd":
-        return str(unicodedata.decimal(char[0])) + char[1:]
-    return char if char < "\x80" or category[0] in "LNM" else " "
 
-
-_table: Final = _FoldTable({0: " ", **{code: chr(code) for code in range(1, 128)}})
+_table: Final = _FoldTable(_RULES)
+_former_table: Final = _FoldTable(_FORMER)
 
 
 def _compatible(word: str) -> str:
@@ -171,7 +234,12 @@ class _FoldedWords(dict[str, str]):
     def __missing__(self, word: str) -> str:
         if len(word) > _LONGEST_KEPT_WORD and _SPELT_OUT.search(word):
             return "".join([self[part] for part in _SPELT_OUT.split(word) if part])
-        folded_word = _compatible(word).casefold().translate(_table)
+        folded_word = _compatible(word).casefold()
+        if "\u094d" in folded_word:
+            folded_word = _WITHIN_WORD.sub("\u0902", folded_word)
+        if "\u200c" in folded_word:
+            folded_word = _NON_JOINER.sub("", folded_word)
+        folded_word = folded_word.translate(_table)
         if folded_word == word:
             folded_word = word  # one string in memory, not two
         if len(word) <= _LONGEST_KEPT_WORD:
@@ -255,7 +323,8 @@ def _clusters() -> _Clusters:
     chars = list(map(chr, chain.from_iterable(_HAVE_MARKS)))
     following = {*filter(unicodedata.combining, chars), *_OF_MARKS, *map(_second, chars)} - {""}
     pattern = "".join(_stretches(sorted(map(ord, following)))) + _FOLLOWING
-    return _Clusters(re.compile(f".[{pattern}]*", re.DOTALL), re.compile(f"[^{pattern}]"))
+    cluster = f".[{pattern}]*(?:{_DEAD_N}[{pattern}]*)*"
+    return _Clusters(re.compile(cluster, re.DOTALL), re.compile(f"(?!{_DEAD_N})[^{pattern}]"))
 
 
 def _second(char: str) -> str:

@@ -35,6 +35,7 @@ from backscroll_worker.stores.sqlite.access import Access
 from backscroll_worker.stores.sqlite.clock import Times, open_clock
 from backscroll_worker.stores.sqlite.committer import Committer
 from backscroll_worker.stores.sqlite.files import LogIsGoneError, StoreFiles, size_bytes
+from backscroll_worker.stores.sqlite.folding import refolded
 from backscroll_worker.stores.sqlite.fts_merge import merge, merge_pace
 from backscroll_worker.stores.sqlite.identity import read_identity
 from backscroll_worker.stores.sqlite.maintenance import erasure
@@ -112,6 +113,8 @@ class SqliteBackend(LocalStore):
             self._save_log()
             return False
         with suppress(apsw.Error, StoreUnavailableError, StoreUnusableError):
+            if next(self._refolding, True) is None:
+                return True
             with self._merging.slice() as pages, self._repeatable() as connection:
                 is_left = merge(connection, "message_index", pages)
             if is_left:
@@ -207,7 +210,7 @@ class SqliteBackend(LocalStore):
         self._connection: apsw.Connection = self._database.connection()
         register_score(self._connection)
         self._log = WriteAheadLog(self.path, self._connection)
-        self._memory = None
+        self._memory, self._refolding = None, refolded(self._repeatable)
         self._files = StoreFiles(self._given_path, self._claim, self._connection)  # it opened all
         self._files.check()
 

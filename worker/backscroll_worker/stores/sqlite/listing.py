@@ -27,6 +27,7 @@ from backscroll.contract.messages import (
 )
 from backscroll.contract.operations import ListSessions
 from backscroll_worker.stores.search.query import name_query
+from backscroll_worker.stores.sqlite.folding import query_of_index
 
 FEW: Final = 1_000
 """The number of sessions that are scanned or sorted in about a millisecond."""
@@ -74,9 +75,12 @@ def get_session(connection: apsw.Connection, key: str) -> SessionInfo | None:
 
 def list_sessions(connection: apsw.Connection, now: int, operation: ListSessions) -> SessionPage:
     """The page that `operation` asks for; raises `OperationRefusedError` for a wrong cursor."""
-    active = _active(operation)
-    leads = list(_leads(operation.where))
-    conditions = [*_other_conditions(operation.where, now), *(lead.condition for lead in leads)]
+    active, where = _active(operation), operation.where
+    words = None
+    if where.name is not None:
+        words = query_of_index(connection, name_query(where.name)).fts5
+    leads = list(_leads(where, words))
+    conditions = [*_other_conditions(where, words, now), *(lead.condition for lead in leads)]
     rows = _find(connection, active, leads, conditions, operation.limit + 1)
     page = rows[: operation.limit]
     cursor = f"{page[-1][3]}-{page[-1][0]}" if len(rows) > operation.limit else None
@@ -141,9 +145,11 @@ def _active(operation: ListSessions) -> _Condition:
     return _Condition(" AND ".join(parts), tuple(values))
 
 
-def _leads(where: SessionFilter) -> Iterator[_Lead]:
-    """The conditions with an index; usually more selective ones come first."""
-    if where.name is not None and (words := name_query(where.name).fts5) is not None:
+def _leads(where: SessionFilter, words: str | None) -> Iterator[_Lead]:
+    """The conditions with an index; usually more selective ones come first. `words` of the name are
+    in FTS5's syntax.
+    """
+    if words is not None:
         condition = _Condition(f"id IN ({_NAMED})", (words,))
         source = f"({_NAMED}) CROSS JOIN sessions ON id = named"  # in this order
         yield _Lead(condition, _NAMED, source, replaces=True)
@@ -168,8 +174,8 @@ def _by_index(column: str, sql: str, *values: Any) -> _Lead:
     return _Lead(_Condition(sql, values), f"SELECT 1 FROM {source} WHERE {sql}", source)  # noqa: S608
 
 
-def _other_conditions(where: SessionFilter, now: int) -> Iterator[_Condition]:
-    if where.name is not None and name_query(where.name).fts5 is None:
+def _other_conditions(where: SessionFilter, words: str | None, now: int) -> Iterator[_Condition]:
+    if where.name is not None and words is None:
         yield _Condition("0")  # an empty search finds nothing
     if where.pinned is False:
         yield _Condition("pinned = 0")

@@ -18,6 +18,7 @@ from backscroll.contract.validation import MAX_PAGE
 from backscroll_worker.contract.answer_budget import AnswerBudget, check_bytes, check_count, history
 from backscroll_worker.stores.sqlite import edits
 from backscroll_worker.stores.sqlite.bound import bounded_seconds
+from backscroll_worker.stores.sqlite.extra_search import search_extra
 from backscroll_worker.stores.sqlite.listing import get_session, list_sessions
 from backscroll_worker.stores.sqlite.rows import MESSAGE_COLUMNS, message_of
 from backscroll_worker.stores.sqlite.schema import pack_id
@@ -157,7 +158,8 @@ def _list_sessions(database: APSWDatabase, now: int, operation: ListSessions) ->
 
 
 def _search(database: APSWDatabase, _now: int, operation: Search) -> SearchPage:
-    return search(database.connection(), operation)
+    find = search if operation.within is None else search_extra
+    return find(database.connection(), operation)
 
 
 _READERS: Final[dict[type[Read], Callable[[APSWDatabase, int, Any], Answer]]] = {

@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
-from itertools import islice
+from itertools import count, islice
 from typing import Any, Final, NamedTuple
 
 import apsw
@@ -37,6 +37,7 @@ from backscroll_worker.stores.search.query import Query, relevance
 from backscroll_worker.stores.search.snippet import highlighted_hit
 from backscroll_worker.stores.search.text import tokens
 from backscroll_worker.stores.sqlite.bound import MOST, Bound, register_bounds
+from backscroll_worker.stores.sqlite.folding import query_of_index
 from backscroll_worker.stores.sqlite.rows import MESSAGE_COLUMNS, message_of
 from backscroll_worker.stores.sqlite.scope import Scope
 
@@ -66,7 +67,7 @@ _LOOKED_THROUGH: Final = 200
 _AT_ONCE: Final = 50
 """The sessions that are scanned for a common word: the maximum, and how many at a time."""
 
-_BEFORE_ANY: Final = 1e300
+BEFORE_ANY: Final = 1e300
 """The score of a place before all hits of a window."""
 
 
@@ -88,7 +89,7 @@ class _Window(NamedTuple):
     below: int | None
 
 
-class _Place(NamedTuple):
+class Place(NamedTuple):
     """The position of a hit: its window, and its place in that.
 
     `newest` is the last row at the time of the first page. `top` is 0, which is not a row, for a
@@ -113,13 +114,14 @@ def search(connection: apsw.Connection, operation: Search) -> SearchPage:
     """The page that `operation` asks for; raises `OperationRefusedError` for a wrong cursor."""
     after = None
     if operation.cursor is not None:
-        after = _Place._make(read_cursor(operation, operation.cursor, len(_Place._fields)))
+        after = Place._make(read_cursor(operation, operation.cursor, len(Place._fields)))
     query = Query.parse(operation.query)
     if not query.wanted:
         return SearchPage(())
     scope = Scope.of(connection, operation.where)
-    finder = _Finder(connection, query, scope, by_session=operation.by_session)
-    found = _looked_up(connection, finder.ranked(after))
+    indexed = query_of_index(connection, operation.query)
+    finder = _Finder(connection, indexed, scope, by_session=operation.by_session)
+    found = looked_up(connection, finder.ranked(after))
     page, has_more = page_of(found, operation.limit, lambda each: each[2])
     last = page[-1][0] if has_more else finder.rest
     hits = [highlighted_hit(hit, query) for _, _, hit in page]
@@ -130,7 +132,8 @@ def search(connection: apsw.Connection, operation: Search) -> SearchPage:
             replace(hit, session_matches=counts.get(session, 1) if place.top else 0)
             for hit, (place, session, _) in zip(hits, page, strict=True)
         ]
-    return SearchPage(tuple(hits), None if last is None else write_cursor(operation, last))
+    cursor = None if last is None else write_cursor(operation, last)
+    return SearchPage(tuple(hits), cursor, query.excluded)
 
 
 class _Finder:
@@ -145,10 +148,10 @@ class _Finder:
         self._by_session = by_session
         self._had: set[int] = set()
         """Sessions of earlier hits: their other hits are skipped, not ranked."""
-        self.rest: _Place | None = None
+        self.rest: Place | None = None
         """Where the search continues, after `ranked` has visited the maximum number of hits."""
 
-    def ranked(self, after: _Place | None) -> Iterator[_Place]:
+    def ranked(self, after: Place | None) -> Iterator[Place]:
         """The hits after a place, in order; some may belong to sessions that are being deleted."""
         if after is None:
             newest: Any = self._connection.execute("SELECT ifnull(max(id), 0) FROM messages").get
@@ -166,12 +169,12 @@ class _Finder:
                 hits = list(best.values())
             for hit in hits:
                 if after is None or hit[:2] < (after.score, after.row):
-                    yield _Place(newest, window.top, window.is_read, hit.score, hit.row)
+                    yield Place(newest, window.top, window.is_read, hit.score, hit.row)
             after = None
         if self.rest is None and self._by_session and self._may_spread(newest):
             before = newest + 1 if after is None or after.top else after.row
             for hit in self._spread(newest, before):
-                yield _Place(newest, 0, False, hit.score, hit.row)
+                yield Place(newest, 0, False, hit.score, hit.row)
 
     def count(self, sessions: Collection[int], newest: int) -> dict[int, int]:
         """The number of matching messages per session, among the newest `MOST` matches."""
@@ -199,8 +202,8 @@ class _Finder:
         common term, the newest remaining sessions are scanned, some at a time.
         """
         sizes: list[tuple[int, _Finder]] = []
-        for term in self._query.wanted:
-            only = self._query.only(term)
+        for clause in self._query.wanted:
+            only = self._query.only(clause)
             part = _Finder(self._connection, only, self._scope, by_session=True)
             size = part._size(newest, RANKED, Bound())
             if not size:
@@ -297,7 +300,7 @@ class _Finder:
                 break
             top = hits[-1].row - 1
         if top:
-            self.rest = _Place(newest, top, False, _BEFORE_ANY, 0)
+            self.rest = Place(newest, top, False, BEFORE_ANY, 0)
 
     def _window(self, matches: Iterator[_Hit]) -> tuple[list[_Hit], bool]:
         """The next hits to be ranked together, and whether these are the last."""
@@ -313,11 +316,11 @@ class _Finder:
     def _matches(self, top: int, limit: Bound) -> Iterator[_Hit]:
         """The hits of FTS5, newest first, of sessions without earlier hits."""
         session = "m.session_id" if self._by_session else "0"
+        sizes = ", ".join([str(len(clause)) for clause in self._query.wanted])
         scope = self._scope.without_sessions(self._had) if self._by_session else self._scope
         rows = scope.select(
             self._connection,
-            f"hit_score(message_index, {len(self._query.wanted)}), {{row}}, {session},"
-            " hit_tokens(message_index)",
+            f"hit_score(message_index, {sizes}), {{row}}, {session}, hit_tokens(message_index)",
             self._query.fts5,
             (1, top),
             "ORDER BY {row} DESC",
@@ -360,9 +363,9 @@ def _first_of_sessions(hits: Iterable[_Hit]) -> dict[int, _Hit]:
     return first
 
 
-def _looked_up(
-    connection: apsw.Connection, places: Iterable[_Place]
-) -> Iterator[tuple[_Place, int, SearchHit]]:
+def looked_up(
+    connection: apsw.Connection, places: Iterable[Place]
+) -> Iterator[tuple[Place, int, SearchHit]]:
     """The hits at these places and the row ids of their sessions, without those being deleted."""
     for place in places:
         rows: Iterable[Any] = connection.execute(
@@ -374,9 +377,12 @@ def _looked_up(
             yield place, session, SearchHit(key, message_of(*columns), "", (), place.score)
 
 
-def _hit_score(api: apsw.FTS5ExtensionApi, /, *wanted: Any) -> float:
-    # The wanted phrases come first; a hit contains no unwanted one.
-    counts = [len(api.phrase_column_offsets(phrase, 0)) for phrase in range(*wanted)]
+def _hit_score(api: apsw.FTS5ExtensionApi, /, *sizes: Any) -> float:
+    # The phrases of the wanted clauses come first; a hit contains no unwanted one.
+    numbers, counts = count(), []
+    for size in sizes:
+        phrases = islice(numbers, size)
+        counts.append(sum([len(api.phrase_column_offsets(phrase, 0)) for phrase in phrases]))
     return relevance(counts, api.column_size(0))
 
 

@@ -46,6 +46,24 @@ def test_a_word_is_found_in_every_form_and_case(store: StoreUnderTest, text: str
 @pytest.mark.parametrize(
     ("said", "asked"),
     [
+        ("мій", "мии"),
+        ("мой", "мои"),
+        ("ড়", "ড"),
+        ("لڑکی", "لڑکے"),
+        ("ビール", "ビル"),
+        ("Müller", "mueller"),
+        ("東京", "东京"),
+    ],
+)
+def test_another_letter_is_not_found(store: StoreUnderTest, said: str, asked: str) -> None:
+    say(store, "s", said, "something else")
+    assert found(store, asked) == set()
+    assert found(store, said) == {said}
+
+
+@pytest.mark.parametrize(
+    ("said", "asked"),
+    [
         ("an exam\u00adple", "example"),
         ("בית־ספר", "ספר"),
         ("کیک", "كيك"),
@@ -60,6 +78,35 @@ def test_a_word_is_found_in_every_form_and_case(store: StoreUnderTest, text: str
         ("👍🏽", "👍"),
         ("👩\u200d👧", "👧"),
         ("#naïve_tag @bob", "tag bob"),
+        ("Łódź", "lodz"),
+        ("smørrebrød", "smorrebrod"),
+        ("Đà Nẵng", "da nang"),
+        ("cœur æther", "coeur aether"),
+        ("Þórður", "thordur"),
+        ("ёлка", "елка"),
+        ("нѐ ѝ", "не и"),
+        ("ΟΔΟΣ όδος", "οδοσ"),
+        ("أحمد إلى آخر ٱلله", "احمد الي اخر الله"),
+        ("مدرسة", "مدرسه"),
+        ("ہے", "هے"),
+        ("خانۀ", "خانه"),
+        ("می\u200cخواهم", "می خواهم"),
+        ("סטארטאף", "סטארטאפ"),
+        ("ייִדיש װאָס", "וואס"),
+        ("क़लम ज़रा", "कलम जरा"),
+        ("हिन्दी", "हिंदी"),
+        ("पाँच", "पांच"),
+        ("क्\u200cष", "क्ष"),
+        ("ネコのｶﾞﾑ", "ねこ がむ"),
+        ("ねこ", "ネコ"),
+        ("๑๒๓ บาท", "123"),
+        ("၄၅၆", "456"),
+        ("１２３", "١٢٣"),
+        ("1\ufe0f\u20e3", "1"),
+        ("Auf\u200clage", "auflage"),
+        ("foo\u200bbar", "foobar"),
+        ("foo\u2060bar\ufeff", "foobar"),
+        ("a\u2800b", "b"),
     ],
 )
 def test_what_is_written_differently_is_found(store: StoreUnderTest, said: str, asked: str) -> None:

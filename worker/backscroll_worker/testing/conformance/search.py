@@ -52,14 +52,23 @@ FRUIT = (
         ("br* -bread -fox", {2}),
         ("brown-quick", {2}),
         ("brown, bread!", {1}),
-        ("-quick", set()),
+        ("-quick", {0, 1, 2}),
+        ("--quick", {0, 1, 2}),
+        ("quick --brown", {0, 1, 2}),
+        ("fox OR bread", {0, 1}),
+        ("quick fox OR bread", {0, 1}),
+        ("fox OR bread OR done quick*", {0, 1, 3}),
+        ('"quick brown" OR "brown quick"', {0, 2}),
+        ("nothing OR quickl*", {3, 4}),
+        ("fox OR nothing -kind", {0}),
+        ("quick or nothing", set()),
         ("", set()),
         ("   ", set()),
         ("*", set()),
         ('""', set()),
         ("-", set()),
         ("?!", set()),
-        ("quick OR nothing", set()),
+        ("quick OR nothing", {0, 1, 2, 4}),
         ("NOT quick", set()),
         ("quick NEAR fox", set()),
         ("text:quick", set()),
@@ -68,6 +77,21 @@ FRUIT = (
 def test_a_query_finds(store: StoreUnderTest, query: str, expected: set[int]) -> None:
     say(store, "s", *FRUIT)
     assert found(store, query) == {FRUIT[number] for number in expected}
+
+
+def test_what_a_dash_excluded_is_said(store: StoreUnderTest) -> None:
+    say(store, "s", "rm -rf /", "rm it", "git push --force")
+    page = store.search("rm -rf")
+    assert [hit.message.content for hit in page] == ["rm it"]
+    assert page.excluded == ("rf",)
+    assert store.search('it -"rm rf"*').excluded == ("rm rf*",)
+    for query, said in (
+        ('rm "-rf"', "rm -rf /"),
+        ("-rf", "rm -rf /"),
+        ("--force", "git push --force"),
+    ):
+        page = store.search(query)
+        assert ([hit.message.content for hit in page], page.excluded) == ([said], ())
 
 
 @pytest.mark.parametrize(
@@ -298,6 +322,7 @@ def test_renaming_does_not_disturb_search(store: StoreUnderTest) -> None:
         ("a 🎉 b", "🎉", "a [🎉] b"),
         ("foo_bar", "bar", "foo_[bar]"),
         ("quick -fox", "quick -brown", "[quick] -fox"),
+        ("the quick brown fox", "fox OR hen OR quick", "the [quick] brown [fox]"),
     ],
 )
 def test_marks_point_at_the_hits(

@@ -12,6 +12,7 @@ from backscroll.contract.results import CompactReport
 from backscroll_worker.contract.clock import Cutoff
 from backscroll_worker.contract.pacing import Pace, Slices
 from backscroll_worker.stores.sqlite.access import Access, Door
+from backscroll_worker.stores.sqlite.folding import refolded
 from backscroll_worker.stores.sqlite.maintenance.purge import purge_detached
 from backscroll_worker.stores.sqlite.maintenance.space import (
     give_pages_back,
@@ -25,7 +26,7 @@ PATIENCE_SECONDS: Final = 5.0
 
 
 def compact(access: Access, size_bytes: Callable[[], int], old: Cutoff) -> Slices[CompactReport]:
-    """Delete old op ids, merge indexes, pack tables, free unused pages, wipe deleted text."""
+    """Delete old op ids, merge indexes, rebuild older ones, pack tables, free pages, wipe text."""
     started, before = time.monotonic(), size_bytes()
     purged = yield from with_checkpoints(access, _tidied(access, old))
     with access.outside() as connection:
@@ -41,6 +42,7 @@ def _tidied(access: Access, old: Cutoff) -> Slices[int]:
         _forget_erasures(connection, old)
     yield from purge_detached(access.repeatable)
     purged = yield from _purge_op_ids(access.repeatable, old)
+    yield from refolded(access.repeatable)
     yield from merge_indexes(access.repeatable)
     yield from repack(access)
     yield from give_pages_back(access.repeatable)

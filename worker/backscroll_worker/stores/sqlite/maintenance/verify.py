@@ -93,8 +93,9 @@ def verify(connection: apsw.Connection, *, deep: bool, progress: Progress) -> li
         if count:
             findings.append(Finding(where, f"{count:,} {problem}", _REPAIR, True))
     if is_folded_by_older_rules(connection):
-        problem = "it was built by older rules, so words of some scripts are not found"
-        findings.append(Finding("index", problem, _REPAIR, True))
+        problem = "it was built by older rules, so words of some scripts may not be found"
+        advice = f"the worker rebuilds it while it is idle, and in a compaction; or {_REPAIR}"
+        findings.append(Finding("index", problem, advice, True))
     if any(finding.where in ("database", "index") for finding in findings):
         return findings
     try:
