@@ -28,7 +28,7 @@ from backscroll.contract.errors import (
     StoreUnavailableError,
     StoreUnusableError,
 )
-from backscroll.contract.filters import SearchFields, SearchFilter, SearchHit, SearchPage
+from backscroll.contract.filters import SearchFields, SearchFilter, SearchHit, SearchPage, Within
 from backscroll.contract.messages import (
     ChatMessage,
     EarlierVersion,
@@ -97,4 +97,5 @@ __all__ = [
     "Turn",
     "Unset",
     "WhileRunning",
+    "Within",
 ]
