@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -31,6 +32,8 @@ def pytest_configure() -> None:
         room = os.statvfs(_MEMORY)
         if room.f_bavail * room.f_frsize > _ENOUGH_BYTES and os.access(_MEMORY, os.W_OK):
             os.environ["PYTEST_DEBUG_TEMPROOT"] = str(_MEMORY)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell's background jobs have it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(optionalhook=True)
