@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import time
+from multiprocessing.context import ForkServerProcess
 from typing import Any
 
 import pytest
@@ -183,10 +184,7 @@ def test_rqs_maintenance_of_a_long_pause_fails_jobs_and_loses_none(
     try:
         laboratory.write(3)
         laboratory.wait_until_drained()
-        freeze(process)
-        with Producer(laboratory.settings.redis_url) as producer:
-            ids = [producer.append("long", ChatMessage.user(str(n))).op_id for n in range(3)]
-        wait_for(lambda: client.llen(IN_FLIGHT), "the take that was on its way")
+        key, ids = taken_while_frozen(laboratory, process)
         age_in_flight(client, queue)
         stock = SimpleWorker([queue], connection=client, serializer=OrjsonSerializer)
         IntermediateQueue(queue.key, client).cleanup(stock, queue)
@@ -201,7 +199,31 @@ def test_rqs_maintenance_of_a_long_pause_fails_jobs_and_loses_none(
         if client.exists(f"rq:job:{job_id}"):
             registry.requeue(job_id)
     laboratory.drain()
-    assert sorted(contents(laboratory.settings, "long")) == ["0", "1", "2"]
+    assert sorted(contents(laboratory.settings, key)) == ["0", "1", "2"]
+
+
+def taken_while_frozen(laboratory: Laboratory, process: ForkServerProcess) -> tuple[str, list[str]]:
+    """Freeze the worker while it waits for jobs, and give it three: key, and ids in flight.
+
+    Its wait may end just before; then it goes on, and waits again.
+    """
+    for attempt in range(20):
+        key = f"long {attempt}"
+        with Producer(laboratory.settings.redis_url) as producer:
+            wait_for(lambda: is_waiting(laboratory.client), "the worker's wait for jobs")
+            freeze(process)
+            ids = [producer.append(key, ChatMessage.user(str(n))).op_id for n in range(3)]
+        end = time.monotonic() + 2
+        while time.monotonic() < end:
+            if laboratory.client.llen(IN_FLIGHT):
+                return key, ids
+        thaw(process)
+        laboratory.wait_until_drained()
+    raise AssertionError("no take was on its way, in 20 attempts")
+
+
+def is_waiting(client: redis.Redis) -> bool:
+    return any("b" in each["flags"] for each in client.client_list())
 
 
 def age_in_flight(client: redis.Redis, queue: Queue) -> None:
