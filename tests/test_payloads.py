@@ -70,6 +70,11 @@ PAYLOADS: list[tuple[str, str, Operation]] = [
     ("load", '{"at":1,"key":"k","limit":5,"before":"m","include_edits":true}',
      Load(ID, 1, "k", 5, "m", include_edits=True)),
     ("load", '{"at":1,"key":"k","around":"m"}', Load(ID, 1, "k", around="m")),
+    ("load", '{"at":1,"key":"k","after":"m","since":1767323045678901,"until":1767323045678901,'
+     '"role":"user","author":"ann","legal":true,"max_tokens":9}',
+     Load(ID, 1, "k", after="m", since=MOMENT, until=MOMENT, role="user", author="ann",
+          legal=True, max_tokens=9)),
+    ("load", '{"at":1,"key":"k","active":true}', Load(ID, 1, "k", active=True)),
     ("session", '{"at":1,"key":"k"}', GetSession(ID, 1, "k")),
     ("sessions", '{"at":1,"where":{},"limit":100}', ListSessions(ID, 1, Sessions(), 100)),
     ("sessions", '{"at":1,"where":{"state":"idle","pinned":false,"stuck_seconds":1.5,'
@@ -154,6 +159,9 @@ def test_an_operation_that_is_sent_again_is_the_same(
         ("search", {"at": 1, "where": {}, "query": "x", "limit": 1_001}, "limit: must be at most"),
         ("load", {"at": 1, "key": "k", "before": "a", "around": "b"}, "cannot be given together"),
         ("load", {"at": 1, "key": "k", "include_edits": 1}, "include_edits: must be true or false"),
+        ("load", {"at": 1, "key": "k", "legal": "yes"}, "legal: must be true or false"),
+        ("load", {"at": 1, "key": "k", "max_tokens": 0}, "max_tokens: must be a whole number"),
+        ("load", {"at": 1, "key": "k", "active": True, "role": "a"}, "cannot be given together"),
         ("erase", {"at": 1, "key": "k", "room": "r"}, "name either a session key, a sender or"),
         ("append", {"at": 1, "key": "k", "messages": []}, "give at least one message"),
         ("append", {"at": 1, "key": "k", "messages": [{"role": "user"}]}, "content: is missing"),

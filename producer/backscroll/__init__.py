@@ -45,6 +45,8 @@ from backscroll.contract.results import (
     RestoreReport,
     RuleTotals,
 )
+from backscroll.contract.tokens import CountTokens
+from backscroll.contract.tool_calls import LoadedMessages
 from backscroll.transport.acks import Ack
 
 __all__ = [
@@ -57,10 +59,12 @@ __all__ = [
     "CleanedSession",
     "CleanupReport",
     "CompactReport",
+    "CountTokens",
     "EarlierVersion",
     "ErasureReceipt",
     "InvalidInputError",
     "InvalidSettingError",
+    "LoadedMessages",
     "MalformedJobError",
     "NotConfirmedError",
     "Operation",

@@ -16,6 +16,7 @@ import orjson
 from backscroll.contract.errors import STUMBLES, OperationRefusedError
 from backscroll.contract.filters import SearchHit, SearchPage
 from backscroll.contract.messages import ChatMessage, SessionInfo, SessionPage
+from backscroll.contract.tool_calls import LoadedMessages
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,8 +263,8 @@ def answered_receipt(
 
 
 @_understood
-def answered_messages(value: Any) -> list[ChatMessage]:
-    return [ChatMessage.from_dict(item) for item in value]
+def answered_messages(value: Any) -> LoadedMessages:
+    return LoadedMessages([ChatMessage.from_dict(item) for item in value])
 
 
 @_understood

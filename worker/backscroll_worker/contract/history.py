@@ -7,6 +7,7 @@ asks more of a store than its contract.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any, Final, Self, Unpack, cast
 
 from backscroll.contract.errors import OperationRefusedError
@@ -22,6 +23,8 @@ from backscroll.contract.messages import (
 from backscroll.contract.operations import Operation
 from backscroll.contract.requests import Requests
 from backscroll.contract.results import Answer, CleanupReport, ErasureReceipt, Outcome
+from backscroll.contract.tokens import CountedLoad, CountTokens
+from backscroll.contract.tool_calls import LoadedMessages
 from backscroll_worker.contract.archiving import RemovalArchive
 from backscroll_worker.contract.pacing import Slices
 from backscroll_worker.contract.retention import Retention
@@ -47,11 +50,28 @@ class HistoryReader:
         before: str | None = None,
         *,
         around: str | None = None,
+        after: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        role: str | None = None,
+        author: str | None = None,
+        legal: bool = False,
+        max_tokens: int | None = None,
+        count_tokens: CountTokens | None = None,
+        active: bool = False,
         include_edits: bool = False,
-    ) -> list[ChatMessage]:
-        """The newest `limit` messages in order, or those before or around one."""
-        operation = _requests.load(key, limit, before, include_edits, around)
-        return cast(list[ChatMessage], self._apply(operation))
+    ) -> LoadedMessages:
+        """The newest `limit` messages in order, or those before, after or around one."""
+        load = _requests.load(
+            key, limit, before, include_edits, around, after, since, until, role, author, legal,
+            max_tokens, active,
+        )  # fmt: skip
+        if count_tokens is None:
+            return cast(LoadedMessages, self._apply(load))
+        counted = CountedLoad(load, count_tokens)
+        while counted.loaded is None:
+            counted.take(cast(LoadedMessages, self._apply(counted.operation)))
+        return counted.loaded
 
     def stream(self, key: str) -> Iterator[ChatMessage]:
         """All messages with their edits, oldest first; see `Store.stream`."""

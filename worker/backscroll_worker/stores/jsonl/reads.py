@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import takewhile
 from typing import Any, Final
 
 from backscroll.contract.errors import OperationRefusedError
@@ -20,6 +21,7 @@ from backscroll.contract.messages import (
 from backscroll.contract.operations import GetSession, ListSessions, Load, Read, Search
 from backscroll.contract.results import Answer
 from backscroll_worker.contract.answer_budget import AnswerBudget, history
+from backscroll_worker.contract.choosing import SessionMessages, choose, passes
 from backscroll_worker.stores.jsonl.files import naming
 from backscroll_worker.stores.jsonl.lines import Line
 from backscroll_worker.stores.jsonl.search import search
@@ -39,6 +41,8 @@ def read(group: Group, operation: Read, budget: AnswerBudget | None = None) -> A
     With a `budget` the answer is encoded, and refused where it would be too large.
     """
     if isinstance(operation, Load):
+        if operation.is_chosen and (session := group.find(operation.key)).exists:
+            return choose(operation, _Messages(group, session, operation), budget)
         return history(_newest_first(group, operation), budget)
     answer = _READERS[type(operation)](group, operation)
     return answer if budget is None else budget.encode(answer)
@@ -62,6 +66,74 @@ def _newest_first(group: Group, operation: Load) -> Iterator[ChatMessage]:
         yield line.with_edits() if operation.include_edits else line.message
 
 
+class _Messages(SessionMessages):
+    """The messages of a session that a load's filter lets pass, from as few parts as possible."""
+
+    def __init__(self, group: Group, session: Session, load: Load) -> None:
+        self._path = group.directory.path / session.names.messages
+        self._session = session
+        self._load = load
+
+    def back(self, before: str | None, after: str | None = None) -> Iterator[ChatMessage]:
+        return self._passing(_until(after, self._back(before)))
+
+    def onward(self, after: str, before: str | None) -> Iterator[ChatMessage]:
+        if before is None:
+            return self._passing(self._lines(lambda part: part.onward(after), "after", after))
+        lines = self._session.lines  # as nobody knows which of the two comes first
+        start, end = _place_of(lines, "after", after) + 1, _place_of(lines, "before", before)
+        return self._passing(lines[start:end])
+
+    def newest_summary(self, before: str | None) -> ChatMessage | None:
+        lines = self._back(before, having=b'"upto"')
+        return next((self._shown(line) for line in lines if line.message.upto is not None), None)
+
+    def has(self, message_id: str) -> bool:
+        try:
+            next(self._back(message_id), None)
+        except OperationRefusedError:
+            return False
+        return True
+
+    def _passing(self, lines: Iterable[Line]) -> Iterator[ChatMessage]:
+        return (self._shown(line) for line in lines if passes(line.message, self._load))
+
+    def _shown(self, line: Line) -> ChatMessage:
+        return line.with_edits() if self._load.include_edits else line.message
+
+    def _back(self, before: str | None, having: bytes = b"") -> Iterator[Line]:
+        return self._lines(lambda part: part.back(before, having), "before", before)
+
+    def _lines(
+        self,
+        read: Callable[[PartReader], Iterator[Line] | None],
+        argument: str,
+        place: str | None,
+    ) -> Iterator[Line]:
+        """The lines that `read` finds before or after a place, or else those of the whole file."""
+        session = self._session
+        if session.is_on_disk:
+            with naming(self._path), suppress(FileNotFoundError), self._path.open("rb") as file:
+                part = PartReader(file.fileno(), session.key, session.sidecar.created_at)
+                try:
+                    lines = read(part)
+                except AbsentError:
+                    raise _absent(argument, place) from None
+                if lines is not None:
+                    yield from lines
+                    return
+        lines_of_all = session.lines
+        position = _place_of(lines_of_all, argument, place)
+        if argument == "after":
+            yield from lines_of_all[position + 1 :]
+        else:
+            yield from reversed(lines_of_all[:position])
+
+
+def _until(message_id: str | None, lines: Iterable[Line]) -> Iterator[Line]:
+    return takewhile(lambda line: line.message.message_id != message_id, lines)
+
+
 def _window(
     group: Group, session: Session, operation: Load, preceding: int, following: int
 ) -> Window | None:
@@ -81,16 +153,23 @@ def _window(
 
 def _position(lines: Sequence[Line], operation: Load) -> int:
     """Where the message stands that an argument names; behind the last one if none does."""
-    for argument in ("before", "around"):
-        message_id = getattr(operation, argument)
-        if message_id is not None:
-            for position, line in enumerate(lines):
-                if line.message.message_id == message_id:
-                    return position
-            raise OperationRefusedError(
-                f"{argument}: the session has no message {message_id!r}; it may be rolled back"
-            )
-    return len(lines)
+    argument = "before" if operation.around is None else "around"
+    return _place_of(lines, argument, operation.before or operation.around)
+
+
+def _place_of(lines: Sequence[Line], argument: str, message_id: str | None) -> int:
+    if message_id is None:
+        return len(lines)
+    for position, line in enumerate(lines):
+        if line.message.message_id == message_id:
+            return position
+    raise _absent(argument, message_id)
+
+
+def _absent(argument: str, message_id: str | None) -> OperationRefusedError:
+    return OperationRefusedError(
+        f"{argument}: the session has no message {message_id!r}; it may be rolled back"
+    )
 
 
 def _get_session(group: Group, operation: GetSession) -> SessionInfo | None:

@@ -90,7 +90,7 @@ def own_place(message_id: str, key: str) -> int | None:
 
 
 def starts_anew(raw: bytes) -> bool:
-    """Whether what a line is does not depend on those before it, nor what the next ones are."""
+    """Whether neither what a line is nor what the next ones are depends on those before it."""
     reader = _Reader("", 0)
     return reader.is_sound(raw)
 
@@ -169,8 +169,8 @@ class _Reader:
             self._cut_off.append(here)
 
     def is_sound(self, raw: bytes) -> bool:
-        """Whether a line stands for itself."""
-        return self._take_sound(1, 0, raw) and not self._run
+        """Whether a line is none that goes on with what others began."""
+        return self._take_sound(1, 0, raw) and not self.transcript.damage
 
     def quick_id(self, raw: bytes) -> str | None:
         """The op id in a plain line of ours, of which nothing else matters; None for any other."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from itertools import chain, islice
 from typing import Final, NamedTuple
 
 from backscroll_worker.stores.jsonl.decoding import ENCODING_BYTES, as_utf8
@@ -71,6 +73,49 @@ class PartReader:
             raise AbsentError
         return None
 
+    def back(self, before: str | None, having: bytes = b"") -> Iterator[Line] | None:
+        """The lines before a message, or all, newest first; None as above.
+
+        Parts of the file without the bytes `having` are passed over. Raises as `beside`.
+        """
+        if before is None:
+            return self._back(self._size, having) if self._is_in_utf8 else None
+        window = self.beside(before, 0, 1)
+        if window is None:
+            return None
+        nearest = reversed(window.lines[: window.position])
+        return chain(nearest, self._back(self._parsed_from, having))
+
+    def onward(self, after: str) -> Iterator[Line] | None:
+        """The lines after a message, oldest first; None as above. Raises as `beside`."""
+        window = self.beside(after, 0, 1)
+        if window is None:
+            return None
+        return islice(self._onward(self._parsed_from), window.position + 1, None)
+
+    def _back(self, end: int, having: bytes) -> Iterator[Line]:
+        size = _PART_BYTES
+        while end > 0:
+            lines = self._parse(max(0, end - size), end, having)
+            if self._parsed_from == end:  # no line in it stands for itself
+                size *= 2
+                continue
+            end, size = self._parsed_from, _PART_BYTES
+            yield from reversed(lines)
+
+    def _onward(self, start: int) -> Iterator[Line]:
+        size = _PART_BYTES
+        while start < self._size:
+            content = os.pread(self._descriptor, size, start)
+            if start + len(content) < self._size:
+                whole = _last_anew(content)
+                if whole is None:
+                    size *= 2
+                    continue
+                content = content[:whole]
+            yield from parse_part(content, start, self._key, self._default_time)
+            start, size = start + len(content), _PART_BYTES
+
     def _grow(
         self, place: int, message_id: str | None, preceding: int, following: int
     ) -> Window | None:
@@ -91,14 +136,17 @@ class PartReader:
             else:
                 return Window(lines, position)
 
-    def _parse(self, start: int, end: int) -> list[Line]:
-        """The lines between two places of the file, as far as they are whole."""
+    def _parse(self, start: int, end: int, having: bytes = b"") -> list[Line]:
+        """The lines between two places of the file, as far as they are whole.
+
+        None where the bytes `having` do not occur.
+        """
         content = os.pread(self._descriptor, end - start, start)
         if end < self._size:
             content = content[: content.rfind(b"\n") + 1]
         begin = 0 if start == 0 else _first_anew(content)
         self._parsed_from = end if begin is None else start + begin
-        if begin is None:
+        if begin is None or having not in content:
             return []
         return parse_part(content[begin:], start + begin, self._key, self._default_time)
 
@@ -125,6 +173,16 @@ def _first_anew(content: bytes) -> int | None:
         if starts_anew(content[begin : len(content) if end < 0 else end]):
             return begin
         begin = end + 1
+    return None
+
+
+def _last_anew(content: bytes) -> int | None:
+    """Where the last whole line begins, but not at the start, that stands for itself."""
+    end = content.rfind(b"\n")
+    while (begin := content.rfind(b"\n", 0, max(end, 0)) + 1) > 0:
+        if starts_anew(content[begin:end]):
+            return begin
+        end = begin - 1
     return None
 
 
