@@ -8,7 +8,7 @@ from datetime import datetime
 from itertools import chain, islice
 from typing import Final, Protocol
 
-from backscroll import ChatMessage, Producer, SessionFilter, SessionInfo
+from backscroll import ChatMessage, LoadedMessages, Producer, SessionFilter, SessionInfo
 from backscroll.contract.filters import SearchPage
 from backscroll.contract.messages import SessionPage
 
@@ -19,7 +19,7 @@ class Reader(Protocol):
     """What answers a command or an export: a `HistoryReader`, or a `QueueReader`."""
 
     @property
-    def load(self) -> Callable[..., list[ChatMessage]]: ...
+    def load(self) -> Callable[..., LoadedMessages]: ...
     @property
     def session(self) -> Callable[[str], SessionInfo | None]: ...
     @property

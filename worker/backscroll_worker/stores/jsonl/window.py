@@ -100,7 +100,8 @@ class PartReader:
             if self._parsed_from == end:  # no line in it stands for itself
                 size *= 2
                 continue
-            end, size = self._parsed_from, _PART_BYTES
+            end = self._parsed_from
+            size = min(2 * size, _SEARCHED_BYTES) if having and not lines else _PART_BYTES
             yield from reversed(lines)
 
     def _onward(self, start: int) -> Iterator[Line]:
