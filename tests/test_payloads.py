@@ -31,6 +31,7 @@ from backscroll.contract.operations import (
     Describe,
     Erase,
     GetSession,
+    GetUsage,
     ListSessions,
     Load,
     Operation,
@@ -85,6 +86,8 @@ PAYLOADS: list[tuple[str, str, Operation]] = [
      Search(ID, 1, "fox", SearchFilter(), 20)),
     ("search", '{"at":1,"query":"","where":{"key":"k","role":"user","since":1767323045678901},'
      '"limit":20,"by_session":true,"cursor":"c"}', Search(ID, 1, "", FOX, 20, True, "c")),
+    ("usage", '{"at":1,"where":{"key":"k","role":"user","since":1767323045678901}}',
+     GetUsage(ID, 1, FOX)),
     ("cleanup", '{"at":1}', Cleanup(ID, 1)),
     ("cleanup", '{"at":1,"ttl_hours":24.0,"dry_run":true}', Cleanup(ID, 1, 24.0, dry_run=True)),
     ("restore", '{"at":1,"key":"k"}', Restore(ID, 1, "k")),

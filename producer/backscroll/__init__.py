@@ -44,6 +44,7 @@ from backscroll.contract.results import (
     ErasureReceipt,
     RestoreReport,
     RuleTotals,
+    Usage,
 )
 from backscroll.contract.tokens import CountTokens
 from backscroll.contract.tool_calls import LoadedMessages
@@ -91,4 +92,5 @@ __all__ = [
     "StoreUnavailableError",
     "StoreUnusableError",
     "Unset",
+    "Usage",
 ]

@@ -66,6 +66,24 @@ def test_a_history_for_a_model_is_shown_as_it_would_get_it(
     assert "has no such messages" in run(settings, "load", "k", "--role", "nobody").stderr
 
 
+def test_tokens_are_added_up_by_role_and_author(settings: Settings, tmp_path: Path) -> None:
+    with Producer(settings.redis_url) as producer:
+        producer.append("-100", ChatMessage.user("a", author="42", tokens=1_200))
+        producer.append("-100", ChatMessage.assistant("b", tokens=300), ChatMessage.user("c"))
+    work_off(settings, tmp_path)
+    used = document(settings, "usage", "-100", "--since", "yesterday")
+    assert (used["tokens"], used["uncounted"], used["by_author"]) == (1_500, 1, {"42": 1_200})
+    shown = run(settings, "usage", "-100")
+    assert [line.split() for line in shown.stdout.splitlines()[1:]] == [
+        ["3", "messages", "1,500"],
+        ["role", "user", "1,200"],
+        ["role", "assistant", "300"],
+        ["author", "42", "1,200"],
+    ]
+    assert "1 of the messages have no token count" in shown.stderr
+    assert document(settings, "usage", "--channel", "slack")["messages"] == 0
+
+
 def test_times_in_json_are_iso_8601_in_utc(settings: Settings, tmp_path: Path) -> None:
     before = datetime.now(UTC)
     done(settings, "append", "k", "user", "hello")

@@ -1,4 +1,4 @@
-"""The commands load and sessions; search has a module of its own."""
+"""The commands load, sessions and usage; search has a module of its own."""
 
 from __future__ import annotations
 
@@ -142,7 +142,49 @@ def sessions(
         note(f"more: --cursor {page.cursor}")
 
 
-COMMANDS = (load, sessions)
+@click.command(cls=TextCommand)
+@click.argument("key", required=False)
+@click.option("--role", help="Only messages of this role.")
+@click.option("--author", help="Only messages of this author.")
+@click.option("--channel", help="Only sessions of this channel.")
+@click.option("--sender", help="Only sessions of this sender.")
+@click.option("--room", help="Only sessions of this room.")
+@click.option("--agent", help="Only sessions of this agent.")
+@click.option("--since", type=Moment(), help=f"Only messages from this time on: {SINCE_HELP}.")
+@click.option("--until", type=Moment(), help=f"Only messages before this time; {UNTIL_HELP}.")
+@json_option
+@click.pass_obj
+def usage(settings: Settings, /, as_json: bool, **where: Any) -> None:
+    """Add up the tokens of messages by role and author.
+
+    Of session KEY, or of all sessions. Messages have the tokens that adapters counted for them.
+
+    \b
+    Example:
+      backscroll usage telegram_user123
+      backscroll usage --channel telegram --since 2026-01
+    """
+    with open_reader(settings) as reader:
+        used = reader.usage(**where)
+    if as_json:
+        print_json(used)
+        return
+    rows = [
+        (cell(f"{kind} {name}"), f"{tokens:,}")
+        for kind, by_name in (("role", used.by_role), ("author", used.by_author))
+        for name, tokens in sorted(by_name.items(), key=lambda item: -item[1])
+    ]
+    show_table(
+        ("of", "tokens"),
+        [(cell(f"{used.messages:,} messages"), f"{used.tokens:,}"), *rows],
+        right=("tokens",),
+        folded=("of",),
+    )
+    if used.uncounted:
+        note(f"{used.uncounted:,} of the messages have no token count")
+
+
+COMMANDS = (load, sessions, usage)
 
 
 def _show_message(out: Console, message: ChatMessage) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, islice, takewhile
 from typing import Any
 
+from backscroll.contract.filters import SearchFilter
 from backscroll.contract.ids import made_at
 from backscroll.contract.messages import ChatMessage, to_micros
 from backscroll.contract.operations import Load
@@ -68,14 +69,14 @@ def choose(load: Load, messages: SessionMessages, budget: AnswerBudget | None) -
     return history(chosen if tools is None else tools.noting(chosen), budget, arrange)
 
 
-def passes(message: ChatMessage, load: Load) -> bool:
+def passes(message: ChatMessage, where: Load | SearchFilter) -> bool:
     """Whether a message counts by `role`, `author`, `since` and `until`."""
     at = message.created_at
     return (
-        (load.role is None or message.role == load.role)
-        and (load.author is None or message.author == load.author)
-        and (load.since is None or (at is not None and at >= load.since))
-        and (load.until is None or (at is not None and at < load.until))
+        (where.role is None or message.role == where.role)
+        and (where.author is None or message.author == where.author)
+        and (where.since is None or (at is not None and at >= where.since))
+        and (where.until is None or (at is not None and at < where.until))
     )
 
 

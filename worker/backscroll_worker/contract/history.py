@@ -22,7 +22,7 @@ from backscroll.contract.messages import (
 )
 from backscroll.contract.operations import Operation
 from backscroll.contract.requests import Requests
-from backscroll.contract.results import Answer, CleanupReport, ErasureReceipt, Outcome
+from backscroll.contract.results import Answer, CleanupReport, ErasureReceipt, Outcome, Usage
 from backscroll.contract.tokens import CountedLoad, CountTokens
 from backscroll.contract.tool_calls import LoadedMessages
 from backscroll_worker.contract.archiving import RemovalArchive
@@ -109,6 +109,10 @@ class HistoryReader:
         """Messages that match the query, best first."""
         operation = _requests.search(query, where, limit, by_session, cursor, given)
         return cast(SearchPage, self._apply(operation))
+
+    def usage(self, where: SearchFilter | None = None, **given: Unpack[SearchFields]) -> Usage:
+        """How many tokens the messages that pass the filter have."""
+        return cast(Usage, self._apply(_requests.usage(where, given)))
 
     def close(self) -> None:
         """Close the store."""

@@ -8,7 +8,7 @@ from datetime import datetime
 from itertools import chain, islice
 from typing import Final, Protocol
 
-from backscroll import ChatMessage, LoadedMessages, Producer, SessionFilter, SessionInfo
+from backscroll import ChatMessage, LoadedMessages, Producer, SessionFilter, SessionInfo, Usage
 from backscroll.contract.filters import SearchPage
 from backscroll.contract.messages import SessionPage
 
@@ -29,6 +29,8 @@ class Reader(Protocol):
     @property
     def search(self) -> Callable[..., SearchPage]: ...
     @property
+    def usage(self) -> Callable[..., Usage]: ...
+    @property
     def stream(self) -> Callable[[str], Iterator[ChatMessage]]: ...
 
 
@@ -41,6 +43,7 @@ class QueueReader:
         self.exists = producer.exists
         self.sessions = producer.sessions
         self.search = producer.search
+        self.usage = producer.usage
 
     def stream(self, key: str) -> Iterator[ChatMessage]:
         """A session's messages, where there is only paging back.

@@ -18,7 +18,14 @@ from backscroll.contract.messages import (
     SessionPage,
     to_micros,
 )
-from backscroll.contract.operations import GetSession, ListSessions, Load, Read, Search
+from backscroll.contract.operations import (
+    GetSession,
+    GetUsage,
+    ListSessions,
+    Load,
+    Read,
+    Search,
+)
 from backscroll.contract.results import Answer
 from backscroll_worker.contract.answer_budget import AnswerBudget, history
 from backscroll_worker.contract.choosing import SessionMessages, choose, passes
@@ -26,6 +33,7 @@ from backscroll_worker.stores.jsonl.files import naming
 from backscroll_worker.stores.jsonl.lines import Line
 from backscroll_worker.stores.jsonl.search import search
 from backscroll_worker.stores.jsonl.session import Session
+from backscroll_worker.stores.jsonl.usage import usage
 from backscroll_worker.stores.jsonl.window import AbsentError, PartReader, Window
 from backscroll_worker.stores.jsonl.write_batch import Group
 from backscroll_worker.stores.search.query import name_query
@@ -231,4 +239,5 @@ _READERS: Final[dict[type[Read], Callable[[Group, Any], Answer]]] = {
     GetSession: _get_session,
     ListSessions: _list_sessions,
     Search: search,
+    GetUsage: usage,
 }

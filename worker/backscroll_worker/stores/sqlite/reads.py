@@ -12,8 +12,15 @@ from playhouse.apsw_ext import APSWDatabase
 from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.filters import SearchPage
 from backscroll.contract.messages import ChatMessage, SessionInfo, SessionPage, to_micros
-from backscroll.contract.operations import GetSession, ListSessions, Load, Read, Search
-from backscroll.contract.results import Answer
+from backscroll.contract.operations import (
+    GetSession,
+    GetUsage,
+    ListSessions,
+    Load,
+    Read,
+    Search,
+)
+from backscroll.contract.results import Answer, Usage
 from backscroll.contract.validation import MAX_PAGE
 from backscroll_worker.contract.answer_budget import AnswerBudget, check_bytes, check_count, history
 from backscroll_worker.contract.choosing import SessionMessages, choose
@@ -23,6 +30,7 @@ from backscroll_worker.stores.sqlite.listing import get_session, list_sessions
 from backscroll_worker.stores.sqlite.rows import MESSAGE_COLUMNS, message_of
 from backscroll_worker.stores.sqlite.schema import pack_id
 from backscroll_worker.stores.sqlite.search import search
+from backscroll_worker.stores.sqlite.usage import usage
 
 # Not left to SQLite's planner, whose statistics may be missing or old.
 _OF_SESSION: Final = "INDEXED BY messagerow_session_id WHERE session_id = ?"
@@ -242,8 +250,13 @@ def _search(database: APSWDatabase, _now: int, operation: Search) -> SearchPage:
     return search(database.connection(), operation)
 
 
+def _usage(database: APSWDatabase, _now: int, operation: GetUsage) -> Usage:
+    return usage(database.connection(), operation.where)
+
+
 _READERS: Final[dict[type[Read], Callable[[APSWDatabase, int, Any], Answer]]] = {
     GetSession: _get_session,
     ListSessions: _list_sessions,
     Search: _search,
+    GetUsage: _usage,
 }

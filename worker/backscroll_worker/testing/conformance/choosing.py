@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backscroll.contract.errors import InvalidInputError, OperationRefusedError
+from backscroll.contract.filters import SearchFilter
 from backscroll.contract.messages import ChatMessage, from_micros
 from backscroll.contract.tokens import tokens_of
 from backscroll_worker.testing.fixtures import Open, UrlAt
@@ -257,6 +258,35 @@ def test_earlier_versions_come_with_what_was_chosen(open_keeping: Open) -> None:
         edited = {each.message_id: each.edits[0].content for each in loaded if each.edits}
         assert edited == {ids[1]: "b", summary: "S"}
         assert not any(each.edits for each in store.load("s", **options))
+
+
+def test_tokens_are_added_up_by_session_author_and_role(
+    store: StoreUnderTest, clock: Clock
+) -> None:
+    say(store, "uncounted", "x")
+    at = from_micros(clock.now)
+    for key in ("s", "t"):
+        store.append(
+            key,
+            ChatMessage.user("a", author="ann", tokens=1),
+            ChatMessage.user("b", author="bob", tokens=20, created_at=at),
+            ChatMessage.user("c", author="bob"),
+            ChatMessage.assistant("d", tokens=300),
+        )
+    store.describe("t", channel="slack")
+    for used in (store.usage(key="s"), store.usage(channel="slack")):
+        assert (used.messages, used.uncounted, used.tokens) == (4, 1, 321)
+        assert used.by_author == {"ann": 1, "bob": 20}
+        assert used.by_role == {"user": 21, "assistant": 300}
+    assert (store.usage().messages, store.usage().tokens) == (9, 642)
+    assert store.usage(author="bob").by_role == {"user": 40}
+    assert store.usage(author="bob", key="s", until=at).tokens == 0
+    assert store.usage(author="bob", key="s", since=at, role="user").tokens == 20
+    assert store.usage(SearchFilter(role="user"), key="s").tokens == 21
+    nothing = store.usage(key="nobody")
+    assert (nothing.messages, nothing.tokens, nothing.by_author) == (0, 0, {})
+    store.delete("t")
+    assert store.usage(author="ann").tokens == 1
 
 
 @pytest.mark.parametrize(
