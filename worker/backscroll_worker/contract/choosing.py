@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from itertools import chain, islice, takewhile
+from itertools import chain, islice
 from typing import Any
 
 from backscroll.contract.filters import SearchFilter
@@ -28,8 +28,8 @@ class SessionMessages(ABC):
     """
 
     @abstractmethod
-    def back(self, before: str | None, after: str | None = None) -> Iterator[ChatMessage]:
-        """Those before one and after another, newest first."""
+    def back(self, before: str | None) -> Iterator[ChatMessage]:
+        """Those before one, or all, newest first."""
 
     @abstractmethod
     def onward(self, after: str, before: str | None) -> Iterator[ChatMessage]:
@@ -88,14 +88,20 @@ def _after_summary(
     Where the message is gone up to which it goes, its id may say when it was sent: what was sent
     later counts. If it does not, what comes after the summary.
     """
-    upto = summary.upto or ""
-    if messages.has(upto):
-        found = messages.back(before, upto)
-    elif (moment := made_at(upto)) is not None:
-        found = takewhile(lambda message: _sent_at(message) > moment, messages.back(before))
-    else:
-        found = messages.back(before, summary.message_id)
-    return (message for message in found if message.upto is None)
+    upto: str | None = summary.upto
+    moment = made_at(upto or "")
+    if moment is None and not messages.has(upto or ""):
+        upto = summary.message_id
+    is_there = moment is None
+    for message in messages.back(before):
+        if message.message_id == upto:
+            return
+        if not is_there and _sent_at(message) <= (moment or 0):
+            is_there = messages.has(upto or "")  # or else a clock was behind
+            if not is_there:
+                return
+        if message.upto is None:
+            yield message
 
 
 def _sent_at(message: ChatMessage) -> int:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
-from itertools import takewhile
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Final
 
 from backscroll.contract.errors import OperationRefusedError
@@ -50,7 +49,8 @@ def read(group: Group, operation: Read, budget: AnswerBudget | None = None) -> A
     """
     if isinstance(operation, Load):
         if operation.is_chosen and (session := group.find(operation.key)).exists:
-            return choose(operation, _Messages(group, session, operation), budget)
+            with _part_of(group, session) as part:
+                return choose(operation, _Messages(session, operation, part), budget)
         return history(_newest_first(group, operation), budget)
     answer = _READERS[type(operation)](group, operation)
     return answer if budget is None else budget.encode(answer)
@@ -77,20 +77,23 @@ def _newest_first(group: Group, operation: Load) -> Iterator[ChatMessage]:
 class _Messages(SessionMessages):
     """The messages of a session that a load's filter lets pass, from as few parts as possible."""
 
-    def __init__(self, group: Group, session: Session, load: Load) -> None:
-        self._path = group.directory.path / session.names.messages
+    def __init__(self, session: Session, load: Load, part: PartReader | None) -> None:
         self._session = session
         self._load = load
+        self._part = part
 
-    def back(self, before: str | None, after: str | None = None) -> Iterator[ChatMessage]:
-        return self._passing(_until(after, self._back(before)))
+    def back(self, before: str | None) -> Iterator[ChatMessage]:
+        return self._passing(self._back(before))
 
     def onward(self, after: str, before: str | None) -> Iterator[ChatMessage]:
-        if before is None:
-            return self._passing(self._lines(lambda part: part.onward(after), "after", after))
-        lines = self._session.lines  # as nobody knows which of the two comes first
-        start, end = _place_of(lines, "after", after) + 1, _place_of(lines, "before", before)
-        return self._passing(lines[start:end])
+        if before is None and self._part is not None:
+            with _refusing("after", after):
+                lines = self._part.onward(after)
+            if lines is not None:
+                return self._passing(lines)
+        whole = self._session.lines
+        start, end = _place_of(whole, "after", after) + 1, _place_of(whole, "before", before)
+        return self._passing(whole[start:end])
 
     def newest_summary(self, before: str | None) -> ChatMessage | None:
         lines = self._back(before, having=b'"upto"')
@@ -98,7 +101,7 @@ class _Messages(SessionMessages):
 
     def has(self, message_id: str) -> bool:
         try:
-            next(self._back(message_id), None)
+            self._back(message_id)
         except OperationRefusedError:
             return False
         return True
@@ -110,36 +113,34 @@ class _Messages(SessionMessages):
         return line.with_edits() if self._load.include_edits else line.message
 
     def _back(self, before: str | None, having: bytes = b"") -> Iterator[Line]:
-        return self._lines(lambda part: part.back(before, having), "before", before)
+        if self._part is not None:
+            with _refusing("before", before):
+                lines = self._part.back(before, having)
+            if lines is not None:
+                return lines
+        whole = self._session.lines
+        return reversed(whole[: _place_of(whole, "before", before)])
 
-    def _lines(
-        self,
-        read: Callable[[PartReader], Iterator[Line] | None],
-        argument: str,
-        place: str | None,
-    ) -> Iterator[Line]:
-        """The lines that `read` finds before or after a place, or else those of the whole file."""
-        session = self._session
-        if session.is_on_disk:
-            with naming(self._path), suppress(FileNotFoundError), self._path.open("rb") as file:
+
+@contextmanager
+def _part_of(group: Group, session: Session) -> Iterator[PartReader | None]:
+    """The session's file, to read parts of it; None when the whole of it has to be read."""
+    path = group.directory.path / session.names.messages
+    with naming(path), ExitStack() as stack:
+        part = None
+        with suppress(FileNotFoundError):
+            if session.is_on_disk:
+                file = stack.enter_context(path.open("rb"))
                 part = PartReader(file.fileno(), session.key, session.sidecar.created_at)
-                try:
-                    lines = read(part)
-                except AbsentError:
-                    raise _absent(argument, place) from None
-                if lines is not None:
-                    yield from lines
-                    return
-        lines_of_all = session.lines
-        position = _place_of(lines_of_all, argument, place)
-        if argument == "after":
-            yield from lines_of_all[position + 1 :]
-        else:
-            yield from reversed(lines_of_all[:position])
+        yield part
 
 
-def _until(message_id: str | None, lines: Iterable[Line]) -> Iterator[Line]:
-    return takewhile(lambda line: line.message.message_id != message_id, lines)
+@contextmanager
+def _refusing(argument: str, message_id: str | None) -> Iterator[None]:
+    try:
+        yield
+    except AbsentError:
+        raise _absent(argument, message_id) from None
 
 
 def _window(

@@ -44,6 +44,7 @@ class PartReader:
         self._default_time = default_time
         self._size = os.fstat(descriptor).st_size
         self._parsed_from = self._size
+        self._last: tuple[int, int, list[Line], int] | None = None
         start = os.pread(descriptor, ENCODING_BYTES, 0)
         self._is_in_utf8 = as_utf8(start) is start
 
@@ -140,8 +141,11 @@ class PartReader:
     def _parse(self, start: int, end: int, having: bytes = b"") -> list[Line]:
         """The lines between two places of the file, as far as they are whole.
 
-        None where the bytes `having` do not occur.
+        None where the bytes `having` do not occur. The last part is often asked for again.
         """
+        if self._last is not None and self._last[:2] == (start, end):
+            *_, lines, self._parsed_from = self._last
+            return lines
         content = os.pread(self._descriptor, end - start, start)
         if end < self._size:
             content = content[: content.rfind(b"\n") + 1]
@@ -149,7 +153,9 @@ class PartReader:
         self._parsed_from = end if begin is None else start + begin
         if begin is None or having not in content:
             return []
-        return parse_part(content[begin:], start + begin, self._key, self._default_time)
+        lines = parse_part(content[begin:], start + begin, self._key, self._default_time)
+        self._last = start, end, lines, self._parsed_from
+        return lines
 
     def _last_place(self, message_id: str, end: int) -> int | None:
         """Where the last line that begins before `end` and seems to have the id says so."""

@@ -99,8 +99,8 @@ class _Messages(SessionMessages):
         self._load = load
         self._budget = budget
 
-    def back(self, before: str | None, after: str | None = None) -> Iterator[ChatMessage]:
-        return self._between(after, before, "DESC")
+    def back(self, before: str | None) -> Iterator[ChatMessage]:
+        return self._between(None, before, "DESC")
 
     def onward(self, after: str, before: str | None) -> Iterator[ChatMessage]:
         return self._between(after, before, "ASC")
