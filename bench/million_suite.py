@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -27,6 +27,8 @@ from bench.measure import (
     interleaved,
 )
 from bench.million_fill import ACTIVE, Filled, fill, write_files
+from bench.million_history import ACTIVE as SINCE_A_SUMMARY
+from bench.million_history import FOR_A_MODEL, PLAIN, history_p99, long_session
 from bench.million_maintenance import compact, migrate
 from bench.million_reads import Queries
 from bench.million_worker import cleanup_under_load
@@ -49,11 +51,12 @@ class Scale:
     appends: int = 100_000  # with fewer an empty store would not merge its index
     asked: int = 2_000
     runs: int = 3
+    history: int = 100_000
 
     @classmethod
     def quick(cls) -> Scale:
         """Enough to test that everything works."""
-        return cls(messages=20_000, sessions=400, appends=2_000, asked=100, runs=1)
+        return cls(messages=20_000, sessions=400, appends=2_000, asked=100, runs=1, history=4_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,16 @@ def measure(arena: Arena, scale: Scale, tell: Callable[[str], None]) -> Iterator
     """All rows; the later ones change the store."""
     filled = fill(arena.store, scale.sessions, scale.messages, tell)
     subject = Subject(arena, scale, filled, Queries.of(filled), tell)
-    for part in (_size, _opening, _loading, _searching, _appending, _worker, _compaction):
+    for part in (
+        _size,
+        _opening,
+        _loading,
+        _histories,
+        _searching,
+        _appending,
+        _worker,
+        _compaction,
+    ):
         tell(part.__doc__ or "")
         yield from attempted(part.__doc__ or "", partial(part, subject))
     arena.store_path.unlink()
@@ -127,6 +139,30 @@ def _loading(subject: Subject) -> Iterable[Row]:
         )
     yield Comparison("load the newest 50, p99", ours, theirs, at_most(1.5))
     yield Comparison("load the newest 50, p99", ours, statement, at_most(4))
+
+
+def _histories(subject: Subject) -> Iterable[Row]:
+    """loading a long session for a model"""
+    loads = {"plain": PLAIN, "for a model": FOR_A_MODEL, "since a summary": SINCE_A_SUMMARY}
+    for scheme, file_name in (("sqlite", "long.db"), ("jsonl", "long")):
+        url = f"{scheme}://{subject.arena.directory / file_name}"
+        long_session(url, subject.scale.history)
+        with open_store(url) as store:
+            asked = subject.scale.asked // 4
+            plain, *others = _in_turns(
+                subject,
+                "ms",
+                {name: partial(history_p99, store, load, asked) for name, load in loads.items()},
+                _SHORT,
+            )
+        for series in others:
+            measured = f"load {series.name}, {scheme}, p99"
+            yield Comparison(
+                measured,
+                replace(series, name=_OURS),
+                replace(plain, name=f"the newest {reads.PAGE}"),
+                at_most(2),
+            )
 
 
 def _searching(subject: Subject) -> Iterable[Row]:

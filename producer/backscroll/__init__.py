@@ -48,7 +48,10 @@ from backscroll.contract.results import (
     Receipt,
     RestoreReport,
     RuleTotals,
+    Usage,
 )
+from backscroll.contract.tokens import CountTokens
+from backscroll.contract.tool_calls import LoadedMessages
 from backscroll.redaction.ready import Redact
 from backscroll.transport.acks import Ack
 
@@ -64,10 +67,12 @@ __all__ = [
     "CleanupReport",
     "CompactReport",
     "ConflictError",
+    "CountTokens",
     "EarlierVersion",
     "ErasureReceipt",
     "InvalidInputError",
     "InvalidSettingError",
+    "LoadedMessages",
     "MalformedJobError",
     "NotConfirmedError",
     "Operation",
@@ -96,6 +101,7 @@ __all__ = [
     "StoreUnusableError",
     "Turn",
     "Unset",
+    "Usage",
     "WhileRunning",
     "Within",
 ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self, Unpack
@@ -33,6 +34,8 @@ from backscroll.contract.results import (
     answered_messages,
     answered_restore,
 )
+from backscroll.contract.tokens import CountedLoad, CountTokens
+from backscroll.contract.tool_calls import LoadedMessages
 from backscroll.settings import ProducerSettings, check_option, check_waiting
 from backscroll.spool.queue import DEFAULT_MAX_BYTES
 from backscroll.transport.acks import Ack
@@ -209,20 +212,51 @@ class AsyncProducer(AsyncSessions):
         before: str | None = None,
         *,
         around: str | None = None,
+        after: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        role: str | None = None,
+        author: str | None = None,
+        legal: bool = False,
+        max_tokens: int | None = None,
+        count_tokens: CountTokens | None = None,
+        active: bool = False,
         include_edits: bool = False,
-    ) -> list[ChatMessage]:
+    ) -> LoadedMessages:
         """The newest `limit` messages (all without one), oldest first; [] without a session.
 
-        `before` is a message id: those just before it, to page back. `around` is one, too: `limit`
+        `before` is a message id: those just before it, to page back. `after` is one: the first
+        `limit` after it, to page forward; with both, those between. `around` is one, too: `limit`
         messages (21 without one) with that one in their middle; fewer where the session begins or
         ends. `include_edits` adds the earlier versions of replaced messages, as far as
         BACKSCROLL_KEEP_EDITS had them kept.
 
-        Raises `OperationRefusedError` when the session has no message `before` or `around`; the
+        `role`, `author`, `since` (inclusive) and `until` (exclusive): only such messages count.
+
+        `max_tokens`: no more messages, counted from where `limit` counts, than have so many tokens
+        together; none, if the first has more. A message has `ChatMessage.tokens`, or else what
+        `count_tokens` says of it, which is called here, or else a quarter of its bytes.
+        `legal`: without tool results whose call is not in the answer, as providers want it, after
+        all else was chosen. The answer's `open_calls` are the calls that have no result.
+        `active`: the session's newest summary first (see `ChatMessage.summary`), which always
+        counts, then what was said after the message up to which it goes; other summaries are left
+        out. If that message is gone, what was sent after it. Without a summary, all.
+
+        Raises `InvalidInputError` for `around` with what is not `limit` or `include_edits`,
+        `active` with `after` or a filter, `count_tokens` without `max_tokens`;
+        `OperationRefusedError` when the session has no message `before`, `after` or `around`; the
         rest as every call.
         """
-        operation = self._requests.load(key, limit, before, include_edits, around)
-        return answered_messages(await self._read(operation))
+        load = self._requests.load(
+            key, limit, before, include_edits, around, after, since, until, role, author, legal,
+            max_tokens, active,
+        )  # fmt: skip
+        if count_tokens is None:
+            return answered_messages(await self._read(load))
+        counted = CountedLoad(load, count_tokens)
+        while counted.loaded is None:
+            counted.take(answered_messages(await self._read(counted.operation)))
+        return counted.loaded
 
     async def search(
         self,

@@ -5,11 +5,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Unpack
 
 from backscroll.calls import Calls, run
+from backscroll.contract.filters import SearchFields, SearchFilter
 from backscroll.contract.messages import ChatMessage, SessionFilter, SessionInfo, SessionPage, State
 from backscroll.contract.requests import UNSET, Unset
-from backscroll.contract.results import Receipt, answered_page, answered_session
+from backscroll.contract.results import (
+    Receipt,
+    Usage,
+    answered_page,
+    answered_session,
+    answered_usage,
+)
 from backscroll.transport.acks import Ack
 
 
@@ -138,3 +146,15 @@ class Sessions(Calls):
             "name": name, "active_since": active_since, "active_until": active_until,
         }  # fmt: skip
         return answered_page(run(self._read, self._requests.sessions(given, limit, cursor, where)))
+
+    def usage(self, where: SearchFilter | None = None, **given: Unpack[SearchFields]) -> Usage:
+        """How many tokens messages have, all together, by author and by role.
+
+        Which messages is said by a filter, by its fields (`key="k"`, `author="42"`,
+        `channel="slack"`, `since=…`), or by both. They are as adapters counted them
+        (`ChatMessage.tokens`), and nothing is estimated.
+
+        Raises `OperationRefusedError` when there are too many messages to add up; the rest as
+        every call.
+        """
+        return answered_usage(run(self._read, self._requests.usage(where, given)))

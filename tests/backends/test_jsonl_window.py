@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -37,12 +38,12 @@ def fill(store: StoreUnderTest, count: int) -> list[str]:
 
 
 def loading(
-    directory: Path, *, read_only: bool = True, **place: object
+    directory: Path, *, read_only: bool = True, **options: Any
 ) -> tuple[list[str | None], int]:
     """The answer to a load by a fresh reader, and the number of bytes that it reads."""
     with open_tested(f"jsonl://{directory}", read_only=read_only) as reader:
         before = read_bytes()
-        found = [message.message_id for message in reader.load("s", 50, **place)]  # type: ignore[arg-type]
+        found = [message.message_id for message in reader.load("s", 50, **options)]
         return found, read_bytes() - before
 
 
@@ -109,6 +110,53 @@ def test_a_page_beside_a_message_without_an_id_reads_a_part(
     assert size < file.stat().st_size / 2
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"legal": True},
+        {"max_tokens": 2_000},
+        {"role": "user"},
+        {"active": True},
+        {"active": True, "max_tokens": 500},
+    ],
+    ids=str,
+)
+def test_the_bytes_read_for_a_model_do_not_grow_with_the_session(
+    open_store: Open, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    taken, ids = [], list[str]()
+    for count in (4_000, 8_000):
+        with open_store() as store:
+            ids += fill(store, count)
+            store.append("s", ChatMessage.summary("x", upto=ids[-60]))
+        found, size = loading(tmp_path / "store", **options)
+        assert ids[-20:] == found[-21:-1] or ids[-20:] == found[-20:]
+        taken.append(size)
+    assert taken[1] < taken[0] * 1.5
+
+
+def test_the_bytes_read_for_a_page_forward_do_not_grow_with_the_session(
+    open_store: Open, tmp_path: Path
+) -> None:
+    taken, ids = [], list[str]()
+    for count in (4_000, 8_000):
+        with open_store() as store:
+            ids += fill(store, count)
+        found, size = loading(tmp_path / "store", after=ids[-900])
+        assert found == ids[-899:-849]
+        taken.append(size)
+    assert taken[1] < taken[0] * 1.5
+
+
+def test_paging_forward_gives_each_message_once(open_store: Open) -> None:
+    with open_store() as store:
+        ids = fill(store, 2_000)
+    store, seen = open_store(), ids[:1]
+    while page := store.load("s", 170, after=seen[-1]):
+        seen += [str(message.message_id) for message in page]
+    assert seen == ids
+
+
 def test_paging_back_gives_each_message_once(open_store: Open) -> None:
     with open_store() as store:
         ids = fill(store, 2_000)
@@ -165,12 +213,12 @@ LINES = st.sampled_from(
 @settings(deadline=None, max_examples=200)
 def test_a_part_of_a_file_is_read_as_the_whole_is(
     tmp_path_factory: pytest.TempPathFactory,
-    lines: list[bytes],
+    raws: list[bytes],
     ends: bool,
     count: int,
     part_bytes: int,
 ) -> None:
-    content = b"\n".join(lines) + (b"\n" if ends else b"")
+    content = b"\n".join(raws) + (b"\n" if ends else b"")
     whole = parse(content, "k", 7)
     messages = [line.message for line in whole.lines]
     assert tally(content.splitlines(keepends=True), "k", 7) == (whole.known(), len(messages))
@@ -184,7 +232,15 @@ def test_a_part_of_a_file_is_read_as_the_whole_is(
         if newest is not None:
             assert [line.message for line in newest.lines][-count:] == messages[-count:]
         ids = [message.message_id for message in messages]
+        if (back := part.back(None)) is not None:
+            assert [line.message for line in back] == messages[::-1]
         for place, message in enumerate(messages):
+            id_ = str(message.message_id)
+            for lines, rest in (
+                (part.back(id_), messages[:place][::-1]),
+                (part.onward(id_), messages[place + 1 :]),
+            ):
+                assert lines is None or ids.count(id_) > 1 or [x.message for x in lines] == rest
             beside = part.beside(str(message.message_id), count, count)
             if beside is None or ids.count(message.message_id) > 1:  # which is damage
                 continue

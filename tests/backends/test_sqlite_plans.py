@@ -31,7 +31,15 @@ READS: Final[dict[str, Read]] = {
         "busy", limit=5, around=store.load("busy", limit=10)[0].message_id
     ),
     "load with edits": lambda store: store.load("busy", limit=5, include_edits=True),
+    "load after": lambda store: store.load(
+        "busy", limit=5, after=store.load("busy", limit=10)[0].message_id
+    ),
+    "load by author": lambda store: store.load("busy", limit=5, author="ada"),
+    "load by role": lambda store: store.load("busy", limit=5, role="user", since=_LATER),
+    "load for a model": lambda store: store.load("busy", legal=True, max_tokens=9, active=True),
     "rollback": lambda store: store.remove_last("busy"),
+    "usage": lambda store: store.usage(key="busy", author="ada"),
+    "usage of an author": lambda store: store.usage(author="ada"),
     "session": lambda store: store.session("busy"),
     "sessions": lambda store: store.sessions(limit=2),
     "sessions, a range": lambda store: store.sessions(active_since=_LATER, active_until=_LATER),

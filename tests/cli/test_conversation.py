@@ -41,6 +41,49 @@ def test_what_is_appended_is_loaded_back_in_order(settings: Settings, tmp_path: 
     assert first["message_id"] in shown
 
 
+def test_a_history_for_a_model_is_shown_as_it_would_get_it(
+    settings: Settings, tmp_path: Path
+) -> None:
+    with Producer(settings.redis_url) as producer:
+        call = ChatMessage.assistant("", tool_calls=[{"id": "c1"}], tokens=5)
+        result = ChatMessage.tool("3", tool_call_id="c1", tokens=5)
+        hello = ChatMessage.user("hello", author="42", tokens=5)
+        first, *_ = producer.append("k", hello, call, result, call).message_ids
+        producer.append("k", ChatMessage.summary("short", upto=first))
+    work_off(settings, tmp_path)
+
+    def contents(*options: str) -> list[str]:
+        return [each["content"] for each in document(settings, "load", "k", *options)]
+
+    assert contents("--limit", "3", "--legal") == ["", "short"]
+    assert contents("--max-tokens", "12") == ["3", "", "short"]
+    assert contents("--after", first, "--limit", "1") == [""]
+    assert contents("--active", "--max-tokens", "8") == ["short", ""]
+    assert contents("--author", "42", "--since", "yesterday") == ["hello"]
+    assert contents("--role", "tool", "--until", "2020-01") == []
+    shown = run(settings, "load", "k", "--legal")
+    assert "tool calls without a result: c1" in shown.stderr
+    assert "has no such messages" in run(settings, "load", "k", "--role", "nobody").stderr
+
+
+def test_tokens_are_added_up_by_role_and_author(settings: Settings, tmp_path: Path) -> None:
+    with Producer(settings.redis_url) as producer:
+        producer.append("-100", ChatMessage.user("a", author="42", tokens=1_200))
+        producer.append("-100", ChatMessage.assistant("b", tokens=300), ChatMessage.user("c"))
+    work_off(settings, tmp_path)
+    used = document(settings, "usage", "-100", "--since", "yesterday")
+    assert (used["tokens"], used["uncounted"], used["by_author"]) == (1_500, 1, {"42": 1_200})
+    shown = run(settings, "usage", "-100")
+    assert [line.split() for line in shown.stdout.splitlines()[1:]] == [
+        ["3", "messages", "1,500"],
+        ["role", "user", "1,200"],
+        ["role", "assistant", "300"],
+        ["author", "42", "1,200"],
+    ]
+    assert "1 of the messages have no token count" in shown.stderr
+    assert document(settings, "usage", "--channel", "slack")["messages"] == 0
+
+
 def test_times_in_json_are_iso_8601_in_utc(settings: Settings, tmp_path: Path) -> None:
     before = datetime.now(UTC)
     done(settings, "append", "k", "user", "hello")

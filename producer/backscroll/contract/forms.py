@@ -21,7 +21,12 @@ from typing import Annotated, Any, Final, NamedTuple, get_args, get_origin, get_
 
 from backscroll.contract.errors import InvalidInputError
 from backscroll.contract.filters import WITHIN, SearchFilter, Within
-from backscroll.contract.message_checks import MAX_OPERATION_BYTES, Limits, check_messages
+from backscroll.contract.message_checks import (
+    MAX_OPERATION_BYTES,
+    MAX_TOKENS,
+    Limits,
+    check_messages,
+)
 from backscroll.contract.messages import (
     CIRCUMSTANCES,
     MAX_ATTRIBUTE_CHARS,
@@ -283,6 +288,7 @@ MICROS: Final = _plain(check_micros)
 TAIL: Final = _plain(partial(check_text, max_chars=MAX_ATTRIBUTE_CHARS, may_be_empty=True))
 QUERY: Final = _plain(lambda _name, value: check_query(value))
 PAGE: Final = _plain(lambda _name, value: check_limit(value, MAX_PAGE))
+TOKENS: Final = _plain(lambda name, value: check_limit(value, MAX_TOKENS, name))
 
 _FORMS: Final[dict[Any, Form]] = {
     str: Form(_text, _text),

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import threading
 import time
 from typing import Final
 
 DEFAULT_QUEUE: Final = "backscroll"
+
+_TIMED: Final = re.compile(r"[0-9a-f]{12}7[0-9a-f]{3}[89ab][0-9a-f]{15}(-[0-9]+)?\Z")
 
 # Reentrant: the handler of a signal that arrives in the middle may make an id, too.
 _lock = threading.RLock()
@@ -48,6 +51,13 @@ def derived_op_id(session_key: str, dedup_key: str, queue: str = DEFAULT_QUEUE) 
 def message_id(op_id: str, index: int) -> str:
     """The id of an operation's message number `index`; the first one's is the op id itself."""
     return op_id if index == 0 else f"{op_id}-{index}"
+
+
+def made_at(id_: str) -> int | None:
+    """When an op or message id was made, in microseconds since 1970 UTC, if it says so."""
+    if _TIMED.match(id_) is None:
+        return None
+    return int(id_[:12], 16) * 1_000 + int(id_[13:16], 16) * 1_000 // 4096
 
 
 def _after_fork_in_child() -> None:

@@ -8,6 +8,7 @@ for it. What a field may hold and how it travels follows from its type, by `cont
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import (
     Annotated,
     Any,
@@ -22,7 +23,7 @@ from typing import (
 from backscroll.contract import forms
 from backscroll.contract.errors import InvalidInputError
 from backscroll.contract.filters import SearchFilter, Within
-from backscroll.contract.forms import MICROS, PAGE, QUERY, TAIL
+from backscroll.contract.forms import MICROS, PAGE, QUERY, TAIL, TOKENS
 from backscroll.contract.ids import message_id
 from backscroll.contract.messages import (
     ChatMessage,
@@ -34,6 +35,7 @@ from backscroll.contract.messages import (
 from backscroll.contract.validation import (
     SUBJECTS,
     Arguments,
+    check_apart,
     check_number,
     check_place,
     check_subject,
@@ -42,6 +44,8 @@ from backscroll.contract.validation import (
 T = TypeVar("T")
 
 MIN_LEASE_SECONDS: Final = 0.1
+_NOT_ACTIVE: Final = ("after", "since", "until", "role", "author")
+_NOT_AROUND: Final = (*_NOT_ACTIVE, "legal", "max_tokens", "active")
 
 DEFAULT_AROUND: Final = 21
 """How many messages are shown around one by default: ten before it, and ten after it."""
@@ -252,7 +256,12 @@ class RenameAgent(Write):
 
 @operation
 class Load(Read):
-    """The newest `limit` messages in order, those just before one, or those around one."""
+    """The newest `limit` messages in order, those just before one, or those around one.
+
+    Or the first `limit` after one. `role`, `author`, `since` and `until` say which messages count
+    at all, `max_tokens` how many tokens they may have together, `legal` that no tool result comes
+    without its call, `active` that a session begins with its newest summary.
+    """
 
     kind = "load"
     key: str
@@ -260,6 +269,24 @@ class Load(Read):
     before: str | None = None
     include_edits: bool = False
     around: str | None = None
+    after: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    role: str | None = None
+    author: str | None = None
+    legal: bool = False
+    max_tokens: Annotated[int, TOKENS] | None = None
+    active: bool = False
+
+    @property
+    def is_chosen(self) -> bool:
+        """Whether it is not just for so many messages at a place."""
+        return bool(self.legal or self.active or self.max_tokens or self.after or self.is_filtered)
+
+    @property
+    def is_filtered(self) -> bool:
+        """Whether not every message counts."""
+        return (self.role, self.author, self.since, self.until) != (None,) * 4
 
     @property
     def sides(self) -> tuple[int, int]:
@@ -269,6 +296,9 @@ class Load(Read):
 
     def check_together(self) -> None:
         check_place(self.before, self.around)
+        if self.is_chosen:
+            check_apart(self, "around", _NOT_AROUND)
+            check_apart(self, "active", _NOT_ACTIVE)
 
 
 @operation
@@ -307,6 +337,14 @@ class Search(Read):
     def check_together(self) -> None:
         if self.by_session and self.within is not None:
             raise InvalidInputError("within", "cannot be combined with by_session")
+
+
+@operation
+class GetUsage(Read):
+    """How many tokens the messages that pass the filter have together, by their own counts."""
+
+    kind = "usage"
+    where: SearchFilter
 
 
 @operation

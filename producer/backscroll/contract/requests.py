@@ -134,6 +134,12 @@ class Requests:
         wanted = _filter(SearchFilter, where, given or {})
         return self.new(operations.Search, query, wanted, limit, by_session, cursor, within)
 
+    def usage(
+        self, where: SearchFilter | None, given: SearchFields | None = None
+    ) -> operations.GetUsage:
+        """`given` are fields of a filter by name, and come before what `where` says."""
+        return self.new(operations.GetUsage, _filter(SearchFilter, where, given or {}))
+
     def again(self, operation: Operation) -> Operation:
         """`operation`, which an error carried, if it is one that a job can carry."""
         kind = operation.kind if isinstance(operation, Operation) else ""

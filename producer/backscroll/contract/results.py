@@ -6,7 +6,8 @@ version's; what a newer worker says in addition is ignored.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
@@ -16,6 +17,7 @@ import orjson
 from backscroll.contract.errors import STUMBLES, ConflictError, OperationRefusedError
 from backscroll.contract.filters import SearchHit, SearchPage
 from backscroll.contract.messages import ChatMessage, SessionInfo, SessionPage
+from backscroll.contract.tool_calls import LoadedMessages
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +184,34 @@ class ErasureReceipt:
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """What messages cost a model: the tokens of all those with a count, and by whom.
+
+    `uncounted` of the `messages` have none. `by_author` has no messages without an author.
+    """
+
+    messages: int
+    uncounted: int
+    tokens: int
+    by_author: Mapping[str, int]
+    by_role: Mapping[str, int]
+
+    @classmethod
+    def of(cls, groups: Iterable[tuple[str, str | None, int, int, int]]) -> Usage:
+        """Of messages by role and author: how many, how many of them with a count, their tokens."""
+        by_author, by_role = Counter[str](), Counter[str]()
+        messages = uncounted = 0
+        for role, author, total, counted, tokens in groups:
+            messages += total
+            uncounted += total - counted
+            if counted:
+                by_role[role] += tokens
+            if counted and author is not None:
+                by_author[author] += tokens
+        return cls(messages, uncounted, by_role.total(), dict(by_author), dict(by_role))
+
+
+@dataclass(frozen=True, slots=True)
 class EncodedAnswer:
     """An answer that is on its way already: its JSON form, as bytes."""
 
@@ -199,6 +229,7 @@ Answer = (
     | SessionInfo
     | list[ChatMessage]
     | SearchPage
+    | Usage
     | None
 )
 
@@ -269,8 +300,8 @@ def answered_receipt(
 
 
 @_understood
-def answered_messages(value: Any) -> list[ChatMessage]:
-    return [ChatMessage.from_dict(item) for item in value]
+def answered_messages(value: Any) -> LoadedMessages:
+    return LoadedMessages([ChatMessage.from_dict(item) for item in value])
 
 
 @_understood
@@ -287,6 +318,11 @@ def answered_page(value: Any) -> SessionPage:
 def answered_hits(value: Any) -> SearchPage:
     hits = tuple([_hit(item) for item in value["hits"]])
     return SearchPage(hits, value["cursor"], tuple(value.get("excluded", ())))
+
+
+@_understood
+def answered_usage(value: Mapping[str, Any]) -> Usage:
+    return _known(Usage, value)
 
 
 @_understood

@@ -6,7 +6,7 @@ and the limit that it broke.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from backscroll.contract.errors import InvalidInputError
@@ -126,12 +126,12 @@ def check_subject(given: Mapping[str, object]) -> dict[str, str | None]:
     return {**dict.fromkeys(SUBJECTS), name: check_text(name, value, most_chars)}
 
 
-def check_limit(limit: object, most: int | None) -> int:
+def check_limit(limit: object, most: int | None, name: str = "limit") -> int:
     """`limit` if it is a whole number from 1 to `most`."""
     if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
-        raise InvalidInputError("limit", f"must be a whole number from 1, not {shown(limit)}")
+        raise InvalidInputError(name, f"must be a whole number from 1, not {shown(limit)}")
     if most is not None and limit > most:
-        raise InvalidInputError("limit", f"must be at most {most:,}, not {shown(limit)}", most)
+        raise InvalidInputError(name, f"must be at most {most:,}, not {shown(limit)}", most)
     return limit
 
 
@@ -153,3 +153,11 @@ def check_place(before: str | None, around: str | None) -> None:
     """A history is read before a message or around one."""
     if before is not None and around is not None:
         raise InvalidInputError("around", "cannot be given together with before")
+
+
+def check_apart(operation: object, name: str, others: Sequence[str]) -> None:
+    """Where that field is given, none of the others may be."""
+    if getattr(operation, name):
+        for other in others:
+            if getattr(operation, other):
+                raise InvalidInputError(name, f"cannot be given together with {other}")

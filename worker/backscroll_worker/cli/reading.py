@@ -1,4 +1,4 @@
-"""The commands load and sessions; search has a module of its own."""
+"""The commands load, sessions and usage; search has a module of its own."""
 
 from __future__ import annotations
 
@@ -36,18 +36,27 @@ _ROLE_STYLES = {"user": "bold cyan", "assistant": "bold green", "system": "bold 
 @click.argument("key")
 @click.option("--limit", type=int, help="Maximum number of messages; the newest are shown.")
 @click.option("--before", metavar="ID", help="Messages before this one, to page back.")
+@click.option("--after", metavar="ID", help="Messages after this one, to page forward.")
 @click.option("--around", metavar="ID", help="Messages around this one; 21 without --limit.")
+@click.option("--since", type=Moment(), help=f"Only messages from this time on: {SINCE_HELP}.")
+@click.option("--until", type=Moment(), help=f"Only messages before this time; {UNTIL_HELP}.")
+@click.option("--role", help="Only messages of this role.")
+@click.option("--author", help="Only messages of this author.")
+@click.option("--legal", is_flag=True, help="Without tool results whose call is not shown.")
+@click.option("--max-tokens", type=int, help="Maximum number of tokens of all messages together.")
+@click.option("--active", is_flag=True, help="The newest summary and what was said since.")
 @click.option("--edits", is_flag=True, help="Include earlier versions of replaced messages.")
 @json_option
 @click.pass_obj
 def load(
     settings: Settings,
+    /,
     key: str,
     limit: int | None,
     before: str | None,
-    around: str | None,
     edits: bool,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Show the messages of session KEY, oldest first.
 
@@ -57,10 +66,11 @@ def load(
     Example:
       backscroll load telegram_user123 --limit 20
       backscroll load telegram_user123 --around 0193e1f2a3b47c5d8e9f0a1b2c3d4e5f
+      backscroll load telegram_user123 --legal --max-tokens 8000 --active
       backscroll load telegram_user123 --edits --json
     """
     with open_reader(settings) as reader:
-        messages = reader.load(key, limit, before, around=around, include_edits=edits)
+        messages = reader.load(key, limit, before, include_edits=edits, **options)
         is_missing = not messages and not reader.exists(key)
     if as_json:
         print_json(messages)
@@ -71,8 +81,11 @@ def load(
     if is_missing:
         note(f"session {key!r} does not exist")
         raise click.exceptions.Exit(ExitCode.FAILED)
+    if options["legal"] and messages.open_calls:
+        note(f"tool calls without a result: {', '.join(messages.open_calls)}")
     if not messages and not as_json:
-        note(f"session {key!r} has no messages{' before that one' if before else ''}")
+        is_part = before is not None or any(options.values())
+        note(f"session {key!r} has no {'such messages' if is_part else 'messages'}")
 
 
 @click.command()
@@ -135,7 +148,49 @@ def sessions(
         note(f"more: --cursor {page.cursor}")
 
 
-COMMANDS = (load, sessions)
+@click.command(cls=TextCommand)
+@click.argument("key", required=False)
+@click.option("--role", help="Only messages of this role.")
+@click.option("--author", help="Only messages of this author.")
+@click.option("--channel", help="Only sessions of this channel.")
+@click.option("--sender", help="Only sessions of this sender.")
+@click.option("--room", help="Only sessions of this room.")
+@click.option("--agent", help="Only sessions of this agent.")
+@click.option("--since", type=Moment(), help=f"Only messages from this time on: {SINCE_HELP}.")
+@click.option("--until", type=Moment(), help=f"Only messages before this time; {UNTIL_HELP}.")
+@json_option
+@click.pass_obj
+def usage(settings: Settings, /, as_json: bool, **where: Any) -> None:
+    """Add up the tokens of messages by role and author.
+
+    Of session KEY, or of all sessions. Messages have the tokens that adapters counted for them.
+
+    \b
+    Example:
+      backscroll usage telegram_user123
+      backscroll usage --channel telegram --since 2026-01
+    """
+    with open_reader(settings) as reader:
+        used = reader.usage(**where)
+    if as_json:
+        print_json(used)
+        return
+    rows = [
+        (cell(f"{kind} {name}"), f"{tokens:,}")
+        for kind, by_name in (("role", used.by_role), ("author", used.by_author))
+        for name, tokens in sorted(by_name.items(), key=lambda item: -item[1])
+    ]
+    show_table(
+        ("of", "tokens"),
+        [(cell(f"{used.messages:,} messages"), f"{used.tokens:,}"), *rows],
+        right=("tokens",),
+        folded=("of",),
+    )
+    if used.uncounted:
+        note(f"{used.uncounted:,} of the messages have no token count")
+
+
+COMMANDS = (load, sessions, usage)
 
 
 def _show_message(out: Console, message: ChatMessage) -> None:

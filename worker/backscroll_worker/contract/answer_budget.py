@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import orjson
 
@@ -17,6 +17,7 @@ from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.filters import SearchHit, SearchPage
 from backscroll.contract.messages import ChatMessage
 from backscroll.contract.results import Answer, EncodedAnswer, encode_answer, hit_to_json
+from backscroll.contract.tool_calls import LoadedMessages
 
 T = TypeVar("T")
 
@@ -62,29 +63,41 @@ class AnswerBudget:
         self._left_bytes -= len(encoded.json)
         return encoded
 
-    def messages(self, newest_first: Iterable[ChatMessage]) -> EncodedAnswer:
+    def messages(
+        self, as_read: Iterable[ChatMessage], arrange: Callable[[list[Any]], list[Any]] = list
+    ) -> EncodedAnswer:
         """A history; stops reading where it becomes too large, and raises."""
         self._has_read = True
         parts: list[bytes] = []
         size_bytes = 0
-        for message in newest_first:
+        for message in as_read:
             part = orjson.dumps(message.to_dict())
             size_bytes += len(part) + 1
             if size_bytes > (MAX_ANSWER_BYTES if parts else _ONE_MESSAGE_BYTES):
                 raise _too_large()
             parts.append(part)
-        parts.reverse()
         self._left_bytes -= size_bytes
-        return EncodedAnswer(b"[" + b",".join(parts) + b"]")
+        return EncodedAnswer(b"[" + b",".join(arrange(parts)) + b"]")
 
 
-def history(newest_first: Iterable[ChatMessage], budget: AnswerBudget | None) -> Answer:
-    """The messages as an answer, oldest first; encoded within the budget, if there is one."""
+def oldest_first(as_read: list[T]) -> list[T]:
+    """What was read newest first."""
+    as_read.reverse()
+    return as_read
+
+
+def history(
+    as_read: Iterable[ChatMessage],
+    budget: AnswerBudget | None,
+    arrange: Callable[[list[Any]], list[Any]] = oldest_first,
+) -> Answer:
+    """The messages as an answer, encoded within the budget, if there is one.
+
+    `arrange` puts them, or what was made of each, in order when all are read; it may drop some.
+    """
     if budget is not None:
-        return budget.messages(newest_first)
-    messages = list(newest_first)
-    messages.reverse()
-    return messages
+        return budget.messages(as_read, arrange)
+    return LoadedMessages(arrange(list(as_read)))
 
 
 def until_used_up(budget: AnswerBudget | None, answers: Iterable[T]) -> list[T]:

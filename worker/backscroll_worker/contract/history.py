@@ -7,6 +7,7 @@ asks more of a store than its contract.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Any, Final, Self, Unpack, cast
 
 from backscroll.contract.errors import ConflictError, OperationRefusedError, carrying
@@ -22,7 +23,9 @@ from backscroll.contract.messages import (
 )
 from backscroll.contract.operations import Operation
 from backscroll.contract.requests import Requests
-from backscroll.contract.results import Answer, CleanupReport, ErasureReceipt, Outcome
+from backscroll.contract.results import Answer, CleanupReport, ErasureReceipt, Outcome, Usage
+from backscroll.contract.tokens import CountedLoad, CountTokens
+from backscroll.contract.tool_calls import LoadedMessages
 from backscroll_worker.contract.archiving import RemovalArchive
 from backscroll_worker.contract.pacing import Slices
 from backscroll_worker.contract.retention import Retention
@@ -49,11 +52,28 @@ class HistoryReader:
         before: str | None = None,
         *,
         around: str | None = None,
+        after: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        role: str | None = None,
+        author: str | None = None,
+        legal: bool = False,
+        max_tokens: int | None = None,
+        count_tokens: CountTokens | None = None,
+        active: bool = False,
         include_edits: bool = False,
-    ) -> list[ChatMessage]:
-        """The newest `limit` messages in order, or those before or around one."""
-        operation = _requests.load(key, limit, before, include_edits, around)
-        return cast(list[ChatMessage], self._apply(operation))
+    ) -> LoadedMessages:
+        """The newest `limit` messages in order, or those before, after or around one."""
+        load = _requests.load(
+            key, limit, before, include_edits, around, after, since, until, role, author, legal,
+            max_tokens, active,
+        )  # fmt: skip
+        if count_tokens is None:
+            return cast(LoadedMessages, self._apply(load))
+        counted = CountedLoad(load, count_tokens)
+        while counted.loaded is None:
+            counted.take(cast(LoadedMessages, self._apply(counted.operation)))
+        return counted.loaded
 
     def stream(self, key: str) -> Iterator[ChatMessage]:
         """All messages with their edits, oldest first; see `Store.stream`."""
@@ -92,6 +112,10 @@ class HistoryReader:
         """Messages that match the query, best first."""
         operation = _requests.search(query, where, limit, by_session, cursor, given, within)
         return cast(SearchPage, self._apply(operation))
+
+    def usage(self, where: SearchFilter | None = None, **given: Unpack[SearchFields]) -> Usage:
+        """How many tokens the messages that pass the filter have."""
+        return cast(Usage, self._apply(_requests.usage(where, given)))
 
     def close(self) -> None:
         """Close the store."""

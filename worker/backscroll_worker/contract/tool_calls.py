@@ -1,8 +1,6 @@
 """Tool calls and their results, which must not be separated when old messages are deleted.
 
-An assistant's `extra.tool_calls[].id` names a call, a later message's `extra.tool_call_id` the
-call that it answers, as in OpenAI's API. An id may be reused: a result belongs to the last call
-before it.
+`backscroll.contract.tool_calls` says what a call and a result are.
 """
 
 from __future__ import annotations
@@ -10,6 +8,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Mapping
 from typing import Any
+
+from backscroll.contract.tool_calls import exchange_of
 
 
 class Exchanges:
@@ -22,16 +22,14 @@ class Exchanges:
 
     def take(self, place: int, extra: Mapping[str, Any] | None) -> None:
         """Add the next message; malformed calls and results are ignored."""
-        if extra is None:
+        exchange = exchange_of(extra)
+        if exchange is None:
             return
-        answered = extra.get("tool_call_id")
-        if isinstance(answered, str) and answered in self._calls:
-            self._last_results[self._calls[answered]] = place
-            self._spans = None
-        calls = extra.get("tool_calls")
-        for call in calls if isinstance(calls, list) else []:
-            if isinstance(call, dict) and isinstance(call.get("id"), str):
-                self._calls[call["id"]] = place
+        for answered in exchange.results:
+            if answered in self._calls:
+                self._last_results[self._calls[answered]] = place
+                self._spans = None
+        self._calls.update(dict.fromkeys(exchange.calls, place))
 
     def cut_at_most(self, place: int) -> int:
         """The last place up to this one that separates no call from its result."""

@@ -8,7 +8,7 @@ from datetime import datetime
 from itertools import chain, islice
 from typing import Final, Protocol
 
-from backscroll import ChatMessage, Producer, SessionFilter, SessionInfo
+from backscroll import ChatMessage, LoadedMessages, Producer, SessionFilter, SessionInfo, Usage
 from backscroll.contract.filters import SearchPage
 from backscroll.contract.messages import SessionPage
 
@@ -19,7 +19,7 @@ class Reader(Protocol):
     """What answers a command or an export: a `HistoryReader`, or a `QueueReader`."""
 
     @property
-    def load(self) -> Callable[..., list[ChatMessage]]: ...
+    def load(self) -> Callable[..., LoadedMessages]: ...
     @property
     def session(self) -> Callable[[str], SessionInfo | None]: ...
     @property
@@ -28,6 +28,8 @@ class Reader(Protocol):
     def sessions(self) -> Callable[..., SessionPage]: ...
     @property
     def search(self) -> Callable[..., SearchPage]: ...
+    @property
+    def usage(self) -> Callable[..., Usage]: ...
     @property
     def stream(self) -> Callable[[str], Iterator[ChatMessage]]: ...
 
@@ -41,6 +43,7 @@ class QueueReader:
         self.exists = producer.exists
         self.sessions = producer.sessions
         self.search = producer.search
+        self.usage = producer.usage
 
     def stream(self, key: str) -> Iterator[ChatMessage]:
         """A session's messages, where there is only paging back.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Final
 
 from backscroll.contract.errors import OperationRefusedError
@@ -17,13 +17,22 @@ from backscroll.contract.messages import (
     SessionPage,
     to_micros,
 )
-from backscroll.contract.operations import GetSession, ListSessions, Load, Read, Search
+from backscroll.contract.operations import (
+    GetSession,
+    GetUsage,
+    ListSessions,
+    Load,
+    Read,
+    Search,
+)
 from backscroll.contract.results import Answer
 from backscroll_worker.contract.answer_budget import AnswerBudget, history
+from backscroll_worker.contract.choosing import SessionMessages, choose, passes
 from backscroll_worker.stores.jsonl.files import naming
 from backscroll_worker.stores.jsonl.lines import Line
 from backscroll_worker.stores.jsonl.search import search
 from backscroll_worker.stores.jsonl.session import Session
+from backscroll_worker.stores.jsonl.usage import usage
 from backscroll_worker.stores.jsonl.window import AbsentError, PartReader, Window
 from backscroll_worker.stores.jsonl.write_batch import Group
 from backscroll_worker.stores.search.query import Query, name_query
@@ -39,6 +48,9 @@ def read(group: Group, operation: Read, budget: AnswerBudget | None = None) -> A
     With a `budget` the answer is encoded, and refused if it would be too large.
     """
     if isinstance(operation, Load):
+        if operation.is_chosen and (session := group.find(operation.key)).exists:
+            with _part_of(group, session) as part:
+                return choose(operation, _Messages(session, operation, part), budget)
         return history(_newest_first(group, operation), budget)
     answer = _READERS[type(operation)](group, operation)
     return answer if budget is None else budget.encode(answer)
@@ -62,6 +74,75 @@ def _newest_first(group: Group, operation: Load) -> Iterator[ChatMessage]:
         yield line.with_edits() if operation.include_edits else line.message
 
 
+class _Messages(SessionMessages):
+    """The messages of a session that a load's filter lets pass, from as few parts as possible."""
+
+    def __init__(self, session: Session, load: Load, part: PartReader | None) -> None:
+        self._session = session
+        self._load = load
+        self._part = part
+
+    def back(self, before: str | None) -> Iterator[ChatMessage]:
+        return self._passing(self._back(before))
+
+    def onward(self, after: str, before: str | None) -> Iterator[ChatMessage]:
+        if before is None and self._part is not None:
+            with _refusing("after", after):
+                lines = self._part.onward(after)
+            if lines is not None:
+                return self._passing(lines)
+        whole = self._session.lines
+        start, end = _place_of(whole, "after", after) + 1, _place_of(whole, "before", before)
+        return self._passing(whole[start:end])
+
+    def newest_summary(self, before: str | None) -> ChatMessage | None:
+        lines = self._back(before, having=b'"upto"')
+        return next((self._shown(line) for line in lines if line.message.upto is not None), None)
+
+    def has(self, message_id: str) -> bool:
+        try:
+            self._back(message_id)
+        except OperationRefusedError:
+            return False
+        return True
+
+    def _passing(self, lines: Iterable[Line]) -> Iterator[ChatMessage]:
+        return (self._shown(line) for line in lines if passes(line.message, self._load))
+
+    def _shown(self, line: Line) -> ChatMessage:
+        return line.with_edits() if self._load.include_edits else line.message
+
+    def _back(self, before: str | None, having: bytes = b"") -> Iterator[Line]:
+        if self._part is not None:
+            with _refusing("before", before):
+                lines = self._part.back(before, having)
+            if lines is not None:
+                return lines
+        whole = self._session.lines
+        return reversed(whole[: _place_of(whole, "before", before)])
+
+
+@contextmanager
+def _part_of(group: Group, session: Session) -> Iterator[PartReader | None]:
+    """The session's file, to read parts of it; None when the whole of it has to be read."""
+    path = group.directory.path / session.names.messages
+    with naming(path), ExitStack() as stack:
+        part = None
+        with suppress(FileNotFoundError):
+            if session.is_on_disk:
+                file = stack.enter_context(path.open("rb"))
+                part = PartReader(file.fileno(), session.key, session.sidecar.created_at)
+        yield part
+
+
+@contextmanager
+def _refusing(argument: str, message_id: str | None) -> Iterator[None]:
+    try:
+        yield
+    except AbsentError:
+        raise _absent(argument, message_id) from None
+
+
 def _window(
     group: Group, session: Session, operation: Load, preceding: int, following: int
 ) -> Window | None:
@@ -80,17 +161,24 @@ def _window(
 
 
 def _position(lines: Sequence[Line], operation: Load) -> int:
-    """The index of the message that an argument names; the number of lines if none does."""
-    for argument in ("before", "around"):
-        message_id = getattr(operation, argument)
-        if message_id is not None:
-            for position, line in enumerate(lines):
-                if line.message.message_id == message_id:
-                    return position
-            raise OperationRefusedError(
-                f"{argument}: the session has no message {message_id!r}; it may be rolled back"
-            )
-    return len(lines)
+    """Where the message stands that an argument names; behind the last one if none does."""
+    argument = "before" if operation.around is None else "around"
+    return _place_of(lines, argument, operation.before or operation.around)
+
+
+def _place_of(lines: Sequence[Line], argument: str, message_id: str | None) -> int:
+    if message_id is None:
+        return len(lines)
+    for position, line in enumerate(lines):
+        if line.message.message_id == message_id:
+            return position
+    raise _absent(argument, message_id)
+
+
+def _absent(argument: str, message_id: str | None) -> OperationRefusedError:
+    return OperationRefusedError(
+        f"{argument}: the session has no message {message_id!r}; it may be rolled back"
+    )
 
 
 def _get_session(group: Group, operation: GetSession) -> SessionInfo | None:
@@ -150,4 +238,5 @@ _READERS: Final[dict[type[Read], Callable[[Group, Any], Answer]]] = {
     GetSession: _get_session,
     ListSessions: _list_sessions,
     Search: search,
+    GetUsage: usage,
 }

@@ -170,7 +170,7 @@ class _Reader:
 
     def is_intact(self, raw: bytes) -> bool:
         """Whether a line is complete without its neighbours."""
-        return self._take_intact(1, 0, raw) and not self._run
+        return self._take_intact(1, 0, raw) and not self.transcript.damage
 
     def quick_id(self, raw: bytes) -> str | None:
         """The op id of a message that this store wrote without `extra`; None for another line."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from itertools import chain, islice
 from typing import Final, NamedTuple
 
 from backscroll_worker.stores.jsonl.decoding import ENCODING_BYTES, as_utf8
@@ -42,6 +44,7 @@ class PartReader:
         self._default_time = default_time
         self._size = os.fstat(descriptor).st_size
         self._parsed_from = self._size
+        self._last: tuple[int, int, list[Line], int] | None = None
         start = os.pread(descriptor, ENCODING_BYTES, 0)
         self._is_in_utf8 = as_utf8(start) is start
 
@@ -71,6 +74,50 @@ class PartReader:
             raise AbsentError
         return None
 
+    def back(self, before: str | None, having: bytes = b"") -> Iterator[Line] | None:
+        """The lines before a message, or all, newest first; None as above.
+
+        Parts of the file without the bytes `having` are passed over. Raises as `beside`.
+        """
+        if before is None:
+            return self._back(self._size, having) if self._is_in_utf8 else None
+        window = self.beside(before, 0, 1)
+        if window is None:
+            return None
+        nearest = reversed(window.lines[: window.position])
+        return chain(nearest, self._back(self._parsed_from, having))
+
+    def onward(self, after: str) -> Iterator[Line] | None:
+        """The lines after a message, oldest first; None as above. Raises as `beside`."""
+        window = self.beside(after, 0, 1)
+        if window is None:
+            return None
+        return islice(self._onward(self._parsed_from), window.position + 1, None)
+
+    def _back(self, end: int, having: bytes) -> Iterator[Line]:
+        size = _PART_BYTES
+        while end > 0:
+            lines = self._parse(max(0, end - size), end, having)
+            if self._parsed_from == end:  # no line in it stands for itself
+                size *= 2
+                continue
+            end = self._parsed_from
+            size = min(2 * size, _BYTES_PER_SEARCH) if having and not lines else _PART_BYTES
+            yield from reversed(lines)
+
+    def _onward(self, start: int) -> Iterator[Line]:
+        size = _PART_BYTES
+        while start < self._size:
+            content = os.pread(self._descriptor, size, start)
+            if start + len(content) < self._size:
+                whole = _last_self_contained(content)
+                if whole is None:
+                    size *= 2
+                    continue
+                content = content[:whole]
+            yield from parse_part(content, start, self._key, self._default_time)
+            start, size = start + len(content), _PART_BYTES
+
     def _grow(
         self, place: int, message_id: str | None, preceding: int, following: int
     ) -> Window | None:
@@ -91,16 +138,24 @@ class PartReader:
             else:
                 return Window(lines, position)
 
-    def _parse(self, start: int, end: int) -> list[Line]:
-        """The complete lines between two offsets of the file."""
+    def _parse(self, start: int, end: int, having: bytes = b"") -> list[Line]:
+        """The lines between two places of the file, as far as they are whole.
+
+        None where the bytes `having` do not occur. The last part is often asked for again.
+        """
+        if self._last is not None and self._last[:2] == (start, end):
+            *_, lines, self._parsed_from = self._last
+            return lines
         content = os.pread(self._descriptor, end - start, start)
         if end < self._size:
             content = content[: content.rfind(b"\n") + 1]
         begin = 0 if start == 0 else _first_self_contained(content)
         self._parsed_from = end if begin is None else start + begin
-        if begin is None:
+        if begin is None or having not in content:
             return []
-        return parse_part(content[begin:], start + begin, self._key, self._default_time)
+        lines = parse_part(content[begin:], start + begin, self._key, self._default_time)
+        self._last = start, end, lines, self._parsed_from
+        return lines
 
     def _last_place(self, message_id: str, end: int) -> int | None:
         """The offset of the last text before `end` that looks like the id; None without one."""
@@ -125,6 +180,16 @@ def _first_self_contained(content: bytes) -> int | None:
         if is_self_contained(content[begin : len(content) if end < 0 else end]):
             return begin
         begin = end + 1
+    return None
+
+
+def _last_self_contained(content: bytes) -> int | None:
+    """The offset of the last self-contained line that is not the first one; None if none is."""
+    end = content.rfind(b"\n")
+    while (begin := content.rfind(b"\n", 0, max(end, 0)) + 1) > 0:
+        if is_self_contained(content[begin:end]):
+            return begin
+        end = begin - 1
     return None
 
 

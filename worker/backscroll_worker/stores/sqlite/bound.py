@@ -50,8 +50,13 @@ class Bound:
         return True
 
 
+_SEARCH_LESS: Final = (
+    "use fewer words or a shorter phrase, or filter with key=, sender=, room= or channel="
+)
+
+
 @contextmanager
-def bounded_seconds(connection: apsw.Connection) -> Iterator[None]:
+def bounded_seconds(connection: apsw.Connection, advice: str = _SEARCH_LESS) -> Iterator[None]:
     """Refuse a read that takes longer. Processor time counts, not the load of the machine."""
     end = time.thread_time() + MOST_SECONDS
     connection.set_progress_handler(lambda: time.thread_time() > end, _STEPS)
@@ -59,8 +64,7 @@ def bounded_seconds(connection: apsw.Connection) -> Iterator[None]:
         yield
     except apsw.InterruptError:
         raise OperationRefusedError(
-            f"this takes more than {MOST_SECONDS:g} s and would block everything else; use "
-            "fewer words or a shorter phrase, or filter with key=, sender=, room= or channel="
+            f"this takes more than {MOST_SECONDS:g} s and would block everything else; {advice}"
         ) from None
     finally:
         connection.set_progress_handler(None)

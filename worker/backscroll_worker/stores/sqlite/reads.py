@@ -11,11 +11,19 @@ from playhouse.apsw_ext import APSWDatabase
 
 from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.filters import SearchPage
-from backscroll.contract.messages import ChatMessage, SessionInfo, SessionPage
-from backscroll.contract.operations import GetSession, ListSessions, Load, Read, Search
-from backscroll.contract.results import Answer
+from backscroll.contract.messages import ChatMessage, SessionInfo, SessionPage, to_micros
+from backscroll.contract.operations import (
+    GetSession,
+    GetUsage,
+    ListSessions,
+    Load,
+    Read,
+    Search,
+)
+from backscroll.contract.results import Answer, Usage
 from backscroll.contract.validation import MAX_PAGE
 from backscroll_worker.contract.answer_budget import AnswerBudget, check_bytes, check_count, history
+from backscroll_worker.contract.choosing import SessionMessages, choose
 from backscroll_worker.stores.sqlite import edits
 from backscroll_worker.stores.sqlite.bound import bounded_seconds
 from backscroll_worker.stores.sqlite.extra_search import search_extra
@@ -23,11 +31,14 @@ from backscroll_worker.stores.sqlite.listing import get_session, list_sessions
 from backscroll_worker.stores.sqlite.rows import MESSAGE_COLUMNS, message_of
 from backscroll_worker.stores.sqlite.schema import pack_id
 from backscroll_worker.stores.sqlite.search import search
+from backscroll_worker.stores.sqlite.usage import usage
 
 # Not left to SQLite's planner, whose statistics may be missing or old.
 _OF_SESSION: Final = "INDEXED BY messagerow_session_id WHERE session_id = ?"
 _BACK: Final = f"SELECT {{columns}} FROM messages {_OF_SESSION} AND id < ? ORDER BY id DESC LIMIT ?"  # noqa: S608
+_LAST_ROW: Final = 2**62
 _AT_ONCE: Final = 64
+_LOAD_LESS: Final = "ask for less with limit=, max_tokens= or before="
 
 
 def read(
@@ -56,23 +67,104 @@ def _load(database: APSWDatabase, operation: Load, budget: AnswerBudget | None) 
     if found is None:
         return history((), budget)
     session, count = found
+    if operation.is_chosen:
+        with bounded_seconds(database.connection(), _LOAD_LESS):
+            return choose(
+                operation, _Messages(database.connection(), session, operation, budget), budget
+            )
     limit = -1 if operation.limit is None else operation.limit
     if operation.before is None and operation.around is None:
         check_count(count if limit < 0 else min(count, limit), budget)
-    before = 2**62
+    before = _LAST_ROW
     if operation.before is not None:
         before = _row(database.connection(), session, "before", operation.before)
     elif operation.around is not None:
         before, limit = _around(database.connection(), session, operation.around, *operation.sides)
     read_back = _with_edits if operation.include_edits else _without_edits
-    return history(read_back(database.connection(), session, before, limit, budget), budget)
+    where = (session, before, limit)
+    return history(read_back(database.connection(), session, _BACK, where, budget), budget)
+
+
+class _Messages(SessionMessages):
+    """The messages in a session's row that a load's filter lets pass."""
+
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        session: int,
+        load: Load,
+        budget: AnswerBudget | None,
+    ) -> None:
+        self._connection = connection
+        self._session = session
+        self._load = load
+        self._budget = budget
+
+    def back(self, before: str | None) -> Iterator[ChatMessage]:
+        return self._between(None, before, "DESC")
+
+    def onward(self, after: str, before: str | None) -> Iterator[ChatMessage]:
+        return self._between(after, before, "ASC")
+
+    def newest_summary(self, before: str | None) -> ChatMessage | None:
+        found = self._read(
+            "SELECT {columns} FROM messages INDEXED BY messagerow_session_id_upto"
+            " WHERE session_id = ? AND upto IS NOT NULL AND id < ? ORDER BY id DESC LIMIT 1",
+            (self._session, self._row("before", before, _LAST_ROW)),
+        )
+        return next(found, None)
+
+    def has(self, message_id: str) -> bool:
+        try:
+            _row(self._connection, self._session, "upto", message_id)
+        except OperationRefusedError:
+            return False
+        return True
+
+    def _between(self, after: str | None, before: str | None, order: str) -> Iterator[ChatMessage]:
+        load = self._load
+        conditions, values = "", []
+        for condition, value in (
+            ("role = ?", load.role),
+            ("author = ?", load.author),
+            ("created_at >= ?", load.since),
+            ("created_at < ?", load.until),
+        ):
+            if value is not None:
+                conditions += f" AND {condition}"
+                values.append(value if isinstance(value, str) else to_micros(value))
+        index = "session_id" if load.author is None else "author_session_id"
+        return self._read(
+            f"SELECT {{columns}} FROM messages INDEXED BY messagerow_{index}"  # noqa: S608
+            f" WHERE session_id = ? AND id > ? AND id < ?{conditions} ORDER BY id {order} LIMIT ?",
+            (
+                self._session,
+                self._row("after", after, 0),
+                self._row("before", before, _LAST_ROW),
+                *values,
+                -1 if load.limit is None else load.limit,
+            ),
+        )
+
+    def _read(self, sql: str, values: tuple[Any, ...]) -> Iterator[ChatMessage]:
+        read = _with_edits if self._load.include_edits else _without_edits
+        return read(self._connection, self._session, sql, values, self._budget)
+
+    def _row(self, argument: str, message_id: str | None, otherwise: int) -> int:
+        if message_id is None:
+            return otherwise
+        return _row(self._connection, self._session, argument, message_id)
 
 
 def _without_edits(
-    connection: apsw.Connection, session: int, before: int, limit: int, _: AnswerBudget | None
+    connection: apsw.Connection,
+    _session: int,
+    sql: str,
+    values: tuple[Any, ...],
+    _budget: AnswerBudget | None,
 ) -> Iterator[ChatMessage]:
-    """The session's messages before a row, newest first, read lazily."""
-    rows = connection.execute(_BACK.format(columns=MESSAGE_COLUMNS), (session, before, limit))
+    """The messages that `sql` selects, read lazily."""
+    rows = connection.execute(sql.format(columns=MESSAGE_COLUMNS), values)
     return (message_of(*row) for row in rows)
 
 
@@ -132,16 +224,14 @@ def messages_after(
 def _with_edits(
     connection: apsw.Connection,
     session: int,
-    before: int,
-    limit: int,
+    sql: str,
+    values: tuple[Any, ...],
     budget: AnswerBudget | None,
 ) -> Iterator[ChatMessage]:
     """As `_without_edits`, but with the earlier versions."""
-    rows = connection.execute(
-        _BACK.format(columns=f"id, {MESSAGE_COLUMNS}"), (session, before, limit)
-    )
+    rows = connection.execute(sql.format(columns=f"id, {MESSAGE_COLUMNS}"), values)
     while some := list(islice(rows, _AT_ONCE)):
-        first, last = some[-1][0], some[0][0]
+        first, last = sorted((some[0][0], some[-1][0]))
         if budget is not None:
             check_bytes(edits.size_bytes(connection, session, first, last), budget)
         earlier = edits.of_session(connection, session, first, last)
@@ -162,8 +252,13 @@ def _search(database: APSWDatabase, _now: int, operation: Search) -> SearchPage:
     return find(database.connection(), operation)
 
 
+def _usage(database: APSWDatabase, _now: int, operation: GetUsage) -> Usage:
+    return usage(database.connection(), operation.where)
+
+
 _READERS: Final[dict[type[Read], Callable[[APSWDatabase, int, Any], Answer]]] = {
     GetSession: _get_session,
     ListSessions: _list_sessions,
     Search: _search,
+    GetUsage: _usage,
 }

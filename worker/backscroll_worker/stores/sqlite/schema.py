@@ -216,6 +216,7 @@ MODELS: Final = (
 for _column in (SessionRow.agent, SessionRow.channel, SessionRow.room, SessionRow.sender):
     SessionRow.add_index(_column, where=_column.is_null(False))
 MessageRow.add_index(MessageRow.author, MessageRow.session, where=MessageRow.author.is_null(False))
+MessageRow.add_index(MessageRow.session, MessageRow.upto, where=MessageRow.upto.is_null(False))
 SessionRow.add_index(SessionRow.state, where=peewee.SQL("state <> 'idle'"))
 SessionRow.add_index(SessionRow.pinned, where=SessionRow.pinned == 1)
 

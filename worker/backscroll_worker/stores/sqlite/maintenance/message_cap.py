@@ -39,7 +39,7 @@ class KnownExchanges:
             (self._session, self._looked_at, count),
         ).fetchall()
         for row, extra in rows:
-            if extra is not None and '"tool_call' in extra:
+            if extra is not None and '"tool_' in extra:
                 self.exchanges.take(row, orjson.loads(extra))
             self._looked_at = row
         return len(rows) < count
