@@ -39,6 +39,14 @@ def sibling(settings: Settings, name: str) -> Settings:
     return replace(settings, store=settings.store.replace("/one", f"/{name}"))
 
 
+def another(settings: Settings, name: str) -> Settings:
+    """Another store, which is there."""
+    other = sibling(settings, name)
+    with open_tested(other.store) as store:
+        store.identity()
+    return other
+
+
 def place(settings: Settings) -> Path:
     return Path(settings.store.split("://")[1])
 
@@ -77,7 +85,7 @@ def test_another_store_on_the_queue_is_refused_and_takes_no_job(
 ) -> None:
     producer.append("k", ChatMessage.user("a"))
     assert burst(settings, log) == 0
-    other = sibling(settings, "two")
+    other = another(settings, "two")
     producer.append("k", ChatMessage.user("b"))
     assert burst(other, log) == ExitCode.STORE
     told = log.read_text()
@@ -89,12 +97,40 @@ def test_another_store_on_the_queue_is_refused_and_takes_no_job(
     assert contents(settings, "k") == ["a", "b"]
 
 
+@BOTH
+def test_a_store_that_is_missing_is_not_begun_anew_in_its_place(
+    settings: Settings, producer: Producer, log: Path
+) -> None:
+    producer.append("k", ChatMessage.user("a"))
+    assert burst(settings, log) == 0
+    away = place(settings).with_name("away")
+    place(settings).rename(away)
+    producer.append("k", ChatMessage.user("b"))
+    assert burst(settings, log) == ExitCode.STORE
+    assert "Is its disk mounted?" in log.read_text()
+    assert not place(settings).exists()
+    away.rename(place(settings))
+    assert burst(settings, log) == 0
+    assert contents(settings, "k") == ["a", "b"]
+
+
+def test_a_missing_store_has_a_successor_when_somebody_says_so(
+    settings: Settings, producer: Producer, log: Path
+) -> None:
+    assert burst(settings, log) == 0
+    place(settings).unlink()
+    producer.append("k", ChatMessage.user("a"))
+    assert burst(settings, log) == ExitCode.STORE
+    assert burst(settings, log, "--accept-store") == 0
+    assert contents(settings, "k") == ["a"]
+
+
 @pytest.mark.parametrize("how", ["option", "variable"])
 def test_another_store_may_take_its_place_when_somebody_says_so(
     settings: Settings, producer: Producer, log: Path, how: str
 ) -> None:
     assert burst(settings, log) == 0
-    other = sibling(settings, "two")
+    other = another(settings, "two")
     producer.append("k", ChatMessage.user("a"))
     assert burst(other, log) == ExitCode.STORE
     if how == "option":
@@ -109,10 +145,7 @@ def test_another_store_may_take_its_place_when_somebody_says_so(
 
 def test_an_id_that_was_accepted_once_accepts_no_third_store(settings: Settings, log: Path) -> None:
     assert burst(settings, log) == 0
-    other, third = sibling(settings, "two"), sibling(settings, "three")
-    for each in (other, third):
-        with open_tested(each.store) as store:
-            store.identity()
+    other, third = another(settings, "two"), another(settings, "three")
     accepted = {"BACKSCROLL_ACCEPT_STORE": identity(other) or ""}
     assert spawn(other, "worker", "--burst", log=log, **accepted).wait(timeout=60) == 0
     assert spawn(third, "worker", "--burst", log=log, **accepted).wait(timeout=60) == 4
@@ -165,7 +198,7 @@ def test_rqs_own_worker_with_ours_refuses_another_store(
     settings: Settings, producer: Producer, log: Path
 ) -> None:
     assert burst(settings, log) == 0
-    other = sibling(settings, "two")
+    other = another(settings, "two")
     producer.append("k", ChatMessage.user("a"))
     url = str(settings.redis_url)
     command = ("-m", "rq.cli", "worker", "--burst", "backscroll", "--url", url)

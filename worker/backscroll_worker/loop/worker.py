@@ -51,7 +51,7 @@ from backscroll_worker.loop.store_waits import (
 )
 from backscroll_worker.settings import Settings
 from backscroll_worker.stores import store_at
-from backscroll_worker.stores.identity import recognize
+from backscroll_worker.stores.identity import check_present, recognize
 
 log = logging.getLogger("backscroll.worker")
 
@@ -90,14 +90,13 @@ class GroupCommitWorker(ResilientWorker):
         self._jobs_left = max_jobs
         self.may_wait_for_server = not options.get("burst")
         self._store = store_at(settings.store, keep_edits=settings.keep_edits)
+        known = self._queue.name, self._store, settings.accept_store
+        self.wait_for_server(partial(check_present, self.connection, *known))
         with self._store as store:
             if not acquire_or_stop(store, None if options.get("burst") else self._announce_wait):
                 return False
-            name = self._queue.name
-            self.wait_for_server(
-                partial(recognize, self.connection, name, store, settings.accept_store)
-            )
-            log.info("storing queue %r into %s", name, settings.store)
+            self.wait_for_server(partial(recognize, self.connection, *known))
+            log.info("storing queue %r into %s", self._queue.name, settings.store)
             self._maintenance = MaintenanceRunner(
                 store, settings, self._acknowledgement, self.connection
             )

@@ -14,7 +14,7 @@ from typing import Any, Final
 import redis
 from redis.exceptions import NoPermissionError
 
-from backscroll.contract.errors import StoreUnusableError
+from backscroll.contract.errors import StoreUnavailableError, StoreUnusableError
 from backscroll.transport.rq_protocol import own_key
 from backscroll_worker.contract.store import Store
 
@@ -22,6 +22,28 @@ log = logging.getLogger("backscroll.worker")
 
 ANY_STORE: Final = "any"
 """Given for the id of a store that may take another's place."""
+
+
+def check_present(connection: redis.Redis, queue: str, store: Store, accepted: str | None) -> None:
+    """See that no empty store is begun where that of `queue` should be, before it is acquired.
+
+    A disk that is not mounted, or a store that was moved away, is brought back; a new one would be
+    in its place then. Raises `StoreUnavailableError`, and redis-py's errors.
+    """
+    if accepted is not None or store.exists():
+        return
+    try:
+        known: Any = connection.get(own_key(queue, "store"))
+    except NoPermissionError:
+        return  # `recognize` warns of it
+    known_id, _, known_url = (known or b"").decode(errors="replace").partition(" ")
+    if known:
+        raise StoreUnavailableError(
+            f"queue {queue!r} was stored into {known_url} (id {known_id}) before, and there is no "
+            f"store at {store.url}. Is its disk mounted? Bring it back, or correct "
+            "BACKSCROLL_STORE; if a new store is to take its place, start once with "
+            "'backscroll worker --accept-store'"
+        )
 
 
 def recognize(connection: redis.Redis, queue: str, store: Store, accepted: str | None) -> None:
