@@ -287,6 +287,11 @@ class Search(Read):
     by_session: bool = False
     cursor: str | None = None
 
+    @property
+    def is_listing(self) -> bool:
+        """Whether there is only a filter: what passes it is listed, newest first."""
+        return not (self.query.strip() or self.by_session or self.where == SearchFilter())
+
 
 @operation
 class GetUsage(Read):

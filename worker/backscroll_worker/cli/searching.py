@@ -124,6 +124,8 @@ def _matches(hit: SearchHit) -> str:
 def _advice(reader: Reader, typed: str, where: dict[str, Any], by_session: bool) -> str:
     """One line: what to try when nothing was found."""
     query = Query.parse(typed)
+    if not (typed.strip() or by_session) and any(value is not None for value in where.values()):
+        return "no message passes the filter"
     if not query.wanted:
         if query.unwanted:
             return "exclusions alone find nothing: add a word that must occur"

@@ -27,6 +27,7 @@ from backscroll_worker.contract.choosing import SessionMessages, choose
 from backscroll_worker.stores.sqlite import edits
 from backscroll_worker.stores.sqlite.bound import bounded_seconds
 from backscroll_worker.stores.sqlite.listing import get_session, list_sessions
+from backscroll_worker.stores.sqlite.message_listing import list_messages
 from backscroll_worker.stores.sqlite.rows import MESSAGE_COLUMNS, message_of
 from backscroll_worker.stores.sqlite.schema import pack_id
 from backscroll_worker.stores.sqlite.search import search
@@ -247,7 +248,8 @@ def _list_sessions(database: APSWDatabase, now: int, operation: ListSessions) ->
 
 
 def _search(database: APSWDatabase, _now: int, operation: Search) -> SearchPage:
-    return search(database.connection(), operation)
+    find = list_messages if operation.is_listing else search
+    return find(database.connection(), operation)
 
 
 def _usage(database: APSWDatabase, _now: int, operation: GetUsage) -> Usage:
