@@ -15,7 +15,13 @@ from backscroll.contract.filters import SearchFilter
 from backscroll.contract.messages import ChatMessage, from_micros
 from backscroll.contract.tokens import tokens_of
 from backscroll_worker.testing.fixtures import Open, UrlAt
-from backscroll_worker.testing.stores import Clock, StoreUnderTest, open_tested, say
+from backscroll_worker.testing.stores import (
+    Clock,
+    StoreUnderTest,
+    open_tested,
+    requests,
+    say,
+)
 
 CALL = ChatMessage.assistant("", tool_calls=[{"id": "c1", "function": {"name": "sum"}}])
 RESULT = ChatMessage.tool("3", tool_call_id="c1")
@@ -203,6 +209,24 @@ def test_the_active_history_begins_with_the_newest_summary(open_store: Open) -> 
     assert texts(store.load("s", before=second, active=True)) == "Abcdef"
     assert texts(store.load("s")) == "abcdAefDgh"
     assert store.load("nobody", active=True) == []
+
+
+def test_a_choice_in_a_group_sees_the_writes_before_it(store: StoreUnderTest) -> None:
+    append = requests.append("s", (CALL, ChatMessage.user("a")))
+    summary = ChatMessage.summary("S", upto=append.message_ids[0])
+    answers: list[Any] = store.apply(
+        [
+            append,
+            requests.load("s", legal=True),
+            requests.append("s", (summary, RESULT)),
+            requests.load("s", active=True),
+            requests.load("s", 1, after=append.op_id),
+            requests.rollback("s", append.op_id),
+            requests.load("s", legal=True, max_tokens=9),
+        ]
+    )
+    seen = [texts(answers[index]) for index in (1, 3, 4, 6)]
+    assert seen == ["a", "Sa3", "a", "aS"]
 
 
 @pytest.mark.needs("search")
