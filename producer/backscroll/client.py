@@ -268,7 +268,8 @@ class Producer(Sessions):
         Where to look is said by a filter, by its fields (`channel="slack"`), or by both.
         `by_session`: of each session only the best hit, with the number of all in it; the words may
         then be in different messages of the session. `within="extra"` searches the values of each
-        `extra` instead of the content; it reads message by message, and not by session.
+        `extra` instead of the content; it reads message by message, and not by session. An empty
+        query with a filter lists the messages that pass it, newest first.
 
         Raises `InvalidInputError` for a query of more than 1,000 characters or a `limit` that is
         not from 1 to 1,000; `OperationRefusedError` for a cursor of another search or a query that

@@ -40,6 +40,7 @@ READS: Final[dict[str, Read]] = {
     "rollback": lambda store: store.remove_last("busy"),
     "usage": lambda store: store.usage(key="busy", author="ada"),
     "usage of an author": lambda store: store.usage(author="ada"),
+    "listing of an author": lambda store: store.search("", author="ada"),
     "session": lambda store: store.session("busy"),
     "sessions": lambda store: store.sessions(limit=2),
     "sessions, a range": lambda store: store.sessions(active_since=_LATER, active_until=_LATER),

@@ -338,6 +338,11 @@ class Search(Read):
         if self.by_session and self.within is not None:
             raise InvalidInputError("within", "cannot be combined with by_session")
 
+    @property
+    def is_listing(self) -> bool:
+        """Whether there is only a filter: what passes it is listed, newest first."""
+        return not (self.query.strip() or self.by_session or self.where == SearchFilter())
+
 
 @operation
 class GetUsage(Read):

@@ -155,6 +155,8 @@ def _advice(
 ) -> str:
     """One line: what to try when nothing was found."""
     query = Query.parse(typed)
+    if not (typed.strip() or by_session) and any(value is not None for value in where.values()):
+        return "no message passes the filter"
     if not query.wanted:
         return "the query contains no words: search for a word or a prefix (flight*)"
     if where["key"] is not None and reader.session(where["key"]) is None:

@@ -53,7 +53,7 @@ def search(group: Group, operation: Search) -> SearchPage:
         newest.append(last)
         where = _until(where, int(last))
     query = Query.parse(operation.query)
-    if not query.wanted:
+    if not query.wanted and not operation.is_listing:
         return SearchPage(())
     sessions = _searched(group, where)
     if after is None:
@@ -63,6 +63,8 @@ def search(group: Group, operation: Search) -> SearchPage:
     else:
         within = operation.within
         found = (hit for session in sessions for hit in _hits(session, query, where, within))
+    if operation.is_listing:
+        found = (each for session in sessions for each in _listed(session, where))
     left = (hit for hit in found if after is None or list(hit.place) < after)
     page, has_more = _best(left, operation.limit)
     cursor = None
@@ -123,6 +125,14 @@ def _hits(
         score = query.score(tokens(searched_text(message, within)))
         if score is not None:
             yield _found(session.key, position, message, score, is_whole=True)
+
+
+def _listed(session: Session, where: SearchFilter) -> Iterator[_Found]:
+    """What passes the filter, for the newest first; of the same time, what was said later."""
+    for position, message in _messages(session, where):
+        found = _found(session.key, position, message, 0.0, is_whole=True)
+        digest = position << 24 | found.place.digest >> 24
+        yield found._replace(place=found.place._replace(digest=digest))
 
 
 def _messages(session: Session, where: SearchFilter) -> Iterator[tuple[int, ChatMessage]]:

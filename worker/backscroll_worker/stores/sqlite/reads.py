@@ -28,6 +28,7 @@ from backscroll_worker.stores.sqlite import edits
 from backscroll_worker.stores.sqlite.bound import bounded_seconds
 from backscroll_worker.stores.sqlite.extra_search import search_extra
 from backscroll_worker.stores.sqlite.listing import get_session, list_sessions
+from backscroll_worker.stores.sqlite.message_listing import list_messages
 from backscroll_worker.stores.sqlite.rows import MESSAGE_COLUMNS, message_of
 from backscroll_worker.stores.sqlite.schema import pack_id
 from backscroll_worker.stores.sqlite.search import search
@@ -249,6 +250,8 @@ def _list_sessions(database: APSWDatabase, now: int, operation: ListSessions) ->
 
 def _search(database: APSWDatabase, _now: int, operation: Search) -> SearchPage:
     find = search if operation.within is None else search_extra
+    if operation.is_listing:
+        find = list_messages
     return find(database.connection(), operation)
 
 

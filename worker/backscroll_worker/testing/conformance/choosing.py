@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from itertools import count
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backscroll.contract.errors import InvalidInputError, OperationRefusedError
 from backscroll.contract.filters import SearchFilter
 from backscroll.contract.messages import ChatMessage, from_micros
 from backscroll.contract.tokens import tokens_of
-from backscroll_worker.testing.fixtures import Open, UrlAt
-from backscroll_worker.testing.stores import Clock, StoreUnderTest, open_tested, say
+from backscroll_worker.testing.fixtures import Open
+from backscroll_worker.testing.stores import (
+    Clock,
+    StoreUnderTest,
+    requests,
+    say,
+)
 
 CALL = ChatMessage.assistant("", tool_calls=[{"id": "c1", "function": {"name": "sum"}}])
 RESULT = ChatMessage.tool("3", tool_call_id="c1")
@@ -205,6 +211,24 @@ def test_the_active_history_begins_with_the_newest_summary(open_store: Open) -> 
     assert store.load("nobody", active=True) == []
 
 
+def test_a_choice_in_a_group_sees_the_writes_before_it(store: StoreUnderTest) -> None:
+    append = requests.append("s", (CALL, ChatMessage.user("a")))
+    summary = ChatMessage.summary("S", upto=append.message_ids[0])
+    answers: list[Any] = store.apply(
+        [
+            append,
+            requests.load("s", legal=True),
+            requests.append("s", (summary, RESULT)),
+            requests.load("s", active=True),
+            requests.load("s", 1, after=append.op_id),
+            requests.rollback("s", append.op_id),
+            requests.load("s", legal=True, max_tokens=9),
+        ]
+    )
+    seen = [texts(answers[index]) for index in (1, 3, 4, 6)]
+    assert seen == ["a", "Sa3", "a", "aS"]
+
+
 @pytest.mark.needs("search")
 def test_what_a_summary_stands_for_stays_where_it_is(store: StoreUnderTest) -> None:
     ids = say(store, "s", "apple", "pear")
@@ -331,43 +355,37 @@ _MESSAGES = st.builds(
 )
 
 
-@given(
-    st.lists(_MESSAGES, max_size=12),
-    st.fixed_dictionaries(
-        {},
-        optional={
-            "limit": st.integers(1, 6),
-            "role": st.just("user"),
-            "author": st.just("ann"),
-            "max_tokens": st.integers(1, 40),
-            "legal": st.just(True),
-        },
-    ),
-    st.integers(-1, 11),
-    st.integers(-1, 11),
+_OPTIONS = st.fixed_dictionaries(
+    {},
+    optional={
+        "limit": st.integers(1, 6),
+        "role": st.just("user"),
+        "author": st.just("ann"),
+        "max_tokens": st.integers(1, 40),
+        "legal": st.just(True),
+    },
 )
-@settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-def test_what_is_chosen_is_as_the_rules_say(
-    url_at: UrlAt,
-    tmp_path_factory: pytest.TempPathFactory,
-    said: list[ChatMessage],
-    options: dict[str, Any],
-    before: int,
-    after: int,
-) -> None:
-    with open_tested(url_at(tmp_path_factory.mktemp("chosen") / "store")) as store:
+
+
+def test_what_is_chosen_is_as_the_rules_say(store: StoreUnderTest) -> None:
+    keys = map(str, count())
+
+    @given(st.lists(_MESSAGES, max_size=12), _OPTIONS, st.integers(-1, 11), st.integers(-1, 11))
+    @settings(max_examples=100, deadline=None)
+    def check(said: list[ChatMessage], options: dict[str, Any], before: int, after: int) -> None:
+        key = next(keys)
         if said:
-            store.append("s", *said)
-        everything = list(store.load("s"))
+            store.append(key, *said)
+        everything = list(store.load(key))
         places = {"before": before, "after": after}
         given = {name: place for name, place in places.items() if 0 <= place < len(said)}
         ids: dict[str, Any] = {name: everything[place].message_id for name, place in given.items()}
         expected = _expected(everything, given, **options)
-        assert store.load("s", **ids, **options) == expected
+        assert store.load(key, **ids, **options) == expected
         if "max_tokens" in options:
-            assert store.load("s", **ids, **options, count_tokens=tokens_of) == expected
+            assert store.load(key, **ids, **options, count_tokens=tokens_of) == expected
+
+    check()
 
 
 def _expected(
