@@ -80,6 +80,8 @@ PAYLOADS: list[tuple[str, str, Operation]] = [
     ("delete", '{"at":1,"key":"k"}', Delete(ID, 1, "k")),
     ("describe", '{"at":1,"key":"k","attributes":{"agent":null,"state":"running"}}',
      Describe(ID, 1, "k", {"agent": None, "state": "running"})),
+    ("describe", '{"at":1,"key":"k","attributes":{"meta":{"a":1,"b":null,"c":true}}}',
+     Describe(ID, 1, "k", {"meta": {"a": 1, "b": None, "c": True}})),
     ("rename_agent", '{"at":1,"old":"a"}', RenameAgent(ID, 1, "a")),
     ("rename_agent", '{"at":1,"old":"a","new":"b"}', RenameAgent(ID, 1, "a", "b")),
     ("load", '{"at":1,"key":"k"}', Load(ID, 1, "k")),
@@ -92,6 +94,8 @@ PAYLOADS: list[tuple[str, str, Operation]] = [
      '"active_since":1767323045678901},"limit":9,"cursor":"c"}',
      ListSessions(ID, 1, Sessions(state="idle", pinned=False, stuck_seconds=1.5,
                                   active_since=MOMENT), 9, "c")),
+    ("sessions", '{"at":1,"where":{"meta":{"a":0.5}},"limit":9}',
+     ListSessions(ID, 1, Sessions(meta={"a": 0.5}), 9)),
     ("search", '{"at":1,"query":"fox","where":{},"limit":20}',
      Search(ID, 1, "fox", SearchFilter(), 20)),
     ("search", '{"at":1,"query":"","where":{"key":"k","role":"user","since":1767323045678901},'

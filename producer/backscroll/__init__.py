@@ -32,6 +32,7 @@ from backscroll.contract.filters import SearchFields, SearchFilter, SearchHit, S
 from backscroll.contract.messages import (
     ChatMessage,
     EarlierVersion,
+    Meta,
     SessionAttributes,
     SessionFilter,
     SessionInfo,
@@ -69,6 +70,7 @@ __all__ = [
     "InvalidInputError",
     "InvalidSettingError",
     "MalformedJobError",
+    "Meta",
     "NotConfirmedError",
     "Operation",
     "OperationRefusedError",

@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from backscroll.calls import Calls, run
-from backscroll.contract.messages import ChatMessage, SessionFilter, SessionInfo, SessionPage, State
+from backscroll.contract.messages import (
+    ChatMessage,
+    Meta,
+    SessionFilter,
+    SessionInfo,
+    SessionPage,
+    State,
+)
 from backscroll.contract.requests import UNSET, Unset
 from backscroll.contract.results import Receipt, answered_page, answered_session
 from backscroll.transport.acks import Ack
@@ -28,17 +35,22 @@ class Sessions(Calls):
         state: State | Unset = UNSET,
         turn_id: str | Unset | None = UNSET,
         pinned: bool | Unset = UNSET,
+        meta: Meta | Unset | None = UNSET,
         ack: Ack | None = None,
     ) -> Receipt:
         """Set the attributes given; None clears one. `pinned` sessions are never cleaned up.
 
+        `meta` are keys and values of your own: text, numbers or booleans. Those given are set, a
+        value of None clears its key, all others stay; `meta=None` clears all. A session has up to
+        16 KiB of them in JSON: what would be more is refused with "stored", and changes nothing.
+
         The session is made if there is none. Returns a receipt. Raises `InvalidInputError` for no
-        attribute at all, one of more than 512 characters or an unknown state; the rest as every
-        call.
+        attribute at all, one of more than 512 characters, an unknown state or another value in
+        `meta`; the rest as every call.
         """
         attributes = {
             "name": name, "agent": agent, "channel": channel, "room": room, "sender": sender,
-            "state": state, "turn_id": turn_id, "pinned": pinned,
+            "state": state, "turn_id": turn_id, "pinned": pinned, "meta": meta,
         }  # fmt: skip
         return run(self._write, self._requests.describe(key, attributes), ack)
 
@@ -113,6 +125,7 @@ class Sessions(Calls):
         name: str | None = None,
         active_since: datetime | None = None,
         active_until: datetime | None = None,
+        meta: Meta | None = None,
         limit: int = 100,
         cursor: str | None = None,
     ) -> SessionPage:
@@ -124,7 +137,8 @@ class Sessions(Calls):
         has been running for longer than that. `expired`: only those with a turn whose lease has
         expired, or with False all others. `name`: only those whose name has these words, as
         search finds them, the last maybe unfinished (`cafe p` finds `Café plans`). `active_since`
-        (inclusive) and `active_until` (exclusive) bound the last activity.
+        (inclusive) and `active_until` (exclusive) bound the last activity. `meta`: only those that
+        have each of these keys with this value; 1 is 1.0, but true is not 1.
 
         Paging shows no session twice, and each one that nobody writes to meanwhile. What is written
         to moves to the front: ask for it afterwards with `active_since`.
@@ -136,5 +150,6 @@ class Sessions(Calls):
             "agent": agent, "channel": channel, "room": room, "sender": sender, "author": author,
             "state": state, "pinned": pinned, "stuck_seconds": stuck_seconds, "expired": expired,
             "name": name, "active_since": active_since, "active_until": active_until,
+            "meta": meta,
         }  # fmt: skip
         return answered_page(run(self._read, self._requests.sessions(given, limit, cursor, where)))

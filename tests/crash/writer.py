@@ -274,7 +274,7 @@ class Writer:
         return self._random.choice(
             (
                 {"name": f"chat {self._count}"},
-                {"agent": self._agent(), "channel": "web"},
+                {"agent": self._agent(), "channel": "web", "meta": {"count": self._count}},
                 {"state": "running", "turn_id": f"turn {self._count}"},
                 {"state": "idle", "pinned": self._random.random() < 0.5},
             )

@@ -27,6 +27,7 @@ from backscroll.contract.messages import (
     MAX_ATTRIBUTE_CHARS,
     STATES,
     ChatMessage,
+    Meta,
     SessionAttributes,
     SessionFilter,
     State,
@@ -36,6 +37,7 @@ from backscroll.contract.messages import (
     known_circumstances,
     to_micros,
 )
+from backscroll.contract.meta import check_meta
 from backscroll.contract.validation import (
     MAX_LOAD,
     MAX_PAGE,
@@ -277,6 +279,7 @@ _FORMS: Final[dict[Any, Form]] = {
     State: _plain(_state),
     tuple[str, ...]: Form(lambda name, values, _limits: _ids(name, values), _ids, list),
     SessionAttributes: _plain(_attributes),
+    Meta: _plain(lambda _name, value: check_meta(value, may_clear=False)),
     SessionFilter: _filter(SessionFilter),
     SearchFilter: _filter(SearchFilter),
     ChatMessage: Form(_sent, lambda name, value: _read_messages(name, [value])[0], _write_message),

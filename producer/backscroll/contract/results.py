@@ -328,7 +328,7 @@ def _known(kind: type[T], value: Mapping[str, Any]) -> T:
 def _known_fields(kind: Any, value: Mapping[str, Any]) -> dict[str, Any]:
     """Raises `OperationRefusedError` when a field is missing that `kind` cannot do without."""
     for field in fields(kind):
-        if field.name not in value and field.default is MISSING:
+        if field.name not in value and field.default is field.default_factory is MISSING:
             raise OperationRefusedError(
                 f"the worker's answer has no {field.name!r}: the worker is older than this "
                 "producer; update the worker"

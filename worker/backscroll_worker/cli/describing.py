@@ -9,7 +9,7 @@ import click
 from backscroll.contract.errors import InvalidInputError
 from backscroll.contract.messages import STATES
 from backscroll.contract.validation import TEXT_ATTRIBUTES
-from backscroll_worker.cli.arguments import TextCommand
+from backscroll_worker.cli.arguments import TextCommand, meta_pair
 from backscroll_worker.cli.output import json_option
 from backscroll_worker.cli.sending import confirm, send, wait_option, yes_option
 from backscroll_worker.settings import Settings
@@ -26,6 +26,13 @@ from backscroll_worker.settings import Settings
 @click.option("--turn-id", metavar="ID", help="The id of the current turn.")
 @click.option("--pinned/--unpinned", default=None, help="Pinned sessions are never cleaned up.")
 @click.option(
+    "--meta",
+    "pairs",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="A key and value of your own; KEY= clears it. May be given several times.",
+)
+@click.option(
     "--clear",
     "cleared",
     multiple=True,
@@ -40,18 +47,26 @@ def describe(
     /,
     key: str,
     cleared: tuple[str, ...],
+    pairs: tuple[str, ...],
     wait: bool,
     as_json: bool,
     **given: Any,
 ) -> None:
     """Set attributes of session KEY; the others are kept.
 
+    In --meta, 3, 0.5, true and false are numbers and booleans, and "3" is a text.
+
     \b
     Example:
       backscroll describe telegram_user123 --name "Holiday plans" --pinned
       backscroll describe telegram_user123 --clear agent
+      backscroll describe telegram_user123 --meta project=apollo --meta priority=3
     """
     attributes = {name: value for name, value in given.items() if value is not None}
+    if pairs:
+        attributes["meta"] = {
+            name: value if text else None for name, text, value in map(meta_pair, pairs)
+        }
     for name in cleared:
         if attributes.setdefault(name.replace("-", "_")) is not None:
             raise InvalidInputError(name, f"is both set and cleared; omit --{name} or --clear")

@@ -14,6 +14,7 @@ from backscroll.contract.filters import SearchFields, SearchFilter, SearchPage
 from backscroll.contract.message_checks import Limits
 from backscroll.contract.messages import (
     ChatMessage,
+    Meta,
     SessionAttributes,
     SessionFilter,
     SessionInfo,
@@ -176,8 +177,8 @@ class History(HistoryReader):
         """Drop a session with everything in it; whether there was one."""
         return self._write(_requests.delete(key)) > 0
 
-    def describe(self, key: str, **attributes: str | bool | None) -> None:
-        """Set session attributes."""
+    def describe(self, key: str, **attributes: str | bool | Meta | None) -> None:
+        """Set session attributes; of `meta` the given keys, and None clears one."""
         self._write(_requests.describe(key, attributes))
 
     def rename_agent(self, old: str, new: str | None) -> int:

@@ -66,7 +66,7 @@ class SessionLine(NamedTuple):
 def session_line(info: SessionInfo, removal: ArchivedSession | None = None) -> bytes:
     """The line a session begins with; in the archive with its removal."""
     fields = info.to_dict()
-    known = {name: fields[name] for name in _SESSION_FIELDS if fields[name] is not None}
+    known = {name: fields[name] for name in _SESSION_FIELDS if fields[name] not in (None, {})}
     if removal is None:
         return _line({"session": known})
     part, at = "whole" if removal.is_whole else "oldest", removal.removed_at

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from backscroll.contract.errors import OperationRefusedError
-from backscroll.contract.messages import ChatMessage, SessionInfo, to_micros
+from backscroll.contract.messages import ChatMessage, SessionAttributes, SessionInfo, to_micros
 from backscroll.contract.operations import Write
 from backscroll.contract.validation import ATTRIBUTES
 from backscroll_worker.contract.clock import no_later
@@ -26,7 +25,7 @@ class ImportSession(Write):
     kind = "import_session"
     key: str
     messages: tuple[ChatMessage, ...]
-    attributes: Mapping[str, str | bool | None]
+    attributes: SessionAttributes
     created_at: int
     last_activity: int
     turn_started_at: int | None = None
@@ -54,9 +53,13 @@ def has_another_history(key: str) -> OperationRefusedError:
     return OperationRefusedError(f"the store has a session {key!r} with another history already")
 
 
+def known_attributes(info: SessionInfo) -> dict[str, Any]:
+    """The attributes that are set in `info`."""
+    found = {name: getattr(info, name) for name in ATTRIBUTES}
+    return {name: value for name, value in found.items() if value not in (None, {})}
+
+
 def archived_attributes(info: SessionInfo, now: int) -> tuple[dict[str, Any], int | None]:
     """The attributes that are set in `info`, and when its turn began: not later than `now`."""
-    found = {name: getattr(info, name) for name in ATTRIBUTES}
     started = None if info.turn_started_at is None else to_micros(info.turn_started_at)
-    set_ones = {name: value for name, value in found.items() if value is not None}
-    return set_ones, no_later(started, now)
+    return known_attributes(info), no_later(started, now)

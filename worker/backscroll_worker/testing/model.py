@@ -139,6 +139,9 @@ class Model:
             is_running = values["state"] == "running"
             values["turn_id"] = values.get("turn_id") if is_running else None
             values["turn_started_at"] = now if is_running else None
+        if "meta" in values:
+            meta = {**(session.attributes.get("meta") or {}), **values["meta"]}
+            values["meta"] = {name: value for name, value in meta.items() if value is not None}
         session.attributes.update(values)
 
     def _describe_anew(self, session: ModelSession, attributes: Any, now: int) -> None:

@@ -20,7 +20,7 @@ from backscroll.contract.messages import (
     check_text,
     to_micros,
 )
-from backscroll.contract.validation import ATTRIBUTES, check_attributes
+from backscroll.contract.validation import check_attributes
 from backscroll_worker.contract.archiving import ArchivedSession
 from backscroll_worker.contract.interchange import (
     VERSION_LINE,
@@ -32,7 +32,7 @@ from backscroll_worker.contract.interchange import (
     session_line,
 )
 from backscroll_worker.contract.pacing import now_micros
-from backscroll_worker.contract.takeover import ImportSession
+from backscroll_worker.contract.takeover import ImportSession, known_attributes
 from backscroll_worker.transfer.sessions import ExportedSession
 from backscroll_worker.transfer.source import Advance, Damage, Found, Incoming, check_message
 
@@ -72,7 +72,7 @@ def _check(value: ArchivedSession | ChatMessage) -> None:
     """Raise `InvalidInputError` unless a store can hold what the line says."""
     if isinstance(value, ArchivedSession):
         info = value.info
-        check_attributes(_attributes(info))
+        check_attributes(known_attributes(info))
         for moment in (info.created_at, info.last_activity, info.turn_started_at):
             check_moment("session", moment or info.created_at)
         return
@@ -82,10 +82,6 @@ def _check(value: ArchivedSession | ChatMessage) -> None:
         check_message(ChatMessage(edit.role, edit.content, edit.extra, None, edit.replaced_at))
 
 
-def _attributes(info: SessionInfo) -> dict[str, str | bool | None]:
-    return {name: value for name in ATTRIBUTES if (value := getattr(info, name)) is not None}
-
-
 def _operation(info: SessionInfo, messages: Iterable[ChatMessage], digest: str) -> ImportSession:
     started = info.turn_started_at
     return ImportSession(
@@ -93,7 +89,7 @@ def _operation(info: SessionInfo, messages: Iterable[ChatMessage], digest: str) 
         now_micros(),
         info.key,
         tuple(messages),
-        _attributes(info),
+        known_attributes(info),
         to_micros(info.created_at),
         to_micros(info.last_activity),
         None if started is None else to_micros(started),

@@ -23,7 +23,7 @@ from backscroll.contract.operations import (
     Write,
 )
 from backscroll.contract.validation import check_attributes
-from backscroll_worker.contract.attributes import differing
+from backscroll_worker.contract.attributes import differing, with_meta
 from backscroll_worker.contract.clock import Cutoff, no_later
 from backscroll_worker.contract.takeover import (
     ImportSession,
@@ -46,6 +46,8 @@ class Session(StoredSession):
     def append(self, operation: Append) -> int:
         if is_conditional(operation) and not self._holds(operation):
             return self._note(operation.op_id, CONFLICT)
+        if operation.session is not None and self.exists:
+            with_meta(self.sidecar.attributes, operation.session)  # or it is refused, unchanged
         op_id, count = operation.op_id, len(operation.messages)
         cached = self._cached or self._cached_session()
         if count > 1 and any(map(cached.known.__contains__, operation.message_ids)):
@@ -164,7 +166,8 @@ class Session(StoredSession):
     def describe(self, operation: Describe) -> int:
         check_attributes(operation.attributes)
         self._create()
-        self.sidecar.describe(operation.attributes, self._now)
+        attributes = with_meta(self.sidecar.attributes, operation.attributes)
+        self.sidecar.describe(attributes, self._now)
         self.sidecar.applied[operation.op_id] = Record(self._now, 1)
         self._is_described = True
         return self._done(operation.op_id, 1)

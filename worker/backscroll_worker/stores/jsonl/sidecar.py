@@ -2,11 +2,11 @@
 
 `<name>.meta.json` is one JSON object: `version` (1), `key` (exactly as given), `created_at`,
 `turn_started_at` and `turn_expires_at` (microseconds since 1970 UTC), `turn_lease` (microseconds),
-those of the attributes `name`, `agent`, `channel`, `room`, `sender`, `state`, `turn_id` and
-`pinned` that are set, `applied`, the op ids of the operations that set them, and `restored_from`,
-the hash of the key under which its messages were archived, if that was another. The last activity
-is in the store's `.activity`, and messages are counted in their file, so that an append writes one
-file. A sidecar without a messages file is ignored.
+those of the attributes `name`, `agent`, `channel`, `room`, `sender`, `state`, `turn_id`,
+`pinned` and `meta` that are set, `applied`, the op ids of the operations that set them, and
+`restored_from`, the hash of the key under which its messages were archived, if that was another.
+The last activity is in the store's `.activity`, and messages are counted in their file, so that an
+append writes one file. A sidecar without a messages file is ignored.
 
 `<name>.gone.json` has in `applied` the op ids of a session that does not exist. Beside a messages
 file it is ignored.
@@ -14,20 +14,22 @@ file it is ignored.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
 
-from backscroll.contract.errors import OperationRefusedError
+from backscroll.contract.errors import InvalidInputError, OperationRefusedError
 from backscroll.contract.messages import (
     LATEST_MICROS,
+    SessionAttributes,
     SessionFilter,
     SessionInfo,
     from_micros,
     to_micros,
 )
+from backscroll.contract.meta import check_meta, has_meta
 from backscroll.contract.validation import ATTRIBUTES
 from backscroll_worker.contract.attributes import with_turn
 from backscroll_worker.contract.clock import TOLERANCE
@@ -37,7 +39,7 @@ from backscroll_worker.stores.jsonl.lines import Records, records_from_json, rec
 
 VERSION: Final = 1
 
-Attributes = dict[str, str | bool | None]
+Attributes = dict[str, Any]
 
 
 @dataclass(slots=True)
@@ -124,7 +126,7 @@ class Sidecar:
         if self.turn_expires_at is not None and self.turn_lease is not None:
             self.turn_expires_at = min(self.turn_expires_at, now + self.turn_lease)
 
-    def describe(self, attributes: Mapping[str, str | bool | None], now: int) -> None:
+    def describe(self, attributes: SessionAttributes, now: int) -> None:
         """Set attributes; a state begins or ends a turn."""
         values = with_turn(attributes, now)
         if "state" in values:
@@ -139,6 +141,8 @@ class Sidecar:
             wanted = getattr(where, name)
             if wanted is not None and self.attributes.get(name) != wanted:
                 return False
+        if where.meta and not has_meta(self.attributes.get("meta") or {}, where.meta):
+            return False
         if where.state is not None and self._state != where.state:
             return False
         if where.pinned is not None and self.is_pinned != where.pinned:
@@ -156,6 +160,7 @@ class Sidecar:
     def info(self, last_activity: int, message_count: int) -> SessionInfo:
         """The session as in a listing."""
         values: dict[str, Any] = {**self.attributes, "state": self._state, "pinned": self.is_pinned}
+        values["meta"] = self.attributes.get("meta") or {}
         started, expires_at = self.turn_started_at, self.turn_expires_at
         return SessionInfo(
             self.key,
@@ -183,4 +188,9 @@ def _time(value: object) -> int | None:
 
 
 def _fits(name: str, value: object) -> bool:
+    if name == "meta":
+        with suppress(InvalidInputError):
+            check_meta(value, may_clear=False)
+            return True
+        return False
     return isinstance(value, bool if name == "pinned" else str)

@@ -30,7 +30,7 @@ from backscroll.contract.operations import (
 )
 from backscroll.contract.results import Outcome
 from backscroll.contract.validation import ATTRIBUTES
-from backscroll_worker.contract.attributes import differing, with_turn
+from backscroll_worker.contract.attributes import differing, with_meta, with_turn
 from backscroll_worker.contract.clock import StoreClock, no_later
 from backscroll_worker.contract.takeover import (
     ImportSession,
@@ -40,7 +40,7 @@ from backscroll_worker.contract.takeover import (
 )
 from backscroll_worker.contract.tombstones import emptied_by
 from backscroll_worker.contract.turns import CONFLICT, Turn, is_conditional, lease_of, outcome
-from backscroll_worker.stores.sqlite import edits, emptied
+from backscroll_worker.stores.sqlite import edits, emptied, session_meta
 from backscroll_worker.stores.sqlite import restore as restoring
 from backscroll_worker.stores.sqlite.maintenance import erasure
 from backscroll_worker.stores.sqlite.maintenance import purge as detached
@@ -136,6 +136,8 @@ class Group:
     def _append(self, operation: Append) -> int:
         if is_conditional(operation) and not self._holds(operation):
             return CONFLICT
+        if operation.session is not None and (known := self._find(operation.key)) is not None:
+            self._with_meta(known, operation.session)  # or it is refused, with nothing changed
         session = self._find_or_create(operation.key)
         if operation.session is not None:
             self._update_attributes(session, operation.session)
@@ -286,21 +288,31 @@ class Group:
 
     def _describe(self, operation: Describe) -> int:
         session = self._find_or_create(operation.key)
-        self._set(session, with_turn(operation.attributes, self._now))
+        attributes = self._with_meta(session, operation.attributes)
+        self._set(session, with_turn(attributes, self._now))
         return 1
+
+    def _with_meta(self, session: KnownSession, attributes: SessionAttributes) -> SessionAttributes:
+        if "meta" not in attributes:
+            return attributes
+        return with_meta(session_meta.stored(self._connection, session.id), attributes)
 
     def _update_attributes(self, session: KnownSession, attributes: SessionAttributes) -> None:
         """Set the attributes that the session lacks; usually it has all of them."""
         # The names are those `check_attributes` lets through, and none of the user's.
         sql = f"SELECT {', '.join(ATTRIBUTES)} FROM sessions WHERE id = ?"  # noqa: S608
         row: Any = self._connection.execute(sql, (session.id,)).fetchone()
-        changed = differing(dict(zip(ATTRIBUTES, row, strict=True)), attributes)
+        has = dict(zip(ATTRIBUTES, row, strict=True))
+        has["meta"] = session_meta.loads(has["meta"])
+        changed = differing(has, attributes)
         if changed:
             self._set(session, with_turn(changed, self._now))
 
     def _set(self, session: KnownSession, values: Mapping[str, Any]) -> None:
         # The names are those `check_attributes` lets through, and none of the user's.
         assignments = ", ".join(f"{name} = ?" for name in values)
+        if values.get("meta") is not None:
+            values = {**values, "meta": session_meta.dumps(values["meta"])}
         self._connection.execute(
             f"UPDATE sessions SET {assignments} WHERE id = ?",  # noqa: S608
             (*values.values(), session.id),
