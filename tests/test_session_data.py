@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +11,14 @@ from typing import Any
 import pytest
 import redis
 
-from backscroll import Producer
+from backscroll import AsyncProducer, ChatMessage, ConflictError, Producer, SessionState
+from backscroll.contract.codec import decode
+from backscroll.contract.states import SetState
 from backscroll_worker.settings import Settings
+from backscroll_worker.testing.stores import open_tested
+from backscroll_worker.transfer.migrate import migrate
 from tests.processes import running_worker
+from tests.transfer.sessions import export, take
 
 _PAGE = Path(__file__).parent.parent / "docs/conversations.md"
 
@@ -24,7 +30,7 @@ def producer(settings: Settings, client: redis.Redis, tmp_path: Path) -> Iterato
         yield made
 
 
-@pytest.mark.parametrize("part", ["Own keys and values of a session"])
+@pytest.mark.parametrize("part", ["Own keys and values of a session", "State besides the messages"])
 def test_the_code_of_the_conversations_page_runs(producer: Producer, part: str) -> None:
     _, _, text = _PAGE.read_text().partition(f"\n## {part}\n")
     blocks = re.findall(r"```python\n(.*?)```", text.partition("\n## ")[0], re.DOTALL)
@@ -32,3 +38,77 @@ def test_the_code_of_the_conversations_page_runs(producer: Producer, part: str) 
     names: dict[str, Any] = {"producer": producer}
     for code in blocks:
         exec(code, names)  # noqa: S102 - it is our document
+
+
+def test_states_are_set_by_both_producers_and_conflicts_raise(producer: Producer) -> None:
+    async def scenario() -> None:
+        async with AsyncProducer(producer.url) as other:
+            receipt = await other.set_state("s", {"step": 1}, expect=0)
+            assert (receipt.affected, receipt.duplicate) == (1, False)
+            assert await other.get_state("s") == SessionState({"step": 1}, 1)
+            with pytest.raises(ConflictError):
+                await other.set_state("s", {}, expect=2)
+
+    asyncio.run(scenario())
+    assert producer.set_state("s", [1], "other", ack="queued").affected is None
+    assert producer.states("s") == {
+        "default": SessionState({"step": 1}, 1), "other": SessionState([1], 1)
+    }  # fmt: skip
+    assert producer.get_state("nobody") == SessionState(None, 0)
+
+
+@pytest.mark.parametrize("kinds", [("sqlite", "jsonl"), ("jsonl", "sqlite")])
+def test_an_export_carries_values_and_states(kinds: tuple[str, str], tmp_path: Path) -> None:
+    source, target = (f"{kind}://{tmp_path / kind}" for kind in kinds)
+    with open_tested(source) as store:
+        store.append("s", ChatMessage.user("hi"), session={"meta": {"n": 0.1, "on": True}})
+        store.set_state("s", {"step": [1, None]})
+        store.set_state("s", 1, "gone")
+        store.set_state("s", None, "gone")
+        store.describe("plain", name="N")
+        before = store.session("s"), store.states("s")
+    content = export(source, "jsonl")
+    assert content.count(b'"states"') == content.count(b'"meta"') == 1
+    report = take(target, tmp_path / "x", content)
+    assert (report.sessions, report.refused) == (2, [])
+    with open_tested(target) as store:
+        assert (store.session("s"), store.states("s")) == before
+    assert export(target, "jsonl") == content
+    again = take(target, tmp_path / "x", content)
+    assert (again.sessions, again.known) == (0, 2)
+
+
+@pytest.mark.parametrize(
+    "states",
+    ['[]', '{"a":1}', '{"a":{"value":1}}', '{"a":{"version":-1}}', '{"":{"version":1}}'],
+)  # fmt: skip
+def test_an_export_with_no_valid_states_is_refused(states: str, tmp_path: Path) -> None:
+    lines = (
+        '{"backscroll_export":1}\n{"session":{"key":"s","created_at":1,"last_activity":2,'
+        f'"state":"idle"}},"states":{states}}}\n{{"end":0}}\n'
+    )
+    report = take(f"sqlite://{tmp_path / 'x.db'}", tmp_path / "x", lines.encode())
+    assert (report.sessions, len(report.refused)) == (0, 1)
+
+
+def test_a_migrated_folder_keeps_values_and_states(tmp_path: Path) -> None:
+    folder, url = tmp_path / "sessions", f"sqlite://{tmp_path / 'x.db'}"
+    with open_tested(f"jsonl://{folder}") as store:
+        store.append("s", ChatMessage.user("hi"), session={"meta": {"n": 1}})
+        store.set_state("s", "x")
+    assert migrate(folder, url).refused == []
+    with open_tested(url) as store:
+        assert [info.meta for info in store.sessions(meta={"n": 1})] == [{"n": 1}]
+        assert store.get_state("s") == SessionState("x", 1)
+
+
+def test_the_texts_of_a_state_are_redacted(settings: Settings, client: redis.Redis) -> None:
+    with Producer(settings.redis_url, redact=lambda text: text.replace("42", "#")) as producer:
+        for value in ("42", ["42"], {"state": "42", "n": 42}):
+            producer.set_state("s", value)
+    ids: Any = client.lrange("rq:queue:backscroll", 0, -1)
+    jobs: Any = [(each.decode(), client.hget(b"rq:job:" + each, "data")) for each in ids]
+    sent = [decode(*job) for job in jobs]
+    assert [each.value for each in sent if isinstance(each, SetState)] == [
+        "#", ["#"], {"state": "#", "n": "#"}
+    ]  # fmt: skip

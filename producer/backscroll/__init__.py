@@ -50,6 +50,7 @@ from backscroll.contract.results import (
     RestoreReport,
     RuleTotals,
 )
+from backscroll.contract.states import SessionState
 from backscroll.redaction.ready import Redact
 from backscroll.transport.acks import Ack
 
@@ -90,6 +91,7 @@ __all__ = [
     "SessionFilter",
     "SessionInfo",
     "SessionPage",
+    "SessionState",
     "SpoolDiskError",
     "SpoolFullError",
     "SpoolUnusableError",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from backscroll.calls import Calls
 from backscroll.contract.messages import (
@@ -15,7 +16,8 @@ from backscroll.contract.messages import (
     State,
 )
 from backscroll.contract.requests import UNSET, Unset
-from backscroll.contract.results import Receipt, answered_page, answered_session
+from backscroll.contract.results import Receipt, answered_page, answered_session, answered_states
+from backscroll.contract.states import DEFAULT_STATE, NO_STATE, SessionState
 from backscroll.transport.acks import Ack
 
 
@@ -108,6 +110,44 @@ class AsyncSessions(Calls):
         """Whether there is such a session. Raises as every call."""
         return await self.session(key) is not None
 
+    async def get_state(self, key: str, name: str = DEFAULT_STATE) -> SessionState:
+        """What `set_state` has set; a value of None and version 0 if nothing.
+
+        Raises as every call.
+        """
+        states = await self._states(key, name)
+        return states.get(name, NO_STATE)
+
+    async def states(self, key: str) -> dict[str, SessionState]:
+        """All that `set_state` has set for the session, by name; what was deleted has its version.
+
+        Raises as every call.
+        """
+        return await self._states(key, None)
+
+    async def set_state(
+        self,
+        key: str,
+        value: Any,
+        name: str = DEFAULT_STATE,
+        *,
+        expect: int | None = None,
+        ack: Ack | None = None,
+    ) -> Receipt:
+        """Keep a JSON document of up to 64 KiB with the session; None deletes it.
+
+        A session has up to 32 of them, by name, and is made if there is none. Its messages and its
+        last activity stay as they are. Each change counts the version up, from 1, a deletion too.
+
+        With `expect` it is changed only if that is its version, or 0 and there is none; the call
+        then waits as with "stored", unless `ack` says otherwise. Returns a receipt; with "stored",
+        `affected` is the version. Raises `ConflictError` with "stored" where the version is another
+        one, `InvalidInputError` for what JSON cannot hold; the rest as every call.
+        """
+        if ack is None and expect is not None:
+            ack = "stored"
+        return await self._write(self._requests.set_state(key, value, name, expect), ack)
+
     async def sessions(
         self,
         where: SessionFilter | None = None,
@@ -152,3 +192,6 @@ class AsyncSessions(Calls):
             "meta": meta,
         }  # fmt: skip
         return answered_page(await self._read(self._requests.sessions(given, limit, cursor, where)))
+
+    async def _states(self, key: str, name: str | None) -> dict[str, SessionState]:
+        return answered_states(await self._read(self._requests.states(key, name)))

@@ -111,6 +111,23 @@ def test_own_values_are_set_cleared_and_filtered_by(settings: Settings, tmp_path
         assert run(settings, *command, "--meta", "n").exit_code == ExitCode.USAGE
 
 
+def test_a_state_is_shown_set_and_expected(
+    settings: Settings, client: redis.Redis, tmp_path: Path
+) -> None:
+    assert run(settings, "state", "k", "--wait").exit_code == ExitCode.USAGE
+    assert run(settings, "state", "k", "--set", "{").exit_code == ExitCode.USAGE
+    with running_worker(settings, client, tmp_path / "worker.log"):
+        assert run(settings, "state", "k").exit_code == ExitCode.FAILED
+        given = ("state", "k", "--set", '{"step": "a\\u001b"}')
+        assert "stored, version 1" in done(settings, *given, "--wait")
+        assert document(settings, "state", "k") == {"value": {"step": "a\x1b"}, "version": 1}
+        assert "step" in done(settings, "state", "k")
+        assert run(settings, *given, "--expect", "2").exit_code == ExitCode.FAILED
+        assert "version 2" in done(settings, *given, "--expect", "1", "--name", "default")
+        done(settings, "state", "k", "--set", "null", "--wait")
+        assert run(settings, "state", "k", "--json").exit_code == ExitCode.FAILED
+
+
 def test_an_attribute_cannot_be_set_and_cleared_at_once(settings: Settings) -> None:
     result = run(settings, "describe", "k", "--agent", "a", "--clear", "agent")
     assert result.exit_code == ExitCode.USAGE

@@ -16,6 +16,7 @@ import orjson
 from backscroll.contract.errors import STUMBLES, ConflictError, OperationRefusedError
 from backscroll.contract.filters import SearchHit, SearchPage
 from backscroll.contract.messages import ChatMessage, SessionInfo, SessionPage
+from backscroll.contract.states import SessionState
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +199,7 @@ Answer = (
     | SessionPage
     | SessionInfo
     | list[ChatMessage]
+    | dict[str, SessionState]
     | SearchPage
     | None
 )
@@ -242,6 +244,8 @@ def to_json(answer: Answer) -> Any:
         return {"hits": [hit_to_json(hit) for hit in answer.hits], "cursor": answer.cursor}
     if isinstance(answer, list):
         return [message.to_dict() for message in answer]
+    if isinstance(answer, dict):
+        return {name: asdict(state) for name, state in answer.items()}
     return None if answer is None else asdict(answer)
 
 
@@ -275,6 +279,11 @@ def answered_messages(value: Any) -> list[ChatMessage]:
 @_understood
 def answered_session(value: Any) -> SessionInfo | None:
     return None if value is None else _info(value)
+
+
+@_understood
+def answered_states(value: Mapping[str, Any]) -> dict[str, SessionState]:
+    return {name: _known(SessionState, state) for name, state in value.items()}
 
 
 @_understood

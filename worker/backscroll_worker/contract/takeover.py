@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from backscroll.contract.errors import OperationRefusedError
@@ -10,6 +10,7 @@ from backscroll.contract.messages import ChatMessage, SessionAttributes, Session
 from backscroll.contract.operations import Write
 from backscroll.contract.validation import ATTRIBUTES
 from backscroll_worker.contract.clock import no_later
+from backscroll_worker.contract.states import States
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class ImportSession(Write):
     created_at: int
     last_activity: int
     turn_started_at: int | None = None
+    states: States = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +38,10 @@ class RestoreSession(Write):
     """Put a session's messages from the archive before those that it has by now.
 
     Messages that the store has already, in this session or in `source`, where they come from, are
-    skipped; the outcome counts the others. A new session gets what `info` says, and is not created
-    if all its messages are elsewhere in the store; an existing one keeps its attributes and its
-    last activity. With `info.pinned` it is pinned in any case. Only `maintenance.restore` makes it.
+    skipped; the outcome counts the others. A new session gets what `info` and `states` say, and is
+    not created if all its messages are elsewhere in the store; an existing one keeps its
+    attributes, states and last activity. With `info.pinned` it is pinned in any case. Only
+    `maintenance.restore` makes it.
     """
 
     kind = "restore_session"
@@ -46,6 +49,7 @@ class RestoreSession(Write):
     source: str
     info: SessionInfo
     messages: tuple[ChatMessage, ...]
+    states: States = field(default_factory=dict)
 
 
 def has_another_history(key: str) -> OperationRefusedError:

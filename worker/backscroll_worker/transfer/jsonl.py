@@ -15,7 +15,6 @@ from backscroll.contract.message_checks import MAX_OPERATION_BYTES
 from backscroll.contract.messages import (
     MAX_ATTRIBUTE_CHARS,
     ChatMessage,
-    SessionInfo,
     check_moment,
     check_text,
     to_micros,
@@ -43,7 +42,7 @@ def write_jsonl(sessions: Iterable[ExportedSession]) -> Iterator[bytes]:
     """Everything that is known of the sessions."""
     yield VERSION_LINE
     for session in sessions:
-        yield session_line(session.info)
+        yield session_line(session.info, states=session.states)
         count = 0
         for message in session.messages:
             count += 1
@@ -53,18 +52,18 @@ def write_jsonl(sessions: Iterable[ExportedSession]) -> Iterator[bytes]:
 
 def read_jsonl(name: str, file: BinaryIO) -> Iterator[Found]:
     """The sessions in an export or a file of the archive; `name` is what errors call it."""
-    info: SessionInfo | None = None
+    session: ArchivedSession | None = None
     begun, messages, digest = 0, list[ChatMessage](), hashlib.sha256()
     for number, raw, value in read_lines(numbered_lines(file, MAX_LINE_BYTES), _check):
         if isinstance(value, ArchivedSession):
-            info, begun, messages, digest = value.info, number, [], hashlib.sha256(raw)
+            session, begun, messages, digest = value, number, [], hashlib.sha256(raw)
         elif isinstance(value, BadLineError):
             yield Damage(f"{name}:{number}", str(value))
         elif value is not None:
             messages.append(value)
             digest.update(raw)
-        elif info is not None:
-            yield Incoming(f"{name}:{begun}", _operation(info, messages, digest.hexdigest()))
+        elif session is not None:
+            yield Incoming(f"{name}:{begun}", _operation(session, messages, digest.hexdigest()))
         yield Advance(len(raw))
 
 
@@ -82,7 +81,10 @@ def _check(value: ArchivedSession | ChatMessage) -> None:
         check_message(ChatMessage(edit.role, edit.content, edit.extra, None, edit.replaced_at))
 
 
-def _operation(info: SessionInfo, messages: Iterable[ChatMessage], digest: str) -> ImportSession:
+def _operation(
+    session: ArchivedSession, messages: Iterable[ChatMessage], digest: str
+) -> ImportSession:
+    info = session.info
     started = info.turn_started_at
     return ImportSession(
         derived_op_id(info.key, f"import {digest}"),
@@ -93,4 +95,5 @@ def _operation(info: SessionInfo, messages: Iterable[ChatMessage], digest: str) 
         to_micros(info.created_at),
         to_micros(info.last_activity),
         None if started is None else to_micros(started),
+        session.states,
     )

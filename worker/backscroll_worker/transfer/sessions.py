@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain, islice
 from typing import Final, Protocol
 
-from backscroll import ChatMessage, Producer, SessionFilter, SessionInfo
+from backscroll import ChatMessage, Producer, SessionFilter, SessionInfo, SessionState
 from backscroll.contract.filters import SearchPage
 from backscroll.contract.messages import SessionPage
+from backscroll_worker.contract.states import States
 
 _PAGE: Final = 1_000
 
@@ -29,6 +30,8 @@ class Reader(Protocol):
     @property
     def search(self) -> Callable[..., SearchPage]: ...
     @property
+    def states(self) -> Callable[[str], dict[str, SessionState]]: ...
+    @property
     def stream(self) -> Callable[[str], Iterator[ChatMessage]]: ...
 
 
@@ -41,6 +44,7 @@ class QueueReader:
         self.exists = producer.exists
         self.sessions = producer.sessions
         self.search = producer.search
+        self.states = producer.states
 
     def stream(self, key: str) -> Iterator[ChatMessage]:
         """A session's messages, where there is only paging back.
@@ -70,6 +74,7 @@ class ExportedSession:
     info: SessionInfo
     messages: Iterable[ChatMessage]
     span: tuple[datetime, datetime] | None = None
+    states: States = field(default_factory=dict)
 
     @property
     def times(self) -> tuple[datetime, datetime]:
@@ -124,7 +129,8 @@ def read(
             first, last = list(islice(messages, 1)), reader.load(info.key, 1)
             times = [each.created_at for each in (*first, *last) if each.created_at]
             span = (min(times), max(times)) if times else None
-            yield ExportedSession(info, _counted(chain(first, messages), advance), span)
+            counted, states = _counted(chain(first, messages), advance), reader.states(info.key)
+            yield ExportedSession(info, counted, span, states)
 
 
 def _list_all(reader: Reader, wanted: Wanted) -> Iterable[SessionInfo]:

@@ -19,7 +19,9 @@ from backscroll.contract.messages import (
 )
 from backscroll.contract.operations import GetSession, ListSessions, Load, Read, Search
 from backscroll.contract.results import Answer
+from backscroll.contract.states import GetStates, SessionState
 from backscroll_worker.contract.answer_budget import AnswerBudget, history
+from backscroll_worker.contract.states import states_asked
 from backscroll_worker.stores.jsonl.files import naming
 from backscroll_worker.stores.jsonl.lines import Line
 from backscroll_worker.stores.jsonl.search import search
@@ -98,6 +100,11 @@ def _get_session(group: Group, operation: GetSession) -> SessionInfo | None:
     return session.info() if session.exists else None
 
 
+def _get_states(group: Group, operation: GetStates) -> dict[str, SessionState]:
+    session = group.find(operation.key)
+    return states_asked(session.sidecar.states, operation.name) if session.exists else {}
+
+
 def _list_sessions(group: Group, operation: ListSessions) -> SessionPage:
     where, limit = operation.where, operation.limit
     since = 0 if where.active_since is None else to_micros(where.active_since)
@@ -148,6 +155,7 @@ def _parse_cursor(cursor: str) -> _Place:
 
 _READERS: Final[dict[type[Read], Callable[[Group, Any], Answer]]] = {
     GetSession: _get_session,
+    GetStates: _get_states,
     ListSessions: _list_sessions,
     Search: search,
 }

@@ -3,10 +3,11 @@
 `<name>.meta.json` is one JSON object: `version` (1), `key` (exactly as given), `created_at`,
 `turn_started_at` and `turn_expires_at` (microseconds since 1970 UTC), `turn_lease` (microseconds),
 those of the attributes `name`, `agent`, `channel`, `room`, `sender`, `state`, `turn_id`,
-`pinned` and `meta` that are set, `applied`, the op ids of the operations that set them, and
-`restored_from`, the hash of the key under which its messages were archived, if that was another.
-The last activity is in the store's `.activity`, and messages are counted in their file, so that an
-append writes one file. A sidecar without a messages file is ignored.
+`pinned` and `meta` that are set, `states`, each with its `value` and `version`, `applied`, the op
+ids of the operations that described it, and `restored_from`, the hash of the key under which its
+messages were archived, if that was another. The last activity is in the store's `.activity`, and
+messages are counted in their file, so that an append writes one file. A sidecar without a messages
+file is ignored.
 
 `<name>.gone.json` has in `applied` the op ids of a session that does not exist. Beside a messages
 file it is ignored.
@@ -15,7 +16,7 @@ file it is ignored.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 import orjson
@@ -30,9 +31,11 @@ from backscroll.contract.messages import (
     to_micros,
 )
 from backscroll.contract.meta import check_meta, has_meta
+from backscroll.contract.states import SessionState
 from backscroll.contract.validation import ATTRIBUTES
 from backscroll_worker.contract.attributes import with_turn
 from backscroll_worker.contract.clock import TOLERANCE
+from backscroll_worker.contract.states import read_states
 from backscroll_worker.contract.takeover import archived_attributes
 from backscroll_worker.contract.turns import Turn
 from backscroll_worker.stores.jsonl.lines import Records, records_from_json, records_to_json
@@ -54,6 +57,7 @@ class Sidecar:
     turn_lease: int | None = None
     applied: Records = field(default_factory=dict)
     restored_from: str | None = None
+    states: dict[str, SessionState] = field(default_factory=dict)
     is_damaged: bool = False
     """Whether the file is unreadable, so that the attributes are unknown."""
 
@@ -84,6 +88,7 @@ class Sidecar:
             _time(fields.get("turn_lease")),
             records_from_json(fields.get("applied")) or {},
             source if isinstance(source, str) else None,
+            _states(fields.get("states")),
         )
 
     def dumps(self) -> bytes:
@@ -98,6 +103,8 @@ class Sidecar:
                 fields[name] = value
         if self.restored_from is not None:
             fields["restored_from"] = self.restored_from
+        if self.states:
+            fields["states"] = {name: asdict(state) for name, state in self.states.items()}
         if self.applied:
             fields["applied"] = records_to_json(self.applied)
         return orjson.dumps(fields) + b"\n"
@@ -185,6 +192,12 @@ class Sidecar:
 
 def _time(value: object) -> int | None:
     return value if isinstance(value, int) and 0 <= value < LATEST_MICROS else None
+
+
+def _states(value: object) -> dict[str, SessionState]:
+    with suppress(InvalidInputError):
+        return read_states(value)
+    return {}
 
 
 def _fits(name: str, value: object) -> bool:

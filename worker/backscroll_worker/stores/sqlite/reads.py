@@ -14,6 +14,7 @@ from backscroll.contract.filters import SearchPage
 from backscroll.contract.messages import ChatMessage, SessionInfo, SessionPage
 from backscroll.contract.operations import GetSession, ListSessions, Load, Read, Search
 from backscroll.contract.results import Answer
+from backscroll.contract.states import GetStates, SessionState
 from backscroll.contract.validation import MAX_PAGE
 from backscroll_worker.contract.answer_budget import AnswerBudget, check_bytes, check_count, history
 from backscroll_worker.stores.sqlite import edits
@@ -22,6 +23,7 @@ from backscroll_worker.stores.sqlite.listing import get_session, list_sessions
 from backscroll_worker.stores.sqlite.rows import MESSAGE_COLUMNS, message_of
 from backscroll_worker.stores.sqlite.schema import pack_id
 from backscroll_worker.stores.sqlite.search import search
+from backscroll_worker.stores.sqlite.session_states import get_states
 
 # Not left to SQLite's planner, whose statistics may be missing or old.
 _OF_SESSION: Final = "INDEXED BY messagerow_session_id WHERE session_id = ?"
@@ -160,8 +162,13 @@ def _search(database: APSWDatabase, _now: int, operation: Search) -> SearchPage:
     return search(database.connection(), operation)
 
 
+def _get_states(database: APSWDatabase, _now: int, operation: GetStates) -> dict[str, SessionState]:
+    return get_states(database.connection(), operation)
+
+
 _READERS: Final[dict[type[Read], Callable[[APSWDatabase, int, Any], Answer]]] = {
     GetSession: _get_session,
+    GetStates: _get_states,
     ListSessions: _list_sessions,
     Search: _search,
 }

@@ -22,6 +22,7 @@ from backscroll_worker.stores.sqlite.fts_merge import configure, resume_merging
 from backscroll_worker.stores.sqlite.identity import read_identity, write_identity
 from backscroll_worker.stores.sqlite.name_index import create_name_index
 from backscroll_worker.stores.sqlite.session_meta import create_meta_index
+from backscroll_worker.stores.sqlite.session_states import create_states
 from backscroll_worker.stores.sqlite.wal import BUSY_MS, CHECKPOINT_PAGES
 
 MAGIC: Final = b"SQLite format 3\0"
@@ -242,6 +243,7 @@ def _to_version_4(database: APSWDatabase) -> None:
     with database.bind_ctx(MODELS):
         database.create_tables(MODELS)
     create_meta_index(database)
+    create_states(database)
 
 
 _ADDED: Final[dict[str, dict[str, str]]] = {
@@ -362,6 +364,7 @@ def _step(database: APSWDatabase, version: int) -> int:
             database.execute_sql(statement)
         create_name_index(database)
         create_meta_index(database)
+        create_states(database)
         configure(database.connection(), "message_index")
         write_folding(database.connection())
         return VERSION

@@ -29,6 +29,7 @@ from backscroll.contract.operations import (
     Write,
 )
 from backscroll.contract.results import Outcome
+from backscroll.contract.states import SetState
 from backscroll.contract.validation import ATTRIBUTES
 from backscroll_worker.contract.attributes import differing, with_meta, with_turn
 from backscroll_worker.contract.clock import StoreClock, no_later
@@ -40,7 +41,7 @@ from backscroll_worker.contract.takeover import (
 )
 from backscroll_worker.contract.tombstones import emptied_by
 from backscroll_worker.contract.turns import CONFLICT, Turn, is_conditional, lease_of, outcome
-from backscroll_worker.stores.sqlite import edits, emptied, session_meta
+from backscroll_worker.stores.sqlite import edits, emptied, session_meta, session_states
 from backscroll_worker.stores.sqlite import restore as restoring
 from backscroll_worker.stores.sqlite.maintenance import erasure
 from backscroll_worker.stores.sqlite.maintenance import purge as detached
@@ -330,6 +331,7 @@ class Group:
         if operation.attributes:
             started = {"turn_started_at": no_later(operation.turn_started_at, self._now)}
             self._set(session, {**operation.attributes, **started})
+        session_states.put(self._connection, session.id, operation.states)
         self._take_over(session, operation.at, operation.messages)
         self._pending.imported[session.id] = session, operation.created_at, operation.last_activity
         return len(operation.messages)
@@ -352,6 +354,7 @@ class Group:
         if existing is None:
             attributes, turn_started_at = archived_attributes(info, self._now)
             self._set(session, {**attributes, "turn_started_at": turn_started_at})
+            session_states.put(self._connection, session.id, operation.states)
         elif info.pinned:
             self._set(session, {"pinned": True})
         return len(missing)
@@ -438,6 +441,7 @@ _HANDLERS: Final[dict[type[Operation], Callable[[Group, Any], int]]] = {
     Clear: Group._clear,
     Delete: Group._delete,
     Describe: Group._describe,
+    SetState: session_states.set_state,
     RenameAgent: Group._rename_agent,
     ImportSession: Group._import_session,
     RestoreSession: Group._restore_session,
