@@ -14,6 +14,7 @@ import redis
 from backscroll import AsyncProducer, ChatMessage, ConflictError, Producer, SessionState
 from backscroll.contract.codec import decode
 from backscroll.contract.states import SetState
+from backscroll_worker.contract.pacing import finish
 from backscroll_worker.settings import Settings
 from backscroll_worker.testing.stores import open_tested
 from backscroll_worker.transfer.migrate import migrate
@@ -112,3 +113,23 @@ def test_the_texts_of_a_state_are_redacted(settings: Settings, client: redis.Red
     assert [each.value for each in sent if isinstance(each, SetState)] == [
         "#", ["#"], {"state": "#", "n": "#"}
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "jsonl"])
+def test_nothing_of_values_and_states_is_left_by_an_erasure(kind: str, tmp_path: Path) -> None:
+    place = tmp_path / "store"
+    with open_tested(f"{kind}://{place}") as store:
+        for key in ("s", "other"):
+            store.append(key, ChatMessage.user("hi"), session={"meta": {key: f"{key}-value"}})
+            for size in (10, 5_000, 20):  # with pages of its own, and without
+                store.set_state(key, f"{key}-state " * size)
+            store.set_state(key, None, "deleted")
+        store.describe("s", meta={"s": "s-value, changed", "more": f"{'s-value ' * 900}"})
+        finish(store.erase(key="s"))
+        assert store.get_state("other").value == "other-state " * 20
+        assert [info.key for info in store.sessions(meta={"other": "other-value"})] == ["other"]
+    left = b"".join(each.read_bytes() for each in tmp_path.rglob("*") if each.is_file())
+    assert b"other-value" in left
+    assert b"other-state" in left
+    for word in (b"s-value", b"s-state"):
+        assert word not in left

@@ -30,7 +30,7 @@ class ArchivedSession:
     removed_at: int
     rule: str
     is_whole: bool = True
-    states: States = field(default_factory=dict)
+    states: States = field(default_factory=dict, hash=False)
 
 
 class RemovalWriter(Protocol):

@@ -46,10 +46,10 @@ class Session(StoredSession):
     """A session after the operations so far."""
 
     def append(self, operation: Append) -> int:
+        if operation.session is not None and self.exists:
+            with_meta(self.sidecar.attributes, operation.session)  # or refused now
         if is_conditional(operation) and not self._holds(operation):
             return self._note(operation.op_id, CONFLICT)
-        if operation.session is not None and self.exists:
-            with_meta(self.sidecar.attributes, operation.session)  # or it is refused, unchanged
         op_id, count = operation.op_id, len(operation.messages)
         cached = self._cached or self._cached_session()
         if count > 1 and any(map(cached.known.__contains__, operation.message_ids)):

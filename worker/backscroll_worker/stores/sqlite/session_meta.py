@@ -12,7 +12,8 @@ import apsw
 import orjson
 from playhouse.apsw_ext import APSWDatabase
 
-from backscroll.contract.messages import Meta
+from backscroll.contract.messages import Meta, SessionAttributes
+from backscroll_worker.contract.attributes import with_meta
 
 # Blobs for true and false, which SQLite has as 1 and 0; no other value is a blob.
 _ENTRIES: Final = (
@@ -41,10 +42,17 @@ def create_meta_index(database: APSWDatabase) -> None:
         database.execute_sql(statement)
 
 
-def stored(connection: apsw.Connection, session: int) -> dict[str, Any]:
-    """What a session has, as an attribute."""
+def described(
+    connection: apsw.Connection, session: int, attributes: SessionAttributes
+) -> SessionAttributes:
+    """The `attributes` to set for a session, with all that its `meta` will be.
+
+    Raises `OperationRefusedError` if that is too much.
+    """
+    if "meta" not in attributes:
+        return attributes
     meta: Any = connection.execute("SELECT meta FROM sessions WHERE id = ?", (session,)).get
-    return {"meta": loads(meta)}
+    return with_meta({"meta": loads(meta)}, attributes)
 
 
 def sessions_with(name: str, value: Any) -> tuple[Any, ...]:

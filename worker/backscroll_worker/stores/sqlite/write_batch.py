@@ -31,7 +31,7 @@ from backscroll.contract.operations import (
 from backscroll.contract.results import Outcome
 from backscroll.contract.states import SetState
 from backscroll.contract.validation import ATTRIBUTES
-from backscroll_worker.contract.attributes import differing, with_meta, with_turn
+from backscroll_worker.contract.attributes import differing, with_turn
 from backscroll_worker.contract.clock import StoreClock, no_later
 from backscroll_worker.contract.takeover import (
     ImportSession,
@@ -135,10 +135,10 @@ class Group:
         return session
 
     def _append(self, operation: Append) -> int:
+        if operation.session is not None and (known := self._find(operation.key)) is not None:
+            session_meta.described(self._connection, known.id, operation.session)  # or refused now
         if is_conditional(operation) and not self._holds(operation):
             return CONFLICT
-        if operation.session is not None and (known := self._find(operation.key)) is not None:
-            self._with_meta(known, operation.session)  # or it is refused, with nothing changed
         session = self._find_or_create(operation.key)
         if operation.session is not None:
             self._update_attributes(session, operation.session)
@@ -289,14 +289,9 @@ class Group:
 
     def _describe(self, operation: Describe) -> int:
         session = self._find_or_create(operation.key)
-        attributes = self._with_meta(session, operation.attributes)
+        attributes = session_meta.described(self._connection, session.id, operation.attributes)
         self._set(session, with_turn(attributes, self._now))
         return 1
-
-    def _with_meta(self, session: KnownSession, attributes: SessionAttributes) -> SessionAttributes:
-        if "meta" not in attributes:
-            return attributes
-        return with_meta(session_meta.stored(self._connection, session.id), attributes)
 
     def _update_attributes(self, session: KnownSession, attributes: SessionAttributes) -> None:
         """Set the attributes that the session lacks; usually it has all of them."""
