@@ -44,6 +44,7 @@ from backscroll.contract.operations import (
     Search,
 )
 from backscroll.contract.requests import Requests
+from backscroll.contract.states import GetStates, SetState
 
 ID = "0192f0c4a5b77c3e9d1f2a3b4c5d6e7f"
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
@@ -81,6 +82,13 @@ PAYLOADS: list[tuple[str, str, Operation]] = [
     ("delete", '{"at":1,"key":"k"}', Delete(ID, 1, "k")),
     ("describe", '{"at":1,"key":"k","attributes":{"agent":null,"state":"running"}}',
      Describe(ID, 1, "k", {"agent": None, "state": "running"})),
+    ("describe", '{"at":1,"key":"k","attributes":{"meta":{"a":1,"b":null,"c":true}}}',
+     Describe(ID, 1, "k", {"meta": {"a": 1, "b": None, "c": True}})),
+    ("set_state", '{"at":1,"key":"k","value":{"a":[null]},"name":"n","expect":0}',
+     SetState(ID, 1, "k", {"a": [None]}, "n", 0)),
+    ("set_state", '{"at":1,"key":"k","name":"default"}', SetState(ID, 1, "k")),
+    ("states", '{"at":1,"key":"k"}', GetStates(ID, 1, "k")),
+    ("states", '{"at":1,"key":"k","name":"n"}', GetStates(ID, 1, "k", "n")),
     ("rename_agent", '{"at":1,"old":"a"}', RenameAgent(ID, 1, "a")),
     ("rename_agent", '{"at":1,"old":"a","new":"b"}', RenameAgent(ID, 1, "a", "b")),
     ("load", '{"at":1,"key":"k"}', Load(ID, 1, "k")),
@@ -98,6 +106,8 @@ PAYLOADS: list[tuple[str, str, Operation]] = [
      '"active_since":1767323045678901},"limit":9,"cursor":"c"}',
      ListSessions(ID, 1, Sessions(state="idle", pinned=False, stuck_seconds=1.5,
                                   active_since=MOMENT), 9, "c")),
+    ("sessions", '{"at":1,"where":{"meta":{"a":0.5}},"limit":9}',
+     ListSessions(ID, 1, Sessions(meta={"a": 0.5}), 9)),
     ("search", '{"at":1,"query":"fox","where":{},"limit":20}',
      Search(ID, 1, "fox", SearchFilter(), 20)),
     ("search", '{"at":1,"query":"","where":{"key":"k","role":"user","since":1767323045678901},'

@@ -85,12 +85,14 @@ def test_a_sessions_name_is_redacted_and_what_it_is_found_by_is_not(
 ) -> None:
     digits = Redact(patterns={"n": "[0-9]+"})
     with Producer(redacting.url, redact=digits) as producer:
-        producer.describe("k1", name="trip 7", sender="42", pinned=True)
+        producer.describe("k1", name="trip 7", sender="42", pinned=True, meta={"note": "room 8"})
         producer.append("k1", ChatMessage("role2", "3"), session={"name": "4", "room": "5"})
     describe, append = sent(client)
     assert isinstance(describe, Describe)
     assert isinstance(append, Append)
-    assert describe.attributes == {"name": "trip [n]", "sender": "42", "pinned": True}
+    own = {"note": "room [n]"}
+    said = {"name": "trip [n]", "sender": "42", "pinned": True, "meta": own}
+    assert describe.attributes == said
     assert append.session == {"name": "[n]", "room": "5"}
     assert (append.key, append.messages) == ("k1", (ChatMessage("role2", "[n]"),))
 

@@ -32,6 +32,7 @@ from backscroll.contract.filters import SearchFields, SearchFilter, SearchHit, S
 from backscroll.contract.messages import (
     ChatMessage,
     EarlierVersion,
+    Meta,
     SessionAttributes,
     SessionFilter,
     SessionInfo,
@@ -50,6 +51,7 @@ from backscroll.contract.results import (
     RuleTotals,
     Usage,
 )
+from backscroll.contract.states import SessionState
 from backscroll.contract.tokens import CountTokens
 from backscroll.contract.tool_calls import LoadedMessages
 from backscroll.redaction.ready import Redact
@@ -74,6 +76,7 @@ __all__ = [
     "InvalidSettingError",
     "LoadedMessages",
     "MalformedJobError",
+    "Meta",
     "NotConfirmedError",
     "Operation",
     "OperationRefusedError",
@@ -93,6 +96,7 @@ __all__ = [
     "SessionFilter",
     "SessionInfo",
     "SessionPage",
+    "SessionState",
     "SpoolDiskError",
     "SpoolFullError",
     "SpoolUnusableError",

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Unpack
+from typing import Any, Unpack
 
 from backscroll.calls import Calls
 from backscroll.contract.filters import SearchFields, SearchFilter
-from backscroll.contract.messages import ChatMessage, SessionFilter, SessionInfo, SessionPage, State
+from backscroll.contract.messages import (
+    ChatMessage,
+    Meta,
+    SessionFilter,
+    SessionInfo,
+    SessionPage,
+    State,
+)
 from backscroll.contract.requests import UNSET, Unset
 from backscroll.contract.results import (
     Receipt,
     Usage,
     answered_page,
     answered_session,
+    answered_states,
     answered_usage,
 )
+from backscroll.contract.states import DEFAULT_STATE, NO_STATE, SessionState
 from backscroll.transport.acks import Ack
 
 
@@ -35,17 +44,22 @@ class AsyncSessions(Calls):
         state: State | Unset = UNSET,
         turn_id: str | Unset | None = UNSET,
         pinned: bool | Unset = UNSET,
+        meta: Meta | Unset | None = UNSET,
         ack: Ack | None = None,
     ) -> Receipt:
         """Set the attributes given; None clears one. `pinned` sessions are never cleaned up.
 
+        `meta` are keys and values of your own: text, numbers or booleans. Those given are set, a
+        value of None clears its key, all others stay; `meta=None` clears all. A session has up to
+        16 KiB of them in JSON: what would be more is refused with "stored", and changes nothing.
+
         The session is made if there is none. Returns a receipt. Raises `InvalidInputError` for no
-        attribute at all, one of more than 512 characters or an unknown state; the rest as every
-        call.
+        attribute at all, one of more than 512 characters, an unknown state or another value in
+        `meta`; the rest as every call.
         """
         attributes = {
             "name": name, "agent": agent, "channel": channel, "room": room, "sender": sender,
-            "state": state, "turn_id": turn_id, "pinned": pinned,
+            "state": state, "turn_id": turn_id, "pinned": pinned, "meta": meta,
         }  # fmt: skip
         return await self._write(self._requests.describe(key, attributes), ack)
 
@@ -104,6 +118,44 @@ class AsyncSessions(Calls):
         """Whether there is such a session. Raises as every call."""
         return await self.session(key) is not None
 
+    async def get_state(self, key: str, name: str = DEFAULT_STATE) -> SessionState:
+        """What `set_state` has set; a value of None and version 0 if nothing.
+
+        Raises as every call.
+        """
+        states = await self._states(key, name)
+        return states.get(name, NO_STATE)
+
+    async def states(self, key: str) -> dict[str, SessionState]:
+        """All that `set_state` has set for the session, by name; what was deleted has its version.
+
+        Raises as every call.
+        """
+        return await self._states(key, None)
+
+    async def set_state(
+        self,
+        key: str,
+        value: Any,
+        name: str = DEFAULT_STATE,
+        *,
+        expect: int | None = None,
+        ack: Ack | None = None,
+    ) -> Receipt:
+        """Keep a JSON document of up to 64 KiB with the session; None deletes it.
+
+        A session has up to 32 of them, by name, and is made if there is none. Its messages and its
+        last activity stay as they are. Each change counts the version up, from 1, a deletion too.
+
+        With `expect` it is changed only if that is its version, or 0 and there is none; the call
+        then waits as with "stored", unless `ack` says otherwise. Returns a receipt; with "stored",
+        `affected` is the version. Raises `ConflictError` with "stored" where the version is another
+        one, `InvalidInputError` for what JSON cannot hold; the rest as every call.
+        """
+        if ack is None and expect is not None:
+            ack = "stored"
+        return await self._write(self._requests.set_state(key, value, name, expect), ack)
+
     async def sessions(
         self,
         where: SessionFilter | None = None,
@@ -120,6 +172,7 @@ class AsyncSessions(Calls):
         name: str | None = None,
         active_since: datetime | None = None,
         active_until: datetime | None = None,
+        meta: Meta | None = None,
         limit: int = 100,
         cursor: str | None = None,
     ) -> SessionPage:
@@ -131,7 +184,8 @@ class AsyncSessions(Calls):
         has been running for longer than that. `expired`: only those with a turn whose lease has
         expired, or with False all others. `name`: only those whose name has these words, as
         search finds them, the last maybe unfinished (`cafe p` finds `Café plans`). `active_since`
-        (inclusive) and `active_until` (exclusive) bound the last activity.
+        (inclusive) and `active_until` (exclusive) bound the last activity. `meta`: only those that
+        have each of these keys with this value; 1 is 1.0, but true is not 1.
 
         Paging shows no session twice, and each one that nobody writes to meanwhile. What is written
         to moves to the front: ask for it afterwards with `active_since`.
@@ -143,6 +197,7 @@ class AsyncSessions(Calls):
             "agent": agent, "channel": channel, "room": room, "sender": sender, "author": author,
             "state": state, "pinned": pinned, "stuck_seconds": stuck_seconds, "expired": expired,
             "name": name, "active_since": active_since, "active_until": active_until,
+            "meta": meta,
         }  # fmt: skip
         return answered_page(await self._read(self._requests.sessions(given, limit, cursor, where)))
 
@@ -159,3 +214,6 @@ class AsyncSessions(Calls):
         every call.
         """
         return answered_usage(await self._read(self._requests.usage(where, given)))
+
+    async def _states(self, key: str, name: str | None) -> dict[str, SessionState]:
+        return answered_states(await self._read(self._requests.states(key, name)))

@@ -52,12 +52,13 @@ READS: Final[dict[str, Read]] = {
     "sender": lambda store: store.sessions(sender="me"),
     "agent": lambda store: store.sessions(agent="main"),
     "author": lambda store: store.sessions(author="ada"),
+    "meta": lambda store: store.sessions(meta={"odd": True, "third": 1.0}),
     "state": lambda store: store.sessions(state="running"),
     "pinned": lambda store: store.sessions(pinned=True),
     "name": lambda store: store.sessions(name="plan"),
     "all of them": lambda store: store.sessions(
         channel="slack", room="r1", sender="me", agent="main", state="running", pinned=True,
-        author="ada", stuck_seconds=0, name="plan", active_since=_LATER,
+        author="ada", meta={"odd": True}, stuck_seconds=0, name="plan", active_since=_LATER,
     ),
 }  # fmt: skip
 

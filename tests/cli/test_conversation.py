@@ -140,6 +140,37 @@ def test_attributes_are_set_cleared_and_filtered_by(settings: Settings, tmp_path
     assert (info["name"], info["turn_id"], info["pinned"]) == (None, None, False)
 
 
+def test_own_values_are_set_cleared_and_filtered_by(settings: Settings, tmp_path: Path) -> None:
+    own = ("--meta", "project=a=b", "--meta", "n=3", "--meta", 'text="3"', "--meta", "list=[1]")
+    done(settings, "describe", "k", *own, "--meta", "gone=x", "--meta", "on=true")
+    done(settings, "describe", "k", "--meta", "gone=")
+    done(settings, "describe", "other", "--meta", "n=4")
+    work_off(settings, tmp_path)
+    where = ("--meta", "n=3", "--meta", 'text="3"', "--meta", "on=true", "--meta", "project=a=b")
+    (info,) = document(settings, "sessions", *where)["sessions"]
+    assert info["meta"] == {"project": "a=b", "n": 3, "text": "3", "list": "[1]", "on": True}
+    assert document(settings, "sessions", "--meta", "n=3", "--meta", "text=3")["sessions"] == []
+    for command in (("describe", "k"), ("sessions",)):
+        assert run(settings, *command, "--meta", "n").exit_code == ExitCode.USAGE
+
+
+def test_a_state_is_shown_set_and_expected(
+    settings: Settings, client: redis.Redis, tmp_path: Path
+) -> None:
+    assert run(settings, "state", "k", "--wait").exit_code == ExitCode.USAGE
+    assert run(settings, "state", "k", "--set", "{").exit_code == ExitCode.USAGE
+    with running_worker(settings, client, tmp_path / "worker.log"):
+        assert run(settings, "state", "k").exit_code == ExitCode.FAILED
+        given = ("state", "k", "--set", '{"step": "a\\u001b"}')
+        assert "stored, version 1" in done(settings, *given, "--wait")
+        assert document(settings, "state", "k") == {"value": {"step": "a\x1b"}, "version": 1}
+        assert "step" in done(settings, "state", "k")
+        assert run(settings, *given, "--expect", "2").exit_code == ExitCode.FAILED
+        assert "version 2" in done(settings, *given, "--expect", "1", "--name", "default")
+        done(settings, "state", "k", "--set", "null", "--wait")
+        assert run(settings, "state", "k", "--json").exit_code == ExitCode.FAILED
+
+
 def test_an_attribute_cannot_be_set_and_cleared_at_once(settings: Settings) -> None:
     result = run(settings, "describe", "k", "--agent", "a", "--clear", "agent")
     assert result.exit_code == ExitCode.USAGE

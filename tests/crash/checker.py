@@ -27,7 +27,10 @@ IN_FLIGHT: Final = f"{QUEUE}:intermediate"
 FAILED: Final = "rq:failed:backscroll"
 FINISHED: Final = "rq:finished:backscroll"
 
-_ATTRIBUTES: Final = ("name", "agent", "channel", "room", "sender", "state", "turn_id", "pinned")
+_ATTRIBUTES: Final = (
+    "name", "agent", "channel", "room", "sender", "state", "turn_id", "pinned",
+    "meta",
+)  # fmt: skip
 _A_GROUP: Final = 1_000
 
 Loaded = dict[str, tuple[SessionInfo, list[ChatMessage]]]
@@ -212,7 +215,7 @@ def _compare(
 def _compare_attributes(
     key: str, attributes: dict[str, Any], info: SessionInfo
 ) -> Iterator[Violation]:
-    defaults: dict[str, Any] = {"state": "idle", "pinned": False}
+    defaults: dict[str, Any] = {"state": "idle", "pinned": False, "meta": {}}
     for name in _ATTRIBUTES:
         expected, seen = attributes.get(name, defaults.get(name)), getattr(info, name)
         if seen != expected:

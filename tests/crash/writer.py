@@ -205,6 +205,8 @@ class Writer:
             return self._requests.rollback(key, self._some_message(key))
         if dice < 86:
             return self._requests.replace(key, self._message("edited"), self._some_message(key))
+        if dice < 88:
+            return self._requests.set_state(key, self._count)  # touches as many as its version
         if dice < 91:
             return self._requests.describe(key, self._attributes())
         if dice < 93:
@@ -274,7 +276,7 @@ class Writer:
         return self._random.choice(
             (
                 {"name": f"chat {self._count}"},
-                {"agent": self._agent(), "channel": "web"},
+                {"agent": self._agent(), "channel": "web", "meta": {"count": self._count}},
                 {"state": "running", "turn_id": f"turn {self._count}"},
                 {"state": "idle", "pinned": self._random.random() < 0.5},
             )

@@ -39,7 +39,12 @@ messages = st.builds(
 )
 attributes = st.fixed_dictionaries(
     {"state": st.sampled_from(["idle", "running", "error"]), "pinned": st.booleans()},
-    optional=dict.fromkeys(("name", "agent", "channel", "room", "sender", "turn_id"), plain),
+    optional={
+        **dict.fromkeys(("name", "agent", "channel", "room", "sender", "turn_id"), plain),
+        "meta": st.dictionaries(
+            plain, plain | st.booleans() | st.floats(-1, 1), min_size=1, max_size=2
+        ),
+    },
 )
 sessions = st.builds(
     ImportSession,

@@ -32,6 +32,7 @@ from backscroll.contract.messages import (
     MAX_ATTRIBUTE_CHARS,
     STATES,
     ChatMessage,
+    Meta,
     SessionAttributes,
     SessionFilter,
     State,
@@ -41,6 +42,7 @@ from backscroll.contract.messages import (
     known_circumstances,
     to_micros,
 )
+from backscroll.contract.meta import check_meta
 from backscroll.contract.validation import (
     MAX_LOAD,
     MAX_PAGE,
@@ -304,6 +306,7 @@ _FORMS: Final[dict[Any, Form]] = {
     tuple[str, ...]: Form(lambda name, values, _limits: _ids(name, values), _ids, list),
     Within: _plain(_within),
     SessionAttributes: _plain(_attributes),
+    Meta: _plain(lambda _name, value: check_meta(value, may_clear=False)),
     SessionFilter: _filter(SessionFilter),
     SearchFilter: _filter(SearchFilter),
     ChatMessage: Form(_sent, lambda name, value: _read_messages(name, [value])[0], _write_message),

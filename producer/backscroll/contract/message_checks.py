@@ -106,14 +106,19 @@ def _extra_size(extra: object, was_json: bool) -> int:
         raise InvalidInputError(
             "extra", f"must be a JSON object (dict), not {type(extra).__name__}"
         )
+    return check_json("extra", extra, was_json=was_json)
+
+
+def check_json(name: str, value: object, *, was_json: bool) -> int:
+    """The size of `value` in JSON, in bytes, if JSON can hold it unchanged."""
     try:
         # Inside as many objects as will ever be around it: JSON may be 254 deep.
-        encoded = orjson.dumps([[[[[[[[extra]]]]]]]], option=_STRICT_JSON)
+        encoded = orjson.dumps([[[[[[[[value]]]]]]]], option=_STRICT_JSON)
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidInputError("extra", f"is not JSON: {error}") from None
+        raise InvalidInputError(name, f"is not JSON: {error}") from None
     # NaN becomes null and a tuple a list; what would not come back equal is refused instead.
-    if not was_json and orjson.loads(encoded) != [[[[[[[[extra]]]]]]]]:
+    if not was_json and orjson.loads(encoded) != [[[[[[[[value]]]]]]]]:
         raise InvalidInputError(
-            "extra", "would not come back unchanged: it holds NaN, infinity, or a type JSON lacks"
+            name, "would not come back unchanged: it holds NaN, infinity, or a type JSON lacks"
         )
     return len(encoded)

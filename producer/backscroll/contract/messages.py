@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import Any, ClassVar, Final, Literal, Protocol, Self, overload
@@ -19,7 +19,10 @@ from backscroll.contract.errors import InvalidInputError
 MAX_KEY_CHARS: Final = 512
 MAX_ATTRIBUTE_CHARS: Final = 512
 
-SessionAttributes = Mapping[str, str | bool | None]
+Meta = Mapping[str, str | int | float | bool | None]
+"""A session's own keys and values; where they are changed, None clears a key."""
+
+SessionAttributes = Mapping[str, str | bool | Meta | None]
 """Attributes of a session by name, as `describe` takes them; None clears one."""
 
 State = Literal["idle", "running", "error"]
@@ -230,6 +233,8 @@ class SessionInfo:
     pinned: bool = False
     turn_expires_at: datetime | None = None
     """When the lease of the turn expires unless it is renewed; None without a lease."""
+    meta: Mapping[str, str | int | float | bool] = field(default_factory=dict, hash=False)
+    """The session's own keys and values."""
 
     @property
     def is_running(self) -> bool:
@@ -295,6 +300,8 @@ class SessionFilter:
     """Last activity then or later."""
     active_until: datetime | None = None
     """Last activity before that."""
+    meta: Meta | None = None
+    """Only sessions that have each of these keys with this value."""
 
 
 def _joined(extra: object, more: dict[str, Any]) -> Any:

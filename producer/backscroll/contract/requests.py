@@ -24,6 +24,7 @@ from backscroll.contract.messages import (
     check_text,
 )
 from backscroll.contract.operations import OPERATIONS, Operation
+from backscroll.contract.states import GetStates, SetState
 from backscroll.contract.validation import shown
 
 Filter = TypeVar("Filter", SessionFilter, SearchFilter)
@@ -77,6 +78,8 @@ class Requests:
     clear = _by_fields(operations.Clear)
     delete = _by_fields(operations.Delete)
     rename_agent = _by_fields(operations.RenameAgent)
+    set_state = _by_fields(SetState)
+    states = _by_fields(GetStates)
     load = _by_fields(operations.Load)
     session = _by_fields(operations.GetSession)
     cleanup = _by_fields(operations.Cleanup)

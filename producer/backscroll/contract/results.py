@@ -17,6 +17,7 @@ import orjson
 from backscroll.contract.errors import STUMBLES, ConflictError, OperationRefusedError
 from backscroll.contract.filters import SearchHit, SearchPage
 from backscroll.contract.messages import ChatMessage, SessionInfo, SessionPage
+from backscroll.contract.states import SessionState
 from backscroll.contract.tool_calls import LoadedMessages
 
 
@@ -228,6 +229,7 @@ Answer = (
     | SessionPage
     | SessionInfo
     | list[ChatMessage]
+    | dict[str, SessionState]
     | SearchPage
     | Usage
     | None
@@ -274,6 +276,8 @@ def to_json(answer: Answer) -> Any:
         return {**page, "excluded": answer.excluded} if answer.excluded else page
     if isinstance(answer, list):
         return [message.to_dict() for message in answer]
+    if isinstance(answer, dict):
+        return {name: asdict(state) for name, state in answer.items()}
     return None if answer is None else asdict(answer)
 
 
@@ -307,6 +311,11 @@ def answered_messages(value: Any) -> LoadedMessages:
 @_understood
 def answered_session(value: Any) -> SessionInfo | None:
     return None if value is None else _info(value)
+
+
+@_understood
+def answered_states(value: Mapping[str, Any]) -> dict[str, SessionState]:
+    return {name: _known(SessionState, state) for name, state in value.items()}
 
 
 @_understood
@@ -366,7 +375,7 @@ def _known(kind: type[T], value: Mapping[str, Any]) -> T:
 def _known_fields(kind: Any, value: Mapping[str, Any]) -> dict[str, Any]:
     """Raises `OperationRefusedError` when a field is missing that `kind` cannot do without."""
     for field in fields(kind):
-        if field.name not in value and field.default is MISSING:
+        if field.name not in value and field.default is field.default_factory is MISSING:
             raise OperationRefusedError(
                 f"the worker's answer has no {field.name!r}: the worker is older than this "
                 "producer; update the worker"

@@ -15,10 +15,12 @@ from backscroll.contract.messages import (
     MAX_ATTRIBUTE_CHARS,
     MAX_KEY_CHARS,
     STATES,
+    Meta,
     SessionAttributes,
     check_key,
     check_text,
 )
+from backscroll.contract.meta import check_meta
 
 Arguments = dict[str, Any]
 
@@ -27,7 +29,7 @@ MAX_LOAD: Final = 2**62  # more than there are; SQLite counts in 64 bits
 MAX_QUERY_CHARS: Final = 1_000
 
 TEXT_ATTRIBUTES: Final = ("name", "agent", "channel", "room", "sender", "turn_id")
-ATTRIBUTES: Final = (*TEXT_ATTRIBUTES, "state", "pinned")
+ATTRIBUTES: Final = (*TEXT_ATTRIBUTES, "state", "pinned", "meta")
 SUBJECTS: Final = ("key", "sender", "room")
 
 
@@ -87,10 +89,12 @@ def check_attributes(attributes: Mapping[str, object]) -> SessionAttributes:
     """`attributes` if each is one a session has and its value fits."""
     if not attributes:
         raise InvalidInputError("attributes", "give at least one")
-    checked: dict[str, str | bool | None] = {}
+    checked: dict[str, str | bool | Meta | None] = {}
     for name, value in attributes.items():
         if name in TEXT_ATTRIBUTES:
             checked[name] = None if value is None else check_text(name, value, MAX_ATTRIBUTE_CHARS)
+        elif name == "meta":
+            checked[name] = None if value is None else check_meta(value)
         elif (name == "state" and isinstance(value, str) and value in STATES) or (
             name == "pinned" and isinstance(value, bool)
         ):

@@ -52,7 +52,7 @@ def redacted(operation: Op, policy: Policy, limits: Limits) -> Op:
     changes: dict[str, Any] = {}
     for each in fields(operation):
         value = getattr(operation, each.name)
-        if each.name in ("message", "messages"):
+        if each.name in ("message", "messages", "value"):  # the last is a state
             changes[each.name] = _redacted(value, policy)
         elif isinstance(value, Mapping):  # attributes of a session
             changes[each.name] = {

@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import difflib
 import math
+from contextlib import suppress
 from typing import Any, Final
 
 import click
+import orjson
+
+from backscroll.contract.errors import InvalidInputError
+from backscroll.contract.validation import shown
 
 _HOW: Final = "A text that begins with two dashes has to follow --, which ends the options."
 _LONGEST_SECONDS: Final = 366 * 86_400.0
@@ -62,6 +67,20 @@ class TextCommand(click.Command):
         close = difflib.get_close_matches(text.partition("=")[0], known)
         message = f"No such option: {text} (if it is a text, put -- before it)"
         raise click.NoSuchOption(text, message, possibilities=close, ctx=ctx)
+
+
+def meta_pair(pair: str) -> tuple[str, str, Any]:
+    """Of KEY=VALUE the key, the value's text, and the value: a number or true if it is one in JSON.
+
+    Raises `InvalidInputError` where there is no `=`.
+    """
+    name, equals, text = pair.partition("=")
+    if not equals:
+        raise InvalidInputError("meta", f"must be KEY=VALUE, not {shown(pair)}")
+    value: Any = text
+    with suppress(ValueError):
+        value = orjson.loads(text)
+    return name, text, value if isinstance(value, str | int | float) else text
 
 
 class Seconds(click.FloatRange):

@@ -12,7 +12,7 @@ from rich.text import Text
 from backscroll import ChatMessage, EarlierVersion, SessionInfo
 from backscroll.contract.messages import STATES
 from backscroll_worker.cli.access import open_reader
-from backscroll_worker.cli.arguments import Seconds, TextCommand
+from backscroll_worker.cli.arguments import Seconds, TextCommand, meta_pair
 from backscroll_worker.cli.moments import SINCE_HELP, UNTIL_HELP, Moment
 from backscroll_worker.cli.output import (
     Row,
@@ -109,6 +109,13 @@ def load(
     help="Words in the session name; the last one matches as a prefix.",
 )
 @click.option(
+    "--meta",
+    "pairs",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Only sessions with this value, as 'describe' takes it; may be given several times.",
+)
+@click.option(
     "--active-since", type=Moment(), help=f"Last active at or after this time: {SINCE_HELP}."
 )
 @click.option("--active-until", type=Moment(), help=f"Last active before this time; {UNTIL_HELP}.")
@@ -119,7 +126,13 @@ def load(
 @json_option
 @click.pass_obj
 def sessions(
-    settings: Settings, /, limit: int, cursor: str | None, as_json: bool, **where: Any
+    settings: Settings,
+    /,
+    limit: int,
+    cursor: str | None,
+    pairs: tuple[str, ...],
+    as_json: bool,
+    **where: Any,
 ) -> None:
     """List sessions, newest activity first.
 
@@ -129,9 +142,11 @@ def sessions(
       backscroll sessions --name 'cafe pl' --active-since 2026-01-01
       backscroll sessions --stuck-seconds 600
       backscroll sessions --expired
+      backscroll sessions --meta project=apollo
     """
+    meta = {name: value for name, _, value in map(meta_pair, pairs)} or None
     with open_reader(settings) as reader:
-        page = reader.sessions(limit=limit, cursor=cursor, **where)
+        page = reader.sessions(limit=limit, cursor=cursor, meta=meta, **where)
     if as_json:
         print_json(page)
         return

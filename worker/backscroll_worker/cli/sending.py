@@ -100,14 +100,19 @@ def content_of(argument: str) -> str:
         ) from None
 
 
+def json_value(name: str, text: str) -> Any:
+    """What the JSON in the option of that name says; raises `InvalidInputError` if it is none."""
+    try:
+        return orjson.loads(text)
+    except ValueError as error:
+        raise InvalidInputError(name, f"is not valid JSON: {error}") from None
+
+
 def json_object(text: str | None) -> dict[str, Any] | None:
     """The JSON object in an option's value; raises `InvalidInputError` for anything else."""
     if text is None:
         return None
-    try:
-        value = orjson.loads(text)
-    except ValueError as error:
-        raise InvalidInputError("extra", f"is not valid JSON: {error}") from None
+    value = json_value("extra", text)
     if not isinstance(value, dict):
         raise InvalidInputError("extra", "must be a JSON object, for example '{\"id\": 1}'")
     return value

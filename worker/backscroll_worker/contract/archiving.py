@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Container
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from backscroll.contract.messages import ChatMessage, SessionInfo
 from backscroll_worker.contract.pacing import Slices
+from backscroll_worker.contract.states import States
 
 REMOVALS_PER_FILE: Final = 500
 BYTES_PER_FILE: Final = 32 * 1024 * 1024
@@ -29,6 +30,7 @@ class ArchivedSession:
     removed_at: int
     rule: str
     is_whole: bool = True
+    states: States = field(default_factory=dict, hash=False)
 
 
 class RemovalWriter(Protocol):

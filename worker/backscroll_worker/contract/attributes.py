@@ -1,11 +1,15 @@
-"""How attributes change a session: those sent with an append, and a state, which sets its turn."""
+"""How attributes change a session: those sent with an append, `meta`, and a state, which sets its
+turn.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Final
 
+from backscroll.contract.errors import InvalidInputError, OperationRefusedError
 from backscroll.contract.messages import SessionAttributes
+from backscroll.contract.meta import check_meta_size
 
 _DEFAULTS: Final[Mapping[str, Any]] = {"state": "idle", "pinned": False}
 
@@ -15,7 +19,7 @@ def differing(has: Mapping[str, Any], attributes: SessionAttributes) -> SessionA
 
     State and turn id belong together: a turn that is already running did not begin now.
     """
-    wanted = dict(attributes)
+    wanted = dict(with_meta(has, attributes))
     if "state" in wanted and wanted["state"] != "running":
         wanted["turn_id"] = None
     elif "state" in wanted:
@@ -24,6 +28,24 @@ def differing(has: Mapping[str, Any], attributes: SessionAttributes) -> SessionA
     if "state" in wanted and changed & {"state", "turn_id"}:
         changed |= {"state", "turn_id"}
     return {name: wanted[name] for name in wanted if name in changed}
+
+
+def with_meta(has: Mapping[str, Any], attributes: SessionAttributes) -> SessionAttributes:
+    """The attributes to set, in `meta` all that the session will have: None if that is nothing.
+
+    What is given is set, None clears a key, the others that the session `has` stay. Raises
+    `OperationRefusedError` if it would be too much.
+    """
+    if "meta" not in attributes:
+        return attributes
+    given: Any = attributes["meta"]
+    both = {} if given is None else {**(has.get("meta") or {}), **given}
+    left = {name: value for name, value in both.items() if value is not None}
+    try:
+        check_meta_size(left)
+    except InvalidInputError as error:
+        raise OperationRefusedError(str(error)) from None
+    return {**attributes, "meta": left or None}
 
 
 def with_turn(attributes: Mapping[str, Any], now: int) -> dict[str, Any]:

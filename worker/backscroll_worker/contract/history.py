@@ -15,6 +15,7 @@ from backscroll.contract.filters import SearchFields, SearchFilter, SearchPage, 
 from backscroll.contract.message_checks import Limits
 from backscroll.contract.messages import (
     ChatMessage,
+    Meta,
     SessionAttributes,
     SessionFilter,
     SessionInfo,
@@ -24,6 +25,7 @@ from backscroll.contract.messages import (
 from backscroll.contract.operations import Operation
 from backscroll.contract.requests import Requests
 from backscroll.contract.results import Answer, CleanupReport, ErasureReceipt, Outcome, Usage
+from backscroll.contract.states import DEFAULT_STATE, NO_STATE, SessionState
 from backscroll.contract.tokens import CountedLoad, CountTokens
 from backscroll.contract.tool_calls import LoadedMessages
 from backscroll_worker.contract.archiving import RemovalArchive
@@ -98,6 +100,14 @@ class HistoryReader:
         """Sessions that pass the filter, newest activity first."""
         return cast(SessionPage, self._apply(_requests.sessions(given, limit, cursor, where)))
 
+    def get_state(self, key: str, name: str = DEFAULT_STATE) -> SessionState:
+        """What `set_state` has set; a value of None and version 0 if nothing."""
+        return self._states(key, name).get(name, NO_STATE)
+
+    def states(self, key: str) -> dict[str, SessionState]:
+        """All that `set_state` has set for the session, by name."""
+        return self._states(key, None)
+
     def search(
         self,
         query: str,
@@ -126,6 +136,9 @@ class HistoryReader:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _states(self, key: str, name: str | None) -> dict[str, SessionState]:
+        return cast(dict[str, SessionState], self._apply(_requests.states(key, name)))
 
     def _apply(self, operation: Operation) -> Answer:
         (answer,) = self.store.apply([operation])
@@ -201,9 +214,18 @@ class History(HistoryReader):
         """Drop a session with everything in it; whether there was one."""
         return self._write(_requests.delete(key)) > 0
 
-    def describe(self, key: str, **attributes: str | bool | None) -> None:
-        """Set session attributes."""
+    def describe(self, key: str, **attributes: str | bool | Meta | None) -> None:
+        """Set session attributes; of `meta` the given keys, and None clears one."""
         self._write(_requests.describe(key, attributes))
+
+    def set_state(
+        self, key: str, value: Any, name: str = DEFAULT_STATE, *, expect: int | None = None
+    ) -> int:
+        """Keep a JSON document with the session, or delete it (None); returns its version.
+
+        With `expect` only if that is its version, or 0 and there is none.
+        """
+        return self._write(_requests.set_state(key, value, name, expect))
 
     def rename_agent(self, old: str, new: str | None) -> int:
         """Give every session of agent `old` another alias, or none; how many there were."""

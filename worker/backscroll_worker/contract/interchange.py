@@ -11,14 +11,17 @@ archive adds to a session's line when, why and how much of it was removed:
 
     {"session":{…},"removed_at":micros,"rule":"…","part":"whole"}
 
-`part` is "oldest" when only these messages were removed from a session that stays. Archives from
-before the two had one format lack the first line and the last of each session, and have a
-`message_count`; they are read, too. docs/formats.md describes the format for users.
+A session that has states has them in its line, too, by name, each with its value and version:
+`"states":{"default":{"value":…,"version":1}}`. `part` is "oldest" when only these messages were
+removed from a session that stays. Archives from before the two had one format lack the first line
+and the last of each session, and have a `message_count`; they are read, too. docs/formats.md
+describes the format for users.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
 from io import BufferedReader
 from typing import Any, BinaryIO, Final, NamedTuple
 
@@ -35,6 +38,7 @@ from backscroll.contract.messages import (
 )
 from backscroll.contract.validation import ATTRIBUTES
 from backscroll_worker.contract.archiving import ArchivedSession
+from backscroll_worker.contract.states import States, read_states
 
 VERSION: Final = 1
 VERSION_LINE: Final = b'{"backscroll_export":%d}\n' % VERSION
@@ -63,14 +67,19 @@ class SessionLine(NamedTuple):
     value: ArchivedSession | ChatMessage | BadLineError | None
 
 
-def session_line(info: SessionInfo, removal: ArchivedSession | None = None) -> bytes:
+def session_line(
+    info: SessionInfo, removal: ArchivedSession | None = None, states: States | None = None
+) -> bytes:
     """The line a session begins with; in the archive with its removal."""
     fields = info.to_dict()
-    known = {name: fields[name] for name in _SESSION_FIELDS if fields[name] is not None}
+    known = {name: fields[name] for name in _SESSION_FIELDS if fields[name] not in (None, {})}
+    fields = {"session": known}
+    if states := removal.states if removal is not None else states:
+        fields["states"] = {name: asdict(state) for name, state in states.items()}
     if removal is None:
-        return _line({"session": known})
+        return _line(fields)
     part, at = "whole" if removal.is_whole else "oldest", removal.removed_at
-    return _line({"session": known, "removed_at": at, "rule": removal.rule, "part": part})
+    return _line({**fields, "removed_at": at, "rule": removal.rule, "part": part})
 
 
 def message_line(message: ChatMessage) -> bytes:
@@ -220,7 +229,11 @@ def _session(fields: dict[str, Any]) -> ArchivedSession:
     except STUMBLES:
         raise BadLineError("a time of the session is not a number of microseconds") from None
     return ArchivedSession(
-        info, removed_at, str(fields.get("rule", "")), fields.get("part", "whole") == "whole"
+        info,
+        removed_at,
+        str(fields.get("rule", "")),
+        fields.get("part", "whole") == "whole",
+        read_states(fields.get("states")),
     )
 
 

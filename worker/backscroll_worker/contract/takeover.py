@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from backscroll.contract.errors import OperationRefusedError
-from backscroll.contract.messages import ChatMessage, SessionInfo, to_micros
+from backscroll.contract.messages import ChatMessage, SessionAttributes, SessionInfo, to_micros
 from backscroll.contract.operations import Write
 from backscroll.contract.validation import ATTRIBUTES
 from backscroll_worker.contract.clock import no_later
+from backscroll_worker.contract.states import States
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +26,11 @@ class ImportSession(Write):
     kind = "import_session"
     key: str
     messages: tuple[ChatMessage, ...]
-    attributes: Mapping[str, str | bool | None]
+    attributes: SessionAttributes
     created_at: int
     last_activity: int
     turn_started_at: int | None = None
+    states: States = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +38,10 @@ class RestoreSession(Write):
     """Put a session's messages from the archive before those that it has by now.
 
     Messages that the store has already, in this session or in `source`, where they come from, are
-    skipped; the outcome counts the others. A new session gets what `info` says, and is not created
-    if all its messages are elsewhere in the store; an existing one keeps its attributes and its
-    last activity. With `info.pinned` it is pinned in any case. Only `maintenance.restore` makes it.
+    skipped; the outcome counts the others. A new session gets what `info` and `states` say, and is
+    not created if all its messages are elsewhere in the store; an existing one keeps its
+    attributes, states and last activity. With `info.pinned` it is pinned in any case. Only
+    `maintenance.restore` makes it.
     """
 
     kind = "restore_session"
@@ -47,6 +49,7 @@ class RestoreSession(Write):
     source: str
     info: SessionInfo
     messages: tuple[ChatMessage, ...]
+    states: States = field(default_factory=dict)
 
 
 def has_another_history(key: str) -> OperationRefusedError:
@@ -54,9 +57,13 @@ def has_another_history(key: str) -> OperationRefusedError:
     return OperationRefusedError(f"the store has a session {key!r} with another history already")
 
 
+def known_attributes(info: SessionInfo) -> dict[str, Any]:
+    """The attributes that are set in `info`."""
+    found = {name: getattr(info, name) for name in ATTRIBUTES}
+    return {name: value for name, value in found.items() if value not in (None, {})}
+
+
 def archived_attributes(info: SessionInfo, now: int) -> tuple[dict[str, Any], int | None]:
     """The attributes that are set in `info`, and when its turn began: not later than `now`."""
-    found = {name: getattr(info, name) for name in ATTRIBUTES}
     started = None if info.turn_started_at is None else to_micros(info.turn_started_at)
-    set_ones = {name: value for name, value in found.items() if value is not None}
-    return set_ones, no_later(started, now)
+    return known_attributes(info), no_later(started, now)

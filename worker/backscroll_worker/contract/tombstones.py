@@ -23,6 +23,7 @@ from backscroll.contract.operations import (
     described_attributes,
 )
 from backscroll.contract.results import ErasureReceipt
+from backscroll.contract.states import SetState
 from backscroll_worker.contract.clock import Cutoff
 
 _EMPTIED: Final[dict[type[Operation], str]] = {Delete: "deleted", Clear: "cleared"}
@@ -36,9 +37,9 @@ def emptied_by(operation: Operation) -> str | None:
 def undone_by(operation: Operation) -> tuple[str, ...]:
     """Which of these, done after the operation was requested, make it obsolete.
 
-    Clearing a session keeps its attributes.
+    Clearing a session keeps its attributes and states.
     """
-    return ("deleted",) if isinstance(operation, Describe) else ("deleted", "cleared")
+    return ("deleted",) if isinstance(operation, Describe | SetState) else ("deleted", "cleared")
 
 
 class Tombstone(NamedTuple):

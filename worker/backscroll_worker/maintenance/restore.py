@@ -55,8 +55,9 @@ def restore(store: Store, archive: Archive | None, operation: Restore) -> Slices
     info = replace(_info(parts), key=operation.into or key)
     if operation.pin:
         info = replace(info, pinned=True)
+    states = parts[-1].session.states
     (answer,) = store.apply(
-        [RestoreSession(operation.op_id, operation.at, info.key, key, info, messages)]
+        [RestoreSession(operation.op_id, operation.at, info.key, key, info, messages, states)]
     )
     if not isinstance(answer, Outcome):
         raise answer if isinstance(answer, OperationRefusedError) else TypeError(answer)

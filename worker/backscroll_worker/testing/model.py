@@ -18,7 +18,9 @@ from backscroll.contract.operations import (
     Rollback,
 )
 from backscroll.contract.results import Outcome
+from backscroll.contract.states import SessionState, SetState
 from backscroll_worker.contract.takeover import ImportSession
+from backscroll_worker.contract.turns import CONFLICT, outcome
 from backscroll_worker.stores.search.query import Query
 from backscroll_worker.testing.stores import StoreUnderTest
 
@@ -31,6 +33,7 @@ class ModelSession:
     last_activity: int
     messages: list[ChatMessage] = field(default_factory=list)
     attributes: dict[str, Any] = field(default_factory=dict)
+    states: dict[str, SessionState] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -65,6 +68,9 @@ class Model:
     def state(self, keys: Iterable[str]) -> State:
         return {key: (self._load(key), self._info(key)) for key in keys}
 
+    def states(self, key: str) -> dict[str, SessionState]:
+        return self.sessions[key].states if key in self.sessions else {}
+
     def _load(self, key: str) -> list[ChatMessage]:
         session = self.sessions.get(key)
         return [] if session is None else list(session.messages)
@@ -84,10 +90,10 @@ class Model:
         )
 
     def _once(self, operation: Operation, now: int) -> Outcome:
-        if operation.op_id in self.applied:
-            return Outcome(self.applied[operation.op_id], duplicate=True)
-        affected = self.applied[operation.op_id] = self._carry_out(operation, now)
-        return Outcome(affected)
+        is_known = operation.op_id in self.applied
+        if not is_known:
+            self.applied[operation.op_id] = self._carry_out(operation, now)
+        return outcome(self.applied[operation.op_id], duplicate=is_known)
 
     def _carry_out(self, operation: Operation, now: int) -> int:
         match operation:
@@ -112,6 +118,8 @@ class Model:
                     self.sessions.setdefault(key, ModelSession(now, now)), attributes, now
                 )
                 return 1
+            case SetState():
+                return self._set_state(operation, now)
             case RenameAgent(old=old, new=new):
                 return self._rename(old, new)
             case ImportSession():
@@ -139,6 +147,9 @@ class Model:
             is_running = values["state"] == "running"
             values["turn_id"] = values.get("turn_id") if is_running else None
             values["turn_started_at"] = now if is_running else None
+        if "meta" in values:
+            meta = {**(session.attributes.get("meta") or {}), **values["meta"]}
+            values["meta"] = {name: value for name, value in meta.items() if value is not None}
         session.attributes.update(values)
 
     def _describe_anew(self, session: ModelSession, attributes: Any, now: int) -> None:
@@ -147,6 +158,18 @@ class Model:
         self._describe(session, attributes, now)
         if all(session.attributes.get(name) == before.get(name) for name in ("state", "turn_id")):
             session.attributes["turn_started_at"] = before.get("turn_started_at")
+
+    def _set_state(self, operation: SetState, now: int) -> int:
+        before = self.states(operation.key).get(operation.name, SessionState())
+        has_value, wanted = before.value is not None, operation.expect
+        if wanted is not None and wanted != before.version and (wanted or has_value):
+            return CONFLICT
+        if not has_value and operation.value is None:
+            return before.version
+        session = self.sessions.setdefault(operation.key, ModelSession(now, now))
+        version = before.version + 1
+        session.states[operation.name] = SessionState(operation.value, version)
+        return version
 
     def _rename(self, old: str, new: str | None) -> int:
         named = [s for s in self.sessions.values() if s.attributes.get("agent") == old]

@@ -15,12 +15,11 @@ from backscroll.contract.message_checks import MAX_OPERATION_BYTES
 from backscroll.contract.messages import (
     MAX_ATTRIBUTE_CHARS,
     ChatMessage,
-    SessionInfo,
     check_moment,
     check_text,
     to_micros,
 )
-from backscroll.contract.validation import ATTRIBUTES, check_attributes
+from backscroll.contract.validation import check_attributes
 from backscroll_worker.contract.archiving import ArchivedSession
 from backscroll_worker.contract.interchange import (
     VERSION_LINE,
@@ -32,7 +31,7 @@ from backscroll_worker.contract.interchange import (
     session_line,
 )
 from backscroll_worker.contract.pacing import now_micros
-from backscroll_worker.contract.takeover import ImportSession
+from backscroll_worker.contract.takeover import ImportSession, known_attributes
 from backscroll_worker.transfer.sessions import ExportedSession
 from backscroll_worker.transfer.source import Advance, Damage, Found, Incoming, check_message
 
@@ -43,7 +42,7 @@ def write_jsonl(sessions: Iterable[ExportedSession]) -> Iterator[bytes]:
     """Everything that is known of the sessions."""
     yield VERSION_LINE
     for session in sessions:
-        yield session_line(session.info)
+        yield session_line(session.info, states=session.states)
         count = 0
         for message in session.messages:
             count += 1
@@ -53,18 +52,18 @@ def write_jsonl(sessions: Iterable[ExportedSession]) -> Iterator[bytes]:
 
 def read_jsonl(name: str, file: BinaryIO) -> Iterator[Found]:
     """The sessions in an export or a file of the archive; `name` is what errors call it."""
-    info: SessionInfo | None = None
+    session: ArchivedSession | None = None
     begun, messages, digest = 0, list[ChatMessage](), hashlib.sha256()
     for number, raw, value in read_lines(numbered_lines(file, MAX_LINE_BYTES), _check):
         if isinstance(value, ArchivedSession):
-            info, begun, messages, digest = value.info, number, [], hashlib.sha256(raw)
+            session, begun, messages, digest = value, number, [], hashlib.sha256(raw)
         elif isinstance(value, BadLineError):
             yield Damage(f"{name}:{number}", str(value))
         elif value is not None:
             messages.append(value)
             digest.update(raw)
-        elif info is not None:
-            yield Incoming(f"{name}:{begun}", _operation(info, messages, digest.hexdigest()))
+        elif session is not None:
+            yield Incoming(f"{name}:{begun}", _operation(session, messages, digest.hexdigest()))
         yield Advance(len(raw))
 
 
@@ -72,7 +71,7 @@ def _check(value: ArchivedSession | ChatMessage) -> None:
     """Raise `InvalidInputError` unless a store can hold what the line says."""
     if isinstance(value, ArchivedSession):
         info = value.info
-        check_attributes(_attributes(info))
+        check_attributes(known_attributes(info))
         for moment in (info.created_at, info.last_activity, info.turn_started_at):
             check_moment("session", moment or info.created_at)
         return
@@ -82,19 +81,19 @@ def _check(value: ArchivedSession | ChatMessage) -> None:
         check_message(ChatMessage(edit.role, edit.content, edit.extra, None, edit.replaced_at))
 
 
-def _attributes(info: SessionInfo) -> dict[str, str | bool | None]:
-    return {name: value for name in ATTRIBUTES if (value := getattr(info, name)) is not None}
-
-
-def _operation(info: SessionInfo, messages: Iterable[ChatMessage], digest: str) -> ImportSession:
+def _operation(
+    session: ArchivedSession, messages: Iterable[ChatMessage], digest: str
+) -> ImportSession:
+    info = session.info
     started = info.turn_started_at
     return ImportSession(
         derived_op_id(info.key, f"import {digest}"),
         now_micros(),
         info.key,
         tuple(messages),
-        _attributes(info),
+        known_attributes(info),
         to_micros(info.created_at),
         to_micros(info.last_activity),
         None if started is None else to_micros(started),
+        session.states,
     )

@@ -166,6 +166,7 @@ def _found(path: Path, file: SessionFile) -> _File:
         file.created_at,
         file.last_activity,
         file.turn_started_at,
+        file.states,
     )
     return _File(str(path), operation, path, problems, file.stamp)
 

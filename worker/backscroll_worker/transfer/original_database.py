@@ -188,8 +188,8 @@ class _Reader:
 
     def _attributes(
         self, values: dict[str, bytes | None], where: str, problems: list[Damage]
-    ) -> dict[str, str | bool | None]:
-        attributes: dict[str, str | bool | None] = {}
+    ) -> dict[str, Any]:
+        attributes: dict[str, Any] = {}
         for column, name in _ATTRIBUTES.items():
             if not values.get(column):
                 continue

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain, islice
 from typing import Final, Protocol
 
-from backscroll import ChatMessage, LoadedMessages, Producer, SessionFilter, SessionInfo, Usage
+from backscroll import (
+    ChatMessage,
+    LoadedMessages,
+    Producer,
+    SessionFilter,
+    SessionInfo,
+    SessionState,
+    Usage,
+)
 from backscroll.contract.filters import SearchPage
 from backscroll.contract.messages import SessionPage
+from backscroll_worker.contract.states import States
 
 _PAGE: Final = 1_000
 
@@ -31,6 +40,8 @@ class Reader(Protocol):
     @property
     def usage(self) -> Callable[..., Usage]: ...
     @property
+    def states(self) -> Callable[[str], dict[str, SessionState]]: ...
+    @property
     def stream(self) -> Callable[[str], Iterator[ChatMessage]]: ...
 
 
@@ -44,6 +55,7 @@ class QueueReader:
         self.sessions = producer.sessions
         self.search = producer.search
         self.usage = producer.usage
+        self.states = producer.states
 
     def stream(self, key: str) -> Iterator[ChatMessage]:
         """A session's messages, where there is only paging back.
@@ -73,6 +85,7 @@ class ExportedSession:
     info: SessionInfo
     messages: Iterable[ChatMessage]
     span: tuple[datetime, datetime] | None = None
+    states: States = field(default_factory=dict)
 
     @property
     def times(self) -> tuple[datetime, datetime]:
@@ -127,7 +140,8 @@ def read(
             first, last = list(islice(messages, 1)), reader.load(info.key, 1)
             times = [each.created_at for each in (*first, *last) if each.created_at]
             span = (min(times), max(times)) if times else None
-            yield ExportedSession(info, _counted(chain(first, messages), advance), span)
+            counted, states = _counted(chain(first, messages), advance), reader.states(info.key)
+            yield ExportedSession(info, counted, span, states)
 
 
 def _list_all(reader: Reader, wanted: Wanted) -> Iterable[SessionInfo]:

@@ -14,7 +14,7 @@ import hashlib
 import logging
 from collections import deque
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from backscroll.contract.messages import SessionInfo, to_micros
@@ -30,6 +30,7 @@ from backscroll_worker.contract.cleanup_tally import Tally
 from backscroll_worker.contract.clock import Passage
 from backscroll_worker.contract.pacing import SliceClock, Slices, aside
 from backscroll_worker.contract.retention import Retention, Rule
+from backscroll_worker.contract.states import States
 from backscroll_worker.contract.tool_calls import Exchanges
 from backscroll_worker.stores.jsonl.file_names import MESSAGES_SUFFIX
 from backscroll_worker.stores.jsonl.lines import Line
@@ -51,13 +52,16 @@ class _Removal:
     messages: int
     is_whole: bool
     digest: bytes
+    states: States = field(default_factory=dict)
 
     def remove(self, session: Session, rule: Rule) -> bool:
         """Delete it unless the session or its rule has changed; returns whether it was deleted."""
         if not session.exists or session.sidecar.is_kept or rule is not self.rule:
             return False
         if self.is_whole:
-            if session.info() != self.info or _digest(session.lines) != self.digest:
+            if session.info() != self.info or session.sidecar.states != self.states:
+                return False
+            if _digest(session.lines) != self.digest:
                 return False
             session.leave()
             return True
@@ -177,7 +181,8 @@ class Cleanup:
         rule = self._rule(session)
         if self._is_idle(rule.ttl_micros, session.last_activity):
             lines = session.lines
-            return _Removal(session.info(), rule, len(lines), True, _digest(lines))
+            states = dict(session.sidecar.states)
+            return _Removal(session.info(), rule, len(lines), True, _digest(lines), states)
         if rule.keep_messages is not None and session.count > rule.keep_messages:
             count = _cut(session.lines, session.count - rule.keep_messages)
             if count:
@@ -192,9 +197,8 @@ class Cleanup:
         return self._retention.rule_for({**session.sidecar.attributes, "key": session.key})
 
     def _write(self, writer: RemovalWriter, session: Session, removal: _Removal) -> None:
-        writer.begin(
-            ArchivedSession(removal.info, self._passage.now, removal.rule.name, removal.is_whole)
-        )
+        rule, now = removal.rule.name, self._passage.now
+        writer.begin(ArchivedSession(removal.info, now, rule, removal.is_whole, removal.states))
         for line in session.lines[: removal.messages]:
             writer.add(line.with_edits())
 

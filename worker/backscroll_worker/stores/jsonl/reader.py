@@ -19,6 +19,7 @@ from typing import BinaryIO
 from backscroll.contract.errors import InvalidInputError
 from backscroll.contract.messages import ChatMessage, to_micros
 from backscroll_worker.contract.pacing import now_micros
+from backscroll_worker.contract.states import States
 from backscroll_worker.stores.jsonl.activity import NAME as ACTIVITY
 from backscroll_worker.stores.jsonl.activity import Activity
 from backscroll_worker.stores.jsonl.decoding import ENCODING_BYTES, as_utf8
@@ -44,6 +45,7 @@ class SessionFile:
     created_at: int
     last_activity: int
     turn_started_at: int | None
+    states: States
     sha256: str
     """Of the file's content."""
     stamp: Stamp
@@ -84,6 +86,7 @@ def read_session_file(path: Path) -> SessionFile:
         sidecar.created_at if loaded else min([modified, *times]),
         max([modified, *sent]),
         sidecar.turn_started_at,
+        sidecar.states,
         hashlib.sha256(content).hexdigest(),
         stamp,
         described is not None and loaded is None,

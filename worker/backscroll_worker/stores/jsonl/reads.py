@@ -26,8 +26,10 @@ from backscroll.contract.operations import (
     Search,
 )
 from backscroll.contract.results import Answer
+from backscroll.contract.states import GetStates, SessionState
 from backscroll_worker.contract.answer_budget import AnswerBudget, history
 from backscroll_worker.contract.choosing import SessionMessages, choose, passes
+from backscroll_worker.contract.states import states_asked
 from backscroll_worker.stores.jsonl.files import naming
 from backscroll_worker.stores.jsonl.lines import Line
 from backscroll_worker.stores.jsonl.search import search
@@ -186,6 +188,11 @@ def _get_session(group: Group, operation: GetSession) -> SessionInfo | None:
     return session.info() if session.exists else None
 
 
+def _get_states(group: Group, operation: GetStates) -> dict[str, SessionState]:
+    session = group.find(operation.key)
+    return states_asked(session.sidecar.states, operation.name) if session.exists else {}
+
+
 def _list_sessions(group: Group, operation: ListSessions) -> SessionPage:
     where, limit = operation.where, operation.limit
     since = 0 if where.active_since is None else to_micros(where.active_since)
@@ -236,6 +243,7 @@ def _parse_cursor(cursor: str) -> _Place:
 
 _READERS: Final[dict[type[Read], Callable[[Group, Any], Answer]]] = {
     GetSession: _get_session,
+    GetStates: _get_states,
     ListSessions: _list_sessions,
     Search: search,
     GetUsage: usage,

@@ -22,9 +22,11 @@ from backscroll.contract.operations import (
     Rollback,
     Write,
 )
+from backscroll.contract.states import SetState
 from backscroll.contract.validation import check_attributes
-from backscroll_worker.contract.attributes import differing
+from backscroll_worker.contract.attributes import differing, with_meta
 from backscroll_worker.contract.clock import Cutoff, no_later
+from backscroll_worker.contract.states import state_after
 from backscroll_worker.contract.takeover import (
     ImportSession,
     RestoreSession,
@@ -44,6 +46,8 @@ class Session(StoredSession):
     """A session after the operations so far."""
 
     def append(self, operation: Append) -> int:
+        if operation.session is not None and self.exists:
+            with_meta(self.sidecar.attributes, operation.session)  # or refused now
         if is_conditional(operation) and not self._holds(operation):
             return self._note(operation.op_id, CONFLICT)
         op_id, count = operation.op_id, len(operation.messages)
@@ -164,7 +168,8 @@ class Session(StoredSession):
     def describe(self, operation: Describe) -> int:
         check_attributes(operation.attributes)
         self._create()
-        self.sidecar.describe(operation.attributes, self._now)
+        attributes = with_meta(self.sidecar.attributes, operation.attributes)
+        self.sidecar.describe(attributes, self._now)
         self.sidecar.applied[operation.op_id] = Record(self._now, 1)
         self._is_described = True
         return self._done(operation.op_id, 1)
@@ -179,6 +184,17 @@ class Session(StoredSession):
         if changed:
             sidecar.describe(changed, self._now)
             self._is_described = True
+
+    def set_state(self, operation: SetState) -> int:
+        states = self.sidecar.states if self.exists else {}
+        state = state_after(states, operation)
+        if state is None:
+            return self._note(operation.op_id, CONFLICT)
+        if state is not states.get(operation.name) and state.version:
+            self._create()
+            self.sidecar.states[operation.name] = state
+            self._is_described = True
+        return self._note(operation.op_id, state.version)
 
     def rename_agent(self, old: str, new: str | None) -> bool:
         """Change the agent's alias if it is `old`; returns whether it was."""
@@ -201,6 +217,7 @@ class Session(StoredSession):
         if operation.attributes:
             self.sidecar.attributes.update(operation.attributes)
             self.sidecar.turn_started_at = no_later(operation.turn_started_at, self._now)
+        self.sidecar.states.update(operation.states)
         self.sidecar.created_at = min(operation.created_at, self._now)
         self._is_described = True
         self._rewrite().extend(lines)
@@ -224,6 +241,7 @@ class Session(StoredSession):
         self._create()
         if is_new:
             self.sidecar.restore(info, self._now)
+            self.sidecar.states.update(operation.states)
             self.last_activity = min(to_micros(info.last_activity), self._now)
         self.sidecar.created_at = min(self.sidecar.created_at, to_micros(info.created_at))
         if info.pinned:

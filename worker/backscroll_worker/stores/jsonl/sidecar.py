@@ -2,11 +2,12 @@
 
 `<name>.meta.json` is one JSON object: `version` (1), `key` (exactly as given), `created_at`,
 `turn_started_at` and `turn_expires_at` (microseconds since 1970 UTC), `turn_lease` (microseconds),
-those of the attributes `name`, `agent`, `channel`, `room`, `sender`, `state`, `turn_id` and
-`pinned` that are set, `applied`, the op ids of the operations that set them, and `restored_from`,
-the hash of the key under which its messages were archived, if that was another. The last activity
-is in the store's `.activity`, and messages are counted in their file, so that an append writes one
-file. A sidecar without a messages file is ignored.
+those of the attributes `name`, `agent`, `channel`, `room`, `sender`, `state`, `turn_id`,
+`pinned` and `meta` that are set, `states`, each with its `value` and `version`, `applied`, the op
+ids of the operations that described it, and `restored_from`, the hash of the key under which its
+messages were archived, if that was another. The last activity is in the store's `.activity`, and
+messages are counted in their file, so that an append writes one file. A sidecar without a messages
+file is ignored.
 
 `<name>.gone.json` has in `applied` the op ids of a session that does not exist. Beside a messages
 file it is ignored.
@@ -14,30 +15,34 @@ file it is ignored.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 import orjson
 
-from backscroll.contract.errors import OperationRefusedError
+from backscroll.contract.errors import InvalidInputError, OperationRefusedError
 from backscroll.contract.messages import (
     LATEST_MICROS,
+    SessionAttributes,
     SessionFilter,
     SessionInfo,
     from_micros,
     to_micros,
 )
+from backscroll.contract.meta import check_meta, has_meta
+from backscroll.contract.states import SessionState
 from backscroll.contract.validation import ATTRIBUTES
 from backscroll_worker.contract.attributes import with_turn
 from backscroll_worker.contract.clock import TOLERANCE
+from backscroll_worker.contract.states import read_states
 from backscroll_worker.contract.takeover import archived_attributes
 from backscroll_worker.contract.turns import Turn
 from backscroll_worker.stores.jsonl.lines import Records, records_from_json, records_to_json
 
 VERSION: Final = 1
 
-Attributes = dict[str, str | bool | None]
+Attributes = dict[str, Any]
 
 
 @dataclass(slots=True)
@@ -52,6 +57,7 @@ class Sidecar:
     turn_lease: int | None = None
     applied: Records = field(default_factory=dict)
     restored_from: str | None = None
+    states: dict[str, SessionState] = field(default_factory=dict)
     is_damaged: bool = False
     """Whether the file is unreadable, so that the attributes are unknown."""
 
@@ -82,6 +88,7 @@ class Sidecar:
             _time(fields.get("turn_lease")),
             records_from_json(fields.get("applied")) or {},
             source if isinstance(source, str) else None,
+            _states(fields.get("states")),
         )
 
     def dumps(self) -> bytes:
@@ -96,6 +103,8 @@ class Sidecar:
                 fields[name] = value
         if self.restored_from is not None:
             fields["restored_from"] = self.restored_from
+        if self.states:
+            fields["states"] = {name: asdict(state) for name, state in self.states.items()}
         if self.applied:
             fields["applied"] = records_to_json(self.applied)
         return orjson.dumps(fields) + b"\n"
@@ -124,7 +133,7 @@ class Sidecar:
         if self.turn_expires_at is not None and self.turn_lease is not None:
             self.turn_expires_at = min(self.turn_expires_at, now + self.turn_lease)
 
-    def describe(self, attributes: Mapping[str, str | bool | None], now: int) -> None:
+    def describe(self, attributes: SessionAttributes, now: int) -> None:
         """Set attributes; a state begins or ends a turn."""
         values = with_turn(attributes, now)
         if "state" in values:
@@ -139,6 +148,8 @@ class Sidecar:
             wanted = getattr(where, name)
             if wanted is not None and self.attributes.get(name) != wanted:
                 return False
+        if where.meta and not has_meta(self.attributes.get("meta") or {}, where.meta):
+            return False
         if where.state is not None and self._state != where.state:
             return False
         if where.pinned is not None and self.is_pinned != where.pinned:
@@ -156,6 +167,7 @@ class Sidecar:
     def info(self, last_activity: int, message_count: int) -> SessionInfo:
         """The session as in a listing."""
         values: dict[str, Any] = {**self.attributes, "state": self._state, "pinned": self.is_pinned}
+        values["meta"] = self.attributes.get("meta") or {}
         started, expires_at = self.turn_started_at, self.turn_expires_at
         return SessionInfo(
             self.key,
@@ -182,5 +194,16 @@ def _time(value: object) -> int | None:
     return value if isinstance(value, int) and 0 <= value < LATEST_MICROS else None
 
 
+def _states(value: object) -> dict[str, SessionState]:
+    with suppress(InvalidInputError):
+        return read_states(value)
+    return {}
+
+
 def _fits(name: str, value: object) -> bool:
+    if name == "meta":
+        with suppress(InvalidInputError):
+            check_meta(value, may_clear=False)
+            return True
+        return False
     return isinstance(value, bool if name == "pinned" else str)

@@ -28,6 +28,7 @@ from backscroll.contract.operations import (
     Write,
 )
 from backscroll.contract.results import Outcome
+from backscroll.contract.states import SetState
 from backscroll_worker.contract.clock import StoreClock
 from backscroll_worker.contract.takeover import ImportSession, RestoreSession
 from backscroll_worker.contract.tombstones import digest
@@ -234,5 +235,6 @@ _HANDLERS: Final[dict[type[Operation], Callable[[Session, Any], int]]] = {
     Clear: Session.clear,
     Delete: Session.delete,
     Describe: Session.describe,
+    SetState: Session.set_state,
     ImportSession: Session.take_over,
 }

@@ -27,6 +27,7 @@ from backscroll.contract.messages import (
 )
 from backscroll.contract.operations import ListSessions
 from backscroll_worker.stores.search.query import name_query
+from backscroll_worker.stores.sqlite import session_meta
 from backscroll_worker.stores.sqlite.folding import query_of_index
 
 FEW: Final = 1_000
@@ -34,7 +35,7 @@ FEW: Final = 1_000
 
 _COLUMNS: Final = (
     "id, key, created_at, last_activity, message_count, name, agent, channel, room, sender, state,"
-    " turn_id, turn_started_at, pinned, turn_expires_at"
+    " turn_id, turn_started_at, pinned, turn_expires_at, meta"
 )
 _NEWEST_FIRST: Final = "ORDER BY last_activity DESC, id DESC LIMIT ?"
 _BY_ACTIVITY: Final = "sessions INDEXED BY sessionrow_last_activity"
@@ -163,6 +164,10 @@ def _leads(where: SessionFilter, words: str | None) -> Iterator[_Lead]:
         condition = _Condition(f"id IN ({_SPOKEN_IN})", (where.author,))
         source = f"({_SPOKEN_IN}) CROSS JOIN sessions ON id = session_id"
         yield _Lead(condition, _SPOKEN_IN, source, replaces=True)
+    for name, value in (where.meta or {}).items():
+        found, *values = session_meta.sessions_with(name, value)
+        source = f"({found}) CROSS JOIN sessions ON id = session_id"
+        yield _Lead(_Condition(f"id IN ({found})", tuple(values)), found, source, replaces=True)
     for name in ("sender", "room", "agent", "channel"):
         value = getattr(where, name)
         if value is not None:
@@ -198,7 +203,7 @@ def _parse_cursor(cursor: str) -> tuple[int, int]:
 def _info(
     key: str, created_at: int, last_activity: int, message_count: int, *attributes: Any
 ) -> SessionInfo:
-    *described, turn_started_at, pinned, turn_expires_at = attributes
+    *described, turn_started_at, pinned, turn_expires_at, meta = attributes
     values: list[Any] = [
         key,
         from_micros(created_at),
@@ -208,5 +213,6 @@ def _info(
         None if turn_started_at is None else from_micros(turn_started_at),
         bool(pinned),
         None if turn_expires_at is None else from_micros(turn_expires_at),
+        session_meta.loads(meta),
     ]
     return SessionInfo(*values)

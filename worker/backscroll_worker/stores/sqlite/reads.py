@@ -21,6 +21,7 @@ from backscroll.contract.operations import (
     Search,
 )
 from backscroll.contract.results import Answer, Usage
+from backscroll.contract.states import GetStates, SessionState
 from backscroll.contract.validation import MAX_PAGE
 from backscroll_worker.contract.answer_budget import AnswerBudget, check_bytes, check_count, history
 from backscroll_worker.contract.choosing import SessionMessages, choose
@@ -32,6 +33,7 @@ from backscroll_worker.stores.sqlite.message_listing import list_messages
 from backscroll_worker.stores.sqlite.rows import MESSAGE_COLUMNS, message_of
 from backscroll_worker.stores.sqlite.schema import pack_id
 from backscroll_worker.stores.sqlite.search import search
+from backscroll_worker.stores.sqlite.session_states import get_states
 from backscroll_worker.stores.sqlite.usage import usage
 
 # Not left to SQLite's planner, whose statistics may be missing or old.
@@ -259,8 +261,13 @@ def _usage(database: APSWDatabase, _now: int, operation: GetUsage) -> Usage:
     return usage(database.connection(), operation.where)
 
 
+def _get_states(database: APSWDatabase, _now: int, operation: GetStates) -> dict[str, SessionState]:
+    return get_states(database.connection(), operation)
+
+
 _READERS: Final[dict[type[Read], Callable[[APSWDatabase, int, Any], Answer]]] = {
     GetSession: _get_session,
+    GetStates: _get_states,
     ListSessions: _list_sessions,
     Search: _search,
     GetUsage: _usage,

@@ -21,6 +21,8 @@ from backscroll_worker.stores.sqlite.folding import write_folding
 from backscroll_worker.stores.sqlite.fts_merge import configure, resume_merging
 from backscroll_worker.stores.sqlite.identity import read_identity, write_identity
 from backscroll_worker.stores.sqlite.name_index import create_name_index
+from backscroll_worker.stores.sqlite.session_meta import create_meta_index
+from backscroll_worker.stores.sqlite.session_states import create_states
 from backscroll_worker.stores.sqlite.wal import BUSY_MS, CHECKPOINT_PAGES
 
 MAGIC: Final = b"SQLite format 3\0"
@@ -89,6 +91,7 @@ class SessionRow(peewee.Model):
     message_count = peewee.IntegerField(default=0)
     turn_expires_at = peewee.BigIntegerField(null=True)
     turn_lease = peewee.BigIntegerField(null=True)
+    meta = peewee.TextField(null=True)
 
     class Meta:
         table_name = "sessions"
@@ -240,11 +243,13 @@ def _to_version_4(database: APSWDatabase) -> None:
     _add_columns(database)
     with database.bind_ctx(MODELS):
         database.create_tables(MODELS)
+    create_meta_index(database)
+    create_states(database)
 
 
 _ADDED: Final[dict[str, dict[str, str]]] = {
     "messages": {**dict.fromkeys(CIRCUMSTANCES, "TEXT"), "tokens": "INTEGER"},
-    "sessions": {"turn_expires_at": "INTEGER", "turn_lease": "INTEGER"},
+    "sessions": {"turn_expires_at": "INTEGER", "turn_lease": "INTEGER", "meta": "TEXT"},
 }
 
 
@@ -359,6 +364,8 @@ def _step(database: APSWDatabase, version: int) -> int:
         for statement in _creation():
             database.execute_sql(statement)
         create_name_index(database)
+        create_meta_index(database)
+        create_states(database)
         configure(database.connection(), "message_index")
         write_folding(database.connection())
         return VERSION

@@ -29,6 +29,7 @@ from backscroll.contract.operations import (
     Write,
 )
 from backscroll.contract.results import Outcome
+from backscroll.contract.states import SetState
 from backscroll.contract.validation import ATTRIBUTES
 from backscroll_worker.contract.attributes import differing, with_turn
 from backscroll_worker.contract.clock import StoreClock, no_later
@@ -40,7 +41,7 @@ from backscroll_worker.contract.takeover import (
 )
 from backscroll_worker.contract.tombstones import emptied_by
 from backscroll_worker.contract.turns import CONFLICT, Turn, is_conditional, lease_of, outcome
-from backscroll_worker.stores.sqlite import edits, emptied
+from backscroll_worker.stores.sqlite import edits, emptied, session_meta, session_states
 from backscroll_worker.stores.sqlite import restore as restoring
 from backscroll_worker.stores.sqlite.maintenance import erasure
 from backscroll_worker.stores.sqlite.maintenance import purge as detached
@@ -134,6 +135,8 @@ class Group:
         return session
 
     def _append(self, operation: Append) -> int:
+        if operation.session is not None and (known := self._find(operation.key)) is not None:
+            session_meta.described(self._connection, known.id, operation.session)  # or refused now
         if is_conditional(operation) and not self._holds(operation):
             return CONFLICT
         session = self._find_or_create(operation.key)
@@ -286,7 +289,8 @@ class Group:
 
     def _describe(self, operation: Describe) -> int:
         session = self._find_or_create(operation.key)
-        self._set(session, with_turn(operation.attributes, self._now))
+        attributes = session_meta.described(self._connection, session.id, operation.attributes)
+        self._set(session, with_turn(attributes, self._now))
         return 1
 
     def _update_attributes(self, session: KnownSession, attributes: SessionAttributes) -> None:
@@ -294,13 +298,17 @@ class Group:
         # The names are those `check_attributes` lets through, and none of the user's.
         sql = f"SELECT {', '.join(ATTRIBUTES)} FROM sessions WHERE id = ?"  # noqa: S608
         row: Any = self._connection.execute(sql, (session.id,)).fetchone()
-        changed = differing(dict(zip(ATTRIBUTES, row, strict=True)), attributes)
+        has = dict(zip(ATTRIBUTES, row, strict=True))
+        has["meta"] = session_meta.loads(has["meta"])
+        changed = differing(has, attributes)
         if changed:
             self._set(session, with_turn(changed, self._now))
 
     def _set(self, session: KnownSession, values: Mapping[str, Any]) -> None:
         # The names are those `check_attributes` lets through, and none of the user's.
         assignments = ", ".join(f"{name} = ?" for name in values)
+        if values.get("meta") is not None:
+            values = {**values, "meta": session_meta.dumps(values["meta"])}
         self._connection.execute(
             f"UPDATE sessions SET {assignments} WHERE id = ?",  # noqa: S608
             (*values.values(), session.id),
@@ -318,6 +326,7 @@ class Group:
         if operation.attributes:
             started = {"turn_started_at": no_later(operation.turn_started_at, self._now)}
             self._set(session, {**operation.attributes, **started})
+        session_states.put(self._connection, session.id, operation.states)
         self._take_over(session, operation.at, operation.messages)
         self._pending.imported[session.id] = session, operation.created_at, operation.last_activity
         return len(operation.messages)
@@ -340,6 +349,7 @@ class Group:
         if existing is None:
             attributes, turn_started_at = archived_attributes(info, self._now)
             self._set(session, {**attributes, "turn_started_at": turn_started_at})
+            session_states.put(self._connection, session.id, operation.states)
         elif info.pinned:
             self._set(session, {"pinned": True})
         return len(missing)
@@ -426,6 +436,7 @@ _HANDLERS: Final[dict[type[Operation], Callable[[Group, Any], int]]] = {
     Clear: Group._clear,
     Delete: Group._delete,
     Describe: Group._describe,
+    SetState: session_states.set_state,
     RenameAgent: Group._rename_agent,
     ImportSession: Group._import_session,
     RestoreSession: Group._restore_session,

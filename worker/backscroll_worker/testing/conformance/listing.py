@@ -173,6 +173,8 @@ FILTERS: list[dict[str, Any]] = [
     {"name": "pla"},
     {"name": "plan odd", "channel": "slack"},
     {"stuck_seconds": 1.0},
+    {"meta": {"odd": True}},
+    {"meta": {"odd": False, "third": 1}, "channel": "web"},
     {"active_since": from_micros(1_750_000_000_000_003)},
     {"active_until": from_micros(1_750_000_000_000_009), "channel": "slack"},
 ]
@@ -209,6 +211,7 @@ def described(number: int) -> Describe:
         "name": f"plan {'odd' if is_odd else 'even'}" if number % 4 else None,
         "state": "running" if number % 3 else "idle",
         "pinned": number % 3 == 1,
+        "meta": {"odd": is_odd, "third": number % 3} if number % 4 else None,
     }
     return requests.describe(f"s{number}", attributes)
 
@@ -218,10 +221,11 @@ def passes(info: SessionInfo, where: dict[str, Any], clock: Clock) -> bool:
     given = dict(where)
     words = given.pop("name", "").split()
     since, until = given.pop("active_since", None), given.pop("active_until", None)
-    stuck = given.pop("stuck_seconds", None)
+    stuck, meta = given.pop("stuck_seconds", None), given.pop("meta", {})
     latest = from_micros(clock.now) - timedelta(seconds=stuck or 0)
     return (
         all(getattr(info, name) == value for name, value in given.items())
+        and meta.items() <= info.meta.items()
         and all(word in (info.name or "") for word in words)
         and (since is None or info.last_activity >= since)
         and (until is None or info.last_activity < until)

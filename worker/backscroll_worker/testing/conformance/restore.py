@@ -34,7 +34,9 @@ def full_session(store: StoreUnderTest, clock: Clock) -> None:
     store.remove_last("s")
     store.replace("s", ChatMessage.assistant("replaced"), ids[0])
     clock.advance(seconds=7)
-    store.describe("s", name="N", agent="A", channel="C", room="R", sender="S")
+    store.describe(
+        "s", name="N", agent="A", channel="C", room="R", sender="S", meta={"m": 0.5, "n": True}
+    )
     store.describe("s", state="running", turn_id="T")
 
 

@@ -46,6 +46,7 @@ attributes = st.fixed_dictionaries(
         "state": st.sampled_from(["idle", "running", "error"]),
         "turn_id": st.just("turn"),
         "pinned": st.booleans(),
+        "meta": st.dictionaries(st.sampled_from("ab"), st.sampled_from([1, True, "x", None])),
     },
 ).filter(bool)
 
@@ -90,6 +91,15 @@ class Operations(RuleBasedStateMachine):
     @rule(key=keys, given=attributes)
     def describe(self, key: str, given: dict[str, Any]) -> None:
         self.send(requests.describe(key, given))
+
+    @rule(
+        key=keys,
+        value=st.sampled_from([None, 0, "x"]),
+        name=st.sampled_from("ab"),
+        expect=st.none() | st.integers(0, 2),
+    )
+    def set_state(self, key: str, value: Any, name: str, expect: int | None) -> None:
+        self.send(requests.set_state(key, value, name, expect))
 
     @rule(old=st.sampled_from(AGENTS), new=st.sampled_from([*AGENTS, None]))
     def rename_agent(self, old: str, new: str | None) -> None:
@@ -170,6 +180,8 @@ class Beside(Operations):
     def compare(self) -> None:
         store = self.store
         assert state_of(store, KEYS) == self.model.state(KEYS)
+        for key in KEYS:
+            assert store.states(key) == self.model.states(key)
         listed = store.sessions().sessions
         assert {info.key for info in listed} == set(self.model.sessions)
         assert [activity(info) for info in listed] == sorted(map(activity, listed), reverse=True)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Final
 
@@ -34,6 +34,8 @@ from backscroll_worker.contract.cleanup_tally import Tally
 from backscroll_worker.contract.clock import Cutoff, Passage
 from backscroll_worker.contract.pacing import Pace, SliceClock, Slices, aside
 from backscroll_worker.contract.retention import Retention, Rule
+from backscroll_worker.contract.states import States
+from backscroll_worker.stores.sqlite import session_states
 from backscroll_worker.stores.sqlite.access import Access, Door
 from backscroll_worker.stores.sqlite.listing import get_session
 from backscroll_worker.stores.sqlite.maintenance.message_cap import Part, parts
@@ -60,6 +62,7 @@ class _Idle:
     first: int = 0
     end: int = _LAST_ROW
     digest: bytes | None = None
+    states: States = field(default_factory=dict)
 
     is_whole = True
 
@@ -69,7 +72,7 @@ class _Idle:
 
     def remove(self, connection: apsw.Connection, now: SessionInfo) -> int | None:
         """Remove its key; None when the session has changed since it was chosen."""
-        if now != self.info:
+        if now != self.info or session_states.stored(connection, self.row) != self.states:
             return None
         connection.execute("UPDATE sessions SET key = NULL WHERE id = ?", (self.row,))
         return self.messages
@@ -187,7 +190,8 @@ class Cleanup:
     def _choose(self, connection: apsw.Connection, found: tuple[Any, ...], rule: Rule) -> None:
         info = get_session(connection, found[1])
         if info is not None:
-            self._chosen.append(_Idle(found[0], info, rule))
+            states = session_states.stored(connection, found[0])
+            self._chosen.append(_Idle(found[0], info, rule, states=states))
 
     def _carry_out(self) -> Generator[None]:
         """Archive and delete the candidates."""
@@ -227,7 +231,9 @@ class Cleanup:
         self, writer: RemovalWriter, removal: _Removal, clock: SliceClock
     ) -> Generator[None]:
         rule, is_whole = removal.rule.name, removal.is_whole
-        writer.begin(ArchivedSession(removal.info, self._passage.now, rule, is_whole))
+        states = removal.states if isinstance(removal, _Idle) else {}
+        now = self._passage.now
+        writer.begin(ArchivedSession(removal.info, now, rule, is_whole, states))
         digest, first, count = hashlib.sha256(), removal.first, MESSAGES_PER_READ
         while count == MESSAGES_PER_READ:
             with self._access.outside() as connection:

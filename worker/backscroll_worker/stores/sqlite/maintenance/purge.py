@@ -16,6 +16,7 @@ from backscroll.contract.messages import ChatMessage
 from backscroll.contract.operations import Append, Operation
 from backscroll_worker.contract.pacing import Pace
 from backscroll_worker.contract.takeover import ImportSession, RestoreSession
+from backscroll_worker.stores.sqlite import session_states
 from backscroll_worker.stores.sqlite.access import Door
 from backscroll_worker.stores.sqlite.fts_merge import unindex
 from backscroll_worker.stores.sqlite.name_index import index_name
@@ -55,6 +56,7 @@ def detach_messages(connection: apsw.Connection, session: int) -> int:
     )
     successor = connection.last_insert_rowid()
     index_name(connection, successor, name)
+    session_states.move(connection, session, successor)
     return successor
 
 
