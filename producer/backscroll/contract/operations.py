@@ -7,6 +7,7 @@ for it. What a field may hold and how it travels follows from its type, by `cont
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import (
     Annotated,
@@ -20,6 +21,7 @@ from typing import (
 )
 
 from backscroll.contract import forms
+from backscroll.contract.errors import InvalidInputError
 from backscroll.contract.filters import SearchFilter
 from backscroll.contract.forms import MICROS, PAGE, QUERY
 from backscroll.contract.ids import message_id
@@ -119,16 +121,31 @@ class Append(Write):
     A message's id follows from the op id and its place; one without a time of its own is of `at`.
     Neither travels, and `stamped` puts them in where a whole message is wanted. `session` has
     attributes that the session is to have from then on; what it has already is left as it is.
+    `places` says which of the messages asked for these are, once an erasure has taken some out.
     """
 
     kind = "append"
     key: str
     messages: tuple[ChatMessage, ...]
     session: SessionAttributes | None = None
+    places: tuple[int, ...] | None = None
 
     @property
     def message_ids(self) -> tuple[str, ...]:
-        return tuple([message_id(self.op_id, index) for index in range(len(self.messages))])
+        places = range(len(self.messages)) if self.places is None else self.places
+        return tuple([message_id(self.op_id, place) for place in places])
+
+    def only(self, indexes: Sequence[int]) -> Append:
+        """The append of only these of its messages, each with the id that it has in this one."""
+        places = range(len(self.messages)) if self.places is None else self.places
+        kept = tuple([self.messages[index] for index in indexes])
+        made = replace(self, messages=kept, places=tuple([places[index] for index in indexes]))
+        _put_was_spooled(made, self.was_spooled)
+        return made
+
+    def check_together(self) -> None:
+        if self.places is not None and len(self.places) != len(self.messages):
+            raise InvalidInputError("places", "must be as many as the messages")
 
     def stamped(self) -> tuple[ChatMessage, ...]:
         """The messages as readers get them, with their ids and times."""
@@ -294,20 +311,21 @@ class Compact(Maintenance):
 
 @operation
 class Erase(Write, Maintenance):
-    """Remove every trace of one session, of a sender's sessions, or of a room's; one of the three.
+    """Remove every trace of a session, of a sender's or a room's sessions, or an author's messages.
 
-    As a write it hides them, once, in its place in the order. As maintenance it then removes them
-    from disk and server, a slice at a time.
+    One of the four is given. As a write it takes its place in the order, once: sessions are hidden
+    at once. As maintenance it then removes all from disk and server, a slice at a time.
     """
 
     kind = "erase"
     key: str | None = None
     sender: str | None = None
     room: str | None = None
+    author: str | None = None
 
     @property
     def subject(self) -> tuple[str, str]:
-        """Which of the three, and its value."""
+        """Which of the four, and its value."""
         given = ((name, getattr(self, name)) for name in SUBJECTS)
         return next((name, value) for name, value in given if value is not None)
 

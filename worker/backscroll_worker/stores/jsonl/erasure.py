@@ -19,6 +19,7 @@ from backscroll_worker.stores.jsonl.file_names import (
     key_of_aside,
     key_told_by,
 )
+from backscroll_worker.stores.jsonl.lines import may_quote
 from backscroll_worker.stores.jsonl.maintenance import Opened, empty_journal
 from backscroll_worker.stores.jsonl.write_batch import Group
 
@@ -38,15 +39,30 @@ def erase(opened: Opened, operation: Erase, clock: Callable[[], int]) -> Slices[
                 key = key_of(group.directory.path / names.popleft())
                 if key is not None:
                     session = group.find(key)  # which looks at it
-                    unreadable += operation.key is None and session.sidecar.is_damaged
+                    is_by_sidecar = operation.subject[0] in ("sender", "room")
+                    unreadable += is_by_sidecar and session.sidecar.is_damaged
         yield
     with opened() as group:
         _remove_left(group)
+        for pending in group.erasures.pending:
+            if pending.subject == "author":
+                _remove_quoting(group, pending.value)
         receipt = group.erasures.finish(operation.op_id, group.now)
     yield from empty_journal(opened)
     if receipt is None:  # somebody removed the record of it meanwhile
         receipt = Pending(operation.op_id, *operation.subject, operation.at, clock()).receipt()
     return replace(receipt, finished_at=clock(), unreadable=unreadable)
+
+
+def _remove_quoting(group: Group, author: str) -> None:
+    """Remove lines that may be the author's from what lies beside the sessions."""
+    directory = group.directory
+    for suffix in ASIDE_SUFFIXES:
+        for name in directory.names(suffix):
+            content = directory.read(name)
+            if content is not None and may_quote(content, author):
+                kept = [line for line in content.split(b"\n") if not may_quote(line, author)]
+                group.changes.put(name, b"\n".join(kept))
 
 
 def _remove_left(group: Group) -> None:

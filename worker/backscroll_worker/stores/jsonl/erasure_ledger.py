@@ -58,7 +58,10 @@ class Pending:
     op_ids: int = 0
     message_ids: list[str] = field(default_factory=list)
     looked_at: set[str] = field(default_factory=set)
-    """The keys of sessions that it took, and of those that became the subject's afterwards."""
+    """The keys of sessions that it took, and of those that became the subject's afterwards.
+
+    Of an author's erasure: of sessions that it had looked at before the author spoke there again.
+    """
 
     def __post_init__(self) -> None:
         self.looked_at = set(self.looked_at)  # JSON has a list
@@ -75,6 +78,8 @@ class Pending:
             return False
         if self.subject == "key":
             return session.key == self.value
+        if self.subject == "author":
+            return session.mentions(self.value)
         return session.sidecar.attributes.get(self.subject) == self.value
 
     def receipt(self) -> ErasureReceipt:
@@ -113,6 +118,8 @@ class Erasures:
         self._receipts: dict[str, tuple[int, ErasureReceipt]] = {}
         self._damaged: bytes | None = None
         self._is_changed = False
+        self._seen = set[tuple[str, str]]()
+        """By op id and key, the sessions that authors' erasures have looked at in this process."""
 
     def recover(self) -> None:
         """Start from what the disk says."""
@@ -127,6 +134,7 @@ class Erasures:
             )
         self.tombstones, self.applied, self.pending, self._receipts = loaded
         self._is_changed = False
+        self._seen.clear()
 
     def begin(self, operation: Erase, now: int, latest: int) -> Pending:
         """Note that an erasure was asked for."""
@@ -147,7 +155,12 @@ class Erasures:
         If it is the subject's by now, it became so after it had been looked at.
         """
         for pending in self.pending:
-            if pending.is_about(session):
+            if pending.subject == "author":
+                # It was looked at when it was opened, so what is said there was said afterwards.
+                is_about = session.key not in pending.looked_at and session.brings(pending.value)
+            else:
+                is_about = pending.is_about(session)
+            if is_about:
                 pending.looked_at.add(session.key)
                 self._is_changed = True
 
@@ -157,6 +170,8 @@ class Erasures:
         Of its op ids those made of a dedup key stay: a platform may deliver a message again, and
         only they tell that it is not a new one. A tombstone keeps out the others, when they come.
         """
+        if pending.subject == "author":
+            return self._takes_author(pending, session)
         if not pending.is_about(session):
             return False
         pending.looked_at.add(session.key)
@@ -167,6 +182,21 @@ class Erasures:
         self.keep_op_ids(session, erased_at, pending.began)
         pending.op_ids += sum(id_ in known and _is_fresh(id_, erased_at) for id_ in ids)
         self.add_tombstone("key", session.key, pending.tombstone)
+        return True
+
+    def _takes_author(self, pending: Pending, session: Session) -> bool:
+        """The same for an author; once looked at, nothing said before is left in a session."""
+        place = pending.op_id, session.key
+        if place in self._seen:
+            return False
+        self._seen.add(place)
+        if not pending.is_about(session):
+            return False
+        lines = session.said_by(pending.value)
+        pending.sessions += 1
+        pending.message_ids += [str(line.message.message_id) for line in lines]
+        pending.op_ids += sum(map(session.is_own_of_author, lines))
+        self._is_changed = True
         return True
 
     def keep_op_ids(self, session: Session, erased_at: int, began: int) -> None:
@@ -190,6 +220,7 @@ class Erasures:
                 pending.op_ids += other.op_ids
                 pending.message_ids += other.message_ids
             del self.pending[:count]
+            self._seen = {place for place in self._seen if place[0] not in ids[:count]}
             self._receipts[op_id] = now, pending.receipt()
             self._is_changed = True
         return self._receipts.get(op_id, (0, None))[1]

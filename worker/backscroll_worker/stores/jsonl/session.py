@@ -17,7 +17,8 @@ from backscroll_worker.contract.attributes import differing
 from backscroll_worker.contract.clock import Cutoff, no_later
 from backscroll_worker.contract.takeover import ImportSession, RestoreSession
 from backscroll_worker.contract.tombstones import Tombstones, digest, emptied_by, undone_by
-from backscroll_worker.stores.jsonl.lines import Line, Record, drop_old, lines_of
+from backscroll_worker.stores.jsonl.fields import OURS
+from backscroll_worker.stores.jsonl.lines import Line, Record, drop_old, lines_of, may_quote
 from backscroll_worker.stores.jsonl.sidecar import Sidecar
 from backscroll_worker.stores.jsonl.stored_session import StoredSession
 from backscroll_worker.stores.jsonl.transcript import Damage, Transcript
@@ -31,7 +32,8 @@ class Session(StoredSession):
     def append(self, operation: Append) -> int:
         op_id, count = operation.op_id, len(operation.messages)
         memory = self._memory or self._recall()
-        if count > 1 and any(map(memory.known.__contains__, operation.message_ids)):
+        is_one = count == 1 and operation.places is None
+        if not is_one and any(map(memory.known.__contains__, operation.message_ids)):
             raise OperationRefusedError(
                 "a message with this operation's id is stored already, though its op id is "
                 "forgotten"
@@ -45,6 +47,8 @@ class Session(StoredSession):
         self._pending += lines
         memory.count += count
         memory.known[op_id] = count
+        if operation.places is not None:  # its lines stand alone and do not tell of it
+            self._note(op_id, count)
         return count
 
     def rollback(self, operation: Rollback) -> int:
@@ -216,6 +220,46 @@ class Session(StoredSession):
             self._rewrite()[:] = kept
             self.transcript.damage.clear()  # it may be of then, too
             self._recall().count = len(kept)
+
+    def said_by(self, author: str) -> list[Line]:
+        """The lines of one author's messages."""
+        return [line for line in self.lines if line.message.author == author]
+
+    def mentions(self, author: str) -> bool:
+        """Whether the author said something here, or what is damaged may be the author's."""
+        if self.is_on_disk and not may_quote(self._directory.read(self.names.messages), author):
+            return False
+        damage = self.transcript.damage
+        return bool(self.said_by(author)) or any(may_quote(each.raw, author) for each in damage)
+
+    def brings(self, author: str) -> bool:
+        """Whether a message of the author is to be written with this group."""
+        if self._is_rewritten:
+            return bool(self.said_by(author))
+        return any(may_quote(raw, author) for raw in self._pending)
+
+    def erase_author(self, author: str) -> None:
+        """Lose an author's messages, which is no activity, and damage that names the author.
+
+        Op ids stay: others' messages may have come with them. Only one of somebody else's making
+        goes with the only message it brought, as it may name the author.
+        """
+        gone = self.said_by(author)
+        damage = self.transcript.damage
+        damage[:] = [each for each in damage if not may_quote(each.raw, author)]
+        places = set(map(id, gone))
+        lines = self._rewrite()
+        lines[:] = [line for line in lines if id(line) not in places]
+        memory = self._recall()
+        memory.count = len(lines)
+        for line in gone:
+            if self.is_own_of_author(line):
+                memory.known.pop(line.op_id, None)
+
+    def is_own_of_author(self, line: Line) -> bool:
+        """Whether an erasure of the line's author takes its op id along."""
+        is_foreign = OURS.fullmatch(line.op_id) is None
+        return is_foreign and self.known.get(line.op_id) == 1
 
     def repeated(self) -> list[Line]:
         """The lines whose message id another one before them has."""
