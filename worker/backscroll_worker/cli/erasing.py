@@ -60,7 +60,7 @@ def erase(
     as_json: bool,
     **given: str | None,
 ) -> None:
-    """Remove every trace of a session, a sender, a room or an author.
+    """Remove every trace of a session, sender, room or author.
 
     Of an author only the messages go; what others said stays. The worker removes all from
     store, archive and failed jobs. Messages sent before that arrive later are dropped; those
