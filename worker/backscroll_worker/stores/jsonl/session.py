@@ -282,6 +282,8 @@ class Session(StoredSession):
 
     def compact(self, old: Cutoff) -> tuple[int, int]:
         """Drop old records and set damage aside; how many records and damaged lines there were."""
+        if self._is_rewritten:  # by an erasure just now; the next compaction finds it as written
+            return 0, 0
         transcript = self.transcript
         damaged = len(transcript.damage)
         purged = drop_old(transcript.records, old)

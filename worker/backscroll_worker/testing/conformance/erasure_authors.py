@@ -220,6 +220,25 @@ def test_a_lost_erasure_of_an_author_ends_with_a_compaction(open_store: Open, cl
     assert store.verify(deep=True) == []
 
 
+@pytest.mark.parametrize("is_reopened", [False, True])
+def test_a_compaction_before_an_authors_erasure_loses_nothing_of_it(
+    open_store: Open, clock: Clock, is_reopened: bool
+) -> None:
+    store, update = open_store(), ChatMessage.user("quagga", **ZOE)
+    store.append("s", update, dedup_key="update 1")
+    apply_all(store, _groups(3))
+    operation = Erase(op_id(), clock.now, author="zebra-Λ")
+    apply_all(store, [operation])
+    finish(store.compact(1_000))
+    if is_reopened:
+        store.close()
+        store = open_store()
+    finish(store.store.erase(operation))
+    assert [contents(store, key) for key in ("s", "g1")] == [[], ["hay 1", "hay 2"]]
+    store.append("s", update, dedup_key="update 1")  # which the platform delivers again
+    assert contents(store, "s") == []
+
+
 def test_erasures_of_an_author_and_a_session_share_it_out(store: StoreUnderTest) -> None:
     apply_all(store, _groups(3))
     operations = [erase(), erase("bob"), Erase(op_id(), ASKED, "g1"), erase()]
