@@ -78,7 +78,7 @@ def _unpacked(path: Path) -> bytes:
 
 def erase(archive: Archive, matches: Callable[[ArchivedSession], bool]) -> int:
     """How many sessions were erased."""
-    return finish(archive.erase_slices(lambda session: ALL if matches(session) else NOTHING))
+    return finish(archive.erase_slices(lambda session, _: ALL if matches(session) else NOTHING))
 
 
 def _is_gone(session: ArchivedSession) -> bool:

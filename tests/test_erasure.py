@@ -167,7 +167,9 @@ def test_only_an_erasure_of_exactly_one_thing_can_be_asked_for(producer: Produce
             producer.erase(**wrong)
     data = encode(Erase("a" * 32, 1, sender="x"))
     assert orjson.loads(data)[3] == {"at": 1, "sender": "x"}
-    with pytest.raises(MalformedJobError, match="either a session key, a sender or a room"):
+    with pytest.raises(
+        MalformedJobError, match="either a session key, a sender, a room or an author"
+    ):
         decode("a" * 32, b'["backscroll_worker.jobs.erase", null, [], {"at": 1}]')
 
 
@@ -244,3 +246,67 @@ def test_check_repairs_the_store_when_no_worker_has_it(
         "left": [],
     }
     assert run(settings, "check", "--repair", "--skip-verify").exit_code == ExitCode.USAGE
+
+
+ZOE: dict[str, Any] = {"author": "zebra", "author_name": "Zoe"}
+
+
+def _group(*authors: str | None) -> tuple[ChatMessage, ...]:
+    said = {"zebra": "quagga", "bob": "hay", None: "straw"}
+    return tuple(ChatMessage.user(said[author], author=author) for author in authors)
+
+
+def test_an_authors_erasure_leaves_a_failed_job_what_others_said(
+    settings: Settings, client: redis.Redis, producer: Producer, log: Path
+) -> None:
+    requests = Requests(Limits())
+    mixed, alone = (
+        replace(requests.append("group", _group(*authors), None), op_id=op_id)
+        for op_id, authors in (("m" * 32, ("bob", "zebra", None)), ("a" * 32, ("zebra",)))
+    )
+    with running_worker(settings, client, log):
+        producer.append("group", *_group("zebra", "bob"), ack="stored")
+        for operation in (mixed, alone):
+            push(client, operation.op_id, encode(operation).replace(b'"key"', b'"kay"'))
+        push(client, "bad", b'["?", null, [], {"messages": [{"author": "zebra"}]}]')
+        wait_for(lambda: client.zcard(FAILED) == 3, "the jobs to fail")
+        for operation in (mixed, alone):  # as if they had failed for another reason
+            client.hset(f"rq:job:{operation.op_id}", "data", encode(operation))
+        receipt = producer.erase(author="zebra")
+        assert (receipt.sessions, receipt.messages, receipt.failed_jobs) == (1, 1, 3)
+        assert client.zrange(FAILED, 0, -1) == [mixed.op_id.encode()]
+        for word in (b"zebra", b"quagga"):
+            assert word not in everything(client)
+        rest: Any = client.hget(f"rq:job:{mixed.op_id}", "data")
+        producer.send(decode(mixed.op_id, rest), ack="stored")
+        loaded = producer.load("group")
+    assert [message.content for message in loaded] == ["hay", "hay", "straw"]
+    assert [message.message_id for message in loaded[1:]] == [
+        mixed.message_ids[0],
+        mixed.message_ids[2],
+    ]
+
+
+def test_an_author_is_erased_from_a_spool_too(
+    settings: Settings, client: redis.Redis, log: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "adapter.spool"
+    with Producer(f"unix://{tmp_path}/nobody", spool=path, timeout_seconds=1) as producer:
+        for authors in (("zebra",), ("bob",), ("bob", "zebra", "bob")):
+            producer.append("group", *_group(*authors))
+        producer.replace("group", ChatMessage.user("quagga", **ZOE))
+    with running_worker(settings, client, log):
+        spooled = ("erase", "--author", "zebra", "--yes", "--spool", str(path))
+        assert document(settings, *spooled)["spooled"] == 3
+        shown = done(settings, *spooled)
+        assert "of           an author" in shown
+        assert read_spool(path).operations == 2
+        for file in tmp_path.glob("adapter.spool*"):
+            assert b"zebra" not in file.read_bytes()
+            assert b"quagga" not in file.read_bytes()
+        with Producer(settings.redis_url, spool=path, timeout_seconds=20) as producer:
+            wait_for(lambda: read_spool(path).operations == 0, "the spool to be sent")
+            producer.append("group", *_group(None), ack="stored")
+            loaded = producer.load("group")
+    assert [message.content for message in loaded] == ["hay", "hay", "hay", "straw"]
+    assert [str(message.message_id)[32:] for message in loaded] == ["", "", "-2", ""]

@@ -49,6 +49,12 @@ class Shop:
             apply_all(self.backend, [Append(self.new_id(), self.clock(), key, (message,))])
             self.clock.advance(seconds=1)
 
+    def talk(self, key: str, *said: tuple[str, str]) -> None:
+        """Say something, by authors."""
+        messages = tuple(ChatMessage.user(text, author=author) for author, text in said)
+        apply_all(self.backend, [Append(self.new_id(), self.clock(), key, messages)])
+        self.clock.advance(seconds=1)
+
     def tell_sender(self, key: str, sender: str, at: int | None = None) -> None:
         at = self.clock() if at is None else at
         apply_all(self.backend, [Describe(self.new_id(), at, key, {"sender": sender})])
@@ -85,6 +91,11 @@ class Shop:
         return maintenance_slices(self.backend.store, self._settings, operation, client)
 
     @property
+    def archived_keys(self) -> set[str]:
+        lines = (line for file in self.archive.files() for line in file.lines())
+        return {session.info.key for session, _, _ in lines}
+
+    @property
     def archived(self) -> list[str]:
         lines = (line for file in self.archive.files() for line in file.lines())
         return [message.content for _, _, message in lines if message is not None]
@@ -118,6 +129,30 @@ def test_an_erasure_run_again_leaves_what_was_archived_afterwards(
     assert shop.archived == ["new 1", "new 2"]
     assert shop.erase(replace(operation, op_id=shop.new_id()), client).archived == 2
     assert shop.archived == []
+
+
+def test_an_authors_erasure_leaves_in_the_archive_what_others_said(
+    shop: Shop, client: redis.Redis
+) -> None:
+    shop.talk("group", ("eve", "quagga"), ("bob", "hay"), ("eve", "zebra"))
+    shop.talk("pair", ("bob", "oats"), ("eve", "quagga"))
+    shop.talk("alone", ("eve", "quagga"))
+    shop.talk("other", ("bob", "straw"))
+    shop.backend.describe("empty", name="nothing said")
+    shop.archive_all()
+    shop.talk("group", ("eve", "quagga"), ("bob", "more hay"))
+    operation = Erase(shop.new_id(), shop.clock(), author="eve")
+    receipt = shop.erase(operation, client)
+    assert (receipt.sessions, receipt.messages, receipt.archived) == (1, 1, 3)
+    assert sorted(shop.archived) == ["hay", "oats", "straw"]
+    assert shop.archived_keys == {"group", "pair", "other", "empty"}
+    assert shop.archive.verify() == []
+    shop.talk("group", ("eve", "new"))
+    shop.archive_all()
+    assert shop.erase(operation, client).archived == 0
+    assert "new" in shop.archived
+    assert shop.erase(replace(operation, op_id=shop.new_id(), at=shop.clock()), client).archived
+    assert sorted(shop.archived) == ["hay", "more hay", "oats", "straw"]
 
 
 def test_erase_takes_parts_archived_before_the_sender_was_known(

@@ -49,6 +49,7 @@ from backscroll.contract.states import GetStates, SetState
 ID = "0192f0c4a5b77c3e9d1f2a3b4c5d6e7f"
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 HI = ChatMessage("user", "hi")
+SAID = {"role": "user", "content": "hi"}
 WHOLE = ChatMessage("tool", "", {"a": [1, None]}, None, MOMENT)
 FOX = SearchFilter(key="k", role="user", since=MOMENT)
 
@@ -72,6 +73,8 @@ PAYLOADS: list[tuple[str, str, Operation]] = [
      EndTurn(ID, 1, "k", "t", "error", ("a", "b"))),
     ("replace", '{"at":1,"key":"k","message":{"role":"user","content":"hi"},"turn_id":"t"}',
      Replace(ID, 1, "k", HI, turn_id="t")),
+    ("append", '{"at":1,"key":"k","messages":[{"role":"user","content":"hi"}],"places":[2]}',
+     Append(ID, 1, "k", (HI,), places=(2,))),
     ("rollback", '{"at":1,"key":"k"}', Rollback(ID, 1, "k")),
     ("rollback", '{"at":1,"key":"k","message_id":"m"}', Rollback(ID, 1, "k", "m")),
     ("replace", '{"at":1,"key":"k","message":{"role":"user","content":"hi"}}',
@@ -123,6 +126,7 @@ PAYLOADS: list[tuple[str, str, Operation]] = [
      Restore(ID, 1, "k", "n", "f", pin=True)),
     ("compact", '{"at":1}', Compact(ID, 1)),
     ("erase", '{"at":1,"sender":"ann"}', Erase(ID, 1, sender="ann")),
+    ("erase", '{"at":1,"author":"42"}', Erase(ID, 1, author="42")),
 ]  # fmt: skip
 
 # As earlier versions wrote them: what is false was said, and a whole number of hours.
@@ -203,7 +207,11 @@ def test_an_operation_that_is_sent_again_is_the_same(
         ("load", {"at": 1, "key": "k", "legal": "yes"}, "legal: must be true or false"),
         ("load", {"at": 1, "key": "k", "max_tokens": 0}, "max_tokens: must be a whole number"),
         ("load", {"at": 1, "key": "k", "active": True, "role": "a"}, "cannot be given together"),
-        ("erase", {"at": 1, "key": "k", "room": "r"}, "name either a session key, a sender or"),
+        ("erase", {"at": 1, "key": "k", "room": "r"}, "name either a session key, a sender, a"),
+        ("append", {"at": 1, "key": "k", "messages": [SAID], "places": []}, "as many as the"),
+        ("append", {"at": 1, "key": "k", "messages": [SAID], "places": [-1]}, "ascending whole"),
+        ("append", {"at": 1, "key": "k", "messages": [SAID], "places": [True]}, "ascending whole"),
+        ("append", {"at": 1, "key": "k", "messages": [SAID] * 2, "places": [1, 1]}, "ascending"),
         ("append", {"at": 1, "key": "k", "messages": []}, "give at least one message"),
         ("append", {"at": 1, "key": "k", "messages": [{"role": "user"}]}, "content: is missing"),
         ("replace", {"at": 1, "key": "k"}, "message: is missing"),

@@ -347,17 +347,23 @@ class AsyncProducer(AsyncSessions):
         return answered_compact(await self._read(self._requests.compact()))
 
     async def erase(
-        self, *, key: str | None = None, sender: str | None = None, room: str | None = None
+        self,
+        *,
+        key: str | None = None,
+        sender: str | None = None,
+        room: str | None = None,
+        author: str | None = None,
     ) -> ErasureReceipt:
-        """Have every trace of a session, a sender or a room removed, and wait for it.
+        """Have every trace of a session, a sender, a room or an author removed, and wait for it.
 
-        All that was asked for before goes with it, even what arrives later: a sender's or a room's
-        sessions are those that are known as theirs by now. What is said afterwards is stored.
+        Of an author the messages go, in every session; everybody else's stay. All that was asked
+        for before goes with it, even what arrives later: a sender's or a room's sessions are those
+        that are known as theirs by now. What is said afterwards is stored.
 
         Returns a receipt that names nobody, to be kept as proof. Raises `InvalidInputError` unless
-        exactly one of the three is given; the rest as `cleanup`.
+        exactly one of the four is given; the rest as `cleanup`.
         """
-        return answered_erasure(await self._read(self._requests.erase(key, sender, room)))
+        return answered_erasure(await self._read(self._requests.erase(key, sender, room, author)))
 
     async def send(self, operation: Operation, ack: Ack | None = None) -> Receipt:
         """Send an operation that an error carried, again and as it was: it is applied once.

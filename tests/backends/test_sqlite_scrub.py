@@ -83,7 +83,7 @@ class Scribble:
         def outside() -> Iterator[apsw.Connection]:
             yield self.connection
 
-        return Access(outside, outside, outside, path)
+        return Access(outside, outside, outside, path, outside)
 
     def contents(self) -> list[Any]:
         """Every row of every table, those within indexes and shadow tables included."""

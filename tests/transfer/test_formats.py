@@ -84,6 +84,56 @@ def test_no_text_gets_out_of_its_place_in_a_page(said: list[ChatMessage], name: 
     assert not re.search("[\0-\x08\x0b-\x1f\x7f-\x9f\u202d\u202e]", page)
 
 
+def test_a_transcript_shows_who_said_it_by_name_else_by_id() -> None:
+    said = (
+        ChatMessage.user("tea?", author="42", author_name="Ada *L*"),
+        ChatMessage.user("yes", author="4_3"),
+        ChatMessage.assistant("it is ready"),
+    )
+    markdown = rendered("markdown", *said)
+    shown = [line for line in markdown.splitlines() if line.startswith("**")]
+    assert shown == [r"**Ada \*L\*** (user)", r"**4\_3** (user)", "**assistant**"]
+    page = rendered("html", *said, ChatMessage.user("", author="x", author_name=HOSTILE[:40]))
+    assert '<span class="role" dir="auto">Ada *L*</span><span dir="auto">(user)</span>' in page
+    assert '<span class="role" dir="auto">assistant</span></header>' in page
+    assert_harmless(Page(page))
+    assert HOSTILE[:40] in Page(page).text
+
+
+def test_training_data_have_the_authors_name_in_allowed_characters() -> None:
+    said = (
+        ChatMessage.user("a", author="1", author_name="Ada Λ. Lovelace"),
+        ChatMessage.user("b", author="2", author_name="Ada", name="own"),
+        ChatMessage.user("c", author="3", author_name="Λ"),
+        ChatMessage.user("d", author="4"),
+        ChatMessage.tool("e", author="5", author_name="Eve"),
+        ChatMessage.user("f", author="6", author_name="x" * 100),
+    )
+    line = orjson.loads(rendered("openai", *said))
+    names = [message.get("name") for message in line["messages"]]
+    assert names == ["Ada_Lovelace", "own", None, None, None, "x" * 64]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_an_export_of_an_author_has_nobody_elses_words(form: str, tmp_path: Path) -> None:
+    with open_tested(f"sqlite://{tmp_path / 'a.db'}") as store:
+        for key, authors in (("a", "eve bob eve"), ("b", "bob"), ("c", "bob eve")):
+            for author in authors.split():
+                store.append(key, ChatMessage.user(f"of {author}", author=author))
+        named, wanted = Wanted(("a", "b"), author="eve"), Wanted(author="eve")
+        assert [info.key for info in find(store, named)] == ["a"]
+        infos = find(store, wanted)
+        assert [info.key for info in infos] == ["a", "c"]
+        read_all = list[int]()
+        written = b"".join(FORMATS[form](read(store, infos, read_all.append, "eve"))).decode()
+        assert sum(read_all) == 5
+        gone = list(read(store, store.sessions(), read_all.append, "nobody"))
+    assert (written.count("of eve"), written.count("of bob"), gone) == (3, 0, [])
+    if form == "jsonl":
+        lines = [orjson.loads(line) for line in written.splitlines()]
+        assert [line["end"] for line in lines if "end" in line] == [2, 1]
+
+
 def test_hostile_text_is_shown_as_it_is() -> None:
     edit = EarlierVersion("user", HOSTILE, None, NOON)
     message = ChatMessage(HOSTILE[:30], HOSTILE, {"x": HOSTILE}, "id", NOON, (edit,))

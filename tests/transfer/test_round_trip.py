@@ -130,6 +130,21 @@ def test_what_was_erased_since_does_not_come_back(source: str, store: str, tmp_p
     assert "chat 07" not in everything(store)
 
 
+def test_what_an_erased_author_said_does_not_come_back(store: str, tmp_path: Path) -> None:
+    origin = f"sqlite://{tmp_path / 'origin.db'}"
+    with open_tested(origin) as backend:
+        for author in ("zebra", "bob", "zebra"):
+            backend.append("group", ChatMessage.user(f"of {author}", author=author))
+    content = export(origin, "jsonl")
+    with open_tested(store) as backend:
+        finish(backend.erase(author="zebra"))
+    for sessions, known in ((1, 0), (0, 1)):
+        report = take(store, tmp_path / "x", content)
+        assert (report.sessions, report.known, report.refused) == (sessions, known, [])
+        (message,) = everything(store)["group"][1]
+        assert message.content == "of bob"
+
+
 @pytest.mark.parametrize("moment", [3, 60, 100, 139])
 def test_killed_anywhere_a_second_run_completes_it(
     source: str, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int

@@ -271,6 +271,15 @@ def _message(values: Any) -> ChatMessage:
     return message
 
 
+def _read_places(name: str, value: Any) -> tuple[int, ...]:
+    """Which of an operation's messages some are: ascending whole numbers from 0."""
+    places = of_type(list, name, value)
+    for before, place in zip([-1, *places], places, strict=False):
+        if type(place) is not int or not before < place < MAX_LOAD:
+            raise InvalidInputError(name, "must be ascending whole numbers from 0")
+    return tuple(places)
+
+
 def _write_message(message: ChatMessage) -> Arguments:
     values: Arguments = {"role": message.role, "content": message.content}
     if message.extra is not None:
@@ -305,6 +314,7 @@ _FORMS: Final[dict[Any, Form]] = {
     State: _plain(_state),
     tuple[str, ...]: Form(lambda name, values, _limits: _ids(name, values), _ids, list),
     Within: _plain(_within),
+    tuple[int, ...]: Form(lambda name, value, _: _read_places(name, [*value]), _read_places, list),
     SessionAttributes: _plain(_attributes),
     Meta: _plain(lambda _name, value: check_meta(value, may_clear=False)),
     SessionFilter: _filter(SessionFilter),

@@ -7,6 +7,7 @@ for it. What a field may hold and how it travels follows from its type, by `cont
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import (
@@ -131,6 +132,8 @@ class Append(Write):
 
     With `expect_tail` only if that is the id of the session's last message, or "" and there is
     none; with `turn_id` only while that turn runs. Otherwise it is a conflict, for good.
+
+    `places` says which of the requested messages these are, after an erasure has removed some.
     """
 
     kind = "append"
@@ -139,10 +142,24 @@ class Append(Write):
     session: SessionAttributes | None = None
     expect_tail: Annotated[str, TAIL] | None = None
     turn_id: str | None = None
+    places: tuple[int, ...] | None = None
 
     @property
     def message_ids(self) -> tuple[str, ...]:
-        return tuple([message_id(self.op_id, index) for index in range(len(self.messages))])
+        places = range(len(self.messages)) if self.places is None else self.places
+        return tuple([message_id(self.op_id, place) for place in places])
+
+    def only(self, indexes: Sequence[int]) -> Append:
+        """The append of only these of its messages, each with the id that it has in this one."""
+        places = range(len(self.messages)) if self.places is None else self.places
+        kept = tuple([self.messages[index] for index in indexes])
+        made = replace(self, messages=kept, places=tuple([places[index] for index in indexes]))
+        _put_was_spooled(made, self.was_spooled)
+        return made
+
+    def check_together(self) -> None:
+        if self.places is not None and len(self.places) != len(self.messages):
+            raise InvalidInputError("places", "must be as many as the messages")
 
     def stamped(self) -> tuple[ChatMessage, ...]:
         """The messages as readers get them, with their ids and times."""
@@ -170,6 +187,7 @@ class BeginTurn(Append):
     supersedes: bool = False
 
     def check_together(self) -> None:
+        Append.check_together(self)  # `super()` does not work in a dataclass with slots
         check_number("lease_seconds", self.lease_seconds, MIN_LEASE_SECONDS)
 
 
@@ -389,20 +407,21 @@ class Compact(Maintenance):
 
 @operation
 class Erase(Write, Maintenance):
-    """Remove every trace of one session, of a sender's sessions, or of a room's; one of the three.
+    """Remove every trace of a session, of a sender's or a room's sessions, or an author's messages.
 
-    As a write it hides them, once, in its place in the order. As maintenance it then removes them
-    from disk and server, a slice at a time.
+    One of the four is given. As a write it takes its place in the order, once: sessions are hidden
+    at once. As maintenance it then removes all from disk and server, a slice at a time.
     """
 
     kind = "erase"
     key: str | None = None
     sender: str | None = None
     room: str | None = None
+    author: str | None = None
 
     @property
     def subject(self) -> tuple[str, str]:
-        """Which of the three, and its value."""
+        """Which of the four, and its value."""
         given = ((name, getattr(self, name)) for name in SUBJECTS)
         return next((name, value) for name, value in given if value is not None)
 

@@ -152,8 +152,9 @@ class CompactReport:
 class ErasureReceipt:
     """What an erasure removed; whoever asked for it can keep it as proof.
 
-    It names nobody: `subject` is "key", "sender" or "room", and `subject_sha256` is over it, a NUL
-    and the value. `messages_sha256` is over the sorted ids of the erased messages, one per line.
+    It names nobody: `subject` is "key", "sender", "room" or "author", and `subject_sha256` is over
+    it, a NUL and the value. Of an author's `sessions` and `archived` ones only the messages went.
+    `messages_sha256` is over the sorted ids of the erased messages, one per line.
     `op_ids`, `archived` and `failed_jobs` count the records of operations, the archived sessions
     and the failed jobs that went with them. Until nobody reads there any more, `log_is_held` says,
     the store's log keeps a copy; a compaction removes it. Of a JSONL store's `unreadable` sessions

@@ -30,7 +30,9 @@ MAX_QUERY_CHARS: Final = 1_000
 
 TEXT_ATTRIBUTES: Final = ("name", "agent", "channel", "room", "sender", "turn_id")
 ATTRIBUTES: Final = (*TEXT_ATTRIBUTES, "state", "pinned", "meta")
-SUBJECTS: Final = ("key", "sender", "room")
+OF_SESSIONS: Final = ("key", "sender", "room")
+SUBJECTS: Final = (*OF_SESSIONS, "author")
+"""What can be erased: a session, all of a sender or a room, or what one author said anywhere."""
 
 
 def shown(value: object) -> str:
@@ -124,7 +126,7 @@ def check_subject(given: Mapping[str, object]) -> dict[str, str | None]:
     """What to erase, by the names in `SUBJECTS`, if exactly one of them is given."""
     named = {name: value for name, value in given.items() if value is not None}
     if len(named) != 1:
-        raise InvalidInputError("erase", "name either a session key, a sender or a room")
+        raise InvalidInputError("erase", "name either a session key, a sender, a room or an author")
     ((name, value),) = named.items()
     most_chars = MAX_KEY_CHARS if name == "key" else MAX_ATTRIBUTE_CHARS
     return {**dict.fromkeys(SUBJECTS), name: check_text(name, value, most_chars)}

@@ -61,9 +61,17 @@ _HEAD: Final = """
 _FOREIGN_TABLES: Final = """
     SELECT count(*) FROM sqlite_master WHERE name NOT IN ('jobs', 'set_aside', 'sqlite_sequence')
 """
-_REMOVE: Final = (
-    ("SELECT * FROM jobs ORDER BY number", "DELETE FROM jobs WHERE number = ?"),
-    ("SELECT * FROM set_aside ORDER BY number", "DELETE FROM set_aside WHERE number = ?"),
+_CHANGE: Final = (
+    (
+        "SELECT * FROM jobs ORDER BY number",
+        "DELETE FROM jobs WHERE number = ?",
+        "UPDATE jobs SET data = ? WHERE number = ?",
+    ),
+    (
+        "SELECT * FROM set_aside ORDER BY number",
+        "DELETE FROM set_aside WHERE number = ?",
+        "UPDATE set_aside SET data = ? WHERE number = ?",
+    ),
 )
 _DISK_ERRORS: Final = {
     sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_NOMEM,
@@ -153,9 +161,12 @@ class Spool:
         """Take a job that the server refuses for ever out of the order; it stays in the file."""
         self._call(lambda: self._set_aside(entry, reason))
 
-    def remove(self, is_meant: Callable[[Job], bool]) -> int:
-        """Delete the jobs for which `is_meant` is true, without a trace; how many there were."""
-        return self._call(lambda: self._remove(is_meant))
+    def change(self, rest_of: Callable[[Job], bytes | None]) -> int:
+        """Give each job the data that `rest_of` returns; None deletes it, without a trace.
+
+        Returns how many jobs were changed or deleted.
+        """
+        return self._call(lambda: self._change(rest_of))
 
     def close(self) -> None:
         """Leave the file and what is in it to the next producer."""
@@ -255,16 +266,21 @@ class Spool:
             self._database.execute("DELETE FROM jobs WHERE number = ?", (entry.number,))
         self._measure()
 
-    def _remove(self, is_meant: Callable[[Job], bool]) -> int:
-        gone = 0
+    def _change(self, rest_of: Callable[[Job], bytes | None]) -> int:
+        count = 0
         with self._database:
-            for rows, delete in _REMOVE:
-                found = self._database.execute(rows)
-                meant = [(number,) for number, *job in found if is_meant(cast(Job, tuple(job[:5])))]
-                self._database.executemany(delete, meant)
-                gone += len(meant)
+            for rows, delete, update in _CHANGE:
+                found = [(row[0], cast(Job, row[1:6])) for row in self._database.execute(rows)]
+                rests = [(number, job, rest_of(job)) for number, job in found]
+                gone = [(number,) for number, _, rest in rests if rest is None]
+                left = [
+                    (rest, number) for number, job, rest in rests if rest not in (None, job[-1])
+                ]
+                self._database.executemany(delete, gone)
+                self._database.executemany(update, left)
+                count += len(gone) + len(left)
         self._measure()
-        return gone
+        return count
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

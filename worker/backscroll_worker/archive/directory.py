@@ -26,8 +26,11 @@ _NAME: Final = re.compile(r"[0-9]{4}-[0-9]{2}/[0-9A-Za-z-]{1,100}")
 _STAMP: Final = re.compile(r"[0-9]{8}T[0-9]{6}Z")
 _STAMP_FORMAT: Final = "%Y%m%dT%H%M%SZ"
 
-Until = Callable[[ArchivedSession], int]
-"""Until when an archived session is to go, by the dates of its messages: microseconds."""
+Until = Callable[[ArchivedSession, str | None], int]
+"""Until when an archived session is to go, by the dates of its messages: microseconds.
+
+With an author only this author's messages in it.
+"""
 
 NOTHING: Final = -1
 ALL: Final = 2**63 - 1
@@ -97,10 +100,11 @@ class Archive:
     ) -> Slices[int]:
         """Remove from every file what `until` says, and return how many sessions went.
 
-        A session with later messages stays with these alone, and is not counted. `until` may be
-        asked twice. With `may_match` only files with such a key are read. Each file is replaced as
-        a whole, durably; after a crash or an error a second call finishes the work. Raises
-        `ArchiveError` for a damaged file when all others are done.
+        A session with later messages stays with these alone, and is not counted; one that loses
+        messages of an author is counted. `until` may be asked twice. With `may_match` only files
+        with such a key are read. Each file is replaced as a whole, durably; after a crash or an
+        error a second call finishes the work. Raises `ArchiveError` for a damaged file when all
+        others are done.
         """
         self.sweep()
         erased, failures, clock = 0, list[ArchiveError](), SliceClock()
@@ -120,8 +124,8 @@ class Archive:
         """Remove sessions from a file again, by their places in it."""
         counted = itertools.count()
 
-        def until(_: ArchivedSession) -> int:
-            return ALL if next(counted) in places else NOTHING
+        def until(_: ArchivedSession, author: str | None) -> int:
+            return ALL if author is None and next(counted) in places else NOTHING
 
         yield from _rewrite(file, until, SliceClock())
 
@@ -158,9 +162,13 @@ def _recounted(file: ArchiveFile) -> Manifest:
 
 def _erase_from(file: ArchiveFile, until: Until, clock: SliceClock) -> Slices[int]:
     file.check()
-    is_hit = False
+    is_hit, selection = False, _Selection(until)
     for session, _, message in file.lines():
-        is_hit = is_hit or (message is None and until(session) != NOTHING)
+        if message is None:
+            selection.begin(session)
+            is_hit = is_hit or selection.until != NOTHING
+        else:
+            is_hit = is_hit or selection.takes(message)
         if clock.is_over:
             yield
             clock.begin()
@@ -171,31 +179,85 @@ def _erase_from(file: ArchiveFile, until: Until, clock: SliceClock) -> Slices[in
 
 
 def _rewrite(file: ArchiveFile, until: Until, clock: SliceClock) -> Slices[int]:
-    writer, gone, last, is_begun = ArchiveWriter(file), 0, NOTHING, True
+    writer = ArchiveWriter(file)
+    copy = _Copy(writer, _Selection(until))
     try:
         for session, line, message in file.lines():
             if message is None:
-                last = until(session)
-                is_begun = last == NOTHING
-                if is_begun:
-                    writer.begin(session)
-                else:
-                    gone += 1
-            elif _sent_at(message) > last:
-                if not is_begun:  # a session of which nothing is left is not mentioned
-                    writer.begin(session)
-                    is_begun = True
-                    gone -= 1
-                writer.copy(line, message)
+                copy.begin(session)
+            else:
+                copy.take(line, message)
             if clock.is_over:
                 yield
                 clock.begin()
+        copy.end()
         writer.publish()
     finally:
         writer.abandon()
     if writer.manifest.sessions == 0:
         file.remove()
-    return gone
+    return copy.gone
+
+
+class _Selection:
+    """What is to go of one session after the other."""
+
+    def __init__(self, until: Until) -> None:
+        self._ask = until
+        self.until = NOTHING
+
+    def begin(self, session: ArchivedSession) -> None:
+        self._session, self._authors = session, dict[str, int]()
+        self.until = self._ask(session, None)
+
+    def takes(self, message: ChatMessage) -> bool:
+        return _sent_at(message) <= self.until or self.takes_author(message)
+
+    def takes_author(self, message: ChatMessage) -> bool:
+        """Whether it goes because of its author."""
+        author = message.author
+        if author is None:
+            return False
+        if author not in self._authors:
+            self._authors[author] = self._ask(self._session, author)
+        return _sent_at(message) <= self._authors[author]
+
+
+class _Copy:
+    """Copies what stays. A session of which nothing is left is not mentioned."""
+
+    def __init__(self, writer: ArchiveWriter, selection: _Selection) -> None:
+        self._writer = writer
+        self._selection = selection
+        self._session: ArchivedSession | None = None
+        self.gone = 0
+        """Sessions that went, or lost messages of an author."""
+
+    def begin(self, session: ArchivedSession) -> None:
+        self.end()
+        self._selection.begin(session)
+        self._session, self._is_begun, self._lost, self._lost_author = session, False, False, False
+
+    def take(self, line: bytes, message: ChatMessage) -> None:
+        if self._selection.takes(message):
+            self._lost = True
+            self._lost_author |= self._selection.takes_author(message)
+        else:
+            self._begin_copy()
+            self._writer.copy(line, message)
+
+    def end(self) -> None:
+        """That was the session's last message."""
+        if self._session is None:
+            return
+        if not self._lost and self._selection.until == NOTHING:
+            self._begin_copy()  # it may have had no messages
+        self.gone += self._lost_author or not self._is_begun
+
+    def _begin_copy(self) -> None:
+        if not self._is_begun and self._session is not None:
+            self._writer.begin(self._session)
+            self._is_begun = True
 
 
 def _sent_at(message: ChatMessage) -> int:

@@ -1,4 +1,4 @@
-"""`backscroll erase`: removes every trace of a session, sender or room, and prints a receipt."""
+"""`backscroll erase`: removes a session, sender, room or author, and prints a receipt."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any, Final
 import click
 from rich.table import Table
 
-from backscroll.contract.codec import decode
+from backscroll.contract.codec import decode, encode
 from backscroll.contract.errors import MalformedJobError
-from backscroll.contract.messages import from_micros
-from backscroll.contract.operations import Operation, described_attributes
+from backscroll.contract.messages import LATEST_MICROS, from_micros
+from backscroll.contract.operations import Operation, Write, described_attributes
 from backscroll.contract.results import ErasureReceipt
 from backscroll.contract.validation import check_subject
 from backscroll.spool.queue import Spool
@@ -28,6 +28,7 @@ from backscroll_worker.cli.output import (
     print_json,
 )
 from backscroll_worker.cli.sending import ask_worker, confirm, timeout_option, yes_option
+from backscroll_worker.contract.tombstones import Tombstone, Tombstones, digest
 from backscroll_worker.settings import Settings
 
 _COUNTS: Final = ("sessions", "messages", "op_ids", "archived", "failed_jobs")
@@ -37,6 +38,7 @@ _COUNTS: Final = ("sessions", "messages", "op_ids", "archived", "failed_jobs")
 @click.option("--session", "key", metavar="KEY", help="One session.")
 @click.option("--sender", help="All sessions of this sender.")
 @click.option("--room", help="All sessions of this room.")
+@click.option("--author", help="What this author said, in all sessions.")
 @click.option(
     "--spool",
     "spools",
@@ -58,15 +60,16 @@ def erase(
     as_json: bool,
     **given: str | None,
 ) -> None:
-    """Remove every trace of a session, a sender or a room.
+    """Remove every trace of a session, sender, room or author.
 
-    The worker removes it from store, archive and failed jobs. Messages sent before that
-    arrive later are dropped; those sent from now on are stored. Pinned sessions are
-    erased too. The receipt contains no names.
+    Of an author only the messages go; what others said stays. The worker removes all from
+    store, archive and failed jobs. Messages sent before that arrive later are dropped; those
+    sent from now on are stored. Pinned sessions are erased too. The receipt contains no names.
 
     \b
     Example:
       backscroll erase --sender user123
+      backscroll erase --author 4711
       backscroll erase --session telegram_user123 --yes --json
     """
     subject = check_subject(given)
@@ -98,30 +101,41 @@ COMMANDS = (erase,)
 
 
 def _erase_from_spool(path: Path, name: str, value: str) -> int:
-    """Remove the operations known to be the subject's; returns how many."""
+    """Remove the operations known to be the subject's, or its messages; returns of how many."""
     spool = Spool(path)
     try:
         keys = {value} if name == "key" else set[str]()
+        tombstones = Tombstones({digest("author", value): Tombstone(LATEST_MICROS, LATEST_MICROS)})
 
-        def learn(job: Job) -> bool:
+        def learn(job: Job) -> bytes:
             operation = _operation(job)
             if operation is not None and described_attributes(operation).get(name) == value:
                 keys.add(operation.key)  # type: ignore[attr-defined]
-            return False
+            return job[-1]
 
-        def is_meant(job: Job) -> bool:
+        def rest_of(job: Job) -> bytes | None:
             operation = _operation(job)
-            return getattr(operation, "key", None) in keys or (
-                getattr(operation, name, None) == value
-            )
+            if getattr(operation, "key", None) in keys or getattr(operation, name, None) == value:
+                return None
+            if name != "author" or not isinstance(operation, Write):
+                return job[-1]
+            return _without_author(job[-1], operation, tombstones)
 
-        if name != "key":
-            spool.remove(learn)
-        removed = spool.remove(is_meant)
+        if name in ("sender", "room"):
+            spool.change(learn)
+        removed = spool.change(rest_of)
     finally:
         spool.close()
     note(f"{path}: {counted(removed, 'operation')} removed")
     return removed
+
+
+def _without_author(data: bytes, operation: Write, tombstones: Tombstones) -> bytes | None:
+    """The data of a job without the author's messages; None if nothing else is in it."""
+    spared = tombstones.spared(operation)
+    if spared is None or spared is operation:
+        return None if spared is None else data
+    return encode(spared)
 
 
 def _operation(job: Job) -> Operation | None:
@@ -138,7 +152,9 @@ def _fields(receipt: ErasureReceipt) -> dict[str, Any]:
 def _table(receipt: ErasureReceipt, subject: str, spooled: int) -> Table:
     rows = Table.grid(padding=(0, 2))
     rows.add_row("erasure", cell(receipt.op_id))
-    rows.add_row("of", f"a {subject}, SHA-256 {receipt.subject_sha256}")
+    rows.add_row(
+        "of", f"{'an' if subject == 'author' else 'a'} {subject}, SHA-256 {receipt.subject_sha256}"
+    )
     rows.add_row("asked for", local_time(from_micros(receipt.asked_at)))
     rows.add_row("finished", local_time(from_micros(receipt.finished_at)))
     for name in _COUNTS:

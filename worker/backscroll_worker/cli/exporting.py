@@ -36,6 +36,7 @@ _LONG_MESSAGES: Final = 5_000
 @click.option("--room", help="Only sessions of this room.")
 @click.option("--sender", help="Only sessions of this sender.")
 @click.option("--agent", help="Only sessions of this agent.")
+@click.option("--author", help="Only what this author said, in any session.")
 @click.option("--since", type=Moment(), help=f"Last active at or after this time: {SINCE_HELP}.")
 @click.option("--until", type=Moment(), help=f"Last active before this time; {UNTIL_HELP}.")
 @click.pass_obj
@@ -48,6 +49,7 @@ def export(
     room: str | None,
     sender: str | None,
     agent: str | None,
+    author: str | None,
     since: datetime | None,
     until: datetime | None,
 ) -> None:
@@ -61,8 +63,9 @@ def export(
       backscroll export --output backup.jsonl
       backscroll export telegram_user123 --format html --output chat.html
       backscroll export --channel slack --since 2026-01-01 --format openai
+      backscroll export --author U0422 --output of-one-person.jsonl
     """
-    wanted = Wanted(keys, agent, channel, room, sender, since, until)
+    wanted = Wanted(keys, agent, channel, room, sender, since, until, author)
     with open_exported(settings) as reader:
         infos = find(reader, wanted)
         missing = sorted(set(keys) - {info.key for info in infos})
@@ -70,7 +73,7 @@ def export(
             note(f"no session {key!r} matches the filters")
         total = sum(info.message_count for info in infos)
         with progress_bar("exporting", total, is_shown=total >= _LONG_MESSAGES) as bar:
-            chunks = FORMATS[form](read(reader, infos, bar.advance))
+            chunks = FORMATS[form](read(reader, infos, bar.advance, author))
             if output is None and sys.stdout.isatty():
                 is_json = form in ("jsonl", "openai")
                 write_out(for_terminal(chunk, is_json=is_json) for chunk in chunks)

@@ -21,6 +21,9 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
+from backscroll import ChatMessage
+from backscroll_worker.transfer.text import speaker
+
 C = TypeVar("C", bound=Callable[..., Any])
 
 Row = Sequence[str | Text]
@@ -188,6 +191,14 @@ def progress_bar(doing: str, total: int | None = None, *, is_shown: bool = True)
     is_shown = is_shown and errors.is_terminal
     with Progress(console=errors, transient=True, disable=not is_shown) as progress:
         yield Bar(progress, doing, total)
+
+
+def who(message: ChatMessage, style: str) -> list[Text]:
+    """The speaker's name and the role, or the role alone where nobody knows who spoke."""
+    name, role = speaker(message), one_line(message.role)
+    if name is None:
+        return [Text(role, style=style)]
+    return [Text(one_line(name), style=style), Text(f"({role})")]
 
 
 def local_time(moment: datetime | None, *, seconds: bool = True) -> str:

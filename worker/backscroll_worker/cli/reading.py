@@ -25,6 +25,7 @@ from backscroll_worker.cli.output import (
     print_json,
     printable,
     show_table,
+    who,
 )
 from backscroll_worker.ops.exit_codes import ExitCode
 from backscroll_worker.settings import Settings
@@ -93,6 +94,7 @@ def load(
 @click.option("--channel", help="Only sessions of this channel.")
 @click.option("--room", help="Only sessions of this room.")
 @click.option("--sender", help="Only sessions of this sender.")
+@click.option("--author", help="Only sessions in which this author spoke.")
 @click.option("--state", type=click.Choice(STATES), help="Only sessions with a turn in this state.")
 @click.option("--pinned/--unpinned", default=None, help="Only pinned, or only unpinned sessions.")
 @click.option(
@@ -209,9 +211,8 @@ COMMANDS = (load, sessions, usage)
 
 
 def _show_message(out: Console, message: ChatMessage) -> None:
-    role = Text(one_line(message.role), style=_ROLE_STYLES.get(message.role, "bold"))
     out.print(
-        role,
+        *who(message, _ROLE_STYLES.get(message.role, "bold")),
         Text(local_time(message.created_at), style="dim"),
         Text(one_line(message.message_id or ""), style="dim"),
         soft_wrap=True,

@@ -23,18 +23,20 @@ from backscroll_worker.cli.output import (
     note,
     one_line,
     print_json,
+    who,
 )
 from backscroll_worker.settings import Settings
 from backscroll_worker.stores.search.query import Query
 from backscroll_worker.transfer.sessions import Reader
 
-_OF_SESSIONS: Final = ("channel", "sender", "room", "agent")
+_OF_SESSIONS: Final = ("channel", "sender", "room", "agent", "author")
 
 
 @click.command(cls=TextCommand)
 @click.argument("words", metavar="QUERY...", nargs=-1, required=True)
 @click.option("--key", help="Only messages of this session.")
 @click.option("--role", help="Only messages of this role.")
+@click.option("--author", help="Only messages of this author.")
 @click.option("--channel", help="Only messages of this channel.")
 @click.option("--sender", help="Only messages in sessions of this sender.")
 @click.option("--room", help="Only messages of this room.")
@@ -119,7 +121,7 @@ def _show_hit(out: Console, hit: SearchHit) -> None:
     facts = (local_time(hit.message.created_at), message_id, _matches(hit))
     out.print(
         Text(one_line(hit.key), style="bold"),
-        Text(one_line(hit.message.role), style="cyan"),
+        *who(hit.message, "cyan"),
         *(Text(fact, style="dim") for fact in facts if fact),
         soft_wrap=True,
     )

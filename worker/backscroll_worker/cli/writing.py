@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from backscroll import ChatMessage
@@ -26,11 +28,16 @@ from backscroll_worker.settings import Settings
 @click.option(
     "--dedup-key", metavar="ID", help="The platform's own id: stored once, even if resent."
 )
+@click.option("--author", metavar="ID", help="The platform's id of who said it.")
+@click.option("--author-name", metavar="NAME", help="The author's name, to be shown.")
+@click.option("--platform-id", metavar="ID", help="The platform's id of the message.")
+@click.option("--reply-to", metavar="ID", help="The platform's id of the message it answers.")
 @wait_option
 @json_option
 @click.pass_obj
 def append(
     settings: Settings,
+    /,
     key: str,
     role: str,
     content: str,
@@ -38,6 +45,7 @@ def append(
     dedup_key: str | None,
     wait: bool,
     as_json: bool,
+    **circumstances: Any,
 ) -> None:
     """Add a message at the end of session KEY.
 
@@ -47,9 +55,10 @@ def append(
     \b
     Example:
       backscroll append telegram_user123 user "hello there"
+      backscroll append slack_C07 user hello --author U0422 --author-name Ada
       echo hello | backscroll append --wait telegram_user123 user -
     """
-    message = ChatMessage(role, content_of(content), json_object(extra))
+    message = ChatMessage(role, content_of(content), json_object(extra), **circumstances)
     send(
         settings,
         "append",

@@ -232,10 +232,18 @@ class History(HistoryReader):
         return self._write(_requests.rename_agent(old, new))
 
     def erase(
-        self, *, key: str | None = None, sender: str | None = None, room: str | None = None
+        self,
+        *,
+        key: str | None = None,
+        sender: str | None = None,
+        room: str | None = None,
+        author: str | None = None,
     ) -> Slices[ErasureReceipt]:
-        """Remove every trace of a session, a sender or a room; `finish` runs all slices."""
-        return self.store.erase(_requests.erase(key, sender, room))
+        """Remove every trace of a session, a sender, a room or an author.
+
+        `finish` runs all slices.
+        """
+        return self.store.erase(_requests.erase(key, sender, room, author))
 
     def cleanup(
         self,

@@ -2,7 +2,8 @@
 
 An adapter's spool, a resend or a requeued job may bring back erased data; a spool also what was
 deleted or cleared meanwhile. A tombstone has the time up to which operations on a session, a sender
-or a room are dropped; it contains the SHA-256 of the name and no text.
+or a room are dropped, or an author's messages in them; it contains the SHA-256 of the name and no
+text.
 
 Only spooled operations are compared with deletions: dropping others by their time would lose
 messages of adapters whose clocks are slow.
@@ -14,12 +15,16 @@ import hashlib
 from collections.abc import ItemsView, Mapping
 from typing import Final, NamedTuple, Self
 
+from backscroll.contract.messages import ChatMessage
 from backscroll.contract.operations import (
+    Append,
     Clear,
     Delete,
     Describe,
     Erase,
     Operation,
+    Replace,
+    Write,
     described_attributes,
 )
 from backscroll.contract.results import ErasureReceipt
@@ -61,7 +66,7 @@ _NONE: Final = Tombstone(-1, -1)
 
 
 def digest(subject: str, value: str) -> bytes:
-    """The hash in a tombstone for `value`, which is a "key", a "sender" or a "room"."""
+    """The hash in a tombstone for `value`; `subject` is one of `SUBJECTS`."""
     return hashlib.sha256(f"{subject}\0{value}".encode()).digest()
 
 
@@ -146,6 +151,31 @@ class Tombstones:
         latest = max(found, default=_NONE)
         return latest if self.is_before(operation.at, latest.erased_at) else None
 
+    def spared(self, operation: Write) -> Write | None:
+        """The operation without messages of authors who were erased after it was requested.
+
+        None if nothing is left of it. An append's other messages keep their ids.
+        """
+        if isinstance(operation, Replace):
+            return None if self.is_of_erased_author(operation.message, operation.at) else operation
+        if not isinstance(operation, Append):
+            return operation
+        kept = [
+            index
+            for index, message in enumerate(operation.messages)
+            if not self.is_of_erased_author(message, operation.at)
+        ]
+        if len(kept) == len(operation.messages):
+            return operation
+        return operation.only(kept) if kept else None
+
+    def is_of_erased_author(self, message: ChatMessage, at: int) -> bool:
+        """Whether the message's author was erased after `at`, in microseconds."""
+        author = message.author
+        if author is None or at > self.latest:
+            return False
+        return self.is_before(at, self.moment("author", author))
+
     def is_before(self, at: int, erased_at: int) -> bool:
         """Whether a request at `at` precedes an erasure, a deletion or a clear."""
         if self.reopened is not None and erased_at > self.reopened[1]:
@@ -157,5 +187,5 @@ class Tombstones:
         return self.of(subject, value).erased_at
 
     def of(self, subject: str, value: str) -> Tombstone:
-        """The tombstone of a session, a sender or a room; one before all time if there is none."""
+        """The tombstone of one of `SUBJECTS`; one before all time if there is none."""
         return self._by_digest.get(digest(subject, value), _NONE)

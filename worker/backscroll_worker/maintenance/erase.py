@@ -16,11 +16,11 @@ from typing import Any, Final
 import orjson
 import redis
 
-from backscroll.contract.codec import decode, payload_json
+from backscroll.contract.codec import decode, encode, mark_spooled, payload_json
 from backscroll.contract.errors import BackscrollError, MalformedJobError
-from backscroll.contract.operations import Erase, Operation
+from backscroll.contract.operations import Erase, Operation, Write
 from backscroll.contract.results import ErasureReceipt
-from backscroll.contract.validation import SUBJECTS
+from backscroll.contract.validation import OF_SESSIONS
 from backscroll.transport.connection import is_forbidden
 from backscroll.transport.rq_protocol import job_key, parse_result, registry_key, results_key
 from backscroll_worker.archive.directory import ALL, NOTHING, Archive
@@ -73,51 +73,72 @@ def erase_late(archive: Archive, tombstones: Tombstones) -> Slices[int]:
     return archive.erase_slices(partial(_erased_until, tombstones), is_session_erased)
 
 
-def is_erased(tombstones: Tombstones, session: ArchivedSession) -> bool:
-    """Whether it was archived before an erasure that is about it began."""
-    return _erased_until(tombstones, session) != NOTHING
+def is_erased(tombstones: Tombstones, session: ArchivedSession, author: str | None = None) -> bool:
+    """Whether it was archived before an erasure that is about it, or about the author, began."""
+    return _erased_until(tombstones, session, author) != NOTHING
 
 
-def _erased_until(tombstones: Tombstones, session: ArchivedSession) -> int:
-    """Until when its messages were erased, by their dates, as in the store itself.
+def _erased_until(
+    tombstones: Tombstones, session: ArchivedSession, author: str | None = None
+) -> int:
+    """Until when its messages, or those of one author, were erased, by their dates.
 
     None of them were if it was archived later: both clocks must be wrong to lose something.
     """
-    values = ((name, getattr(session.info, name)) for name in SUBJECTS)
+    values = [(name, getattr(session.info, name)) for name in OF_SESSIONS]
+    if author is not None:
+        values = [("author", author)]
     found = (tombstones.of(name, value) for name, value in values if value is not None)
     return max(
         (each.erased_at for each in found if each.noted_at >= session.removed_at), default=NOTHING
     )
 
 
-def _until(operation: Erase, tombstones: Tombstones, session: ArchivedSession) -> int:
-    """Until when an erasure takes the messages of an archived session.
+def _until(
+    operation: Erase, tombstones: Tombstones, session: ArchivedSession, author: str | None
+) -> int:
+    """Until when an erasure takes the messages of an archived session, or those of one author.
 
     What was archived before it began goes whatever its date. What was archived later, by a clock
     that may have been wrong, goes by its date.
     """
     (name, value), info = operation.subject, session.info
-    until, own = _erased_until(tombstones, session), tombstones.of(name, value)
+    until, own = _erased_until(tombstones, session, author), tombstones.of(name, value)
     took_its_key = tombstones.of("key", info.key).is_of_same_erasure(own)
-    if getattr(info, name) == value or took_its_key:
+    if name == "author":
+        is_own = author == value
+    else:
+        is_own = author is None and (getattr(info, name) == value or took_its_key)
+    if is_own:
         return ALL if own.noted_at >= session.removed_at else max(until, own.erased_at)
     return until
 
 
 class _Traces:
-    """Whether a job that the server keeps mentions what was erased."""
+    """Whether a job that the server keeps mentions what was erased.
+
+    A failed append with messages of several authors keeps those of the others, and can be requeued.
+    """
 
     def __init__(self, operation: Erase, tombstones: Tombstones) -> None:
         self._operation = operation
         self._tombstones = tombstones
         self._quoted = orjson.dumps(operation.subject[1])
 
-    def are_in_job(self, job_id: str, payload: bytes | None) -> bool:
+    def rest_of(self, job_id: str, payload: bytes | None) -> bytes | None:
+        """The payload that the job may have from now on; None if nothing of it may stay."""
         try:
             operation = decode(job_id, payload)
         except MalformedJobError:
-            return self._are_in_malformed(payload or b"")
-        return self._are_in_operation(operation)
+            return None if self._are_in_malformed(payload or b"") else payload
+        if self._are_in_operation(operation):
+            return None
+        if not isinstance(operation, Write):
+            return payload
+        spared = self._tombstones.spared(operation)
+        if spared is None or spared is operation:
+            return None if spared is None else payload
+        return mark_spooled(encode(spared)) if spared.was_spooled else encode(spared)
 
     def are_in_answer(self, answer: object) -> bool:
         """Of maintenance: reports name sessions as their `key`, at any depth."""
@@ -166,7 +187,10 @@ def _reset_logs(connection: redis.Redis) -> None:
 
 
 def _erase_jobs(connection: redis.Redis, queue: str, traces: _Traces) -> Slices[int]:
-    """Delete failed and finished jobs that mention it, with their results; how many had failed."""
+    """Delete failed and finished jobs that mention it, with their results; how many had failed.
+
+    Those of which a part may stay are counted, and keep this part.
+    """
     failed = 0
     for kind in ("failed", "finished"):
         registry = registry_key(kind, queue)
@@ -174,7 +198,11 @@ def _erase_jobs(connection: redis.Redis, queue: str, traces: _Traces) -> Slices[
         reply: Any = connection.zrange(registry, 0, -1)
         ids = [name.decode(errors="replace") for name in reply]
         for start in range(0, len(ids), _JOBS_PER_SLICE):
-            gone = _found(connection, ids[start : start + _JOBS_PER_SLICE], traces)
+            found = _found(connection, ids[start : start + _JOBS_PER_SLICE], traces)
+            for job_id, (payload, rest) in found.items():
+                if rest is not None:
+                    _rewrite_job(connection, job_id, payload, rest)
+            gone = [job_id for job_id, (_, rest) in found.items() if rest is None]
             if gone:
                 with connection.pipeline(transaction=True) as pipeline:
                     pipeline.zrem(registry, *gone)
@@ -182,23 +210,36 @@ def _erase_jobs(connection: redis.Redis, queue: str, traces: _Traces) -> Slices[
                         pipeline.delete(job_key(job_id))
                         pipeline.delete(results_key(job_id))
                     pipeline.execute()
-            failed += len(gone) if kind == "failed" else 0
+            failed += len(found) if kind == "failed" else 0
             yield
     return failed
 
 
-def _found(connection: redis.Redis, ids: list[str], traces: _Traces) -> list[str]:
+def _rewrite_job(connection: redis.Redis, job_id: str, payload: bytes, rest: bytes) -> None:
+    """Give a job another payload, unless it was requeued, changed or deleted meanwhile."""
+    with connection.pipeline() as pipeline, suppress(redis.WatchError):
+        pipeline.watch(job_key(job_id))  # type: ignore[no-untyped-call]
+        if pipeline.hget(job_key(job_id), "data") == payload:
+            pipeline.multi()
+            pipeline.hset(job_key(job_id), "data", rest)
+            pipeline.execute()
+
+
+def _found(
+    connection: redis.Redis, ids: list[str], traces: _Traces
+) -> dict[str, tuple[bytes, bytes | None]]:
+    """The jobs that mention it, each with its payload and with what it may have instead."""
     with connection.pipeline(transaction=False) as pipeline:
         for job_id in ids:
             pipeline.hmget(job_key(job_id), "data")
             pipeline.xrevrange(results_key(job_id), count=1)
         replies = pipeline.execute()
-    found = []
+    found = {}
     for job_id, (payload,), results in zip(ids, replies[::2], replies[1::2], strict=True):
-        is_found = traces.are_in_job(job_id, payload)
+        rest = traces.rest_of(job_id, payload)
         for _, fields in results:
             with suppress(BackscrollError, ValueError, KeyError):
-                is_found = is_found or traces.are_in_answer(parse_result(fields))
-        if is_found:
-            found.append(job_id)
+                rest = None if traces.are_in_answer(parse_result(fields)) else rest
+        if rest is None or rest != payload:
+            found[job_id] = payload, rest
     return found

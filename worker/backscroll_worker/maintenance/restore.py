@@ -51,7 +51,12 @@ def restore(store: Store, archive: Archive | None, operation: Restore) -> Slices
         raise OperationRefusedError(
             f"the archive has no session {key!r}; 'backscroll restore --list' shows what it has"
         )
-    messages = tuple(message for part in parts for message in part.messages)
+    messages = tuple(
+        message
+        for part in parts
+        for message in part.messages
+        if message.author is None or not is_erased(tombstones, part.session, message.author)
+    )
     info = replace(_info(parts), key=operation.into or key)
     if operation.pin:
         info = replace(info, pinned=True)

@@ -18,7 +18,16 @@ import orjson
 
 from backscroll.contract.messages import ChatMessage, SessionInfo
 from backscroll_worker.transfer.sessions import ExportedSession
-from backscroll_worker.transfer.text import Block, blocks, clock, day, stamp, visible, who_and_where
+from backscroll_worker.transfer.text import (
+    Block,
+    blocks,
+    clock,
+    day,
+    speaker,
+    stamp,
+    visible,
+    who_and_where,
+)
 
 _KNOWN_ROLES: Final = ("user", "assistant", "system", "tool")
 _INLINE: Final = re.compile(r"`([^`\n]+)`|(https?://[^\s<>\"'`]*[^\s<>\"'`.,;:!?)\]])")
@@ -77,15 +86,17 @@ def _session(number: int, session: ExportedSession) -> Iterator[bytes]:
 
 def _message(message: ChatMessage) -> str:
     kind = message.role if message.role in _KNOWN_ROLES else "other"
-    when = message.created_at
+    when, name, role = message.created_at, speaker(message), _shown(message.role)
+    who = f'<span class="role" dir="auto">{role if name is None else _shown(name)}</span>'
+    who += "" if name is None else f'<span dir="auto">({role})</span>'
     edited = f"<span>edited {_clock(message.edits[-1].replaced_at)}</span>" if message.edits else ""
     earlier = "".join(
         f"<div>until {_time(edit.replaced_at, stamp(edit.replaced_at))}{_body(edit.content)}</div>"
         for edit in message.edits
     )
     return (
-        f'<article class="message {kind}"><header><span class="role" dir="auto">'
-        f"{_shown(message.role)}</span>{'' if when is None else _clock(when)}{edited}</header>"
+        f'<article class="message {kind}"><header>{who}'
+        f"{'' if when is None else _clock(when)}{edited}</header>"
         f"{_body(message.content)}{_details('earlier versions', earlier)}"
         f"{_details('extra', _extra(message))}</article>\n"
     )

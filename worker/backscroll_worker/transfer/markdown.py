@@ -13,7 +13,16 @@ from typing import Final
 
 from backscroll.contract.messages import ChatMessage
 from backscroll_worker.transfer.sessions import ExportedSession
-from backscroll_worker.transfer.text import Block, blocks, clock, day, stamp, visible, who_and_where
+from backscroll_worker.transfer.text import (
+    Block,
+    blocks,
+    clock,
+    day,
+    speaker,
+    stamp,
+    visible,
+    who_and_where,
+)
 
 _BACKTICKS: Final = re.compile("`+")
 _TILDES: Final = re.compile("~{3,}")
@@ -67,7 +76,8 @@ def _header(session: ExportedSession) -> str:
 
 
 def _message(message: ChatMessage) -> str:
-    remarks = [f"**{_literal(message.role)}**"]
+    name, role = speaker(message), _literal(message.role)
+    remarks = [f"**{role}**" if name is None else f"**{_literal(name)}** ({role})"]
     if message.created_at is not None:
         remarks.append(clock(message.created_at))
     if message.edits:

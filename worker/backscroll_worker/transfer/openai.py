@@ -3,7 +3,8 @@
     {"messages":[{"role":…,"content":…,"name":…,"tool_calls":…,"tool_call_id":…},…]}
 
 Written of a message's `extra` are `name`, `tool_calls` and `tool_call_id`; and `content`, when it
-is a list of parts, in the place of the text. Sessions without messages are skipped.
+is a list of parts, in the place of the text. Without such a `name` it is the author's, in the
+characters that are allowed there. Sessions without messages are skipped.
 
 Such a line has no key, ids or times. When it is read, the key is the prefix and the line's number,
 the ids follow from that and the content, and all messages are of one time, which the caller gives.
@@ -12,6 +13,7 @@ the ids follow from that and the content, and all messages are of one time, whic
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any, BinaryIO, Final
@@ -30,6 +32,8 @@ from backscroll_worker.transfer.jsonl import MAX_LINE_BYTES
 from backscroll_worker.transfer.sessions import ExportedSession
 from backscroll_worker.transfer.source import Advance, Damage, Found, Incoming, check_message
 
+_NOT_IN_NAMES: Final = re.compile("[^A-Za-z0-9_-]+")
+_NAME_CHARS: Final = 64
 _CARRIED: Final = ("name", "tool_calls", "tool_call_id")
 
 
@@ -49,7 +53,14 @@ def _fields(message: ChatMessage) -> dict[str, Any]:
     parts = extra.get("content")
     content = parts if isinstance(parts, list) else message.content
     carried = {name: extra[name] for name in _CARRIED if extra.get(name) is not None}
+    if (name := _name(message)) and message.role != "tool":
+        carried = {"name": name, **carried}
     return {"role": message.role, "content": content, **carried}
+
+
+def _name(message: ChatMessage) -> str:
+    """The author's name, as far as a `name` may have its characters; it may be empty."""
+    return _NOT_IN_NAMES.sub("_", message.author_name or "").strip("_")[:_NAME_CHARS]
 
 
 def read_openai(name: str, file: BinaryIO, key_prefix: str, at: int) -> Iterator[Found]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import chain, islice
 from typing import Final, Protocol
@@ -97,7 +97,8 @@ class ExportedSession:
 class Wanted:
     """Which sessions to export: those named, or all that fit. None means that any value fits.
 
-    `since` (inclusive) and `until` (exclusive) bound the last activity.
+    `since` (inclusive) and `until` (exclusive) bound the last activity. With an `author`, only what
+    this author said in them.
     """
 
     keys: tuple[str, ...] = ()
@@ -107,6 +108,7 @@ class Wanted:
     sender: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    author: str | None = None
 
     def fits(self, info: SessionInfo) -> bool:
         """Whether the session is one of those."""
@@ -120,28 +122,60 @@ class Wanted:
 
 def find(reader: Reader, wanted: Wanted) -> list[SessionInfo]:
     """The sessions that fit, by the time they were created."""
-    if wanted.keys:
+    if wanted.keys and wanted.author is None:
         named = (reader.session(key) for key in dict.fromkeys(wanted.keys))
         found = [info for info in named if info is not None]
     else:
-        found = list(_list_all(reader, wanted))
+        listed, keys = _list_all(reader, wanted), frozenset(wanted.keys)
+        found = [info for info in listed if not keys or info.key in keys]
     fitting = [info for info in found if wanted.fits(info)]
     return sorted(fitting, key=lambda info: (info.created_at, info.key))
 
 
 def read(
-    reader: Reader, infos: Iterable[SessionInfo], advance: Callable[[int], None]
+    reader: Reader,
+    infos: Iterable[SessionInfo],
+    advance: Callable[[int], None],
+    author: str | None = None,
 ) -> Iterator[ExportedSession]:
-    """The sessions with their messages; `advance` is called with how many messages were read."""
+    """The sessions with their messages, or those of one author.
+
+    `advance` is called with how many messages were read.
+    """
     for listed in infos:
         info = reader.session(listed.key)  # as it is by now, if it is still there
-        if info is not None:
+        if info is None:
+            continue
+        if author is not None:
+            yield from _of_author(reader, info, advance, author)
+        else:
             messages = iter(reader.stream(info.key))
             first, last = list(islice(messages, 1)), reader.load(info.key, 1)
             times = [each.created_at for each in (*first, *last) if each.created_at]
             span = (min(times), max(times)) if times else None
             counted, states = _counted(chain(first, messages), advance), reader.states(info.key)
             yield ExportedSession(info, counted, span, states)
+
+
+def _of_author(
+    reader: Reader, info: SessionInfo, advance: Callable[[int], None], author: str
+) -> Iterator[ExportedSession]:
+    """The session as if only the author had spoken; nothing if the author did not.
+
+    It is read twice, as its header says how many messages there are, and from when to when.
+    """
+    count, times = 0, list[datetime]()
+    for message in reader.stream(info.key):
+        if message.author == author:
+            count += 1
+            if message.created_at is not None:
+                moments = [*times, message.created_at]
+                times = [min(moments), max(moments)]
+    if count:
+        messages = _counted(reader.stream(info.key), advance)
+        said = (message for message in messages if message.author == author)
+        span = (times[0], times[-1]) if times else None
+        yield ExportedSession(replace(info, message_count=count), said, span)
 
 
 def _list_all(reader: Reader, wanted: Wanted) -> Iterable[SessionInfo]:
@@ -162,7 +196,12 @@ def _list_all(reader: Reader, wanted: Wanted) -> Iterable[SessionInfo]:
 
 def _list(reader: Reader, wanted: Wanted, since: datetime | None) -> Iterator[SessionInfo]:
     where = SessionFilter(
-        wanted.agent, wanted.channel, wanted.room, wanted.sender, active_since=since
+        wanted.agent,
+        wanted.channel,
+        wanted.room,
+        wanted.sender,
+        wanted.author,
+        active_since=since,
     )
     cursor: str | None = None
     while True:

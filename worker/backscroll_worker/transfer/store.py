@@ -15,10 +15,10 @@ from typing import Final, TypeVar
 
 from backscroll.contract.errors import OperationRefusedError, StoreUnavailableError
 from backscroll.contract.ids import derived_op_id, new_op_id
-from backscroll.contract.messages import ChatMessage
+from backscroll.contract.messages import ChatMessage, to_micros
 from backscroll.contract.operations import Clear
 from backscroll.contract.results import Outcome
-from backscroll.contract.validation import SUBJECTS
+from backscroll.contract.validation import OF_SESSIONS
 from backscroll_worker.contract.history import HistoryReader
 from backscroll_worker.contract.takeover import ImportSession
 from backscroll_worker.contract.tombstones import Tombstones
@@ -131,6 +131,7 @@ def take_in(
     stored.
     """
     tombstones = store.tombstones()
+    operations = [_without_erased_authors(each, tombstones) for each in operations]
     welcome = [each for each in operations if not _was_erased(each, tombstones)]
     answers = iter(store.apply(welcome, prepare_next=prepare_next))
 
@@ -193,9 +194,20 @@ def _was_erased(operation: ImportSession, tombstones: Tombstones) -> bool:
     named = {"key": operation.key, **operation.attributes}
     return operation.last_activity <= tombstones.latest and any(
         tombstones.moment(subject, value) >= operation.last_activity
-        for subject in SUBJECTS
+        for subject in OF_SESSIONS
         if isinstance(value := named.get(subject), str)
     )
+
+
+def _without_erased_authors(operation: ImportSession, tombstones: Tombstones) -> ImportSession:
+    """Without the messages of authors who were erased after they had said them."""
+    kept = tuple(
+        message
+        for message in operation.messages
+        if message.created_at is None
+        or not tombstones.is_of_erased_author(message, to_micros(message.created_at))
+    )
+    return operation if len(kept) == len(operation.messages) else replace(operation, messages=kept)
 
 
 def _goes_on(store: Store, operation: ImportSession) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from backscroll.contract.messages import SessionInfo
+from backscroll.contract.messages import ChatMessage, SessionInfo
 
 # Control characters are invisible, direction overrides can make a text look like another, and some
 # programs take the separators of lines and paragraphs for the end of a line.
@@ -52,6 +52,11 @@ def who_and_where(info: SessionInfo) -> Iterator[tuple[str, str]]:
     for name in ("key", "channel", "room", "sender", "agent"):
         if (value := getattr(info, name)) is not None:
             yield ("session" if name == "key" else name), value
+
+
+def speaker(message: ChatMessage) -> str | None:
+    """Who said it, by name, else by the platform's id; None if nobody knows."""
+    return message.author_name or message.author
 
 
 def clock(moment: datetime) -> str:

@@ -59,7 +59,10 @@ class Pending:
     op_ids: int = 0
     message_ids: list[str] = field(default_factory=list)
     looked_at: set[str] = field(default_factory=set)
-    """The keys of sessions that it erased, and of those that became the subject's afterwards."""
+    """The keys of sessions that it erased, and of those that became the subject's afterwards.
+
+    For an author: of sessions that it had checked before the author spoke there again.
+    """
 
     def __post_init__(self) -> None:
         self.looked_at = set(self.looked_at)  # JSON has a list
@@ -76,6 +79,8 @@ class Pending:
             return False
         if self.subject == "key":
             return session.key == self.value
+        if self.subject == "author":
+            return session.mentions(self.value)
         return session.sidecar.attributes.get(self.subject) == self.value
 
     def receipt(self) -> ErasureReceipt:
@@ -110,6 +115,8 @@ class Erasures:
         self._receipts: dict[str, tuple[int, ErasureReceipt]] = {}
         self._damaged: bytes | None = None
         self._is_changed = False
+        self._seen = set[tuple[str, str]]()
+        """By op id and key, the sessions that erasures of authors have checked in this process."""
 
     def recover(self) -> None:
         """Read the file."""
@@ -124,6 +131,7 @@ class Erasures:
             )
         self.tombstones, self.applied, self.pending, self._receipts = loaded
         self._is_changed = False
+        self._seen.clear()
 
     def begin(self, operation: Erase, now: int, latest: int) -> Pending:
         """Record that an erasure was requested."""
@@ -144,7 +152,12 @@ class Erasures:
         If it is the subject's now, it became so after it had been checked.
         """
         for pending in self.pending:
-            if pending.is_about(session):
+            if pending.subject == "author":
+                # It was checked when it was opened, so what is added now was said afterwards.
+                is_about = session.key not in pending.looked_at and session.brings(pending.value)
+            else:
+                is_about = pending.is_about(session)
+            if is_about:
                 pending.looked_at.add(session.key)
                 self._is_changed = True
 
@@ -154,6 +167,8 @@ class Erasures:
         Op ids made from a dedup key are kept: a platform may deliver a message again, and only they
         show that it is not new. Resends of others are excluded by a tombstone.
         """
+        if pending.subject == "author":
+            return self._claim_author(pending, session)
         if not pending.is_about(session):
             return False
         pending.looked_at.add(session.key)
@@ -164,6 +179,21 @@ class Erasures:
         self.keep_op_ids(session, erased_at, pending.began)
         pending.op_ids += sum(id_ in known and _is_fresh(id_, erased_at) for id_ in ids)
         self.add_tombstone("key", session.key, pending.tombstone)
+        return True
+
+    def _claim_author(self, pending: Pending, session: Session) -> bool:
+        """The same for an author: once checked, a session has no earlier messages of theirs."""
+        place = pending.op_id, session.key
+        if place in self._seen:
+            return False
+        self._seen.add(place)
+        if not pending.is_about(session):
+            return False
+        lines = session.said_by(pending.value)
+        pending.sessions += 1
+        pending.message_ids += [str(line.message.message_id) for line in lines]
+        pending.op_ids += sum(map(session.is_own_of_author, lines))
+        self._is_changed = True
         return True
 
     def keep_op_ids(self, session: Session, erased_at: int, began: int) -> None:
@@ -187,6 +217,7 @@ class Erasures:
                 pending.op_ids += other.op_ids
                 pending.message_ids += other.message_ids
             del self.pending[:count]
+            self._seen = {place for place in self._seen if place[0] not in ids[:count]}
             self._receipts[op_id] = now, pending.receipt()
             self._is_changed = True
         return self._receipts.get(op_id, (0, None))[1]

@@ -30,6 +30,7 @@ from backscroll.contract.messages import (
 )
 from backscroll.contract.operations import Append
 from backscroll_worker.contract.clock import Cutoff
+from backscroll_worker.stores.jsonl.decoding import as_utf8
 
 
 class Record(NamedTuple):
@@ -117,6 +118,9 @@ class Line:
 def lines_of(operation: Append) -> list[bytes]:
     """The lines of an append, each with its line feed, made without message objects."""
     messages = operation.messages
+    if operation.places is not None:
+        together = zip(messages, operation.message_ids, strict=True)
+        return [_encoded(message, id_, operation.at, WHOLE) for message, id_ in together]
     if len(messages) == 1:
         return [_encoded(messages[0], operation.op_id, operation.at, WHOLE)]
     return [
@@ -192,6 +196,14 @@ def rewritten(lines: Sequence[Line]) -> list[Line]:
         else:
             result += [line.alone() for line in together]
     return result
+
+
+def may_quote(content: bytes | None, author: str) -> bool:
+    """Whether lines may have a message of the author, whose id may be written with escapes."""
+    if content is None:
+        return False
+    content = as_utf8(content)
+    return b'"author"' in content and (orjson.dumps(author) in content or b"\\u" in content)
 
 
 def earlier_versions(edits: object) -> tuple[EarlierVersion, ...]:

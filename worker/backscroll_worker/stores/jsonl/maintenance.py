@@ -24,7 +24,7 @@ from backscroll_worker.stores.jsonl.file_names import (
     key_of_aside,
 )
 from backscroll_worker.stores.jsonl.files import Stamp
-from backscroll_worker.stores.jsonl.lines import drop_old, dump_records, load_records
+from backscroll_worker.stores.jsonl.lines import drop_old, dump_records, load_records, may_quote
 from backscroll_worker.stores.jsonl.write_batch import Group
 
 SESSIONS_PER_SLICE: Final = 50
@@ -84,10 +84,14 @@ def erase(
                 key = group.key_of(names.popleft())
                 if key is not None:
                     session = group.find(key)  # which erases it if necessary
-                    unreadable += operation.key is None and session.sidecar.is_damaged
+                    is_by_sidecar = operation.subject[0] in ("sender", "room")
+                    unreadable += is_by_sidecar and session.sidecar.is_damaged
         yield
     with open_group() as group:
         _remove_remains(group)
+        for pending in group.erasures.pending:
+            if pending.subject == "author":
+                _remove_quoting(group, pending.value)
         receipt = group.erasures.finish(operation.op_id, group.now)
     yield from empty_journal(open_group)
     if receipt is None:  # its record was removed meanwhile
@@ -142,6 +146,17 @@ def _remove_remains(group: Group) -> None:
                 group.changes.remove(name)
     for name in directory.names(SIDECAR_SUFFIX):
         _remove_if_stray(group, name)
+
+
+def _remove_quoting(group: Group, author: str) -> None:
+    """Remove lines that may be the author's from files set aside."""
+    directory = group.directory
+    for suffix in ASIDE_SUFFIXES:
+        for name in directory.names(suffix):
+            content = directory.read(name)
+            if content is not None and may_quote(content, author):
+                kept = [line for line in content.split(b"\n") if not may_quote(line, author)]
+                group.changes.put(name, b"\n".join(kept))
 
 
 def _remove_if_stray(group: Group, sidecar: str) -> None:

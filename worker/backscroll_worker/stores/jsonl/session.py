@@ -34,7 +34,8 @@ from backscroll_worker.contract.takeover import (
 )
 from backscroll_worker.contract.tombstones import Tombstones, digest, emptied_by, undone_by
 from backscroll_worker.contract.turns import CONFLICT, is_conditional, lease_of
-from backscroll_worker.stores.jsonl.lines import Line, Record, drop_old, lines_of
+from backscroll_worker.stores.jsonl.fields import OURS
+from backscroll_worker.stores.jsonl.lines import Line, Record, drop_old, lines_of, may_quote
 from backscroll_worker.stores.jsonl.sidecar import Sidecar
 from backscroll_worker.stores.jsonl.stored_session import StoredSession
 from backscroll_worker.stores.jsonl.transcript import Damage, Transcript
@@ -52,7 +53,8 @@ class Session(StoredSession):
             return self._note(operation.op_id, CONFLICT)
         op_id, count = operation.op_id, len(operation.messages)
         cached = self._cached or self._cached_session()
-        if count > 1 and any(map(cached.known.__contains__, operation.message_ids)):
+        is_one = count == 1 and operation.places is None
+        if not is_one and any(map(cached.known.__contains__, operation.message_ids)):
             raise OperationRefusedError(
                 "a message with this operation's id is stored already, though its op id is "
                 "forgotten"
@@ -66,6 +68,8 @@ class Session(StoredSession):
         self._pending += lines
         cached.count += count
         cached.known[op_id] = count
+        if operation.places is not None:  # its lines alone do not record the whole op id
+            self._note(op_id, count)
         return count
 
     def _holds(self, operation: Append | Replace) -> bool:
@@ -292,6 +296,46 @@ class Session(StoredSession):
             self.transcript.damage.clear()  # it may be as old
             self._cached_session().count = len(kept)
 
+    def said_by(self, author: str) -> list[Line]:
+        """The lines of one author's messages."""
+        return [line for line in self.lines if line.message.author == author]
+
+    def mentions(self, author: str) -> bool:
+        """Whether the author said something here, or a damaged line may be the author's."""
+        if self.is_on_disk and not may_quote(self._directory.read(self.names.messages), author):
+            return False
+        damage = self.transcript.damage
+        return bool(self.said_by(author)) or any(may_quote(each.raw, author) for each in damage)
+
+    def brings(self, author: str) -> bool:
+        """Whether this group adds a message of the author."""
+        if self._is_rewritten:
+            return bool(self.said_by(author))
+        return any(may_quote(raw, author) for raw in self._pending)
+
+    def erase_author(self, author: str) -> None:
+        """Delete an author's messages, which is no activity, and damage that names the author.
+
+        Op ids are kept: others' messages may have come with them. Only another program's op id is
+        deleted with the only message it brought, as it may contain the author's name.
+        """
+        gone = self.said_by(author)
+        damage = self.transcript.damage
+        damage[:] = [each for each in damage if not may_quote(each.raw, author)]
+        places = set(map(id, gone))
+        lines = self._rewrite()
+        lines[:] = [line for line in lines if id(line) not in places]
+        cached = self._cached_session()
+        cached.count = len(lines)
+        for line in gone:
+            if self.is_own_of_author(line):
+                cached.known.pop(line.op_id, None)
+
+    def is_own_of_author(self, line: Line) -> bool:
+        """Whether an erasure of the line's author deletes its op id, too."""
+        is_foreign = OURS.fullmatch(line.op_id) is None
+        return is_foreign and self.known.get(line.op_id) == 1
+
     def repeated(self) -> list[Line]:
         """The lines with the message id of an earlier line."""
         first = {line.message.message_id: line for line in reversed(self.lines)}
@@ -313,6 +357,8 @@ class Session(StoredSession):
 
     def compact(self, old: Cutoff) -> tuple[int, int]:
         """Drop expired records and set damage aside; returns the number of both."""
+        if self._is_rewritten:  # by an erasure just now; the next compaction finds it as written
+            return 0, 0
         transcript = self.transcript
         damaged = len(transcript.damage)
         purged = drop_old(transcript.records, old)

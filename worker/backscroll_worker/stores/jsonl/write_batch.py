@@ -129,8 +129,13 @@ class Group:
             affected = record.affected
         if affected is not None:
             return outcome(affected, duplicate=True)
-        if operation.at <= self.erasures.tombstones.latest and self._is_erased(operation):
-            return Outcome(0)
+        if operation.at <= self.erasures.tombstones.latest:
+            if self._is_erased(operation):
+                return Outcome(0)
+            spared = self.erasures.tombstones.spared(operation)
+            if spared is None:
+                return Outcome(0)
+            operation = spared
         if operation.was_spooled and session.is_late(operation, self.erasures.tombstones):
             return Outcome(session.drop_late(operation))
         if isinstance(operation, RestoreSession):
@@ -179,7 +184,10 @@ class Group:
         """Erase the session if it is the subject of one of these erasures."""
         for pending in erasures:
             if self.erasures.claim(pending, session):
-                session.erase()
+                if pending.subject == "author":
+                    session.erase_author(pending.value)
+                else:
+                    session.erase()
                 self._sessions[session.key] = session
 
     def _is_erased(self, operation: Write) -> bool:

@@ -17,10 +17,12 @@ class Access:
     """The ways to use the connection exclusively: with a transaction, or without one.
 
     A `repeatable` transaction does not wait for the disk: a power cut may undo it, and it is done
-    again. With `path` a thread can open a connection of its own and leave this one free.
+    again. `removing` is one that may take sessions or messages away. With `path` a thread can open
+    a connection of its own and leave this one free.
     """
 
     transaction: Door
     repeatable: Door
     outside: Door
     path: Path
+    removing: Door

@@ -131,8 +131,8 @@ class SqliteBackend(LocalStore):
     ) -> Slices[CleanupReport]:
         if not dry_run:
             yield from self._times.heal()
-        passage, doors = self._clock.passage(), (self._access, self._removing)
-        cleanup = Cleanup(*doors, retention, passage, archive, dry_run=dry_run)
+        passage = self._clock.passage()
+        cleanup = Cleanup(self._access, retention, passage, archive, dry_run=dry_run)
         return (yield from self._clock.watch(cleanup.slices()))
 
     def finish_removals(self) -> Slices[None]:
@@ -200,7 +200,9 @@ class SqliteBackend(LocalStore):
         self._open_files()
         with store_errors(self.path):
             self._clock = open_clock(self._connection, self._given_clock)
-        self._access = Access(self._transaction, self._repeatable, self._outside, self.path)
+        self._access = Access(
+            self._transaction, self._repeatable, self._outside, self.path, self._removing
+        )
         self._times = Times(self._clock, self._repeatable)
         self._committer = Committer()
         self._is_open = True
@@ -327,7 +329,7 @@ class SqliteBackend(LocalStore):
 
     @contextmanager
     def _removing(self) -> Iterator[apsw.Connection]:
-        """A repeatable transaction that may take sessions away."""
+        """A repeatable transaction that may take sessions or messages away."""
         with self._repeatable() as connection:
             if self._memory is not None:
                 self._memory.sessions.clear()

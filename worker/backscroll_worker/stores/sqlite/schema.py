@@ -181,6 +181,18 @@ class ErasingRow(peewee.Model):
         table_name = "erasing"
 
 
+class ErasingAuthorRow(peewee.Model):
+    """What an erasure moves to one of its sessions; see `maintenance.author_erasure`."""
+
+    session_id = peewee.IntegerField(primary_key=True)
+    author = peewee.TextField(null=True)
+    last_row = peewee.IntegerField()
+    sessions = peewee.IntegerField()
+
+    class Meta:
+        table_name = "erasing_authors"
+
+
 class ClockRow(peewee.Model):
     """The history of the store's clock; one row. See `contract.clock`."""
 
@@ -210,6 +222,7 @@ MODELS: Final = (
     ErasedRow,
     ErasureRow,
     ErasingRow,
+    ErasingAuthorRow,
     ClockRow,
     MessageIndex,
 )

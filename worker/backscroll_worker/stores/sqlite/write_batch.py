@@ -43,7 +43,7 @@ from backscroll_worker.contract.tombstones import emptied_by
 from backscroll_worker.contract.turns import CONFLICT, Turn, is_conditional, lease_of, outcome
 from backscroll_worker.stores.sqlite import edits, emptied, session_meta, session_states
 from backscroll_worker.stores.sqlite import restore as restoring
-from backscroll_worker.stores.sqlite.maintenance import erasure
+from backscroll_worker.stores.sqlite.maintenance import author_erasure, erasure
 from backscroll_worker.stores.sqlite.maintenance import purge as detached
 from backscroll_worker.stores.sqlite.name_index import index_name
 from backscroll_worker.stores.sqlite.pending import Pending
@@ -83,8 +83,13 @@ class Group:
         affected = self._applied.get(op_id)
         if affected is not None:
             return outcome(affected, duplicate=True)
-        if operation.at <= self._memory.tombstones.latest and self._is_erased(operation):
-            return outcome(0)
+        if operation.at <= self._memory.tombstones.latest:
+            if self._is_erased(operation):
+                return outcome(0)
+            spared = self._memory.tombstones.spared(operation)
+            if spared is None:
+                return outcome(0)
+            operation = spared
         is_late = operation.was_spooled and self._is_late(operation)
         affected = 0 if is_late else _HANDLERS[type(operation)](self, operation)
         self._applied[op_id] = affected
@@ -144,7 +149,9 @@ class Group:
             self._update_attributes(session, operation.session)
         messages, op_id = operation.messages, operation.op_id
         ids = [self._packed[op_id]]  # also the first message's id
-        if len(messages) > 1:
+        if operation.places is not None:
+            ids = [pack_id(id_) for id_ in operation.message_ids]
+        elif len(messages) > 1:
             ids += [pack_id(nth_message_id(op_id, index)) for index in range(1, len(messages))]
         self._add(session, operation.at, ids, messages)
         return len(messages)
@@ -341,6 +348,8 @@ class Group:
         now_there = [] if existing is None else restoring.take_out(self._connection, existing.id)
         for row, _ in now_there:
             self._pending.forget(row)
+        erasing = self._memory.erasing
+        now_there = [each for each in now_there if not author_erasure.takes(erasing, *each)]
         session = self._find_or_create(operation.key)
         session.message_count = 0
         self._take_over(session, operation.at, (*missing, *(message for _, message in now_there)))
@@ -373,8 +382,10 @@ class Group:
     def _erase(self, operation: Erase) -> int:
         self.flush()
         self._sessions.clear()
-        moments = self._now, self._clock.latest
-        return erasure.begin(self._connection, *moments, operation, self._memory.tombstones)
+        moments, memory = (self._now, self._clock.latest), self._memory
+        affected = erasure.begin(self._connection, *moments, operation, memory.tombstones)
+        memory.erasing = author_erasure.load(self._connection)
+        return affected
 
     def _is_erased(self, operation: Write) -> bool:
         """Whether the operation was requested before its session or subject was erased.
@@ -420,7 +431,8 @@ class Group:
         if message_id is None:
             index = "messagerow_session_id"  # otherwise SQLite may scan all messages backwards
             sql = f"SELECT max(id) FROM messages INDEXED BY {index} WHERE session_id = ?"  # noqa: S608
-            row = self._connection.execute(sql, (session.id,)).get
+            but, values = author_erasure.but_those_of(self._memory.erasing)
+            row = self._connection.execute(sql + but, (session.id, *values)).get
         else:
             sql = "SELECT id FROM messages WHERE message_id = ? AND session_id = ?"
             row = self._connection.execute(sql, (pack_id(message_id), session.id)).get

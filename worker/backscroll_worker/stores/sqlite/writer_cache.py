@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import apsw
 
+from backscroll_worker.stores.sqlite.maintenance import author_erasure
 from backscroll_worker.stores.sqlite.maintenance.erasure import load_tombstones
 
 _DAY: Final = 86_400_000_000  # microseconds
@@ -31,7 +32,10 @@ class Memory:
     def __init__(self, connection: apsw.Connection, now: int) -> None:
         self.sessions: dict[str, KnownSession] = {}
         self.tombstones = load_tombstones(connection)
-        self.last_row: Any = connection.execute("SELECT ifnull(max(id), 0) FROM messages").get
+        self.erasing = author_erasure.load(connection)
+        last: Any = connection.execute("SELECT ifnull(max(id), 0) FROM messages").get
+        # No row is used again as long as an erasure tells by them what was said before it.
+        self.last_row: int = max([last, *(each.last_row for each in self.erasing)])
         self.best_before = now + _DAY // 2
         self._read_at = now
         self._version = _version(connection)

@@ -36,7 +36,7 @@ from backscroll_worker.contract.pacing import Pace, SliceClock, Slices, aside
 from backscroll_worker.contract.retention import Retention, Rule
 from backscroll_worker.contract.states import States
 from backscroll_worker.stores.sqlite import session_states
-from backscroll_worker.stores.sqlite.access import Access, Door
+from backscroll_worker.stores.sqlite.access import Access
 from backscroll_worker.stores.sqlite.listing import get_session
 from backscroll_worker.stores.sqlite.maintenance.message_cap import Part, parts
 from backscroll_worker.stores.sqlite.maintenance.purge import purge_detached
@@ -82,12 +82,11 @@ _Removal = _Idle | Part
 
 
 class Cleanup:
-    """One cleanup. After each use of `removing` the writer discards its cached counts."""
+    """One cleanup. After each use of `access.removing` the writer discards its cached counts."""
 
     def __init__(
         self,
         access: Access,
-        removing: Door,
         retention: Retention,
         passage: Passage,
         archive: RemovalArchive | None,
@@ -95,7 +94,6 @@ class Cleanup:
         dry_run: bool,
     ) -> None:
         self._access = access
-        self._removing = removing
         self._retention = retention
         self._passage = passage
         self._cutoffs = dict[int, Cutoff]()
@@ -255,7 +253,7 @@ class Cleanup:
         while waiting:
             gone: list[tuple[_Removal, int]] = []
             clock.begin()
-            with self._removing() as connection:
+            with self._access.removing() as connection:
                 while waiting and not (gone and clock.is_over):
                     place, removal = waiting.popleft()
                     messages = self._take(connection, removal)

@@ -13,6 +13,7 @@ from backscroll_worker.contract.clock import Cutoff
 from backscroll_worker.contract.pacing import Pace, Slices
 from backscroll_worker.stores.sqlite.access import Access, Door
 from backscroll_worker.stores.sqlite.folding import refolded
+from backscroll_worker.stores.sqlite.maintenance.author_erasure import finish_lost
 from backscroll_worker.stores.sqlite.maintenance.purge import purge_detached
 from backscroll_worker.stores.sqlite.maintenance.space import (
     give_pages_back,
@@ -40,6 +41,7 @@ def compact(access: Access, size_bytes: Callable[[], int], old: Cutoff) -> Slice
 def _tidied(access: Access, old: Cutoff) -> Slices[int]:
     with access.repeatable() as connection:
         _forget_erasures(connection, old)
+    yield from finish_lost(access)
     yield from purge_detached(access.repeatable)
     purged = yield from _purge_op_ids(access.repeatable, old)
     yield from refolded(access.repeatable)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Container, Generator, Iterable
 from dataclasses import replace
 from itertools import islice
 from typing import Any, Final
@@ -25,6 +25,7 @@ from backscroll_worker.contract.tombstones import Tombstone, Tombstones, digest,
 from backscroll_worker.stores.sqlite.access import Access
 from backscroll_worker.stores.sqlite.emptied import ERASED_BYTES
 from backscroll_worker.stores.sqlite.fts_merge import unindex
+from backscroll_worker.stores.sqlite.maintenance import author_erasure
 from backscroll_worker.stores.sqlite.maintenance.purge import purge_detached
 from backscroll_worker.stores.sqlite.maintenance.space import (
     give_pages_back,
@@ -72,27 +73,40 @@ def begin(
 ) -> int:
     """Hide the subject's sessions, within the caller's transaction; returns their number.
 
-    This includes sessions whose key was removed by a cleanup. `now` is the store's time, `latest`
-    the highest that it has ever been.
+    This includes sessions whose key was removed by a cleanup. An author's messages are hidden by
+    the slices, and counted by none here. `now` is the store's time, `latest` the highest that it
+    has ever been.
     """
     subject, value = operation.subject
-    op_id, found = pack_id(operation.op_id), f"FROM sessions WHERE {subject} = ?"
-    keys: list[Any] = connection.execute(f"SELECT key {found}", (value,)).fetchall()
+    op_id, keys = pack_id(operation.op_id), list[str]()
     connection.execute(  # later than those before it, even if the clock went back
         "INSERT OR IGNORE INTO erasures(op_id, noted_at)"
         " SELECT ?, max(?, ifnull(max(noted_at) + 1, 0)) FROM erasures",
         (op_id, now),
     )
-    connection.execute(
-        f"INSERT OR IGNORE INTO erasing(session_id, op_id) SELECT id, ? {found}", (op_id, value)
-    )
-    connection.execute(f"UPDATE sessions SET key = NULL WHERE {subject} = ?", (value,))  # noqa: S608
-    subjects = {(subject, value), *(("key", key) for (key,) in keys if key is not None)}
+    if subject == "author":
+        author_erasure.begin(connection, op_id, value, now)
+    else:
+        keys = _hide_sessions(connection, op_id, subject, value)
+    subjects = {(subject, value), *(("key", key) for key in keys)}
     # A requester's clock that is ahead of ours must not exclude later messages.
     erased_at = min(operation.at, latest)
     noted_at = tombstones.free_moment(max(erased_at, now))
     note(connection, tombstones, subjects, Tombstone(erased_at, noted_at))
     return len(keys)
+
+
+def _hide_sessions(
+    connection: apsw.Connection, op_id: bytes | str, subject: str, value: str
+) -> list[str]:
+    """Remove their keys, and return these."""
+    found = f"FROM sessions WHERE {subject} = ?"
+    keys: list[Any] = connection.execute(f"SELECT key {found}", (value,)).fetchall()
+    connection.execute(
+        f"INSERT OR IGNORE INTO erasing(session_id, op_id) SELECT id, ? {found}", (op_id, value)
+    )
+    connection.execute(f"UPDATE sessions SET key = NULL WHERE {subject} = ?", (value,))  # noqa: S608
+    return [key for (key,) in keys if key is not None]
 
 
 def delete_late(connection: apsw.Connection, session: int, erased_at: int) -> list[int]:
@@ -128,6 +142,9 @@ def _write_receipt(access: Access, operation: Erase) -> Slices[ErasureReceipt]:
             "SELECT session_id FROM erasing WHERE op_id = ?", (op_id,)
         ).fetchall()
         erased_at = _erased_at(connection, operation)
+    yield from author_erasure.move_messages(access, [session for (session,) in sessions])
+    with access.outside() as connection:
+        of_authors = author_erasure.sessions(connection)
     runs: list[list[str]] = []
     op_ids, pace, session, after = 0, Pace(500, most=5_000), 0, 0
     while session < len(sessions):
@@ -135,20 +152,21 @@ def _write_receipt(access: Access, operation: Erase) -> Slices[ErasureReceipt]:
             count = most
             while count > 0 and session < len(sessions):
                 rows: list[Any] = connection.execute(
-                    "SELECT id, message_id FROM messages INDEXED BY messagerow_session_id"
+                    "SELECT id, message_id, session_id FROM messages"
+                    " INDEXED BY messagerow_session_id"
                     " WHERE session_id = ? AND id > ?"
                     " ORDER BY id LIMIT ?",
                     (*sessions[session], after, count),
                 ).fetchall()
-                op_ids += len(_known(connection, rows, erased_at))
-                runs.append(sorted(unpack_id(message_id) for _, message_id in rows))
+                op_ids += len(_known(connection, rows, erased_at, of_authors))
+                runs.append(sorted(unpack_id(message_id) for _, message_id, _ in rows))
                 session, after = (session, rows[-1][0]) if len(rows) == count else (session + 1, 0)
                 count -= len(rows) + 1
         yield
     messages_sha256 = yield from _hashed(runs)
     receipt = erasure_receipt(
         operation,
-        sessions=len(sessions),
+        sessions=sum(of_authors.get(session, 1) for (session,) in sessions),
         messages=sum(map(len, runs)),
         messages_sha256=messages_sha256,
         op_ids=op_ids,
@@ -180,20 +198,31 @@ def _erased_at(connection: apsw.Connection, operation: Erase) -> int:
     return 0 if found is None else min(operation.at, int(found))
 
 
-def _known(connection: apsw.Connection, rows: Iterable[Any], erased_at: int) -> list[Any]:
+def _known(
+    connection: apsw.Connection, rows: Iterable[Any], erased_at: int, of_authors: Container[int]
+) -> list[Any]:
     """The recorded op ids that are deleted with the messages.
 
     Op ids made from a dedup key (hashes) are kept until they expire: a platform may deliver a
     message again, and only they show that it is not new. Resends of others are excluded by a
     tombstone. Op ids of other programs are text and may contain the subject's name.
+
+    An append may have brought messages of several authors, who need its op id: of an author's
+    messages only those texts are deleted, where it brought no other message.
     """
     latest = (erased_at // 1000).to_bytes(6, "big") + b"\xff"
     fresh = [
         (id_,)
-        for _, id_ in rows
-        if isinstance(id_, str) or (id_ < latest and id_[6] >> 4 == _UUID7)
+        for _, id_, session in rows
+        if session not in of_authors
+        and (isinstance(id_, str) or (id_ < latest and id_[6] >> 4 == _UUID7))
     ]
-    return connection.executemany("SELECT op_id FROM applied WHERE op_id = ?", fresh).fetchall()
+    texts = [(id_,) for _, id_, of in rows if of in of_authors and isinstance(id_, str)]
+    sql = "SELECT op_id FROM applied WHERE op_id = ?"
+    return [
+        *connection.executemany(sql, fresh),
+        *connection.executemany(f"{sql} AND affected = 1", texts),
+    ]
 
 
 def _hashed(runs: Iterable[list[str]]) -> Generator[None, None, str]:
@@ -210,7 +239,8 @@ def _delete(access: Access, operation: Erase) -> Generator[None]:
     op_id = pack_id(operation.op_id)
     with access.outside() as connection:
         erased_at = _erased_at(connection, operation)
-    yield from _delete_messages(access, op_id, erased_at)
+        of_authors = author_erasure.sessions(connection)
+    yield from _delete_messages(access, op_id, erased_at, of_authors)
     yield from _delete_sessions(access, op_id)
     yield from purge_detached(access.transaction)
     yield from merge_indexes(access.transaction)
@@ -220,7 +250,9 @@ def _delete(access: Access, operation: Erase) -> Generator[None]:
             connection.execute("DELETE FROM sqlite_stat4")
 
 
-def _delete_messages(access: Access, op_id: Any, erased_at: int) -> Generator[None]:
+def _delete_messages(
+    access: Access, op_id: Any, erased_at: int, of_authors: Container[int]
+) -> Generator[None]:
     pace = Pace(200, most=2_000)
     rows: list[Any] = [()]
     while rows:
@@ -228,11 +260,11 @@ def _delete_messages(access: Access, op_id: Any, erased_at: int) -> Generator[No
             rows = connection.execute(
                 "DELETE FROM messages WHERE id IN (SELECT m.id FROM erasing e"
                 " CROSS JOIN messages m ON m.session_id = e.session_id WHERE e.op_id = ? LIMIT ?)"
-                " RETURNING id, message_id",
+                " RETURNING id, message_id, session_id",
                 (op_id, count),
             ).fetchall()
-            unindex(connection, "message_index", [(row,) for row, _ in rows])
-            known = _known(connection, rows, erased_at)
+            unindex(connection, "message_index", [(row,) for row, *_ in rows])
+            known = _known(connection, rows, erased_at, of_authors)
             connection.executemany("DELETE FROM applied WHERE op_id = ?", known)
         yield
 
@@ -248,5 +280,6 @@ def _delete_sessions(access: Access, op_id: Any) -> Generator[None]:
                 (op_id, count),
             ).fetchall()
             unindex(connection, "name_index", rows)
+            connection.executemany("DELETE FROM erasing_authors WHERE session_id = ?", rows)
             connection.executemany("DELETE FROM sessions WHERE id = ?", rows)
         yield

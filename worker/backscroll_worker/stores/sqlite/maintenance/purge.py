@@ -30,7 +30,10 @@ MESSAGES_PER_ROUND: Final = 200_000
 _MESSAGES_PER_SESSION: Final = 20  # finding the first message takes as long as reading this many
 
 # Sessions of an erasure are counted and deleted by it.
-_DETACHED: Final = "key IS NULL AND id NOT IN (SELECT session_id FROM erasing)"
+_DETACHED: Final = (
+    "key IS NULL AND id NOT IN (SELECT session_id FROM erasing"
+    " UNION ALL SELECT session_id FROM erasing_authors)"
+)
 
 _COLUMNS: Final = ", ".join(
     field.column_name
