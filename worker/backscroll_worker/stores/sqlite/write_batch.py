@@ -40,7 +40,7 @@ from backscroll_worker.contract.takeover import (
 )
 from backscroll_worker.contract.tombstones import emptied_by
 from backscroll_worker.contract.turns import CONFLICT, Turn, is_conditional, lease_of, outcome
-from backscroll_worker.stores.sqlite import edits, emptied
+from backscroll_worker.stores.sqlite import edits, emptied, lifecycle
 from backscroll_worker.stores.sqlite import restore as restoring
 from backscroll_worker.stores.sqlite.maintenance import erasure
 from backscroll_worker.stores.sqlite.maintenance import purge as detached
@@ -430,4 +430,5 @@ _HANDLERS: Final[dict[type[Operation], Callable[[Group, Any], int]]] = {
     ImportSession: Group._import_session,
     RestoreSession: Group._restore_session,
     Erase: Group._erase,
+    **lifecycle.HANDLERS,
 }
