@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, Unpack
 
+from backscroll.aio_lifecycle import AsyncLifecycle
 from backscroll.aio_sessions import AsyncSessions
 from backscroll.aio_turns import AsyncTurn, WhileRunning
 from backscroll.contract.filters import SearchFields, SearchFilter, SearchPage, Within
@@ -42,7 +43,7 @@ from backscroll.transport.acks import Ack
 from backscroll.transport.mailbox import AsyncBox
 
 
-class AsyncProducer(AsyncSessions):
+class AsyncProducer(AsyncSessions, AsyncLifecycle):
     """Enqueues what was said and reads what is stored; one for all of a process's threads.
 
     On asyncio, any number of event loops may use it, one after the other (`asyncio.run`) or at once

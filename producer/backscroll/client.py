@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Self, Unpack
 
 from backscroll.calls import run
+from backscroll.client_lifecycle import Lifecycle
 from backscroll.client_sessions import Sessions
 from backscroll.client_turns import Turn, WhileRunning
 from backscroll.contract.filters import SearchFields, SearchFilter, SearchPage, Within
@@ -40,7 +41,7 @@ from backscroll.transport.acks import Ack
 from backscroll.transport.mailbox import Box
 
 
-class Producer(Sessions):
+class Producer(Sessions, Lifecycle):
     """Enqueues what was said and reads what is stored; one for all of a process's threads.
 
     `url` is redis://, rediss:// or unix://; the default is BACKSCROLL_REDIS_URL or REDIS_URL.

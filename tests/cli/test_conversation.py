@@ -366,6 +366,18 @@ def test_what_nobody_would_answer_is_not_even_enqueued(
     assert queued(client) == 0
 
 
+def test_a_session_is_rewound(settings: Settings, tmp_path: Path) -> None:
+    for text in ("one", "two", "three"):
+        done(settings, "append", "k", "user", text)
+    work_off(settings, tmp_path)
+    first, *_ = document(settings, "load", "k")
+    asked = run(settings, "rewind", "k", first["message_id"])  # where nobody can answer
+    assert asked.exit_code != ExitCode.OK
+    done(settings, "rewind", "--yes", "k", first["message_id"])
+    work_off(settings, tmp_path)
+    assert document(settings, "load", "k") == [first]
+
+
 @pytest.mark.parametrize("command", ["delete", "clear", "rename-agent"])
 def test_nothing_is_dropped_unless_somebody_confirms_it(
     settings: Settings, client: redis.Redis, command: str

@@ -201,8 +201,11 @@ class Writer:
         dice = self._random.randrange(100)
         if dice < 64:
             return self._append(key)
-        if dice < 75:
+        if dice < 74:
             return self._requests.rollback(key, self._some_message(key))
+        if dice < 75:
+            known = self._message_ids.get(key, ["no-such-message"])
+            return self._requests.rewind(key, self._random.choice(known[-3:]))
         if dice < 86:
             return self._requests.replace(key, self._message("edited"), self._some_message(key))
         if dice < 88:

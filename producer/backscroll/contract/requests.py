@@ -11,7 +11,7 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import orjson
 
-from backscroll.contract import forms, operations
+from backscroll.contract import forms, lifecycle, operations
 from backscroll.contract.errors import STUMBLES, InvalidInputError
 from backscroll.contract.filters import SearchFields, SearchFilter, Within
 from backscroll.contract.ids import DEFAULT_QUEUE, derived_op_id, new_op_id
@@ -75,6 +75,7 @@ class Requests:
     end_turn = _by_fields(operations.EndTurn)
     rollback = _by_fields(operations.Rollback)
     replace = _by_fields(operations.Replace)
+    rewind = _by_fields(lifecycle.Rewind)
     clear = _by_fields(operations.Clear)
     delete = _by_fields(operations.Delete)
     rename_agent = _by_fields(operations.RenameAgent)

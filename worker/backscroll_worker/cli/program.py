@@ -23,6 +23,7 @@ from backscroll_worker.cli.erasing import COMMANDS as ERASING
 from backscroll_worker.cli.exporting import COMMANDS as EXPORTING
 from backscroll_worker.cli.failed import COMMANDS as FAILED
 from backscroll_worker.cli.importing import COMMANDS as IMPORTING
+from backscroll_worker.cli.lifecycle import COMMANDS as LIFECYCLE
 from backscroll_worker.cli.maintenance import COMMANDS as MAINTENANCE
 from backscroll_worker.cli.monitoring import COMMANDS as MONITORING
 from backscroll_worker.cli.output import note, printable
@@ -176,6 +177,7 @@ for _command in (
     *SERVICES,
     *WRITING,
     *DESCRIBING,
+    *LIFECYCLE,
     *READING,
     *SEARCHING,
     *EXPORTING,

@@ -206,6 +206,10 @@ class History(HistoryReader):
         """End a turn, and remove those messages; how many were there."""
         return self._write(_requests.end_turn(key, turn_id, state, tuple(remove)))
 
+    def rewind(self, key: str, to: str) -> int:
+        """Drop every message after that one; how many there were."""
+        return self._write(_requests.rewind(key, to))
+
     def clear(self, key: str) -> int:
         """Drop a session's messages and keep the session; how many there were."""
         return self._write(_requests.clear(key))

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from backscroll.contract.lifecycle import Rewind
 from backscroll.contract.messages import ChatMessage, SessionInfo, to_micros
 from backscroll.contract.operations import (
     Append,
@@ -95,7 +96,7 @@ class Model:
             self.applied[operation.op_id] = self._carry_out(operation, now)
         return outcome(self.applied[operation.op_id], duplicate=is_known)
 
-    def _carry_out(self, operation: Operation, now: int) -> int:
+    def _carry_out(self, operation: Operation, now: int) -> int:  # noqa: C901 - one case each
         match operation:
             case Append(key=key):
                 session = self.sessions.setdefault(key, ModelSession(now, now))
@@ -105,6 +106,8 @@ class Model:
                 return len(operation.messages)
             case Rollback(key=key, message_id=message_id):
                 return self._change(key, message_id, None, now)
+            case Rewind(key=key, to=to):
+                return self._rewind(key, to, now)
             case Replace(key=key, message=message, message_id=message_id):
                 return self._change(key, message_id, message, now)
             case Clear(key=key) if key in self.sessions:
@@ -125,6 +128,16 @@ class Model:
             case ImportSession():
                 return self._import(operation, now)
         return 0
+
+    def _rewind(self, key: str, to: str, now: int) -> int:
+        session = self.sessions.get(key)
+        messages = [] if session is None else session.messages
+        places = [place for place, each in enumerate(messages) if each.message_id == to]
+        count = len(messages) - 1 - places[0] if places else 0
+        if session is not None and count:
+            del session.messages[-count:]
+            session.last_activity = now
+        return count
 
     def _change(self, key: str, message_id: str | None, new: ChatMessage | None, now: int) -> int:
         session = self.sessions.get(key)

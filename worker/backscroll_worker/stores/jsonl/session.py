@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from backscroll.contract.errors import OperationRefusedError
+from backscroll.contract.lifecycle import Rewind
 from backscroll.contract.messages import ChatMessage, SessionAttributes, from_micros, to_micros
 from backscroll.contract.operations import (
     Append,
@@ -120,6 +121,16 @@ class Session(StoredSession):
         del self._rewrite()[index]
         self._cached_session().count -= 1
         return self._done(operation.op_id, 1)
+
+    def rewind(self, operation: Rewind) -> int:
+        index = self._index(operation.to)
+        count = 0 if index is None else self.count - 1 - index
+        if not count:
+            return self._note(operation.op_id, 0)
+        self._touch()
+        del self._rewrite()[-count:]
+        self._cached_session().count -= count
+        return self._done(operation.op_id, count)
 
     def replace(self, operation: Replace) -> int:
         if is_conditional(operation) and not self._holds(operation):

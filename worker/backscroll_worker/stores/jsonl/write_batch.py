@@ -13,6 +13,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final
 
+from backscroll.contract.lifecycle import Rewind
 from backscroll.contract.operations import (
     Append,
     BeginTurn,
@@ -239,6 +240,7 @@ _HANDLERS: Final[dict[type[Operation], Callable[[Session, Any], int]]] = {
     BeginTurn: Session.begin_turn,
     EndTurn: Session.end_turn,
     Rollback: Session.rollback,
+    Rewind: Session.rewind,
     Replace: Session.replace,
     Clear: Session.clear,
     Delete: Session.delete,

@@ -41,7 +41,7 @@ from backscroll_worker.contract.takeover import (
 )
 from backscroll_worker.contract.tombstones import emptied_by
 from backscroll_worker.contract.turns import CONFLICT, Turn, is_conditional, lease_of, outcome
-from backscroll_worker.stores.sqlite import edits, emptied, session_meta, session_states
+from backscroll_worker.stores.sqlite import edits, emptied, lifecycle, session_meta, session_states
 from backscroll_worker.stores.sqlite import restore as restoring
 from backscroll_worker.stores.sqlite.maintenance import author_erasure, erasure
 from backscroll_worker.stores.sqlite.maintenance import purge as detached
@@ -453,4 +453,5 @@ _HANDLERS: Final[dict[type[Operation], Callable[[Group, Any], int]]] = {
     ImportSession: Group._import_session,
     RestoreSession: Group._restore_session,
     Erase: Group._erase,
+    **lifecycle.HANDLERS,
 }

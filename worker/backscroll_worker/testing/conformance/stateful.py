@@ -80,6 +80,10 @@ class Operations(RuleBasedStateMachine):
     def rollback(self, key: str, data: st.DataObject) -> None:
         self.send(requests.rollback(key, self._some_message(data)))
 
+    @rule(key=keys, data=st.data())
+    def rewind(self, key: str, data: st.DataObject) -> None:
+        self.send(requests.rewind(key, data.draw(st.sampled_from(self.message_ids[-8:]))))
+
     @rule(key=keys, message=messages, data=st.data())
     def replace(self, key: str, message: ChatMessage, data: st.DataObject) -> None:
         self.send(requests.replace(key, message, self._some_message(data)))

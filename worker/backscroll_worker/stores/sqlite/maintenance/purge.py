@@ -63,6 +63,19 @@ def detach_messages(connection: apsw.Connection, session: int) -> int:
     return successor
 
 
+def detach_later(connection: apsw.Connection, session: int, row: int) -> None:
+    """The same for the session's messages after that in `row`; the session stays."""
+    connection.execute(
+        f"INSERT INTO sessions(key, message_count, {_COLUMNS})"  # noqa: S608 - columns of ours
+        f" SELECT NULL, 0, {_COLUMNS} FROM sessions WHERE id = ?",
+        (session,),
+    )
+    connection.execute(
+        "UPDATE messages SET session_id = ? WHERE session_id = ? AND id > ?",
+        (connection.last_insert_rowid(), session, row),
+    )
+
+
 def give_way(connection: apsw.Connection, operation: Operation) -> None:
     """Free the operation's message ids if messages that are being deleted have them."""
     connection.executemany(

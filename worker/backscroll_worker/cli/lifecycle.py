@@ -1,0 +1,41 @@
+"""The commands for sessions that live on: rewind."""
+
+from __future__ import annotations
+
+import click
+
+from backscroll_worker.cli.arguments import TextCommand
+from backscroll_worker.cli.output import json_option
+from backscroll_worker.cli.sending import confirm, send, wait_option, yes_option
+from backscroll_worker.settings import Settings
+
+
+@click.command(cls=TextCommand)
+@click.argument("key")
+@click.argument("message-id")
+@yes_option
+@wait_option
+@json_option
+@click.pass_obj
+def rewind(
+    settings: Settings, key: str, message_id: str, yes: bool, wait: bool, as_json: bool
+) -> None:
+    """Remove all messages of a session after one of them.
+
+    MESSAGE-ID is the id of the last message of session KEY that stays.
+
+    \b
+    Example:
+      backscroll rewind --yes telegram_user123 01936f0e5c7a7d0e8f3b0c1d2e3f4a5b
+    """
+    confirm(f"Remove all messages of {key!r} after {message_id}?", yes)
+    send(
+        settings,
+        "rewind",
+        lambda producer, ack: producer.rewind(key, message_id, ack=ack),
+        wait,
+        as_json,
+    )
+
+
+COMMANDS = (rewind,)
