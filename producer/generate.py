@@ -22,7 +22,8 @@ SOURCES: Final = sorted(PACKAGE.glob("aio*.py"))
 _NOTE: Final = "# Made from {} by producer/generate.py, which `make lint` checks. Do not edit.\n"
 _IMPORT: Final = "from backscroll.calls import run\n"
 _NAMES: Final = {
-    "AsyncProducer": "Producer", "AsyncSessions": "Sessions", "AsyncLifecycle": "Lifecycle",
+    "AsyncProducer": "Producer", "AsyncMessages": "Messages", "AsyncSessions": "Sessions",
+    "AsyncLifecycle": "Lifecycle",
     "AsyncTurn": "Turn", "AsyncBox": "Box", "backscroll.aio": "backscroll.client",
     "__aenter__": "__enter__", "__aexit__": "__exit__",
 }  # fmt: skip

@@ -9,15 +9,13 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self
 
+from backscroll.aio_messages import AsyncMessages
 from backscroll.contract.errors import BackscrollError, ConflictError, InvalidInputError
 from backscroll.contract.messages import ChatMessage
 from backscroll.contract.operations import BeginTurn
 from backscroll.contract.validation import shown
-
-if TYPE_CHECKING:
-    from backscroll.aio import AsyncProducer
 
 WhileRunning = Literal["wait", "refuse", "supersede"]
 """What a turn does while another one runs in its session."""
@@ -35,7 +33,7 @@ class AsyncTurn:
 
     def __init__(
         self,
-        producer: AsyncProducer,
+        producer: AsyncMessages,
         key: str,
         messages: tuple[ChatMessage, ...],
         running: WhileRunning,

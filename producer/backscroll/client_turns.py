@@ -10,16 +10,14 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from backscroll.calls import run
+from backscroll.client_messages import Messages
 from backscroll.contract.errors import BackscrollError, ConflictError, InvalidInputError
 from backscroll.contract.messages import ChatMessage
 from backscroll.contract.operations import BeginTurn
 from backscroll.contract.validation import shown
-
-if TYPE_CHECKING:
-    from backscroll.client import Producer
 
 WhileRunning = Literal["wait", "refuse", "supersede"]
 """What a turn does while another one runs in its session."""
@@ -37,7 +35,7 @@ class Turn:
 
     def __init__(
         self,
-        producer: Producer,
+        producer: Messages,
         key: str,
         messages: tuple[ChatMessage, ...],
         running: WhileRunning,

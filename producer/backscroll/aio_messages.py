@@ -1,0 +1,176 @@
+"""What an adapter says and reads of messages; `AsyncProducer` has these calls."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Unpack
+
+from backscroll.aio_sessions import AsyncSessions
+from backscroll.contract.filters import SearchFields, SearchFilter, SearchPage, Within
+from backscroll.contract.messages import ChatMessage, SessionAttributes
+from backscroll.contract.results import Receipt, answered_hits, answered_messages
+from backscroll.contract.tokens import CountedLoad, CountTokens
+from backscroll.contract.tool_calls import LoadedMessages
+from backscroll.transport.acks import Ack
+
+
+class AsyncMessages(AsyncSessions):
+    """The calls about messages; what each may raise is said in `AsyncProducer`."""
+
+    async def append(
+        self,
+        key: str,
+        *messages: ChatMessage,
+        dedup_key: str | None = None,
+        session: SessionAttributes | None = None,
+        expect_tail: str | None = None,
+        turn_id: str | None = None,
+        ack: Ack | None = None,
+    ) -> Receipt:
+        """Add `messages` at the end of session `key`, in order, all or none.
+
+        `dedup_key` is the platform's own id of what is appended: whoever delivers the same thing
+        again names the same key, and it is stored once. It stays used when the message is rolled
+        back; with `ack="stored"` the receipt says whether it was a `duplicate`.
+
+        `session` has attributes as `describe` takes them, which the session then has from this
+        append on, all at once: `session={"channel": "telegram", "sender": user}`. What is given
+        with each append and has not changed costs next to nothing, and is there again after a
+        deletion or an erasure. A worker of before this argument fails such an append.
+
+        `expect_tail` is the id of the message that must be the session's last one ("" for none):
+        the append is refused where it is not, so that of several who have read the same history one
+        goes on. `turn_id` is that of a turn (see `turn`), which must still be running. Both are
+        waited for as with "stored"; with `turn_id` and "queued" a refusal is not heard of.
+
+        Returns a receipt with the id of each message. Raises `ConflictError` where such a condition
+        does not hold, for good: sent again, it is refused again; `InvalidInputError` for a key of
+        more than 512 characters, no message, one of more than `max_message_bytes` or all of more
+        than 16 MiB, an unknown attribute; the rest as every call.
+        """
+        operation = self._requests.append(key, messages, dedup_key, session, expect_tail, turn_id)
+        if ack is None and (expect_tail is not None or turn_id is not None):
+            ack = "stored"
+        return await self._write(operation, ack, operation.message_ids)
+
+    async def rollback(
+        self, key: str, message_id: str | None = None, *, ack: Ack | None = None
+    ) -> Receipt:
+        """Drop the last message, or exactly the one named; nothing if it is not there.
+
+        Returns a receipt; with "stored", `affected` is 1 or 0. Raises as every call.
+        """
+        return await self._write(self._requests.rollback(key, message_id), ack)
+
+    async def replace(
+        self,
+        key: str,
+        message: ChatMessage,
+        message_id: str | None = None,
+        *,
+        turn_id: str | None = None,
+        ack: Ack | None = None,
+    ) -> Receipt:
+        """Put `message` in the place of the last message, or of the one named; its id stays.
+
+        Returns a receipt; with "stored", `affected` is 1, or 0 when there is no such message.
+        Raises `ConflictError` with "stored" where the turn `turn_id` is not running any more,
+        `InvalidInputError` for a message as `append` does; the rest as every call.
+        """
+        operation = self._requests.replace(key, message, message_id, turn_id)
+        return await self._write(operation, ack)
+
+    async def clear(self, key: str, *, ack: Ack | None = None) -> Receipt:
+        """Drop the session's messages; the session and its attributes stay.
+
+        Returns a receipt; with "stored", `affected` counts the messages. Raises as every call.
+        """
+        return await self._write(self._requests.clear(key), ack)
+
+    async def delete(self, key: str, *, ack: Ack | None = None) -> Receipt:
+        """Drop the session with everything in it.
+
+        Returns a receipt; with "stored", `affected` is 1 or 0. Raises as every call.
+        """
+        return await self._write(self._requests.delete(key), ack)
+
+    async def load(
+        self,
+        key: str,
+        limit: int | None = None,
+        before: str | None = None,
+        *,
+        around: str | None = None,
+        after: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        role: str | None = None,
+        author: str | None = None,
+        legal: bool = False,
+        max_tokens: int | None = None,
+        count_tokens: CountTokens | None = None,
+        active: bool = False,
+        include_edits: bool = False,
+    ) -> LoadedMessages:
+        """The newest `limit` messages (all without one), oldest first; [] without a session.
+
+        `before` is a message id: those just before it, to page back. `after` is one: the first
+        `limit` after it, to page forward; with both, those between. `around` is one, too: `limit`
+        messages (21 without one) with that one in their middle; fewer where the session begins or
+        ends. `include_edits` adds the earlier versions of replaced messages, as far as
+        BACKSCROLL_KEEP_EDITS had them kept.
+
+        `role`, `author`, `since` (inclusive) and `until` (exclusive): only such messages count.
+
+        `max_tokens`: no more messages, counted from where `limit` counts, than have so many tokens
+        together; none, if the first has more. A message has `ChatMessage.tokens`, or else what
+        `count_tokens` says of it, which is called here, or else a quarter of its bytes.
+        `legal`: without tool results whose call is not in the answer, as providers want it, after
+        all else was chosen. The answer's `open_calls` are the calls that have no result.
+        `active`: the session's newest summary first (see `ChatMessage.summary`), which always
+        counts, then what was said after the message up to which it goes; other summaries are left
+        out. If that message is gone, what was sent after it. Without a summary, all.
+
+        Raises `InvalidInputError` for `around` with what is not `limit` or `include_edits`,
+        `active` with `after` or a filter, `count_tokens` without `max_tokens`;
+        `OperationRefusedError` when the session has no message `before`, `after` or `around`; the
+        rest as every call.
+        """
+        load = self._requests.load(
+            key, limit, before, include_edits, around, after, since, until, role, author, legal,
+            max_tokens, active,
+        )  # fmt: skip
+        if count_tokens is None:
+            return answered_messages(await self._read(load))
+        counted = CountedLoad(load, count_tokens)
+        while counted.loaded is None:
+            counted.take(answered_messages(await self._read(counted.operation)))
+        return counted.loaded
+
+    async def search(
+        self,
+        query: str,
+        where: SearchFilter | None = None,
+        *,
+        limit: int = 20,
+        by_session: bool = False,
+        cursor: str | None = None,
+        within: Within | None = None,
+        **given: Unpack[SearchFields],
+    ) -> SearchPage:
+        """A page of the messages that match `query`, best first; `cursor` is the last page's.
+
+        Every word must occur; `"…"` is a phrase, `word*` a prefix, `this OR that` either of them,
+        and `-word` must not occur: the page's `excluded` says which words were understood so.
+        Where to look is said by a filter, by its fields (`channel="slack"`), or by both.
+        `by_session`: of each session only the best hit, with the number of all in it; the words may
+        then be in different messages of the session. `within="extra"` searches the values of each
+        `extra` instead of the content; it reads message by message, and not by session. An empty
+        query with a filter lists the messages that pass it, newest first.
+
+        Raises `InvalidInputError` for a query of more than 1,000 characters or a `limit` that is
+        not from 1 to 1,000; `OperationRefusedError` for a cursor of another search or a query that
+        takes too long; the rest as every call.
+        """
+        operation = self._requests.search(query, where, limit, by_session, cursor, given, within)
+        return answered_hits(await self._read(operation))
