@@ -26,6 +26,10 @@ class Receipt:
     sessions) the operation touched, 0 when there was nothing to do, and `duplicate` that its op
     id had been applied before; both are None when the worker was not waited for. `spooled`: the
     server could not be reached, and the operation waits in the producer's spool.
+
+    `message_ids` has one id for each message of an append. A message whose platform id the session
+    has already is not stored again: `affected` does not count it, and with `ack="stored"` its id
+    here is that of the stored message. If that one is gone by now, nothing has the id.
     """
 
     op_id: str
@@ -37,10 +41,14 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a write did: how many messages (or sessions) it touched, or that it had been done."""
+    """What a write did: how many messages (or sessions) it touched, or that it had been done.
+
+    `message_ids` are those of an append's messages, if they are others than follow from its op id.
+    """
 
     affected: int
     duplicate: bool = False
+    message_ids: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +246,8 @@ def to_json(answer: Answer) -> Any:
         return {"hits": [hit_to_json(hit) for hit in answer.hits], "cursor": answer.cursor}
     if isinstance(answer, list):
         return [message.to_dict() for message in answer]
+    if isinstance(answer, Outcome) and answer.message_ids is None:
+        return {"affected": answer.affected, "duplicate": answer.duplicate}
     return None if answer is None else asdict(answer)
 
 
@@ -258,6 +268,7 @@ def answered_receipt(
     value: Any, op_id: str, message_ids: tuple[str, ...], was_known: bool
 ) -> Receipt:
     outcome = _known(Outcome, value)
+    message_ids = tuple(outcome.message_ids or message_ids)
     return Receipt(op_id, message_ids, outcome.affected, outcome.duplicate or was_known)
 
 

@@ -122,8 +122,8 @@ class History(HistoryReader):
         A `dedup_key` is known to producers on the default queue, and to no others.
         """
         operation = _requests.append(key, messages, dedup_key, session)
-        self._apply(operation)
-        return list(operation.message_ids)
+        outcome = cast(Outcome, self._apply(operation))
+        return list(outcome.message_ids or operation.message_ids)
 
     def remove_last(self, key: str) -> bool:
         """Drop the last message; whether there was one."""

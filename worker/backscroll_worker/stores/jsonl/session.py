@@ -15,14 +15,22 @@ from backscroll.contract.operations import Append, Clear, Delete, Describe, Repl
 from backscroll.contract.validation import check_attributes
 from backscroll_worker.contract.attributes import differing
 from backscroll_worker.contract.clock import Cutoff, no_later
+from backscroll_worker.contract.platform_ids import platform_digest
 from backscroll_worker.contract.takeover import ImportSession, RestoreSession
 from backscroll_worker.contract.tombstones import Tombstones, digest, emptied_by, undone_by
-from backscroll_worker.stores.jsonl.lines import Line, Record, drop_old, lines_of
+from backscroll_worker.stores.jsonl.lines import (
+    Line,
+    Record,
+    drop_old,
+    lines_of,
+    note_platform_ids,
+)
 from backscroll_worker.stores.jsonl.sidecar import Sidecar
 from backscroll_worker.stores.jsonl.stored_session import StoredSession
 from backscroll_worker.stores.jsonl.transcript import Damage, Transcript
 
 _MARK: Final = "~"  # no op id has it
+_GONE: Final = f"{_MARK}platform "
 
 
 class Session(StoredSession):
@@ -36,8 +44,11 @@ class Session(StoredSession):
                 "a message with this operation's id is stored already, though its op id is "
                 "forgotten"
             )
-        lines = lines_of(operation)
-        if not self._is_touched:
+        new = self._new_ones(operation)
+        lines = lines_of(operation, new)
+        if new is not None:
+            count = self._note(op_id, len(new))
+        if lines and not self._is_touched:
             self._create()
             self._touch()
         if operation.session is not None:
@@ -47,11 +58,21 @@ class Session(StoredSession):
         memory.known[op_id] = count
         return count
 
+    def named(self, operation: Append) -> tuple[str, ...] | None:
+        """The ids of its messages as they are stored; None if they follow from the op id."""
+        known = self._recall().platform_ids
+        ids = tuple(
+            known.get(message.platform_id or "", id_)
+            for message, id_ in zip(operation.messages, operation.message_ids, strict=True)
+        )
+        return None if ids == operation.message_ids else ids
+
     def rollback(self, operation: Rollback) -> int:
         index = self._index(operation.message_id)
         if index is None:
             return self._note(operation.op_id, 0)
         self._touch()
+        self._note_gone(self.lines[index : index + 1])
         del self._rewrite()[index]
         self._recall().count -= 1
         return self._done(operation.op_id, 1)
@@ -72,6 +93,7 @@ class Session(StoredSession):
             return self._note(operation.op_id, 0)
         count = self.count
         self._touch()
+        self._note_gone(self.lines)
         self._rewrite().clear()
         self.transcript.damage.clear()
         self._recall().count = 0
@@ -152,6 +174,7 @@ class Session(StoredSession):
         memory = self._recall()
         memory.count = len(lines)
         memory.known.update((line.op_id, 1) for line in lines)
+        note_platform_ids(lines, memory.platform_ids)
         return self._done(operation.op_id, len(lines))
 
     def put_back(self, operation: RestoreSession, elsewhere: Iterable[Session]) -> int:
@@ -161,9 +184,11 @@ class Session(StoredSession):
         places = [self, *elsewhere]
         there = {line.message.message_id for place in places for line in place.lines}
         lines = [_line_of(m) for m in operation.messages if m.message_id not in there]
+        platform_ids = self._recall().platform_ids
         info, is_new = operation.info, not self.exists
         if is_new and operation.messages and not lines:
             return self._note(operation.op_id, 0)  # they are elsewhere in the store
+        lines = [line for line in lines if line.message.platform_id not in platform_ids]
         self._create()
         if is_new:
             self.sidecar.take_over(info, self._now)
@@ -179,10 +204,15 @@ class Session(StoredSession):
         memory.count += len(lines)
         for line in lines:
             memory.known.setdefault(line.op_id, 1)
+        note_platform_ids(lines, memory.platform_ids)
         return self._done(operation.op_id, len(lines))
 
     def leave(self) -> None:
         """Be gone, but for the op ids; what comes after begins a new session."""
+        memory = self._recall()
+        memory.platform_ids.clear()
+        for mark in [name for name in memory.known if name.startswith(_GONE)]:
+            del memory.known[mark]
         self._transcript = Transcript(records=self._records({}))
         self._sidecar = Sidecar(self.key, self._now)
         self._pending, self._read, self._notes = [], 0, {}
@@ -193,6 +223,7 @@ class Session(StoredSession):
 
     def drop_oldest(self, count: int) -> None:
         """Lose the oldest messages, which is no activity."""
+        self._note_gone(self.lines[:count])
         del self._rewrite()[:count]
         self._recall().count -= count
 
@@ -215,7 +246,8 @@ class Session(StoredSession):
             self._touch()
             self._rewrite()[:] = kept
             self.transcript.damage.clear()  # it may be of then, too
-            self._recall().count = len(kept)
+            memory = self._recall()
+            memory.count, memory.platform_ids = len(kept), note_platform_ids(kept, {})
 
     def repeated(self) -> list[Line]:
         """The lines whose message id another one before them has."""
@@ -247,6 +279,30 @@ class Session(StoredSession):
         self._memory = self._remembered()
         return purged + described, damaged
 
+    def _new_ones(self, operation: Append) -> list[int] | None:
+        """Which of its messages are to be stored; None for all of them.
+
+        A message is not stored again whose platform id the session has, or had.
+        """
+        memory, new, ids = self._recall(), list[int](), operation.message_ids
+        for index, message in enumerate(operation.messages):
+            platform_id = message.platform_id
+            if platform_id is not None:
+                if platform_id in memory.platform_ids or _gone(platform_id) in memory.known:
+                    continue
+                memory.platform_ids[platform_id] = ids[index]
+            new.append(index)
+        return None if len(new) == len(ids) else new
+
+    def _note_gone(self, lines: Iterable[Line]) -> None:
+        """Note that messages are gone which are not to be stored again."""
+        platform_ids = self._recall().platform_ids
+        for line in lines if platform_ids else ():
+            platform_id = line.message.platform_id
+            if platform_id is not None:
+                platform_ids.pop(platform_id, None)
+                self._note(_gone(platform_id), 0)
+
     def _index(self, message_id: str | None) -> int | None:
         """Where the last message stands, or the one named."""
         if not self.exists or not self.count:
@@ -257,6 +313,10 @@ class Session(StoredSession):
             if line.message.message_id == message_id:
                 return index
         return None
+
+
+def _gone(platform_id: str) -> str:
+    return _GONE + platform_digest(platform_id).hex()
 
 
 def _line_of(message: ChatMessage) -> Line:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from backscroll_worker.stores.jsonl.activity import Activity
 from backscroll_worker.stores.jsonl.files import Stamp
 
-_OP_IDS: Final = 500_000
+_IDS: Final = 500_000
 
 
 @dataclass(slots=True)
@@ -24,15 +24,22 @@ class Memory:
     has_sidecar: bool = False
     is_foreign: bool = False
     """Whether the messages file is not in UTF-8, so that nothing can be added to it."""
+    platform_ids: dict[str, str] = field(default_factory=dict)
+    """By the platform's id of a message, its message id; of several the first one's."""
+
+    @property
+    def size(self) -> int:
+        """How many ids it has."""
+        return len(self.known) + len(self.platform_ids)
 
 
 class Memories:
-    """Those of the sessions used last, bounded by the op ids in them."""
+    """Those of the sessions used last, bounded by the ids in them."""
 
     def __init__(self, activity: Activity) -> None:
         self.activity = activity
         self._by_key: OrderedDict[str, tuple[Memory, int]] = OrderedDict()
-        self._op_ids = 0
+        self._ids = 0
 
     def get(self, key: str, stamp: Stamp | None) -> Memory | None:
         """The session's, if its file is still as it was."""
@@ -44,15 +51,15 @@ class Memories:
 
     def put(self, key: str, memory: Memory) -> None:
         self.drop(key)
-        self._by_key[key] = memory, len(memory.known)
-        self._op_ids += len(memory.known)
-        while self._op_ids > _OP_IDS and len(self._by_key) > 1:
+        self._by_key[key] = memory, memory.size
+        self._ids += memory.size
+        while self._ids > _IDS and len(self._by_key) > 1:
             self.drop(next(iter(self._by_key)))
 
     def drop(self, key: str) -> None:
-        _, op_ids = self._by_key.pop(key, (None, 0))
-        self._op_ids -= op_ids
+        _, ids = self._by_key.pop(key, (None, 0))
+        self._ids -= ids
 
     def clear(self) -> None:
         self._by_key.clear()
-        self._op_ids = 0
+        self._ids = 0

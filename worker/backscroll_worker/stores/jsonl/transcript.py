@@ -34,6 +34,7 @@ from backscroll_worker.stores.jsonl.lines import (
     Part,
     Records,
     earlier_versions,
+    note_platform_ids,
     records_from_json,
 )
 
@@ -95,25 +96,23 @@ def starts_anew(raw: bytes) -> bool:
     return reader.is_sound(raw)
 
 
-def tally(raws: Iterable[bytes], key: str, default_time: int) -> tuple[dict[str, int], int]:
-    """What `Transcript.known` tells of the lines, and how many messages there are.
-
-    No more is kept of any. `raws` are the lines of a file in UTF-8.
-    """
+def tally(
+    raws: Iterable[bytes], key: str, default_time: int
+) -> tuple[dict[str, int], int, dict[str, str]]:
+    """What `Transcript.known` tells of a file's lines, their number, and their platform ids."""
     reader = _Reader(key, default_time)
-    known, count, offset = dict[str, int](), 0, 0
+    known, platform_ids, count, offset = dict[str, int](), dict[str, str](), 0, 0
     for number, raw in enumerate(raws, start=1):
         if (op_id := reader.quick_id(raw)) is not None:
             known[op_id] = 1
             count += 1
         elif not raw.isspace():
             reader.take(number, offset, raw.rstrip(b"\n"))
-            count += reader.drain_lines(known)
+            count += reader.drain_lines(known, platform_ids)
         offset += len(raw)
     reader.finish()
-    count += reader.drain_lines(known)
-    known.update(reader.transcript.known())  # what a record says counts
-    return known, count
+    count += reader.drain_lines(known, platform_ids)
+    return known | reader.transcript.known(), count, platform_ids  # what a record says counts
 
 
 def stream(raws: Iterable[bytes], key: str, default_time: int) -> Iterator[Line]:
@@ -186,10 +185,11 @@ class _Reader:
         is_plain = type(role) is str and type(content) is str and _is_role(role)
         return fields["message_id"] if is_plain else None
 
-    def drain_lines(self, known: dict[str, int]) -> int:
-        """Note the op ids of the messages found, and forget them; how many there were."""
+    def drain_lines(self, known: dict[str, int], platform_ids: dict[str, str]) -> int:
+        """Note the ids of the messages found, and forget them; how many there were."""
         lines = self.transcript.lines
         known.update((line.op_id, line.part.total) for line in lines)
+        note_platform_ids(lines, platform_ids)
         count = len(lines)
         lines.clear()
         self.transcript.damage.clear()

@@ -115,14 +115,14 @@ class Group:
         if affected is None and (record := self.erasures.applied.get(operation.op_id)):
             affected = record.affected
         if affected is not None:
-            return Outcome(affected, duplicate=True)
+            return _outcome(session, operation, affected, duplicate=True)
         if operation.at <= self.erasures.tombstones.latest and self._is_erased(operation):
             return Outcome(0)
         if operation.was_spooled and session.is_late(operation, self.erasures.tombstones):
             return Outcome(session.drop_late(operation))
         if isinstance(operation, RestoreSession):
             return Outcome(session.put_back(operation, self._restored(operation)))
-        return _first_outcome(_HANDLERS[type(operation)](session, operation))
+        return _outcome(session, operation, _HANDLERS[type(operation)](session, operation))
 
     def flush(self, meanwhile: Callable[[], None] | None = None) -> None:
         """Commit everything; `meanwhile` is called while the disk is at it."""
@@ -211,6 +211,14 @@ class Group:
                 affected += 1
         self.renames.note(operation.op_id, affected, self.now)
         return Outcome(affected)
+
+
+def _outcome(
+    session: Session, operation: Write, affected: int, *, duplicate: bool = False
+) -> Outcome:
+    if isinstance(operation, Append) and affected < len(operation.messages):
+        return Outcome(affected, duplicate, session.named(operation))
+    return Outcome(affected, duplicate) if duplicate else _first_outcome(affected)
 
 
 @functools.lru_cache(maxsize=64)

@@ -141,6 +141,19 @@ class AppliedRow(peewee.Model):
         without_rowid = True
 
 
+class GonePlatformIdRow(peewee.Model):
+    """The hash of a platform id that a message of the session had; see `gone_ids`."""
+
+    session = peewee.ForeignKeyField(SessionRow, on_delete="CASCADE", index=False)
+    digest = peewee.BlobField()
+    noted_at = peewee.BigIntegerField()
+
+    class Meta:
+        table_name = "gone_platform_ids"
+        primary_key = peewee.CompositeKey("session", "digest")
+        without_rowid = True
+
+
 class ErasedRow(peewee.Model):
     """A tombstone; see `contract.tombstones`."""
 
@@ -201,6 +214,7 @@ MODELS: Final = (
     MessageRow,
     EditRow,
     AppliedRow,
+    GonePlatformIdRow,
     ErasedRow,
     ErasureRow,
     ErasingRow,
@@ -213,6 +227,9 @@ MODELS: Final = (
 for _column in (SessionRow.agent, SessionRow.channel, SessionRow.room, SessionRow.sender):
     SessionRow.add_index(_column, where=_column.is_null(False))
 MessageRow.add_index(MessageRow.author, MessageRow.session, where=MessageRow.author.is_null(False))
+MessageRow.add_index(  # most platforms' ids grow, so the index does at its end
+    MessageRow.platform_id, MessageRow.session, where=MessageRow.platform_id.is_null(False)
+)
 SessionRow.add_index(SessionRow.state, where=peewee.SQL("state <> 'idle'"))
 SessionRow.add_index(SessionRow.pinned, where=SessionRow.pinned == 1)
 

@@ -14,7 +14,7 @@ import apsw
 
 from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.ids import message_id as nth_message_id
-from backscroll.contract.messages import ChatMessage, SessionAttributes, circumstances, to_micros
+from backscroll.contract.messages import ChatMessage, circumstances, to_micros
 from backscroll.contract.operations import (
     Append,
     Clear,
@@ -28,17 +28,15 @@ from backscroll.contract.operations import (
     Write,
 )
 from backscroll.contract.results import Outcome
-from backscroll.contract.validation import ATTRIBUTES
-from backscroll_worker.contract.attributes import differing
 from backscroll_worker.contract.clock import StoreClock, no_later
 from backscroll_worker.contract.takeover import ImportSession, RestoreSession
 from backscroll_worker.contract.tombstones import emptied_by
-from backscroll_worker.stores.sqlite import edits, emptied
+from backscroll_worker.stores.sqlite import attributes, edits, emptied
 from backscroll_worker.stores.sqlite import restore as restoring
 from backscroll_worker.stores.sqlite.maintenance import erasure
 from backscroll_worker.stores.sqlite.maintenance import purge as detached
-from backscroll_worker.stores.sqlite.name_index import index_name
 from backscroll_worker.stores.sqlite.pending import Pending
+from backscroll_worker.stores.sqlite.platform_ids import PlatformIds
 from backscroll_worker.stores.sqlite.schema import pack_id
 from backscroll_worker.stores.sqlite.writer_cache import KnownSession, Memory
 
@@ -50,7 +48,7 @@ class Group:
         self,
         connection: apsw.Connection,
         now: int,
-        operations: Iterable[Operation],
+        operations: Sequence[Operation],
         memory: Memory,
         fold: Callable[[str], str],
         *,
@@ -68,13 +66,17 @@ class Group:
         self._pending = Pending(now, memory)
         self._packed = {op.op_id: pack_id(op.op_id) for op in operations if isinstance(op, Write)}
         self._applied = self._already_applied()
+        self._platform_ids = PlatformIds(connection, self._flush_rows)
+        self._has_platform_ids = False
+        self._platform_ids.look_up(self._with_platform_ids(operations))
+        self._named: tuple[str, ...] | None = None
 
     def write(self, operation: Write) -> Outcome:
         """Apply one write, unless its op id has been applied before."""
         op_id = self._packed[operation.op_id]
         affected = self._applied.get(op_id)
         if affected is not None:
-            return Outcome(affected, duplicate=True)
+            return self._platform_ids.outcome_again(operation, self._find, affected)
         if operation.at <= self._memory.tombstones.latest and self._is_erased(operation):
             return _outcome(0)
         is_late = operation.was_spooled and self._is_late(operation)
@@ -83,6 +85,9 @@ class Group:
         self._pending.op_ids.append((op_id, self._now, affected))
         if not is_late and (how := emptied_by(operation)) is not None:
             self._note_emptied(operation, how)
+        if self._named is not None:
+            named, self._named = self._named, None
+            return Outcome(affected, message_ids=named)
         return _outcome(affected)
 
     def flush(self) -> None:
@@ -104,6 +109,20 @@ class Group:
             "SELECT op_id, affected FROM applied WHERE op_id = ?", [(op_id,) for op_id in maybe]
         )
         return dict(cast(Iterable[tuple[bytes | str, int]], found))
+
+    def _with_platform_ids(self, operations: Iterable[Operation]) -> Iterable[tuple[int, str]]:
+        """The messages of appends to known sessions that have one, each with its session's row."""
+        for operation in operations:
+            if type(operation) is not Append:
+                continue
+            for message in operation.messages:
+                if message.platform_id is not None:
+                    self._has_platform_ids = True
+                    if (session := self._find(operation.key)) is not None:
+                        yield session.id, message.platform_id
+
+    def _flush_rows(self) -> None:
+        self._pending.flush_rows(self._connection)
 
     def _find(self, key: str) -> KnownSession | None:
         session = self._sessions.get(key)
@@ -129,12 +148,20 @@ class Group:
     def _append(self, operation: Append) -> int:
         session = self._find_or_create(operation.key)
         if operation.session is not None:
-            self._update_attributes(session, operation.session)
-        messages, op_id = operation.messages, operation.op_id
-        ids = [self._packed[op_id]]  # also the first message's id
+            lacking = attributes.lacking(self._connection, session.id, operation.session)
+            if lacking:
+                self._set(session, attributes.columns(lacking, self._now))
+        messages: Sequence[ChatMessage] = operation.messages
+        op_id = operation.op_id
+        ids: list[bytes | str] = [self._packed[op_id]]  # also the first message's id
         if len(messages) > 1:
             ids += [pack_id(nth_message_id(op_id, index)) for index in range(1, len(messages))]
-        self._add(session, operation.at, ids, messages)
+        if self._has_platform_ids and (
+            selected := self._platform_ids.take(session.id, ids, messages)
+        ):
+            ids, messages, self._named = selected
+        if messages:
+            self._add(session, operation.at, ids, messages)
         return len(messages)
 
     def _add(
@@ -165,7 +192,9 @@ class Group:
         session, row = self._locate(operation.key, operation.message_id)
         if session is None or row is None:
             return 0
-        self._connection.execute("DELETE FROM messages WHERE id = ?", (row,))
+        deleted = "DELETE FROM messages WHERE id = ? RETURNING platform_id"
+        gone: Any = self._connection.execute(deleted, (row,)).get
+        self._platform_ids.note_gone(session.id, [gone], self._now)
         self._pending.forget(row)
         session.message_count -= 1
         self._pending.touched[session.id] = session
@@ -196,9 +225,10 @@ class Group:
         if count > detached.MOST_AT_ONCE:
             self.flush()
             self._pending.touched.pop(session.id, None)
-            session.id = detached.detach_messages(self._connection, session.id)
+            session.id = detached.detach_messages(self._connection, session.id, self._now)
         else:
-            self._delete_messages(session)
+            gone = self._delete_messages(session)
+            self._platform_ids.note_gone(session.id, gone, self._now)
         session.message_count = 0
         self._pending.touched[session.id] = session
         return count
@@ -214,49 +244,27 @@ class Group:
             self._delete_messages(session)
             self._connection.execute("DELETE FROM sessions WHERE id = ?", (session.id,))
         del self._sessions[operation.key]
+        self._platform_ids.forget(session.id)
         self._pending.touched.pop(session.id, None)
         return 1
 
-    def _delete_messages(self, session: KnownSession) -> None:
+    def _delete_messages(self, session: KnownSession) -> list[str | None]:
+        """Delete them; returns the platform's ids of them."""
         self._pending.flush_rows(self._connection)
         rows: list[Any] = self._connection.execute(
-            "DELETE FROM messages WHERE session_id = ? RETURNING id", (session.id,)
+            "DELETE FROM messages WHERE session_id = ? RETURNING id, platform_id", (session.id,)
         ).fetchall()
-        for (row,) in rows:
+        for row, _ in rows:
             self._pending.forget(row)
+        return [platform_id for _, platform_id in rows]
 
     def _describe(self, operation: Describe) -> int:
         session = self._find_or_create(operation.key)
-        self._set(session, self._values(operation.attributes))
+        self._set(session, attributes.columns(operation.attributes, self._now))
         return 1
 
-    def _update_attributes(self, session: KnownSession, attributes: SessionAttributes) -> None:
-        """Set the attributes that the session lacks; usually it has all of them."""
-        # The names are those `check_attributes` lets through, and none of the user's.
-        sql = f"SELECT {', '.join(ATTRIBUTES)} FROM sessions WHERE id = ?"  # noqa: S608
-        row: Any = self._connection.execute(sql, (session.id,)).fetchone()
-        changed = differing(dict(zip(ATTRIBUTES, row, strict=True)), attributes)
-        if changed:
-            self._set(session, self._values(changed))
-
-    def _values(self, attributes: SessionAttributes) -> dict[str, Any]:
-        """The columns to set; a state begins or ends a turn."""
-        values: dict[str, Any] = dict(attributes)
-        if "state" in values:
-            is_running = values["state"] == "running"
-            values["turn_started_at"] = self._now if is_running else None
-            values["turn_id"] = values.get("turn_id") if is_running else None
-        return values
-
     def _set(self, session: KnownSession, values: Mapping[str, Any]) -> None:
-        # The names are those `check_attributes` lets through, and none of the user's.
-        assignments = ", ".join(f"{name} = ?" for name in values)
-        self._connection.execute(
-            f"UPDATE sessions SET {assignments} WHERE id = ?",  # noqa: S608
-            (*values.values(), session.id),
-        )
-        if "name" in values:
-            index_name(self._connection, session.id, values["name"])
+        attributes.put(self._connection, session.id, values)
 
     def _import_session(self, operation: ImportSession) -> int:
         session = self._find(operation.key)
@@ -281,6 +289,8 @@ class Group:
         existing, info = self._find(operation.key), operation.info
         if existing is None and operation.messages and not missing:
             return 0  # they are in another session
+        if existing is not None:
+            missing = self._platform_ids.absent(existing.id, missing)
         now_there = [] if existing is None else restoring.take_out(self._connection, existing.id)
         for row, _ in now_there:
             self._pending.forget(row)
@@ -303,6 +313,7 @@ class Group:
             (row, each) for row, each in enumerate(messages, first) if each.edits
         ]
         self._pending.touched.pop(session.id, None)  # its last activity does not change
+        self._platform_ids.forget(session.id)
 
     def _rename_agent(self, operation: RenameAgent) -> int:
         renamed = self._connection.execute(
@@ -337,6 +348,7 @@ class Group:
                 self._pending.forget(row)
                 session.message_count -= 1
                 self._pending.touched[session.id] = session
+            self._platform_ids.forget(session.id)
             if not session.message_count:
                 self._delete(Delete(operation.op_id, operation.at, key))
         return True

@@ -41,6 +41,7 @@ def _tidied(access: Access, old: Cutoff) -> Slices[int]:
         _forget_erasures(connection, old)
     yield from purge_detached(access.repeatable)
     purged = yield from _purge_op_ids(access.repeatable, old)
+    yield from _forget_platform_ids(access.repeatable, old)
     yield from merge_indexes(access.repeatable)
     yield from repack(access)
     yield from give_pages_back(access.repeatable)
@@ -52,6 +53,25 @@ def _forget_erasures(connection: apsw.Connection, old: Cutoff) -> None:
     connection.execute(f"DELETE FROM erased WHERE {old.condition('noted_at')}")  # noqa: S608
     connection.execute(f"DELETE FROM erasures WHERE {old.condition('noted_at')}")  # noqa: S608
     connection.execute("DELETE FROM erasing WHERE op_id NOT IN (SELECT op_id FROM erasures)")
+
+
+def _forget_platform_ids(door: Door, old: Cutoff) -> Generator[None]:
+    """Delete the old ones of messages that are gone, some sessions at a time."""
+    pace, after = Pace(100, most=2_000), -1
+    while after is not None:
+        with pace.slice() as count, door() as connection:
+            last: Any = connection.execute(
+                "SELECT session_id FROM gone_platform_ids WHERE session_id > ?"
+                " ORDER BY session_id LIMIT 1 OFFSET ?",
+                (after, count),
+            ).get
+            connection.execute(
+                "DELETE FROM gone_platform_ids WHERE session_id > ? AND session_id <= ?"  # noqa: S608
+                f" AND {old.condition('noted_at')}",
+                (after, 2**63 - 1 if last is None else last),
+            )
+        after = last
+        yield
 
 
 def _purge_op_ids(door: Door, old: Cutoff) -> Generator[None, None, int]:
