@@ -130,7 +130,8 @@ class AsyncProducer(AsyncSessions):
 
         `dedup_key` is the platform's own id of what is appended: whoever delivers the same thing
         again names the same key, and it is stored once. It stays used when the message is rolled
-        back; with `ack="stored"` the receipt says whether it was a `duplicate`.
+        back; with `ack="stored"` the receipt says whether it was a `duplicate`. A message with a
+        `platform_id` needs none: of those that the session has, or had, none is stored again.
 
         `session` has attributes as `describe` takes them, which the session then has from this
         append on, all at once: `session={"channel": "telegram", "sender": user}`. What is given
@@ -145,13 +146,19 @@ class AsyncProducer(AsyncSessions):
         return await self._write(operation, ack, operation.message_ids)
 
     async def rollback(
-        self, key: str, message_id: str | None = None, *, ack: Ack | None = None
+        self,
+        key: str,
+        message_id: str | None = None,
+        *,
+        platform_id: str | None = None,
+        ack: Ack | None = None,
     ) -> Receipt:
         """Drop the last message, or exactly the one named; nothing if it is not there.
 
-        Returns a receipt; with "stored", `affected` is 1 or 0. Raises as every call.
+        It is named by its message id or by the platform's. Returns a receipt; with "stored",
+        `affected` is 1 or 0. Raises `InvalidInputError` if both are given; the rest as every call.
         """
-        return await self._write(self._requests.rollback(key, message_id), ack)
+        return await self._write(self._requests.rollback(key, message_id, platform_id), ack)
 
     async def replace(
         self,
@@ -159,14 +166,17 @@ class AsyncProducer(AsyncSessions):
         message: ChatMessage,
         message_id: str | None = None,
         *,
+        platform_id: str | None = None,
         ack: Ack | None = None,
     ) -> Receipt:
-        """Put `message` in the place of the last message, or of the one named; its id stays.
+        """Put `message` in the place of the last message, or of the one named; its ids stay.
 
-        Returns a receipt; with "stored", `affected` is 1, or 0 when there is no such message.
-        Raises `InvalidInputError` for a message as `append` does; the rest as every call.
+        It is named by its message id or by the platform's. Returns a receipt; with "stored",
+        `affected` is 1, or 0 when there is no such message. Raises `InvalidInputError` for a
+        message as `append` does, or if both ids are given; the rest as every call.
         """
-        return await self._write(self._requests.replace(key, message, message_id), ack)
+        replaced = self._requests.replace(key, message, message_id, platform_id)
+        return await self._write(replaced, ack)
 
     async def clear(self, key: str, *, ack: Ack | None = None) -> Receipt:
         """Drop the session's messages; the session and its attributes stay.
@@ -190,18 +200,22 @@ class AsyncProducer(AsyncSessions):
         *,
         around: str | None = None,
         include_edits: bool = False,
+        before_platform_id: str | None = None,
+        around_platform_id: str | None = None,
     ) -> list[ChatMessage]:
         """The newest `limit` messages (all without one), oldest first; [] without a session.
 
         `before` is a message id: those just before it, to page back. `around` is one, too: `limit`
         messages (21 without one) with that one in their middle; fewer where the session begins or
-        ends. `include_edits` adds the earlier versions of replaced messages, as far as
+        ends. `before_platform_id` and `around_platform_id` name it by the platform's id; one of the
+        four may be given. `include_edits` adds the earlier versions of replaced messages, as far as
         BACKSCROLL_KEEP_EDITS had them kept.
 
-        Raises `OperationRefusedError` when the session has no message `before` or `around`; the
-        rest as every call.
+        Raises `OperationRefusedError` when the session has no such message; the rest as every
+        call.
         """
-        operation = self._requests.load(key, limit, before, include_edits, around)
+        platform_ids = before_platform_id, around_platform_id
+        operation = self._requests.load(key, limit, before, include_edits, around, *platform_ids)
         return answered_messages(await self._read(operation))
 
     async def search(

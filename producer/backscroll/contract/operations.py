@@ -32,7 +32,7 @@ from backscroll.contract.messages import (
 from backscroll.contract.validation import (
     SUBJECTS,
     Arguments,
-    check_place,
+    check_one,
     check_subject,
 )
 
@@ -150,6 +150,10 @@ class Rollback(Write):
     kind = "rollback"
     key: str
     message_id: str | None = None
+    platform_id: str | None = None
+
+    def check_together(self) -> None:
+        check_one("message_id", self.message_id, "platform_id", self.platform_id)
 
 
 @operation
@@ -160,6 +164,10 @@ class Replace(Write):
     key: str
     message: ChatMessage
     message_id: str | None = None
+    platform_id: str | None = None
+
+    def check_together(self) -> None:
+        check_one("message_id", self.message_id, "platform_id", self.platform_id)
 
 
 @operation
@@ -206,6 +214,9 @@ class RenameAgent(Write):
     new: str | None = None
 
 
+_PLACES: Final = ("before", "around", "before_platform_id", "around_platform_id")
+
+
 @operation
 class Load(Read):
     """The newest `limit` messages in order, those just before one, or those around one."""
@@ -216,6 +227,14 @@ class Load(Read):
     before: str | None = None
     include_edits: bool = False
     around: str | None = None
+    before_platform_id: str | None = None
+    around_platform_id: str | None = None
+
+    @property
+    def place(self) -> tuple[str, str] | None:
+        """The argument that names a message, and the id in it."""
+        given = ((name, getattr(self, name)) for name in _PLACES)
+        return next(((name, id_) for name, id_ in given if id_ is not None), None)
 
     @property
     def sides(self) -> tuple[int, int]:
@@ -224,7 +243,9 @@ class Load(Read):
         return limit // 2, limit - limit // 2
 
     def check_together(self) -> None:
-        check_place(self.before, self.around)
+        given = [name for name in _PLACES if getattr(self, name) is not None]
+        for other in given[1:]:
+            check_one(given[0], True, other, True)
 
 
 @operation

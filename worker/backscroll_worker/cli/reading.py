@@ -37,6 +37,8 @@ _ROLE_STYLES = {"user": "bold cyan", "assistant": "bold green", "system": "bold 
 @click.option("--limit", type=int, help="Maximum number of messages; the newest are shown.")
 @click.option("--before", metavar="ID", help="Messages before this one, to page back.")
 @click.option("--around", metavar="ID", help="Messages around this one; 21 without --limit.")
+@click.option("--before-platform-id", metavar="ID", help="As --before, by the platform's id.")
+@click.option("--around-platform-id", metavar="ID", help="As --around, by the platform's id.")
 @click.option("--edits", is_flag=True, help="Include earlier versions of replaced messages.")
 @json_option
 @click.pass_obj
@@ -46,6 +48,8 @@ def load(
     limit: int | None,
     before: str | None,
     around: str | None,
+    before_platform_id: str | None,
+    around_platform_id: str | None,
     edits: bool,
     as_json: bool,
 ) -> None:
@@ -60,7 +64,15 @@ def load(
       backscroll load telegram_user123 --edits --json
     """
     with open_reader(settings) as reader:
-        messages = reader.load(key, limit, before, around=around, include_edits=edits)
+        messages = reader.load(
+            key,
+            limit,
+            before,
+            around=around,
+            include_edits=edits,
+            before_platform_id=before_platform_id,
+            around_platform_id=around_platform_id,
+        )
         is_missing = not messages and not reader.exists(key)
     if as_json:
         print_json(messages)

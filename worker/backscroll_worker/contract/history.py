@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final, Self, Unpack, cast
 
-from backscroll.contract.errors import OperationRefusedError
+from backscroll.contract.errors import InvalidInputError, OperationRefusedError
 from backscroll.contract.filters import SearchFields, SearchFilter, SearchPage
 from backscroll.contract.message_checks import Limits
 from backscroll.contract.messages import (
@@ -48,9 +48,12 @@ class HistoryReader:
         *,
         around: str | None = None,
         include_edits: bool = False,
+        before_platform_id: str | None = None,
+        around_platform_id: str | None = None,
     ) -> list[ChatMessage]:
         """The newest `limit` messages in order, or those before or around one."""
-        operation = _requests.load(key, limit, before, include_edits, around)
+        platform_ids = before_platform_id, around_platform_id
+        operation = _requests.load(key, limit, before, include_edits, around, *platform_ids)
         return cast(list[ChatMessage], self._apply(operation))
 
     def stream(self, key: str) -> Iterator[ChatMessage]:
@@ -129,13 +132,24 @@ class History(HistoryReader):
         """Drop the last message; whether there was one."""
         return self._write(_requests.rollback(key, None)) > 0
 
-    def remove(self, key: str, message_id: str) -> bool:
-        """Drop exactly that message; whether it was there."""
-        return self._write(_requests.rollback(key, message_id)) > 0
+    def remove(
+        self, key: str, message_id: str | None = None, *, platform_id: str | None = None
+    ) -> bool:
+        """Drop exactly the message with one of the two ids; whether it was there."""
+        if message_id is None and platform_id is None:
+            raise InvalidInputError("message_id", "is missing, or a platform_id")
+        return self._write(_requests.rollback(key, message_id, platform_id)) > 0
 
-    def replace(self, key: str, message: ChatMessage, message_id: str | None = None) -> bool:
+    def replace(
+        self,
+        key: str,
+        message: ChatMessage,
+        message_id: str | None = None,
+        *,
+        platform_id: str | None = None,
+    ) -> bool:
         """Replace the last message or the one named, in its place; whether it was there."""
-        return self._write(_requests.replace(key, message, message_id)) > 0
+        return self._write(_requests.replace(key, message, message_id, platform_id)) > 0
 
     def clear(self, key: str) -> int:
         """Drop a session's messages and keep the session; how many there were."""

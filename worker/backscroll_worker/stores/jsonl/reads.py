@@ -29,6 +29,7 @@ from backscroll_worker.stores.jsonl.write_batch import Group
 from backscroll_worker.stores.search.query import name_query
 
 _Place = tuple[int, str]
+_Named = tuple[str, str]  # an argument, and the id of a message in it
 
 _CURSOR: Final = re.compile(r"([0-9]+)-([0-9a-f]{32})")
 
@@ -49,48 +50,62 @@ def _newest_first(group: Group, operation: Load) -> Iterator[ChatMessage]:
     if not session.exists:
         return
     preceding, following = operation.limit, 0
-    if operation.around is not None:
+    named = _meant(session, operation)
+    if named is not None and named[0].startswith("around"):
         preceding, following = operation.sides
     window = None
     if preceding is not None and session.is_on_disk:
-        window = _window(group, session, operation, preceding, following)
+        window = _window(group, session, named, preceding, following)
     if window is None:
-        window = Window(session.lines, _position(session.lines, operation))
+        window = Window(session.lines, _position(session.lines, named))
     lines, place = window
     start = 0 if preceding is None else max(0, place - preceding)
     for line in reversed(lines[start : place + following]):
         yield line.with_edits() if operation.include_edits else line.message
 
 
+def _meant(session: Session, operation: Load) -> _Named | None:
+    """The argument that names a message, with its message id."""
+    place = operation.place
+    if place is None or not place[0].endswith("platform_id"):
+        return place
+    argument, platform_id = place
+    message_id = session.message_id_of(platform_id)
+    if message_id is None:
+        raise _absent(argument, platform_id)
+    return argument, message_id
+
+
 def _window(
-    group: Group, session: Session, operation: Load, preceding: int, following: int
+    group: Group, session: Session, named: _Named | None, preceding: int, following: int
 ) -> Window | None:
     """As much of the file as is asked for; None when the whole of it has to be read."""
     path = group.directory.path / session.names.messages
-    place = operation.before or operation.around
     with naming(path), suppress(FileNotFoundError), path.open("rb") as file:
         part = PartReader(file.fileno(), session.key, session.sidecar.created_at)
-        if place is None:
+        if named is None:
             return part.newest(preceding)
         try:
-            return part.beside(place, preceding, max(following, 1))
+            return part.beside(named[1], preceding, max(following, 1))
         except AbsentError:
-            return Window([], _position([], operation))
+            raise _absent(*named) from None
     return None
 
 
-def _position(lines: Sequence[Line], operation: Load) -> int:
+def _position(lines: Sequence[Line], named: _Named | None) -> int:
     """Where the message stands that an argument names; behind the last one if none does."""
-    for argument in ("before", "around"):
-        message_id = getattr(operation, argument)
-        if message_id is not None:
-            for position, line in enumerate(lines):
-                if line.message.message_id == message_id:
-                    return position
-            raise OperationRefusedError(
-                f"{argument}: the session has no message {message_id!r}; it may be rolled back"
-            )
-    return len(lines)
+    if named is None:
+        return len(lines)
+    for position, line in enumerate(lines):
+        if line.message.message_id == named[1]:
+            return position
+    raise _absent(*named)
+
+
+def _absent(argument: str, id_: str) -> OperationRefusedError:
+    return OperationRefusedError(
+        f"{argument}: the session has no message {id_!r}; it may be rolled back"
+    )
 
 
 def _get_session(group: Group, operation: GetSession) -> SessionInfo | None:

@@ -67,8 +67,12 @@ class Session(StoredSession):
         )
         return None if ids == operation.message_ids else ids
 
+    def message_id_of(self, platform_id: str) -> str | None:
+        """The id of the message that the platform calls so; None if there is none."""
+        return self._recall().platform_ids.get(platform_id)
+
     def rollback(self, operation: Rollback) -> int:
-        index = self._index(operation.message_id)
+        index = self._index(operation)
         if index is None:
             return self._note(operation.op_id, 0)
         self._touch()
@@ -78,7 +82,7 @@ class Session(StoredSession):
         return self._done(operation.op_id, 1)
 
     def replace(self, operation: Replace) -> int:
-        index = self._index(operation.message_id)
+        index = self._index(operation)
         if index is None:
             return self._note(operation.op_id, 0)
         kept_at = self._now if self._keep_edits else None
@@ -303,11 +307,14 @@ class Session(StoredSession):
                 platform_ids.pop(platform_id, None)
                 self._note(_gone(platform_id), 0)
 
-    def _index(self, message_id: str | None) -> int | None:
+    def _index(self, operation: Rollback | Replace) -> int | None:
         """Where the last message stands, or the one named."""
         if not self.exists or not self.count:
             return None
-        if message_id is None:
+        message_id = operation.message_id
+        if operation.platform_id is not None:
+            message_id = self.message_id_of(operation.platform_id)
+        elif message_id is None:
             return self.count - 1
         for index, line in enumerate(self.lines):
             if line.message.message_id == message_id:

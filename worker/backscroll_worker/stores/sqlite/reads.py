@@ -26,6 +26,13 @@ from backscroll_worker.stores.sqlite.search import search
 # Not left to SQLite's planner, whose statistics may be missing or old.
 _OF_SESSION: Final = "INDEXED BY messagerow_session_id WHERE session_id = ?"
 _BACK: Final = f"SELECT {{columns}} FROM messages {_OF_SESSION} AND id < ? ORDER BY id DESC LIMIT ?"  # noqa: S608
+_ROW: Final = {
+    column: f"SELECT id FROM messages INDEXED BY {index} WHERE {column} = ? AND session_id = ?"  # noqa: S608
+    for column, index in (
+        ("message_id", "messagerow_message_id"),
+        ("platform_id", "messagerow_platform_id_session_id"),
+    )
+}
 _AT_ONCE: Final = 64
 
 
@@ -56,13 +63,14 @@ def _load(database: APSWDatabase, operation: Load, budget: AnswerBudget | None) 
         return history((), budget)
     session, count = found
     limit = -1 if operation.limit is None else operation.limit
-    if operation.before is None and operation.around is None:
-        check_count(count if limit < 0 else min(count, limit), budget)
     before = 2**62
-    if operation.before is not None:
-        before = _row(database.connection(), session, "before", operation.before)
-    elif operation.around is not None:
-        before, limit = _around(database.connection(), session, operation.around, *operation.sides)
+    if operation.place is None:
+        check_count(count if limit < 0 else min(count, limit), budget)
+    else:
+        argument, id_ = operation.place
+        before = _row(database.connection(), session, argument, id_)
+        if argument.startswith("around"):
+            before, limit = _around(database.connection(), session, before, *operation.sides)
     read_back = _with_edits if operation.include_edits else _without_edits
     return history(read_back(database.connection(), session, before, limit, budget), budget)
 
@@ -75,25 +83,33 @@ def _without_edits(
     return (message_of(*row) for row in rows)
 
 
-def _row(connection: apsw.Connection, session: int, argument: str, message_id: str) -> int:
+def row_of(
+    connection: apsw.Connection, session: int, message_id: str | None, platform_id: str | None
+) -> int | None:
+    """The row of the message with one of these ids; None if there is none."""
+    index, id_ = "message_id", pack_id(message_id or "")
+    if platform_id is not None:
+        index, id_ = "platform_id", platform_id
+    row: int | None = connection.execute(_ROW[index], (id_, session)).get
+    return row
+
+
+def _row(connection: apsw.Connection, session: int, argument: str, id_: str) -> int:
     """The row of the message named by an argument; raises `OperationRefusedError` if none."""
-    row: int | None = connection.execute(
-        "SELECT id FROM messages INDEXED BY messagerow_message_id"
-        " WHERE message_id = ? AND session_id = ?",
-        (pack_id(message_id), session),
-    ).get
+    is_platforms = argument.endswith("platform_id")
+    ids = (None, id_) if is_platforms else (id_, None)
+    row = row_of(connection, session, *ids)
     if row is None:
         raise OperationRefusedError(
-            f"{argument}: the session has no message {message_id!r}; it may be rolled back"
+            f"{argument}: the session has no message {id_!r}; it may be rolled back"
         )
     return row
 
 
 def _around(
-    connection: apsw.Connection, session: int, message_id: str, preceding: int, following: int
+    connection: apsw.Connection, session: int, row: int, preceding: int, following: int
 ) -> tuple[int, int]:
-    """The row before which the messages around one end, and their maximum number."""
-    row = _row(connection, session, "around", message_id)
+    """The row before which the messages around that row end, and their maximum number."""
     last: Any
     ((last, count),) = connection.execute(
         "SELECT max(id), count(*) FROM"  # noqa: S608

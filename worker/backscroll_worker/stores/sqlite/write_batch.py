@@ -37,6 +37,7 @@ from backscroll_worker.stores.sqlite.maintenance import erasure
 from backscroll_worker.stores.sqlite.maintenance import purge as detached
 from backscroll_worker.stores.sqlite.pending import Pending
 from backscroll_worker.stores.sqlite.platform_ids import PlatformIds
+from backscroll_worker.stores.sqlite.reads import row_of
 from backscroll_worker.stores.sqlite.schema import pack_id
 from backscroll_worker.stores.sqlite.writer_cache import KnownSession, Memory
 
@@ -189,7 +190,7 @@ class Group:
         self._pending.touched[session_id] = session
 
     def _rollback(self, operation: Rollback) -> int:
-        session, row = self._locate(operation.key, operation.message_id)
+        session, row = self._locate(operation)
         if session is None or row is None:
             return 0
         deleted = "DELETE FROM messages WHERE id = ? RETURNING platform_id"
@@ -201,7 +202,7 @@ class Group:
         return 1
 
     def _replace(self, operation: Replace) -> int:
-        session, row = self._locate(operation.key, operation.message_id)
+        session, row = self._locate(operation)
         if session is None or row is None:
             return 0
         message = operation.message
@@ -363,21 +364,19 @@ class Group:
             return False
         return emptied.is_late(self._connection, operation, key, self._memory.tombstones)
 
-    def _locate(self, key: str, message_id: str | None) -> tuple[KnownSession | None, int | None]:
+    def _locate(self, operation: Rollback | Replace) -> tuple[KnownSession | None, int | None]:
         """The session and the row of its last message, or of the one named."""
-        session = self._find(key)
+        session = self._find(operation.key)
         if session is None:
             return None, None
-        self._pending.flush_rows(self._connection)
-        row: Any
-        if message_id is None:
-            index = "messagerow_session_id"  # otherwise SQLite may scan all messages backwards
-            sql = f"SELECT max(id) FROM messages INDEXED BY {index} WHERE session_id = ?"  # noqa: S608
-            row = self._connection.execute(sql, (session.id,)).get
-        else:
-            sql = "SELECT id FROM messages WHERE message_id = ? AND session_id = ?"
-            row = self._connection.execute(sql, (pack_id(message_id), session.id)).get
-        return session, row
+        self._flush_rows()
+        named = operation.message_id, operation.platform_id
+        if named != (None, None):
+            return session, row_of(self._connection, session.id, *named)
+        index = "messagerow_session_id"  # otherwise SQLite may scan all messages backwards
+        sql = f"SELECT max(id) FROM messages INDEXED BY {index} WHERE session_id = ?"  # noqa: S608
+        last: Any = self._connection.execute(sql, (session.id,)).get
+        return session, last
 
 
 _outcome = functools.lru_cache(maxsize=256)(Outcome)  # most outcomes are equal

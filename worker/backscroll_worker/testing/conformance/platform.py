@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from backscroll.contract.errors import InvalidInputError, OperationRefusedError
 from backscroll.contract.ids import new_op_id
 from backscroll.contract.messages import ChatMessage
 from backscroll.contract.operations import Append, Erase
@@ -203,3 +205,57 @@ def test_attributes_sent_with_nothing_new_are_set(open_store: Open) -> None:
     info = open_store().session("s")
     assert info is not None
     assert info.channel == "slack"
+
+
+def test_a_message_is_named_by_its_platform_id(open_store: Open) -> None:
+    with open_store() as store:
+        apply_all(store, [batch("s", "a", "b", "c"), batch("t", "b")])
+        edit = requests.replace("s", ChatMessage.user("edited"), platform_id="b")
+        assert apply_all(store, [edit, edit]) == [Outcome(1), Outcome(1, duplicate=True)]
+        assert store.remove("s", platform_id="a")
+        assert not store.remove("s", platform_id="a")
+        assert not store.replace("s", message("b"), platform_id="B")
+    with open_store() as store:
+        assert contents(store, "s") == ["edited", "said c"]
+        assert said(store, "s") == ["b", "c"]
+        append, undo = batch("s", "d", "e"), requests.rollback("s", platform_id="d")
+        assert [each.affected for each in apply_all(store, [append, undo])] == [2, 1]
+        assert store.remove("s", platform_id="c")
+        assert said(store, "s") == ["b", "e"]
+        assert contents(store, "t") == ["said b"]
+    assert contents(open_store(), "s") == ["edited", "said e"]
+
+
+def test_a_history_is_read_beside_a_platform_id(open_store: Open) -> None:
+    names = list("abcdefghij")
+    with open_store() as store:
+        apply_all(store, [batch("s", *names)])
+        assert _beside(store, before_platform_id="d", limit=2) == ["b", "c"]
+    store = open_store()
+    assert _beside(store, before_platform_id="a") == []
+    assert _beside(store, around_platform_id="e", limit=3) == ["d", "e", "f"]
+    assert _beside(store, around_platform_id="a") == names
+    store.remove("s", platform_id="e")
+    for name in ("e", "z"):
+        for where in ({"before_platform_id": name}, {"around_platform_id": name}):
+            with pytest.raises(OperationRefusedError, match=next(iter(where))):
+                _beside(store, limit=2, **where)
+
+
+def _beside(store: StoreUnderTest, **where: Any) -> list[str | None]:
+    return [each.platform_id for each in store.load("s", **where)]
+
+
+def test_one_id_at_most_says_which_message_is_meant(store: StoreUnderTest) -> None:
+    both: dict[str, Any] = {"message_id": "a", "platform_id": "b"}
+    for call in (
+        lambda: requests.rollback("s", **both),
+        lambda: requests.replace("s", message(None), **both),
+        lambda: requests.load("s", before="a", before_platform_id="b"),
+        lambda: requests.load("s", around="a", around_platform_id="b"),
+        lambda: requests.load("s", before_platform_id="a", around_platform_id="b"),
+        lambda: requests.rollback("s", platform_id=""),
+        lambda: store.remove("s"),
+    ):
+        with pytest.raises(InvalidInputError):
+            call()
