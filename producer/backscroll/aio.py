@@ -155,7 +155,8 @@ class AsyncProducer(AsyncSessions):
     ) -> Receipt:
         """Drop the last message, or exactly the one named; nothing if it is not there.
 
-        It is named by its message id or by the platform's. Returns a receipt; with "stored",
+        It is named by its message id or by the platform's. If no message of that `platform_id` was
+        there yet, the deletion waits for it, for a day at most. Returns a receipt; with "stored",
         `affected` is 1 or 0. Raises `InvalidInputError` if both are given; the rest as every call.
         """
         return await self._write(self._requests.rollback(key, message_id, platform_id), ack)
@@ -171,7 +172,8 @@ class AsyncProducer(AsyncSessions):
     ) -> Receipt:
         """Put `message` in the place of the last message, or of the one named; its ids stay.
 
-        It is named by its message id or by the platform's. Returns a receipt; with "stored",
+        It is named by its message id or by the platform's. If no message of that `platform_id` was
+        there yet, the edit waits for it, for a day at most. Returns a receipt; with "stored",
         `affected` is 1, or 0 when there is no such message. Raises `InvalidInputError` for a
         message as `append` does, or if both ids are given; the rest as every call.
         """

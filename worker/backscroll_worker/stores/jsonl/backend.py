@@ -34,6 +34,7 @@ from backscroll_worker.contract.pacing import Progress, Slices, unobserved
 from backscroll_worker.contract.retention import MICROS_PER_HOUR, Retention
 from backscroll_worker.contract.store import Answers
 from backscroll_worker.contract.tombstones import Tombstones
+from backscroll_worker.contract.waiting import MAX_AGE_MICROS
 from backscroll_worker.stores.filesystem import check_names
 from backscroll_worker.stores.jsonl import maintenance as upkeep
 from backscroll_worker.stores.jsonl.activity import Activity
@@ -49,6 +50,7 @@ from backscroll_worker.stores.jsonl.renames import Renames
 from backscroll_worker.stores.jsonl.session_cache import Memories
 from backscroll_worker.stores.jsonl.totals import Counts
 from backscroll_worker.stores.jsonl.verify import repair, verify
+from backscroll_worker.stores.jsonl.waiting import WaitingChanges
 from backscroll_worker.stores.jsonl.write_batch import Group
 from backscroll_worker.stores.jsonl.writer import Writer
 from backscroll_worker.stores.local import LocalStore
@@ -89,6 +91,7 @@ class JsonlBackend(LocalStore):
         self._memories = Memories(self._activity)
         self._counts = Counts(self._directory)
         self._renames = Renames(self._directory)
+        self._waiting = WaitingChanges(self._directory)
         self._erasures = Erasures(self._directory)
         self._writer = Writer(self._directory, self._activity)
         if self._must_recover:
@@ -135,11 +138,11 @@ class JsonlBackend(LocalStore):
 
     def compact(self, op_ids_hours: float) -> Slices[CompactReport]:
         self._refuse_if_read_only()
+        micros = int(check_number("op_ids_hours", op_ids_hours, -1e9) * MICROS_PER_HOUR)
         with self._group():
-            old = self._clock.passage().cutoff(
-                int(check_number("op_ids_hours", op_ids_hours, -1e9) * MICROS_PER_HOUR)
-            )
-        report = yield from self._clock.watch(upkeep.compact(self._group, old))
+            passage = self._clock.passage()
+        old, waited = passage.cutoff(micros), passage.cutoff(MAX_AGE_MICROS)
+        report = yield from self._clock.watch(upkeep.compact(self._group, old, waited))
         self._clock.explain(old.latest)
         with self._group():
             self._activity.flush()  # which writes it down
@@ -252,6 +255,7 @@ class JsonlBackend(LocalStore):
                     self._writer,
                     self._memories,
                     self._renames,
+                    self._waiting,
                     self._erasures,
                     self._clock,
                     self._keep_edits,
@@ -293,6 +297,7 @@ class JsonlBackend(LocalStore):
         self._memories.clear()
         self._writer.recover()
         self._renames.recover()
+        self._waiting.recover()
         self._erasures.recover()
         self._must_recover = False
 

@@ -31,7 +31,7 @@ FILES_A_SLICE: Final = 200
 Opened = Callable[[], AbstractContextManager[Group]]
 
 
-def compact(opened: Opened, old: Cutoff) -> Slices[CompactReport]:
+def compact(opened: Opened, old: Cutoff, waited: Cutoff) -> Slices[CompactReport]:
     """Drop old op ids and what a crash left of deleted sessions; set what is damaged aside."""
     started = time.monotonic()
     purged, corrupt = 0, 0
@@ -40,6 +40,7 @@ def compact(opened: Opened, old: Cutoff) -> Slices[CompactReport]:
         files = group.directory.stamps(MESSAGES_SUFFIX)
         left = group.directory.names(GONE_SUFFIX) + group.directory.names(SIDECAR_SUFFIX)
         purged += group.renames.compact(old)
+        group.waiting.compact(waited)
     yield
     for names in _portions(files):
         with opened() as group:

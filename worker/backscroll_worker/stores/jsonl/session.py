@@ -72,24 +72,43 @@ class Session(StoredSession):
         return self._recall().platform_ids.get(platform_id)
 
     def rollback(self, operation: Rollback) -> int:
-        index = self._index(operation)
+        affected = self._remove(self._index(operation))
+        return self._done(operation.op_id, 1) if affected else self._note(operation.op_id, 0)
+
+    def replace(self, operation: Replace) -> int:
+        affected = self._put(self._index(operation), operation.message)
+        return self._done(operation.op_id, 1) if affected else self._note(operation.op_id, 0)
+
+    def may_come(self, change: Rollback | Replace) -> bool:
+        """Whether the change is about a message of the platform's that never was there."""
+        memory, id_ = self._recall(), change.platform_id
+        return not (id_ is None or id_ in memory.platform_ids or _gone(id_) in memory.known)
+
+    def catch_up(self, change: Rollback | Replace, op_id: str, affected: int) -> int:
+        """Carry out what has waited for the append `op_id`; returns what that has affected then."""
+        index = self._index(change)
+        if isinstance(change, Replace):
+            self._put(index, change.message)
+            return affected
+        return self._note(op_id, affected - self._remove(index))
+
+    def _remove(self, index: int | None) -> int:
         if index is None:
-            return self._note(operation.op_id, 0)
+            return 0
         self._touch()
         self._note_gone(self.lines[index : index + 1])
         del self._rewrite()[index]
         self._recall().count -= 1
-        return self._done(operation.op_id, 1)
+        return 1
 
-    def replace(self, operation: Replace) -> int:
-        index = self._index(operation)
+    def _put(self, index: int | None, message: ChatMessage) -> int:
         if index is None:
-            return self._note(operation.op_id, 0)
+            return 0
         kept_at = self._now if self._keep_edits else None
-        line = self.lines[index].with_message(operation.message, kept_at)
+        line = self.lines[index].with_message(message, kept_at)
         self._touch()
         self._rewrite()[index] = line
-        return self._done(operation.op_id, 1)
+        return 1
 
     def clear(self, operation: Clear) -> int:
         if not self.exists:

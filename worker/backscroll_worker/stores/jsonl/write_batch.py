@@ -42,6 +42,7 @@ from backscroll_worker.stores.jsonl.files import Directory
 from backscroll_worker.stores.jsonl.renames import Renames
 from backscroll_worker.stores.jsonl.session import Session
 from backscroll_worker.stores.jsonl.session_cache import Memories
+from backscroll_worker.stores.jsonl.waiting import WaitingChanges
 from backscroll_worker.stores.jsonl.writer import Writer
 
 
@@ -54,6 +55,7 @@ class Group:
         writer: Writer,
         memories: Memories,
         renames: Renames,
+        waiting: WaitingChanges,
         erasures: Erasures,
         clock: StoreClock,
         keep_edits: bool = False,
@@ -64,6 +66,7 @@ class Group:
         self.directory = directory
         self.writer = writer
         self.renames = renames
+        self.waiting = waiting
         self.erasures = erasures
         erasures.tombstones.reopened = clock.reopened
         self.changes = Changes()
@@ -122,7 +125,19 @@ class Group:
             return Outcome(session.drop_late(operation))
         if isinstance(operation, RestoreSession):
             return Outcome(session.put_back(operation, self._restored(operation)))
-        return _outcome(session, operation, _HANDLERS[type(operation)](session, operation))
+        affected = _HANDLERS[type(operation)](session, operation)
+        return _outcome(session, operation, self._wait(session, operation, affected))
+
+    def _wait(self, session: Session, operation: Write, affected: int) -> int:
+        """Carry out what has waited for an operation, or have it wait; returns what is affected."""
+        if isinstance(operation, Append):
+            for change in self.waiting.take(operation, self.now):
+                affected = session.catch_up(change, operation.op_id, affected)
+        elif isinstance(operation, Delete):
+            self.waiting.forget(operation.key)
+        elif isinstance(operation, Rollback | Replace) and session.may_come(operation):
+            self.waiting.hold(operation, self.now)
+        return affected
 
     def flush(self, meanwhile: Callable[[], None] | None = None) -> None:
         """Commit everything; `meanwhile` is called while the disk is at it."""
@@ -130,6 +145,7 @@ class Group:
             self.erasures.pass_over(session)
             session.stage(self.changes)
         self.renames.stage(self.changes)
+        self.waiting.stage(self.changes)
         self.erasures.stage(self.changes)
         self.activity.stage(self.changes)
         stamps = self.writer.commit(self.changes, meanwhile)
@@ -137,6 +153,7 @@ class Group:
         for session in self._sessions.values():
             session.settle(stamps)
         self.renames.settle()
+        self.waiting.settle()
         self.erasures.settle()
 
     def _open(self, key: str) -> Session:
@@ -159,6 +176,7 @@ class Group:
         if operation.key is not None and not (session := self.find(operation.key)).exists:
             self.erasures.keep_op_ids(session, pending.tombstone.erased_at, pending.began)
             session.erase()  # or its op ids would stay under its name
+            self.waiting.forget(operation.key)
         self.erasures.note_applied(operation.op_id, pending.sessions, self.now)
         return Outcome(pending.sessions)
 
@@ -167,6 +185,7 @@ class Group:
         for pending in erasures:
             if self.erasures.takes(pending, session):
                 session.erase()
+                self.waiting.forget(session.key)
                 self._sessions[session.key] = session
 
     def _is_erased(self, operation: Write) -> bool:
@@ -180,6 +199,7 @@ class Group:
         if tombstone is None or not isinstance(operation, Describe | Append):
             return False
         self.erasures.add_tombstone("key", operation.key, tombstone)
+        self.waiting.forget(operation.key)
         session = self.find(operation.key)
         if session.exists:
             self.erasures.keep_op_ids(session, tombstone.erased_at, self.now)

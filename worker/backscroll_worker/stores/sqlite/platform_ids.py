@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 import apsw
 
 from backscroll.contract.messages import ChatMessage
-from backscroll.contract.operations import Append, Write
+from backscroll.contract.operations import Append, Operation, Write
 from backscroll.contract.results import Outcome
 from backscroll_worker.contract.platform_ids import platform_digest
 from backscroll_worker.stores.sqlite.gone_ids import note_gone
@@ -45,9 +45,24 @@ class PlatformIds:
         self._flush_rows = flush_rows
         self._known: dict[tuple[int, str], PackedId | None] = {}
 
-    def look_up(self, wanted: Iterable[tuple[int, str]]) -> None:
+    def expect(
+        self, operations: Iterable[Operation], find: Callable[[str], KnownSession | None]
+    ) -> bool:
+        """Find what the messages of appends to known sessions need; whether any has such an id."""
+        places, has_some = list[tuple[int, str]](), False
+        for operation in operations:
+            if type(operation) is not Append:
+                continue
+            for message in operation.messages:
+                if message.platform_id is not None:
+                    has_some = True
+                    if (session := find(operation.key)) is not None:
+                        places.append((session.id, message.platform_id))
+        self.look_up(places)
+        return has_some
+
+    def look_up(self, wanted: Sequence[tuple[int, str]]) -> None:
         """Find messages by session and platform id, all together."""
-        wanted = list(wanted)
         if not wanted:
             return
         self._known.update(dict.fromkeys(wanted))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import apsw
 
@@ -39,6 +39,7 @@ from backscroll_worker.stores.sqlite.pending import Pending
 from backscroll_worker.stores.sqlite.platform_ids import PlatformIds
 from backscroll_worker.stores.sqlite.reads import row_of
 from backscroll_worker.stores.sqlite.schema import pack_id
+from backscroll_worker.stores.sqlite.waiting import WaitingChanges, forget
 from backscroll_worker.stores.sqlite.writer_cache import KnownSession, Memory
 
 
@@ -66,10 +67,10 @@ class Group:
         self._sessions = memory.sessions
         self._pending = Pending(now, memory)
         self._packed = {op.op_id: pack_id(op.op_id) for op in operations if isinstance(op, Write)}
-        self._applied = self._already_applied()
+        self._applied = memory.applied(connection, self._packed.values())
         self._platform_ids = PlatformIds(connection, self._flush_rows)
-        self._has_platform_ids = False
-        self._platform_ids.look_up(self._with_platform_ids(operations))
+        self._waiting = WaitingChanges(connection, now)
+        self._has_platform_ids = self._platform_ids.expect(operations, self._find)
         self._named: tuple[str, ...] | None = None
 
     def write(self, operation: Write) -> Outcome:
@@ -82,6 +83,8 @@ class Group:
             return _outcome(0)
         is_late = operation.was_spooled and self._is_late(operation)
         affected = 0 if is_late else _HANDLERS[type(operation)](self, operation)
+        if self._has_platform_ids and type(operation) is Append and not is_late:
+            affected -= sum(map(self._catch_up, self._waiting.take(operation)))
         self._applied[op_id] = affected
         self._pending.op_ids.append((op_id, self._now, affected))
         if not is_late and (how := emptied_by(operation)) is not None:
@@ -103,24 +106,6 @@ class Group:
     def flush_index(self) -> None:
         """Write the new index entries: one or two long SQLite calls."""
         self._pending.flush_index(self._connection)
-
-    def _already_applied(self) -> dict[bytes | str, int]:
-        maybe = self._memory.maybe_applied(self._packed.values())
-        found = self._connection.executemany(
-            "SELECT op_id, affected FROM applied WHERE op_id = ?", [(op_id,) for op_id in maybe]
-        )
-        return dict(cast(Iterable[tuple[bytes | str, int]], found))
-
-    def _with_platform_ids(self, operations: Iterable[Operation]) -> Iterable[tuple[int, str]]:
-        """The messages of appends to known sessions that have one, each with its session's row."""
-        for operation in operations:
-            if type(operation) is not Append:
-                continue
-            for message in operation.messages:
-                if message.platform_id is not None:
-                    self._has_platform_ids = True
-                    if (session := self._find(operation.key)) is not None:
-                        yield session.id, message.platform_id
 
     def _flush_rows(self) -> None:
         self._pending.flush_rows(self._connection)
@@ -192,7 +177,7 @@ class Group:
     def _rollback(self, operation: Rollback) -> int:
         session, row = self._locate(operation)
         if session is None or row is None:
-            return 0
+            return self._wait(session, operation)
         deleted = "DELETE FROM messages WHERE id = ? RETURNING platform_id"
         gone: Any = self._connection.execute(deleted, (row,)).get
         self._platform_ids.note_gone(session.id, [gone], self._now)
@@ -204,7 +189,7 @@ class Group:
     def _replace(self, operation: Replace) -> int:
         session, row = self._locate(operation)
         if session is None or row is None:
-            return 0
+            return self._wait(session, operation)
         message = operation.message
         if self._keep_edits:
             edits.keep(self._connection, row, message, self._now)
@@ -217,6 +202,20 @@ class Group:
         self._pending.index[row] = self._fold(message.content)
         self._pending.touched[session.id] = session
         return 1
+
+    def _wait(self, session: KnownSession | None, change: Rollback | Replace) -> int:
+        """Have a change wait for its message, if that may still arrive."""
+        id_ = change.platform_id
+        if id_ is not None and (not session or self._platform_ids.find(session.id, id_) is None):
+            self._waiting.hold(change)
+        return 0
+
+    def _catch_up(self, change: Rollback | Replace) -> int:
+        """Carry out what has waited; returns how many messages are gone by it."""
+        if isinstance(change, Rollback):
+            return self._rollback(change)
+        self._replace(change)
+        return 0
 
     def _clear(self, operation: Clear) -> int:
         session = self._find(operation.key)
@@ -235,6 +234,7 @@ class Group:
         return count
 
     def _delete(self, operation: Delete) -> int:
+        forget(self._connection, [operation.key])
         session = self._find(operation.key)
         if session is None:
             return 0
@@ -342,6 +342,7 @@ class Group:
             return False
         key = operation.key
         erasure.note(self._connection, tombstones, [("key", key)], tombstone)
+        forget(self._connection, [key])
         session = self._find(key)
         if session is not None:
             self._pending.flush_rows(self._connection)

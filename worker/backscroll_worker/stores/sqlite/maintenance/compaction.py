@@ -24,9 +24,14 @@ from backscroll_worker.stores.sqlite.scrub import scrub
 PATIENCE_SECONDS: Final = 5.0
 
 
-def compact(access: Access, size_bytes: Callable[[], int], old: Cutoff) -> Slices[CompactReport]:
+def compact(
+    access: Access, size_bytes: Callable[[], int], old: Cutoff, waited: Cutoff
+) -> Slices[CompactReport]:
     """Delete old op ids, merge indexes, pack tables, free unused pages, wipe deleted text."""
     started, before = time.monotonic(), size_bytes()
+    with access.repeatable() as connection:
+        too_long = waited.condition("noted_at")
+        connection.execute(f"DELETE FROM waiting_changes WHERE {too_long}")  # noqa: S608
     purged = yield from with_checkpoints(access, _tidied(access, old))
     with access.outside() as connection:
         connection.execute("PRAGMA optimize").fetchall()
