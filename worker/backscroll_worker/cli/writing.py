@@ -17,6 +17,10 @@ from backscroll_worker.cli.sending import (
 )
 from backscroll_worker.settings import Settings
 
+platform_id_option = click.option(
+    "--platform-id", metavar="ID", help="The same, by the platform's own id of the message."
+)
+
 
 @click.command(cls=TextCommand)
 @click.argument("key")
@@ -26,6 +30,7 @@ from backscroll_worker.settings import Settings
 @click.option(
     "--dedup-key", metavar="ID", help="The platform's own id: stored once, even if resent."
 )
+@click.option("--platform-id", metavar="ID", help="The platform's id of the message: stored once.")
 @wait_option
 @json_option
 @click.pass_obj
@@ -36,6 +41,7 @@ def append(
     content: str,
     extra: str | None,
     dedup_key: str | None,
+    platform_id: str | None,
     wait: bool,
     as_json: bool,
 ) -> None:
@@ -49,7 +55,8 @@ def append(
       backscroll append telegram_user123 user "hello there"
       echo hello | backscroll append --wait telegram_user123 user -
     """
-    message = ChatMessage(role, content_of(content), json_object(extra))
+    said = role, content_of(content), json_object(extra)
+    message = ChatMessage(*said, platform_id=platform_id)
     send(
         settings,
         "append",
@@ -62,11 +69,17 @@ def append(
 @click.command(cls=TextCommand)
 @click.argument("key")
 @click.option("--message-id", metavar="ID", help="Remove this message instead of the last one.")
+@platform_id_option
 @wait_option
 @json_option
 @click.pass_obj
 def rollback(
-    settings: Settings, key: str, message_id: str | None, wait: bool, as_json: bool
+    settings: Settings,
+    key: str,
+    message_id: str | None,
+    platform_id: str | None,
+    wait: bool,
+    as_json: bool,
 ) -> None:
     """Remove the last message of session KEY, or the one named.
 
@@ -77,7 +90,7 @@ def rollback(
     send(
         settings,
         "rollback",
-        lambda producer, ack: producer.rollback(key, message_id, ack=ack),
+        lambda producer, ack: producer.rollback(key, message_id, platform_id=platform_id, ack=ack),
         wait,
         as_json,
     )
@@ -88,6 +101,7 @@ def rollback(
 @click.argument("role")
 @click.argument("content")
 @click.option("--message-id", metavar="ID", help="Replace this message instead of the last one.")
+@platform_id_option
 @click.option("--extra", metavar="JSON", help="A JSON object, given back unchanged.")
 @wait_option
 @json_option
@@ -98,6 +112,7 @@ def replace(
     role: str,
     content: str,
     message_id: str | None,
+    platform_id: str | None,
     extra: str | None,
     wait: bool,
     as_json: bool,
@@ -112,7 +127,9 @@ def replace(
     send(
         settings,
         "replace",
-        lambda producer, ack: producer.replace(key, message, message_id, ack=ack),
+        lambda producer, ack: producer.replace(
+            key, message, message_id, platform_id=platform_id, ack=ack
+        ),
         wait,
         as_json,
     )

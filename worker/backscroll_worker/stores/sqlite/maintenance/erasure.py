@@ -33,6 +33,7 @@ from backscroll_worker.stores.sqlite.maintenance.space import (
 )
 from backscroll_worker.stores.sqlite.schema import pack_id, unpack_id
 from backscroll_worker.stores.sqlite.scrub import scrub
+from backscroll_worker.stores.sqlite.waiting import forget
 
 PATIENCE_SECONDS: Final = 10.0
 _HASHED_PER_SLICE: Final = 5_000
@@ -78,6 +79,8 @@ def begin(
     subject, value = operation.subject
     op_id, found = pack_id(operation.op_id), f"FROM sessions WHERE {subject} = ?"
     keys: list[Any] = connection.execute(f"SELECT key {found}", (value,)).fetchall()
+    waiting = [key for (key,) in keys if key is not None]
+    forget(connection, [*waiting, value] if subject == "key" else waiting)
     connection.execute(  # later than those before it, even if the clock went back
         "INSERT OR IGNORE INTO erasures(op_id, noted_at)"
         " SELECT ?, max(?, ifnull(max(noted_at) + 1, 0)) FROM erasures",

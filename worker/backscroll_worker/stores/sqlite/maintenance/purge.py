@@ -18,6 +18,7 @@ from backscroll_worker.contract.pacing import Pace
 from backscroll_worker.contract.takeover import ImportSession, RestoreSession
 from backscroll_worker.stores.sqlite.access import Door
 from backscroll_worker.stores.sqlite.fts_merge import unindex
+from backscroll_worker.stores.sqlite.gone_ids import note_all_gone
 from backscroll_worker.stores.sqlite.name_index import index_name
 from backscroll_worker.stores.sqlite.schema import SessionRow, pack_id
 
@@ -43,7 +44,7 @@ def detach(connection: apsw.Connection, session: int) -> None:
     connection.execute("UPDATE sessions SET key = NULL WHERE id = ?", (session,))
 
 
-def detach_messages(connection: apsw.Connection, session: int) -> int:
+def detach_messages(connection: apsw.Connection, session: int, now: int) -> int:
     """The same for its messages only; returns the id of the row that replaces the session."""
     found: Any = connection.execute("SELECT key, name FROM sessions WHERE id = ?", (session,))
     ((key, name),) = found
@@ -55,6 +56,7 @@ def detach_messages(connection: apsw.Connection, session: int) -> int:
     )
     successor = connection.last_insert_rowid()
     index_name(connection, successor, name)
+    note_all_gone(connection, session, successor, now)
     return successor
 
 
