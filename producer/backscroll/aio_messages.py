@@ -31,7 +31,8 @@ class AsyncMessages(AsyncSessions):
 
         `dedup_key` is the platform's own id of what is appended: whoever delivers the same thing
         again names the same key, and it is stored once. It stays used when the message is rolled
-        back; with `ack="stored"` the receipt says whether it was a `duplicate`.
+        back; with `ack="stored"` the receipt says whether it was a `duplicate`. A message with a
+        `platform_id` needs none: of those that the session has, or had, none is stored again.
 
         `session` has attributes as `describe` takes them, which the session then has from this
         append on, all at once: `session={"channel": "telegram", "sender": user}`. What is given
@@ -54,13 +55,20 @@ class AsyncMessages(AsyncSessions):
         return await self._write(operation, ack, operation.message_ids)
 
     async def rollback(
-        self, key: str, message_id: str | None = None, *, ack: Ack | None = None
+        self,
+        key: str,
+        message_id: str | None = None,
+        *,
+        platform_id: str | None = None,
+        ack: Ack | None = None,
     ) -> Receipt:
         """Drop the last message, or exactly the one named; nothing if it is not there.
 
-        Returns a receipt; with "stored", `affected` is 1 or 0. Raises as every call.
+        It is named by its message id or by the platform's. If no message of that `platform_id` was
+        there yet, the deletion waits for it, for a day at most. Returns a receipt; with "stored",
+        `affected` is 1 or 0. Raises `InvalidInputError` if both are given; the rest as every call.
         """
-        return await self._write(self._requests.rollback(key, message_id), ack)
+        return await self._write(self._requests.rollback(key, message_id, platform_id), ack)
 
     async def replace(
         self,
@@ -69,15 +77,18 @@ class AsyncMessages(AsyncSessions):
         message_id: str | None = None,
         *,
         turn_id: str | None = None,
+        platform_id: str | None = None,
         ack: Ack | None = None,
     ) -> Receipt:
-        """Put `message` in the place of the last message, or of the one named; its id stays.
+        """Put `message` in the place of the last message, or of the one named; its ids stay.
 
-        Returns a receipt; with "stored", `affected` is 1, or 0 when there is no such message.
-        Raises `ConflictError` with "stored" where the turn `turn_id` is not running any more,
-        `InvalidInputError` for a message as `append` does; the rest as every call.
+        It is named by its message id or by the platform's. If no message of that `platform_id` was
+        there yet, the edit waits for it, for a day at most. Returns a receipt; with "stored",
+        `affected` is 1, or 0 when there is no such message. Raises `ConflictError` with "stored"
+        where the turn `turn_id` is not running any more, `InvalidInputError` for a message as
+        `append` does, or if both ids are given; the rest as every call.
         """
-        operation = self._requests.replace(key, message, message_id, turn_id)
+        operation = self._requests.replace(key, message, message_id, turn_id, platform_id)
         return await self._write(operation, ack)
 
     async def clear(self, key: str, *, ack: Ack | None = None) -> Receipt:
@@ -111,14 +122,17 @@ class AsyncMessages(AsyncSessions):
         count_tokens: CountTokens | None = None,
         active: bool = False,
         include_edits: bool = False,
+        before_platform_id: str | None = None,
+        around_platform_id: str | None = None,
     ) -> LoadedMessages:
         """The newest `limit` messages (all without one), oldest first; [] without a session.
 
         `before` is a message id: those just before it, to page back. `after` is one: the first
         `limit` after it, to page forward; with both, those between. `around` is one, too: `limit`
         messages (21 without one) with that one in their middle; fewer where the session begins or
-        ends. `include_edits` adds the earlier versions of replaced messages, as far as
-        BACKSCROLL_KEEP_EDITS had them kept.
+        ends. `before_platform_id` and `around_platform_id` are the same by the platform's id; of
+        these four one may be given. `include_edits` adds the earlier versions of replaced messages,
+        as far as BACKSCROLL_KEEP_EDITS had them kept.
 
         `role`, `author`, `since` (inclusive) and `until` (exclusive): only such messages count.
 
@@ -133,12 +147,12 @@ class AsyncMessages(AsyncSessions):
 
         Raises `InvalidInputError` for `around` with what is not `limit` or `include_edits`,
         `active` with `after` or a filter, `count_tokens` without `max_tokens`;
-        `OperationRefusedError` when the session has no message `before`, `after` or `around`; the
-        rest as every call.
+        `OperationRefusedError` when the session has no message that one of them names; the rest as
+        every call.
         """
         load = self._requests.load(
             key, limit, before, include_edits, around, after, since, until, role, author, legal,
-            max_tokens, active,
+            max_tokens, active, before_platform_id, around_platform_id,
         )  # fmt: skip
         if count_tokens is None:
             return answered_messages(await self._read(load))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.messages import ChatMessage, SessionFilter
 from backscroll_worker.stores.jsonl import window
+from backscroll_worker.stores.jsonl.lines import note_platform_ids
 from backscroll_worker.stores.jsonl.transcript import parse, tally
 from backscroll_worker.testing.fixtures import Open
 from backscroll_worker.testing.stores import StoreUnderTest, open_tested, say
@@ -195,6 +196,8 @@ LINES = st.sampled_from(
         b'{"role":"user","content":"id","message_id":"q","created_at":5,"extra":{"message_id":"m"}}',
         b'{"role":"user","content":"a","message_id":"m","created_at":5,"part":[0,2]}',
         b'{"role":"user","content":"b","message_id":"m-1","created_at":5,"part":[1,2]}',
+        b'{"role":"user","content":"p","message_id":"%032x","created_at":5,"platform_id":"p"}' % 8,
+        b'{"role":"user","content":"p","platform_id":"p"}',
         b'{"applied":[["op",5,0]]}',
         b'{"applied":[["m",5,2],["q",5,3]]}',
         b'{"role":"user","content":"c","message_id":"%032x","created_at":5}' % 7,
@@ -221,7 +224,8 @@ def test_a_part_of_a_file_is_read_as_the_whole_is(
     content = b"\n".join(raws) + (b"\n" if ends else b"")
     whole = parse(content, "k", 7)
     messages = [line.message for line in whole.lines]
-    assert tally(content.splitlines(keepends=True), "k", 7) == (whole.known(), len(messages))
+    counted = whole.known(), len(messages), note_platform_ids(whole.lines, {})
+    assert tally(content.splitlines(keepends=True), "k", 7) == counted
     path = tmp_path_factory.getbasetemp() / "window.jsonl"
     path.write_bytes(content)
     with pytest.MonkeyPatch.context() as patch, path.open("rb") as file:

@@ -114,6 +114,19 @@ def test_who_said_it_is_given_found_and_shown(settings: Settings, tmp_path: Path
     assert "author_name" in refused.stderr
 
 
+def test_a_message_is_named_by_the_platforms_id(settings: Settings, tmp_path: Path) -> None:
+    for id_ in ("a", "b", "c", "b"):
+        done(settings, "append", "k", "user", f"said {id_}", "--platform-id", id_)
+    done(settings, "replace", "k", "user", "edited", "--platform-id", "a")
+    done(settings, "rollback", "k", "--platform-id", "b")
+    work_off(settings, tmp_path)
+    assert [each["content"] for each in document(settings, "load", "k")] == ["edited", "said c"]
+    (before,) = document(settings, "load", "k", "--before-platform-id", "c")
+    assert before["platform_id"] == "a"
+    (at,) = document(settings, "load", "k", "--around-platform-id", "c", "--limit", "1")
+    assert at["content"] == "said c"
+
+
 def test_times_in_json_are_iso_8601_in_utc(settings: Settings, tmp_path: Path) -> None:
     before = datetime.now(UTC)
     done(settings, "append", "k", "user", "hello")

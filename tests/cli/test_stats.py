@@ -29,6 +29,7 @@ def test_stats_count_what_waits_and_what_is_stored(
         producer.append("k", ChatMessage.user("a"), ChatMessage.user("b"))
         producer.append("pinned", ChatMessage.user("c"))
         producer.describe("pinned", pinned=True)
+        producer.rollback("pinned", platform_id="not yet")
     work_off(settings, tmp_path)
     client = redis.Redis.from_url(server_url)
     client.zadd("rq:failed:backscroll", {"x": 9e9})
@@ -48,6 +49,7 @@ def test_stats_count_what_waits_and_what_is_stored(
     assert seen["store"] == settings.store
     assert (numbers["store"]["sessions"], numbers["store"]["messages"]) == (2, 5)
     assert numbers["store"]["size_bytes"] > 0
+    assert numbers["store"]["waiting_changes"] == 1
 
 
 def test_the_schedulers_last_ticks_are_shown(

@@ -38,7 +38,7 @@ from backscroll.contract.validation import (
     Arguments,
     check_apart,
     check_number,
-    check_place,
+    check_one,
     check_subject,
 )
 
@@ -212,6 +212,10 @@ class Rollback(Write):
     kind = "rollback"
     key: str
     message_id: str | None = None
+    platform_id: str | None = None
+
+    def check_together(self) -> None:
+        check_one("message_id", self.message_id, "platform_id", self.platform_id)
 
 
 @operation
@@ -226,6 +230,10 @@ class Replace(Write):
     message: ChatMessage
     message_id: str | None = None
     turn_id: str | None = None
+    platform_id: str | None = None
+
+    def check_together(self) -> None:
+        check_one("message_id", self.message_id, "platform_id", self.platform_id)
 
 
 @operation
@@ -272,6 +280,9 @@ class RenameAgent(Write):
     new: str | None = None
 
 
+_PLACES: Final = ("before", "around", "before_platform_id", "around_platform_id")
+
+
 @operation
 class Load(Read):
     """The newest `limit` messages in order, those just before one, or those around one.
@@ -295,6 +306,8 @@ class Load(Read):
     legal: bool = False
     max_tokens: Annotated[int, TOKENS] | None = None
     active: bool = False
+    before_platform_id: str | None = None
+    around_platform_id: str | None = None
 
     @property
     def is_chosen(self) -> bool:
@@ -313,9 +326,12 @@ class Load(Read):
         return limit // 2, limit - limit // 2
 
     def check_together(self) -> None:
-        check_place(self.before, self.around)
+        given = [name for name in _PLACES if getattr(self, name) is not None]
+        for other in given[1:]:
+            check_one(given[0], True, other, True)
         if self.is_chosen:
             check_apart(self, "around", _NOT_AROUND)
+            check_apart(self, "around_platform_id", _NOT_AROUND)
             check_apart(self, "active", _NOT_ACTIVE)
 
 

@@ -29,6 +29,10 @@ class Receipt:
     sessions) the operation touched, 0 when there was nothing to do, and `duplicate` that its op
     id had been applied before; both are None when the worker was not waited for. `spooled`: the
     server could not be reached, and the operation waits in the producer's spool.
+
+    `message_ids` has one id for each message of an append. A message whose platform id the session
+    has already is not stored again: `affected` does not count it, and with `ack="stored"` its id
+    here is that of the stored message. If that one is gone by now, nothing has the id.
     """
 
     op_id: str
@@ -43,11 +47,13 @@ class Outcome:
     """What a write did: how many messages (or sessions) it touched, or that it had been done.
 
     `conflict`: its condition did not hold, so it did nothing, and will not when it is sent again.
+    `message_ids` are those of an append's messages, if they are others than follow from its op id.
     """
 
     affected: int
     duplicate: bool = False
     conflict: bool = False
+    message_ids: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +285,9 @@ def to_json(answer: Answer) -> Any:
         return [message.to_dict() for message in answer]
     if isinstance(answer, dict):
         return {name: asdict(state) for name, state in answer.items()}
+    if isinstance(answer, Outcome) and answer.message_ids is None:
+        outcome = {"affected": answer.affected, "duplicate": answer.duplicate}
+        return {**outcome, "conflict": True} if answer.conflict else outcome
     return None if answer is None else asdict(answer)
 
 
@@ -301,6 +310,7 @@ def answered_receipt(
     outcome = _known(Outcome, value)
     if outcome.conflict:
         raise ConflictError()
+    message_ids = tuple(outcome.message_ids or message_ids)
     return Receipt(op_id, message_ids, outcome.affected, outcome.duplicate or was_known)
 
 

@@ -155,15 +155,15 @@ def check_flag(name: str, value: object) -> bool:
     return value
 
 
-def check_place(before: str | None, around: str | None) -> None:
-    """A history is read before a message or around one."""
-    if before is not None and around is not None:
-        raise InvalidInputError("around", "cannot be given together with before")
-
-
 def check_apart(operation: object, name: str, others: Sequence[str]) -> None:
     """Where that field is given, none of the others may be."""
     if getattr(operation, name):
         for other in others:
             if getattr(operation, other):
                 raise InvalidInputError(name, f"cannot be given together with {other}")
+
+
+def check_one(name: str, value: object, other: str, other_value: object) -> None:
+    """Of two arguments that say which message is meant, at most one may be given."""
+    if value is not None and other_value is not None:
+        raise InvalidInputError(other, f"cannot be given together with {name}")

@@ -46,6 +46,8 @@ _ROLE_STYLES = {"user": "bold cyan", "assistant": "bold green", "system": "bold 
 @click.option("--legal", is_flag=True, help="Without tool results whose call is not shown.")
 @click.option("--max-tokens", type=int, help="Maximum number of tokens of all messages together.")
 @click.option("--active", is_flag=True, help="The newest summary and what was said since.")
+@click.option("--before-platform-id", metavar="ID", help="As --before, by the platform's id.")
+@click.option("--around-platform-id", metavar="ID", help="As --around, by the platform's id.")
 @click.option("--edits", is_flag=True, help="Include earlier versions of replaced messages.")
 @json_option
 @click.pass_obj

@@ -19,6 +19,10 @@ from backscroll_worker.cli.sending import (
 )
 from backscroll_worker.settings import Settings
 
+platform_id_option = click.option(
+    "--platform-id", metavar="ID", help="The same, by the platform's own id of the message."
+)
+
 
 @click.command(cls=TextCommand)
 @click.argument("key")
@@ -71,11 +75,17 @@ def append(
 @click.command(cls=TextCommand)
 @click.argument("key")
 @click.option("--message-id", metavar="ID", help="Remove this message instead of the last one.")
+@platform_id_option
 @wait_option
 @json_option
 @click.pass_obj
 def rollback(
-    settings: Settings, key: str, message_id: str | None, wait: bool, as_json: bool
+    settings: Settings,
+    key: str,
+    message_id: str | None,
+    platform_id: str | None,
+    wait: bool,
+    as_json: bool,
 ) -> None:
     """Remove the last message of session KEY, or the one named.
 
@@ -86,7 +96,7 @@ def rollback(
     send(
         settings,
         "rollback",
-        lambda producer, ack: producer.rollback(key, message_id, ack=ack),
+        lambda producer, ack: producer.rollback(key, message_id, platform_id=platform_id, ack=ack),
         wait,
         as_json,
     )
@@ -97,6 +107,7 @@ def rollback(
 @click.argument("role")
 @click.argument("content")
 @click.option("--message-id", metavar="ID", help="Replace this message instead of the last one.")
+@platform_id_option
 @click.option("--extra", metavar="JSON", help="A JSON object, given back unchanged.")
 @wait_option
 @json_option
@@ -107,6 +118,7 @@ def replace(
     role: str,
     content: str,
     message_id: str | None,
+    platform_id: str | None,
     extra: str | None,
     wait: bool,
     as_json: bool,
@@ -121,7 +133,9 @@ def replace(
     send(
         settings,
         "replace",
-        lambda producer, ack: producer.replace(key, message, message_id, ack=ack),
+        lambda producer, ack: producer.replace(
+            key, message, message_id, platform_id=platform_id, ack=ack
+        ),
         wait,
         as_json,
     )

@@ -7,10 +7,12 @@ first from some place on, and no further than messages are taken from it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from itertools import chain, islice
 from typing import Any
 
+from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.filters import SearchFilter
 from backscroll.contract.ids import made_at
 from backscroll.contract.messages import ChatMessage, to_micros
@@ -67,6 +69,29 @@ def choose(load: Load, messages: SessionMessages, budget: AnswerBudget | None) -
         return as_read if tools is None else tools.legal(as_read, is_forward=is_forward)
 
     return history(chosen if tools is None else tools.noting(chosen), budget, arrange)
+
+
+def by_message_id(load: Load, find: Callable[[str], str | None]) -> Load:
+    """`load` with message ids, found by the platform's, in the place of these.
+
+    Raises `OperationRefusedError` if there is no such message.
+    """
+    for argument in ("before", "around"):
+        id_ = getattr(load, f"{argument}_platform_id")
+        if id_ is not None:
+            message_id = find(id_)
+            if message_id is None:
+                raise absent(f"{argument}_platform_id", id_)
+            named: dict[str, Any] = {argument: message_id, f"{argument}_platform_id": None}
+            return replace(load, **named)
+    return load
+
+
+def absent(argument: str, id_: str | None) -> OperationRefusedError:
+    """The refusal of a read at a message that the session does not have."""
+    return OperationRefusedError(
+        f"{argument}: the session has no message {id_!r}; it may be rolled back"
+    )
 
 
 def passes(message: ChatMessage, where: Load | SearchFilter) -> bool:

@@ -25,3 +25,5 @@ class Totals:
     size_bytes: int
     oldest_activity: int | None
     newest_activity: int | None
+    waiting_changes: int = 0
+    """Edits and deletions whose message has not arrived."""

@@ -10,7 +10,12 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final, Self, Unpack, cast
 
-from backscroll.contract.errors import ConflictError, OperationRefusedError, carrying
+from backscroll.contract.errors import (
+    ConflictError,
+    InvalidInputError,
+    OperationRefusedError,
+    carrying,
+)
 from backscroll.contract.filters import SearchFields, SearchFilter, SearchPage, Within
 from backscroll.contract.message_checks import Limits
 from backscroll.contract.messages import (
@@ -64,11 +69,13 @@ class HistoryReader:
         count_tokens: CountTokens | None = None,
         active: bool = False,
         include_edits: bool = False,
+        before_platform_id: str | None = None,
+        around_platform_id: str | None = None,
     ) -> LoadedMessages:
         """The newest `limit` messages in order, or those before, after or around one."""
         load = _requests.load(
             key, limit, before, include_edits, around, after, since, until, role, author, legal,
-            max_tokens, active,
+            max_tokens, active, before_platform_id, around_platform_id,
         )  # fmt: skip
         if count_tokens is None:
             return cast(LoadedMessages, self._apply(load))
@@ -164,16 +171,20 @@ class History(HistoryReader):
         A `dedup_key` is known to producers on the default queue, and to no others.
         """
         operation = _requests.append(key, messages, dedup_key, session, expect_tail, turn_id)
-        self._write(operation)
-        return list(operation.message_ids)
+        outcome = self._write(operation)
+        return list(outcome.message_ids or operation.message_ids)
 
     def remove_last(self, key: str) -> bool:
         """Drop the last message; whether there was one."""
-        return self._write(_requests.rollback(key, None)) > 0
+        return self._write(_requests.rollback(key, None)).affected > 0
 
-    def remove(self, key: str, message_id: str) -> bool:
-        """Drop exactly that message; whether it was there."""
-        return self._write(_requests.rollback(key, message_id)) > 0
+    def remove(
+        self, key: str, message_id: str | None = None, *, platform_id: str | None = None
+    ) -> bool:
+        """Drop exactly the message with one of the two ids; whether it was there."""
+        if message_id is None and platform_id is None:
+            raise InvalidInputError("message_id", "is missing, or a platform_id")
+        return self._write(_requests.rollback(key, message_id, platform_id)).affected > 0
 
     def replace(
         self,
@@ -182,9 +193,11 @@ class History(HistoryReader):
         message_id: str | None = None,
         *,
         turn_id: str | None = None,
+        platform_id: str | None = None,
     ) -> bool:
         """Replace the last message or the one named, in its place; whether it was there."""
-        return self._write(_requests.replace(key, message, message_id, turn_id)) > 0
+        operation = _requests.replace(key, message, message_id, turn_id, platform_id)
+        return self._write(operation).affected > 0
 
     def begin_turn(
         self,
@@ -204,19 +217,19 @@ class History(HistoryReader):
         self, key: str, turn_id: str, state: State = "idle", remove: Sequence[str] = ()
     ) -> int:
         """End a turn, and remove those messages; how many were there."""
-        return self._write(_requests.end_turn(key, turn_id, state, tuple(remove)))
+        return self._write(_requests.end_turn(key, turn_id, state, tuple(remove))).affected
 
     def rewind(self, key: str, to: str) -> int:
         """Drop every message after that one; how many there were."""
-        return self._write(_requests.rewind(key, to))
+        return self._write(_requests.rewind(key, to)).affected
 
     def clear(self, key: str) -> int:
         """Drop a session's messages and keep the session; how many there were."""
-        return self._write(_requests.clear(key))
+        return self._write(_requests.clear(key)).affected
 
     def delete(self, key: str) -> bool:
         """Drop a session with everything in it; whether there was one."""
-        return self._write(_requests.delete(key)) > 0
+        return self._write(_requests.delete(key)).affected > 0
 
     def describe(self, key: str, **attributes: str | bool | Meta | None) -> None:
         """Set session attributes; of `meta` the given keys, and None clears one."""
@@ -229,11 +242,11 @@ class History(HistoryReader):
 
         With `expect` only if that is its version, or 0 and there is none.
         """
-        return self._write(_requests.set_state(key, value, name, expect))
+        return self._write(_requests.set_state(key, value, name, expect)).affected
 
     def rename_agent(self, old: str, new: str | None) -> int:
         """Give every session of agent `old` another alias, or none; how many there were."""
-        return self._write(_requests.rename_agent(old, new))
+        return self._write(_requests.rename_agent(old, new)).affected
 
     def erase(
         self,
@@ -261,8 +274,8 @@ class History(HistoryReader):
             retention = Retention.of_hours(retention)
         return self.store.cleanup(retention, dry_run=dry_run, archive=archive)
 
-    def _write(self, operation: Operation) -> int:
+    def _write(self, operation: Operation) -> Outcome:
         outcome = cast(Outcome, self._apply(operation))
         if outcome.conflict:
             raise carrying(operation, ConflictError())
-        return outcome.affected
+        return outcome

@@ -86,6 +86,8 @@ class StoreStats:
     size_bytes: int
     sessions: int
     messages: int
+    waiting_changes: int = 0
+    """Edits and deletions whose message has not arrived."""
 
 
 def read_queue(connection: redis.Redis, queue: str) -> QueueStats:
@@ -192,7 +194,8 @@ class StoreReader:
         if self._store is None:
             self._store = open_store(self._url, read_only=True)
         totals = self._store.totals()
-        return StoreStats(self._url, totals.size_bytes, totals.sessions, totals.messages)
+        counts = totals.sessions, totals.messages, totals.waiting_changes
+        return StoreStats(self._url, totals.size_bytes, *counts)
 
 
 def _job_age(connection: redis.Redis, job_id: bytes | None) -> float | None:

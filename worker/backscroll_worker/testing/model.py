@@ -35,6 +35,8 @@ class ModelSession:
     messages: list[ChatMessage] = field(default_factory=list)
     attributes: dict[str, Any] = field(default_factory=dict)
     states: dict[str, SessionState] = field(default_factory=dict)
+    platform_ids: set[str] = field(default_factory=set)
+    """Those that it has, or had."""
 
 
 @dataclass(slots=True)
@@ -100,10 +102,8 @@ class Model:
         match operation:
             case Append(key=key):
                 session = self.sessions.setdefault(key, ModelSession(now, now))
-                session.messages += operation.stamped()
                 self._describe_anew(session, operation.session or {}, now)
-                session.last_activity = now
-                return len(operation.messages)
+                return self._append(session, operation.stamped(), now)
             case Rollback(key=key, message_id=message_id):
                 return self._change(key, message_id, None, now)
             case Rewind(key=key, to=to):
@@ -139,6 +139,16 @@ class Model:
             session.last_activity = now
         return count
 
+    def _append(self, session: ModelSession, messages: Iterable[ChatMessage], now: int) -> int:
+        before = len(session.messages)
+        for message in messages:
+            if message.platform_id is None or message.platform_id not in session.platform_ids:
+                session.messages.append(message)
+                session.last_activity = now
+            if message.platform_id is not None:
+                session.platform_ids.add(message.platform_id)
+        return len(session.messages) - before
+
     def _change(self, key: str, message_id: str | None, new: ChatMessage | None, now: int) -> int:
         session = self.sessions.get(key)
         ids = [] if session is None else [message.message_id for message in session.messages]
@@ -147,10 +157,8 @@ class Model:
         index = len(ids) - 1 if message_id is None else ids.index(message_id)
         old = session.messages.pop(index)
         if new is not None:
-            session.messages.insert(
-                index,
-                ChatMessage(new.role, new.content, new.extra, old.message_id, old.created_at),
-            )
+            said = new.role, new.content, new.extra, old.message_id, old.created_at
+            session.messages.insert(index, ChatMessage(*said, platform_id=old.platform_id))
         session.last_activity = now
         return 1
 

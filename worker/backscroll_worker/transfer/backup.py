@@ -30,7 +30,8 @@ from backscroll_worker.stores import open_store, store_at
 from backscroll_worker.stores.jsonl.activity import NAME as ACTIVITY
 from backscroll_worker.stores.jsonl.copying import copy_directory
 from backscroll_worker.stores.jsonl.identity import NAME as IDENTITY
-from backscroll_worker.stores.sqlite.schema import APPLICATION_ID, MAGIC, store_errors
+from backscroll_worker.stores.sqlite.failures import store_errors
+from backscroll_worker.stores.sqlite.schema import APPLICATION_ID, MAGIC
 
 _APPLICATION_AT: Final = 68  # https://www.sqlite.org/fileformat.html#application_id
 _OLD: Final = "old"

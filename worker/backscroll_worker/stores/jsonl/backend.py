@@ -33,6 +33,7 @@ from backscroll_worker.contract.pacing import Progress, Slices, unobserved
 from backscroll_worker.contract.retention import Retention, micros_of
 from backscroll_worker.contract.store import Answers
 from backscroll_worker.contract.tombstones import Tombstones
+from backscroll_worker.contract.waiting import MAX_AGE_MICROS
 from backscroll_worker.stores.filesystem import check_names
 from backscroll_worker.stores.jsonl import maintenance
 from backscroll_worker.stores.jsonl.activity import Activity
@@ -47,6 +48,7 @@ from backscroll_worker.stores.jsonl.renames import Renames
 from backscroll_worker.stores.jsonl.session_cache import SessionCache
 from backscroll_worker.stores.jsonl.totals import Counts
 from backscroll_worker.stores.jsonl.verify import repair, verify
+from backscroll_worker.stores.jsonl.waiting import WaitingChanges
 from backscroll_worker.stores.jsonl.write_batch import Group
 from backscroll_worker.stores.jsonl.writer import Writer
 from backscroll_worker.stores.local import LocalStore, Options
@@ -83,6 +85,7 @@ class JsonlBackend(LocalStore):
         self._cache = SessionCache(self._activity)
         self._counts = Counts(self._directory)
         self._renames = Renames(self._directory)
+        self._waiting = WaitingChanges(self._directory)
         self._erasures = Erasures(self._directory)
         self._writer = Writer(self._directory, self._activity)
         if self._must_recover:
@@ -129,9 +132,11 @@ class JsonlBackend(LocalStore):
 
     def compact(self, op_ids_hours: float) -> Slices[CompactReport]:
         self._refuse_if_read_only()
+        micros = micros_of("op_ids_hours", op_ids_hours)
         with self._group():
-            old = self._clock.passage().cutoff(micros_of("op_ids_hours", op_ids_hours))
-        report = yield from self._clock.watch(maintenance.compact(self._group, old))
+            passage = self._clock.passage()
+        old, waited = passage.cutoff(micros), passage.cutoff(MAX_AGE_MICROS)
+        report = yield from self._clock.watch(maintenance.compact(self._group, old, waited))
         self._clock.explain(old.latest)
         with self._group():
             self._activity.flush()  # which saves the explanation
@@ -238,6 +243,7 @@ class JsonlBackend(LocalStore):
                     self._writer,
                     self._cache,
                     self._renames,
+                    self._waiting,
                     self._erasures,
                     self._clock,
                     self._keep_edits,
@@ -279,6 +285,7 @@ class JsonlBackend(LocalStore):
         self._cache.clear()
         self._writer.recover()
         self._renames.recover()
+        self._waiting.recover()
         self._erasures.recover()
         self._must_recover = False
 

@@ -115,12 +115,17 @@ class Line:
         return replace(self.message, edits=edits) if edits else self.message
 
 
-def lines_of(operation: Append) -> list[bytes]:
-    """The lines of an append, each with its line feed, made without message objects."""
+def lines_of(operation: Append, only: Sequence[int] | None = None) -> list[bytes]:
+    """The lines of an append, each with its line feed, made without message objects.
+
+    `only` are the indexes of some of its messages: then only theirs, each self-contained.
+    """
     messages = operation.messages
-    if operation.places is not None:
-        together = zip(messages, operation.message_ids, strict=True)
-        return [_encoded(message, id_, operation.at, WHOLE) for message, id_ in together]
+    if only is None and operation.places is not None:
+        only = range(len(messages))
+    if only is not None:
+        ids = operation.message_ids
+        return [_encoded(messages[each], ids[each], operation.at, WHOLE) for each in only]
     if len(messages) == 1:
         return [_encoded(messages[0], operation.op_id, operation.at, WHOLE)]
     return [
@@ -129,6 +134,14 @@ def lines_of(operation: Append) -> list[bytes]:
             zip(messages, operation.message_ids, strict=True)
         )
     ]
+
+
+def note_platform_ids(lines: Iterable[Line], ids: dict[str, str]) -> dict[str, str]:
+    """Note in `ids`, by the platform's id, the id of the first message that has it."""
+    for line in lines:
+        if line.message.platform_id is not None and line.message.message_id is not None:
+            ids.setdefault(line.message.platform_id, line.message.message_id)
+    return ids
 
 
 def joined(lines: Iterable[bytes]) -> bytes:

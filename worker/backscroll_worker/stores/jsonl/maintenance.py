@@ -35,8 +35,8 @@ OpenGroup = Callable[[], AbstractContextManager[Group]]
 """A group of its own: committed when the context is left."""
 
 
-def compact(open_group: OpenGroup, old: Cutoff) -> Slices[CompactReport]:
-    """Drop expired op ids and remains of deleted sessions; set damaged lines aside."""
+def compact(open_group: OpenGroup, old: Cutoff, waited: Cutoff) -> Slices[CompactReport]:
+    """Drop expired op ids and changes, remains of deleted sessions; set damaged lines aside."""
     started = time.monotonic()
     purged, corrupt = 0, 0
     with open_group() as group:
@@ -44,6 +44,7 @@ def compact(open_group: OpenGroup, old: Cutoff) -> Slices[CompactReport]:
         files = group.directory.stamps(MESSAGES_SUFFIX)
         others = group.directory.names(GONE_SUFFIX) + group.directory.names(SIDECAR_SUFFIX)
         purged += group.renames.compact(old)
+        group.waiting.compact(waited)
     yield
     for names in _portions(files):
         with open_group() as group:

@@ -28,7 +28,13 @@ from backscroll.contract.operations import (
 from backscroll.contract.results import Answer
 from backscroll.contract.states import GetStates, SessionState
 from backscroll_worker.contract.answer_budget import AnswerBudget, history
-from backscroll_worker.contract.choosing import SessionMessages, choose, passes
+from backscroll_worker.contract.choosing import (
+    SessionMessages,
+    absent,
+    by_message_id,
+    choose,
+    passes,
+)
 from backscroll_worker.contract.states import states_asked
 from backscroll_worker.stores.jsonl.files import naming
 from backscroll_worker.stores.jsonl.lines import Line
@@ -51,8 +57,9 @@ def read(group: Group, operation: Read, budget: AnswerBudget | None = None) -> A
     """
     if isinstance(operation, Load):
         if operation.is_chosen and (session := group.find(operation.key)).exists:
+            load = by_message_id(operation, session.message_id_of)
             with _part_of(group, session) as part:
-                return choose(operation, _Messages(session, operation, part), budget)
+                return choose(load, _Messages(session, load, part), budget)
         return history(_newest_first(group, operation), budget)
     answer = _READERS[type(operation)](group, operation)
     return answer if budget is None else budget.encode(answer)
@@ -62,6 +69,7 @@ def _newest_first(group: Group, operation: Load) -> Iterator[ChatMessage]:
     session = group.find(operation.key)
     if not session.exists:
         return
+    operation = by_message_id(operation, session.message_id_of)
     preceding, following = operation.limit, 0
     if operation.around is not None:
         preceding, following = operation.sides
@@ -142,7 +150,7 @@ def _refusing(argument: str, message_id: str | None) -> Iterator[None]:
     try:
         yield
     except AbsentError:
-        raise _absent(argument, message_id) from None
+        raise absent(argument, message_id) from None
 
 
 def _window(
@@ -174,13 +182,7 @@ def _place_of(lines: Sequence[Line], argument: str, message_id: str | None) -> i
     for position, line in enumerate(lines):
         if line.message.message_id == message_id:
             return position
-    raise _absent(argument, message_id)
-
-
-def _absent(argument: str, message_id: str | None) -> OperationRefusedError:
-    return OperationRefusedError(
-        f"{argument}: the session has no message {message_id!r}; it may be rolled back"
-    )
+    raise absent(argument, message_id)
 
 
 def _get_session(group: Group, operation: GetSession) -> SessionInfo | None:

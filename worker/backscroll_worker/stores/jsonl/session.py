@@ -27,6 +27,7 @@ from backscroll.contract.states import SetState
 from backscroll.contract.validation import check_attributes
 from backscroll_worker.contract.attributes import differing, with_meta
 from backscroll_worker.contract.clock import Cutoff, no_later
+from backscroll_worker.contract.platform_ids import platform_digest
 from backscroll_worker.contract.states import state_after
 from backscroll_worker.contract.takeover import (
     ImportSession,
@@ -36,12 +37,20 @@ from backscroll_worker.contract.takeover import (
 from backscroll_worker.contract.tombstones import Tombstones, digest, emptied_by, undone_by
 from backscroll_worker.contract.turns import CONFLICT, is_conditional, lease_of
 from backscroll_worker.stores.jsonl.fields import OURS
-from backscroll_worker.stores.jsonl.lines import Line, Record, drop_old, lines_of, may_quote
+from backscroll_worker.stores.jsonl.lines import (
+    Line,
+    Record,
+    drop_old,
+    lines_of,
+    may_quote,
+    note_platform_ids,
+)
 from backscroll_worker.stores.jsonl.sidecar import Sidecar
 from backscroll_worker.stores.jsonl.stored_session import StoredSession
 from backscroll_worker.stores.jsonl.transcript import Damage, Transcript
 
 _MARK: Final = "~"  # never in an op id
+_GONE: Final = f"{_MARK}platform "
 
 
 class Session(StoredSession):
@@ -60,8 +69,11 @@ class Session(StoredSession):
                 "a message with this operation's id is stored already, though its op id is "
                 "forgotten"
             )
-        lines = lines_of(operation)
-        if not self._is_touched:
+        new = self._new_ones(operation)
+        lines = lines_of(operation, new)
+        if new is not None:
+            count = self._note(op_id, len(new))
+        if lines and not self._is_touched:
             self._create()
             self._touch()
         if operation.session is not None:
@@ -103,31 +115,42 @@ class Session(StoredSession):
             return self._note(operation.op_id, CONFLICT)
         self.sidecar.describe({"state": operation.state}, self._now)
         self._is_described = True
-        places = [self._index(message_id) for message_id in operation.remove]
-        gone = sorted({place for place in places if place is not None}, reverse=True)
-        if not gone:
+        removed = set(operation.remove)
+        lines = self.lines if removed else []
+        kept = [line for line in lines if line.message.message_id not in removed]
+        count = len(lines) - len(kept)
+        if not count:
             return self._note(operation.op_id, 0)
         self._touch()
-        for place in gone:
-            del self._rewrite()[place]
-        self._cached_session().count -= len(gone)
-        return self._done(operation.op_id, len(gone))
+        self._rewrite()[:] = kept
+        cached = self._cached_session()  # as if the turn had not been: they may be sent again
+        cached.count, cached.platform_ids = len(kept), note_platform_ids(kept, {})
+        return self._done(operation.op_id, count)
+
+    def stored_ids(self, operation: Append) -> tuple[str, ...] | None:
+        """The ids of its messages as they are stored; None if they follow from the op id."""
+        known = self._cached_session().platform_ids
+        ids = tuple(
+            known.get(message.platform_id or "", id_)
+            for message, id_ in zip(operation.messages, operation.message_ids, strict=True)
+        )
+        return None if ids == operation.message_ids else ids
+
+    def message_id_of(self, platform_id: str) -> str | None:
+        """The id of the message with that platform id; None if there is none."""
+        return self._cached_session().platform_ids.get(platform_id)
 
     def rollback(self, operation: Rollback) -> int:
-        index = self._index(operation.message_id)
-        if index is None:
-            return self._note(operation.op_id, 0)
-        self._touch()
-        del self._rewrite()[index]
-        self._cached_session().count -= 1
-        return self._done(operation.op_id, 1)
+        affected = self._remove(self._index(operation))
+        return self._done(operation.op_id, 1) if affected else self._note(operation.op_id, 0)
 
     def rewind(self, operation: Rewind) -> int:
-        index = self._index(operation.to)
+        index = self._index_of(operation.to) if self.exists else None
         count = 0 if index is None else self.count - 1 - index
         if not count:
             return self._note(operation.op_id, 0)
         self._touch()
+        self._note_gone(self.lines[-count:])
         del self._rewrite()[-count:]
         self._cached_session().count -= count
         return self._done(operation.op_id, count)
@@ -135,14 +158,39 @@ class Session(StoredSession):
     def replace(self, operation: Replace) -> int:
         if is_conditional(operation) and not self._holds(operation):
             return self._note(operation.op_id, CONFLICT)
-        index = self._index(operation.message_id)
+        affected = self._put(self._index(operation), operation.message)
+        return self._done(operation.op_id, 1) if affected else self._note(operation.op_id, 0)
+
+    def may_come(self, change: Rollback | Replace) -> bool:
+        """Whether the change names a message by its platform id that was never there."""
+        cached, id_ = self._cached_session(), change.platform_id
+        return not (id_ is None or id_ in cached.platform_ids or _gone(id_) in cached.known)
+
+    def catch_up(self, change: Rollback | Replace, op_id: str, affected: int) -> int:
+        """Apply what has waited for the append `op_id`; returns how much that affected."""
+        index = self._index(change)
+        if isinstance(change, Replace):
+            self._put(index, change.message)
+            return affected
+        return self._note(op_id, affected - self._remove(index))
+
+    def _remove(self, index: int | None) -> int:
         if index is None:
-            return self._note(operation.op_id, 0)
+            return 0
+        self._touch()
+        self._note_gone(self.lines[index : index + 1])
+        del self._rewrite()[index]
+        self._cached_session().count -= 1
+        return 1
+
+    def _put(self, index: int | None, message: ChatMessage) -> int:
+        if index is None:
+            return 0
         kept_at = self._now if self._keep_edits else None
-        line = self.lines[index].with_message(operation.message, kept_at)
+        line = self.lines[index].with_message(message, kept_at)
         self._touch()
         self._rewrite()[index] = line
-        return self._done(operation.op_id, 1)
+        return 1
 
     def clear(self, operation: Clear) -> int:
         if not self.exists:
@@ -150,6 +198,7 @@ class Session(StoredSession):
             return self._note(operation.op_id, 0)
         count = self.count
         self._touch()
+        self._note_gone(self.lines)
         self._rewrite().clear()
         self.transcript.damage.clear()
         self._cached_session().count = 0
@@ -241,6 +290,7 @@ class Session(StoredSession):
         cached = self._cached_session()
         cached.count = len(lines)
         cached.known.update((line.op_id, 1) for line in lines)
+        note_platform_ids(lines, cached.platform_ids)
         return self._done(operation.op_id, len(lines))
 
     def put_back(self, operation: RestoreSession, elsewhere: Iterable[Session]) -> int:
@@ -250,9 +300,11 @@ class Session(StoredSession):
         sessions = [self, *elsewhere]
         present = {line.message.message_id for session in sessions for line in session.lines}
         lines = [_line_of(m) for m in operation.messages if m.message_id not in present]
+        cached = self._cached_session()
         info, is_new = operation.info, not self.exists
         if is_new and operation.messages and not lines:
             return self._note(operation.op_id, 0)  # they are in another session
+        lines = [line for line in lines if line.message.platform_id not in cached.platform_ids]
         self._create()
         if is_new:
             self.sidecar.restore(info, self._now)
@@ -265,24 +317,29 @@ class Session(StoredSession):
             self.sidecar.restored_from = digest("key", operation.source).hex()
         self._is_described = True
         self._rewrite()[:0] = lines
-        cached = self._cached_session()
         cached.count += len(lines)
         for line in lines:
             cached.known.setdefault(line.op_id, 1)
+        note_platform_ids(lines, cached.platform_ids)
         return self._done(operation.op_id, len(lines))
 
     def leave(self) -> None:
         """Remove the session, but keep its op ids; a later operation begins a new one."""
+        cached = self._cached_session()
+        cached.platform_ids.clear()
+        for mark in [name for name in cached.known if name.startswith(_GONE)]:
+            del cached.known[mark]
         self._transcript = Transcript(records=self._records({}))
         self._sidecar = Sidecar(self.key, self._now)
         self._pending, self._read, self._notes = [], 0, {}
-        self._cached_session().count = 0
+        cached.count = 0
         self.last_activity = self._now
         self.exists = self._is_described = self._is_touched = False
         self._is_rewritten = True
 
     def drop_oldest(self, count: int) -> None:
         """Remove the oldest messages, which does not count as activity."""
+        self._note_gone(self.lines[:count])
         del self._rewrite()[:count]
         self._cached_session().count -= count
 
@@ -305,7 +362,8 @@ class Session(StoredSession):
             self._touch()
             self._rewrite()[:] = kept
             self.transcript.damage.clear()  # it may be as old
-            self._cached_session().count = len(kept)
+            cached = self._cached_session()
+            cached.count, cached.platform_ids = len(kept), note_platform_ids(kept, {})
 
     def said_by(self, author: str) -> list[Line]:
         """The lines of one author's messages."""
@@ -337,7 +395,7 @@ class Session(StoredSession):
         lines = self._rewrite()
         lines[:] = [line for line in lines if id(line) not in places]
         cached = self._cached_session()
-        cached.count = len(lines)
+        cached.count, cached.platform_ids = len(lines), note_platform_ids(lines, {})
         for line in gone:
             if self.is_own_of_author(line):
                 cached.known.pop(line.op_id, None)
@@ -379,16 +437,48 @@ class Session(StoredSession):
         self._cached = self._read_known()
         return purged + described, damaged
 
-    def _index(self, message_id: str | None) -> int | None:
-        """The index of the last message, or of the one with that id."""
+    def _new_ones(self, operation: Append) -> list[int] | None:
+        """The indexes of the messages to store, those without a platform id that the session has
+        or had; None for all of them.
+        """
+        cached, new, ids = self._cached_session(), list[int](), operation.message_ids
+        for index, message in enumerate(operation.messages):
+            platform_id = message.platform_id
+            if platform_id is not None:
+                if platform_id in cached.platform_ids or _gone(platform_id) in cached.known:
+                    continue
+                cached.platform_ids[platform_id] = ids[index]
+            new.append(index)
+        return None if len(new) == len(ids) else new
+
+    def _note_gone(self, lines: Iterable[Line]) -> None:
+        """Record the platform ids of removed messages, which are not stored again."""
+        platform_ids = self._cached_session().platform_ids
+        for line in lines if platform_ids else ():
+            platform_id = line.message.platform_id
+            if platform_id is not None:
+                platform_ids.pop(platform_id, None)
+                self._note(_gone(platform_id), 0)
+
+    def _index(self, change: Rollback | Replace) -> int | None:
+        """The index of the last message, or of the one named."""
         if not self.exists or not self.count:
             return None
-        if message_id is None:
+        if change.message_id is None and change.platform_id is None:
             return self.count - 1
+        if change.platform_id is not None:
+            return self._index_of(self.message_id_of(change.platform_id))
+        return self._index_of(change.message_id)
+
+    def _index_of(self, message_id: str | None) -> int | None:
         for index, line in enumerate(self.lines):
             if line.message.message_id == message_id:
                 return index
         return None
+
+
+def _gone(platform_id: str) -> str:
+    return _GONE + platform_digest(platform_id).hex()
 
 
 def _line_of(message: ChatMessage) -> Line:

@@ -22,6 +22,7 @@ from backscroll_worker.stores.jsonl.lines import (
     dump_records,
     joined,
     load_records,
+    note_platform_ids,
     rewritten,
 )
 from backscroll_worker.stores.jsonl.session_cache import CachedSession, SessionCache
@@ -184,9 +185,14 @@ class StoredSession:
     def _read_known(self) -> CachedSession:
         if self.is_on_disk and (found := self._counted()) is not None:
             return found
-        known, count = self._known(), len(self.transcript.lines)
+        known, transcript = self._known(), self.transcript
         return CachedSession(
-            self._stamp, known, count, self._ends_line, is_foreign=self._is_foreign
+            self._stamp,
+            known,
+            len(transcript.lines),
+            self._ends_line,
+            is_foreign=self._is_foreign,
+            platform_ids=note_platform_ids(transcript.lines, {}),
         )
 
     def _counted(self) -> CachedSession | None:
@@ -197,10 +203,11 @@ class StoredSession:
             if as_utf8(start) is not start:
                 return None
             file.seek(0)
-            known, count = tally(file, self.key, began)
+            known, count, platform_ids = tally(file, self.key, began)
             file.seek(max(0, file.tell() - 1))
             ends_line = file.read(1) in (b"", b"\n")
-            return CachedSession(self._stamp, {**self._described(), **known}, count, ends_line)
+            known = {**self._described(), **known}
+            return CachedSession(self._stamp, known, count, ends_line, platform_ids=platform_ids)
         return None
 
     def _known(self) -> dict[str, int]:

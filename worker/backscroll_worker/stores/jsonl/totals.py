@@ -9,6 +9,7 @@ from backscroll_worker.contract.findings import Totals
 from backscroll_worker.stores.jsonl.file_names import MESSAGES_SUFFIX, key_of
 from backscroll_worker.stores.jsonl.files import Directory, Stamp, naming
 from backscroll_worker.stores.jsonl.transcript import stream
+from backscroll_worker.stores.jsonl.waiting import count_waiting
 
 
 class _Counted(NamedTuple):
@@ -50,6 +51,7 @@ class Counts:
             size,
             min(times, default=None),
             max(times, default=None),
+            count_waiting(self._directory),
         )
 
     def _count(

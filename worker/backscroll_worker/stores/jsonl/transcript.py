@@ -35,6 +35,7 @@ from backscroll_worker.stores.jsonl.lines import (
     Part,
     Records,
     earlier_versions,
+    note_platform_ids,
     records_from_json,
 )
 
@@ -95,25 +96,24 @@ def is_self_contained(raw: bytes) -> bool:
     return _Reader("", 0).is_intact(raw)
 
 
-def tally(raws: Iterable[bytes], key: str, default_time: int) -> tuple[dict[str, int], int]:
-    """The `Transcript.known` of the lines, and the number of messages, without keeping any line.
-
-    `raws` are the lines of a file in UTF-8.
-    """
+def tally(
+    raws: Iterable[bytes], key: str, default_time: int
+) -> tuple[dict[str, int], int, dict[str, str]]:
+    """The `Transcript.known` of a UTF-8 file's lines, the number of messages, the platform ids."""
     reader = _Reader(key, default_time)
-    known, count, offset = dict[str, int](), 0, 0
+    known, platform_ids, count, offset = dict[str, int](), dict[str, str](), 0, 0
     for number, raw in enumerate(raws, start=1):
         if (op_id := reader.quick_id(raw)) is not None:
             known[op_id] = 1
             count += 1
         elif not raw.isspace():
             reader.take(number, offset, raw.rstrip(b"\n"))
-            count += reader.drain_lines(known)
+            count += reader.drain_lines(known, platform_ids)
         offset += len(raw)
     reader.finish()
-    count += reader.drain_lines(known)
+    count += reader.drain_lines(known, platform_ids)
     known.update(reader.transcript.known())  # records take precedence
-    return known, count
+    return known, count, platform_ids
 
 
 def stream(raws: Iterable[bytes], key: str, default_time: int) -> Iterator[Line]:
@@ -186,10 +186,11 @@ class _Reader:
         is_plain = type(role) is str and type(content) is str and _is_role(role)
         return fields["message_id"] if is_plain else None
 
-    def drain_lines(self, known: dict[str, int]) -> int:
-        """Add the op ids of the messages found to `known`, and drop them; returns their number."""
+    def drain_lines(self, known: dict[str, int], platform_ids: dict[str, str]) -> int:
+        """Add the ids of the messages found, and drop them; returns their number."""
         lines = self.transcript.lines
         known.update((line.op_id, line.part.total) for line in lines)
+        note_platform_ids(lines, platform_ids)
         count = len(lines)
         lines.clear()
         self.transcript.damage.clear()

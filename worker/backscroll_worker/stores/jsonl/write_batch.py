@@ -33,7 +33,7 @@ from backscroll.contract.states import SetState
 from backscroll_worker.contract.clock import StoreClock
 from backscroll_worker.contract.takeover import ImportSession, RestoreSession
 from backscroll_worker.contract.tombstones import digest
-from backscroll_worker.contract.turns import outcome
+from backscroll_worker.contract.turns import CONFLICT, outcome
 from backscroll_worker.stores.jsonl.changes import Changes
 from backscroll_worker.stores.jsonl.erasure_ledger import Erasures, Pending
 from backscroll_worker.stores.jsonl.file_names import (
@@ -46,6 +46,7 @@ from backscroll_worker.stores.jsonl.files import Directory
 from backscroll_worker.stores.jsonl.renames import Renames
 from backscroll_worker.stores.jsonl.session import Session
 from backscroll_worker.stores.jsonl.session_cache import SessionCache
+from backscroll_worker.stores.jsonl.waiting import WaitingChanges
 from backscroll_worker.stores.jsonl.writer import Writer
 
 
@@ -58,6 +59,7 @@ class Group:
         writer: Writer,
         cache: SessionCache,
         renames: Renames,
+        waiting: WaitingChanges,
         erasures: Erasures,
         clock: StoreClock,
         keep_edits: bool = False,
@@ -68,6 +70,7 @@ class Group:
         self.directory = directory
         self.writer = writer
         self.renames = renames
+        self.waiting = waiting
         self.erasures = erasures
         erasures.tombstones.reopened = clock.reopened
         self.changes = Changes()
@@ -129,7 +132,7 @@ class Group:
         if affected is None and (record := self.erasures.applied.get(operation.op_id)):
             affected = record.affected
         if affected is not None:
-            return outcome(affected, duplicate=True)
+            return _outcome(session, operation, affected, duplicate=True)
         if operation.at <= self.erasures.tombstones.latest:
             if self._is_erased(operation):
                 return Outcome(0)
@@ -141,7 +144,21 @@ class Group:
             return Outcome(session.drop_late(operation))
         if isinstance(operation, RestoreSession):
             return Outcome(session.put_back(operation, self._restored(operation)))
-        return outcome(_HANDLERS[type(operation)](session, operation))
+        affected = _HANDLERS[type(operation)](session, operation)
+        return _outcome(session, operation, self._wait(session, operation, affected))
+
+    def _wait(self, session: Session, operation: Write, affected: int) -> int:
+        """Apply what has waited for an operation, or have it wait; returns how much it affected."""
+        if affected == CONFLICT:
+            return affected
+        if isinstance(operation, Append):
+            for change in self.waiting.take(operation, self.now):
+                affected = session.catch_up(change, operation.op_id, affected)
+        elif isinstance(operation, Delete):
+            self.waiting.forget(operation.key)
+        elif isinstance(operation, Rollback | Replace) and session.may_come(operation):
+            self.waiting.hold(operation, self.now)
+        return affected
 
     def flush(self, meanwhile: Callable[[], None] | None = None) -> None:
         """Commit everything; `meanwhile` is called during the sync."""
@@ -149,6 +166,7 @@ class Group:
             self.erasures.exclude(session)
             session.stage(self.changes)
         self.renames.stage(self.changes)
+        self.waiting.stage(self.changes)
         self.erasures.stage(self.changes)
         self.activity.stage(self.changes)
         stamps = self.writer.commit(self.changes, meanwhile)
@@ -156,6 +174,7 @@ class Group:
         for session in self._sessions.values():
             session.settle(stamps)
         self.renames.settle()
+        self.waiting.settle()
         self.erasures.settle()
 
     def _open(self, key: str) -> Session:
@@ -178,6 +197,9 @@ class Group:
         if operation.key is not None and not (session := self.find(operation.key)).exists:
             self.erasures.keep_op_ids(session, pending.tombstone.erased_at, pending.began)
             session.erase()  # or a file with its name would keep its op ids
+            self.waiting.forget(operation.key)
+        if operation.author is not None:
+            self.waiting.forget_author(operation.author)
         self.erasures.note_applied(operation.op_id, pending.sessions, self.now)
         return Outcome(pending.sessions)
 
@@ -189,6 +211,7 @@ class Group:
                     session.erase_author(pending.value)
                 else:
                     session.erase()
+                    self.waiting.forget(session.key)
                 self._sessions[session.key] = session
 
     def _is_erased(self, operation: Write) -> bool:
@@ -202,6 +225,7 @@ class Group:
         if tombstone is None or not isinstance(operation, Describe | Append):
             return False
         self.erasures.add_tombstone("key", operation.key, tombstone)
+        self.waiting.forget(operation.key)
         session = self.find(operation.key)
         if session.exists:
             self.erasures.keep_op_ids(session, tombstone.erased_at, self.now)
@@ -233,6 +257,15 @@ class Group:
                 affected += 1
         self.renames.note(operation.op_id, affected, self.now)
         return Outcome(affected)
+
+
+def _outcome(
+    session: Session, operation: Write, affected: int, *, duplicate: bool = False
+) -> Outcome:
+    """Of an append that stored less than its messages, also the ids of those that are stored."""
+    if isinstance(operation, Append) and CONFLICT < affected < len(operation.messages):
+        return Outcome(affected, duplicate, message_ids=session.stored_ids(operation))
+    return outcome(affected, duplicate=duplicate)
 
 
 _HANDLERS: Final[dict[type[Operation], Callable[[Session, Any], int]]] = {

@@ -28,12 +28,18 @@ from backscroll_worker.contract.retention import Retention, micros_of
 from backscroll_worker.contract.store import Answers
 from backscroll_worker.contract.takeover import ImportSession
 from backscroll_worker.contract.tombstones import Tombstones
+from backscroll_worker.contract.waiting import MAX_AGE_MICROS
 from backscroll_worker.stores.filesystem import check_file
 from backscroll_worker.stores.local import LocalStore, Options
 from backscroll_worker.stores.search.text import Folder
 from backscroll_worker.stores.sqlite.access import Access
 from backscroll_worker.stores.sqlite.clock import Times, open_clock
 from backscroll_worker.stores.sqlite.committer import Committer
+from backscroll_worker.stores.sqlite.failures import (
+    is_out_of_memory,
+    is_store_failure,
+    store_errors,
+)
 from backscroll_worker.stores.sqlite.files import LogIsGoneError, StoreFiles, size_bytes
 from backscroll_worker.stores.sqlite.folding import refolded
 from backscroll_worker.stores.sqlite.fts_merge import merge, merge_pace
@@ -47,13 +53,7 @@ from backscroll_worker.stores.sqlite.maintenance.space import with_checkpoints
 from backscroll_worker.stores.sqlite.maintenance.verify import verify
 from backscroll_worker.stores.sqlite.reads import messages_after, read
 from backscroll_worker.stores.sqlite.refusal import refused
-from backscroll_worker.stores.sqlite.schema import (
-    FULL,
-    is_out_of_memory,
-    is_store_failure,
-    open_database,
-    store_errors,
-)
+from backscroll_worker.stores.sqlite.schema import FULL, open_database
 from backscroll_worker.stores.sqlite.search import register_score
 from backscroll_worker.stores.sqlite.totals import totals
 from backscroll_worker.stores.sqlite.wal import WriteAheadLog
@@ -142,7 +142,9 @@ class SqliteBackend(LocalStore):
         with store_errors(self.path):
             yield from self._times.heal()
             old = self._clock.passage().cutoff(micros_of("op_ids_hours", op_ids_hours))
-            report = yield from self._clock.watch(compact(self._access, self.size_bytes, old))
+            waited = self._clock.passage().cutoff(MAX_AGE_MICROS)
+            compacting = compact(self._access, self.size_bytes, old, waited)
+            report = yield from self._clock.watch(compacting)
         self._clock.explain(old.latest)
         yield from self._times.heal()  # which writes it down
         self._memory = None  # it may know of tombstones that are gone

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from typing import Any, Final
 
@@ -24,14 +25,14 @@ from backscroll.contract.results import Answer, Usage
 from backscroll.contract.states import GetStates, SessionState
 from backscroll.contract.validation import MAX_PAGE
 from backscroll_worker.contract.answer_budget import AnswerBudget, check_bytes, check_count, history
-from backscroll_worker.contract.choosing import SessionMessages, choose
+from backscroll_worker.contract.choosing import SessionMessages, absent, by_message_id, choose
 from backscroll_worker.stores.sqlite import edits
 from backscroll_worker.stores.sqlite.bound import bounded_seconds
 from backscroll_worker.stores.sqlite.extra_search import search_extra
 from backscroll_worker.stores.sqlite.listing import get_session, list_sessions
 from backscroll_worker.stores.sqlite.message_listing import list_messages
 from backscroll_worker.stores.sqlite.rows import MESSAGE_COLUMNS, message_of
-from backscroll_worker.stores.sqlite.schema import pack_id
+from backscroll_worker.stores.sqlite.schema import pack_id, unpack_id
 from backscroll_worker.stores.sqlite.search import search
 from backscroll_worker.stores.sqlite.session_states import get_states
 from backscroll_worker.stores.sqlite.usage import usage
@@ -40,6 +41,10 @@ from backscroll_worker.stores.sqlite.usage import usage
 _OF_SESSION: Final = "INDEXED BY messagerow_session_id WHERE session_id = ?"
 _BACK: Final = f"SELECT {{columns}} FROM messages {_OF_SESSION} AND id < ? ORDER BY id DESC LIMIT ?"  # noqa: S608
 _LAST_ROW: Final = 2**62
+_BY_ID: Final = "messages INDEXED BY messagerow_message_id WHERE message_id = ? AND session_id = ?"
+_BY_PLATFORM_ID: Final = (
+    "messages INDEXED BY messagerow_platform_id_session_id WHERE platform_id = ? AND session_id = ?"
+)
 _AT_ONCE: Final = 64
 _LOAD_LESS: Final = "ask for less with limit=, max_tokens= or before="
 
@@ -70,6 +75,7 @@ def _load(database: APSWDatabase, operation: Load, budget: AnswerBudget | None) 
     if found is None:
         return history((), budget)
     session, count = found
+    operation = by_message_id(operation, partial(_id_of, database.connection(), session))
     if operation.is_chosen:
         with bounded_seconds(database.connection(), _LOAD_LESS):
             return choose(
@@ -173,15 +179,28 @@ def _without_edits(
 
 def _row(connection: apsw.Connection, session: int, argument: str, message_id: str) -> int:
     """The row of the message named by an argument; raises `OperationRefusedError` if none."""
-    row: int | None = connection.execute(
-        "SELECT id FROM messages INDEXED BY messagerow_message_id"
-        " WHERE message_id = ? AND session_id = ?",
-        (pack_id(message_id), session),
-    ).get
+    row = row_of(connection, session, message_id, None)
     if row is None:
-        raise OperationRefusedError(
-            f"{argument}: the session has no message {message_id!r}; it may be rolled back"
-        )
+        raise absent(argument, message_id)
+    return row
+
+
+def _id_of(connection: apsw.Connection, session: int, platform_id: str) -> str | None:
+    """The id of the message with that platform id; None if there is none."""
+    sql = f"SELECT message_id FROM {_BY_PLATFORM_ID}"  # noqa: S608
+    message_id: bytes | str | None = connection.execute(sql, (platform_id, session)).get
+    return None if message_id is None else unpack_id(message_id)
+
+
+def row_of(
+    connection: apsw.Connection, session: int, message_id: str | None, platform_id: str | None
+) -> int | None:
+    """The row of the message with one of these ids; None if there is none."""
+    id_: bytes | str | None
+    table, id_ = _BY_PLATFORM_ID, platform_id
+    if message_id is not None:
+        table, id_ = _BY_ID, pack_id(message_id)
+    row: int | None = connection.execute(f"SELECT id FROM {table}", (id_, session)).get  # noqa: S608
     return row
 
 

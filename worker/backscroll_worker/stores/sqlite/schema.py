@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +17,7 @@ from playhouse.sqlite_ext import FTS5Model, SearchField
 from backscroll.contract.errors import StoreUnavailableError, StoreUnusableError
 from backscroll.contract.messages import CIRCUMSTANCES
 from backscroll.private_files import create_private, make_private_directory
+from backscroll_worker.stores.sqlite.failures import WRITABLE, store_errors
 from backscroll_worker.stores.sqlite.folding import write_folding
 from backscroll_worker.stores.sqlite.fts_merge import configure, resume_merging
 from backscroll_worker.stores.sqlite.identity import read_identity, write_identity
@@ -32,20 +33,6 @@ APPLICATION_ID: Final = int.from_bytes(b"BkSc", "big")
 VERSION: Final = 4
 FULL: Final = 2
 """The value of "synchronous" with which a commit waits for the disk."""
-
-# Errors of the disk or the file, not of one operation.
-_PASSING: Final = (
-    apsw.BusyError,
-    apsw.CantOpenError,
-    apsw.FullError,
-    apsw.IOError,
-    apsw.LockedError,
-    apsw.PermissionsError,
-    apsw.ReadOnlyError,
-)
-_DAMAGED: Final = (apsw.CorruptError, apsw.NotADBError)
-
-_WRITABLE: Final = ". Is the path right, and may this user write there?"
 
 _COMPACT_ID: Final = re.compile(r"([0-9a-f]{32})(?:-([1-9][0-9]{0,8}))?")
 
@@ -147,6 +134,34 @@ class AppliedRow(peewee.Model):
         without_rowid = True
 
 
+class GonePlatformIdRow(peewee.Model):
+    """The hash of a platform id that a message of the session had; see `gone_ids`."""
+
+    session = peewee.ForeignKeyField(SessionRow, on_delete="CASCADE", index=False)
+    digest = peewee.BlobField()
+    noted_at = peewee.BigIntegerField()
+
+    class Meta:
+        table_name = "gone_platform_ids"
+        primary_key = peewee.CompositeKey("session", "digest")
+        without_rowid = True
+
+
+class WaitingChangeRow(peewee.Model):
+    """An edit, or a deletion without a message, that arrived before what it is about."""
+
+    key = peewee.TextField()
+    platform_id = peewee.TextField()
+    noted_at = peewee.BigIntegerField()
+    message = peewee.TextField(null=True)
+    author = peewee.TextField(null=True)
+
+    class Meta:
+        table_name = "waiting_changes"
+        primary_key = peewee.CompositeKey("key", "platform_id")
+        without_rowid = True
+
+
 class ErasedRow(peewee.Model):
     """A tombstone; see `contract.tombstones`."""
 
@@ -219,6 +234,8 @@ MODELS: Final = (
     MessageRow,
     EditRow,
     AppliedRow,
+    GonePlatformIdRow,
+    WaitingChangeRow,
     ErasedRow,
     ErasureRow,
     ErasingRow,
@@ -233,6 +250,9 @@ for _column in (SessionRow.agent, SessionRow.channel, SessionRow.room, SessionRo
     SessionRow.add_index(_column, where=_column.is_null(False))
 MessageRow.add_index(MessageRow.author, MessageRow.session, where=MessageRow.author.is_null(False))
 MessageRow.add_index(MessageRow.session, MessageRow.upto, where=MessageRow.upto.is_null(False))
+MessageRow.add_index(  # most platforms' ids grow, so the index does at its end
+    MessageRow.platform_id, MessageRow.session, where=MessageRow.platform_id.is_null(False)
+)
 SessionRow.add_index(SessionRow.state, where=peewee.SQL("state <> 'idle'"))
 SessionRow.add_index(SessionRow.pinned, where=SessionRow.pinned == 1)
 
@@ -283,38 +303,6 @@ MIGRATIONS: Final[dict[int, Callable[[APSWDatabase], None]]] = {
 }
 
 
-@contextmanager
-def store_errors(path: Path) -> Iterator[None]:
-    """Turn errors of the file and the disk into ours; those of one statement are not changed."""
-    try:
-        yield
-    except (apsw.Error, peewee.PeeweeException) as error:
-        cause = _sqlite_error(error)
-        if isinstance(cause, _PASSING):
-            raise StoreUnavailableError(f"{path}: {cause}{_advice(cause)}") from error
-        if isinstance(cause, _DAMAGED):
-            raise StoreUnusableError(
-                f"{path}: {cause}. Restore it from a backup, or set another file in "
-                "BACKSCROLL_STORE."
-            ) from error
-        raise
-
-
-def is_store_failure(error: Exception) -> bool:
-    """Whether `error` is the file's or the disk's fault, not one operation's."""
-    return isinstance(_sqlite_error(error), (*_PASSING, *_DAMAGED))
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether this process cannot get the memory that an operation needs."""
-    return isinstance(error, MemoryError) or isinstance(_sqlite_error(error), apsw.NoMemError)
-
-
-def _sqlite_error(error: BaseException) -> BaseException | None:
-    """APSW's error behind peewee's."""
-    return error if isinstance(error, apsw.Error) else error.__cause__ or error.__context__
-
-
 def open_database(path: Path, *, read_only: bool) -> APSWDatabase:
     """Open the store's database, and create or migrate it.
 
@@ -327,7 +315,7 @@ def open_database(path: Path, *, read_only: bool) -> APSWDatabase:
             make_private_directory(path.parent)
             create_private(path)  # SQLite gives its other files the same permissions
         except OSError as error:
-            raise StoreUnavailableError(f"{error.filename}: {error.strerror}{_WRITABLE}") from None
+            raise StoreUnavailableError(f"{error.filename}: {error.strerror}{WRITABLE}") from None
     with store_errors(path):
         database = APSWDatabase(str(path), timeout=BUSY_MS // 1_000, thread_safe=False, flags=flags)
         database.connect()
@@ -414,16 +402,3 @@ def _check_identity(connection: apsw.Connection, path: Path) -> int:
             "it was written by a newer version, install that"
         )
     return int(version)
-
-
-def _advice(cause: BaseException) -> str:
-    if isinstance(cause, apsw.FullError):
-        return ". Free some space on its disk"
-    if isinstance(cause, apsw.BusyError | apsw.LockedError):
-        return ". Another program has it open for writing; a store has one writer"
-    if isinstance(cause, apsw.ReadOnlyError | apsw.CantOpenError | apsw.PermissionsError):
-        return (
-            f"{_WRITABLE} Readers need write access too while no worker has the store open "
-            "(SQLite creates -wal and -shm)"
-        )
-    return ""

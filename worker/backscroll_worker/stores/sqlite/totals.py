@@ -18,4 +18,5 @@ def totals(connection: apsw.Connection, size_bytes: int) -> Totals:
     """The current totals; the counts are kept in the sessions' rows."""
     row: Any = connection.execute(_SQL).fetchone()
     sessions, messages, oldest, newest = row
-    return Totals(sessions, messages, size_bytes, oldest, newest)
+    waiting: Any = connection.execute("SELECT count(*) FROM waiting_changes").get
+    return Totals(sessions, messages, size_bytes, oldest, newest, waiting)

@@ -7,13 +7,13 @@ operation sees the effects of all earlier ones.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import apsw
 
 from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.ids import message_id as nth_message_id
-from backscroll.contract.messages import ChatMessage, SessionAttributes, circumstances, to_micros
+from backscroll.contract.messages import ChatMessage, circumstances, to_micros
 from backscroll.contract.operations import (
     Append,
     BeginTurn,
@@ -30,8 +30,7 @@ from backscroll.contract.operations import (
 )
 from backscroll.contract.results import Outcome
 from backscroll.contract.states import SetState
-from backscroll.contract.validation import ATTRIBUTES
-from backscroll_worker.contract.attributes import differing, with_turn
+from backscroll_worker.contract.attributes import with_turn
 from backscroll_worker.contract.clock import StoreClock, no_later
 from backscroll_worker.contract.takeover import (
     ImportSession,
@@ -41,13 +40,22 @@ from backscroll_worker.contract.takeover import (
 )
 from backscroll_worker.contract.tombstones import emptied_by
 from backscroll_worker.contract.turns import CONFLICT, Turn, is_conditional, lease_of, outcome
-from backscroll_worker.stores.sqlite import edits, emptied, lifecycle, session_meta, session_states
+from backscroll_worker.stores.sqlite import (
+    attributes,
+    edits,
+    emptied,
+    lifecycle,
+    session_meta,
+    session_states,
+)
 from backscroll_worker.stores.sqlite import restore as restoring
 from backscroll_worker.stores.sqlite.maintenance import author_erasure, erasure
 from backscroll_worker.stores.sqlite.maintenance import purge as detached
-from backscroll_worker.stores.sqlite.name_index import index_name
 from backscroll_worker.stores.sqlite.pending import Pending
+from backscroll_worker.stores.sqlite.platform_ids import PlatformIds
+from backscroll_worker.stores.sqlite.reads import row_of
 from backscroll_worker.stores.sqlite.schema import pack_id
+from backscroll_worker.stores.sqlite.waiting import WaitingChanges, forget
 from backscroll_worker.stores.sqlite.writer_cache import KnownSession, Memory
 
 
@@ -58,7 +66,7 @@ class Group:
         self,
         connection: apsw.Connection,
         now: int,
-        operations: Iterable[Operation],
+        operations: Sequence[Operation],
         memory: Memory,
         fold: Callable[[str], str],
         *,
@@ -75,14 +83,18 @@ class Group:
         self._sessions = memory.sessions
         self._pending = Pending(now, memory)
         self._packed = {op.op_id: pack_id(op.op_id) for op in operations if isinstance(op, Write)}
-        self._applied = self._already_applied()
+        self._applied = memory.applied(connection, self._packed.values())
+        self._platform_ids = PlatformIds(connection, self._flush_rows)
+        self._waiting = WaitingChanges(connection, now)
+        self._has_platform_ids = self._platform_ids.expect(operations, self._find)
+        self._named: tuple[str, ...] | None = None
 
     def write(self, operation: Write) -> Outcome:
         """Apply one write, unless its op id has been applied before."""
         op_id = self._packed[operation.op_id]
         affected = self._applied.get(op_id)
         if affected is not None:
-            return outcome(affected, duplicate=True)
+            return self._platform_ids.outcome_again(operation, self._find, affected)
         if operation.at <= self._memory.tombstones.latest:
             if self._is_erased(operation):
                 return outcome(0)
@@ -92,10 +104,20 @@ class Group:
             operation = spared
         is_late = operation.was_spooled and self._is_late(operation)
         affected = 0 if is_late else _HANDLERS[type(operation)](self, operation)
+        if (
+            self._has_platform_ids
+            and isinstance(operation, Append)
+            and affected != CONFLICT
+            and not is_late
+        ):
+            affected -= sum(map(self._catch_up, self._waiting.take(operation)))
         self._applied[op_id] = affected
         self._pending.op_ids.append((op_id, self._now, affected))
         if not is_late and (how := emptied_by(operation)) is not None:
             self._note_emptied(operation, how)
+        if self._named is not None:
+            named, self._named = self._named, None
+            return Outcome(affected, message_ids=named)
         return outcome(affected)
 
     def flush(self) -> None:
@@ -111,12 +133,8 @@ class Group:
         """Write the new index entries: one or two long SQLite calls."""
         self._pending.flush_index(self._connection)
 
-    def _already_applied(self) -> dict[bytes | str, int]:
-        maybe = self._memory.maybe_applied(self._packed.values())
-        found = self._connection.executemany(
-            "SELECT op_id, affected FROM applied WHERE op_id = ?", [(op_id,) for op_id in maybe]
-        )
-        return dict(cast(Iterable[tuple[bytes | str, int]], found))
+    def _flush_rows(self) -> None:
+        self._pending.flush_rows(self._connection)
 
     def _find(self, key: str) -> KnownSession | None:
         session = self._sessions.get(key)
@@ -146,14 +164,22 @@ class Group:
             return CONFLICT
         session = self._find_or_create(operation.key)
         if operation.session is not None:
-            self._update_attributes(session, operation.session)
-        messages, op_id = operation.messages, operation.op_id
-        ids = [self._packed[op_id]]  # also the first message's id
+            lacking = attributes.lacking(self._connection, session.id, operation.session)
+            if lacking:
+                self._set(session, with_turn(lacking, self._now))
+        messages: Sequence[ChatMessage] = operation.messages
+        op_id = operation.op_id
+        ids: list[bytes | str] = [self._packed[op_id]]  # also the first message's id
         if operation.places is not None:
             ids = [pack_id(id_) for id_ in operation.message_ids]
         elif len(messages) > 1:
             ids += [pack_id(nth_message_id(op_id, index)) for index in range(1, len(messages))]
-        self._add(session, operation.at, ids, messages)
+        if self._has_platform_ids and (
+            selected := self._platform_ids.take(session.id, ids, messages)
+        ):
+            ids, messages, self._named = selected
+        if messages:
+            self._add(session, operation.at, ids, messages)
         return len(messages)
 
     def _add(
@@ -197,11 +223,12 @@ class Group:
         return True
 
     def _turn(self, session: KnownSession) -> Turn:
+        row: Any
         (row,) = self._connection.execute(
             "SELECT state, turn_id, turn_expires_at, turn_lease FROM sessions WHERE id = ?",
             (session.id,),
         )
-        return Turn(*cast(tuple[Any, ...], row))
+        return Turn(*row)
 
     def _begin_turn(self, operation: BeginTurn) -> int:
         session = self._find(operation.key)
@@ -223,27 +250,38 @@ class Group:
         if session is None or not self._turn(session).is_that_of(operation.turn_id):
             return CONFLICT
         self._set(session, with_turn({"state": operation.state}, self._now))
-        return sum(self._remove(operation.key, each) for each in operation.remove)
+        removed = 0
+        for message_id in operation.remove:
+            _, row = self._locate(operation.key, message_id)
+            if row is not None:
+                self._remove(session, row)
+                removed += 1
+        self._platform_ids.forget(session.id)  # as if the turn had not been: they may be sent again
+        return removed
 
     def _rollback(self, operation: Rollback) -> int:
-        return self._remove(operation.key, operation.message_id)
-
-    def _remove(self, key: str, message_id: str | None) -> int:
-        session, row = self._locate(key, message_id)
+        session, row = self._locate(operation.key, operation.message_id, operation.platform_id)
         if session is None or row is None:
-            return 0
-        self._connection.execute("DELETE FROM messages WHERE id = ?", (row,))
+            return self._wait(session, operation)
+        gone = self._remove(session, row)
+        self._platform_ids.note_gone(session.id, [gone], self._now)
+        return 1
+
+    def _remove(self, session: KnownSession, row: int) -> str | None:
+        """Delete a message; returns the platform's id of it."""
+        deleted = "DELETE FROM messages WHERE id = ? RETURNING platform_id"
+        platform_id: str | None = self._connection.execute(deleted, (row,)).get
         self._pending.forget(row)
         session.message_count -= 1
         self._pending.touched[session.id] = session
-        return 1
+        return platform_id
 
     def _replace(self, operation: Replace) -> int:
         if is_conditional(operation) and not self._holds(operation):
             return CONFLICT
-        session, row = self._locate(operation.key, operation.message_id)
+        session, row = self._locate(operation.key, operation.message_id, operation.platform_id)
         if session is None or row is None:
-            return 0
+            return self._wait(session, operation)
         message = operation.message
         if self._keep_edits:
             edits.keep(self._connection, row, message, self._now)
@@ -257,6 +295,20 @@ class Group:
         self._pending.touched[session.id] = session
         return 1
 
+    def _wait(self, session: KnownSession | None, change: Rollback | Replace) -> int:
+        """Have a change wait for its message, if that may still arrive."""
+        id_ = change.platform_id
+        if id_ is not None and (not session or self._platform_ids.find(session.id, id_) is None):
+            self._waiting.hold(change)
+        return 0
+
+    def _catch_up(self, change: Rollback | Replace) -> int:
+        """Carry out what has waited; returns how many messages are gone by it."""
+        if isinstance(change, Rollback):
+            return self._rollback(change)
+        self._replace(change)
+        return 0
+
     def _clear(self, operation: Clear) -> int:
         session = self._find(operation.key)
         if session is None:
@@ -265,14 +317,16 @@ class Group:
         if count > detached.MOST_AT_ONCE:
             self.flush()
             self._pending.touched.pop(session.id, None)
-            session.id = detached.detach_messages(self._connection, session.id)
+            session.id = detached.detach_messages(self._connection, session.id, self._now)
         else:
-            self._delete_messages(session)
+            gone = self._delete_messages(session)
+            self._platform_ids.note_gone(session.id, gone, self._now)
         session.message_count = 0
         self._pending.touched[session.id] = session
         return count
 
     def _delete(self, operation: Delete) -> int:
+        forget(self._connection, [operation.key])
         session = self._find(operation.key)
         if session is None:
             return 0
@@ -283,16 +337,19 @@ class Group:
             self._delete_messages(session)
             self._connection.execute("DELETE FROM sessions WHERE id = ?", (session.id,))
         del self._sessions[operation.key]
+        self._platform_ids.forget(session.id)
         self._pending.touched.pop(session.id, None)
         return 1
 
-    def _delete_messages(self, session: KnownSession) -> None:
+    def _delete_messages(self, session: KnownSession) -> list[str | None]:
+        """Delete them; returns the platform's ids of them."""
         self._pending.flush_rows(self._connection)
         rows: list[Any] = self._connection.execute(
-            "DELETE FROM messages WHERE session_id = ? RETURNING id", (session.id,)
+            "DELETE FROM messages WHERE session_id = ? RETURNING id, platform_id", (session.id,)
         ).fetchall()
-        for (row,) in rows:
+        for row, _ in rows:
             self._pending.forget(row)
+        return [platform_id for _, platform_id in rows]
 
     def _describe(self, operation: Describe) -> int:
         session = self._find_or_create(operation.key)
@@ -300,28 +357,8 @@ class Group:
         self._set(session, with_turn(attributes, self._now))
         return 1
 
-    def _update_attributes(self, session: KnownSession, attributes: SessionAttributes) -> None:
-        """Set the attributes that the session lacks; usually it has all of them."""
-        # The names are those `check_attributes` lets through, and none of the user's.
-        sql = f"SELECT {', '.join(ATTRIBUTES)} FROM sessions WHERE id = ?"  # noqa: S608
-        row: Any = self._connection.execute(sql, (session.id,)).fetchone()
-        has = dict(zip(ATTRIBUTES, row, strict=True))
-        has["meta"] = session_meta.loads(has["meta"])
-        changed = differing(has, attributes)
-        if changed:
-            self._set(session, with_turn(changed, self._now))
-
     def _set(self, session: KnownSession, values: Mapping[str, Any]) -> None:
-        # The names are those `check_attributes` lets through, and none of the user's.
-        assignments = ", ".join(f"{name} = ?" for name in values)
-        if values.get("meta") is not None:
-            values = {**values, "meta": session_meta.dumps(values["meta"])}
-        self._connection.execute(
-            f"UPDATE sessions SET {assignments} WHERE id = ?",  # noqa: S608
-            (*values.values(), session.id),
-        )
-        if "name" in values:
-            index_name(self._connection, session.id, values["name"])
+        attributes.put(self._connection, session.id, values)
 
     def _import_session(self, operation: ImportSession) -> int:
         session = self._find(operation.key)
@@ -345,6 +382,8 @@ class Group:
         existing, info = self._find(operation.key), operation.info
         if existing is None and operation.messages and not missing:
             return 0  # they are in another session
+        if existing is not None:
+            missing = self._platform_ids.absent(existing.id, missing)
         now_there = [] if existing is None else restoring.take_out(self._connection, existing.id)
         for row, _ in now_there:
             self._pending.forget(row)
@@ -356,8 +395,8 @@ class Group:
         times = restoring.times(self._connection, session.id, info, is_new=existing is None)
         self._pending.imported[session.id] = session, *times
         if existing is None:
-            attributes, turn_started_at = archived_attributes(info, self._now)
-            self._set(session, {**attributes, "turn_started_at": turn_started_at})
+            archived, turn_started_at = archived_attributes(info, self._now)
+            self._set(session, {**archived, "turn_started_at": turn_started_at})
             session_states.put(self._connection, session.id, operation.states)
         elif info.pinned:
             self._set(session, {"pinned": True})
@@ -371,6 +410,7 @@ class Group:
             (row, each) for row, each in enumerate(messages, first) if each.edits
         ]
         self._pending.touched.pop(session.id, None)  # its last activity does not change
+        self._platform_ids.forget(session.id)
 
     def _rename_agent(self, operation: RenameAgent) -> int:
         renamed = self._connection.execute(
@@ -400,6 +440,7 @@ class Group:
             return False
         key = operation.key
         erasure.note(self._connection, tombstones, [("key", key)], tombstone)
+        forget(self._connection, [key])
         session = self._find(key)
         if session is not None:
             self._pending.flush_rows(self._connection)
@@ -407,6 +448,7 @@ class Group:
                 self._pending.forget(row)
                 session.message_count -= 1
                 self._pending.touched[session.id] = session
+            self._platform_ids.forget(session.id)
             if not session.message_count:
                 self._delete(Delete(operation.op_id, operation.at, key))
         return True
@@ -421,22 +463,21 @@ class Group:
             return False
         return emptied.is_late(self._connection, operation, key, self._memory.tombstones)
 
-    def _locate(self, key: str, message_id: str | None) -> tuple[KnownSession | None, int | None]:
+    def _locate(
+        self, key: str, message_id: str | None, platform_id: str | None = None
+    ) -> tuple[KnownSession | None, int | None]:
         """The session and the row of its last message, or of the one named."""
         session = self._find(key)
         if session is None:
             return None, None
-        self._pending.flush_rows(self._connection)
-        row: Any
-        if message_id is None:
-            index = "messagerow_session_id"  # otherwise SQLite may scan all messages backwards
-            sql = f"SELECT max(id) FROM messages INDEXED BY {index} WHERE session_id = ?"  # noqa: S608
-            but, values = author_erasure.but_those_of(self._memory.erasing)
-            row = self._connection.execute(sql + but, (session.id, *values)).get
-        else:
-            sql = "SELECT id FROM messages WHERE message_id = ? AND session_id = ?"
-            row = self._connection.execute(sql, (pack_id(message_id), session.id)).get
-        return session, row
+        self._flush_rows()
+        if message_id is not None or platform_id is not None:
+            return session, row_of(self._connection, session.id, message_id, platform_id)
+        index = "messagerow_session_id"  # otherwise SQLite may scan all messages backwards
+        sql = f"SELECT max(id) FROM messages INDEXED BY {index} WHERE session_id = ?"  # noqa: S608
+        but, values = author_erasure.but_those_of(self._memory.erasing)
+        last: Any = self._connection.execute(sql + but, (session.id, *values)).get
+        return session, last
 
 
 _HANDLERS: Final[dict[type[Operation], Callable[[Group, Any], int]]] = {

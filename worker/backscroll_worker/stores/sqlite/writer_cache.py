@@ -54,6 +54,16 @@ class Memory:
         newest, bound = self.newest, self.bound
         return [id_ for id_ in op_ids if isinstance(id_, str) or not newest < id_ < bound]
 
+    def applied(
+        self, connection: apsw.Connection, op_ids: Iterable[bytes | str]
+    ) -> dict[bytes | str, int]:
+        """Those of the ids that were applied, with how much each affected."""
+        found: Iterable[Any] = connection.executemany(
+            "SELECT op_id, affected FROM applied WHERE op_id = ?",
+            [(op_id,) for op_id in self.maybe_applied(op_ids)],
+        )
+        return dict(found)
+
     def note_applied(self, op_ids: Iterable[bytes | str]) -> None:
         """Note that these ids are in the table now."""
         bound = self.bound

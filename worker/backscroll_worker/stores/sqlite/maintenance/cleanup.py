@@ -70,7 +70,7 @@ class _Idle:
     def messages(self) -> int:
         return self.info.message_count
 
-    def remove(self, connection: apsw.Connection, now: SessionInfo) -> int | None:
+    def remove(self, connection: apsw.Connection, now: SessionInfo, _at: int) -> int | None:
         """Remove its key; None when the session has changed since it was chosen."""
         if now != self.info or session_states.stored(connection, self.row) != self.states:
             return None
@@ -271,7 +271,7 @@ class Cleanup:
         now = get_session(connection, removal.info.key)
         if now is None or self._retention.rule_for(now.to_dict()) is not removal.rule:
             return None
-        return removal.remove(connection, now)
+        return removal.remove(connection, now, self._passage.now)
 
     def _count(self, removal: _Removal, messages: int) -> None:
         info = removal.info

@@ -26,9 +26,14 @@ from backscroll_worker.stores.sqlite.scrub import scrub
 PATIENCE_SECONDS: Final = 5.0
 
 
-def compact(access: Access, size_bytes: Callable[[], int], old: Cutoff) -> Slices[CompactReport]:
+def compact(
+    access: Access, size_bytes: Callable[[], int], old: Cutoff, waited: Cutoff
+) -> Slices[CompactReport]:
     """Delete old op ids, merge indexes, rebuild older ones, pack tables, free pages, wipe text."""
     started, before = time.monotonic(), size_bytes()
+    with access.repeatable() as connection:
+        too_long = waited.condition("noted_at")
+        connection.execute(f"DELETE FROM waiting_changes WHERE {too_long}")  # noqa: S608
     purged = yield from with_checkpoints(access, _tidied(access, old))
     with access.outside() as connection:
         connection.execute("PRAGMA optimize").fetchall()
@@ -45,6 +50,7 @@ def _tidied(access: Access, old: Cutoff) -> Slices[int]:
     yield from purge_detached(access.repeatable)
     purged = yield from _purge_op_ids(access.repeatable, old)
     yield from refolded(access.repeatable)
+    yield from _forget_platform_ids(access.repeatable, old)
     yield from merge_indexes(access.repeatable)
     yield from repack(access)
     yield from give_pages_back(access.repeatable)
@@ -56,6 +62,25 @@ def _forget_erasures(connection: apsw.Connection, old: Cutoff) -> None:
     connection.execute(f"DELETE FROM erased WHERE {old.condition('noted_at')}")  # noqa: S608
     connection.execute(f"DELETE FROM erasures WHERE {old.condition('noted_at')}")  # noqa: S608
     connection.execute("DELETE FROM erasing WHERE op_id NOT IN (SELECT op_id FROM erasures)")
+
+
+def _forget_platform_ids(door: Door, old: Cutoff) -> Generator[None]:
+    """Delete the old ones of messages that are gone, some sessions at a time."""
+    pace, after = Pace(100, most=2_000), -1
+    while after is not None:
+        with pace.slice() as count, door() as connection:
+            last: Any = connection.execute(
+                "SELECT session_id FROM gone_platform_ids WHERE session_id > ?"
+                " ORDER BY session_id LIMIT 1 OFFSET ?",
+                (after, count),
+            ).get
+            connection.execute(
+                "DELETE FROM gone_platform_ids WHERE session_id > ? AND session_id <= ?"  # noqa: S608
+                f" AND {old.condition('noted_at')}",
+                (after, 2**63 - 1 if last is None else last),
+            )
+        after = last
+        yield
 
 
 def _purge_op_ids(door: Door, old: Cutoff) -> Generator[None, None, int]:

@@ -34,6 +34,7 @@ from backscroll_worker.stores.sqlite.maintenance.space import (
 )
 from backscroll_worker.stores.sqlite.schema import pack_id, unpack_id
 from backscroll_worker.stores.sqlite.scrub import scrub
+from backscroll_worker.stores.sqlite.waiting import forget, forget_author
 
 PATIENCE_SECONDS: Final = 10.0
 _HASHED_PER_SLICE: Final = 5_000
@@ -86,8 +87,10 @@ def begin(
     )
     if subject == "author":
         author_erasure.begin(connection, op_id, value, now)
+        forget_author(connection, value)
     else:
         keys = _hide_sessions(connection, op_id, subject, value)
+        forget(connection, [*keys, value] if subject == "key" else keys)
     subjects = {(subject, value), *(("key", key) for key in keys)}
     # A requester's clock that is ahead of ours must not exclude later messages.
     erased_at = min(operation.at, latest)

@@ -15,6 +15,7 @@ from backscroll_worker.contract.retention import Rule
 from backscroll_worker.contract.tool_calls import Exchanges
 from backscroll_worker.stores.sqlite.access import Door
 from backscroll_worker.stores.sqlite.fts_merge import unindex
+from backscroll_worker.stores.sqlite.gone_ids import note_gone
 from backscroll_worker.stores.sqlite.reads import stored_messages
 
 MESSAGES_PER_PART: Final = 250
@@ -63,7 +64,7 @@ class Part:
 
     is_whole = False
 
-    def remove(self, connection: apsw.Connection, now: SessionInfo) -> int | None:
+    def remove(self, connection: apsw.Connection, now: SessionInfo, at: int) -> int | None:
         """Delete them; returns their number, or None when they have changed since the choice."""
         while not self.known.look(connection, 1_000):
             pass
@@ -78,12 +79,13 @@ class Part:
             return None
         if self.digest is not None and self.digest != self._digest(connection):
             return None
-        rows = connection.execute(
+        rows: list[Any] = connection.execute(
             "DELETE FROM messages INDEXED BY messagerow_session_id"
-            " WHERE session_id = ? AND id >= ? AND id < ? RETURNING id",
+            " WHERE session_id = ? AND id >= ? AND id < ? RETURNING id, platform_id",
             (self.row, self.first, self.end),
         ).fetchall()
-        unindex(connection, "message_index", rows)
+        unindex(connection, "message_index", [(row,) for row, _ in rows])
+        note_gone(connection, self.row, [platform_id for _, platform_id in rows], at)
         connection.execute(
             "UPDATE sessions SET message_count = message_count - ? WHERE id = ?",
             (len(rows), self.row),

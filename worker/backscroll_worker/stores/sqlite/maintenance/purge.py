@@ -19,6 +19,7 @@ from backscroll_worker.contract.takeover import ImportSession, RestoreSession
 from backscroll_worker.stores.sqlite import session_states
 from backscroll_worker.stores.sqlite.access import Door
 from backscroll_worker.stores.sqlite.fts_merge import unindex
+from backscroll_worker.stores.sqlite.gone_ids import note_all_gone, note_later_gone
 from backscroll_worker.stores.sqlite.name_index import index_name
 from backscroll_worker.stores.sqlite.schema import SessionRow, pack_id
 
@@ -47,7 +48,7 @@ def detach(connection: apsw.Connection, session: int) -> None:
     connection.execute("UPDATE sessions SET key = NULL WHERE id = ?", (session,))
 
 
-def detach_messages(connection: apsw.Connection, session: int) -> int:
+def detach_messages(connection: apsw.Connection, session: int, now: int) -> int:
     """The same for its messages only; returns the id of the row that replaces the session."""
     found: Any = connection.execute("SELECT key, name FROM sessions WHERE id = ?", (session,))
     ((key, name),) = found
@@ -60,11 +61,13 @@ def detach_messages(connection: apsw.Connection, session: int) -> int:
     successor = connection.last_insert_rowid()
     index_name(connection, successor, name)
     session_states.move(connection, session, successor)
+    note_all_gone(connection, session, successor, now)
     return successor
 
 
-def detach_later(connection: apsw.Connection, session: int, row: int) -> None:
+def detach_later(connection: apsw.Connection, session: int, row: int, now: int) -> None:
     """The same for the session's messages after that in `row`; the session stays."""
+    note_later_gone(connection, session, row, now)
     connection.execute(
         f"INSERT INTO sessions(key, message_count, {_COLUMNS})"  # noqa: S608 - columns of ours
         f" SELECT NULL, 0, {_COLUMNS} FROM sessions WHERE id = ?",

@@ -1,0 +1,156 @@
+"""Which platform ids a session has, and which it had: a message that has one is stored once.
+
+Those of messages are found by an index, those of messages that are gone see `gone_ids`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, NamedTuple
+
+import apsw
+
+from backscroll.contract.messages import ChatMessage
+from backscroll.contract.operations import Append, Operation, Write
+from backscroll.contract.results import Outcome
+from backscroll_worker.contract.platform_ids import platform_digest
+from backscroll_worker.contract.turns import CONFLICT, outcome
+from backscroll_worker.stores.sqlite.gone_ids import note_gone
+from backscroll_worker.stores.sqlite.schema import unpack_id
+from backscroll_worker.stores.sqlite.writer_cache import KnownSession
+
+PackedId = bytes | str
+GONE: Final = b""
+"""Stands for the id of a message that is gone."""
+
+_PRESENT: Final = (
+    "SELECT session_id, platform_id, message_id FROM messages"
+    " INDEXED BY messagerow_platform_id_session_id WHERE session_id = ? AND platform_id = ?"
+)
+_GONE: Final = "SELECT session_id, ? FROM gone_platform_ids WHERE session_id = ? AND digest = ?"
+
+
+class Selection(NamedTuple):
+    """Those messages of an append that are to be stored, and the ids of all if they are others."""
+
+    ids: list[PackedId]
+    messages: list[ChatMessage]
+    named: tuple[str, ...] | None
+
+
+class PlatformIds:
+    """What is known of platform ids while a group is applied: by session's row and platform id."""
+
+    def __init__(self, connection: apsw.Connection, flush_rows: Callable[[], None]) -> None:
+        self._connection = connection
+        self._flush_rows = flush_rows
+        self._known: dict[tuple[int, str], PackedId | None] = {}
+
+    def expect(
+        self, operations: Iterable[Operation], find: Callable[[str], KnownSession | None]
+    ) -> bool:
+        """Find what the messages of appends to known sessions need; whether any has such an id."""
+        places, has_some = list[tuple[int, str]](), False
+        for operation in operations:
+            if not isinstance(operation, Append):
+                continue
+            for message in operation.messages:
+                if message.platform_id is not None:
+                    has_some = True
+                    if (session := find(operation.key)) is not None:
+                        places.append((session.id, message.platform_id))
+        self.look_up(places)
+        return has_some
+
+    def look_up(self, wanted: Sequence[tuple[int, str]]) -> None:
+        """Find messages by session and platform id, all together."""
+        if not wanted:
+            return
+        self._known.update(dict.fromkeys(wanted))
+        connection, known = self._connection, self._known
+        if connection.execute("SELECT 1 FROM gone_platform_ids LIMIT 1").get:
+            pairs = [(id_, session, platform_digest(id_)) for session, id_ in wanted]
+            gone: Iterable[Any] = connection.executemany(_GONE, pairs)
+            known.update(((session, id_), GONE) for session, id_ in gone)
+        present: Iterable[Any] = connection.executemany(_PRESENT, wanted)
+        for session, id_, message_id in present:
+            # Imported messages may share one; then the first counts.
+            known[session, id_] = known[session, id_] or message_id
+
+    def find(self, session: int, platform_id: str) -> PackedId | None:
+        """The id of that message, `GONE` if it is gone, None if there never was one."""
+        place = session, platform_id
+        if place not in self._known:
+            self._flush_rows()
+            self.look_up([place])
+        return self._known[place]
+
+    def take(
+        self, session: int, ids: Sequence[PackedId], messages: Sequence[ChatMessage]
+    ) -> Selection | None:
+        """Note that the messages are stored; returns which are to be, None for all of them."""
+        known = self._known
+        for index, message in enumerate(messages):
+            if message.platform_id is not None:
+                place = session, message.platform_id
+                if (known[place] if place in known else self.find(*place)) is not None:
+                    return self._select(session, ids, messages, index)
+                known[place] = ids[index]
+        return None
+
+    def _select(
+        self,
+        session: int,
+        ids: Sequence[PackedId],
+        messages: Sequence[ChatMessage],
+        first_known: int,
+    ) -> Selection:
+        new, named = list(range(first_known)), list(ids)
+        for index in range(first_known, len(ids)):
+            platform_id = messages[index].platform_id
+            there = None if platform_id is None else self.find(session, platform_id)
+            if there is not None:
+                named[index] = there or ids[index]
+                continue
+            if platform_id is not None:
+                self._known[session, platform_id] = ids[index]
+            new.append(index)
+        return Selection(
+            [ids[index] for index in new],
+            [messages[index] for index in new],
+            None if named == list(ids) else tuple(map(unpack_id, named)),
+        )
+
+    def absent(self, session: int, messages: Iterable[ChatMessage]) -> tuple[ChatMessage, ...]:
+        """Those messages that the session does not have under their platform id."""
+        ids = [(message, message.platform_id) for message in messages]
+        return tuple(message for message, id_ in ids if id_ is None or not self.find(session, id_))
+
+    def forget(self, session: int) -> None:
+        """Forget what is known of a session of which more than its platform ids has changed."""
+        self._known = {place: id_ for place, id_ in self._known.items() if place[0] != session}
+
+    def note_gone(self, session: int, platform_ids: Iterable[str | None], now: int) -> None:
+        """Note that messages are gone which the session is not to store again."""
+        gone = [id_ for id_ in platform_ids if id_ is not None]
+        self._known.update(((session, id_), GONE) for id_ in gone)
+        note_gone(self._connection, session, gone, now)
+
+    def outcome_again(
+        self, write: Write, find: Callable[[str], KnownSession | None], affected: int
+    ) -> Outcome:
+        """The outcome of an operation that was applied before."""
+        if isinstance(write, Append) and CONFLICT < affected < len(write.messages):
+            session = find(write.key)
+            named = None if session is None else self._named(session.id, write)
+            return Outcome(affected, duplicate=True, message_ids=named)
+        return outcome(affected, duplicate=True)
+
+    def _named(self, session: int, append: Append) -> tuple[str, ...] | None:
+        """The ids of the messages as they are stored; None if they follow from the op id."""
+        named = list(append.message_ids)
+        for index, message in enumerate(append.messages):
+            if message.platform_id is not None:
+                there = self.find(session, message.platform_id)
+                named[index] = unpack_id(there) if there else named[index]
+        return None if tuple(named) == append.message_ids else tuple(named)

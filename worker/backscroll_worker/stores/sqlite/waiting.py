@@ -1,0 +1,79 @@
+"""Edits and deletions that arrived before their message, in a table; see `contract.waiting`.
+
+They belong to a key: there may be no such session yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import apsw
+import orjson
+
+from backscroll.contract.operations import Append
+from backscroll_worker.contract.waiting import (
+    MAX_AGE_MICROS,
+    MOST_PER_SESSION,
+    Change,
+    change_of,
+    message_of,
+)
+
+
+class WaitingChanges:
+    """Those in the table, for one group of operations."""
+
+    def __init__(self, connection: apsw.Connection, now: int) -> None:
+        self._connection = connection
+        self._now = now
+        self._is_empty: bool | None = None
+
+    def hold(self, change: Change) -> None:
+        """Have a change wait for its message."""
+        message = message_of(change)
+        encoded = None if message is None else orjson.dumps(message).decode()
+        author = None if message is None else message.get("author")
+        self._connection.execute(
+            "INSERT INTO waiting_changes(key, platform_id, noted_at, message, author)"
+            " VALUES (?, ?, ?, ?, ?) ON CONFLICT(key, platform_id) DO UPDATE SET"
+            " noted_at = excluded.noted_at, message = excluded.message, author = excluded.author"
+            " WHERE message IS NOT NULL",
+            (change.key, change.platform_id, self._now, encoded, author),
+        )
+        self._connection.execute(
+            "DELETE FROM waiting_changes WHERE key = ?1 AND platform_id IN (SELECT platform_id"
+            " FROM waiting_changes WHERE key = ?1 ORDER BY noted_at DESC, platform_id"
+            " LIMIT -1 OFFSET ?2)",
+            (change.key, MOST_PER_SESSION),
+        )
+        self._is_empty = False
+
+    def take(self, append: Append) -> list[Change]:
+        """Take out what waits for the messages of an append."""
+        if self._is_empty is None:
+            some = self._connection.execute("SELECT 1 FROM waiting_changes LIMIT 1").get
+            self._is_empty = some is None
+        if self._is_empty:
+            return []
+        ids = dict.fromkeys(each.platform_id for each in append.messages if each.platform_id)
+        found: Iterable[Any] = self._connection.executemany(
+            "DELETE FROM waiting_changes WHERE key = ? AND platform_id = ?"
+            " RETURNING platform_id, message, noted_at",
+            [(append.key, id_) for id_ in ids],
+        ).fetchall()
+        return [
+            change_of(append.key, id_, None if message is None else orjson.loads(message))
+            for id_, message, noted_at in found
+            if noted_at > self._now - MAX_AGE_MICROS
+        ]
+
+
+def forget(connection: apsw.Connection, keys: Iterable[str]) -> None:
+    """Delete what waits for messages of these sessions."""
+    connection.executemany("DELETE FROM waiting_changes WHERE key = ?", [(key,) for key in keys])
+
+
+def forget_author(connection: apsw.Connection, author: str) -> None:
+    """Delete the edits that wait and name this author."""
+    connection.execute("DELETE FROM waiting_changes WHERE author = ?", (author,))

@@ -1,0 +1,137 @@
+"""What every store promises of edits and deletions that arrive before their message."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from backscroll.contract.ids import new_op_id
+from backscroll.contract.messages import ChatMessage
+from backscroll.contract.operations import Append, Erase, Operation
+from backscroll.contract.results import Outcome
+from backscroll_worker.contract.pacing import finish
+from backscroll_worker.contract.waiting import MOST_PER_SESSION
+from backscroll_worker.testing.conformance.platform import batch, message, said
+from backscroll_worker.testing.fixtures import Open
+from backscroll_worker.testing.stores import (
+    Clock,
+    StoreUnderTest,
+    apply_all,
+    contents,
+    found,
+    keys,
+    requests,
+)
+
+
+def edit(key: str, platform_id: str, content: str) -> Operation:
+    return requests.replace(key, ChatMessage.user(content), platform_id=platform_id)
+
+
+def undo(key: str, platform_id: str) -> Operation:
+    return requests.rollback(key, platform_id=platform_id)
+
+
+@pytest.mark.parametrize("reopens", [False, True])
+def test_an_early_edit_waits_for_its_message(open_store: Open, *, reopens: bool) -> None:
+    early = [edit("s", "b", "first"), edit("s", "b", "newer"), edit("t", "b", "elsewhere")]
+    original = batch("s", "a", "b", "c")
+    with open_store() as store:
+        assert apply_all(store, early) == [Outcome(0)] * 3
+        assert keys(store) == set()
+        assert store.totals().waiting_changes == 2
+        if not reopens:
+            assert apply_all(store, [original]) == [Outcome(3)]
+    with open_store() as store:
+        assert apply_all(store, [original]) == [Outcome(3, duplicate=not reopens)]
+        assert contents(store, "s") == ["said a", "newer", "said c"]
+        assert said(store, "s") == ["a", "b", "c"]
+        assert store.totals().waiting_changes == 1
+        assert apply_all(store, early) == [Outcome(0, duplicate=True)] * 3
+        assert apply_all(store, [batch("s", "b")])[0].affected == 0
+        assert contents(store, "s") == ["said a", "newer", "said c"]
+        assert found(store, "newer") == {"newer"}
+        assert store.verify() == []
+    assert contents(open_store(), "s") == ["said a", "newer", "said c"]
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_an_early_deletion_keeps_its_message_away(open_store: Open, *, together: bool) -> None:
+    early = [edit("s", "b", "x"), undo("s", "b"), edit("s", "b", "y")]
+    original = batch("s", "a", "b")
+    with open_store() as store:
+        if not together:
+            apply_all(store, early)
+        assert apply_all(store, [*early, original])[-1] == Outcome(1)
+        assert said(store, "s") == ["a"]
+        assert apply_all(store, [batch("s", "b")]) == [Outcome(0)]
+    with open_store() as store:
+        assert apply_all(store, [original]) == [Outcome(1, duplicate=True)]
+        assert apply_all(store, [batch("s", "b", "c")]) == [Outcome(1)]
+        assert said(store, "s") == ["a", "c"]
+        info = store.session("s")
+        assert info is not None
+        assert info.message_count == 2
+        assert store.totals().waiting_changes == 0
+        assert store.verify() == []
+
+
+def test_an_early_edit_keeps_the_original_if_edits_are_kept(open_keeping: Open) -> None:
+    with open_keeping() as store:
+        apply_all(store, [edit("s", "a", "edited"), batch("s", "a")])
+    (edited,) = open_keeping().load("s", include_edits=True)
+    assert (edited.content, [each.content for each in edited.edits]) == ("edited", ["said a"])
+
+
+def test_a_change_waits_for_no_message_that_is_gone(store: StoreUnderTest) -> None:
+    apply_all(store, [batch("s", "a", "b"), undo("s", "a"), edit("s", "a", "x"), undo("s", "a")])
+    assert store.totals().waiting_changes == 0
+    store.remove_last("none")
+    store.replace("none", message(None), "0" * 32)
+    assert store.totals().waiting_changes == 0
+
+
+def test_a_change_waits_for_a_day(open_store: Open, clock: Clock) -> None:
+    with open_store() as store:
+        apply_all(store, [edit("s", "a", "edited"), undo("s", "b")])
+        clock.advance(hours=23)
+        apply_all(store, [edit("s", "c", "edited")])
+        clock.advance(hours=2)
+        apply_all(store, [batch("s", "a")])
+        finish(store.compact(1_000))
+        assert store.totals().waiting_changes == 1
+    with open_store() as store:
+        apply_all(store, [batch("s", "b", "c")])
+        assert contents(store, "s") == ["said a", "said b", "edited"]
+        assert store.totals().waiting_changes == 0
+
+
+def test_only_so_many_changes_of_a_session_wait(store: StoreUnderTest, clock: Clock) -> None:
+    names = [f"p{number:03}" for number in range(MOST_PER_SESSION + 2)]
+    for name in names:
+        clock.advance(micros=1)
+        apply_all(store, [edit("s", name, "edited")])
+    assert store.totals().waiting_changes == MOST_PER_SESSION
+    apply_all(store, [batch("s", *names)])
+    assert contents(store, "s").count("edited") == MOST_PER_SESSION
+    assert contents(store, "s")[:3] == ["said p000", "said p001", "edited"]
+
+
+@pytest.mark.parametrize("way", ["delete", "erase", "erase sender"])
+def test_what_waits_goes_with_its_session(open_store: Open, clock: Clock, way: str) -> None:
+    with open_store() as store:
+        apply_all(store, [edit("s", "a", "secret"), edit("kept", "a", "edited")])
+        if way == "delete":
+            store.delete("s")
+        elif way == "erase":
+            finish(store.store.erase(Erase(new_op_id(), clock.now, key="s")))
+        else:
+            store.describe("s", sender="ada")
+            finish(store.store.erase(Erase(new_op_id(), clock.now, sender="ada")))
+        clock.advance(seconds=1)
+        assert store.totals().waiting_changes == 1
+        original = Append(new_op_id(), clock.now, "s", (message("a"),))
+        apply_all(store, [original, replace(original, op_id=new_op_id(), key="kept")])
+    store = open_store()
+    assert (contents(store, "s"), contents(store, "kept")) == (["said a"], ["edited"])
