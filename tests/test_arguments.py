@@ -315,5 +315,5 @@ def test_every_type_in_a_public_signature_is_exported() -> None:
     known = {"Any", "Self", "None", "Mapping", "Iterable", "Sequence", "Literal", "ClassVar",
              "Callable", "Path", "TracebackType", "BaseException", "Exception", "Unpack",
              "Final", "Enum", "ForwardRef", "NoneType", "Annotated", "MICROS",
-             "Arguments", "OfRole"}  # fmt: skip
+             "Arguments", "OfRole", "Messages", "AsyncMessages"}  # fmt: skip
     assert named - known - set(package.__all__) == set()

@@ -46,7 +46,18 @@ def erase(author: str = "zebra-Λ") -> Erase:
 
 
 def spoken(key: str, at: int, *said: tuple[dict[str, Any], str]) -> Append:
-    return Append(op_id(), at, key, tuple(ChatMessage.user(text, **who) for who, text in said))
+    """An append of these messages, each with a platform id of its own if its author has one."""
+    id_ = op_id()
+    messages = tuple(
+        ChatMessage.user(text, **_numbered(who, f"{id_}-{number}"))
+        for number, (who, text) in enumerate(said)
+    )
+    return Append(id_, at, key, messages)
+
+
+def _numbered(who: dict[str, Any], number: str) -> dict[str, Any]:
+    platform_id = who.get("platform_id")
+    return who if platform_id is None else {**who, "platform_id": f"{platform_id}-{number}"}
 
 
 def _ids(operations: Iterable[Append]) -> list[str]:
