@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 
 from backscroll.contract.messages import ChatMessage
-from backscroll.contract.operations import Append, Describe, Erase, Replace, Rollback
+from backscroll.contract.operations import (
+    Append,
+    BeginTurn,
+    Describe,
+    EndTurn,
+    Erase,
+    Replace,
+    Rollback,
+)
+from backscroll.contract.results import Outcome
 from backscroll_worker.archive.directory import Archive
 from backscroll_worker.contract.pacing import finish
 from backscroll_worker.testing.conformance.erasure import (
@@ -326,3 +335,41 @@ def test_an_author_may_be_erased_who_is_a_sender_too(store: StoreUnderTest) -> N
 def test_an_authors_erasure_can_be_asked_for_by_a_call(store: StoreUnderTest) -> None:
     assert requests.erase(None, None, None, "bob").subject == ("author", "bob")
     assert finish(store.erase(author="nobody")).messages == 0
+
+
+def test_a_late_turn_begins_without_the_erased_authors_message(store: StoreUnderTest) -> None:
+    finish(store.store.erase(erase()))
+    said = ChatMessage.user("hay", **BOB), ChatMessage.user("quagga", **ZOE)
+    late = BeginTurn(op_id(), EARLY, "z", said[::-1])
+    of_zoe = BeginTurn(op_id(), EARLY, "alone", said[1:])
+    apply_all(store, [erase()])
+    assert list(store.apply([late, of_zoe])) == [Outcome(1), Outcome(0)]
+    assert list(store.apply([late])) == [Outcome(1, duplicate=True)]
+    assert contents(store, "z") == ["hay"]
+    info = store.session("z")
+    assert info is not None
+    assert (info.state, info.turn_id) == ("running", late.op_id)
+    assert keys(store) == {"z"}
+    end = EndTurn(op_id(), LATE, "z", late.op_id, "error", late.message_ids)
+    assert list(store.apply([end])) == [Outcome(1)]
+    assert contents(store, "z") == []
+    assert store.verify(deep=True) == []
+
+
+def test_a_message_being_erased_is_not_the_tail_any_more(store: StoreUnderTest) -> None:
+    turn = BeginTurn(op_id(), EARLY, "z", (ChatMessage.user("hay", **BOB),))
+    quagga = Append(op_id(), EARLY, "z", (ChatMessage.user("quagga", **ZOE),), turn_id=turn.op_id)
+    tails = [*turn.message_ids, *quagga.message_ids]
+    asked = erase()
+    apply_all(store, [turn, quagga, asked])
+    straw = (ChatMessage.user("straw", **BOB),)
+    before, after = (Append(op_id(), LATE, "z", straw, None, tail) for tail in tails[::-1])
+    assert list(store.apply([before, after])) == [Outcome(0, conflict=True), Outcome(1)]
+    end = EndTurn(op_id(), LATE, "z", turn.op_id, "error", (*tails, *after.message_ids))
+    apply_all(store, [end])
+    finish(store.store.erase(asked))
+    assert contents(store, "z") == []
+    info = store.session("z")
+    assert info is not None
+    assert (info.state, info.message_count) == ("error", 0)
+    assert store.verify(deep=True) == []
