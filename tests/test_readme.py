@@ -202,11 +202,3 @@ def test_the_code_of_the_formats_page_shows_an_earlier_version(
         (code,) = python_blocks("docs/formats.md")
         exec(code, {"history": producer})  # noqa: S102 - it is our document
     assert capsys.readouterr().out.endswith(" hi\n")
-
-
-def test_the_code_of_the_conversations_page_runs(served: str) -> None:
-    with Producer(served, timeout_seconds=20) as producer:
-        names: dict[str, Any] = {"history": producer}
-        for code in python_blocks("docs/conversations.md"):
-            exec(code, names)  # noqa: S102 - it is our document
-    assert names["used"].messages == 6
