@@ -23,3 +23,4 @@ def test_the_page_on_conversations_can_be_followed(
         assert blocks
         for code in blocks:
             exec(code, names)  # noqa: S102 - it is our page
+    assert names["used"].messages == 6

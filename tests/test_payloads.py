@@ -25,13 +25,11 @@ from backscroll.contract.message_checks import Limits
 from backscroll.contract.operations import (
     OPERATIONS,
     Append,
-    BeginTurn,
     Cleanup,
     Clear,
     Compact,
     Delete,
     Describe,
-    EndTurn,
     Erase,
     GetSession,
     GetUsage,
@@ -46,6 +44,7 @@ from backscroll.contract.operations import (
 )
 from backscroll.contract.requests import Requests
 from backscroll.contract.states import GetStates, SetState
+from backscroll.contract.turns import BeginTurn, EndTurn
 
 ID = "0192f0c4a5b77c3e9d1f2a3b4c5d6e7f"
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, Self
 from backscroll.aio_messages import AsyncMessages
 from backscroll.contract.errors import BackscrollError, ConflictError, InvalidInputError
 from backscroll.contract.messages import ChatMessage
-from backscroll.contract.operations import BeginTurn
+from backscroll.contract.turns import BeginTurn
 from backscroll.contract.validation import shown
 
 WhileRunning = Literal["wait", "refuse", "supersede"]

@@ -16,7 +16,7 @@ from backscroll.calls import run
 from backscroll.client_messages import Messages
 from backscroll.contract.errors import BackscrollError, ConflictError, InvalidInputError
 from backscroll.contract.messages import ChatMessage
-from backscroll.contract.operations import BeginTurn
+from backscroll.contract.turns import BeginTurn
 from backscroll.contract.validation import shown
 
 WhileRunning = Literal["wait", "refuse", "supersede"]

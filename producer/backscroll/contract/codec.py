@@ -14,7 +14,8 @@ from typing import Any, Final
 import orjson
 
 import backscroll.contract.lifecycle
-import backscroll.contract.states  # noqa: F401 - declares operations
+import backscroll.contract.states
+import backscroll.contract.turns  # noqa: F401 - declares operations
 from backscroll.contract.errors import InvalidInputError, MalformedJobError
 from backscroll.contract.message_checks import MAX_OPERATION_BYTES
 from backscroll.contract.operations import OPERATIONS, Operation

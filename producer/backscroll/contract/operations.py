@@ -30,21 +30,18 @@ from backscroll.contract.messages import (
     ChatMessage,
     SessionAttributes,
     SessionFilter,
-    State,
     from_micros,
 )
 from backscroll.contract.validation import (
     SUBJECTS,
     Arguments,
     check_apart,
-    check_number,
     check_one,
     check_subject,
 )
 
 T = TypeVar("T")
 
-MIN_LEASE_SECONDS: Final = 0.1
 _NOT_ACTIVE: Final = ("after", "since", "until", "role", "author")
 _NOT_AROUND: Final = (*_NOT_ACTIVE, "legal", "max_tokens", "active")
 
@@ -172,37 +169,6 @@ class Append(Write):
     def describe(self) -> str:
         count = len(self.messages)
         return f"append {count} message{'s' if count != 1 else ''}"
-
-
-@operation
-class BeginTurn(Append):
-    """Append, and mark the session as running under the op id as turn id, with a lease.
-
-    A conflict while another turn runs whose lease has not expired, unless this one `supersedes` it.
-    Each write under the turn id renews the lease.
-    """
-
-    kind = "begin_turn"
-    lease_seconds: float = 120.0
-    supersedes: bool = False
-
-    def check_together(self) -> None:
-        Append.check_together(self)  # `super()` does not work in a dataclass with slots
-        check_number("lease_seconds", self.lease_seconds, MIN_LEASE_SECONDS)
-
-
-@operation
-class EndTurn(Write):
-    """End a turn and leave the session `state`, without the messages in `remove`.
-
-    A conflict where another turn runs by now, or none.
-    """
-
-    kind = "end_turn"
-    key: str
-    turn_id: str
-    state: State = "idle"
-    remove: tuple[str, ...] = ()
 
 
 @operation

@@ -11,7 +11,7 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import orjson
 
-from backscroll.contract import forms, lifecycle, operations
+from backscroll.contract import forms, lifecycle, operations, turns
 from backscroll.contract.errors import STUMBLES, InvalidInputError
 from backscroll.contract.filters import SearchFields, SearchFilter, Within
 from backscroll.contract.ids import DEFAULT_QUEUE, derived_op_id, new_op_id
@@ -71,8 +71,8 @@ class Requests:
         """An operation of that kind; `given` are its fields, as they are declared."""
         return self._checked(kind(new_op_id(), _now(), *given, **named))
 
-    begin_turn = _by_fields(operations.BeginTurn)
-    end_turn = _by_fields(operations.EndTurn)
+    begin_turn = _by_fields(turns.BeginTurn)
+    end_turn = _by_fields(turns.EndTurn)
     rollback = _by_fields(operations.Rollback)
     replace = _by_fields(operations.Replace)
     rewind = _by_fields(lifecycle.Rewind)

@@ -10,8 +10,9 @@ from __future__ import annotations
 import functools
 from typing import Final, NamedTuple
 
-from backscroll.contract.operations import Append, BeginTurn, Replace
+from backscroll.contract.operations import Append, Replace
 from backscroll.contract.results import Outcome
+from backscroll.contract.turns import BeginTurn
 
 CONFLICT: Final = -1
 """In the record of an applied operation, in the place of how much it touched."""

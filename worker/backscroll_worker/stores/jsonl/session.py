@@ -12,18 +12,9 @@ from typing import Final
 from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.lifecycle import Rewind
 from backscroll.contract.messages import ChatMessage, SessionAttributes, from_micros, to_micros
-from backscroll.contract.operations import (
-    Append,
-    BeginTurn,
-    Clear,
-    Delete,
-    Describe,
-    EndTurn,
-    Replace,
-    Rollback,
-    Write,
-)
+from backscroll.contract.operations import Append, Clear, Delete, Describe, Replace, Rollback, Write
 from backscroll.contract.states import SetState
+from backscroll.contract.turns import BeginTurn, EndTurn
 from backscroll.contract.validation import check_attributes
 from backscroll_worker.contract.attributes import differing, with_meta
 from backscroll_worker.contract.clock import Cutoff, no_later

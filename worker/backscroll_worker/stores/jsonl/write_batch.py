@@ -16,11 +16,9 @@ from typing import Any, Final
 from backscroll.contract.lifecycle import Rewind
 from backscroll.contract.operations import (
     Append,
-    BeginTurn,
     Clear,
     Delete,
     Describe,
-    EndTurn,
     Erase,
     Operation,
     RenameAgent,
@@ -30,6 +28,7 @@ from backscroll.contract.operations import (
 )
 from backscroll.contract.results import Outcome
 from backscroll.contract.states import SetState
+from backscroll.contract.turns import BeginTurn, EndTurn
 from backscroll_worker.contract.clock import StoreClock
 from backscroll_worker.contract.takeover import ImportSession, RestoreSession
 from backscroll_worker.contract.tombstones import digest

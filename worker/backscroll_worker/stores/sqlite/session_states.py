@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import apsw
 import orjson
 from playhouse.apsw_ext import APSWDatabase
 
-from backscroll.contract.states import GetStates, SessionState, SetState
-from backscroll_worker.contract.states import States, state_after, states_asked
-from backscroll_worker.contract.turns import CONFLICT
-
-if TYPE_CHECKING:
-    from backscroll_worker.stores.sqlite.write_batch import Group
+from backscroll.contract.states import GetStates, SessionState
+from backscroll_worker.contract.states import States, states_asked
 
 _SCHEMA: Final = (
     'CREATE TABLE IF NOT EXISTS "session_states" (session_id INTEGER NOT NULL, name TEXT NOT NULL,'
@@ -27,18 +23,6 @@ def create_states(database: APSWDatabase) -> None:
     """Create the table, and what empties it with its sessions."""
     for statement in _SCHEMA:
         database.execute_sql(statement)
-
-
-def set_state(group: Group, operation: SetState) -> int:
-    """Apply the operation; returns the version after it."""
-    session, connection = group._find(operation.key), group._connection
-    before = {} if session is None else stored(connection, session.id)
-    state = state_after(before, operation)
-    if state is None:
-        return CONFLICT
-    if state is not before.get(operation.name) and state.version:
-        put(connection, group._find_or_create(operation.key).id, {operation.name: state})
-    return state.version
 
 
 def get_states(connection: apsw.Connection, operation: GetStates) -> dict[str, SessionState]:

@@ -6,21 +6,17 @@ operation sees the effects of all earlier ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
-
-import apsw
 
 from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.ids import message_id as nth_message_id
-from backscroll.contract.messages import ChatMessage, circumstances, to_micros
+from backscroll.contract.messages import ChatMessage
 from backscroll.contract.operations import (
     Append,
-    BeginTurn,
     Clear,
     Delete,
     Describe,
-    EndTurn,
     Erase,
     Operation,
     RenameAgent,
@@ -29,9 +25,9 @@ from backscroll.contract.operations import (
     Write,
 )
 from backscroll.contract.results import Outcome
-from backscroll.contract.states import SetState
+from backscroll.contract.turns import BeginTurn, EndTurn
 from backscroll_worker.contract.attributes import with_turn
-from backscroll_worker.contract.clock import StoreClock, no_later
+from backscroll_worker.contract.clock import no_later
 from backscroll_worker.contract.takeover import (
     ImportSession,
     RestoreSession,
@@ -39,11 +35,10 @@ from backscroll_worker.contract.takeover import (
     has_another_history,
 )
 from backscroll_worker.contract.tombstones import emptied_by
-from backscroll_worker.contract.turns import CONFLICT, Turn, is_conditional, lease_of, outcome
+from backscroll_worker.contract.turns import CONFLICT, is_conditional, lease_of, outcome
 from backscroll_worker.stores.sqlite import (
     attributes,
     edits,
-    emptied,
     lifecycle,
     session_meta,
     session_states,
@@ -51,43 +46,14 @@ from backscroll_worker.stores.sqlite import (
 from backscroll_worker.stores.sqlite import restore as restoring
 from backscroll_worker.stores.sqlite.maintenance import author_erasure, erasure
 from backscroll_worker.stores.sqlite.maintenance import purge as detached
-from backscroll_worker.stores.sqlite.pending import Pending
-from backscroll_worker.stores.sqlite.platform_ids import PlatformIds
-from backscroll_worker.stores.sqlite.reads import row_of
 from backscroll_worker.stores.sqlite.schema import pack_id
-from backscroll_worker.stores.sqlite.waiting import WaitingChanges, forget
-from backscroll_worker.stores.sqlite.writer_cache import KnownSession, Memory
+from backscroll_worker.stores.sqlite.waiting import forget
+from backscroll_worker.stores.sqlite.write_group import WriteGroup
+from backscroll_worker.stores.sqlite.writer_cache import KnownSession
 
 
-class Group:
-    """Collects the effects of writes on an open transaction; `flush` writes them all."""
-
-    def __init__(
-        self,
-        connection: apsw.Connection,
-        now: int,
-        operations: Sequence[Operation],
-        memory: Memory,
-        fold: Callable[[str], str],
-        *,
-        clock: StoreClock,
-        keep_edits: bool,
-    ) -> None:
-        self._fold = fold
-        self._clock = clock
-        self._keep_edits = keep_edits
-        self._connection = connection
-        self._now = now
-        self._memory = memory
-        memory.tombstones.reopened = clock.reopened
-        self._sessions = memory.sessions
-        self._pending = Pending(now, memory)
-        self._packed = {op.op_id: pack_id(op.op_id) for op in operations if isinstance(op, Write)}
-        self._applied = memory.applied(connection, self._packed.values())
-        self._platform_ids = PlatformIds(connection, self._flush_rows)
-        self._waiting = WaitingChanges(connection, now)
-        self._has_platform_ids = self._platform_ids.expect(operations, self._find)
-        self._named: tuple[str, ...] | None = None
+class Group(WriteGroup):
+    """What each operation does, in a group of them."""
 
     def write(self, operation: Write) -> Outcome:
         """Apply one write, unless its op id has been applied before."""
@@ -120,43 +86,6 @@ class Group:
             return Outcome(affected, message_ids=named)
         return outcome(affected)
 
-    def flush(self) -> None:
-        """Write everything collected to the transaction."""
-        self.flush_tables()
-        self.flush_index()
-
-    def flush_tables(self) -> None:
-        """Write all but the new index entries; `flush_index` has to follow."""
-        self._pending.flush_tables(self._connection)
-
-    def flush_index(self) -> None:
-        """Write the new index entries: one or two long SQLite calls."""
-        self._pending.flush_index(self._connection)
-
-    def _flush_rows(self) -> None:
-        self._pending.flush_rows(self._connection)
-
-    def _find(self, key: str) -> KnownSession | None:
-        session = self._sessions.get(key)
-        if session is None:
-            row = self._connection.execute(
-                "SELECT id, message_count FROM sessions WHERE key = ?", (key,)
-            ).fetchone()
-            if row is not None:
-                session = self._sessions[key] = KnownSession(*row)
-        return session
-
-    def _find_or_create(self, key: str) -> KnownSession:
-        session = self._find(key)
-        if session is None:
-            self._connection.execute(
-                "INSERT INTO sessions(key, state, pinned, created_at, last_activity, message_count)"
-                " VALUES (?, 'idle', 0, ?, ?, 0)",
-                (key, self._now, self._now),
-            )
-            session = self._sessions[key] = KnownSession(self._connection.last_insert_rowid(), 0)
-        return session
-
     def _append(self, operation: Append) -> int:
         if operation.session is not None and (known := self._find(operation.key)) is not None:
             session_meta.described(self._connection, known.id, operation.session)  # or refused now
@@ -181,54 +110,6 @@ class Group:
         if messages:
             self._add(session, operation.at, ids, messages)
         return len(messages)
-
-    def _add(
-        self,
-        session: KnownSession,
-        at: int,
-        ids: Iterable[bytes | str],
-        messages: Sequence[ChatMessage],
-    ) -> None:
-        """Append messages to a session; those without a time of their own were sent `at`."""
-        row, session_id, moment, created_at = self._memory.last_row, session.id, None, at
-        rows, index = self._pending.rows, self._pending.index
-        for own_id, message in zip(ids, messages, strict=True):
-            row += 1
-            if message.created_at is not moment:  # many share the same object
-                moment = message.created_at
-                created_at = at if moment is None else to_micros(moment)
-            role, content, extra = message.role, message.content, message.extra
-            packed_extra = None if extra is None else edits.pack_extra(extra)
-            said = role, content, packed_extra, created_at
-            rows.append((row, session_id, own_id, *said, *circumstances(message)))
-            index[row] = self._fold(content)
-        self._memory.last_row = row
-        session.message_count += len(messages)
-        self._pending.touched[session_id] = session
-
-    def _holds(self, operation: Append | Replace) -> bool:
-        """Whether the condition of a write holds; one under a turn id renews the lease."""
-        session = self._find(operation.key)
-        if isinstance(operation, Append) and (tail := operation.expect_tail) is not None:
-            _, last = self._locate(operation.key, None)
-            expected = None if tail == "" else self._locate(operation.key, tail)[1]
-            if last != expected or (last is None and tail != ""):
-                return False
-        if operation.turn_id is not None:
-            turn = None if session is None else self._turn(session)
-            if turn is None or session is None or not turn.is_that_of(operation.turn_id):
-                return False
-            if turn.lease is not None:
-                self._set(session, {"turn_expires_at": turn.renewed(self._now)})
-        return True
-
-    def _turn(self, session: KnownSession) -> Turn:
-        row: Any
-        (row,) = self._connection.execute(
-            "SELECT state, turn_id, turn_expires_at, turn_lease FROM sessions WHERE id = ?",
-            (session.id,),
-        )
-        return Turn(*row)
 
     def _begin_turn(self, operation: BeginTurn) -> int:
         session = self._find(operation.key)
@@ -266,15 +147,6 @@ class Group:
         gone = self._remove(session, row)
         self._platform_ids.note_gone(session.id, [gone], self._now)
         return 1
-
-    def _remove(self, session: KnownSession, row: int) -> str | None:
-        """Delete a message; returns the platform's id of it."""
-        deleted = "DELETE FROM messages WHERE id = ? RETURNING platform_id"
-        platform_id: str | None = self._connection.execute(deleted, (row,)).get
-        self._pending.forget(row)
-        session.message_count -= 1
-        self._pending.touched[session.id] = session
-        return platform_id
 
     def _replace(self, operation: Replace) -> int:
         if is_conditional(operation) and not self._holds(operation):
@@ -341,24 +213,11 @@ class Group:
         self._pending.touched.pop(session.id, None)
         return 1
 
-    def _delete_messages(self, session: KnownSession) -> list[str | None]:
-        """Delete them; returns the platform's ids of them."""
-        self._pending.flush_rows(self._connection)
-        rows: list[Any] = self._connection.execute(
-            "DELETE FROM messages WHERE session_id = ? RETURNING id, platform_id", (session.id,)
-        ).fetchall()
-        for row, _ in rows:
-            self._pending.forget(row)
-        return [platform_id for _, platform_id in rows]
-
     def _describe(self, operation: Describe) -> int:
         session = self._find_or_create(operation.key)
         attributes = session_meta.described(self._connection, session.id, operation.attributes)
         self._set(session, with_turn(attributes, self._now))
         return 1
-
-    def _set(self, session: KnownSession, values: Mapping[str, Any]) -> None:
-        attributes.put(self._connection, session.id, values)
 
     def _import_session(self, operation: ImportSession) -> int:
         session = self._find(operation.key)
@@ -402,16 +261,6 @@ class Group:
             self._set(session, {"pinned": True})
         return len(missing)
 
-    def _take_over(self, session: KnownSession, at: int, messages: Sequence[ChatMessage]) -> None:
-        """Add imported or restored messages, with their ids and earlier versions."""
-        first = self._memory.last_row + 1
-        self._add(session, at, [pack_id(each.message_id or "") for each in messages], messages)
-        self._pending.edited += [
-            (row, each) for row, each in enumerate(messages, first) if each.edits
-        ]
-        self._pending.touched.pop(session.id, None)  # its last activity does not change
-        self._platform_ids.forget(session.id)
-
     def _rename_agent(self, operation: RenameAgent) -> int:
         renamed = self._connection.execute(
             "UPDATE sessions SET agent = ? WHERE agent = ? AND key IS NOT NULL RETURNING id",
@@ -453,32 +302,6 @@ class Group:
                 self._delete(Delete(operation.op_id, operation.at, key))
         return True
 
-    def _note_emptied(self, operation: Write, how: str) -> None:
-        key: str = operation.key  # type: ignore[attr-defined]
-        emptied.note(self._connection, how, operation, key, self._clock.latest, self._now)
-
-    def _is_late(self, operation: Write) -> bool:
-        key = getattr(operation, "key", None)
-        if key is None:
-            return False
-        return emptied.is_late(self._connection, operation, key, self._memory.tombstones)
-
-    def _locate(
-        self, key: str, message_id: str | None, platform_id: str | None = None
-    ) -> tuple[KnownSession | None, int | None]:
-        """The session and the row of its last message, or of the one named."""
-        session = self._find(key)
-        if session is None:
-            return None, None
-        self._flush_rows()
-        if message_id is not None or platform_id is not None:
-            return session, row_of(self._connection, session.id, message_id, platform_id)
-        index = "messagerow_session_id"  # otherwise SQLite may scan all messages backwards
-        sql = f"SELECT max(id) FROM messages INDEXED BY {index} WHERE session_id = ?"  # noqa: S608
-        but, values = author_erasure.but_those_of(self._memory.erasing)
-        last: Any = self._connection.execute(sql + but, (session.id, *values)).get
-        return session, last
-
 
 _HANDLERS: Final[dict[type[Operation], Callable[[Group, Any], int]]] = {
     Append: Group._append,
@@ -489,7 +312,6 @@ _HANDLERS: Final[dict[type[Operation], Callable[[Group, Any], int]]] = {
     Clear: Group._clear,
     Delete: Group._delete,
     Describe: Group._describe,
-    SetState: session_states.set_state,
     RenameAgent: Group._rename_agent,
     ImportSession: Group._import_session,
     RestoreSession: Group._restore_session,

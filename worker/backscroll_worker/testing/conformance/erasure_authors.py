@@ -9,16 +9,9 @@ from typing import Any
 import pytest
 
 from backscroll.contract.messages import ChatMessage
-from backscroll.contract.operations import (
-    Append,
-    BeginTurn,
-    Describe,
-    EndTurn,
-    Erase,
-    Replace,
-    Rollback,
-)
+from backscroll.contract.operations import Append, Describe, Erase, Replace, Rollback
 from backscroll.contract.results import Outcome
+from backscroll.contract.turns import BeginTurn, EndTurn
 from backscroll_worker.archive.directory import Archive
 from backscroll_worker.contract.pacing import finish
 from backscroll_worker.testing.conformance.erasure import (

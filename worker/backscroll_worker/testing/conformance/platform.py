@@ -242,6 +242,63 @@ def test_a_history_is_read_beside_a_platform_id(open_store: Open) -> None:
                 _beside(store, limit=2, **where)
 
 
+def test_messages_are_chosen_up_to_a_platform_id(open_store: Open) -> None:
+    def turns(*platform_ids: str) -> list[ChatMessage]:
+        return [replace(message(each), tokens=5, author=f"by {each}") for each in platform_ids]
+
+    with open_store() as store:
+        first, *_ = store.append("s", *turns("a", "b", "c"), message("d"))
+        store.append("s", ChatMessage.summary("short", upto=first), *turns("e", "f"))
+    store = open_store()
+    assert _beside(store, before_platform_id="c", max_tokens=9) == ["b"]
+    assert _beside(store, before_platform_id="f", after=first) == ["b", "c", "d", None, "e"]
+    assert _beside(store, before_platform_id="f", author="by a") == ["a"]
+    assert _beside(store, before_platform_id="f", legal=True, limit=1) == ["e"]
+    assert _beside(store, before_platform_id="f", active=True, limit=2) == [None, "e"]
+    assert _beside(store, before_platform_id="d", active=True) == ["a", "b", "c"]
+    assert _beside(store, before_platform_id="f", max_tokens=5, count_tokens=lambda _: 1) == ["e"]
+    with pytest.raises(OperationRefusedError, match=r"before_platform_id: .* 'z'"):
+        _beside(store, before_platform_id="z", legal=True)
+    for chosen in ({"role": "user"}, {"legal": True}, {"max_tokens": 9}, {"after": first}):
+        with pytest.raises(InvalidInputError, match="around_platform_id: cannot be given together"):
+            _beside(store, around_platform_id="a", **chosen)
+
+
+def test_a_turn_stores_a_message_once(open_store: Open) -> None:
+    with open_store() as store:
+        (first,) = store.append("s", message("a"))
+        turn = requests.begin_turn("s", tuple(map(message, "ab")))
+        ids = first, turn.message_ids[1]
+        assert apply_all(store, [turn]) == [Outcome(1, message_ids=ids)]
+    with open_store() as store:
+        assert apply_all(store, [turn]) == [Outcome(1, duplicate=True, message_ids=ids)]
+        assert said(store, "s") == ["a", "b"]
+        info = store.session("s")
+        assert info is not None
+        assert info.state == "running"
+        assert apply_all(store, [requests.begin_turn("s", (message("a"),))]) == [
+            Outcome(0, conflict=True)
+        ]
+
+
+def test_what_a_failed_turn_said_may_be_sent_again(open_store: Open) -> None:
+    with open_store() as store:
+        (first,) = store.append("s", message("a"))
+        turn = requests.begin_turn("s", tuple(map(message, "ab")))
+        end = requests.end_turn("s", turn.op_id, "error", turn.message_ids)
+        outcomes = apply_all(store, [turn, end, batch("s", "b", "a")])
+        assert [each.affected for each in outcomes] == [1, 1, 1]
+    with open_store() as store:
+        again = requests.begin_turn("s", tuple(map(message, "bc")))
+        assert [each.affected for each in apply_all(store, [again])] == [1]
+        store.end_turn("s", again.op_id, "error", again.message_ids)
+    store = open_store()
+    assert apply_all(store, [batch("s", "c", "b")])[0].affected == 1
+    assert said(store, "s") == ["a", "b", "c"]
+    assert store.load("s")[0].message_id == first
+    assert store.verify() == []
+
+
 def _beside(store: StoreUnderTest, **where: Any) -> list[str | None]:
     return [each.platform_id for each in store.load("s", **where)]
 

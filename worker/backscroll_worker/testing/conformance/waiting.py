@@ -56,6 +56,26 @@ def test_an_early_edit_waits_for_its_message(open_store: Open, *, reopens: bool)
     assert contents(open_store(), "s") == ["said a", "newer", "said c"]
 
 
+def test_a_turn_begins_with_what_has_waited(open_store: Open) -> None:
+    with open_store() as store:
+        apply_all(store, [edit("s", "a", "edited"), undo("s", "b")])
+        turn = requests.begin_turn("s", (message("a"), message("b")))
+        assert apply_all(store, [turn]) == [Outcome(1)]
+        assert contents(store, "s") == ["edited"]
+    assert apply_all(open_store(), [turn]) == [Outcome(1, duplicate=True)]
+
+
+def test_a_conflict_neither_waits_nor_ends_a_wait(store: StoreUnderTest) -> None:
+    store.append("s", message("x"))
+    late = requests.replace("s", message("a"), turn_id="over", platform_id="a")
+    refused = requests.append("s", (message("b"),), turn_id="over")
+    apply_all(store, [edit("s", "b", "edited")])
+    assert apply_all(store, [late, refused]) == [Outcome(0, conflict=True)] * 2
+    assert store.totals().waiting_changes == 1
+    store.append("s", message("a"), message("b"))
+    assert contents(store, "s") == ["said x", "said a", "edited"]
+
+
 @pytest.mark.parametrize("together", [False, True])
 def test_an_early_deletion_keeps_its_message_away(open_store: Open, *, together: bool) -> None:
     early = [edit("s", "b", "x"), undo("s", "b"), edit("s", "b", "y")]

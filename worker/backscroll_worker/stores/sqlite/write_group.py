@@ -1,0 +1,208 @@
+"""A group of writes on an open transaction, before any operation: what all of them do.
+
+The writes are collected (`Pending`). An operation that reads the tables flushes first, so every
+operation sees the effects of all earlier ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import apsw
+
+from backscroll.contract.messages import ChatMessage, circumstances, to_micros
+from backscroll.contract.operations import (
+    Append,
+    Operation,
+    Replace,
+    Write,
+)
+from backscroll_worker.contract.clock import StoreClock
+from backscroll_worker.contract.turns import Turn
+from backscroll_worker.stores.sqlite import (
+    attributes,
+    edits,
+    emptied,
+)
+from backscroll_worker.stores.sqlite.maintenance import author_erasure
+from backscroll_worker.stores.sqlite.pending import Pending
+from backscroll_worker.stores.sqlite.platform_ids import PlatformIds
+from backscroll_worker.stores.sqlite.reads import row_of
+from backscroll_worker.stores.sqlite.schema import pack_id
+from backscroll_worker.stores.sqlite.waiting import WaitingChanges
+from backscroll_worker.stores.sqlite.writer_cache import KnownSession, Memory
+
+
+class WriteGroup:
+    """Collects the effects of writes on an open transaction; `flush` writes them all."""
+
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        now: int,
+        operations: Sequence[Operation],
+        memory: Memory,
+        fold: Callable[[str], str],
+        *,
+        clock: StoreClock,
+        keep_edits: bool,
+    ) -> None:
+        self._fold = fold
+        self._clock = clock
+        self._keep_edits = keep_edits
+        self._connection = connection
+        self._now = now
+        self._memory = memory
+        memory.tombstones.reopened = clock.reopened
+        self._sessions = memory.sessions
+        self._pending = Pending(now, memory)
+        self._packed = {op.op_id: pack_id(op.op_id) for op in operations if isinstance(op, Write)}
+        self._applied = memory.applied(connection, self._packed.values())
+        self._platform_ids = PlatformIds(connection, self._flush_rows)
+        self._waiting = WaitingChanges(connection, now)
+        self._has_platform_ids = self._platform_ids.expect(operations, self._find)
+        self._named: tuple[str, ...] | None = None
+
+    def flush(self) -> None:
+        """Write everything collected to the transaction."""
+        self.flush_tables()
+        self.flush_index()
+
+    def flush_tables(self) -> None:
+        """Write all but the new index entries; `flush_index` has to follow."""
+        self._pending.flush_tables(self._connection)
+
+    def flush_index(self) -> None:
+        """Write the new index entries: one or two long SQLite calls."""
+        self._pending.flush_index(self._connection)
+
+    def _flush_rows(self) -> None:
+        self._pending.flush_rows(self._connection)
+
+    def _find(self, key: str) -> KnownSession | None:
+        session = self._sessions.get(key)
+        if session is None:
+            row = self._connection.execute(
+                "SELECT id, message_count FROM sessions WHERE key = ?", (key,)
+            ).fetchone()
+            if row is not None:
+                session = self._sessions[key] = KnownSession(*row)
+        return session
+
+    def _find_or_create(self, key: str) -> KnownSession:
+        session = self._find(key)
+        if session is None:
+            self._connection.execute(
+                "INSERT INTO sessions(key, state, pinned, created_at, last_activity, message_count)"
+                " VALUES (?, 'idle', 0, ?, ?, 0)",
+                (key, self._now, self._now),
+            )
+            session = self._sessions[key] = KnownSession(self._connection.last_insert_rowid(), 0)
+        return session
+
+    def _add(
+        self,
+        session: KnownSession,
+        at: int,
+        ids: Iterable[bytes | str],
+        messages: Sequence[ChatMessage],
+    ) -> None:
+        """Append messages to a session; those without a time of their own were sent `at`."""
+        row, session_id, moment, created_at = self._memory.last_row, session.id, None, at
+        rows, index = self._pending.rows, self._pending.index
+        for own_id, message in zip(ids, messages, strict=True):
+            row += 1
+            if message.created_at is not moment:  # many share the same object
+                moment = message.created_at
+                created_at = at if moment is None else to_micros(moment)
+            role, content, extra = message.role, message.content, message.extra
+            packed_extra = None if extra is None else edits.pack_extra(extra)
+            said = role, content, packed_extra, created_at
+            rows.append((row, session_id, own_id, *said, *circumstances(message)))
+            index[row] = self._fold(content)
+        self._memory.last_row = row
+        session.message_count += len(messages)
+        self._pending.touched[session_id] = session
+
+    def _locate(
+        self, key: str, message_id: str | None, platform_id: str | None = None
+    ) -> tuple[KnownSession | None, int | None]:
+        """The session and the row of its last message, or of the one named."""
+        session = self._find(key)
+        if session is None:
+            return None, None
+        self._flush_rows()
+        if message_id is not None or platform_id is not None:
+            return session, row_of(self._connection, session.id, message_id, platform_id)
+        index = "messagerow_session_id"  # otherwise SQLite may scan all messages backwards
+        sql = f"SELECT max(id) FROM messages INDEXED BY {index} WHERE session_id = ?"  # noqa: S608
+        but, values = author_erasure.but_those_of(self._memory.erasing)
+        last: Any = self._connection.execute(sql + but, (session.id, *values)).get
+        return session, last
+
+    def _remove(self, session: KnownSession, row: int) -> str | None:
+        """Delete a message; returns the platform's id of it."""
+        deleted = "DELETE FROM messages WHERE id = ? RETURNING platform_id"
+        platform_id: str | None = self._connection.execute(deleted, (row,)).get
+        self._pending.forget(row)
+        session.message_count -= 1
+        self._pending.touched[session.id] = session
+        return platform_id
+
+    def _delete_messages(self, session: KnownSession) -> list[str | None]:
+        """Delete them; returns the platform's ids of them."""
+        self._pending.flush_rows(self._connection)
+        rows: list[Any] = self._connection.execute(
+            "DELETE FROM messages WHERE session_id = ? RETURNING id, platform_id", (session.id,)
+        ).fetchall()
+        for row, _ in rows:
+            self._pending.forget(row)
+        return [platform_id for _, platform_id in rows]
+
+    def _set(self, session: KnownSession, values: Mapping[str, Any]) -> None:
+        attributes.put(self._connection, session.id, values)
+
+    def _take_over(self, session: KnownSession, at: int, messages: Sequence[ChatMessage]) -> None:
+        """Add imported or restored messages, with their ids and earlier versions."""
+        first = self._memory.last_row + 1
+        self._add(session, at, [pack_id(each.message_id or "") for each in messages], messages)
+        self._pending.edited += [
+            (row, each) for row, each in enumerate(messages, first) if each.edits
+        ]
+        self._pending.touched.pop(session.id, None)  # its last activity does not change
+        self._platform_ids.forget(session.id)
+
+    def _turn(self, session: KnownSession) -> Turn:
+        row: Any
+        (row,) = self._connection.execute(
+            "SELECT state, turn_id, turn_expires_at, turn_lease FROM sessions WHERE id = ?",
+            (session.id,),
+        )
+        return Turn(*row)
+
+    def _holds(self, operation: Append | Replace) -> bool:
+        """Whether the condition of a write holds; one under a turn id renews the lease."""
+        session = self._find(operation.key)
+        if isinstance(operation, Append) and (tail := operation.expect_tail) is not None:
+            _, last = self._locate(operation.key, None)
+            expected = None if tail == "" else self._locate(operation.key, tail)[1]
+            if last != expected or (last is None and tail != ""):
+                return False
+        if operation.turn_id is not None:
+            turn = None if session is None else self._turn(session)
+            if turn is None or session is None or not turn.is_that_of(operation.turn_id):
+                return False
+            if turn.lease is not None:
+                self._set(session, {"turn_expires_at": turn.renewed(self._now)})
+        return True
+
+    def _note_emptied(self, operation: Write, how: str) -> None:
+        key: str = operation.key  # type: ignore[attr-defined]
+        emptied.note(self._connection, how, operation, key, self._clock.latest, self._now)
+
+    def _is_late(self, operation: Write) -> bool:
+        key = getattr(operation, "key", None)
+        if key is None:
+            return False
+        return emptied.is_late(self._connection, operation, key, self._memory.tombstones)
