@@ -3,10 +3,9 @@
 One writer at a time, any number of readers. `docs/writing-a-store.md` is the guide,
 `backscroll_worker.testing` has the tests, `History` puts the calls of a `Producer` over any store.
 
-Each method may raise `StoreUnavailableError`: the same call may succeed later; and
-`StoreUnusableError`: somebody has to change something first. "The store's errors" are these two.
-Work that deletes hands over after each slice of some milliseconds (`Slices`), and appends are
-applied in between; what it raises comes with a slice.
+"The store's errors" are `StoreUnavailableError`: the same call may succeed later; and
+`StoreUnusableError`: somebody has to change something first. Work that deletes hands over after
+each slice of some milliseconds (`Slices`), and appends are applied in between.
 """
 
 from __future__ import annotations
@@ -52,10 +51,7 @@ class Store(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Let the next writer in. Idempotent, and harmless where nothing was acquired.
-
-        Raises nothing.
-        """
+        """Let the next writer in. Idempotent, also where nothing was acquired. Raises nothing."""
 
     @abstractmethod
     def apply(
@@ -74,9 +70,7 @@ class Store(ABC):
 
         What cannot be carried out comes back as `OperationRefusedError` and harms no neighbour.
         With a `budget` answers to reads come encoded by it; once it is used up the rest is left,
-        and the list is that much shorter. `prepare_next` may be called while a disk is waited for,
-        or not.
-
+        and the list is that much shorter. `prepare_next` may be called while a disk is waited for.
         Raises the store's errors, and what `prepare_next` raises.
         """
 
@@ -95,44 +89,32 @@ class Store(ABC):
         """Delete sessions idle for longer than their rule allows, and messages beyond its cap.
 
         Pinned sessions stay, and those written to meanwhile. What goes is durably in `archive`
-        before. After a kill another call finishes it.
-
-        Raises the store's errors, `ArchiveError` where `archive` cannot take what would go, and
-        `OperationRefusedError` where the clock is set back meanwhile; the rest stays.
+        before. After a kill another call finishes it. Raises the store's errors, `ArchiveError` of
+        `archive`, and `OperationRefusedError` where the clock is set back; the rest then stays.
         """
 
     @abstractmethod
     def erase(self, operation: Erase) -> Slices[ErasureReceipt]:
         """Apply `operation`, unless that is done, and remove every trace of it from the store.
 
-        Idempotent: after a kill it is called again, and the receipt has all that went. Raises the
-        store's errors.
+        Idempotent: called again after a kill; the receipt has all that went. Raises as `stream`.
         """
 
     @abstractmethod
     def tombstones(self) -> Tombstones:
-        """What was erased, to recognize what arrives afterwards. Raises the store's errors."""
+        """What was erased, to recognize what arrives afterwards. Raises as `stream`."""
 
     @abstractmethod
     def compact(self, op_ids_hours: float) -> Slices[CompactReport]:
-        """Have free space returned; forget op ids and tombstones older than `op_ids_hours`.
-
-        Raises the store's errors.
-        """
+        """Return free space; forget op ids and tombstones older than that. Raises as `stream`."""
 
     @abstractmethod
     def totals(self) -> Totals:
-        """How much the store holds, without reading messages where that can be avoided.
-
-        Raises the store's errors.
-        """
+        """How much the store holds, mostly without reading messages. Raises as `stream`."""
 
     @abstractmethod
     def identity(self) -> str | None:
-        """The store's id, which a copy has too. A writer creates it; None for a reader without.
-
-        Raises the store's errors.
-        """
+        """The store's id, which a copy has too; None for a reader without. Raises as `stream`."""
 
     def exists(self) -> bool:
         """Whether there is something to read, as far as can be told without opening it."""
