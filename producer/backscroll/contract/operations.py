@@ -341,7 +341,8 @@ class Search(Read):
     @property
     def is_listing(self) -> bool:
         """Whether there is only a filter: what passes it is listed, newest first."""
-        return not (self.query.strip() or self.by_session or self.where == SearchFilter())
+        has_words = self.query.strip() or self.within is not None
+        return not (has_words or self.by_session or self.where == SearchFilter())
 
 
 @operation

@@ -267,7 +267,12 @@ def test_erasures_of_an_author_and_a_session_share_it_out(store: StoreUnderTest)
 @pytest.mark.needs("files")
 def test_a_foreign_op_id_goes_with_the_only_message_it_brought(store: StoreUnderTest) -> None:
     mine, both = (
-        Append(name, EARLY, "z", tuple(ChatMessage.user("quagga", **who) for who in people))
+        Append(
+            name,
+            EARLY,
+            "z",
+            tuple(ChatMessage.user("quagga", **_numbered(who, name)) for who in people),
+        )
         for name, people in (("wa-zebra-1", [ZOE]), ("wa-both-1", [ZOE, BOB]))
     )
     apply_all(store, [mine, both])
