@@ -1,8 +1,8 @@
 """Turns and conditions: what both stores decide alike.
 
 A turn runs under an id until it ends, another one supersedes it, or its lease expires and another
-one begins. What a superseded turn still sends is a conflict: recorded under its op id, so that it
-is none of the session's when it is sent again, either.
+one begins. What a superseded turn still sends is a conflict: recorded under its op id, and so
+refused again when it is resent.
 """
 
 from __future__ import annotations

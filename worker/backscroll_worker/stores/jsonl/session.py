@@ -7,18 +7,16 @@ once.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
 from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.lifecycle import Rewind
-from backscroll.contract.messages import ChatMessage, SessionAttributes, from_micros, to_micros
+from backscroll.contract.messages import ChatMessage, SessionAttributes, to_micros
 from backscroll.contract.operations import Append, Clear, Delete, Describe, Replace, Rollback, Write
 from backscroll.contract.states import SetState
 from backscroll.contract.turns import BeginTurn, EndTurn
 from backscroll.contract.validation import check_attributes
 from backscroll_worker.contract.attributes import differing, with_meta
-from backscroll_worker.contract.clock import Cutoff, no_later
-from backscroll_worker.contract.platform_ids import platform_digest
+from backscroll_worker.contract.clock import no_later
 from backscroll_worker.contract.states import state_after
 from backscroll_worker.contract.takeover import (
     ImportSession,
@@ -27,24 +25,17 @@ from backscroll_worker.contract.takeover import (
 )
 from backscroll_worker.contract.tombstones import Tombstones, digest, emptied_by, undone_by
 from backscroll_worker.contract.turns import CONFLICT, is_conditional, lease_of
-from backscroll_worker.stores.jsonl.fields import OURS
 from backscroll_worker.stores.jsonl.lines import (
     Line,
     Record,
-    drop_old,
     lines_of,
     may_quote,
     note_platform_ids,
 )
-from backscroll_worker.stores.jsonl.sidecar import Sidecar
-from backscroll_worker.stores.jsonl.stored_session import StoredSession
-from backscroll_worker.stores.jsonl.transcript import Damage, Transcript
-
-_MARK: Final = "~"  # never in an op id
-_GONE: Final = f"{_MARK}platform "
+from backscroll_worker.stores.jsonl.maintained_session import MARK, MaintainedSession, gone_mark
 
 
-class Session(StoredSession):
+class Session(MaintainedSession):
     """A session after the operations so far."""
 
     def append(self, operation: Append) -> int:
@@ -155,7 +146,7 @@ class Session(StoredSession):
     def may_come(self, change: Rollback | Replace) -> bool:
         """Whether the change names a message by its platform id that was never there."""
         cached, id_ = self._cached_session(), change.platform_id
-        return not (id_ is None or id_ in cached.platform_ids or _gone(id_) in cached.known)
+        return not (id_ is None or id_ in cached.platform_ids or gone_mark(id_) in cached.known)
 
     def catch_up(self, change: Rollback | Replace, op_id: str, affected: int) -> int:
         """Apply what has waited for the append `op_id`; returns how much that affected."""
@@ -205,7 +196,7 @@ class Session(StoredSession):
 
     def is_late(self, operation: Write, tombstones: Tombstones) -> bool:
         """Whether the session was deleted or cleared after the operation was requested."""
-        moments = [self.applied(_MARK + how) for how in undone_by(operation)]
+        moments = [self.applied(MARK + how) for how in undone_by(operation)]
         return any(
             moment is not None and tombstones.is_before(operation.at, moment) for moment in moments
         )
@@ -216,7 +207,7 @@ class Session(StoredSession):
 
     def _note_emptied(self, operation: Clear | Delete) -> None:
         """Record the time before which spooled operations are late, under an impossible op id."""
-        name = f"{_MARK}{emptied_by(operation)}"
+        name = f"{MARK}{emptied_by(operation)}"
         self.transcript.records.pop(name, None)
         self._note(name, max(min(operation.at, self._now), self.applied(name) or 0))
 
@@ -314,52 +305,6 @@ class Session(StoredSession):
         note_platform_ids(lines, cached.platform_ids)
         return self._done(operation.op_id, len(lines))
 
-    def leave(self) -> None:
-        """Remove the session, but keep its op ids; a later operation begins a new one."""
-        cached = self._cached_session()
-        cached.platform_ids.clear()
-        for mark in [name for name in cached.known if name.startswith(_GONE)]:
-            del cached.known[mark]
-        self._transcript = Transcript(records=self._records({}))
-        self._sidecar = Sidecar(self.key, self._now)
-        self._pending, self._read, self._notes = [], 0, {}
-        cached.count = 0
-        self.last_activity = self._now
-        self.exists = self._is_described = self._is_touched = False
-        self._is_rewritten = True
-
-    def drop_oldest(self, count: int) -> None:
-        """Remove the oldest messages, which does not count as activity."""
-        self._note_gone(self.lines[:count])
-        del self._rewrite()[:count]
-        self._cached_session().count -= count
-
-    def erase(self) -> None:
-        """Remove every trace of the session, including op ids."""
-        self.leave()
-        self._transcript = Transcript()
-        self._cached_session().known.clear()
-        self._has_gone = self._is_erased = True
-
-    def erase_until(self, moment: int) -> None:
-        """Erase the messages sent until `moment`, and the session if those are all it has."""
-        if not self.exists:
-            return
-        latest = from_micros(moment)
-        kept = [line for line in self.lines if (line.message.created_at or latest) > latest]
-        if not kept:
-            self.erase()
-        elif len(kept) < len(self.lines):
-            self._touch()
-            self._rewrite()[:] = kept
-            self.transcript.damage.clear()  # it may be as old
-            cached = self._cached_session()
-            cached.count, cached.platform_ids = len(kept), note_platform_ids(kept, {})
-
-    def said_by(self, author: str) -> list[Line]:
-        """The lines of one author's messages."""
-        return [line for line in self.lines if line.message.author == author]
-
     def mentions(self, author: str) -> bool:
         """Whether the author said something here, or a damaged line may be the author's."""
         if self.is_on_disk and not may_quote(self._directory.read(self.names.messages), author):
@@ -373,61 +318,6 @@ class Session(StoredSession):
             return bool(self.said_by(author))
         return any(may_quote(raw, author) for raw in self._pending)
 
-    def erase_author(self, author: str) -> None:
-        """Delete an author's messages, which is no activity, and damage that names the author.
-
-        Op ids are kept: others' messages may have come with them. Only another program's op id is
-        deleted with the only message it brought, as it may contain the author's name.
-        """
-        gone = self.said_by(author)
-        damage = self.transcript.damage
-        damage[:] = [each for each in damage if not may_quote(each.raw, author)]
-        places = set(map(id, gone))
-        lines = self._rewrite()
-        lines[:] = [line for line in lines if id(line) not in places]
-        cached = self._cached_session()
-        cached.count, cached.platform_ids = len(lines), note_platform_ids(lines, {})
-        for line in gone:
-            if self.is_own_of_author(line):
-                cached.known.pop(line.op_id, None)
-
-    def is_own_of_author(self, line: Line) -> bool:
-        """Whether an erasure of the line's author deletes its op id, too."""
-        is_foreign = OURS.fullmatch(line.op_id) is None
-        return is_foreign and self.known.get(line.op_id) == 1
-
-    def repeated(self) -> list[Line]:
-        """The lines with the message id of an earlier line."""
-        first = {line.message.message_id: line for line in reversed(self.lines)}
-        return [line for line in self.lines if first[line.message.message_id] is not line]
-
-    def drop_damage(self) -> None:
-        """Set unreadable and repeated lines aside, which does not count as activity."""
-        repeated = self.repeated()
-        ids = set(map(id, repeated))
-        lines = self._rewrite()
-        lines[:] = [line for line in lines if id(line) not in ids]
-        self.transcript.damage += [Damage(0, line.raw, "repeated") for line in repeated]
-        self._cached_session().count = len(lines)
-
-    def forget_attributes(self) -> None:
-        """Reset the sidecar to the time of creation, as far as it is known."""
-        self._sidecar = Sidecar(self.key, self.sidecar.created_at)
-        self._is_described = True
-
-    def compact(self, old: Cutoff) -> tuple[int, int]:
-        """Drop expired records and set damage aside; returns the number of both."""
-        if self._is_rewritten:  # by an erasure just now; the next compaction finds it as written
-            return 0, 0
-        transcript = self.transcript
-        damaged = len(transcript.damage)
-        purged = drop_old(transcript.records, old)
-        described = drop_old(self.sidecar.applied, old)
-        self._is_rewritten = purged > 0 or damaged > 0
-        self._is_described = described > 0
-        self._cached = self._read_known()
-        return purged + described, damaged
-
     def _new_ones(self, operation: Append) -> list[int] | None:
         """The indexes of the messages to store, those without a platform id that the session has
         or had; None for all of them.
@@ -436,20 +326,11 @@ class Session(StoredSession):
         for index, message in enumerate(operation.messages):
             platform_id = message.platform_id
             if platform_id is not None:
-                if platform_id in cached.platform_ids or _gone(platform_id) in cached.known:
+                if platform_id in cached.platform_ids or gone_mark(platform_id) in cached.known:
                     continue
                 cached.platform_ids[platform_id] = ids[index]
             new.append(index)
         return None if len(new) == len(ids) else new
-
-    def _note_gone(self, lines: Iterable[Line]) -> None:
-        """Record the platform ids of removed messages, which are not stored again."""
-        platform_ids = self._cached_session().platform_ids
-        for line in lines if platform_ids else ():
-            platform_id = line.message.platform_id
-            if platform_id is not None:
-                platform_ids.pop(platform_id, None)
-                self._note(_gone(platform_id), 0)
 
     def _index(self, change: Rollback | Replace) -> int | None:
         """The index of the last message, or of the one named."""
@@ -466,10 +347,6 @@ class Session(StoredSession):
             if line.message.message_id == message_id:
                 return index
         return None
-
-
-def _gone(platform_id: str) -> str:
-    return _GONE + platform_digest(platform_id).hex()
 
 
 def _line_of(message: ChatMessage) -> Line:
