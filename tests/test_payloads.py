@@ -32,7 +32,6 @@ from backscroll.contract.operations import (
     Describe,
     Erase,
     GetSession,
-    GetUsage,
     ListSessions,
     Load,
     Operation,
@@ -44,6 +43,7 @@ from backscroll.contract.operations import (
 )
 from backscroll.contract.requests import Requests
 from backscroll.contract.states import GetStates, SetState
+from backscroll.contract.tokens import GetUsage
 from backscroll.contract.turns import BeginTurn, EndTurn
 
 ID = "0192f0c4a5b77c3e9d1f2a3b4c5d6e7f"

@@ -15,6 +15,7 @@ import orjson
 
 import backscroll.contract.lifecycle
 import backscroll.contract.states
+import backscroll.contract.tokens
 import backscroll.contract.turns  # noqa: F401 - declares operations
 from backscroll.contract.errors import InvalidInputError, MalformedJobError
 from backscroll.contract.message_checks import MAX_OPERATION_BYTES

@@ -346,14 +346,6 @@ class Search(Read):
 
 
 @operation
-class GetUsage(Read):
-    """How many tokens the messages that pass the filter have together, by their own counts."""
-
-    kind = "usage"
-    where: SearchFilter
-
-
-@operation
 class Cleanup(Maintenance):
     """Delete what the worker's retention rules say.
 

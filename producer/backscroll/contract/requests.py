@@ -11,7 +11,7 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import orjson
 
-from backscroll.contract import forms, lifecycle, operations, turns
+from backscroll.contract import forms, lifecycle, operations, tokens, turns
 from backscroll.contract.errors import STUMBLES, InvalidInputError
 from backscroll.contract.filters import SearchFields, SearchFilter, Within
 from backscroll.contract.ids import DEFAULT_QUEUE, derived_op_id, new_op_id
@@ -140,9 +140,9 @@ class Requests:
 
     def usage(
         self, where: SearchFilter | None, given: SearchFields | None = None
-    ) -> operations.GetUsage:
+    ) -> tokens.GetUsage:
         """`given` are fields of a filter by name, and come before what `where` says."""
-        return self.new(operations.GetUsage, _filter(SearchFilter, where, given or {}))
+        return self.new(tokens.GetUsage, _filter(SearchFilter, where, given or {}))
 
     def again(self, operation: Operation) -> Operation:
         """`operation`, which an error carried, if it is one that a job can carry."""

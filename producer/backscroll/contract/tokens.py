@@ -9,9 +9,10 @@ from typing import Final
 import orjson
 
 from backscroll.contract.errors import InvalidInputError
+from backscroll.contract.filters import SearchFilter
 from backscroll.contract.ids import new_op_id
 from backscroll.contract.messages import ChatMessage
-from backscroll.contract.operations import Load
+from backscroll.contract.operations import Load, Read, operation
 from backscroll.contract.tool_calls import LoadedMessages
 from backscroll.contract.validation import MAX_LOAD
 
@@ -101,3 +102,11 @@ class CountedLoad:
             if type(tokens) is not int or tokens < 0:
                 raise InvalidInputError("count_tokens", "must return a whole number from 0")
         return tokens
+
+
+@operation
+class GetUsage(Read):
+    """How many tokens the messages that pass the filter have together, by their own counts."""
+
+    kind = "usage"
+    where: SearchFilter

@@ -17,16 +17,10 @@ from backscroll.contract.messages import (
     SessionPage,
     to_micros,
 )
-from backscroll.contract.operations import (
-    GetSession,
-    GetUsage,
-    ListSessions,
-    Load,
-    Read,
-    Search,
-)
+from backscroll.contract.operations import GetSession, ListSessions, Load, Read, Search
 from backscroll.contract.results import Answer
 from backscroll.contract.states import GetStates, SessionState
+from backscroll.contract.tokens import GetUsage
 from backscroll_worker.contract.answer_budget import AnswerBudget, history
 from backscroll_worker.contract.choosing import (
     SessionMessages,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from backscroll.contract.filters import SearchFilter
-from backscroll.contract.operations import GetUsage
 from backscroll.contract.results import Usage
+from backscroll.contract.tokens import GetUsage
 from backscroll_worker.contract.choosing import passes
 from backscroll_worker.stores.jsonl.session import Session
 from backscroll_worker.stores.jsonl.write_batch import Group

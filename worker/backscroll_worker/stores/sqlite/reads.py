@@ -13,16 +13,10 @@ from playhouse.apsw_ext import APSWDatabase
 from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.filters import SearchPage
 from backscroll.contract.messages import ChatMessage, SessionInfo, SessionPage, to_micros
-from backscroll.contract.operations import (
-    GetSession,
-    GetUsage,
-    ListSessions,
-    Load,
-    Read,
-    Search,
-)
+from backscroll.contract.operations import GetSession, ListSessions, Load, Read, Search
 from backscroll.contract.results import Answer, Usage
 from backscroll.contract.states import GetStates, SessionState
+from backscroll.contract.tokens import GetUsage
 from backscroll.contract.validation import MAX_PAGE
 from backscroll_worker.contract.answer_budget import AnswerBudget, check_bytes, check_count, history
 from backscroll_worker.contract.choosing import SessionMessages, absent, by_message_id, choose
