@@ -32,10 +32,13 @@ from backscroll_worker.contract.pacing import SliceClock, Slices, aside
 from backscroll_worker.contract.retention import Retention, Rule
 from backscroll_worker.contract.states import States
 from backscroll_worker.contract.tool_calls import Exchanges
+from backscroll_worker.stores.blobs import Blobs
+from backscroll_worker.stores.jsonl.attachments import remove_unused
 from backscroll_worker.stores.jsonl.file_names import MESSAGES_SUFFIX
 from backscroll_worker.stores.jsonl.lines import Line
-from backscroll_worker.stores.jsonl.maintenance import OpenGroup, empty_journal
+from backscroll_worker.stores.jsonl.maintenance import empty_journal
 from backscroll_worker.stores.jsonl.session import Session
+from backscroll_worker.stores.jsonl.slices import OpenGroup
 from backscroll_worker.stores.jsonl.write_batch import Group
 
 log = logging.getLogger("backscroll.store")
@@ -117,7 +120,10 @@ class Cleanup:
             )
         if not self._dry_run:
             yield from empty_journal(self._open)
-        return self._tally.report()
+        report = self._tally.report()
+        if not self._dry_run and (report.messages or report.capped):
+            yield from remove_unused(self._open)
+        return report
 
     def _candidate(self, group: Group, name: str) -> Session | None:
         """The session of this messages file, if it may have expired or exceed its limit."""
@@ -159,9 +165,14 @@ class Cleanup:
                 waiting and len(chosen) < REMOVALS_PER_FILE and writer.size_bytes < BYTES_PER_FILE
             ):
                 with self._open() as group:
-                    for session, removal in self._choose_in_slice(group, waiting):
-                        self._write(writer, session, removal)
-                        chosen.append(removal)
+                    blobs = group.directory.blobs
+                    found = [
+                        (removal, session.lines[: removal.messages])
+                        for session, removal in self._choose_in_slice(group, waiting)
+                    ]
+                for removal, lines in found:
+                    yield from self._write(writer, removal, lines, blobs)
+                    chosen.append(removal)
                 yield
             if chosen:
                 yield from aside(writer.publish)
@@ -196,11 +207,16 @@ class Cleanup:
     def _rule(self, session: Session) -> Rule:
         return self._retention.rule_for({**session.sidecar.attributes, "key": session.key})
 
-    def _write(self, writer: RemovalWriter, session: Session, removal: _Removal) -> None:
-        rule, now = removal.rule.name, self._passage.now
+    def _write(
+        self, writer: RemovalWriter, removal: _Removal, lines: list[Line], blobs: Blobs
+    ) -> Generator[None]:
+        rule, now, clock = removal.rule.name, self._passage.now, SliceClock()
         writer.begin(ArchivedSession(removal.info, now, rule, removal.is_whole, removal.states))
-        for line in session.lines[: removal.messages]:
-            writer.add(line.with_edits())
+        for line in lines:
+            writer.add(blobs.filled(line.with_edits()))
+            if clock.is_over:
+                yield
+                clock.begin()
 
     def _remove(self, chosen: list[_Removal]) -> Generator[None, None, set[int]]:
         """Delete what has not changed since it was chosen; returns the indexes of the others."""

@@ -33,6 +33,7 @@ from backscroll_worker.contract.clock import StoreClock
 from backscroll_worker.contract.takeover import ImportSession, RestoreSession
 from backscroll_worker.contract.tombstones import digest
 from backscroll_worker.contract.turns import CONFLICT, outcome
+from backscroll_worker.stores.blobs import references
 from backscroll_worker.stores.jsonl.changes import Changes
 from backscroll_worker.stores.jsonl.erasure_ledger import Erasures, Pending
 from backscroll_worker.stores.jsonl.file_names import (
@@ -168,6 +169,7 @@ class Group:
         self.waiting.stage(self.changes)
         self.erasures.stage(self.changes)
         self.activity.stage(self.changes)
+        self._spare()
         stamps = self.writer.commit(self.changes, meanwhile)
         self.activity.settle(self.changes)
         for session in self._sessions.values():
@@ -175,6 +177,15 @@ class Group:
         self.renames.settle()
         self.waiting.settle()
         self.erasures.settle()
+
+    def _spare(self) -> None:
+        """During a sweep, keep the blobs in what is written, which it may have read past."""
+        spared = self.directory.blobs.spared
+        if spared is not None:
+            changes = self.changes
+            added = [each.content for each in changes.additions.values()]
+            replaced = [each.content for each in changes.replacements.values()]
+            spared.update(*map(references, (*added, *replaced)))
 
     def _open(self, key: str) -> Session:
         session = Session(self.directory, self._cache, key, self.now, self._keep_edits)

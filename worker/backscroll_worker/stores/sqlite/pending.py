@@ -47,8 +47,8 @@ class Pending:
         if self.rows:
             connection.executemany(
                 "INSERT INTO messages(id, session_id, message_id, role, content, extra, created_at,"
-                " author, author_name, platform_id, reply_to, tokens, upto)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " author, author_name, platform_id, reply_to, tokens, upto, attachments)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 self.rows,
             )
             self.rows = []

@@ -17,6 +17,7 @@ from playhouse.sqlite_ext import FTS5Model, SearchField
 from backscroll.contract.errors import StoreUnavailableError, StoreUnusableError
 from backscroll.contract.messages import CIRCUMSTANCES
 from backscroll.private_files import create_private, make_private_directory
+from backscroll_worker.stores.sqlite.attachments import create_blob_uses
 from backscroll_worker.stores.sqlite.failures import WRITABLE, store_errors
 from backscroll_worker.stores.sqlite.folding import write_folding
 from backscroll_worker.stores.sqlite.fts_merge import configure, resume_merging
@@ -103,6 +104,7 @@ class MessageRow(peewee.Model):
     reply_to = peewee.TextField(null=True)
     tokens = peewee.BigIntegerField(null=True)
     upto = peewee.TextField(null=True)
+    attachments = peewee.TextField(null=True)
 
     class Meta:
         table_name = "messages"
@@ -278,10 +280,15 @@ def _to_version_4(database: APSWDatabase) -> None:
         database.create_tables(MODELS)
     create_meta_index(database)
     create_states(database)
+    create_blob_uses(database)
 
 
 _ADDED: Final[dict[str, dict[str, str]]] = {
-    "messages": {**dict.fromkeys(CIRCUMSTANCES, "TEXT"), "tokens": "INTEGER"},
+    "messages": {
+        **dict.fromkeys(CIRCUMSTANCES, "TEXT"),
+        "tokens": "INTEGER",
+        "attachments": "TEXT",
+    },
     "sessions": {"turn_expires_at": "INTEGER", "turn_lease": "INTEGER", "meta": "TEXT"},
 }
 
@@ -367,6 +374,7 @@ def _step(database: APSWDatabase, version: int) -> int:
         create_name_index(database)
         create_meta_index(database)
         create_states(database)
+        create_blob_uses(database)
         configure(database.connection(), "message_index")
         write_folding(database.connection())
         return VERSION

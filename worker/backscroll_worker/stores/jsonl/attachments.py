@@ -1,0 +1,63 @@
+"""Which blobs the files refer to: nothing records it but the messages' lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+from backscroll.contract.attachment_reading import GetAttachment
+from backscroll_worker.contract.pacing import Slices
+from backscroll_worker.stores.blobs import BlobTotals, Used, references
+from backscroll_worker.stores.jsonl.decoding import as_utf8
+from backscroll_worker.stores.jsonl.file_names import ASIDE_SUFFIXES, MESSAGES_SUFFIX
+from backscroll_worker.stores.jsonl.files import Directory, Stamp
+from backscroll_worker.stores.jsonl.slices import OpenGroup, portions
+from backscroll_worker.stores.jsonl.waiting import NAME as WAITING
+from backscroll_worker.stores.jsonl.write_batch import Group
+
+
+def get_attachment(group: Group, operation: GetAttachment) -> bytes | None:
+    """The bytes, if a message of the session has them attached."""
+    session = group.find(operation.key)
+    if not session.exists or operation.sha256 not in session.used_blobs():
+        return None
+    return group.directory.blobs.read(operation.sha256)
+
+
+def used_blobs(directory: Directory, names: Iterable[str]) -> set[str]:
+    """What these files refer to, and what only looks like it."""
+    return set[str]().union(*(references(as_utf8(directory.read(name) or b"")) for name in names))
+
+
+def referring(directory: Directory) -> list[tuple[str, Stamp]]:
+    """The files that may refer to blobs; none if there are no blobs."""
+    suffixes = (MESSAGES_SUFFIX, *ASIDE_SUFFIXES, WAITING) if directory.blobs.path.exists() else ()
+    return [found for suffix in suffixes for found in directory.stamps(suffix)]
+
+
+def remove_unused(open_group: OpenGroup) -> Slices[BlobTotals]:
+    """Remove the blobs that no file refers to; what was removed.
+
+    Files that are set aside count as well, as somebody may put their lines back.
+    """
+    with open_group() as group:
+        directory = group.directory
+        files = referring(directory)
+    used = set[str]()
+    with directory.blobs.sweeping():
+        for names in portions(files):
+            with open_group():
+                used |= used_blobs(directory, names)
+            yield
+
+        @contextmanager
+        def door() -> Iterator[Used]:
+            with open_group():
+                in_use = used | (directory.blobs.spared or set())
+
+                def used_of(some: Sequence[str]) -> set[str]:
+                    return in_use.intersection(some)
+
+                yield used_of
+
+        return (yield from directory.blobs.remove_unused(door))
