@@ -31,7 +31,7 @@ def attachment(settings: Settings, key: str, sha256: str, output: Path | None) -
 
     \b
     Example:
-      backscroll attachment telegram_user123 9f86d081884c7d659a2f…0f00a08 > cat.png
+      backscroll attachment telegram_user123 SHA256 --output cat.png
     """
     if output is None and sys.stdout.isatty():
         raise click.UsageError("the bytes are not for a terminal: redirect them, or give --output")
