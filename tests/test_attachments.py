@@ -196,6 +196,24 @@ def test_an_erasure_takes_bytes_out_of_the_archive_and_its_own_job(
         assert store.totals().blobs == 0
 
 
+def test_rows_that_are_packed_keep_their_attachments(tmp_path: Path) -> None:
+    with open_tested(f"sqlite://{tmp_path / 'store'}") as store:
+        filler = [ChatMessage.user("x" * 3_000)] * 19
+        for number in range(40):
+            ids = store.append("s", with_data(b"%d" % number), *filler)
+            store.apply([requests.rollback("s", id_) for id_ in ids[number % 2 :: 2]])
+        size = store.size_bytes()
+        report = finish(store.compact(1))
+        assert (report.blobs_removed, store.size_bytes() < size * 0.7) == (20, True)
+        assert store.verify() == []
+        attached = [each for message in store.load("s") for each in message.attachments]
+        assert [store.attachment("s", str(each.sha256)) for each in attached] == [
+            b"%d" % number for number in range(1, 40, 2)
+        ]
+        store.delete("s")
+        assert finish(store.compact(1)).blobs_removed == 20
+
+
 def test_killed_at_any_step_no_message_lacks_its_bytes(url_at: UrlAt, tmp_path: Path) -> None:
     step, is_killed = 0, True
     while is_killed:

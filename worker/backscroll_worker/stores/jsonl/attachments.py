@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -9,10 +10,9 @@ from backscroll.contract.attachment_reading import GetAttachment
 from backscroll_worker.contract.pacing import Slices
 from backscroll_worker.stores.blobs import BlobTotals, Used, references
 from backscroll_worker.stores.jsonl.decoding import as_utf8
-from backscroll_worker.stores.jsonl.file_names import ASIDE_SUFFIXES, MESSAGES_SUFFIX
-from backscroll_worker.stores.jsonl.files import Directory, Stamp
+from backscroll_worker.stores.jsonl.files import Directory, Stamp, naming
+from backscroll_worker.stores.jsonl.journal import PREFIX
 from backscroll_worker.stores.jsonl.slices import OpenGroup, portions
-from backscroll_worker.stores.jsonl.waiting import NAME as WAITING
 from backscroll_worker.stores.jsonl.write_batch import Group
 
 
@@ -30,9 +30,15 @@ def used_blobs(directory: Directory, names: Iterable[str]) -> set[str]:
 
 
 def referring(directory: Directory) -> list[tuple[str, Stamp]]:
-    """The files that may refer to blobs; none if there are no blobs."""
-    suffixes = (MESSAGES_SUFFIX, *ASIDE_SUFFIXES, WAITING) if directory.blobs.path.exists() else ()
-    return [found for suffix in suffixes for found in directory.stamps(suffix)]
+    """The files that may refer to blobs, whatever they are for; none if there are no blobs."""
+    if not directory.blobs.path.exists():
+        return []
+    with naming(directory.path), os.scandir(directory.path) as entries:
+        return [
+            (entry.name, Stamp.of(entry.stat()))
+            for entry in entries
+            if entry.is_file() and not entry.name.startswith(PREFIX)
+        ]
 
 
 def remove_unused(open_group: OpenGroup) -> Slices[BlobTotals]:

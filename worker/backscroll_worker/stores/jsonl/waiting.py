@@ -22,7 +22,7 @@ from backscroll_worker.contract.waiting import (
 from backscroll_worker.stores.jsonl.changes import Changes
 from backscroll_worker.stores.jsonl.files import Directory
 
-NAME: Final = ".waiting.json"  # no key's file begins with a dot
+_NAME: Final = ".waiting.json"  # no key's file begins with a dot
 
 
 class _Waiting(NamedTuple):
@@ -40,7 +40,7 @@ class WaitingChanges:
 
     def recover(self) -> None:
         """Start from what the disk says."""
-        self._by_key = _loads(self._directory.read(NAME))
+        self._by_key = _loads(self._directory.read(_NAME))
         self._is_changed = False
 
     def hold(self, change: Change, now: int) -> None:
@@ -93,9 +93,9 @@ class WaitingChanges:
             for id_, each in waiting.items()
         ]
         if rows:
-            changes.put(NAME, orjson.dumps({"version": 1, "waiting": rows}) + b"\n")
+            changes.put(_NAME, orjson.dumps({"version": 1, "waiting": rows}) + b"\n")
         else:
-            changes.remove(NAME)
+            changes.remove(_NAME)
 
     def settle(self) -> None:
         """What was staged is committed."""
@@ -109,7 +109,7 @@ def _author(waiting: _Waiting) -> object:
 
 def count_waiting(directory: Directory) -> int:
     """How many changes wait, by what the disk says."""
-    return sum(map(len, _loads(directory.read(NAME)).values()))
+    return sum(map(len, _loads(directory.read(_NAME)).values()))
 
 
 def _loads(content: bytes | None) -> dict[str, dict[str, _Waiting]]:
