@@ -55,7 +55,7 @@ def drop_others(place: Path) -> None:
 
     Until the new file was in place, the old one needed them.
     """
-    with closing(_open(place)) as connection:
+    with store_errors(place), closing(_open(place)) as connection:
 
         @contextmanager
         def door() -> Iterator[Used]:
