@@ -20,7 +20,7 @@ from backscroll import (
 )
 from backscroll import SessionFilter as Sessions
 from backscroll.contract.codec import decode, encode
-from backscroll.contract.lifecycle import Rewind
+from backscroll.contract.lifecycle import Rename, Rewind
 from backscroll.contract.message_checks import Limits
 from backscroll.contract.operations import (
     OPERATIONS,
@@ -71,6 +71,7 @@ PAYLOADS: list[tuple[str, str, Operation]] = [
      EndTurn(ID, 1, "k", "t", "error", ("a", "b"))),
     ("replace", '{"at":1,"key":"k","message":{"role":"user","content":"hi"},"turn_id":"t"}',
      Replace(ID, 1, "k", HI, turn_id="t")),
+    ("rename", '{"at":1,"key":"k","new_key":"n"}', Rename(ID, 1, "k", "n")),
     ("rewind", '{"at":1,"key":"k","to":"m"}', Rewind(ID, 1, "k", "m")),
     ("rollback", '{"at":1,"key":"k"}', Rollback(ID, 1, "k")),
     ("rollback", '{"at":1,"key":"k","message_id":"m"}', Rollback(ID, 1, "k", "m")),

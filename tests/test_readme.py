@@ -210,3 +210,4 @@ def test_the_code_of_the_conversations_page_runs(served: str) -> None:
         for code in python_blocks("docs/conversations.md"):
             exec(code, names)  # noqa: S102 - it is our document
         assert [message.content for message in producer.load("trip")] == ["Berlin?"]
+        assert [message.content for message in producer.load("telegram_-100123")] == ["hello, all"]

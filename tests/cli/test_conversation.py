@@ -274,6 +274,14 @@ def test_a_session_is_rewound(settings: Settings, tmp_path: Path) -> None:
     assert document(settings, "load", "k") == [first]
 
 
+def test_a_session_is_renamed(settings: Settings, tmp_path: Path) -> None:
+    done(settings, "append", "-4077", "user", "hello")
+    done(settings, "rename", "-4077", "-100123")
+    work_off(settings, tmp_path)
+    assert [each["key"] for each in document(settings, "sessions")["sessions"]] == ["-100123"]
+    assert [each["content"] for each in document(settings, "load", "-100123")] == ["hello"]
+
+
 @pytest.mark.parametrize("command", ["delete", "clear", "rename-agent"])
 def test_nothing_is_dropped_unless_somebody_confirms_it(
     settings: Settings, client: redis.Redis, command: str

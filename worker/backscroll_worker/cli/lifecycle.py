@@ -1,4 +1,4 @@
-"""The commands for sessions that live on: rewind."""
+"""The commands for sessions that live on: rewind, rename."""
 
 from __future__ import annotations
 
@@ -38,4 +38,29 @@ def rewind(
     )
 
 
-COMMANDS = (rewind,)
+@click.command(cls=TextCommand)
+@click.argument("key")
+@click.argument("new-key")
+@wait_option
+@json_option
+@click.pass_obj
+def rename(settings: Settings, key: str, new_key: str, wait: bool, as_json: bool) -> None:
+    """Give session KEY another key, with all that it has.
+
+    Without --wait, a NEW-KEY that another session has is refused silently.
+
+    \b
+    Example:
+      backscroll rename --wait telegram_-4077 telegram_-100123
+    """
+    send(
+        settings,
+        "rename",
+        lambda producer, ack: producer.rename(key, new_key, ack=ack),
+        wait,
+        as_json,
+        touched="session",
+    )
+
+
+COMMANDS = (rewind, rename)

@@ -172,6 +172,14 @@ class History(HistoryReader):
         """Drop every message after that one; how many there were."""
         return self._write(_requests.rewind(key, to))
 
+    def rename(self, key: str, new_key: str) -> bool:
+        """Give a session another key; whether there was one."""
+        operation = _requests.rename(key, new_key)
+        try:
+            return self._write(operation) > 0
+        except ConflictError:
+            raise carrying(operation, operation.conflict) from None
+
     def clear(self, key: str) -> int:
         """Drop a session's messages and keep the session; how many there were."""
         return self._write(_requests.clear(key))

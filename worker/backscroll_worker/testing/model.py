@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from backscroll.contract.lifecycle import Rewind
+from backscroll.contract.lifecycle import Rename, Rewind
 from backscroll.contract.messages import ChatMessage, SessionInfo, to_micros
 from backscroll.contract.operations import (
     Append,
@@ -20,6 +20,7 @@ from backscroll.contract.operations import (
 )
 from backscroll.contract.results import Outcome
 from backscroll_worker.contract.takeover import ImportSession
+from backscroll_worker.contract.turns import CONFLICT, outcome
 from backscroll_worker.stores.search.query import Query
 from backscroll_worker.testing.stores import StoreUnderTest
 
@@ -86,11 +87,11 @@ class Model:
 
     def _once(self, operation: Operation, now: int) -> Outcome:
         if operation.op_id in self.applied:
-            return Outcome(self.applied[operation.op_id], duplicate=True)
+            return outcome(self.applied[operation.op_id], duplicate=True)
         affected = self.applied[operation.op_id] = self._carry_out(operation, now)
-        return Outcome(affected)
+        return outcome(affected)
 
-    def _carry_out(self, operation: Operation, now: int) -> int:
+    def _carry_out(self, operation: Operation, now: int) -> int:  # noqa: C901 - a case for each
         match operation:
             case Append(key=key):
                 session = self.sessions.setdefault(key, ModelSession(now, now))
@@ -115,6 +116,11 @@ class Model:
                     self.sessions.setdefault(key, ModelSession(now, now)), attributes, now
                 )
                 return 1
+            case Rename(key=key, new_key=new_key) if key in self.sessions:
+                if new_key not in self.sessions:
+                    self.sessions[new_key] = self.sessions.pop(key)
+                    return 1
+                return CONFLICT
             case RenameAgent(old=old, new=new):
                 return self._rename(old, new)
             case ImportSession():

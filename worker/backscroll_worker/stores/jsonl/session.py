@@ -7,11 +7,18 @@ once.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final
 
 from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.lifecycle import Rewind
-from backscroll.contract.messages import ChatMessage, SessionAttributes, from_micros, to_micros
+from backscroll.contract.messages import (
+    LATEST_MICROS,
+    ChatMessage,
+    SessionAttributes,
+    from_micros,
+    to_micros,
+)
 from backscroll.contract.operations import (
     Append,
     BeginTurn,
@@ -155,12 +162,45 @@ class Session(StoredSession):
             self.leave()
         return affected
 
-    def is_late(self, operation: Write, tombstones: Tombstones) -> bool:
-        """Whether the session was deleted or cleared after the operation was requested."""
+    def is_late(
+        self,
+        operation: Write,
+        tombstones: Tombstones,
+        since: int = -1,
+        until: int = LATEST_MICROS,
+    ) -> bool:
+        """Whether the session was deleted or cleared after the operation was requested.
+
+        Before `since` and after `until` another session had the key.
+        """
         moments = [self.applied(_MARK + how) for how in undone_by(operation)]
         return any(
-            moment is not None and tombstones.is_before(operation.at, moment) for moment in moments
+            moment is not None
+            and since < moment <= until
+            and tombstones.is_before(operation.at, moment)
+            for moment in moments
         )
+
+    def note(self, op_id: str, affected: int) -> int:
+        """Record an operation of the group that changes nothing here."""
+        return self._note(op_id, affected)
+
+    def take_place_of(self, other: Session) -> None:
+        """Be the other session, under this key; the other one is to leave."""
+        self._create()
+        self._rewrite()[:] = other.lines
+        self._sidecar = replace(other.sidecar, key=self.key)
+        self._is_described = True
+        self.transcript.damage += other.transcript.damage
+        self.last_activity, self._is_touched = other.last_activity, False
+        records = {**other.sidecar.applied, **other.transcript.records}
+        known = {op_id: n for op_id, n in other.known.items() if not op_id.startswith(_MARK)}
+        self.transcript.records.update(
+            {op_id: record for op_id, record in records.items() if op_id in known}
+        )
+        cached = self._cached_session()
+        cached.count = other.count
+        cached.known.update(known)
 
     def drop_late(self, operation: Write) -> int:
         """Record the operation without applying it; a resend that was not spooled is dropped."""

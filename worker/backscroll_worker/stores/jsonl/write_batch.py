@@ -13,7 +13,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final
 
-from backscroll.contract.lifecycle import Rewind
+from backscroll.contract.lifecycle import Rename, Rewind
 from backscroll.contract.operations import (
     Append,
     BeginTurn,
@@ -30,9 +30,10 @@ from backscroll.contract.operations import (
 )
 from backscroll.contract.results import Outcome
 from backscroll_worker.contract.clock import StoreClock
+from backscroll_worker.contract.session_renames import SessionRename, earlier_tombstone
 from backscroll_worker.contract.takeover import ImportSession, RestoreSession
 from backscroll_worker.contract.tombstones import digest
-from backscroll_worker.contract.turns import outcome
+from backscroll_worker.contract.turns import CONFLICT, outcome
 from backscroll_worker.stores.jsonl.changes import Changes
 from backscroll_worker.stores.jsonl.erasure_ledger import Erasures, Pending
 from backscroll_worker.stores.jsonl.file_names import (
@@ -129,12 +130,31 @@ class Group:
             affected = record.affected
         if affected is not None:
             return outcome(affected, duplicate=True)
+        if operation.at <= self.renames.sessions.latest:
+            moved, since = self.renames.sessions.followed(operation)
+            if moved is not operation:
+                return self._write_moved(session, operation, moved, since)
+        return self._write_new(session, operation)
+
+    def _write_moved(self, asked: Session, operation: Write, moved: Write, since: int) -> Outcome:
+        """Apply what was `asked` under a key that its session had until `since`."""
+        session = self.find(moved.key)  # type: ignore[attr-defined]
+        if (affected := session.applied(moved.op_id)) is not None:
+            return outcome(affected, duplicate=True)
+        tombstones = self.erasures.tombstones
+        if operation.was_spooled and asked.is_late(operation, tombstones, until=since):
+            return Outcome(session.drop_late(moved))
+        return self._write_new(session, moved, since)
+
+    def _write_new(self, session: Session, operation: Write, since: int = -1) -> Outcome:
         if operation.at <= self.erasures.tombstones.latest and self._is_erased(operation):
             return Outcome(0)
-        if operation.was_spooled and session.is_late(operation, self.erasures.tombstones):
+        if operation.was_spooled and session.is_late(operation, self.erasures.tombstones, since):
             return Outcome(session.drop_late(operation))
         if isinstance(operation, RestoreSession):
             return Outcome(session.put_back(operation, self._restored(operation)))
+        if isinstance(operation, Rename):
+            return outcome(self._rename(session, operation))
         return outcome(_HANDLERS[type(operation)](session, operation))
 
     def flush(self, meanwhile: Callable[[], None] | None = None) -> None:
@@ -172,6 +192,7 @@ class Group:
         if operation.key is not None and not (session := self.find(operation.key)).exists:
             self.erasures.keep_op_ids(session, pending.tombstone.erased_at, pending.began)
             session.erase()  # or a file with its name would keep its op ids
+            self._forget_renames(operation.key, operation.at)
         self.erasures.note_applied(operation.op_id, pending.sessions, self.now)
         return Outcome(pending.sessions)
 
@@ -180,7 +201,15 @@ class Group:
         for pending in erasures:
             if self.erasures.claim(pending, session):
                 session.erase()
+                self._forget_renames(session.key, pending.asked_at)
                 self._sessions[session.key] = session
+
+    def _forget_renames(self, key: str, asked_at: int) -> None:
+        """An erased session is erased under its earlier keys, too."""
+        for earlier, until in self.renames.forget(key):
+            moments = min(until, asked_at), self.now
+            tombstone = earlier_tombstone(self.erasures.tombstones, *moments)
+            self.erasures.add_tombstone("key", earlier, tombstone)
 
     def _is_erased(self, operation: Write) -> bool:
         """Whether the operation was requested before its session or subject was erased.
@@ -212,6 +241,20 @@ class Group:
             for session in found
             if session.key == operation.source or session.sidecar.restored_from in digests
         ]
+
+    def _rename(self, session: Session, operation: Rename) -> int:
+        if not session.exists:
+            return session.note(operation.op_id, 0)
+        renamed = self.find(operation.new_key)
+        if renamed.exists:
+            return session.note(operation.op_id, CONFLICT)
+        session.note(operation.op_id, 1)
+        renamed.take_place_of(session)
+        session.leave()
+        asked_at = min(operation.at, self.clock.latest)
+        keys = operation.key, operation.new_key
+        self.renames.note_session(SessionRename(*keys, asked_at, self.now))
+        return 1
 
     def _rename_agent(self, operation: RenameAgent) -> Outcome:
         affected = self.renames.applied(operation.op_id)

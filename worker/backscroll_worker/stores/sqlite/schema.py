@@ -178,6 +178,19 @@ class ErasingRow(peewee.Model):
         table_name = "erasing"
 
 
+class RenameRow(peewee.Model):
+    """A rename of a session; see `contract.session_renames`."""
+
+    id = peewee.AutoField()
+    old_key = peewee.TextField()
+    new_key = peewee.TextField()
+    asked_at = peewee.BigIntegerField()
+    noted_at = peewee.BigIntegerField()
+
+    class Meta:
+        table_name = "session_renames"
+
+
 class ClockRow(peewee.Model):
     """The history of the store's clock; one row. See `contract.clock`."""
 
@@ -207,6 +220,7 @@ MODELS: Final = (
     ErasedRow,
     ErasureRow,
     ErasingRow,
+    RenameRow,
     ClockRow,
     MessageIndex,
 )

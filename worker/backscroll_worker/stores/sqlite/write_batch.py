@@ -82,9 +82,12 @@ class Group:
         affected = self._applied.get(op_id)
         if affected is not None:
             return outcome(affected, duplicate=True)
+        asked, since = operation, -1
+        if operation.at <= self._memory.renames.latest:
+            operation, since = self._memory.renames.followed(operation)
         if operation.at <= self._memory.tombstones.latest and self._is_erased(operation):
             return outcome(0)
-        is_late = operation.was_spooled and self._is_late(operation)
+        is_late = operation.was_spooled and self._is_late(operation, asked, since)
         affected = 0 if is_late else _HANDLERS[type(operation)](self, operation)
         self._applied[op_id] = affected
         self._pending.op_ids.append((op_id, self._now, affected))
@@ -362,6 +365,7 @@ class Group:
 
     def _erase(self, operation: Erase) -> int:
         self.flush()
+        lifecycle.forget_renames(self, operation)
         self._sessions.clear()
         moments = self._now, self._clock.latest
         return erasure.begin(self._connection, *moments, operation, self._memory.tombstones)
@@ -394,11 +398,18 @@ class Group:
         key: str = operation.key  # type: ignore[attr-defined]
         emptied.note(self._connection, how, operation, key, self._clock.latest, self._now)
 
-    def _is_late(self, operation: Write) -> bool:
-        key = getattr(operation, "key", None)
+    def _is_late(self, operation: Write, asked: Write, since: int) -> bool:
+        """Also where it was `asked` for under a key that its session had until `since`."""
+        key: Any = getattr(operation, "key", None)
         if key is None:
             return False
-        return emptied.is_late(self._connection, operation, key, self._memory.tombstones)
+        place = self._connection, operation
+        tombstones = self._memory.tombstones
+        if asked is not operation and emptied.is_late(
+            *place, getattr(asked, "key", ""), tombstones, until=since
+        ):
+            return True
+        return emptied.is_late(*place, key, tombstones, since)
 
     def _locate(self, key: str, message_id: str | None) -> tuple[KnownSession | None, int | None]:
         """The session and the row of its last message, or of the one named."""

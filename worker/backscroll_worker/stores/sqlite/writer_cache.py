@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import apsw
 
+from backscroll_worker.contract.session_renames import SessionRenames
+from backscroll_worker.stores.sqlite.lifecycle import load_renames
 from backscroll_worker.stores.sqlite.maintenance.erasure import load_tombstones
 
 _DAY: Final = 86_400_000_000  # microseconds
@@ -31,6 +33,7 @@ class Memory:
     def __init__(self, connection: apsw.Connection, now: int) -> None:
         self.sessions: dict[str, KnownSession] = {}
         self.tombstones = load_tombstones(connection)
+        self.renames: SessionRenames = load_renames(connection)
         self.last_row: Any = connection.execute("SELECT ifnull(max(id), 0) FROM messages").get
         self.best_before = now + _DAY // 2
         self._read_at = now

@@ -83,6 +83,10 @@ class Operations(RuleBasedStateMachine):
     def rewind(self, key: str, data: st.DataObject) -> None:
         self.send(requests.rewind(key, data.draw(st.sampled_from(self.message_ids[-8:]))))
 
+    @rule(keys=st.permutations(KEYS))
+    def rename(self, keys: list[str]) -> None:
+        self.send(requests.rename(*keys[:2]))
+
     @rule(key=keys, message=messages, data=st.data())
     def replace(self, key: str, message: ChatMessage, data: st.DataObject) -> None:
         self.send(requests.replace(key, message, self._some_message(data)))
