@@ -36,3 +36,20 @@ class Lifecycle(Calls):
             return run(self._write, operation, ack)
         except ConflictError:
             raise carrying(operation, operation.conflict) from None
+
+    def close_session(self, key: str, *, ack: Ack | None = None) -> Receipt:
+        """Let nobody append to the session any more, until `reopen_session`.
+
+        An append is then a conflict, for good: `ConflictError` with "stored". Messages may still be
+        replaced and removed. A session that does not exist is made, empty and closed.
+
+        Returns a receipt. Raises as every call.
+        """
+        return run(self._write, self._requests.describe(key, {"closed": True}), ack)
+
+    def reopen_session(self, key: str, *, ack: Ack | None = None) -> Receipt:
+        """Let messages be appended to the session again.
+
+        Returns a receipt. Raises as every call.
+        """
+        return run(self._write, self._requests.describe(key, {"closed": False}), ack)

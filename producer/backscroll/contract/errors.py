@@ -118,7 +118,8 @@ class OperationRefusedError(BackscrollError):
 
 
 class ConflictError(BackscrollError):
-    """The condition of a write did not hold: the session's last message is another, or its turn.
+    """The condition of a write did not hold: the session's last message is another, or its turn, or
+    the session is closed.
 
     Nothing was changed, and sending it again changes nothing, either. Load the session, and decide
     anew.
@@ -127,8 +128,8 @@ class ConflictError(BackscrollError):
     def __init__(self, problem: str = "") -> None:
         super().__init__(
             problem
-            or "the condition did not hold: the session's last message or its turn is another one; "
-            "load the session and decide anew"
+            or "the condition did not hold: the session's last message or its turn is another one, "
+            "or the session is closed; load the session and decide anew"
         )
 
 

@@ -230,6 +230,8 @@ class SessionInfo:
     pinned: bool = False
     turn_expires_at: datetime | None = None
     """When the lease of the turn expires unless it is renewed; None without a lease."""
+    closed: bool = False
+    """Whether it takes no more messages."""
 
     @property
     def is_running(self) -> bool:

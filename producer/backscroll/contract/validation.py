@@ -27,7 +27,8 @@ MAX_LOAD: Final = 2**62  # more than there are; SQLite counts in 64 bits
 MAX_QUERY_CHARS: Final = 1_000
 
 TEXT_ATTRIBUTES: Final = ("name", "agent", "channel", "room", "sender", "turn_id")
-ATTRIBUTES: Final = (*TEXT_ATTRIBUTES, "state", "pinned")
+FLAGS: Final = ("pinned", "closed")
+ATTRIBUTES: Final = (*TEXT_ATTRIBUTES, "state", *FLAGS)
 SUBJECTS: Final = ("key", "sender", "room")
 
 
@@ -92,7 +93,7 @@ def check_attributes(attributes: Mapping[str, object]) -> SessionAttributes:
         if name in TEXT_ATTRIBUTES:
             checked[name] = None if value is None else check_text(name, value, MAX_ATTRIBUTE_CHARS)
         elif (name == "state" and isinstance(value, str) and value in STATES) or (
-            name == "pinned" and isinstance(value, bool)
+            name in FLAGS and isinstance(value, bool)
         ):
             checked[name] = value
         elif name in ATTRIBUTES:

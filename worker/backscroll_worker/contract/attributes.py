@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from backscroll.contract.messages import SessionAttributes
 
-_DEFAULTS: Final[Mapping[str, Any]] = {"state": "idle", "pinned": False}
+_DEFAULTS: Final[Mapping[str, Any]] = {"state": "idle", "pinned": False, "closed": False}
 
 
 def differing(has: Mapping[str, Any], attributes: SessionAttributes) -> SessionAttributes:

@@ -180,6 +180,14 @@ class History(HistoryReader):
         except ConflictError:
             raise carrying(operation, operation.conflict) from None
 
+    def close_session(self, key: str) -> None:
+        """Let nobody append to a session any more."""
+        self.describe(key, closed=True)
+
+    def reopen_session(self, key: str) -> None:
+        """Let messages be appended to a session again."""
+        self.describe(key, closed=False)
+
     def clear(self, key: str) -> int:
         """Drop a session's messages and keep the session; how many there were."""
         return self._write(_requests.clear(key))

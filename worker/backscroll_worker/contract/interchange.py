@@ -67,6 +67,8 @@ def session_line(info: SessionInfo, removal: ArchivedSession | None = None) -> b
     """The line a session begins with; in the archive with its removal."""
     fields = info.to_dict()
     known = {name: fields[name] for name in _SESSION_FIELDS if fields[name] is not None}
+    if not info.closed:  # as before there was such a thing
+        del known["closed"]
     if removal is None:
         return _line({"session": known})
     part, at = "whole" if removal.is_whole else "oldest", removal.removed_at

@@ -93,6 +93,8 @@ class Model:
 
     def _carry_out(self, operation: Operation, now: int) -> int:  # noqa: C901 - a case for each
         match operation:
+            case Append(key=key) if self._is_closed(key):
+                return CONFLICT
             case Append(key=key):
                 session = self.sessions.setdefault(key, ModelSession(now, now))
                 session.messages += operation.stamped()
@@ -126,6 +128,9 @@ class Model:
             case ImportSession():
                 return self._import(operation, now)
         return 0
+
+    def _is_closed(self, key: str) -> bool:
+        return key in self.sessions and bool(self.sessions[key].attributes.get("closed"))
 
     def _rewind(self, key: str, to: str, now: int) -> int:
         session = self.sessions.get(key)

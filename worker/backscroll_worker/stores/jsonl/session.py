@@ -54,6 +54,8 @@ class Session(StoredSession):
     def append(self, operation: Append) -> int:
         if is_conditional(operation) and not self._holds(operation):
             return self._note(operation.op_id, CONFLICT)
+        if self.is_closed:
+            return self._note(operation.op_id, CONFLICT)
         op_id, count = operation.op_id, len(operation.messages)
         cached = self._cached or self._cached_session()
         if count > 1 and any(map(cached.known.__contains__, operation.message_ids)):
@@ -353,6 +355,7 @@ class Session(StoredSession):
         self._is_rewritten = purged > 0 or damaged > 0
         self._is_described = described > 0
         self._cached = self._read_known()
+        self._cached.is_closed = self.sidecar.is_closed
         return purged + described, damaged
 
     def _index(self, message_id: str | None) -> int | None:

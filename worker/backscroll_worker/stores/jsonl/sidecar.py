@@ -2,11 +2,11 @@
 
 `<name>.meta.json` is one JSON object: `version` (1), `key` (exactly as given), `created_at`,
 `turn_started_at` and `turn_expires_at` (microseconds since 1970 UTC), `turn_lease` (microseconds),
-those of the attributes `name`, `agent`, `channel`, `room`, `sender`, `state`, `turn_id` and
-`pinned` that are set, `applied`, the op ids of the operations that set them, and `restored_from`,
-the hash of the key under which its messages were archived, if that was another. The last activity
-is in the store's `.activity`, and messages are counted in their file, so that an append writes one
-file. A sidecar without a messages file is ignored.
+those of the attributes `name`, `agent`, `channel`, `room`, `sender`, `state`, `turn_id`, `pinned`
+and `closed` that are set, `applied`, the op ids of the operations that set them, and
+`restored_from`, the hash of the key under which its messages were archived, if that was another.
+The last activity is in the store's `.activity`, and messages are counted in their file, so that an
+append writes one file. A sidecar without a messages file is ignored.
 
 `<name>.gone.json` has in `applied` the op ids of a session that does not exist. Beside a messages
 file it is ignored.
@@ -28,7 +28,7 @@ from backscroll.contract.messages import (
     from_micros,
     to_micros,
 )
-from backscroll.contract.validation import ATTRIBUTES
+from backscroll.contract.validation import ATTRIBUTES, FLAGS
 from backscroll_worker.contract.attributes import with_turn
 from backscroll_worker.contract.clock import TOLERANCE
 from backscroll_worker.contract.takeover import archived_attributes
@@ -105,6 +105,10 @@ class Sidecar:
         return self.attributes.get("pinned") is True
 
     @property
+    def is_closed(self) -> bool:
+        return self.attributes.get("closed") is True
+
+    @property
     def is_kept(self) -> bool:
         """Whether cleanup must not touch the session: it is pinned, or may be."""
         return self.is_pinned or self.is_damaged
@@ -155,7 +159,8 @@ class Sidecar:
 
     def info(self, last_activity: int, message_count: int) -> SessionInfo:
         """The session as in a listing."""
-        values: dict[str, Any] = {**self.attributes, "state": self._state, "pinned": self.is_pinned}
+        flags = {"pinned": self.is_pinned, "closed": self.is_closed}
+        values: dict[str, Any] = {**self.attributes, "state": self._state, **flags}
         started, expires_at = self.turn_started_at, self.turn_expires_at
         return SessionInfo(
             self.key,
@@ -183,4 +188,4 @@ def _time(value: object) -> int | None:
 
 
 def _fits(name: str, value: object) -> bool:
-    return isinstance(value, bool if name == "pinned" else str)
+    return isinstance(value, bool if name in FLAGS else str)

@@ -115,6 +115,12 @@ class StoredSession:
         """The number of messages the operation affected; None if it was not applied before."""
         return (self._cached or self._cached_session()).known.get(op_id)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it takes no more messages; known without reading the sidecar again."""
+        known = self._cached_session() if self._sidecar is None else self._sidecar
+        return known.is_closed
+
     def stage(self, changes: Changes) -> None:
         """Add the changes of the session's files to `changes`."""
         names = self.names
@@ -123,6 +129,7 @@ class StoredSession:
             return
         if self._is_described:
             changes.put(names.sidecar, self.sidecar.dumps())
+            self._cached_session().is_closed = self.sidecar.is_closed
         is_added_to = bool(self._pending or self._notes)
         if is_added_to and self._cached_session().is_foreign:
             self._is_rewritten = True
@@ -177,6 +184,7 @@ class StoredSession:
             self._cached = self._cache.get(self.key, self._stamp)
         if self._cached is None:
             self._cached = self._read_known()
+            self._cached.is_closed = self.sidecar.is_closed
             if self._is_stored:
                 self._cache.put(self.key, self._cached)
         return self._cached

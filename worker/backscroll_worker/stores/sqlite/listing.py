@@ -33,7 +33,7 @@ FEW: Final = 1_000
 
 _COLUMNS: Final = (
     "id, key, created_at, last_activity, message_count, name, agent, channel, room, sender, state,"
-    " turn_id, turn_started_at, pinned, turn_expires_at"
+    " turn_id, turn_started_at, pinned, turn_expires_at, closed"
 )
 _NEWEST_FIRST: Final = "ORDER BY last_activity DESC, id DESC LIMIT ?"
 _BY_ACTIVITY: Final = "sessions INDEXED BY sessionrow_last_activity"
@@ -192,7 +192,7 @@ def _parse_cursor(cursor: str) -> tuple[int, int]:
 def _info(
     key: str, created_at: int, last_activity: int, message_count: int, *attributes: Any
 ) -> SessionInfo:
-    *described, turn_started_at, pinned, turn_expires_at = attributes
+    *described, turn_started_at, pinned, turn_expires_at, closed = attributes
     values: list[Any] = [
         key,
         from_micros(created_at),
@@ -202,5 +202,6 @@ def _info(
         None if turn_started_at is None else from_micros(turn_started_at),
         bool(pinned),
         None if turn_expires_at is None else from_micros(turn_expires_at),
+        bool(closed),
     ]
     return SessionInfo(*values)

@@ -89,6 +89,7 @@ class SessionRow(peewee.Model):
     message_count = peewee.IntegerField(default=0)
     turn_expires_at = peewee.BigIntegerField(null=True)
     turn_lease = peewee.BigIntegerField(null=True)
+    closed = peewee.IntegerField(null=True)
 
     class Meta:
         table_name = "sessions"
@@ -257,7 +258,7 @@ def _to_version_4(database: APSWDatabase) -> None:
 
 _ADDED: Final[dict[str, dict[str, str]]] = {
     "messages": {**dict.fromkeys(CIRCUMSTANCES, "TEXT"), "tokens": "INTEGER"},
-    "sessions": {"turn_expires_at": "INTEGER", "turn_lease": "INTEGER"},
+    "sessions": {"turn_expires_at": "INTEGER", "turn_lease": "INTEGER", "closed": "INTEGER"},
 }
 
 

@@ -119,7 +119,7 @@ class Group:
         session = self._sessions.get(key)
         if session is None:
             row = self._connection.execute(
-                "SELECT id, message_count FROM sessions WHERE key = ?", (key,)
+                "SELECT id, message_count, closed FROM sessions WHERE key = ?", (key,)
             ).fetchone()
             if row is not None:
                 session = self._sessions[key] = KnownSession(*row)
@@ -140,6 +140,8 @@ class Group:
         if is_conditional(operation) and not self._holds(operation):
             return CONFLICT
         session = self._find_or_create(operation.key)
+        if session.closed:
+            return CONFLICT
         if operation.session is not None:
             self._update_attributes(session, operation.session)
         messages, op_id = operation.messages, operation.op_id
@@ -308,6 +310,8 @@ class Group:
             f"UPDATE sessions SET {assignments} WHERE id = ?",  # noqa: S608
             (*values.values(), session.id),
         )
+        if "closed" in values:
+            session.closed = values["closed"]
         if "name" in values:
             index_name(self._connection, session.id, values["name"])
 

@@ -21,6 +21,7 @@ class KnownSession:
 
     id: int
     message_count: int
+    closed: int | None = None
 
 
 class Memory:

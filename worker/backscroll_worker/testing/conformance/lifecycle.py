@@ -255,3 +255,54 @@ def test_renames_are_forgotten_with_the_op_ids(open_store: Open, clock: Clock) -
         apply_all(store, [early])
         assert keys(store) == {"a", "b"}
         assert store.verify(deep=True) == []
+
+
+def test_a_closed_session_takes_no_more_messages(open_store: Open) -> None:
+    refused = requests.append("s", _numbered(1), None)
+    turn = requests.begin_turn("s", _numbered(1))
+    with open_store() as store:
+        say(store, "s", "1")
+        store.close_session("s")
+        assert apply_all(store, [refused, turn]) == [Outcome(0, conflict=True)] * 2
+    with open_store() as store:
+        with pytest.raises(ConflictError):
+            store.append("s", *_numbered(2), session={"closed": False, "agent": "x"})
+        info = store.session("s")
+        assert info is not None
+        assert (info.closed, info.agent, info.state, info.message_count) == (True, None, "idle", 1)
+        assert store.replace("s", ChatMessage.user("one"))
+        store.rename("s", "t")
+        with pytest.raises(ConflictError):
+            say(store, "t", "2")
+        store.reopen_session("t")
+        say(store, "t", "2")
+    with open_store() as store:
+        again = [replace(refused, key="t"), turn]
+        assert apply_all(store, again) == [Outcome(0, duplicate=True, conflict=True)] * 2
+        assert contents(store, "t") == ["one", "2"]
+        assert [info.closed for info in store.sessions()] == [False]
+        assert store.verify(deep=True) == []
+
+
+def test_a_group_can_close_a_session_and_begin_another(store: StoreUnderTest) -> None:
+    first, second, third = (requests.append("s", _numbered(1), None) for _ in range(3))
+    closing, opening = (requests.describe("s", {"closed": flag}) for flag in (True, False))
+    group = [first, closing, second, requests.delete("s"), third, closing, opening]
+    assert [answer.conflict for answer in apply_all(store, group)] == [
+        *(False, False, True), *(False, False, False, False),
+    ]  # fmt: skip
+    say(store, "s", "more")
+    assert contents(store, "s") == ["w0", "more"]
+    store.append("s", ChatMessage.user("last"), session={"closed": True})
+    with pytest.raises(ConflictError):
+        say(store, "s", "no")
+    store.clear("s")
+    with pytest.raises(ConflictError):
+        say(store, "s", "no")
+
+
+def test_a_session_without_messages_can_be_closed(store: StoreUnderTest) -> None:
+    store.close_session("s")
+    with pytest.raises(ConflictError):
+        say(store, "s", "no")
+    assert contents(store, "s") == []

@@ -46,6 +46,7 @@ attributes = st.fixed_dictionaries(
         "state": st.sampled_from(["idle", "running", "error"]),
         "turn_id": st.just("turn"),
         "pinned": st.booleans(),
+        "closed": st.booleans(),
     },
 ).filter(bool)
 
