@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from backscroll.calls import Calls
+from backscroll.contract.errors import ConflictError, carrying
 from backscroll.contract.results import Receipt
 from backscroll.transport.acks import Ack
 
@@ -17,3 +18,37 @@ class AsyncLifecycle(Calls):
         `affected` counts the messages that went. Raises as every call.
         """
         return await self._write(self._requests.rewind(key, to), ack)
+
+    async def rename(self, key: str, new_key: str, *, ack: Ack | None = None) -> Receipt:
+        """Give the session another key, with all that it has: a group became a supergroup.
+
+        What was requested under the old key before that, and arrives afterwards, is for the session
+        by its new key; what is requested later begins a new session. Nothing happens where there is
+        no session `key`.
+
+        Returns a receipt; with "stored", `affected` is 1 or 0. Raises `ConflictError` with "stored"
+        where there is a session `new_key` already, for good: sent again, it is refused again;
+        `InvalidInputError` where both keys are equal; the rest as every call.
+        """
+        operation = self._requests.rename(key, new_key)
+        try:
+            return await self._write(operation, ack)
+        except ConflictError:
+            raise carrying(operation, operation.conflict) from None
+
+    async def close_session(self, key: str, *, ack: Ack | None = None) -> Receipt:
+        """Let nobody append to the session any more, until `reopen_session`.
+
+        An append is then a conflict, for good: `ConflictError` with "stored". Messages may still be
+        replaced and removed. A session that does not exist is made, empty and closed.
+
+        Returns a receipt. Raises as every call.
+        """
+        return await self._write(self._requests.describe(key, {"closed": True}), ack)
+
+    async def reopen_session(self, key: str, *, ack: Ack | None = None) -> Receipt:
+        """Let messages be appended to the session again.
+
+        Returns a receipt. Raises as every call.
+        """
+        return await self._write(self._requests.describe(key, {"closed": False}), ack)

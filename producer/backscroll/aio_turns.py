@@ -136,6 +136,8 @@ class AsyncTurn:
             await self._producer._pause(self._pause_seconds)
             self._pause_seconds = min(2 * self._pause_seconds, _LONGEST_PAUSE)
             info = await self._producer.session(self._key)
+            if info is not None and info.closed:
+                raise ConflictError(f"the session {self._key!r} is closed")
             if info is None or not info.is_running:
                 return
 

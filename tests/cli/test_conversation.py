@@ -361,6 +361,24 @@ def test_a_session_is_rewound(settings: Settings, tmp_path: Path) -> None:
     assert document(settings, "load", "k") == [first]
 
 
+def test_a_session_is_renamed(settings: Settings, tmp_path: Path) -> None:
+    done(settings, "append", "-4077", "user", "hello")
+    done(settings, "rename", "-4077", "-100123")
+    work_off(settings, tmp_path)
+    assert [each["key"] for each in document(settings, "sessions")["sessions"]] == ["-100123"]
+    assert [each["content"] for each in document(settings, "load", "-100123")] == ["hello"]
+
+
+def test_a_session_is_closed_and_reopened(settings: Settings, tmp_path: Path) -> None:
+    for command in ("close", "append", "reopen", "append", "close"):
+        rest = ("user", command) if command == "append" else ()
+        done(settings, command, "k", *rest)
+    work_off(settings, tmp_path)
+    (info,) = document(settings, "sessions")["sessions"]
+    assert (info["message_count"], info["closed"]) == (1, True)
+    assert "closed" in done(settings, "sessions")
+
+
 @pytest.mark.parametrize("command", ["delete", "clear", "rename-agent"])
 def test_nothing_is_dropped_unless_somebody_confirms_it(
     settings: Settings, client: redis.Redis, command: str

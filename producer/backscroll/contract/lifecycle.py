@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from backscroll.contract.errors import ConflictError, InvalidInputError
 from backscroll.contract.operations import Write, operation
 
 
@@ -12,3 +13,27 @@ class Rewind(Write):
     kind = "rewind"
     key: str
     to: str
+
+
+@operation
+class Rename(Write):
+    """Give a session another key, with all that it has; nothing if there is no such session.
+
+    A conflict where another session has that key. What was requested under the old key before the
+    rename and arrives after it is for the session; what was requested later begins a new one.
+    """
+
+    kind = "rename"
+    key: str
+    new_key: str
+
+    def check_together(self) -> None:
+        if self.key == self.new_key:
+            raise InvalidInputError("new_key", "must be another key")
+
+    @property
+    def conflict(self) -> ConflictError:
+        """The error of a rename that met another session."""
+        return ConflictError(
+            f"there is a session {self.new_key!r} already, so {self.key!r} keeps its key"
+        )

@@ -235,6 +235,8 @@ class SessionInfo:
     """When the lease of the turn expires unless it is renewed; None without a lease."""
     meta: Mapping[str, str | int | float | bool] = field(default_factory=dict, hash=False)
     """The session's own keys and values."""
+    closed: bool = False
+    """Whether it takes no more messages."""
 
     @property
     def is_running(self) -> bool:

@@ -76,6 +76,7 @@ class Requests:
     rollback = _by_fields(operations.Rollback)
     replace = _by_fields(operations.Replace)
     rewind = _by_fields(lifecycle.Rewind)
+    rename = _by_fields(lifecycle.Rename)
     clear = _by_fields(operations.Clear)
     delete = _by_fields(operations.Delete)
     rename_agent = _by_fields(operations.RenameAgent)

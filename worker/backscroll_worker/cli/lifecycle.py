@@ -1,4 +1,4 @@
-"""The commands for sessions that live on: rewind."""
+"""The commands for sessions that live on: rewind, rename, close, reopen."""
 
 from __future__ import annotations
 
@@ -38,4 +38,73 @@ def rewind(
     )
 
 
-COMMANDS = (rewind,)
+@click.command(cls=TextCommand)
+@click.argument("key")
+@click.argument("new-key")
+@wait_option
+@json_option
+@click.pass_obj
+def rename(settings: Settings, key: str, new_key: str, wait: bool, as_json: bool) -> None:
+    """Give session KEY another key, with all that it has.
+
+    Without --wait, a NEW-KEY that another session has is refused silently.
+
+    \b
+    Example:
+      backscroll rename --wait telegram_-4077 telegram_-100123
+    """
+    send(
+        settings,
+        "rename",
+        lambda producer, ack: producer.rename(key, new_key, ack=ack),
+        wait,
+        as_json,
+        touched="session",
+    )
+
+
+@click.command(cls=TextCommand)
+@click.argument("key")
+@wait_option
+@json_option
+@click.pass_obj
+def close(settings: Settings, key: str, wait: bool, as_json: bool) -> None:
+    """Let nobody append to session KEY any more.
+
+    \b
+    Example:
+      backscroll close telegram_user123
+    """
+    send(
+        settings,
+        "close",
+        lambda producer, ack: producer.close_session(key, ack=ack),
+        wait,
+        as_json,
+        touched="session",
+    )
+
+
+@click.command(cls=TextCommand)
+@click.argument("key")
+@wait_option
+@json_option
+@click.pass_obj
+def reopen(settings: Settings, key: str, wait: bool, as_json: bool) -> None:
+    """Let messages be appended to session KEY again.
+
+    \b
+    Example:
+      backscroll reopen telegram_user123
+    """
+    send(
+        settings,
+        "reopen",
+        lambda producer, ack: producer.reopen_session(key, ack=ack),
+        wait,
+        as_json,
+        touched="session",
+    )
+
+
+COMMANDS = (rewind, rename, close, reopen)

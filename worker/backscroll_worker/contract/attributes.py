@@ -11,7 +11,7 @@ from backscroll.contract.errors import InvalidInputError, OperationRefusedError
 from backscroll.contract.messages import SessionAttributes
 from backscroll.contract.meta import check_meta_size
 
-_DEFAULTS: Final[Mapping[str, Any]] = {"state": "idle", "pinned": False}
+_DEFAULTS: Final[Mapping[str, Any]] = {"state": "idle", "pinned": False, "closed": False}
 
 
 def differing(has: Mapping[str, Any], attributes: SessionAttributes) -> SessionAttributes:

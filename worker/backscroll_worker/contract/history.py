@@ -223,6 +223,22 @@ class History(HistoryReader):
         """Drop every message after that one; how many there were."""
         return self._write(_requests.rewind(key, to)).affected
 
+    def rename(self, key: str, new_key: str) -> bool:
+        """Give a session another key; whether there was one."""
+        operation = _requests.rename(key, new_key)
+        try:
+            return self._write(operation).affected > 0
+        except ConflictError:
+            raise carrying(operation, operation.conflict) from None
+
+    def close_session(self, key: str) -> None:
+        """Let nobody append to a session any more."""
+        self.describe(key, closed=True)
+
+    def reopen_session(self, key: str) -> None:
+        """Let messages be appended to a session again."""
+        self.describe(key, closed=False)
+
     def clear(self, key: str) -> int:
         """Drop a session's messages and keep the session; how many there were."""
         return self._write(_requests.clear(key)).affected

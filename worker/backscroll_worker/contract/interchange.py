@@ -73,6 +73,8 @@ def session_line(
     """The line a session begins with; in the archive with its removal."""
     fields = info.to_dict()
     known = {name: fields[name] for name in _SESSION_FIELDS if fields[name] not in (None, {})}
+    if not info.closed:  # as before there was such a thing
+        del known["closed"]
     fields = {"session": known}
     if states := removal.states if removal is not None else states:
         fields["states"] = {name: asdict(state) for name, state in states.items()}

@@ -32,6 +32,8 @@ from backscroll.contract.states import SetState
 from backscroll_worker.contract.clock import Cutoff
 
 _EMPTIED: Final[dict[type[Operation], str]] = {Delete: "deleted", Clear: "cleared"}
+EMPTIED: Final = tuple(_EMPTIED.values())
+"""How a session may have been emptied."""
 
 
 def emptied_by(operation: Operation) -> str | None:

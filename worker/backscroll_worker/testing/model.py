@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from backscroll.contract.lifecycle import Rewind
+from backscroll.contract.lifecycle import Rename, Rewind
 from backscroll.contract.messages import ChatMessage, SessionInfo, to_micros
 from backscroll.contract.operations import (
     Append,
@@ -98,8 +98,10 @@ class Model:
             self.applied[operation.op_id] = self._carry_out(operation, now)
         return outcome(self.applied[operation.op_id], duplicate=is_known)
 
-    def _carry_out(self, operation: Operation, now: int) -> int:  # noqa: C901 - one case each
+    def _carry_out(self, operation: Operation, now: int) -> int:  # noqa: C901, PLR0912 - cases
         match operation:
+            case Append(key=key) if self._is_closed(key):
+                return CONFLICT
             case Append(key=key):
                 session = self.sessions.setdefault(key, ModelSession(now, now))
                 self._describe_anew(session, operation.session or {}, now)
@@ -123,11 +125,19 @@ class Model:
                 return 1
             case SetState():
                 return self._set_state(operation, now)
+            case Rename(key=key, new_key=new_key) if key in self.sessions:
+                if new_key not in self.sessions:
+                    self.sessions[new_key] = self.sessions.pop(key)
+                    return 1
+                return CONFLICT
             case RenameAgent(old=old, new=new):
                 return self._rename(old, new)
             case ImportSession():
                 return self._import(operation, now)
         return 0
+
+    def _is_closed(self, key: str) -> bool:
+        return key in self.sessions and bool(self.sessions[key].attributes.get("closed"))
 
     def _rewind(self, key: str, to: str, now: int) -> int:
         session = self.sessions.get(key)

@@ -3,9 +3,10 @@
 `<name>.meta.json` is one JSON object: `version` (1), `key` (exactly as given), `created_at`,
 `turn_started_at` and `turn_expires_at` (microseconds since 1970 UTC), `turn_lease` (microseconds),
 those of the attributes `name`, `agent`, `channel`, `room`, `sender`, `state`, `turn_id`,
-`pinned` and `meta` that are set, `states`, each with its `value` and `version`, `applied`, the op
-ids of the operations that described it, and `restored_from`, the hash of the key under which its
-messages were archived, if that was another. The last activity is in the store's `.activity`, and
+`pinned`, `closed` and `meta` that are set, `states`, each with its `value` and `version`,
+`applied`, the op ids of the operations that described it, and `restored_from`, the hash of the key
+under which its messages were archived, if that was another. The last activity is in the store's
+`.activity`, and
 messages are counted in their file, so that an append writes one file. A sidecar without a messages
 file is ignored.
 
@@ -32,7 +33,7 @@ from backscroll.contract.messages import (
 )
 from backscroll.contract.meta import check_meta, has_meta
 from backscroll.contract.states import SessionState
-from backscroll.contract.validation import ATTRIBUTES
+from backscroll.contract.validation import ATTRIBUTES, FLAGS
 from backscroll_worker.contract.attributes import with_turn
 from backscroll_worker.contract.clock import TOLERANCE
 from backscroll_worker.contract.states import read_states
@@ -114,6 +115,10 @@ class Sidecar:
         return self.attributes.get("pinned") is True
 
     @property
+    def is_closed(self) -> bool:
+        return self.attributes.get("closed") is True
+
+    @property
     def is_kept(self) -> bool:
         """Whether cleanup must not touch the session: it is pinned, or may be."""
         return self.is_pinned or self.is_damaged
@@ -166,7 +171,8 @@ class Sidecar:
 
     def info(self, last_activity: int, message_count: int) -> SessionInfo:
         """The session as in a listing."""
-        values: dict[str, Any] = {**self.attributes, "state": self._state, "pinned": self.is_pinned}
+        values: dict[str, Any] = {**self.attributes, "state": self._state}
+        values |= {"pinned": self.is_pinned, "closed": self.is_closed}
         values["meta"] = self.attributes.get("meta") or {}
         started, expires_at = self.turn_started_at, self.turn_expires_at
         return SessionInfo(
@@ -206,4 +212,4 @@ def _fits(name: str, value: object) -> bool:
             check_meta(value, may_clear=False)
             return True
         return False
-    return isinstance(value, bool if name == "pinned" else str)
+    return isinstance(value, bool if name in FLAGS else str)

@@ -66,6 +66,20 @@ class WaitingChanges:
             if each.noted_at > now - MAX_AGE_MICROS
         ]
 
+    def moved(self, key: str, new_key: str, now: int) -> list[Change]:
+        """Take out what waits for messages of both, under the new key and the oldest first."""
+        waiting = [
+            (each.noted_at, own, id_, each.message)
+            for own in (key, new_key)
+            for id_, each in self._by_key.pop(own, {}).items()
+        ]
+        self._is_changed |= bool(waiting)
+        return [
+            change_of(new_key, id_, message)
+            for noted_at, _, id_, message in sorted(waiting, key=lambda each: each[0])
+            if noted_at > now - MAX_AGE_MICROS
+        ]
+
     def forget(self, key: str) -> None:
         """Drop what waits for messages of this session."""
         self._is_changed |= self._by_key.pop(key, None) is not None

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from backscroll.contract.lifecycle import Rewind
-from backscroll.contract.operations import Operation
+from backscroll.contract.lifecycle import Rename, Rewind
+from backscroll.contract.operations import Erase, Operation
 from backscroll.contract.states import SetState
+from backscroll.contract.validation import OF_SESSIONS
+from backscroll_worker.contract.session_renames import SessionRename, earlier_tombstone
 from backscroll_worker.contract.states import state_after
 from backscroll_worker.contract.turns import CONFLICT
 from backscroll_worker.stores.sqlite import session_states
 from backscroll_worker.stores.sqlite.gone_ids import note_later_gone
+from backscroll_worker.stores.sqlite.maintenance import erasure
 from backscroll_worker.stores.sqlite.maintenance import purge as detached
+from backscroll_worker.stores.sqlite.session_renames import put_renames
 from backscroll_worker.stores.sqlite.write_group import WriteGroup
 
 _AFTER: Final = "messages INDEXED BY messagerow_session_id WHERE session_id = ? AND id > ?"
@@ -38,6 +42,39 @@ def _rewind(group: WriteGroup, operation: Rewind) -> int:
         session.message_count -= count
         group._pending.touched[session.id] = session
     return int(count)
+
+
+def rename(group: WriteGroup, operation: Rename) -> int:
+    """Give the session its new key; what waits under both is still to be carried out."""
+    session, keys = group._find(operation.key), (operation.key, operation.new_key)
+    if session is None:
+        return 0
+    if group._find(operation.new_key) is not None:
+        return CONFLICT
+    connection = group._connection
+    connection.execute("UPDATE sessions SET key = ? WHERE id = ?", (operation.new_key, session.id))
+    group._sessions[operation.new_key] = group._sessions.pop(operation.key)
+    rename = SessionRename(*keys, min(operation.at, group._clock.latest), group._now)
+    put_renames(connection, [rename])
+    group._memory.renames.add(rename)
+    return 1
+
+
+def forget_renames(group: WriteGroup, operation: Erase) -> None:
+    """Before an erasure: its sessions are erased under their earlier keys, too."""
+    renames, connection = group._memory.renames, group._connection
+    subject, value = operation.subject
+    if not renames or subject not in OF_SESSIONS:
+        return
+    sql = f"SELECT key FROM sessions WHERE {subject} = ? AND key IS NOT NULL"  # noqa: S608
+    found: list[Any] = connection.execute(sql, (value,)).fetchall()
+    tombstones = group._memory.tombstones
+    for key in {key for (key,) in found} | ({value} if subject == "key" else set()):
+        for earlier, until in renames.forget(key):
+            tombstone = earlier_tombstone(tombstones, min(until, operation.at), group._now)
+            erasure.note(connection, tombstones, [("key", earlier)], tombstone)
+    connection.execute("DELETE FROM session_renames")
+    put_renames(connection, renames)
 
 
 def _set_state(group: WriteGroup, operation: SetState) -> int:

@@ -35,7 +35,7 @@ FEW: Final = 1_000
 
 _COLUMNS: Final = (
     "id, key, created_at, last_activity, message_count, name, agent, channel, room, sender, state,"
-    " turn_id, turn_started_at, pinned, turn_expires_at, meta"
+    " turn_id, turn_started_at, pinned, turn_expires_at, meta, closed"
 )
 _NEWEST_FIRST: Final = "ORDER BY last_activity DESC, id DESC LIMIT ?"
 _BY_ACTIVITY: Final = "sessions INDEXED BY sessionrow_last_activity"
@@ -203,7 +203,7 @@ def _parse_cursor(cursor: str) -> tuple[int, int]:
 def _info(
     key: str, created_at: int, last_activity: int, message_count: int, *attributes: Any
 ) -> SessionInfo:
-    *described, turn_started_at, pinned, turn_expires_at, meta = attributes
+    *described, turn_started_at, pinned, turn_expires_at, meta, closed = attributes
     values: list[Any] = [
         key,
         from_micros(created_at),
@@ -214,5 +214,6 @@ def _info(
         bool(pinned),
         None if turn_expires_at is None else from_micros(turn_expires_at),
         session_meta.loads(meta),
+        bool(closed),
     ]
     return SessionInfo(*values)

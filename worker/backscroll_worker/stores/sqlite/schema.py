@@ -23,6 +23,7 @@ from backscroll_worker.stores.sqlite.fts_merge import configure, resume_merging
 from backscroll_worker.stores.sqlite.identity import read_identity, write_identity
 from backscroll_worker.stores.sqlite.name_index import create_name_index
 from backscroll_worker.stores.sqlite.session_meta import create_meta_index
+from backscroll_worker.stores.sqlite.session_renames import create_renames
 from backscroll_worker.stores.sqlite.session_states import create_states
 from backscroll_worker.stores.sqlite.wal import BUSY_MS, CHECKPOINT_PAGES
 
@@ -79,6 +80,7 @@ class SessionRow(peewee.Model):
     turn_expires_at = peewee.BigIntegerField(null=True)
     turn_lease = peewee.BigIntegerField(null=True)
     meta = peewee.TextField(null=True)
+    closed = peewee.IntegerField(null=True)
 
     class Meta:
         table_name = "sessions"
@@ -278,11 +280,13 @@ def _to_version_4(database: APSWDatabase) -> None:
         database.create_tables(MODELS)
     create_meta_index(database)
     create_states(database)
+    create_renames(database)
 
 
 _ADDED: Final[dict[str, dict[str, str]]] = {
     "messages": {**dict.fromkeys(CIRCUMSTANCES, "TEXT"), "tokens": "INTEGER"},
-    "sessions": {"turn_expires_at": "INTEGER", "turn_lease": "INTEGER", "meta": "TEXT"},
+    "sessions": {"turn_expires_at": "INTEGER", "turn_lease": "INTEGER", "meta": "TEXT"}
+    | {"closed": "INTEGER"},
 }
 
 
@@ -367,6 +371,7 @@ def _step(database: APSWDatabase, version: int) -> int:
         create_name_index(database)
         create_meta_index(database)
         create_states(database)
+        create_renames(database)
         configure(database.connection(), "message_index")
         write_folding(database.connection())
         return VERSION

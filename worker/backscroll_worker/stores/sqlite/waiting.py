@@ -6,6 +6,7 @@ They belong to a key: there may be no such session yet.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import itemgetter
 from typing import Any
 
 import apsw
@@ -65,6 +66,19 @@ class WaitingChanges:
         return [
             change_of(append.key, id_, None if message is None else orjson.loads(message))
             for id_, message, noted_at in found
+            if noted_at > self._now - MAX_AGE_MICROS
+        ]
+
+    def moved(self, key: str, new_key: str) -> list[Change]:
+        """Take out what waits for messages of both, under the new key and the oldest first."""
+        found: list[Any] = self._connection.execute(
+            "DELETE FROM waiting_changes WHERE key IN (?, ?)"
+            " RETURNING noted_at, key = ?, platform_id, message",
+            (key, new_key, new_key),
+        ).fetchall()
+        return [
+            change_of(new_key, id_, None if message is None else orjson.loads(message))
+            for noted_at, _, id_, message in sorted(found, key=itemgetter(0, 1))
             if noted_at > self._now - MAX_AGE_MICROS
         ]
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.ids import message_id as nth_message_id
+from backscroll.contract.lifecycle import Rename
 from backscroll.contract.messages import ChatMessage
 from backscroll.contract.operations import (
     Append,
@@ -59,16 +60,17 @@ class Group(WriteGroup):
         """Apply one write, unless its op id has been applied before."""
         op_id = self._packed[operation.op_id]
         affected = self._applied.get(op_id)
+        asked, since, renames = operation, -1, self._memory.renames
+        if renames.latest >= 0:
+            operation, since = renames.followed(operation, self._has_turn)
         if affected is not None:
             return self._platform_ids.outcome_again(operation, self._find, affected)
         if operation.at <= self._memory.tombstones.latest:
-            if self._is_erased(operation):
-                return outcome(0)
             spared = self._memory.tombstones.spared(operation)
-            if spared is None:
+            if self._is_erased(operation) or spared is None:
                 return outcome(0)
             operation = spared
-        is_late = operation.was_spooled and self._is_late(operation)
+        is_late = operation.was_spooled and self._is_late(operation, asked, since)
         affected = 0 if is_late else _HANDLERS[type(operation)](self, operation)
         if (
             self._has_platform_ids
@@ -87,11 +89,14 @@ class Group(WriteGroup):
         return outcome(affected)
 
     def _append(self, operation: Append) -> int:
-        if operation.session is not None and (known := self._find(operation.key)) is not None:
+        known = self._find(operation.key)
+        if known is not None and known.closed:
+            return CONFLICT
+        if known is not None and operation.session is not None:
             session_meta.described(self._connection, known.id, operation.session)  # or refused now
         if is_conditional(operation) and not self._holds(operation):
             return CONFLICT
-        session = self._find_or_create(operation.key)
+        session = known or self._find_or_create(operation.key)
         if operation.session is not None:
             lacking = attributes.lacking(self._connection, session.id, operation.session)
             if lacking:
@@ -213,6 +218,13 @@ class Group(WriteGroup):
         self._pending.touched.pop(session.id, None)
         return 1
 
+    def _rename(self, operation: Rename) -> int:
+        renamed = lifecycle.rename(self, operation)
+        if renamed > 0:
+            for change in self._waiting.moved(operation.key, operation.new_key):
+                self._catch_up(change)
+        return renamed
+
     def _describe(self, operation: Describe) -> int:
         session = self._find_or_create(operation.key)
         attributes = session_meta.described(self._connection, session.id, operation.attributes)
@@ -270,6 +282,7 @@ class Group(WriteGroup):
 
     def _erase(self, operation: Erase) -> int:
         self.flush()
+        lifecycle.forget_renames(self, operation)
         self._sessions.clear()
         moments, memory = (self._now, self._clock.latest), self._memory
         affected = erasure.begin(self._connection, *moments, operation, memory.tombstones)
@@ -312,6 +325,7 @@ _HANDLERS: Final[dict[type[Operation], Callable[[Group, Any], int]]] = {
     Clear: Group._clear,
     Delete: Group._delete,
     Describe: Group._describe,
+    Rename: Group._rename,
     RenameAgent: Group._rename_agent,
     ImportSession: Group._import_session,
     RestoreSession: Group._restore_session,

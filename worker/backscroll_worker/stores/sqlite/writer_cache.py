@@ -10,6 +10,7 @@ import apsw
 
 from backscroll_worker.stores.sqlite.maintenance import author_erasure
 from backscroll_worker.stores.sqlite.maintenance.erasure import load_tombstones
+from backscroll_worker.stores.sqlite.session_renames import load_renames
 
 _DAY: Final = 86_400_000_000  # microseconds
 
@@ -20,6 +21,7 @@ class KnownSession:
 
     id: int
     message_count: int
+    closed: int | None = None
 
 
 class Memory:
@@ -32,6 +34,7 @@ class Memory:
     def __init__(self, connection: apsw.Connection, now: int) -> None:
         self.sessions: dict[str, KnownSession] = {}
         self.tombstones = load_tombstones(connection)
+        self.renames = load_renames(connection)
         self.erasing = author_erasure.load(connection)
         last: Any = connection.execute("SELECT ifnull(max(id), 0) FROM messages").get
         # No row is used again as long as an erasure tells by them what was said before it.

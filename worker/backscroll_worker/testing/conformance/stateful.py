@@ -53,6 +53,7 @@ attributes = st.fixed_dictionaries(
         "turn_id": st.just("turn"),
         "pinned": st.booleans(),
         "meta": st.dictionaries(st.sampled_from("ab"), st.sampled_from([1, True, "x", None])),
+        "closed": st.booleans(),
     },
 ).filter(bool)
 
@@ -89,6 +90,10 @@ class Operations(RuleBasedStateMachine):
     @rule(key=keys, data=st.data())
     def rewind(self, key: str, data: st.DataObject) -> None:
         self.send(requests.rewind(key, data.draw(st.sampled_from(self.message_ids[-8:]))))
+
+    @rule(keys=st.permutations(KEYS))
+    def rename(self, keys: list[str]) -> None:
+        self.send(requests.rename(*keys[:2]))
 
     @rule(key=keys, message=messages, data=st.data())
     def replace(self, key: str, message: ChatMessage, data: st.DataObject) -> None:

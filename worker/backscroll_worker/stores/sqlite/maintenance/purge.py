@@ -73,9 +73,11 @@ def detach_later(connection: apsw.Connection, session: int, row: int, now: int) 
         f" SELECT NULL, 0, {_COLUMNS} FROM sessions WHERE id = ?",
         (session,),
     )
+    successor = connection.last_insert_rowid()
+    connection.execute("UPDATE sessions SET name = NULL WHERE id = ?", (successor,))
     connection.execute(
         "UPDATE messages SET session_id = ? WHERE session_id = ? AND id > ?",
-        (connection.last_insert_rowid(), session, row),
+        (successor, session, row),
     )
 
 

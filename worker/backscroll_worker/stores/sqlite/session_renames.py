@@ -1,0 +1,37 @@
+"""Renames of sessions in their table, in their order; see `contract.session_renames`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import apsw
+from playhouse.apsw_ext import APSWDatabase
+
+from backscroll_worker.contract.session_renames import SessionRename, SessionRenames
+
+_SCHEMA: Final = (
+    'CREATE TABLE IF NOT EXISTS "session_renames" (id INTEGER PRIMARY KEY, old_key TEXT NOT NULL,'
+    " new_key TEXT NOT NULL, asked_at INTEGER NOT NULL, noted_at INTEGER NOT NULL)"
+)
+
+
+def create_renames(database: APSWDatabase) -> None:
+    """Create the table."""
+    database.execute_sql(_SCHEMA)
+
+
+def load_renames(connection: apsw.Connection) -> SessionRenames:
+    """The renames of sessions that the store knows."""
+    rows: Any = connection.execute(
+        "SELECT old_key, new_key, asked_at, noted_at FROM session_renames ORDER BY id"
+    )
+    return SessionRenames(SessionRename(*row) for row in rows)
+
+
+def put_renames(connection: apsw.Connection, renames: Iterable[SessionRename]) -> None:
+    """Add these renames after all others."""
+    connection.executemany(
+        "INSERT INTO session_renames(old_key, new_key, asked_at, noted_at) VALUES (?, ?, ?, ?)",
+        list(renames),
+    )
