@@ -28,7 +28,14 @@ class WaitingChanges:
     def __init__(self, connection: apsw.Connection, now: int) -> None:
         self._connection = connection
         self._now = now
-        self._is_empty: bool | None = None
+        self._has_some: bool | None = None
+
+    def has_some(self) -> bool:
+        """Whether any change waits, in any session."""
+        if self._has_some is None:
+            some = self._connection.execute("SELECT 1 FROM waiting_changes LIMIT 1").get
+            self._has_some = some is not None
+        return self._has_some
 
     def hold(self, change: Change) -> None:
         """Have a change wait for its message."""
@@ -48,15 +55,10 @@ class WaitingChanges:
             " LIMIT -1 OFFSET ?2)",
             (change.key, MOST_PER_SESSION),
         )
-        self._is_empty = False
+        self._has_some = True
 
     def take(self, append: Append) -> list[Change]:
         """Take out what waits for the messages of an append."""
-        if self._is_empty is None:
-            some = self._connection.execute("SELECT 1 FROM waiting_changes LIMIT 1").get
-            self._is_empty = some is None
-        if self._is_empty:
-            return []
         ids = dict.fromkeys(each.platform_id for each in append.messages if each.platform_id)
         found: Iterable[Any] = self._connection.executemany(
             "DELETE FROM waiting_changes WHERE key = ? AND platform_id = ?"

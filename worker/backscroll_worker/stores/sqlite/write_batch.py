@@ -77,6 +77,7 @@ class Group(WriteGroup):
             and isinstance(operation, Append)
             and affected != CONFLICT
             and not is_late
+            and self._waiting.has_some()
         ):
             affected -= sum(map(self._catch_up, self._waiting.take(operation)))
         self._applied[op_id] = affected

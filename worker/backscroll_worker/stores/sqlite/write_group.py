@@ -99,6 +99,7 @@ class WriteGroup:
                 (key, self._now, self._now),
             )
             session = self._sessions[key] = KnownSession(self._connection.last_insert_rowid(), 0)
+            self._platform_ids.new_sessions.add(session.id)
         return session
 
     def _add(
