@@ -10,11 +10,10 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final, Self, Unpack, cast
 
+from backscroll.contract.conflicts import conflict
 from backscroll.contract.errors import (
-    ConflictError,
     InvalidInputError,
     OperationRefusedError,
-    carrying,
 )
 from backscroll.contract.filters import SearchFields, SearchFilter, SearchPage, Within
 from backscroll.contract.message_checks import Limits
@@ -293,5 +292,5 @@ class History(HistoryReader):
     def _write(self, operation: Operation) -> Outcome:
         outcome = cast(Outcome, self._apply(operation))
         if outcome.conflict:
-            raise carrying(operation, ConflictError())
+            raise conflict(operation)
         return outcome

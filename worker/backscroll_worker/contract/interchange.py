@@ -43,7 +43,8 @@ from backscroll_worker.contract.states import States, read_states
 VERSION: Final = 1
 VERSION_LINE: Final = b'{"backscroll_export":%d}\n' % VERSION
 
-_SESSION_FIELDS: Final = ("key", "created_at", "last_activity", "turn_started_at", *ATTRIBUTES)
+_TIMES: Final = ("created_at", "last_activity", "turn_started_at", "turn_expires_at")
+_SESSION_FIELDS: Final = ("key", *_TIMES, *ATTRIBUTES)
 _MESSAGE_FIELDS: Final = (
     "role", "content", "extra", "message_id", "created_at", "edits", *CIRCUMSTANCES
 )  # fmt: skip
