@@ -18,6 +18,8 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import orjson
+
 from backscroll.contract.messages import SessionInfo, to_micros
 from backscroll.contract.results import CleanupReport
 from backscroll_worker.contract.archiving import (
@@ -58,31 +60,31 @@ class _Removal:
 
     def remove(self, session: Session, rules: _Rules) -> bool:
         """Delete it unless the session or its rule has changed; returns whether it was deleted."""
+        rule = self.rule
         if not session.exists or session.sidecar.is_kept:
             return False
-        if self.rule.is_for_author:
-            lines = rules.due(session).get(self.rule, [])
-            if _digest(lines) != self.digest:
+        if rule.is_for_author:
+            lines = rules.due(session).get(rule, [])
+        else:
+            lines = session.lines[: self.messages]
+            if rules.of(session) is not rule or not self._still_holds(session):
                 return False
-            session.drop(lines)
-            return True
-        rule = rules.of(session)
-        if rule is not self.rule:
+        if _digest(lines, rule) != self.digest:
             return False
         if self.is_whole:
-            if session.info() != self.info or session.sidecar.states != self.states:
-                return False
-            if _digest(session.lines) != self.digest:
-                return False
             session.leave()
-            return True
-        lines = session.lines[: self.messages]
-        if session.count - self.messages < (rule.keep_messages or 0):
-            return False
-        if _digest(lines) != self.digest or _cut(session.lines, self.messages) != self.messages:
-            return False
-        session.drop(lines)
+        else:
+            session.drop(lines)
         return True
+
+    def _still_holds(self, session: Session) -> bool:
+        """Whether the session is idle still, or has too many messages still."""
+        if self.is_whole:
+            return session.info() == self.info and session.sidecar.states == self.states
+        return (
+            session.count - self.messages >= (self.rule.keep_messages or 0)
+            and _cut(session.lines, self.messages) == self.messages
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +184,7 @@ class Cleanup:
                     yield (
                         session,
                         _Removal(
-                            session.info(), rule, len(lines), is_whole, _digest(lines), states
+                            session.info(), rule, len(lines), is_whole, _digest(lines, rule), states
                         ),
                         lines,
                     )
@@ -276,8 +278,12 @@ def _attributes(session: Session) -> dict[str, Any]:
     return {**session.sidecar.attributes, "key": session.key}
 
 
-def _digest(lines: list[Line]) -> bytes:
-    return hashlib.sha256(b"\n".join([line.raw for line in lines])).digest()
+def _digest(lines: list[Line], rule: Rule) -> bytes:
+    if rule.is_for_author:  # a line is written anew when others of its operation go
+        written = [orjson.dumps(line.with_edits().to_dict()) for line in lines]
+    else:
+        written = [line.raw for line in lines]
+    return hashlib.sha256(b"\n".join(written)).digest()
 
 
 def _cut(lines: list[Line], count: int) -> int:

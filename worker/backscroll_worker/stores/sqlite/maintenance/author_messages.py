@@ -126,7 +126,7 @@ class AuthorScan:
                 place = author, _LAST
                 continue
             place = author, session
-            if not before <= oldest <= self._passage.now:
+            if session in self._capped or not before <= oldest <= self._passage.now:
                 found.append(place)
         return place, found
 
