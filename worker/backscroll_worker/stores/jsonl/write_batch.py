@@ -33,6 +33,7 @@ from backscroll_worker.contract.clock import StoreClock
 from backscroll_worker.contract.takeover import ImportSession, RestoreSession
 from backscroll_worker.contract.tombstones import digest
 from backscroll_worker.contract.turns import CONFLICT, outcome
+from backscroll_worker.contract.waiting import may_wait
 from backscroll_worker.stores.jsonl.changes import Changes
 from backscroll_worker.stores.jsonl.erasure_ledger import Erasures, Pending
 from backscroll_worker.stores.jsonl.file_names import (
@@ -155,7 +156,11 @@ class Group:
                 affected = session.catch_up(change, operation.op_id, affected)
         elif isinstance(operation, Delete):
             self.waiting.forget(operation.key)
-        elif isinstance(operation, Rollback | Replace) and session.may_come(operation):
+        elif (
+            isinstance(operation, Rollback | Replace)
+            and may_wait(operation, self.erasures.tombstones)
+            and session.may_come(operation)
+        ):
             self.waiting.hold(operation, self.now)
         return affected
 
