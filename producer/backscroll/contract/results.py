@@ -63,7 +63,8 @@ class CleanedSession:
     """A session that a cleanup removed, or of which it took the oldest messages, and why.
 
     `rule` names the rule of the retention file that held, or is "default". `messages` is how many
-    went. With `is_whole` the session is gone, else it had more messages than the rule keeps.
+    went. With `is_whole` the session is gone, else it had more messages than the rule keeps, or the
+    rule is for an author whose messages are older.
     """
 
     key: str
@@ -87,7 +88,8 @@ class RuleTotals:
 class CleanupReport:
     """What a cleanup removed, or with `dry_run` would remove.
 
-    `messages` went with their sessions, `capped` are the oldest ones of sessions that stay.
+    `messages` went with their sessions, `capped` are the oldest ones, of all or of an
+    author, in sessions that stay.
     `details` has at most 1,000 sessions. `ttl_hours` is the default's, None for ever.
     """
 

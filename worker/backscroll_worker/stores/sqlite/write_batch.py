@@ -38,6 +38,7 @@ from backscroll_worker.contract.takeover import (
 )
 from backscroll_worker.contract.tombstones import emptied_by
 from backscroll_worker.contract.turns import CONFLICT, is_conditional, lease_of, outcome
+from backscroll_worker.contract.waiting import may_wait
 from backscroll_worker.stores.sqlite import (
     attributes,
     edits,
@@ -179,7 +180,11 @@ class Group(WriteGroup):
     def _wait(self, session: KnownSession | None, change: Rollback | Replace) -> int:
         """Have a change wait for its message, if that may still arrive."""
         id_ = change.platform_id
-        if id_ is not None and (not session or self._platform_ids.find(session.id, id_) is None):
+        if (
+            id_ is not None
+            and may_wait(change, self._memory.tombstones)
+            and (not session or self._platform_ids.find(session.id, id_) is None)
+        ):
             self._waiting.hold(change)
         return 0
 
