@@ -13,6 +13,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final
 
+from backscroll.contract.forks import Fork
 from backscroll.contract.lifecycle import Rewind
 from backscroll.contract.operations import (
     Append,
@@ -31,7 +32,7 @@ from backscroll.contract.states import SetState
 from backscroll.contract.turns import BeginTurn, EndTurn
 from backscroll_worker.contract.clock import StoreClock
 from backscroll_worker.contract.takeover import ImportSession, RestoreSession
-from backscroll_worker.contract.tombstones import digest
+from backscroll_worker.contract.tombstones import digest, keys_of
 from backscroll_worker.contract.turns import CONFLICT, outcome
 from backscroll_worker.stores.jsonl.changes import Changes
 from backscroll_worker.stores.jsonl.erasure_ledger import Erasures, Pending
@@ -42,6 +43,7 @@ from backscroll_worker.stores.jsonl.file_names import (
     key_of,
 )
 from backscroll_worker.stores.jsonl.files import Directory
+from backscroll_worker.stores.jsonl.forks import fork
 from backscroll_worker.stores.jsonl.renames import Renames
 from backscroll_worker.stores.jsonl.session import Session
 from backscroll_worker.stores.jsonl.session_cache import SessionCache
@@ -125,7 +127,7 @@ class Group:
             return self._rename_agent(operation)
         if isinstance(operation, Erase):
             return self._erase(operation)
-        key: str = operation.key  # type: ignore[attr-defined]
+        key: str = keys_of(operation)[-1]  # a fork's op id is with the fork
         session = self._sessions.get(key) or self.find(key)
         affected = session.applied(operation.op_id)
         if affected is None and (record := self.erasures.applied.get(operation.op_id)):
@@ -139,12 +141,17 @@ class Group:
             if spared is None:
                 return Outcome(0)
             operation = spared
-        if operation.was_spooled and session.is_late(operation, self.erasures.tombstones):
+        if operation.was_spooled and self._is_late(operation):
             return Outcome(session.drop_late(operation))
+        return _outcome(session, operation, self._carry_out(session, operation))
+
+    def _carry_out(self, session: Session, operation: Write) -> int:
         if isinstance(operation, RestoreSession):
-            return Outcome(session.put_back(operation, self._restored(operation)))
+            return session.put_back(operation, self._restored(operation))
+        if isinstance(operation, Fork):
+            return fork(session, self.find(operation.key), operation)
         affected = _HANDLERS[type(operation)](session, operation)
-        return _outcome(session, operation, self._wait(session, operation, affected))
+        return self._wait(session, operation, affected)
 
     def _wait(self, session: Session, operation: Write, affected: int) -> int:
         """Apply what has waited for an operation, or have it wait; returns how much it affected."""
@@ -212,6 +219,10 @@ class Group:
                     session.erase()
                     self.waiting.forget(session.key)
                 self._sessions[session.key] = session
+
+    def _is_late(self, operation: Write) -> bool:
+        tombstones = self.erasures.tombstones
+        return any(self.find(key).is_late(operation, tombstones) for key in keys_of(operation))
 
     def _is_erased(self, operation: Write) -> bool:
         """Whether the operation was requested before its session or subject was erased.

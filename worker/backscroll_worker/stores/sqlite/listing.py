@@ -35,7 +35,7 @@ FEW: Final = 1_000
 
 _COLUMNS: Final = (
     "id, key, created_at, last_activity, message_count, name, agent, channel, room, sender, state,"
-    " turn_id, turn_started_at, pinned, turn_expires_at, meta"
+    " turn_id, turn_started_at, pinned, turn_expires_at, meta, forked_from, forked_upto"
 )
 _NEWEST_FIRST: Final = "ORDER BY last_activity DESC, id DESC LIMIT ?"
 _BY_ACTIVITY: Final = "sessions INDEXED BY sessionrow_last_activity"
@@ -168,7 +168,7 @@ def _leads(where: SessionFilter, words: str | None) -> Iterator[_Lead]:
         found, *values = session_meta.sessions_with(name, value)
         source = f"({found}) CROSS JOIN sessions ON id = session_id"
         yield _Lead(_Condition(f"id IN ({found})", tuple(values)), found, source, replaces=True)
-    for name in ("sender", "room", "agent", "channel"):
+    for name in ("forked_from", "sender", "room", "agent", "channel"):
         value = getattr(where, name)
         if value is not None:
             yield _by_index(name, f"{name} = ?", value)
@@ -203,7 +203,9 @@ def _parse_cursor(cursor: str) -> tuple[int, int]:
 def _info(
     key: str, created_at: int, last_activity: int, message_count: int, *attributes: Any
 ) -> SessionInfo:
-    *described, turn_started_at, pinned, turn_expires_at, meta = attributes
+    *described, turn_started_at, pinned, turn_expires_at, meta, forked_from, forked_upto = (
+        attributes
+    )
     values: list[Any] = [
         key,
         from_micros(created_at),
@@ -214,5 +216,7 @@ def _info(
         bool(pinned),
         None if turn_expires_at is None else from_micros(turn_expires_at),
         session_meta.loads(meta),
+        forked_from,
+        forked_upto,
     ]
     return SessionInfo(*values)

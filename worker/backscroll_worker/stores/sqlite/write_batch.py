@@ -39,6 +39,7 @@ from backscroll_worker.contract.turns import CONFLICT, is_conditional, lease_of,
 from backscroll_worker.stores.sqlite import (
     attributes,
     edits,
+    forks,
     lifecycle,
     session_meta,
     session_states,
@@ -61,6 +62,8 @@ class Group(WriteGroup):
         affected = self._applied.get(op_id)
         if affected is not None:
             return self._platform_ids.outcome_again(operation, self._find, affected)
+        if self._memory.is_forking:
+            forks.give_way(self, operation)
         if operation.at <= self._memory.tombstones.latest:
             if self._is_erased(operation):
                 return outcome(0)
@@ -263,7 +266,8 @@ class Group(WriteGroup):
 
     def _rename_agent(self, operation: RenameAgent) -> int:
         renamed = self._connection.execute(
-            "UPDATE sessions SET agent = ? WHERE agent = ? AND key IS NOT NULL RETURNING id",
+            "UPDATE sessions SET agent = ? WHERE agent = ?"
+            " AND (key IS NOT NULL OR id IN (SELECT target FROM forks)) RETURNING id",
             (operation.new, operation.old),
         )
         return len(renamed.fetchall())
@@ -317,4 +321,5 @@ _HANDLERS: Final[dict[type[Operation], Callable[[Group, Any], int]]] = {
     RestoreSession: Group._restore_session,
     Erase: Group._erase,
     **lifecycle.HANDLERS,
+    **forks.HANDLERS,
 }

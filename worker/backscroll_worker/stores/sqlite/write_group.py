@@ -19,6 +19,7 @@ from backscroll.contract.operations import (
     Write,
 )
 from backscroll_worker.contract.clock import StoreClock
+from backscroll_worker.contract.tombstones import keys_of
 from backscroll_worker.contract.turns import Turn
 from backscroll_worker.stores.sqlite import (
     attributes,
@@ -202,7 +203,8 @@ class WriteGroup:
         emptied.note(self._connection, how, operation, key, self._clock.latest, self._now)
 
     def _is_late(self, operation: Write) -> bool:
-        key = getattr(operation, "key", None)
-        if key is None:
-            return False
-        return emptied.is_late(self._connection, operation, key, self._memory.tombstones)
+        tombstones = self._memory.tombstones
+        return any(
+            emptied.is_late(self._connection, operation, key, tombstones)
+            for key in keys_of(operation)
+        )
