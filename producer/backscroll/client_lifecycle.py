@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from backscroll.calls import Calls, run
 from backscroll.contract.errors import ConflictError, carrying
 from backscroll.contract.results import Receipt
@@ -53,3 +55,34 @@ class Lifecycle(Calls):
         Returns a receipt. Raises as every call.
         """
         return run(self._write, self._requests.describe(key, {"closed": False}), ack)
+
+    def fork(
+        self,
+        key: str,
+        new_key: str,
+        upto: str | None = None,
+        *,
+        upto_platform_id: str | None = None,
+        ack: Ack = "stored",
+    ) -> Receipt:
+        """Begin the session `new_key` with what `key` has: up to the message `upto`, or all of it.
+
+        The message may also be named by its platform's id. The fork has its own copies, with all
+        that they have but their earlier versions, and the session's attributes and states; it is
+        idle and not pinned. `SessionInfo.forked_from` says where it comes from. What changes in
+        one of the two afterwards does not change the other.
+
+        Waits as with "stored" unless `ack` says otherwise: more than a thousand messages are copied
+        between other operations, and the session is there when all are. Then `affected` counts the
+        messages, and `message_ids` has the id of the last one, if there is one.
+
+        Raises `ConflictError` where `new_key` has messages already, and `OperationRefusedError`
+        where there is no session `key` or it does not have that message; the rest as every call.
+        """
+        operation = self._requests.fork(key, new_key, upto, upto_platform_id)
+        try:
+            receipt = run(self._write, operation, ack)
+        except ConflictError:
+            raise carrying(operation, operation.conflict) from None
+        last = (operation.copy_id(receipt.affected),) if receipt.affected else ()
+        return replace(receipt, message_ids=last)

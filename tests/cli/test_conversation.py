@@ -379,6 +379,20 @@ def test_a_session_is_closed_and_reopened(settings: Settings, tmp_path: Path) ->
     assert "closed" in done(settings, "sessions")
 
 
+def test_a_session_is_forked_and_its_forks_are_listed(settings: Settings, tmp_path: Path) -> None:
+    for text in ("one", "two"):
+        done(settings, "append", "k", "user", text)
+    work_off(settings, tmp_path)
+    first, _ = document(settings, "load", "k")
+    done(settings, "fork", "k", "-fork", "--upto", first["message_id"])
+    done(settings, "fork", "k", "all")
+    work_off(settings, tmp_path)
+    (copy,) = document(settings, "load", "-fork")
+    assert (copy["content"], copy["message_id"] != first["message_id"]) == ("one", True)
+    listed = document(settings, "sessions", "--forked-from", "k")["sessions"]
+    assert {(each["key"], each["message_count"]) for each in listed} == {("-fork", 1), ("all", 2)}
+
+
 @pytest.mark.parametrize("command", ["delete", "clear", "rename-agent"])
 def test_nothing_is_dropped_unless_somebody_confirms_it(
     settings: Settings, client: redis.Redis, command: str

@@ -34,7 +34,7 @@ from backscroll.contract.states import DEFAULT_STATE, NO_STATE, SessionState
 from backscroll.contract.tokens import CountedLoad, CountTokens
 from backscroll.contract.tool_calls import LoadedMessages
 from backscroll_worker.contract.archiving import RemovalArchive
-from backscroll_worker.contract.pacing import Slices
+from backscroll_worker.contract.pacing import Slices, Unfinished, finish
 from backscroll_worker.contract.retention import Retention
 from backscroll_worker.contract.store import Store
 
@@ -149,6 +149,8 @@ class HistoryReader:
 
     def _apply(self, operation: Operation) -> Answer:
         (answer,) = self.store.apply([operation])
+        if isinstance(answer, Unfinished):
+            return finish(answer.slices)
         if isinstance(answer, OperationRefusedError):
             raise answer
         return answer
@@ -238,6 +240,21 @@ class History(HistoryReader):
     def reopen_session(self, key: str) -> None:
         """Let messages be appended to a session again."""
         self.describe(key, closed=False)
+
+    def fork(
+        self,
+        key: str,
+        new_key: str,
+        upto: str | None = None,
+        *,
+        upto_platform_id: str | None = None,
+    ) -> int:
+        """Begin a session with another one's messages, up to one or all; how many it has."""
+        operation = _requests.fork(key, new_key, upto, upto_platform_id)
+        try:
+            return self._write(operation).affected
+        except ConflictError:
+            raise carrying(operation, operation.conflict) from None
 
     def clear(self, key: str) -> int:
         """Drop a session's messages and keep the session; how many there were."""

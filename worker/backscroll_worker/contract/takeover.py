@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from backscroll.contract.errors import OperationRefusedError
-from backscroll.contract.messages import ChatMessage, SessionAttributes, SessionInfo, to_micros
+from backscroll.contract.messages import (
+    MAX_KEY_CHARS,
+    ChatMessage,
+    SessionAttributes,
+    SessionInfo,
+    check_text,
+    to_micros,
+)
 from backscroll.contract.operations import Write
-from backscroll.contract.validation import ATTRIBUTES
+from backscroll.contract.validation import ATTRIBUTES, FORKED, check_attributes
 from backscroll_worker.contract.clock import no_later
 from backscroll_worker.contract.states import States
 
@@ -59,8 +67,18 @@ def has_another_history(key: str) -> OperationRefusedError:
 
 def known_attributes(info: SessionInfo) -> dict[str, Any]:
     """The attributes that are set in `info`."""
-    found = {name: getattr(info, name) for name in ATTRIBUTES}
+    found = {name: getattr(info, name) for name in (*ATTRIBUTES, *FORKED)}
     return {name: value for name, value in found.items() if value not in (None, {})}
+
+
+def check_known(attributes: Mapping[str, Any]) -> None:
+    """Raise `InvalidInputError` for attributes that no session has."""
+    described = {name: value for name, value in attributes.items() if name not in FORKED}
+    if described:
+        check_attributes(described)
+    for name in FORKED:
+        if (value := attributes.get(name)) is not None:
+            check_text(name, value, MAX_KEY_CHARS)
 
 
 def archived_attributes(info: SessionInfo, now: int) -> tuple[dict[str, Any], int | None]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from backscroll.contract.forks import Fork
 from backscroll.contract.lifecycle import Rename, Rewind
 from backscroll.contract.messages import ChatMessage, SessionInfo, to_micros
 from backscroll.contract.operations import (
@@ -123,6 +124,8 @@ class Model:
                     self.sessions.setdefault(key, ModelSession(now, now)), attributes, now
                 )
                 return 1
+            case Fork():
+                return self._fork(operation, now)
             case SetState():
                 return self._set_state(operation, now)
             case Rename(key=key, new_key=new_key) if key in self.sessions:
@@ -147,6 +150,28 @@ class Model:
         if session is not None and count:
             del session.messages[-count:]
             session.last_activity = now
+        return count
+
+    def _fork(self, operation: Fork, now: int) -> int:
+        source = self.sessions[operation.key]
+        fork = self.sessions.get(operation.new_key) or ModelSession(now, now)
+        if fork.messages:
+            return CONFLICT
+        ids = [message.message_id for message in source.messages]
+        count = len(ids) if operation.upto is None else ids.index(operation.upto) + 1
+        fork.messages = [
+            replace(message, message_id=f"{operation.op_id}-{place}")
+            for place, message in enumerate(source.messages[:count], 1)
+        ]
+        for name in ("name", "agent", "meta"):
+            fork.attributes[name] = fork.attributes.get(name) or source.attributes.get(name)
+        fork.attributes["meta"] = dict(fork.attributes["meta"] or {})
+        fork.attributes["forked_from"] = operation.key
+        fork.attributes["forked_upto"] = ids[count - 1] if count else None
+        fork.states = {**source.states, **fork.states}
+        fork.platform_ids |= {each.platform_id for each in fork.messages if each.platform_id}
+        fork.last_activity = now
+        self.sessions[operation.new_key] = fork
         return count
 
     def _append(self, session: ModelSession, messages: Iterable[ChatMessage], now: int) -> int:

@@ -19,7 +19,6 @@ from backscroll.contract.messages import (
     check_text,
     to_micros,
 )
-from backscroll.contract.validation import check_attributes
 from backscroll_worker.contract.archiving import ArchivedSession
 from backscroll_worker.contract.interchange import (
     VERSION_LINE,
@@ -31,7 +30,7 @@ from backscroll_worker.contract.interchange import (
     session_line,
 )
 from backscroll_worker.contract.pacing import now_micros
-from backscroll_worker.contract.takeover import ImportSession, known_attributes
+from backscroll_worker.contract.takeover import ImportSession, check_known, known_attributes
 from backscroll_worker.transfer.sessions import ExportedSession
 from backscroll_worker.transfer.source import Advance, Damage, Found, Incoming, check_message
 
@@ -71,7 +70,7 @@ def _check(value: ArchivedSession | ChatMessage) -> None:
     """Raise `InvalidInputError` unless a store can hold what the line says."""
     if isinstance(value, ArchivedSession):
         info = value.info
-        check_attributes(known_attributes(info))
+        check_known(known_attributes(info))
         for moment in (info.created_at, info.last_activity, info.turn_started_at):
             check_moment("session", moment or info.created_at)
         return

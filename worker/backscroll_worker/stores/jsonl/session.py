@@ -22,6 +22,7 @@ from backscroll_worker.contract.states import state_after
 from backscroll_worker.contract.takeover import (
     ImportSession,
     RestoreSession,
+    check_known,
     has_another_history,
 )
 from backscroll_worker.contract.tombstones import EMPTIED, Tombstones, digest, emptied_by, undone_by
@@ -297,7 +298,7 @@ class Session(MaintainedSession):
         if len({line.op_id for line in lines}) < len(lines):
             raise OperationRefusedError("two of the messages have the same id")
         if operation.attributes:
-            check_attributes(operation.attributes)
+            check_known(operation.attributes)
         self._create()
         if operation.attributes:
             self.sidecar.attributes.update(operation.attributes)

@@ -40,6 +40,7 @@ from backscroll_worker.contract.turns import CONFLICT, is_conditional, lease_of,
 from backscroll_worker.stores.sqlite import (
     attributes,
     edits,
+    forks,
     lifecycle,
     session_meta,
     session_states,
@@ -65,6 +66,8 @@ class Group(WriteGroup):
             operation, since = renames.followed(operation, self._has_turn)
         if affected is not None:
             return self._platform_ids.outcome_again(operation, self._find, affected)
+        if self._memory.is_forking:
+            forks.give_way(self, operation)
         if operation.at <= self._memory.tombstones.latest:
             spared = self._memory.tombstones.spared(operation)
             if self._is_erased(operation) or spared is None:
@@ -276,7 +279,8 @@ class Group(WriteGroup):
 
     def _rename_agent(self, operation: RenameAgent) -> int:
         renamed = self._connection.execute(
-            "UPDATE sessions SET agent = ? WHERE agent = ? AND key IS NOT NULL RETURNING id",
+            "UPDATE sessions SET agent = ? WHERE agent = ?"
+            " AND (key IS NOT NULL OR id IN (SELECT target FROM forks)) RETURNING id",
             (operation.new, operation.old),
         )
         return len(renamed.fetchall())
@@ -332,4 +336,5 @@ _HANDLERS: Final[dict[type[Operation], Callable[[Group, Any], int]]] = {
     RestoreSession: Group._restore_session,
     Erase: Group._erase,
     **lifecycle.HANDLERS,
+    **forks.HANDLERS,
 }

@@ -158,6 +158,14 @@ class Beside(Operations):
     def take(self, operation: Write) -> None:
         self.group.append(operation)
 
+    @rule(key=keys, new_key=keys, text=texts, has_upto=st.booleans())
+    def fork(self, key: str, new_key: str, text: str, has_upto: bool) -> None:
+        """Fork what is there, as what is not is refused."""
+        said = requests.append(key, (ChatMessage.user(text),), None)
+        self.send(said)
+        if key != new_key:
+            self.send(requests.fork(key, new_key, said.op_id if has_upto else None))
+
     @precondition(lambda self: self.group)
     @rule(reopen=st.booleans())
     def commit(self, reopen: bool) -> None:

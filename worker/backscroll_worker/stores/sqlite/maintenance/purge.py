@@ -30,10 +30,11 @@ MESSAGES_PER_ROUND: Final = 200_000
 """Their rows are sorted in some 20 ms."""
 _MESSAGES_PER_SESSION: Final = 20  # finding the first message takes as long as reading this many
 
-# Sessions of an erasure are counted and deleted by it.
+# Sessions of an erasure are counted and deleted by it; a fork still needs its source.
 _DETACHED: Final = (
     "key IS NULL AND id NOT IN (SELECT session_id FROM erasing"
-    " UNION ALL SELECT session_id FROM erasing_authors)"
+    " UNION ALL SELECT session_id FROM erasing_authors"
+    " UNION ALL SELECT source FROM forks UNION ALL SELECT target FROM forks)"
 )
 
 _COLUMNS: Final = ", ".join(
