@@ -38,6 +38,18 @@ class AsyncLifecycle(Calls):
         except ConflictError:
             raise carrying(operation, operation.conflict) from None
 
+    async def reset(self, key: str, *, ack: Ack | None = None) -> Receipt:
+        """Begin a new conversation under the key; what was said so far stays, under another one.
+
+        The new conversation has the session's attributes and states, and knows the platform's ids
+        of what was said; `SessionInfo.continued_from` is the key of the conversation before. A turn
+        that runs ends, as if it were superseded. Nothing happens without messages.
+
+        Returns a receipt; with "stored", `affected` counts the messages of the conversation before.
+        Raises as every call.
+        """
+        return await self._write(self._requests.reset(key), ack)
+
     async def close_session(self, key: str, *, ack: Ack | None = None) -> Receipt:
         """Let nobody append to the session any more, until `reopen_session`.
 

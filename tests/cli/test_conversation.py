@@ -369,6 +369,16 @@ def test_a_session_is_renamed(settings: Settings, tmp_path: Path) -> None:
     assert [each["content"] for each in document(settings, "load", "-100123")] == ["hello"]
 
 
+def test_a_session_is_reset(settings: Settings, tmp_path: Path) -> None:
+    done(settings, "append", "-k", "user", "hello")
+    done(settings, "reset", "-k")
+    done(settings, "append", "-k", "user", "again")
+    work_off(settings, tmp_path)
+    new, past = document(settings, "sessions")["sessions"]
+    assert (new["key"], new["continued_from"]) == ("-k", past["key"])
+    assert [each["content"] for each in document(settings, "load", past["key"])] == ["hello"]
+
+
 def test_a_session_is_closed_and_reopened(settings: Settings, tmp_path: Path) -> None:
     for command in ("close", "append", "reopen", "append", "close"):
         rest = ("user", command) if command == "append" else ()

@@ -241,6 +241,8 @@ class SessionInfo:
     """The key that the session had of which this one is a fork."""
     forked_upto: str | None = None
     """The id of that session's last message that the fork has; None if there was none."""
+    continued_from: str | None = None
+    """The key of the conversation before, where `reset` has begun this one."""
 
     @property
     def is_running(self) -> bool:

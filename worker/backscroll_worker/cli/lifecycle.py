@@ -1,4 +1,4 @@
-"""The commands for sessions that live on: rewind, rename, fork, close, reopen."""
+"""The commands for sessions that live on: rewind, rename, fork, reset, close, reopen."""
 
 from __future__ import annotations
 
@@ -61,6 +61,23 @@ def rename(settings: Settings, key: str, new_key: str, wait: bool, as_json: bool
         as_json,
         touched="session",
     )
+
+
+@click.command(cls=TextCommand)
+@click.argument("key")
+@wait_option
+@json_option
+@click.pass_obj
+def reset(settings: Settings, key: str, wait: bool, as_json: bool) -> None:
+    """Begin a new conversation under session KEY.
+
+    What was said so far stays, as a session with another key.
+
+    \b
+    Example:
+      backscroll reset telegram_user123
+    """
+    send(settings, "reset", lambda producer, ack: producer.reset(key, ack=ack), wait, as_json)
 
 
 @click.command(cls=TextCommand)
@@ -144,4 +161,4 @@ def fork(
     )
 
 
-COMMANDS = (rewind, rename, fork, close, reopen)
+COMMANDS = (rewind, rename, fork, reset, close, reopen)

@@ -233,6 +233,11 @@ class History(HistoryReader):
         except ConflictError:
             raise carrying(operation, operation.conflict) from None
 
+    def reset(self, key: str) -> str | None:
+        """Begin a new conversation under the key; the key of what was said before, if anything."""
+        operation = _requests.reset(key)
+        return operation.past_key if self._write(operation).affected else None
+
     def close_session(self, key: str) -> None:
         """Let nobody append to a session any more."""
         self.describe(key, closed=True)

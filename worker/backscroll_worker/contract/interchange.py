@@ -36,7 +36,7 @@ from backscroll.contract.messages import (
     check_key,
     to_micros,
 )
-from backscroll.contract.validation import ATTRIBUTES, FORKED
+from backscroll.contract.validation import ATTRIBUTES, ORIGINS
 from backscroll_worker.contract.archiving import ArchivedSession
 from backscroll_worker.contract.states import States, read_states
 
@@ -44,7 +44,7 @@ VERSION: Final = 1
 VERSION_LINE: Final = b'{"backscroll_export":%d}\n' % VERSION
 
 _SESSION_FIELDS: Final = (
-    "key", "created_at", "last_activity", "turn_started_at", *ATTRIBUTES, *FORKED
+    "key", "created_at", "last_activity", "turn_started_at", *ATTRIBUTES, *ORIGINS
 )  # fmt: skip
 _MESSAGE_FIELDS: Final = (
     "role", "content", "extra", "message_id", "created_at", "edits", *CIRCUMSTANCES

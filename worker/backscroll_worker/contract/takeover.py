@@ -16,7 +16,7 @@ from backscroll.contract.messages import (
     to_micros,
 )
 from backscroll.contract.operations import Write
-from backscroll.contract.validation import ATTRIBUTES, FORKED, check_attributes
+from backscroll.contract.validation import ATTRIBUTES, ORIGINS, check_attributes
 from backscroll_worker.contract.clock import no_later
 from backscroll_worker.contract.states import States
 
@@ -67,16 +67,16 @@ def has_another_history(key: str) -> OperationRefusedError:
 
 def known_attributes(info: SessionInfo) -> dict[str, Any]:
     """The attributes that are set in `info`."""
-    found = {name: getattr(info, name) for name in (*ATTRIBUTES, *FORKED)}
+    found = {name: getattr(info, name) for name in (*ATTRIBUTES, *ORIGINS)}
     return {name: value for name, value in found.items() if value not in (None, {})}
 
 
 def check_known(attributes: Mapping[str, Any]) -> None:
     """Raise `InvalidInputError` for attributes that no session has."""
-    described = {name: value for name, value in attributes.items() if name not in FORKED}
+    described = {name: value for name, value in attributes.items() if name not in ORIGINS}
     if described:
         check_attributes(described)
-    for name in FORKED:
+    for name in ORIGINS:
         if (value := attributes.get(name)) is not None:
             check_text(name, value, MAX_KEY_CHARS)
 

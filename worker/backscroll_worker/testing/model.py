@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from backscroll.contract.forks import Fork
-from backscroll.contract.lifecycle import Rename, Rewind
+from backscroll.contract.lifecycle import Rename, Reset, Rewind
 from backscroll.contract.messages import ChatMessage, SessionInfo, to_micros
 from backscroll.contract.operations import (
     Append,
@@ -133,11 +133,24 @@ class Model:
                     self.sessions[new_key] = self.sessions.pop(key)
                     return 1
                 return CONFLICT
+            case Reset() if self._load(operation.key):
+                past = self.sessions[operation.past_key] = self.sessions.pop(operation.key)
+                self.sessions[operation.key] = self._begun_anew(past, operation.past_key, now)
+                return len(past.messages)
             case RenameAgent(old=old, new=new):
                 return self._rename(old, new)
             case ImportSession():
                 return self._import(operation, now)
         return 0
+
+    def _begun_anew(self, past: ModelSession, past_key: str, now: int) -> ModelSession:
+        new = ModelSession(now, now, [], dict(past.attributes), dict(past.states))
+        new.platform_ids |= past.platform_ids
+        if past.attributes.get("state") == "running":
+            self._describe(past, {"state": "idle"}, now)
+        self._describe(new, {"state": "idle", "closed": False}, now)
+        new.attributes.update(forked_from=None, forked_upto=None, continued_from=past_key)
+        return new
 
     def _is_closed(self, key: str) -> bool:
         return key in self.sessions and bool(self.sessions[key].attributes.get("closed"))

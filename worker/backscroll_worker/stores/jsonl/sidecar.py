@@ -3,11 +3,11 @@
 `<name>.meta.json` is one JSON object: `version` (1), `key` (exactly as given), `created_at`,
 `turn_started_at` and `turn_expires_at` (microseconds since 1970 UTC), `turn_lease` (microseconds),
 those of the attributes `name`, `agent`, `channel`, `room`, `sender`, `state`, `turn_id`,
-`pinned`, `closed` and `meta` that are set, of a fork `forked_from` and `forked_upto`, `states`,
-each with its `value` and `version`, `applied`, the op ids of the operations that described it, and
-`restored_from`, the hash of the key under which its messages were archived, if that was another.
-The last activity is in the store's `.activity`, and messages are counted in their file, so that an
-append writes one file. A sidecar without a messages file is ignored.
+`pinned`, `closed` and `meta` that are set, `forked_from`, `forked_upto` and `continued_from`,
+`states`, each with its `value` and `version`, `applied`, the op ids of the operations that
+described it, and `restored_from`, the hash of the key under which its messages were archived, if
+that was another. The last activity is in the store's `.activity`, and messages are counted in their
+file, so that an append writes one file. A sidecar without a messages file is ignored.
 
 `<name>.gone.json` has in `applied` the op ids of a session that does not exist. Beside a messages
 file it is ignored.
@@ -32,7 +32,7 @@ from backscroll.contract.messages import (
 )
 from backscroll.contract.meta import check_meta, has_meta
 from backscroll.contract.states import SessionState
-from backscroll.contract.validation import ATTRIBUTES, FLAGS, FORKED
+from backscroll.contract.validation import ATTRIBUTES, FLAGS, ORIGINS
 from backscroll_worker.contract.attributes import with_turn
 from backscroll_worker.contract.clock import TOLERANCE
 from backscroll_worker.contract.states import read_states
@@ -42,7 +42,7 @@ from backscroll_worker.stores.jsonl.lines import Records, records_from_json, rec
 
 VERSION: Final = 1
 
-_STORED: Final = (*ATTRIBUTES, *FORKED)
+_STORED: Final = (*ATTRIBUTES, *ORIGINS)
 
 Attributes = dict[str, Any]
 

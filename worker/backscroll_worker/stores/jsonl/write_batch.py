@@ -15,7 +15,7 @@ from operator import itemgetter
 from typing import Any, Final
 
 from backscroll.contract.forks import Fork
-from backscroll.contract.lifecycle import Rename, Rewind
+from backscroll.contract.lifecycle import Rename, Reset, Rewind
 from backscroll.contract.operations import (
     Append,
     Clear,
@@ -156,6 +156,8 @@ class Group:
             return fork(session, self.find(operation.key), operation)
         if isinstance(operation, Rename):
             return self._rename(session, operation)
+        if isinstance(operation, Reset):
+            return self._reset(session, operation)
         affected = _HANDLERS[type(operation)](session, operation)
         return self._wait(session, operation, affected)
 
@@ -303,6 +305,21 @@ class Group:
             else:
                 renamed.catch_up(change)
         return 1
+
+    def _reset(self, session: Session, operation: Reset) -> int:
+        if not session.exists or not session.count:
+            return session.note(operation.op_id, 0)
+        past, count = self.find(operation.past_key), session.count
+        if past.exists:
+            return session.note(operation.op_id, CONFLICT)
+        past.take_place_of(session)
+        session.begin_anew(past.key)
+        past.end_any_turn()
+        asked_at = min(operation.at, self.clock.latest)
+        self.renames.note_session(
+            SessionRename(session.key, past.key, asked_at, self.now, is_reset=True)
+        )
+        return session.note(operation.op_id, count)
 
     def _rename_agent(self, operation: RenameAgent) -> Outcome:
         affected = self.renames.applied(operation.op_id)

@@ -17,7 +17,7 @@ import apsw
 
 from backscroll.contract.forks import Fork
 from backscroll.contract.ids import message_id as nth_message_id
-from backscroll.contract.lifecycle import Rename, Rewind
+from backscroll.contract.lifecycle import Rename, Reset, Rewind
 from backscroll.contract.messages import CIRCUMSTANCES
 from backscroll.contract.operations import (
     Append,
@@ -70,7 +70,7 @@ class Copier(NamedTuple):
     clock: Callable[[], int]
 
 
-_SPARING: Final = (Append, Describe, SetState, Fork, Rename, RenameAgent, Erase)
+_SPARING: Final = (Append, Describe, SetState, Fork, Rename, Reset, RenameAgent, Erase)
 """Operations that change no message which a session has already, or not before the copy is made."""
 
 

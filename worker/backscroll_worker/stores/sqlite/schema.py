@@ -16,7 +16,7 @@ from playhouse.sqlite_ext import FTS5Model, SearchField
 
 from backscroll.contract.errors import StoreUnavailableError, StoreUnusableError
 from backscroll.contract.messages import CIRCUMSTANCES
-from backscroll.contract.validation import FORKED
+from backscroll.contract.validation import ORIGINS
 from backscroll.private_files import create_private, make_private_directory
 from backscroll_worker.stores.sqlite.failures import WRITABLE, store_errors
 from backscroll_worker.stores.sqlite.folding import write_folding
@@ -85,6 +85,7 @@ class SessionRow(peewee.Model):
     closed = peewee.IntegerField(null=True)
     forked_from = peewee.TextField(null=True)
     forked_upto = peewee.TextField(null=True)
+    continued_from = peewee.TextField(null=True)
 
     class Meta:
         table_name = "sessions"
@@ -296,7 +297,7 @@ _ADDED: Final[dict[str, dict[str, str]]] = {
         "turn_lease": "INTEGER",
         "meta": "TEXT",
         "closed": "INTEGER",
-        **dict.fromkeys(FORKED, "TEXT"),
+        **dict.fromkeys(ORIGINS, "TEXT"),
     },
 }
 
