@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from backscroll.contract.errors import ConflictError, InvalidInputError
+from backscroll.contract.errors import InvalidInputError
+from backscroll.contract.messages import MAX_KEY_CHARS
 from backscroll.contract.operations import Write, operation
 
 
@@ -13,6 +14,25 @@ class Rewind(Write):
     kind = "rewind"
     key: str
     to: str
+
+
+@operation
+class Reset(Write):
+    """Begin a new conversation under the session's key; nothing if the session has no messages.
+
+    What it has so far stays, as a session with the key `past_key`, and a turn that runs ends. The
+    new one has what a cleared session keeps. What was spooled before the reset and arrives after it
+    is for the past one.
+    """
+
+    kind = "reset"
+    key: str
+
+    @property
+    def past_key(self) -> str:
+        """The key that the session has afterwards: the op id follows its key, cut if necessary."""
+        suffix = f"~{self.op_id}"
+        return self.key[: MAX_KEY_CHARS - len(suffix)] + suffix
 
 
 @operation
@@ -30,10 +50,3 @@ class Rename(Write):
     def check_together(self) -> None:
         if self.key == self.new_key:
             raise InvalidInputError("new_key", "must be another key")
-
-    @property
-    def conflict(self) -> ConflictError:
-        """The error of a rename that met another session."""
-        return ConflictError(
-            f"there is a session {self.new_key!r} already, so {self.key!r} keeps its key"
-        )

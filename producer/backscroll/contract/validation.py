@@ -31,6 +31,10 @@ MAX_QUERY_CHARS: Final = 1_000
 TEXT_ATTRIBUTES: Final = ("name", "agent", "channel", "room", "sender", "turn_id")
 FLAGS: Final = ("pinned", "closed")
 ATTRIBUTES: Final = (*TEXT_ATTRIBUTES, "state", *FLAGS, "meta")
+FORKED: Final = ("forked_from", "forked_upto")
+"""What says of which session another one is a fork; nobody sets it."""
+ORIGINS: Final = (*FORKED, "continued_from")
+"""What says from which session another one comes; nobody sets it."""
 OF_SESSIONS: Final = ("key", "sender", "room")
 SUBJECTS: Final = (*OF_SESSIONS, "author")
 """What can be erased: a session, all of a sender or a room, or what one author said anywhere."""

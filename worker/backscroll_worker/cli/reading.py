@@ -120,6 +120,7 @@ def load(
     multiple=True,
     help="Only sessions with this value, as 'describe' takes it; may be given several times.",
 )
+@click.option("--forked-from", metavar="KEY", help="Only forks of this session.")
 @click.option(
     "--active-since", type=Moment(), help=f"Last active at or after this time: {SINCE_HELP}."
 )

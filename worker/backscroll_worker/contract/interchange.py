@@ -36,7 +36,7 @@ from backscroll.contract.messages import (
     check_key,
     to_micros,
 )
-from backscroll.contract.validation import ATTRIBUTES
+from backscroll.contract.validation import ATTRIBUTES, ORIGINS
 from backscroll_worker.contract.archiving import ArchivedSession
 from backscroll_worker.contract.states import States, read_states
 
@@ -44,7 +44,7 @@ VERSION: Final = 1
 VERSION_LINE: Final = b'{"backscroll_export":%d}\n' % VERSION
 
 _TIMES: Final = ("created_at", "last_activity", "turn_started_at", "turn_expires_at")
-_SESSION_FIELDS: Final = ("key", *_TIMES, *ATTRIBUTES)
+_SESSION_FIELDS: Final = ("key", *_TIMES, *ATTRIBUTES, *ORIGINS)
 _MESSAGE_FIELDS: Final = (
     "role", "content", "extra", "message_id", "created_at", "edits", *CIRCUMSTANCES
 )  # fmt: skip

@@ -3,6 +3,9 @@
 A spool, a resend or a slow adapter may bring operations under the key that the session had when
 they were requested. What was requested before the rename is for the session, by its new key; what
 was requested after it begins a new session. What belongs to a turn goes where that turn runs.
+
+A reset gives what a session has another key, too. But as the old key goes on to be used, an adapter
+whose clock is slow means the new session, so only what comes out of a spool is for the past one.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any, Final, NamedTuple, TypeVar
 
-from backscroll.contract.lifecycle import Rename
+from backscroll.contract.lifecycle import Rename, Reset
 from backscroll.contract.operations import Operation, Write
 from backscroll_worker.contract.takeover import ImportSession, RestoreSession
 from backscroll_worker.contract.tombstones import Tombstone, Tombstones
@@ -28,6 +31,8 @@ class SessionRename(NamedTuple):
     new: str
     asked_at: int
     noted_at: int
+    is_reset: bool = False
+    """Whether another session has the old key since then: only a spool is that late."""
 
 
 class SessionRenames:
@@ -76,15 +81,17 @@ class SessionRenames:
                 if has_turn(new, turn_id):
                     return _moved(operation, new), asked_at
         found, since, place = key, -1, -1
-        while (at := self._next(found, place, operation.at)) is not None:
+        is_late = operation.was_spooled and not isinstance(operation, Reset)
+        while (at := self._next(found, place, operation.at, is_late)) is not None:
             place, rename = at, self._renames[at]
             found, since = rename.new, rename.asked_at
         return (operation, -1) if found == key else (_moved(operation, found), since)
 
-    def _next(self, key: str, after: int, at: int) -> int | None:
+    def _next(self, key: str, after: int, at: int, is_late: bool) -> int | None:
         """The place of the first later rename of the key that was requested at `at` or later."""
         for place in self._places.get(key, ()):
-            if place > after and at <= self._renames[place].asked_at:
+            rename = self._renames[place]
+            if place > after and at <= rename.asked_at and (is_late or not rename.is_reset):
                 return place
         return None
 

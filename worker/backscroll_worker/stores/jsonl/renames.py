@@ -89,8 +89,8 @@ def _load_sessions(content: bytes | None) -> list[SessionRename]:
     renames = []
     for item in found if isinstance(found, list) else []:
         match item:
-            case [str(old), str(new), int(asked_at), int(noted_at)]:
-                renames.append(SessionRename(old, new, asked_at, noted_at))
+            case [str(old), str(new), int(asked_at), int(noted_at), bool(is_reset)]:
+                renames.append(SessionRename(old, new, asked_at, noted_at, is_reset))
             case _:
                 pass
     return renames

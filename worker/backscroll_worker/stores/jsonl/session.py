@@ -16,11 +16,12 @@ from backscroll.contract.operations import Append, Clear, Delete, Describe, Repl
 from backscroll.contract.states import SetState
 from backscroll.contract.turns import BeginTurn, EndTurn
 from backscroll.contract.validation import check_attributes
-from backscroll_worker.contract.attributes import differing, with_meta
+from backscroll_worker.contract.attributes import begun_anew, differing, with_meta
 from backscroll_worker.contract.states import state_after
 from backscroll_worker.contract.takeover import (
     ImportSession,
     RestoreSession,
+    check_known,
     has_another_history,
 )
 from backscroll_worker.contract.tombstones import EMPTIED, Tombstones, digest, emptied_by, undone_by
@@ -240,6 +241,29 @@ class Session(MaintainedSession):
         cached.known.update(known)
         cached.platform_ids.update(theirs.platform_ids)
 
+    def begin_anew(self, past_key: str) -> None:
+        """Be a new conversation: another session has taken over what this one had."""
+        before = self.sidecar
+        self._note_gone(self.lines)
+        self._rewrite().clear()
+        self.transcript.damage.clear()
+        self._cached_session().count = 0
+        self._sidecar = replace(
+            before,
+            created_at=self._now,
+            attributes=dict(before.attributes),
+            states=dict(before.states),
+        )
+        self.sidecar.describe(begun_anew(past_key), self._now)
+        self._is_described = True
+        self._touch()
+
+    def end_any_turn(self) -> None:
+        """End the turn that runs, if one does."""
+        if self.sidecar.turn.is_running:
+            self.sidecar.describe({"state": "idle"}, self._now)
+            self._is_described = True
+
     def drop_late(self, operation: Write) -> int:
         """Record the operation without applying it; a resend that was not spooled is dropped."""
         return self._note(operation.op_id, 0)
@@ -297,7 +321,7 @@ class Session(MaintainedSession):
         if len({line.op_id for line in lines}) < len(lines):
             raise OperationRefusedError("two of the messages have the same id")
         if operation.attributes:
-            check_attributes(operation.attributes)
+            check_known(operation.attributes)
         self._create()
         if operation.attributes:
             self.sidecar.attributes.update(operation.attributes)

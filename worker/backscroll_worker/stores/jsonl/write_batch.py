@@ -14,7 +14,8 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final
 
-from backscroll.contract.lifecycle import Rename, Rewind
+from backscroll.contract.forks import Fork
+from backscroll.contract.lifecycle import Rename, Reset, Rewind
 from backscroll.contract.operations import (
     Append,
     Clear,
@@ -33,7 +34,7 @@ from backscroll.contract.turns import BeginTurn, EndTurn
 from backscroll_worker.contract.clock import StoreClock
 from backscroll_worker.contract.session_renames import SessionRename, earlier_tombstone
 from backscroll_worker.contract.takeover import ImportSession, RestoreSession
-from backscroll_worker.contract.tombstones import digest
+from backscroll_worker.contract.tombstones import digest, keys_of
 from backscroll_worker.contract.turns import CONFLICT, outcome
 from backscroll_worker.contract.waiting import may_wait
 from backscroll_worker.stores.jsonl.changes import Changes
@@ -45,6 +46,7 @@ from backscroll_worker.stores.jsonl.file_names import (
     key_of,
 )
 from backscroll_worker.stores.jsonl.files import Directory
+from backscroll_worker.stores.jsonl.forks import fork
 from backscroll_worker.stores.jsonl.renames import Renames
 from backscroll_worker.stores.jsonl.session import Session
 from backscroll_worker.stores.jsonl.session_cache import SessionCache
@@ -132,7 +134,7 @@ class Group:
         if self.renames.sessions:
             has_turn = partial(self._has_turn, operation.op_id)
             operation, since = self.renames.sessions.followed(operation, has_turn)
-        key: str = operation.key  # type: ignore[attr-defined]
+        key: str = keys_of(operation)[-1]  # a fork's op id is with the fork
         session = self._sessions.get(key) or self.find(key)
         affected = session.applied(operation.op_id)
         if affected is None and (record := self.erasures.applied.get(operation.op_id)):
@@ -144,17 +146,21 @@ class Group:
             if self._is_erased(operation) or spared is None:
                 return Outcome(0)
             operation = spared
-        if operation.was_spooled and self._is_late(session, operation, asked, since):
+        if operation.was_spooled and self._is_late(operation, asked, since):
             return Outcome(session.drop_late(operation))
-        return self._carry_out(session, operation)
+        return _outcome(session, operation, self._carry_out(session, operation))
 
-    def _carry_out(self, session: Session, operation: Write) -> Outcome:
+    def _carry_out(self, session: Session, operation: Write) -> int:
         if isinstance(operation, RestoreSession):
-            return Outcome(session.put_back(operation, self._restored(operation)))
+            return session.put_back(operation, self._restored(operation))
+        if isinstance(operation, Fork):
+            return fork(session, self.find(operation.key), operation)
         if isinstance(operation, Rename):
-            return outcome(self._rename(session, operation))
+            return self._rename(session, operation)
+        if isinstance(operation, Reset):
+            return self._reset(session, operation)
         affected = _HANDLERS[type(operation)](session, operation)
-        return _outcome(session, operation, self._wait(session, operation, affected))
+        return self._wait(session, operation, affected)
 
     def _wait(self, session: Session, operation: Write, affected: int) -> int:
         """Apply what has waited for an operation, or have it wait; returns how much it affected."""
@@ -180,14 +186,15 @@ class Group:
         is_known = session.applied(op_id) is not None
         return is_known or (session.exists and session.sidecar.turn.is_that_of(turn_id))
 
-    def _is_late(self, session: Session, operation: Write, asked: Write, since: int) -> bool:
+    def _is_late(self, operation: Write, asked: Write, since: int) -> bool:
         """Also where it was `asked` for under a key that its session had until `since`."""
         tombstones = self.erasures.tombstones
         if since >= 0:
             before = self.find(asked.key)  # type: ignore[attr-defined]
             if before.is_late(operation, tombstones, until=since):
                 return True
-        return session.is_late(operation, tombstones, since)
+        sessions = map(self.find, keys_of(operation))
+        return any(each.is_late(operation, tombstones, since) for each in sessions)
 
     def flush(self, meanwhile: Callable[[], None] | None = None) -> None:
         """Commit everything; `meanwhile` is called during the sync."""
@@ -303,6 +310,21 @@ class Group:
             else:
                 renamed.catch_up(change)
         return 1
+
+    def _reset(self, session: Session, operation: Reset) -> int:
+        if not session.exists or not session.count:
+            return session.note(operation.op_id, 0)
+        past, count = self.find(operation.past_key), session.count
+        if past.exists:
+            return session.note(operation.op_id, CONFLICT)
+        past.take_place_of(session)
+        session.begin_anew(past.key)
+        past.end_any_turn()
+        asked_at = min(operation.at, self.clock.latest)
+        self.renames.note_session(
+            SessionRename(session.key, past.key, asked_at, self.now, is_reset=True)
+        )
+        return session.note(operation.op_id, count)
 
     def _rename_agent(self, operation: RenameAgent) -> Outcome:
         affected = self.renames.applied(operation.op_id)

@@ -12,7 +12,8 @@ from backscroll_worker.contract.session_renames import SessionRename, SessionRen
 
 _SCHEMA: Final = (
     'CREATE TABLE IF NOT EXISTS "session_renames" (id INTEGER PRIMARY KEY, old_key TEXT NOT NULL,'
-    " new_key TEXT NOT NULL, asked_at INTEGER NOT NULL, noted_at INTEGER NOT NULL)"
+    " new_key TEXT NOT NULL, asked_at INTEGER NOT NULL, noted_at INTEGER NOT NULL,"
+    " is_reset INTEGER NOT NULL)"
 )
 
 
@@ -24,14 +25,18 @@ def create_renames(database: APSWDatabase) -> None:
 def load_renames(connection: apsw.Connection) -> SessionRenames:
     """The renames of sessions that the store knows."""
     rows: Any = connection.execute(
-        "SELECT old_key, new_key, asked_at, noted_at FROM session_renames ORDER BY id"
+        "SELECT old_key, new_key, asked_at, noted_at, is_reset FROM session_renames ORDER BY id"
     )
-    return SessionRenames(SessionRename(*row) for row in rows)
+    return SessionRenames(
+        SessionRename(old, new, asked_at, noted_at, bool(is_reset))
+        for old, new, asked_at, noted_at, is_reset in rows
+    )
 
 
 def put_renames(connection: apsw.Connection, renames: Iterable[SessionRename]) -> None:
     """Add these renames after all others."""
     connection.executemany(
-        "INSERT INTO session_renames(old_key, new_key, asked_at, noted_at) VALUES (?, ?, ?, ?)",
+        "INSERT INTO session_renames(old_key, new_key, asked_at, noted_at, is_reset)"
+        " VALUES (?, ?, ?, ?, ?)",
         list(renames),
     )

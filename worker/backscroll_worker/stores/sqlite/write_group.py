@@ -19,6 +19,7 @@ from backscroll.contract.operations import (
     Write,
 )
 from backscroll_worker.contract.clock import StoreClock
+from backscroll_worker.contract.tombstones import keys_of
 from backscroll_worker.contract.turns import Turn
 from backscroll_worker.stores.sqlite import (
     attributes,
@@ -210,11 +211,8 @@ class WriteGroup:
 
     def _is_late(self, operation: Write, asked: Write, since: int) -> bool:
         """Also where it was `asked` for under a key that its session had until `since`."""
-        key: Any = getattr(operation, "key", None)
-        if key is None:
-            return False
         place, tombstones = (self._connection, operation), self._memory.tombstones
         before: Any = getattr(asked, "key", None)
         if since >= 0 and emptied.is_late(*place, before, tombstones, until=since):
             return True
-        return emptied.is_late(*place, key, tombstones, since)
+        return any(emptied.is_late(*place, key, tombstones, since) for key in keys_of(operation))

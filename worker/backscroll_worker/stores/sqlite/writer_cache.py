@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import apsw
 
+from backscroll_worker.stores.sqlite import fork_table
 from backscroll_worker.stores.sqlite.maintenance import author_erasure
 from backscroll_worker.stores.sqlite.maintenance.erasure import load_tombstones
 from backscroll_worker.stores.sqlite.session_renames import load_renames
@@ -37,8 +38,11 @@ class Memory:
         self.renames = load_renames(connection)
         self.erasing = author_erasure.load(connection)
         last: Any = connection.execute("SELECT ifnull(max(id), 0) FROM messages").get
+        reserved = fork_table.last_reserved_row(connection)
+        self.is_forking = reserved > 0
+        """Whether there may be forks that are being copied."""
         # No row is used again as long as an erasure tells by them what was said before it.
-        self.last_row: int = max([last, *(each.last_row for each in self.erasing)])
+        self.last_row: int = max([last, reserved, *(each.last_row for each in self.erasing)])
         self.best_before = now + _DAY // 2
         self._read_at = now
         self._version = _version(connection)

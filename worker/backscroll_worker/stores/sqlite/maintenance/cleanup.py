@@ -38,6 +38,7 @@ from backscroll_worker.contract.retention import Retention, Rule
 from backscroll_worker.contract.states import States
 from backscroll_worker.stores.sqlite import session_states
 from backscroll_worker.stores.sqlite.access import Access
+from backscroll_worker.stores.sqlite.fork_table import is_source
 from backscroll_worker.stores.sqlite.listing import get_session
 from backscroll_worker.stores.sqlite.maintenance.author_messages import AuthorMessages, AuthorScan
 from backscroll_worker.stores.sqlite.maintenance.message_cap import Part, parts
@@ -290,6 +291,8 @@ class Cleanup:
 
     def _take(self, connection: apsw.Connection, removal: _Removal) -> int | None:
         """Delete it; None when it has changed since it was chosen, or another rule applies."""
+        if isinstance(removal, Part) and is_source(connection, removal.row):
+            return None
         now = get_session(connection, removal.info.key)
         if now is None or self._rule_now(removal, now) is not removal.rule:
             return None
