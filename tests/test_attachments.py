@@ -196,6 +196,23 @@ def test_an_erasure_takes_bytes_out_of_the_archive_and_its_own_job(
         assert store.totals().blobs == 0
 
 
+def test_files_that_are_put_in_place_during_a_sweep_count(tmp_path: Path) -> None:
+    with open_tested(f"jsonl://{tmp_path}") as store:
+        for number in range(60):
+            store.append(f"a{number}", with_data(b"%d" % number))
+        is_moved = False
+        for _ in store.compact(1):
+            if store.blobs.spared is not None and not is_moved:
+                for number in range(60):
+                    content = (tmp_path / f"a{number}.jsonl").read_bytes()
+                    (tmp_path / f"b{number}.jsonl").write_bytes(content)
+                    store.delete(f"a{number}")
+                is_moved = True
+        assert is_moved
+        assert store.totals().blobs == 60
+        assert store.verify() == []
+
+
 def test_rows_that_are_packed_keep_their_attachments(tmp_path: Path) -> None:
     with open_tested(f"sqlite://{tmp_path / 'store'}") as store:
         filler = [ChatMessage.user("x" * 3_000)] * 19

@@ -29,18 +29,6 @@ def used_blobs(directory: Directory, names: Iterable[str]) -> set[str]:
     return set[str]().union(*(references(as_utf8(directory.read(name) or b"")) for name in names))
 
 
-def referring(directory: Directory) -> list[tuple[str, Stamp]]:
-    """The files that may refer to blobs, whatever they are for; none if there are no blobs."""
-    if not directory.blobs.path.exists():
-        return []
-    with naming(directory.path), os.scandir(directory.path) as entries:
-        return [
-            (entry.name, Stamp.of(entry.stat()))
-            for entry in entries
-            if entry.is_file() and not entry.name.startswith(PREFIX)
-        ]
-
-
 def remove_unused(open_group: OpenGroup) -> Slices[BlobTotals]:
     """Remove the blobs that no file refers to; what was removed.
 
@@ -48,13 +36,10 @@ def remove_unused(open_group: OpenGroup) -> Slices[BlobTotals]:
     """
     with open_group() as group:
         directory = group.directory
-        files = referring(directory)
-    used = set[str]()
+    if not directory.blobs.path.exists():
+        return BlobTotals(0, 0)
     with directory.blobs.sweeping():
-        for names in portions(files):
-            with open_group():
-                used |= used_blobs(directory, names)
-            yield
+        used = yield from _used(open_group, directory)
 
         @contextmanager
         def door() -> Iterator[Used]:
@@ -67,3 +52,31 @@ def remove_unused(open_group: OpenGroup) -> Slices[BlobTotals]:
                 yield used_of
 
         return (yield from directory.blobs.remove_unused(door))
+
+
+def _used(open_group: OpenGroup, directory: Directory) -> Slices[set[str]]:
+    """What all files refer to that are there at the end.
+
+    Files that come meanwhile otherwise than by a group's changes, as a copy does, are read then:
+    all that are left at once in the last round, so that nothing can come after it.
+    """
+    used, seen = set[str](), set[tuple[str, int]]()
+    for is_last in (False, False, True):
+        files = [each for each in _files(directory) if (each[0], each[1].inode) not in seen]
+        for names in portions(files):
+            with open_group():
+                used |= used_blobs(directory, names)
+            if not is_last:
+                yield
+        seen.update((name, stamp.inode) for name, stamp in files)
+    return used
+
+
+def _files(directory: Directory) -> list[tuple[str, Stamp]]:
+    """Those that may refer to blobs, whatever they are for: all but the journals."""
+    with naming(directory.path), os.scandir(directory.path) as entries:
+        return [
+            (entry.name, Stamp.of(entry.stat()))
+            for entry in entries
+            if entry.is_file() and not entry.name.startswith(PREFIX)
+        ]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Final, Unpack
 
@@ -33,6 +34,7 @@ from backscroll_worker.contract.waiting import MAX_AGE_MICROS
 from backscroll_worker.stores.filesystem import check_file
 from backscroll_worker.stores.local import LocalStore, Options
 from backscroll_worker.stores.search.text import Folder
+from backscroll_worker.stores.sqlite import forks
 from backscroll_worker.stores.sqlite.access import Access
 from backscroll_worker.stores.sqlite.attachments import beside, remove_unused
 from backscroll_worker.stores.sqlite.clock import Times, open_clock
@@ -115,7 +117,7 @@ class SqliteBackend(LocalStore):
             self._save_log()
             return False
         with suppress(apsw.Error, StoreUnavailableError, StoreUnusableError):
-            if next(self._refolding, True) is None:
+            if next(self._remaining, True) is None:
                 return True
             with self._merging.slice() as pages, self._repeatable() as connection:
                 is_left = merge(connection, "message_index", pages)
@@ -133,6 +135,7 @@ class SqliteBackend(LocalStore):
     ) -> Slices[CleanupReport]:
         if not dry_run:
             yield from self._times.heal()
+            yield from self._finish_forks()
         passage = self._clock.passage()
         cleanup = Cleanup(self._access, retention, passage, archive, self.blobs, dry_run=dry_run)
         report = yield from self._clock.watch(cleanup.slices())
@@ -141,11 +144,13 @@ class SqliteBackend(LocalStore):
         return report
 
     def finish_removals(self) -> Slices[None]:
+        yield from self._finish_forks()
         yield from with_checkpoints(self._access, purge_detached(self._access.repeatable))
 
     def compact(self, op_ids_hours: float) -> Slices[CompactReport]:
         with store_errors(self.path):
             yield from self._times.heal()
+            yield from self._finish_forks()
             old = self._clock.passage().cutoff(micros_of("op_ids_hours", op_ids_hours))
             waited = self._clock.passage().cutoff(MAX_AGE_MICROS)
             compacting = compact(self._access, self.size_bytes, old, waited)
@@ -159,6 +164,7 @@ class SqliteBackend(LocalStore):
     def erase(self, operation: Erase) -> Slices[ErasureReceipt]:
         self._begin_erasure(operation)
         with store_errors(self.path):
+            yield from self._finish_forks()
             receipt = yield from erasure.erase(self._access, operation, self._clock.now)
         yield from remove_unused(self._access, self.blobs)
         return replace(receipt, finished_at=self._clock.now())
@@ -214,6 +220,7 @@ class SqliteBackend(LocalStore):
         self._access = Access(
             self._transaction, self._repeatable, self._outside, self.path, self._removing
         )
+        self._copier = forks.Copier(self._fold, self._clock.now)
         self._times = Times(self._clock, self._repeatable)
         self._committer = Committer()
         self._is_open = True
@@ -223,9 +230,13 @@ class SqliteBackend(LocalStore):
         self._connection: apsw.Connection = self._database.connection()
         register_score(self._connection)
         self._log = WriteAheadLog(self.path, self._connection)
-        self._memory, self._refolding = None, refolded(self._repeatable)
+        self._memory = None
+        self._remaining = chain(self._finish_forks(), refolded(self._repeatable))
         self._files = StoreFiles(self._given_path, self._claim, self._connection)  # it opened all
         self._files.check()
+
+    def _finish_forks(self) -> Iterator[None]:
+        yield from forks.finish_all(self._access, self._copier)
 
     def _apply_together(
         self,
@@ -308,7 +319,8 @@ class SqliteBackend(LocalStore):
             try:
                 if isinstance(operation, Write):
                     self._refuse_if_read_only()
-                    answers.append(group.write(operation))
+                    outcome = group.write(operation)
+                    answers.append(forks.rest(self._access, self._copier, operation, outcome))
                 elif isinstance(operation, Read):
                     group.flush()
                     answers.append(read(self._database, self.blobs, now, operation, budget))

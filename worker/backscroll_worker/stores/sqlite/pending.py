@@ -84,11 +84,7 @@ class Pending:
 
     def flush_index(self, connection: apsw.Connection) -> None:
         """Write the new index entries: one or two long SQLite calls."""
-        for first, texts in _runs(self.index):
-            connection.execute(
-                "INSERT INTO message_index(rowid, text) SELECT ? + rowid - 1, value FROM carray(?)",
-                (first, apsw.carray(texts)),
-            )
+        put_index(connection, self.index)
         self.index = {}
 
 
@@ -102,6 +98,15 @@ def put_messages(connection: apsw.Connection, rows: Sequence[tuple[Any, ...]]) -
     )
     if attached := [(row[0], row[-1]) for row in rows if row[-1] is not None]:
         note_uses(connection, attached)
+
+
+def put_index(connection: apsw.Connection, index: Mapping[int, str]) -> None:
+    """Index folded texts, by row."""
+    for first, texts in _runs(index):
+        connection.execute(
+            "INSERT INTO message_index(rowid, text) SELECT ? + rowid - 1, value FROM carray(?)",
+            (first, apsw.carray(texts)),
+        )
 
 
 def _runs(index: Mapping[int, str]) -> Iterator[tuple[int, tuple[str, ...]]]:

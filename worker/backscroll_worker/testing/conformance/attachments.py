@@ -149,6 +149,22 @@ def test_a_loaded_message_is_appended_with_the_bytes_that_are_there(store: Store
     assert again.attachments == (*message.attachments, replace(elsewhere, sha256=None))
 
 
+def test_a_session_that_lives_on_keeps_its_attachments(store: StoreUnderTest) -> None:
+    store.append("s", with_data(CAT))
+    store.fork("s", "copy")
+    store.rename("s", "renamed")
+    past = store.reset("renamed") or ""
+    finish(store.compact(1))
+    assert store.attachment("copy", OF_CAT) == CAT == store.attachment(past, OF_CAT)
+    assert store.attachment("renamed", OF_CAT) is store.attachment("s", OF_CAT) is None
+    store.delete(past)
+    finish(store.compact(1))
+    assert store.attachment("copy", OF_CAT) == CAT
+    store.delete("copy")
+    finish(store.compact(1))
+    assert blobs(store) == 0
+
+
 @pytest.mark.needs("erasure")
 @pytest.mark.parametrize("subject", [{"key": "s"}, {"sender": "zoe"}, {"author": "zoe"}])
 def test_an_erasure_removes_the_bytes_that_nobody_else_has(
