@@ -254,6 +254,7 @@ def test_killed_at_any_step_no_message_lacks_its_bytes(url_at: UrlAt, tmp_path: 
             }
             finish(store.compact(1))
             assert store.totals().blobs == len(used)
+            assert not list(store.blobs.path.rglob(".*"))
             assert store.verify(deep=True) == []
-        step += 3 if url.startswith("jsonl") else 1  # of some sixty
+        step += 3 if url.startswith("jsonl") else 2  # of some sixty, and of some twenty
     assert step > 7

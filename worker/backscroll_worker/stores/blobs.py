@@ -97,13 +97,19 @@ class Blobs:
             self.spared = None
 
     def remove_unused(self, door: Callable[[], AbstractContextManager[Used]]) -> Slices[BlobTotals]:
-        """Remove what no message refers to, while `door` is open; what was removed."""
+        """Remove what no message refers to, while `door` is open; what was removed.
+
+        What a killed process was writing goes, too.
+        """
         sizes, clock = list[int](), SliceClock()
         for folder in self._folders():
-            names, before = self._names(folder), len(sizes)
-            while names:
+            names, before, is_begun = self._names(folder), len(sizes), False
+            while names or not is_begun:
                 clock.begin()
-                with door() as used:
+                with door() as used, _reporting(folder):
+                    if not is_begun:
+                        (folder / _TEMPORARY).unlink(missing_ok=True)
+                        is_begun = True
                     while names and not clock.is_over:
                         some, names = names[:_AT_ONCE], names[_AT_ONCE:]
                         sizes += self._remove(set(some) - set(used(some)))
