@@ -15,7 +15,8 @@ from typing import Any, Final, Literal, Self
 from backscroll.calls import run
 from backscroll.client_messages import Messages
 from backscroll.contract.errors import BackscrollError, ConflictError, InvalidInputError
-from backscroll.contract.messages import ChatMessage
+from backscroll.contract.messages import ChatMessage, SessionAttributes
+from backscroll.contract.results import Receipt
 from backscroll.contract.turns import BeginTurn
 from backscroll.contract.validation import shown
 
@@ -30,7 +31,9 @@ _LONGEST_PAUSE: Final = 0.5
 class Turn:
     """One turn of a session; made by `Producer.turn`, for one block.
 
-    `id` is the turn's id, `history` are the session's newest messages as it begins.
+    `id` is the turn's id, `history` are the session's newest messages as it begins. `is_repeated`
+    says that there is nothing to answer: a turn with these messages ended before, or they were
+    deleted. Only messages with a platform id are recognized.
     """
 
     def __init__(
@@ -38,6 +41,7 @@ class Turn:
         producer: Messages,
         key: str,
         messages: tuple[ChatMessage, ...],
+        session: SessionAttributes | None,
         running: WhileRunning,
         lease_seconds: float,
         limit: int,
@@ -48,15 +52,19 @@ class Turn:
             raise InvalidInputError("running", problem)
         self.id = ""
         self.history: list[ChatMessage] = []
+        self.is_repeated = False
         self._producer = producer
         self._key = key
         self._messages = messages
+        self._session = session
         self._running = running
         self._lease_seconds = lease_seconds
         self._limit = limit
         self._every_seconds = every_seconds
         self._pause_seconds = _FIRST_PAUSE
         self._own: list[str] = []
+        self._stored_by = ""
+        self._attempt = 1
         self._reply: ChatMessage | None = None
         self._reply_id: str | None = None
         self._is_written = True
@@ -67,7 +75,7 @@ class Turn:
         while True:
             operation = self._beginning()
             try:
-                run(self._producer._write, operation, "stored", operation.message_ids)
+                begun = run(self._producer._write, operation, "stored", operation.message_ids)
                 break
             except ConflictError:
                 if self._running == "refuse" or time.monotonic() > deadline:
@@ -76,9 +84,10 @@ class Turn:
             except BaseException:  # nobody knows whether it has begun
                 self._give_up(operation)
                 raise
-        self.id = operation.op_id
+        self.id = self._stored_by = operation.op_id
         self._own += operation.message_ids
         try:
+            self.is_repeated = not begun.affected and self._was_answered(begun)
             self.history = self._producer.load(self._key, self._limit)
         except BaseException:
             self._give_up(operation)
@@ -125,12 +134,38 @@ class Turn:
             return
         try:
             self._complete()
-            self._producer.end_turn(self._key, self.id, ack="stored")
+            self._end(self.id)
         except ConflictError:
             raise
         except BaseException:
             self._give_up(None)
             raise
+
+    def _was_answered(self, begun: Receipt) -> bool:
+        """Whether a turn with these messages, which were all known, has ended; or they are gone.
+
+        An end's op id follows from the operation that stored the messages. So the end of the turn
+        before can be sent again: it is known if that turn did end. If not, it is a conflict for
+        good by now, and that turn cannot end any more: this one ends under the next op id.
+        """
+        stored_by = {id_.partition("-")[0] for id_ in begun.message_ids} - {self.id}
+        if not stored_by:
+            return True
+        self._stored_by = max(stored_by)
+        while True:
+            try:
+                self._end(self._stored_by)
+            except ConflictError as conflict:
+                self._attempt += 1
+                if not conflict.was_known:
+                    return False
+            else:
+                self._stored_by, self._attempt = self.id, 1
+                return True
+
+    def _end(self, turn_id: str) -> None:
+        which = self._key, turn_id, self._stored_by, self._attempt
+        run(self._producer._write, self._producer._requests.end_turn_once(*which), "stored")
 
     def _wait(self, deadline: float) -> None:
         """Until no turn runs, by reading: each attempt to begin one would leave a record."""
@@ -174,6 +209,7 @@ class Turn:
         return self._producer._requests.begin_turn(
             self._key,
             self._messages,
+            self._session,
             lease_seconds=self._lease_seconds,
             supersedes=self._running == "supersede",
         )

@@ -108,6 +108,14 @@ class Requests:
             object.__setattr__(appended, "op_id", op_id)  # it is only being made
         return appended
 
+    def end_turn_once(self, key: str, turn_id: str, stored_by: str, attempt: int) -> turns.EndTurn:
+        """The end of the turn number `attempt` with the messages that operation `stored_by` stored.
+
+        Its op id follows from these two, so that whoever sends it again learns what became of it.
+        """
+        op_id = derived_op_id(stored_by, f"end of turn {attempt}", self._queue)
+        return self._checked(turns.EndTurn(op_id, _now(), key, turn_id))
+
     def describe(self, key: str, attributes: Mapping[str, Any]) -> operations.Describe:
         """Without those of the attributes that are `UNSET`."""
         given = {name: value for name, value in attributes.items() if value is not UNSET}

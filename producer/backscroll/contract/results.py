@@ -309,7 +309,7 @@ def answered_receipt(
 ) -> Receipt:
     outcome = _known(Outcome, value)
     if outcome.conflict:
-        raise ConflictError()
+        raise ConflictError(was_known=outcome.duplicate or was_known)
     message_ids = tuple(outcome.message_ids or message_ids)
     return Receipt(op_id, message_ids, outcome.affected, outcome.duplicate or was_known)
 
