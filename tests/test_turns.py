@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -245,3 +246,21 @@ def test_of_two_adapters_with_the_same_message_one_answers(
     assert sorted(asyncio.run(both())) == [False, False, False, True]
     assert [message.content for message in producer.load("s")] == ["hi", "hello"]
     assert [info.key for info in producer.sessions(channel="x")] == ["s"]
+
+
+def test_a_reply_that_the_platform_delivered_before_is_completed(producer: Producer) -> None:
+    reply: dict[str, Any] = {"platform_id": "m2", "author": "bot"}
+    with producer.turn("s", ASKED, every_seconds=0.0) as turn:
+        producer.append("s", ChatMessage.assistant("he", **reply))
+        turn.stream("he", **reply)
+        turn.stream("hello")
+    assert [message.content for message in producer.load("s")] == ["hi", "hello"]
+
+
+def test_an_edit_that_is_delivered_again_undoes_no_later_one(producer: Producer) -> None:
+    """Also where the first comes before its message, and has the dedup key of that one."""
+    edits = [ChatMessage.user(text) for text in ("first", "second")]
+    for number in (0, 0, 1, 0, 1, 0):
+        producer.replace("s", edits[number], platform_id="m1", dedup_key=f"update {number}")
+        producer.append("s", ASKED, dedup_key="update 0")
+    assert [message.content for message in producer.load("s")] == ["second"]

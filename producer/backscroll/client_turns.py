@@ -179,8 +179,8 @@ class Turn:
     def _append(self, messages: tuple[ChatMessage, ...]) -> tuple[str, ...]:
         operation = self._producer._requests.append(self._key, messages, turn_id=self.id)
         self._own += operation.message_ids  # also if nobody hears whether they were stored
-        run(self._producer._write, operation, "stored", operation.message_ids)
-        return operation.message_ids
+        receipt = run(self._producer._write, operation, "stored", operation.message_ids)
+        return receipt.message_ids  # the reply may be there, as the platform delivers it, too
 
     def _complete(self) -> None:
         """Write what is left of the reply, which is then over."""
