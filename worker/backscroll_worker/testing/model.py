@@ -23,7 +23,7 @@ from backscroll.contract.states import SessionState, SetState
 from backscroll.contract.turns import BeginTurn, EndTurn
 from backscroll_worker.contract.takeover import ImportSession
 from backscroll_worker.contract.turns import CONFLICT, lease_of, outcome
-from backscroll_worker.contract.waiting import MAX_AGE_MICROS, Change
+from backscroll_worker.contract.waiting import Change
 from backscroll_worker.stores.search.query import Query
 from backscroll_worker.testing.stores import StoreUnderTest
 
@@ -70,8 +70,8 @@ class Model:
 
     sessions: dict[str, ModelSession] = field(default_factory=dict)
     applied: dict[str, int] = field(default_factory=dict)
-    waiting: dict[tuple[str, str | None], tuple[Change, int]] = field(default_factory=dict)
-    """By key and platform id, changes of messages that have not arrived, and since when."""
+    waiting: dict[tuple[str, str | None], Change] = field(default_factory=dict)
+    """By key and platform id, changes of messages that have not arrived."""
 
     def apply(self, operations: Iterable[Operation], now: int) -> list[Outcome]:
         return [self._once(operation, now) for operation in operations]
@@ -142,7 +142,7 @@ class Model:
                 count, session.messages, session.last_activity = len(session.messages), [], now
                 return count
             case Delete(key=key):
-                self.waiting = {each: c for each, c in self.waiting.items() if each[0] != key}
+                self.waiting = {place: c for place, c in self.waiting.items() if place[0] != key}
                 return int(self.sessions.pop(key, None) is not None)
             case Describe(key=key, attributes=attributes):
                 self._describe(
@@ -180,8 +180,8 @@ class Model:
             if message.platform_id is not None:
                 session.platform_ids.add(message.platform_id)
         for message in operation.messages:
-            change, since = self.waiting.pop((operation.key, message.platform_id), (None, 0))
-            if change is not None and since > now - MAX_AGE_MICROS:
+            change = self.waiting.pop((operation.key, message.platform_id), None)
+            if change is not None:
                 self._change(change, now)
         return len(session.messages) - before
 
@@ -232,7 +232,7 @@ class Model:
         session = self.sessions.get(change.key)
         index = None if session is None else session.index(change)
         if session is None or index is None:
-            self._wait(session, change, now)
+            self._wait(session, change)
             return 0
         old = session.messages.pop(index)
         if isinstance(change, Replace):
@@ -245,12 +245,13 @@ class Model:
         session.last_activity = now
         return 1
 
-    def _wait(self, session: ModelSession | None, change: Change, now: int) -> None:
-        id_ = change.platform_id
-        if id_ is not None and (session is None or id_ not in session.platform_ids):
-            before, _ = self.waiting.get((change.key, id_), (None, 0))
-            if not isinstance(before, Rollback):
-                self.waiting[change.key, id_] = change, now
+    def _wait(self, session: ModelSession | None, change: Change) -> None:
+        place = change.key, change.platform_id
+        is_known = session is not None and change.platform_id in session.platform_ids
+        if change.platform_id is None or is_known:
+            return
+        if not isinstance(self.waiting.get(place), Rollback):
+            self.waiting[place] = change
 
     def _describe(self, session: ModelSession, attributes: Any, now: int) -> None:
         values = dict(attributes)

@@ -151,7 +151,7 @@ class Group:
         if affected == CONFLICT:
             return affected
         if isinstance(operation, Append):
-            for change in self.waiting.take(operation, self.now):
+            for change in self.waiting.take(operation):
                 affected = session.catch_up(change, operation.op_id, affected)
         elif isinstance(operation, Delete):
             self.waiting.forget(operation.key)
