@@ -313,7 +313,7 @@ def answered_receipt(
 ) -> Receipt:
     outcome = _known(Outcome, value)
     if outcome.conflict:
-        raise conflict(operation)
+        raise conflict(operation, was_known=outcome.duplicate or was_known)
     message_ids, duplicate = tuple(outcome.message_ids or message_ids), outcome.duplicate
     return Receipt(operation.op_id, message_ids, outcome.affected, duplicate or was_known)
 

@@ -167,7 +167,7 @@ class Group:
         if affected == CONFLICT:
             return affected
         if isinstance(operation, Append):
-            gone = sum(map(session.catch_up, self.waiting.take(operation, self.now)))
+            gone = sum(map(session.catch_up, self.waiting.take(operation)))
             if gone:
                 affected = session.note(operation.op_id, affected - gone)
         elif isinstance(operation, Delete):
@@ -304,7 +304,7 @@ class Group:
         asked_at = min(operation.at, self.clock.latest)
         keys = operation.key, operation.new_key
         self.renames.note_session(SessionRename(*keys, asked_at, self.now))
-        for change in self.waiting.moved(*keys, self.now):
+        for change in self.waiting.moved(*keys):
             if renamed.may_come(change):
                 self.waiting.hold(change, self.now)
             else:
