@@ -20,20 +20,21 @@ from backscroll.contract.ids import message_id as nth_message_id
 from backscroll.contract.lifecycle import Rewind
 from backscroll.contract.messages import CIRCUMSTANCES
 from backscroll.contract.operations import (
-    Append,
-    Describe,
-    Erase,
     Operation,
-    RenameAgent,
     Replace,
     Rollback,
     Write,
 )
 from backscroll.contract.results import Outcome
-from backscroll.contract.states import SetState
 from backscroll.contract.turns import EndTurn
 from backscroll_worker.contract import forks as limits
-from backscroll_worker.contract.forks import attributes_of_fork, unknown_message, unknown_session
+from backscroll_worker.contract.forks import (
+    attributes_of_fork,
+    sessions_of,
+    spares_messages,
+    unknown_message,
+    unknown_session,
+)
 from backscroll_worker.contract.pacing import Pace, Unfinished
 from backscroll_worker.contract.turns import CONFLICT
 from backscroll_worker.stores.sqlite import fork_table, session_states
@@ -59,8 +60,6 @@ _SUMMARIZED: Final = (
     "SELECT DISTINCT upto FROM messages INDEXED BY messagerow_session_id_upto"
     " WHERE session_id = ? AND upto IS NOT NULL"
 )
-_KEYS: Final = ("key", "new_key", "into")
-"""The fields of operations that name a session."""
 
 
 class Copier(NamedTuple):
@@ -68,10 +67,6 @@ class Copier(NamedTuple):
 
     fold: Callable[[str], str]
     clock: Callable[[], int]
-
-
-_SPARING: Final = (Append, Describe, SetState, Fork, RenameAgent, Erase)
-"""Operations that change no message which a session has already, or not before the copy is made."""
 
 
 def fork(group: WriteGroup, operation: Fork) -> int:
@@ -230,11 +225,11 @@ def give_way(group: WriteGroup, operation: Write) -> None:
     connection = group._connection
     forks = fork_table.load(connection)
     group._memory.is_forking = bool(forks)
-    keys: set[Any] = {getattr(operation, name, None) for name in _KEYS} - {None}
+    keys = sessions_of(operation)
     for copying in forks:
         if copying.new_key in keys:
             _hurry(group, copying, 0)
-        elif not isinstance(operation, _SPARING) and any(
+        elif not spares_messages(operation) and any(
             (session := group._find(key)) is not None and session.id == copying.source
             for key in keys
         ):
