@@ -243,5 +243,7 @@ def _row(info: SessionInfo) -> Row:
 
 
 def _remarks(info: SessionInfo) -> str:
-    remarks = [] if info.state == "idle" else [info.state]
-    return " ".join([*remarks, *(["pinned"] if info.pinned else [])])
+    remarks: list[str] = [] if info.state == "idle" else [info.state]
+    remarks += ["pinned"] if info.pinned else []
+    remarks += [f"fork of {info.forked_from}"] if info.forked_from is not None else []
+    return " ".join(remarks)

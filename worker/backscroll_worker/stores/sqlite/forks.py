@@ -49,6 +49,7 @@ from backscroll_worker.stores.sqlite.write_group import WriteGroup
 from backscroll_worker.stores.sqlite.writer_cache import KnownSession
 
 _MOST_PER_SLICE: Final = 1_000
+_LEAST_PER_SLICE: Final = 30  # a commit takes as long as these
 _ALL: Final = 2**62
 _IN_SOURCE: Final = "messages INDEXED BY messagerow_session_id WHERE session_id = ? AND id <= ?"
 _NEXT: Final = (
@@ -151,7 +152,16 @@ def finish_all(access: Access, copier: Copier) -> Generator[None]:
 
 
 def _finish(access: Access, copier: Copier, target: int) -> Generator[None]:
-    pace, is_left = Pace(100, most=_MOST_PER_SLICE), True
+    try:
+        yield from _copy_all(access, copier, target)
+    except UnicodeDecodeError:  # a damaged message; nothing else is to wait for this fork again
+        with access.transaction() as connection:
+            fork_table.give_up(connection, target)
+        raise
+
+
+def _copy_all(access: Access, copier: Copier, target: int) -> Generator[None]:
+    pace, is_left = Pace(100, most=_MOST_PER_SLICE, least=_LEAST_PER_SLICE), True
     while is_left:
         with pace.slice() as count, access.repeatable() as connection:
             is_left = _copy_some(connection, target, count, copier.fold)
