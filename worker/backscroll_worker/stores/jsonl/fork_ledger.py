@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from backscroll.contract.forks import Fork
+from backscroll.contract.messages import ChatMessage
 from backscroll_worker.stores.jsonl.changes import Changes
 from backscroll_worker.stores.jsonl.files import Directory
 
@@ -14,16 +15,23 @@ _NAME: Final = ".forks.json"  # no key's file begins with a dot
 
 
 class PendingFork(NamedTuple):
-    """A fork to be copied up to the message `upto`; `at` as its operation."""
+    """A fork to be copied, up to the message with one of the two ids; `at` as its operation."""
 
     op_id: str
     at: int
     key: str
     new_key: str
-    upto: str
+    upto: str | None
+    upto_platform_id: str | None
 
     def operation(self) -> Fork:
-        return Fork(self.op_id, self.at, self.key, self.new_key, self.upto)
+        return Fork(*self)
+
+    def ends_with(self, message: ChatMessage) -> bool:
+        """Whether that is its last message."""
+        if self.upto_platform_id is not None:
+            return message.platform_id == self.upto_platform_id
+        return message.message_id == self.upto
 
 
 class Forks:

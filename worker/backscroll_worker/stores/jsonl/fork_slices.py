@@ -19,9 +19,10 @@ from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.forks import Fork
 from backscroll.contract.results import Outcome
 from backscroll.private_files import open_private, write_all
-from backscroll_worker.contract.forks import unknown_message
+from backscroll_worker.contract.forks import unknown_message, unknown_session
 from backscroll_worker.contract.pacing import SliceClock, Slices, aside
 from backscroll_worker.contract.turns import outcome
+from backscroll_worker.stores.jsonl.decoding import ENCODING_BYTES, as_utf8
 from backscroll_worker.stores.jsonl.file_names import SessionNames
 from backscroll_worker.stores.jsonl.files import TEMPORARY, Stamp, naming, set_mtime
 from backscroll_worker.stores.jsonl.fork_ledger import PendingFork
@@ -50,8 +51,9 @@ def finish(open_group: OpenGroup, operation: Fork, begun: Outcome) -> Slices[Out
     with open_group() as group:
         affected = group.applied(group.find(operation.new_key), operation)
         is_erased = group.erasures.tombstones.cover(operation)
+        is_there = group.find(operation.key).exists
     if affected is None and not is_erased:
-        raise unknown_message(operation)
+        raise unknown_message(operation) if is_there else unknown_session(operation)
     return outcome(affected or 0, duplicate=begun.duplicate)
 
 
@@ -64,9 +66,8 @@ def _finish(open_group: OpenGroup, op_id: str) -> Generator[None]:
             group.forks.drop(op_id)
             return
         source = group.find(fork.key)
-        is_usual = source.exists and not source.is_foreign
-        if not is_usual:
-            group.complete(fork)
+        if not source.exists:
+            group.forks.drop(op_id)
             return
         began, path = source.sidecar.created_at, group.directory.locate(source.names.messages)
         name = f"{TEMPORARY}.fork-{op_id}"
@@ -76,6 +77,12 @@ def _finish(open_group: OpenGroup, op_id: str) -> Generator[None]:
             file = opened.enter_context(Path(path).open("rb"))
         opened.callback(Path(beside).unlink, missing_ok=True)
         copy = opened.enter_context(closing(_Copy(fork, name, beside)))
+        start = file.read(ENCODING_BYTES)
+        file.seek(0)
+        if as_utf8(start) is not start:  # another program wrote it
+            with open_group() as group:
+                group.complete(fork)
+            return
         yield from copy.write(file, began)
         with open_group() as group:
             if op_id not in group.forks.pending:  # it was completed meanwhile
@@ -115,6 +122,7 @@ class _Copy:
         self._path = path
         self._copier = Copier(fork.operation())
         self.is_complete = False
+        self._last: str | None = None
         with naming(path):
             self._descriptor = open_private(path, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW)
 
@@ -129,7 +137,8 @@ class _Copy:
             raw = self._copier.copy(line).raw
             waiting.append(raw)
             size += len(raw)
-            self.is_complete = line.message.message_id == self._fork.upto
+            self._last = line.message.message_id
+            self.is_complete = self._fork.ends_with(line.message)
             if size > _BYTES_PER_WRITE or self.is_complete:
                 self._write(joined(waiting))
                 waiting, size = [], 0
@@ -144,7 +153,7 @@ class _Copy:
         """Give the file its name, with the sidecar before it; the group commits nothing of it."""
         fork, directory, now = self._fork, group.directory, group.now
         target, count = group.new_session(fork.new_key), self._copier.count
-        describe(target, group.find(fork.key), fork.operation(), fork.upto)
+        describe(target, group.find(fork.key), fork.operation(), self._last)
         records = {**target.own_records(), fork.op_id: Record(now, count)}
         self._write(control_line(records) + b"\n")
         with naming(self._path):

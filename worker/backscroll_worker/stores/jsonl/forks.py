@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 from backscroll.contract.forks import Fork
+from backscroll_worker.contract import forks as limits
 from backscroll_worker.contract.forks import attributes_of_fork, unknown_message, unknown_session
 from backscroll_worker.contract.turns import CONFLICT
 from backscroll_worker.stores.jsonl.fork_ledger import PendingFork
 from backscroll_worker.stores.jsonl.lines import Line
 from backscroll_worker.stores.jsonl.session import Session
+
+_FEWEST_BYTES: Final = 100
+"""The least that a message takes in a file."""
 
 
 def fork(target: Session, source: Session, operation: Fork) -> int:
@@ -39,20 +44,26 @@ def fork(target: Session, source: Session, operation: Fork) -> int:
 
 
 def pending_fork(target: Session, source: Session, operation: Fork) -> PendingFork | None:
-    """What is to be copied later; None for a conflict, which is to be found again by `fork`.
+    """What is to be copied later; None if `fork` has to do it at once.
 
-    Whether the source has the message is seen when it is copied.
+    Whether the source has the message is seen when it is copied: counting what a long session has
+    takes as long.
     """
-    if _is_conflict(target, source, operation):
+    least = limits.MOST_AT_ONCE * _FEWEST_BYTES
+    if _is_conflict(target, source, operation) or source.size_bytes <= least:
         return None
-    upto = _upto(source, operation) or source.tail
-    return PendingFork(operation.op_id, operation.at, operation.key, operation.new_key, upto)
+    upto, by_platform = operation.upto, operation.upto_platform_id
+    if upto is None and by_platform is None and not (upto := source.tail):
+        return None
+    keys = operation.keys
+    return PendingFork(operation.op_id, operation.at, *keys, upto, by_platform)
 
 
 def describe(target: Session, source: Session, operation: Fork, upto: str | None) -> None:
     """Give the fork all that it has besides messages."""
     there = target.info() if target.exists else None
-    attributes = attributes_of_fork(source.info(), upto, there)
+    original = source.sidecar.info(source.last_activity, 0)  # nobody has to count its messages
+    attributes = attributes_of_fork(original, upto, there)
     sidecar = target.sidecar
     sidecar.attributes.update({k: value for k, value in attributes.items() if value is not None})
     sidecar.states = {**source.sidecar.states, **sidecar.states}

@@ -99,7 +99,7 @@ class StoredSession:
 
     @property
     def tail(self) -> str:
-        """The id of the last message; there is one."""
+        """The id of the last message; empty if there is none."""
         last: list[Line] = []
         if self.is_on_disk and (names := self.names):
             with naming(path := self._directory.path / names.messages), path.open("rb") as file:
@@ -108,12 +108,14 @@ class StoredSession:
                 last = [] if window is None else window.lines
         elif self._pending and not self._is_rewritten:
             last = parse(self._pending[-1], self.key, self._now).lines
-        return (last or self.lines)[-1].message.message_id or ""
+        last = (last or self.lines)[-1:]
+        return "".join([line.message.message_id or "" for line in last])
 
     @property
-    def is_foreign(self) -> bool:
-        """Whether the messages file is not in UTF-8."""
-        return self._cached_session().is_foreign
+    def size_bytes(self) -> int:
+        """The size of the messages file, as far as it is known without a rewrite."""
+        stored = 0 if self._stamp is None else self._stamp.size
+        return stored + sum(map(len, self._pending))
 
     def own_records(self) -> Records:
         """The records of operations that the session has, which may not exist."""

@@ -32,7 +32,6 @@ from backscroll.contract.operations import (
 from backscroll.contract.results import Outcome
 from backscroll.contract.states import SetState
 from backscroll.contract.turns import BeginTurn, EndTurn
-from backscroll_worker.contract import forks as limits
 from backscroll_worker.contract.clock import StoreClock
 from backscroll_worker.contract.forks import sessions_of, spares_messages
 from backscroll_worker.contract.takeover import ImportSession, RestoreSession
@@ -172,12 +171,11 @@ class Group:
     def _fork(self, target: Session, operation: Fork) -> int:
         """Copy now or, as `is_copying` says, later."""
         source = self.find(operation.key)
-        if source.exists and source.count > limits.MOST_AT_ONCE:
-            pending = pending_fork(target, source, operation)
-            if pending is not None:
-                self.forks.hold(pending)
-                return 0
-        return fork(target, source, operation)
+        pending = pending_fork(target, source, operation)
+        if pending is None:
+            return fork(target, source, operation)
+        self.forks.hold(pending)
+        return 0
 
     def is_copying(self, operation: Operation) -> bool:
         """Whether the operation is a fork that is being copied."""
