@@ -12,6 +12,7 @@ import apsw
 import pytest
 
 from backscroll.contract.errors import OperationRefusedError
+from backscroll.contract.ids import new_op_id
 from backscroll.contract.messages import ChatMessage, from_micros
 from backscroll_worker.stores.sqlite import listing
 from backscroll_worker.testing.conformance.listing import FILTERS, all_keys, fill, pages, passes
@@ -58,7 +59,7 @@ READS: Final[dict[str, Read]] = {
     "pinned": lambda store: store.sessions(pinned=True),
     "name": lambda store: store.sessions(name="plan"),
     "forks": lambda store: store.sessions(forked_from="busy"),
-    "fork": lambda store: store.fork("busy", f"fork {store.totals().sessions}"),
+    "fork": lambda store: store.fork("busy", new_op_id()),
     "all of them": lambda store: store.sessions(
         channel="slack", room="r1", sender="me", agent="main", state="running", pinned=True,
         author="ada", meta={"odd": True}, stuck_seconds=0, name="plan", active_since=_LATER,
