@@ -244,5 +244,7 @@ def _row(info: SessionInfo) -> Row:
 
 
 def _remarks(info: SessionInfo) -> str:
-    remarks = [] if info.state == "idle" else [info.state]
-    return " ".join([*remarks, *(name for name in FLAGS if getattr(info, name))])
+    remarks: list[str] = [] if info.state == "idle" else [info.state]
+    remarks += [name for name in FLAGS if getattr(info, name)]
+    remarks += [f"fork of {info.forked_from}"] if info.forked_from is not None else []
+    return " ".join(remarks)

@@ -9,11 +9,13 @@ session is removed after it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final
 
+from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.forks import Fork
 from backscroll.contract.lifecycle import Rename, Reset, Rewind
 from backscroll.contract.operations import (
@@ -32,6 +34,7 @@ from backscroll.contract.results import Outcome
 from backscroll.contract.states import SetState
 from backscroll.contract.turns import BeginTurn, EndTurn
 from backscroll_worker.contract.clock import StoreClock
+from backscroll_worker.contract.forks import sessions_of, spares_messages
 from backscroll_worker.contract.session_renames import SessionRename, earlier_tombstone
 from backscroll_worker.contract.takeover import ImportSession, RestoreSession
 from backscroll_worker.contract.tombstones import digest, keys_of
@@ -46,10 +49,11 @@ from backscroll_worker.stores.jsonl.file_names import (
     key_of,
 )
 from backscroll_worker.stores.jsonl.files import Directory
-from backscroll_worker.stores.jsonl.forks import fork
+from backscroll_worker.stores.jsonl.fork_ledger import Forks, PendingFork
+from backscroll_worker.stores.jsonl.forks import fork, pending_fork
 from backscroll_worker.stores.jsonl.renames import Renames
 from backscroll_worker.stores.jsonl.session import Session
-from backscroll_worker.stores.jsonl.session_cache import SessionCache
+from backscroll_worker.stores.jsonl.session_cache import CachedSession, SessionCache
 from backscroll_worker.stores.jsonl.waiting import WaitingChanges
 from backscroll_worker.stores.jsonl.writer import Writer
 
@@ -65,6 +69,7 @@ class Group:
         renames: Renames,
         waiting: WaitingChanges,
         erasures: Erasures,
+        forks: Forks,
         clock: StoreClock,
         keep_edits: bool = False,
     ) -> None:
@@ -76,6 +81,7 @@ class Group:
         self.renames = renames
         self.waiting = waiting
         self.erasures = erasures
+        self.forks = forks
         erasures.tombstones.reopened = clock.reopened
         self.changes = Changes()
         self.activity = cache.activity
@@ -129,16 +135,19 @@ class Group:
         if isinstance(operation, RenameAgent):
             return self._rename_agent(operation)
         if isinstance(operation, Erase):
+            self._give_way(operation)
             return self._erase(operation)
         asked, since = operation, -1
         if self.renames.sessions:
             has_turn = partial(self._has_turn, operation.op_id)
             operation, since = self.renames.sessions.followed(operation, has_turn)
+        if self.forks.pending:
+            self._give_way(operation)
         key: str = keys_of(operation)[-1]  # a fork's op id is with the fork
         session = self._sessions.get(key) or self.find(key)
-        affected = session.applied(operation.op_id)
-        if affected is None and (record := self.erasures.applied.get(operation.op_id)):
-            affected = record.affected
+        affected = self.applied(session, operation)
+        if affected is None and self.is_copying(operation):
+            affected = 0
         if affected is not None:
             return _outcome(session, operation, affected, duplicate=True)
         if operation.at <= self.erasures.tombstones.latest:
@@ -150,17 +159,70 @@ class Group:
             return Outcome(session.drop_late(operation))
         return _outcome(session, operation, self._carry_out(session, operation))
 
+    def applied(self, session: Session, operation: Operation) -> int | None:
+        """How much the operation affected; None if it was not applied before."""
+        affected = session.applied(operation.op_id)
+        if affected is None and (record := self.erasures.applied.get(operation.op_id)):
+            return record.affected
+        return affected
+
     def _carry_out(self, session: Session, operation: Write) -> int:
         if isinstance(operation, RestoreSession):
             return session.put_back(operation, self._restored(operation))
         if isinstance(operation, Fork):
-            return fork(session, self.find(operation.key), operation)
+            return self._fork(session, operation)
         if isinstance(operation, Rename):
             return self._rename(session, operation)
         if isinstance(operation, Reset):
             return self._reset(session, operation)
         affected = _HANDLERS[type(operation)](session, operation)
         return self._wait(session, operation, affected)
+
+    def _fork(self, target: Session, operation: Fork) -> int:
+        """Copy now or, as `is_copying` says, later."""
+        source = self.find(operation.key)
+        pending = pending_fork(target, source, operation)
+        if pending is None:
+            return fork(target, source, operation)
+        self.forks.hold(pending)
+        return 0
+
+    def is_copying(self, operation: Operation) -> bool:
+        """Whether the operation is a fork that is being copied."""
+        return operation.op_id in self.forks.pending
+
+    def complete(self, pending: PendingFork) -> None:
+        """Copy at once what is being copied; what cannot be copied is dropped."""
+        self.forks.drop(pending.op_id)
+        operation, target = pending.operation(), self.find(pending.new_key)
+        if target.applied(pending.op_id) is None:
+            with suppress(OperationRefusedError):
+                fork(target, self.find(pending.key), operation)
+
+    def _give_way(self, operation: Write) -> None:
+        """Copy at once what the operation would take from a fork, or add to it.
+
+        A replacement takes nothing: it makes a new file.
+        """
+        keys, is_sparing = sessions_of(operation), spares_messages(operation)
+        is_sparing = is_sparing or isinstance(operation, Replace)
+        for pending in list(self.forks.pending.values()):
+            if operation.op_id == pending.op_id:
+                continue
+            if (
+                isinstance(operation, Erase)
+                or pending.new_key in keys
+                or (pending.key in keys and not is_sparing)
+            ):
+                self.complete(pending)
+
+    def new_session(self, key: str) -> Session:
+        """The session as it is on the disk, without a part in the group's commit."""
+        return Session(self.directory, self._cache, key, self.now, self._keep_edits)
+
+    def remember(self, key: str, cached: CachedSession) -> None:
+        """Cache what a session's file has, which was not written by a commit."""
+        self._cache.put(key, cached)
 
     def _wait(self, session: Session, operation: Write, affected: int) -> int:
         """Apply what has waited for an operation, or have it wait; returns how much it affected."""
@@ -203,6 +265,7 @@ class Group:
             session.stage(self.changes)
         self.renames.stage(self.changes)
         self.waiting.stage(self.changes)
+        self.forks.stage(self.changes)
         self.erasures.stage(self.changes)
         self.activity.stage(self.changes)
         stamps = self.writer.commit(self.changes, meanwhile)
@@ -211,6 +274,7 @@ class Group:
             session.settle(stamps)
         self.renames.settle()
         self.waiting.settle()
+        self.forks.settle()
         self.erasures.settle()
 
     def _open(self, key: str) -> Session:
