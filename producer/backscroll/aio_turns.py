@@ -74,28 +74,22 @@ class AsyncTurn:
         if self.id:
             raise InvalidInputError("turn", "has begun already; make another one")
         deadline = time.monotonic() + self._producer._timeout_seconds
-        while True:
-            operation = self._beginning()
+        while not self.id:
+            begun = self._beginning()
             try:
-                receipt = await self._producer._write(operation, "stored", operation.message_ids)
-                break
+                receipt = await self._producer._write(begun, "stored", begun.message_ids)
+                self.id, self._own = begun.op_id, [*begun.message_ids]
+                self.is_repeated = bool(self._messages) and receipt.affected == 0
+                self.history = await self._producer.load(
+                    self._key, self._limit, legal=True, active=True
+                )
             except ConflictError:
                 if self._running == "refuse" or time.monotonic() > deadline:
                     raise
                 await self._wait(deadline)
-            except BaseException:  # nobody knows whether it has begun
-                await self._give_up(operation)
+            except BaseException:  # it may have begun, whether anybody heard of that or not
+                await self._give_up(begun)
                 raise
-        self.id = operation.op_id
-        self.is_repeated = bool(self._messages) and receipt.affected == 0
-        self._own += operation.message_ids
-        try:
-            self.history = await self._producer.load(
-                self._key, self._limit, legal=True, active=True
-            )
-        except BaseException:
-            await self._give_up(operation)
-            raise
         return self
 
     async def append(self, *messages: ChatMessage) -> None:

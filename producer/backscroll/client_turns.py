@@ -76,26 +76,20 @@ class Turn:
         if self.id:
             raise InvalidInputError("turn", "has begun already; make another one")
         deadline = time.monotonic() + self._producer._timeout_seconds
-        while True:
-            operation = self._beginning()
+        while not self.id:
+            begun = self._beginning()
             try:
-                receipt = run(self._producer._write, operation, "stored", operation.message_ids)
-                break
+                receipt = run(self._producer._write, begun, "stored", begun.message_ids)
+                self.id, self._own = begun.op_id, [*begun.message_ids]
+                self.is_repeated = bool(self._messages) and receipt.affected == 0
+                self.history = self._producer.load(self._key, self._limit, legal=True, active=True)
             except ConflictError:
                 if self._running == "refuse" or time.monotonic() > deadline:
                     raise
                 self._wait(deadline)
-            except BaseException:  # nobody knows whether it has begun
-                self._give_up(operation)
+            except BaseException:  # it may have begun, whether anybody heard of that or not
+                self._give_up(begun)
                 raise
-        self.id = operation.op_id
-        self.is_repeated = bool(self._messages) and receipt.affected == 0
-        self._own += operation.message_ids
-        try:
-            self.history = self._producer.load(self._key, self._limit, legal=True, active=True)
-        except BaseException:
-            self._give_up(operation)
-            raise
         return self
 
     def append(self, *messages: ChatMessage) -> None:

@@ -245,6 +245,8 @@ def test_a_summary_counts_first_of_all(store: StoreUnderTest) -> None:
         assert texts(store.load("s", active=True, max_tokens=max_tokens)) == content
         counted = store.load("s", active=True, max_tokens=max_tokens, count_tokens=lambda _: 5)
         assert texts(counted) == content
+    store.append("s", ChatMessage.summary("T", upto=ids[1], tokens=6))
+    assert texts(store.load("s", active=True, max_tokens=15)) == "T"
 
 
 def test_an_active_history_is_legal_where_the_summary_ends_between_call_and_result(
