@@ -146,6 +146,8 @@ def test_a_count_that_is_not_one_is_refused(store: StoreUnderTest, count: Any) -
         store.load("s", max_tokens=5, count_tokens=lambda _: count)
     with pytest.raises(InvalidInputError, match="count_tokens: needs max_tokens"):
         store.load("s", count_tokens=lambda _: 1)
+    with pytest.raises(InvalidInputError, match="count_tokens"):
+        store.load("s", max_tokens=5, count_tokens="len")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
