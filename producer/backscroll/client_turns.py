@@ -82,27 +82,22 @@ class Turn:
         if self.id:
             raise InvalidInputError("turn", "has begun already; make another one")
         deadline = time.monotonic() + self._producer._timeout_seconds
-        while True:
-            operation = self._beginning()
+        while not self.id:
+            begun = self._beginning()
             try:
-                begun = run(self._producer._write, operation, "stored", operation.message_ids)
-                break
+                receipt = run(self._producer._write, begun, "stored", begun.message_ids)
+                self.id = self._stored_by = begun.op_id
+                self._own = [*begun.message_ids]
+                is_known = bool(self._messages) and not receipt.affected
+                self.is_repeated = is_known and self._was_answered(receipt)
+                self.history = self._producer.load(self._key, self._limit, legal=True, active=True)
             except ConflictError:
                 if self._running == "refuse" or time.monotonic() > deadline:
                     raise
                 self._wait(deadline)
-            except BaseException:  # nobody knows whether it has begun
-                self._give_up(operation)
+            except BaseException:  # it may have begun, whether anybody heard of that or not
+                self._give_up(begun)
                 raise
-        self.id = self._stored_by = operation.op_id
-        self._own += operation.message_ids
-        try:
-            is_known = bool(self._messages) and not begun.affected
-            self.is_repeated = is_known and self._was_answered(begun)
-            self.history = self._producer.load(self._key, self._limit, legal=True, active=True)
-        except BaseException:
-            self._give_up(operation)
-            raise
         return self
 
     def append(self, *messages: ChatMessage) -> None:
