@@ -128,14 +128,15 @@ class Group:
             yield at, (session for session in sessions if session is not None and session.exists)
 
     def write(self, operation: Write) -> Outcome:
-        """Apply one write, unless its op id has been applied before."""
+        """Apply one write, unless its op id has been applied before; a fork's is with the fork."""
         if isinstance(operation, RenameAgent):
             return self._rename_agent(operation)
         if self.forks.pending:
             self._give_way(operation)
         if isinstance(operation, Erase):
             return self._erase(operation)
-        key: str = keys_of(operation)[-1]  # a fork's op id is with the fork
+        named: Any = operation
+        key: str = named.new_key if isinstance(operation, Fork) else named.key
         session = self._sessions.get(key) or self.find(key)
         affected = self.applied(session, operation)
         if affected is None and self.is_copying(operation):
