@@ -60,6 +60,7 @@ def test_a_worker_killed_while_it_copies_finishes_the_fork(
 
     def copied() -> int:
         with closing(apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)) as connection:
+            connection.set_busy_timeout(10_000)
             sql = "SELECT count(*) FROM messages WHERE session_id IN (SELECT target FROM forks)"
             count: Any = connection.execute(sql).get
             return int(count)

@@ -14,6 +14,9 @@ from backscroll.contract.turns import EndTurn
 MOST_AT_ONCE: Final = 1_000
 """Messages that a group copies itself, in some 30 ms; more are copied in slices."""
 
+SLICE_SECONDS: Final = 0.0025
+"""Of copying: less than of maintenance, as forks are made all day."""
+
 _KEYS: Final = ("key", "new_key", "into")
 """The fields of operations that name a session."""
 

@@ -143,7 +143,6 @@ class JsonlBackend(LocalStore):
             passage = self._clock.passage()
         old, waited = passage.cutoff(micros), passage.cutoff(MAX_AGE_MICROS)
         report = yield from self._clock.watch(maintenance.compact(self._group, old, waited))
-        yield from fork_slices.finish_all(self._group)
         self._clock.explain(old.latest)
         with self._group():
             self._activity.flush()  # which saves the explanation

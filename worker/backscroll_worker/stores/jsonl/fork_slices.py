@@ -19,7 +19,7 @@ from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.forks import Fork
 from backscroll.contract.results import Outcome
 from backscroll.private_files import open_private, write_all
-from backscroll_worker.contract.forks import unknown_message, unknown_session
+from backscroll_worker.contract.forks import SLICE_SECONDS, unknown_message, unknown_session
 from backscroll_worker.contract.pacing import SliceClock, Slices, aside
 from backscroll_worker.contract.turns import outcome
 from backscroll_worker.stores.jsonl.decoding import ENCODING_BYTES, as_utf8
@@ -131,7 +131,7 @@ class _Copy:
 
     def write(self, source: BinaryIO, began: int) -> Generator[None]:
         """Copy the lines that the file has now, up to the last message of the fork, durably."""
-        clock, waiting = SliceClock(), list[bytes]()
+        clock, waiting = SliceClock(SLICE_SECONDS), list[bytes]()
         size = 0
         for line in stream(_as_it_is(source), self._fork.key, began):
             raw = self._copier.copy(line).raw

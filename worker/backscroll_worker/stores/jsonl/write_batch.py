@@ -131,7 +131,7 @@ class Group:
             yield at, (session for session in sessions if session is not None and session.exists)
 
     def write(self, operation: Write) -> Outcome:
-        """Apply one write, unless its op id has been applied before."""
+        """Apply one write, unless its op id has been applied before; a fork's is with the fork."""
         if isinstance(operation, RenameAgent):
             return self._rename_agent(operation)
         if isinstance(operation, Erase):

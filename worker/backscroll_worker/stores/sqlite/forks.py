@@ -125,12 +125,8 @@ def _begin(
     return target
 
 
-def rest(
-    access: Access, copier: Copier, operation: Operation, outcome: Outcome
-) -> Outcome | Unfinished:
-    """The answer to a write: its outcome, but of a fork that is still to be copied the slices."""
-    if not isinstance(operation, Fork):
-        return outcome
+def rest(access: Access, copier: Copier, operation: Fork, outcome: Outcome) -> Outcome | Unfinished:
+    """The answer to a fork: its outcome, or the slices if it is still to be copied."""
     with access.outside() as connection:
         copying = fork_table.find(connection, "op_id", pack_id(operation.op_id))
     if copying is None:
@@ -161,7 +157,7 @@ def _finish(access: Access, copier: Copier, target: int) -> Generator[None]:
 
 
 def _copy_all(access: Access, copier: Copier, target: int) -> Generator[None]:
-    pace, is_left = Pace(100, most=_MOST_PER_SLICE, least=_LEAST_PER_SLICE), True
+    pace, is_left = Pace(100, _MOST_PER_SLICE, _LEAST_PER_SLICE, limits.SLICE_SECONDS), True
     while is_left:
         with pace.slice() as count, access.repeatable() as connection:
             is_left = _copy_some(connection, target, count, copier.fold)
