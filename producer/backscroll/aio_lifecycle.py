@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from backscroll.calls import Calls
-from backscroll.contract.errors import ConflictError, carrying
 from backscroll.contract.results import Receipt
 from backscroll.transport.acks import Ack
 
@@ -32,11 +31,7 @@ class AsyncLifecycle(Calls):
         where there is a session `new_key` already, for good: sent again, it is refused again;
         `InvalidInputError` where both keys are equal; the rest as every call.
         """
-        operation = self._requests.rename(key, new_key)
-        try:
-            return await self._write(operation, ack)
-        except ConflictError:
-            raise carrying(operation, operation.conflict) from None
+        return await self._write(self._requests.rename(key, new_key), ack)
 
     async def reset(self, key: str, *, ack: Ack | None = None) -> Receipt:
         """Begin a new conversation under the key; what was said so far stays, under another one.
@@ -91,9 +86,6 @@ class AsyncLifecycle(Calls):
         where there is no session `key` or it does not have that message; the rest as every call.
         """
         operation = self._requests.fork(key, new_key, upto, upto_platform_id)
-        try:
-            receipt = await self._write(operation, ack)
-        except ConflictError:
-            raise carrying(operation, operation.conflict) from None
+        receipt = await self._write(operation, ack)
         last = (operation.copy_id(receipt.affected),) if receipt.affected else ()
         return replace(receipt, message_ids=last)

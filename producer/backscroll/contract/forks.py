@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from backscroll.contract.errors import ConflictError, InvalidInputError
+from backscroll.contract.errors import InvalidInputError
 from backscroll.contract.ids import message_id
 from backscroll.contract.operations import Write, operation
 from backscroll.contract.validation import check_one
@@ -35,10 +35,3 @@ class Fork(Write):
     def keys(self) -> tuple[str, str]:
         """The sessions that it is about."""
         return self.key, self.new_key
-
-    @property
-    def conflict(self) -> ConflictError:
-        """The error of a fork that met another session."""
-        return ConflictError(
-            f"there is a session {self.new_key!r} with messages already; fork to another key"
-        )

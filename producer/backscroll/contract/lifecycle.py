@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from backscroll.contract.errors import ConflictError, InvalidInputError
+from backscroll.contract.errors import InvalidInputError
 from backscroll.contract.messages import MAX_KEY_CHARS
 from backscroll.contract.operations import Write, operation
 
@@ -50,10 +50,3 @@ class Rename(Write):
     def check_together(self) -> None:
         if self.key == self.new_key:
             raise InvalidInputError("new_key", "must be another key")
-
-    @property
-    def conflict(self) -> ConflictError:
-        """The error of a rename that met another session."""
-        return ConflictError(
-            f"there is a session {self.new_key!r} already, so {self.key!r} keeps its key"
-        )

@@ -10,11 +10,10 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final, Self, Unpack, cast
 
+from backscroll.contract.conflicts import conflict
 from backscroll.contract.errors import (
-    ConflictError,
     InvalidInputError,
     OperationRefusedError,
-    carrying,
 )
 from backscroll.contract.filters import SearchFields, SearchFilter, SearchPage, Within
 from backscroll.contract.message_checks import Limits
@@ -227,11 +226,7 @@ class History(HistoryReader):
 
     def rename(self, key: str, new_key: str) -> bool:
         """Give a session another key; whether there was one."""
-        operation = _requests.rename(key, new_key)
-        try:
-            return self._write(operation).affected > 0
-        except ConflictError:
-            raise carrying(operation, operation.conflict) from None
+        return self._write(_requests.rename(key, new_key)).affected > 0
 
     def reset(self, key: str) -> str | None:
         """Begin a new conversation under the key; the key of what was said before, if anything."""
@@ -256,10 +251,7 @@ class History(HistoryReader):
     ) -> int:
         """Begin a session with another one's messages, up to one or all; how many it has."""
         operation = _requests.fork(key, new_key, upto, upto_platform_id)
-        try:
-            return self._write(operation).affected
-        except ConflictError:
-            raise carrying(operation, operation.conflict) from None
+        return self._write(operation).affected
 
     def clear(self, key: str) -> int:
         """Drop a session's messages and keep the session; how many there were."""
@@ -315,5 +307,5 @@ class History(HistoryReader):
     def _write(self, operation: Operation) -> Outcome:
         outcome = cast(Outcome, self._apply(operation))
         if outcome.conflict:
-            raise carrying(operation, ConflictError())
+            raise conflict(operation)
         return outcome

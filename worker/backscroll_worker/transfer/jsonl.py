@@ -30,7 +30,12 @@ from backscroll_worker.contract.interchange import (
     session_line,
 )
 from backscroll_worker.contract.pacing import now_micros
-from backscroll_worker.contract.takeover import ImportSession, check_known, known_attributes
+from backscroll_worker.contract.takeover import (
+    ImportSession,
+    check_known,
+    known_attributes,
+    turn_times_of,
+)
 from backscroll_worker.transfer.sessions import ExportedSession
 from backscroll_worker.transfer.source import Advance, Damage, Found, Incoming, check_message
 
@@ -71,7 +76,8 @@ def _check(value: ArchivedSession | ChatMessage) -> None:
     if isinstance(value, ArchivedSession):
         info = value.info
         check_known(known_attributes(info))
-        for moment in (info.created_at, info.last_activity, info.turn_started_at):
+        times = info.last_activity, info.turn_started_at, info.turn_expires_at
+        for moment in (info.created_at, *times):
             check_moment("session", moment or info.created_at)
         return
     check_text("message_id", value.message_id, MAX_ATTRIBUTE_CHARS)
@@ -84,7 +90,7 @@ def _operation(
     session: ArchivedSession, messages: Iterable[ChatMessage], digest: str
 ) -> ImportSession:
     info = session.info
-    started = info.turn_started_at
+    started, expires_at = turn_times_of(info)
     return ImportSession(
         derived_op_id(info.key, f"import {digest}"),
         now_micros(),
@@ -93,6 +99,7 @@ def _operation(
         known_attributes(info),
         to_micros(info.created_at),
         to_micros(info.last_activity),
-        None if started is None else to_micros(started),
+        started,
         session.states,
+        expires_at,
     )

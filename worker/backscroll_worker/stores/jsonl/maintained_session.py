@@ -51,11 +51,13 @@ class MaintainedSession(StoredSession):
         self.exists = self._is_described = self._is_touched = False
         self._is_rewritten = True
 
-    def drop_oldest(self, count: int) -> None:
-        """Remove the oldest messages, which does not count as activity."""
-        self._note_gone(self.lines[:count])
-        del self._rewrite()[:count]
-        self._cached_session().count -= count
+    def drop(self, gone: Iterable[Line]) -> None:
+        """Remove messages that a rule no longer keeps, which does not count as activity."""
+        places = {id(line) for line in gone}
+        self._note_gone([line for line in self.lines if id(line) in places])
+        lines = self._rewrite()
+        lines[:] = [line for line in lines if id(line) not in places]
+        self._cached_session().count = len(lines)
 
     def said_by(self, author: str) -> list[Line]:
         """The lines of one author's messages."""

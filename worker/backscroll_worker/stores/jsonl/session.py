@@ -17,7 +17,6 @@ from backscroll.contract.states import SetState
 from backscroll.contract.turns import BeginTurn, EndTurn
 from backscroll.contract.validation import check_attributes
 from backscroll_worker.contract.attributes import begun_anew, differing, with_meta
-from backscroll_worker.contract.clock import no_later
 from backscroll_worker.contract.states import state_after
 from backscroll_worker.contract.takeover import (
     ImportSession,
@@ -57,8 +56,8 @@ class Session(MaintainedSession):
             )
         new = self._new_ones(operation)
         lines = lines_of(operation, new)
-        if new is not None:
-            count = self._note(op_id, len(new))
+        if new is not None or not count:
+            count = self._note(op_id, len(lines))
         if lines and not self._is_touched:
             self._create()
             self._touch()
@@ -90,6 +89,7 @@ class Session(MaintainedSession):
             return self._note(operation.op_id, CONFLICT)
         affected = self.append(operation)
         if affected != CONFLICT:
+            self._create()
             sidecar, lease = self.sidecar, lease_of(operation)
             sidecar.describe({"state": "running", "turn_id": operation.op_id}, self._now)
             sidecar.turn_lease, sidecar.turn_expires_at = lease, self._now + lease
@@ -325,7 +325,8 @@ class Session(MaintainedSession):
         self._create()
         if operation.attributes:
             self.sidecar.attributes.update(operation.attributes)
-            self.sidecar.turn_started_at = no_later(operation.turn_started_at, self._now)
+            times = operation.turn_started_at, operation.turn_expires_at
+            self.sidecar.take_over_turn(times, self._now)
         self.sidecar.states.update(operation.states)
         self.sidecar.created_at = min(operation.created_at, self._now)
         self._is_described = True

@@ -36,7 +36,12 @@ from backscroll.contract.validation import ATTRIBUTES, FLAGS, ORIGINS
 from backscroll_worker.contract.attributes import with_turn
 from backscroll_worker.contract.clock import TOLERANCE
 from backscroll_worker.contract.states import read_states
-from backscroll_worker.contract.takeover import archived_attributes
+from backscroll_worker.contract.takeover import (
+    TurnTimes,
+    known_attributes,
+    turn_times,
+    turn_times_of,
+)
 from backscroll_worker.contract.turns import Turn
 from backscroll_worker.stores.jsonl.lines import Records, records_from_json, records_to_json
 
@@ -126,8 +131,14 @@ class Sidecar:
 
     def restore(self, info: SessionInfo, now: int) -> None:
         """Take the attributes and times of an archived session."""
-        self.attributes, self.turn_started_at = archived_attributes(info, now)
+        self.attributes = known_attributes(info)
+        self.take_over_turn(turn_times_of(info), now)
         self.created_at = to_micros(info.created_at)
+
+    def take_over_turn(self, times: TurnTimes, now: int) -> None:
+        """Have the times of the turn that the session had elsewhere."""
+        for name, value in turn_times(self.attributes, times, now).items():
+            setattr(self, name, value)
 
     def bring_back(self, now: int, fell_back_to: int | None) -> None:
         """Correct times in the future, from a clock that was ahead."""

@@ -36,6 +36,7 @@ from backscroll_worker.contract.session_renames import SessionRename, earlier_to
 from backscroll_worker.contract.takeover import ImportSession, RestoreSession
 from backscroll_worker.contract.tombstones import digest, keys_of
 from backscroll_worker.contract.turns import CONFLICT, outcome
+from backscroll_worker.contract.waiting import may_wait
 from backscroll_worker.stores.jsonl.changes import Changes
 from backscroll_worker.stores.jsonl.erasure_ledger import Erasures, Pending
 from backscroll_worker.stores.jsonl.file_names import (
@@ -171,7 +172,11 @@ class Group:
                 affected = session.note(operation.op_id, affected - gone)
         elif isinstance(operation, Delete):
             self.waiting.forget(operation.key)
-        elif isinstance(operation, Rollback | Replace) and session.may_come(operation):
+        elif (
+            isinstance(operation, Rollback | Replace)
+            and may_wait(operation, self.erasures.tombstones)
+            and session.may_come(operation)
+        ):
             self.waiting.hold(operation, self.now)
         return affected
 

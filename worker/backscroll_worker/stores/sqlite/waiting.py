@@ -42,16 +42,17 @@ class WaitingChanges:
         message = message_of(change)
         encoded = None if message is None else orjson.dumps(message).decode()
         author = None if message is None else message.get("author")
-        self._connection.execute(
+        self._connection.execute(  # of a group's changes the first is the oldest, too
             "INSERT INTO waiting_changes(key, platform_id, noted_at, message, author)"
-            " VALUES (?, ?, ?, ?, ?) ON CONFLICT(key, platform_id) DO UPDATE SET"
+            " SELECT ?1, ?2, max(?3, ifnull(max(noted_at) + 1, 0)), ?4, ?5 FROM waiting_changes"
+            " WHERE key = ?1 ON CONFLICT(key, platform_id) DO UPDATE SET"
             " noted_at = excluded.noted_at, message = excluded.message, author = excluded.author"
             " WHERE message IS NOT NULL",
             (change.key, change.platform_id, self._now, encoded, author),
         )
         self._connection.execute(
             "DELETE FROM waiting_changes WHERE key = ?1 AND platform_id IN (SELECT platform_id"
-            " FROM waiting_changes WHERE key = ?1 ORDER BY noted_at DESC, platform_id"
+            " FROM waiting_changes WHERE key = ?1 ORDER BY noted_at DESC"
             " LIMIT -1 OFFSET ?2)",
             (change.key, MOST_PER_SESSION),
         )
@@ -91,5 +92,8 @@ def forget(connection: apsw.Connection, keys: Iterable[str]) -> None:
 
 
 def forget_author(connection: apsw.Connection, author: str) -> None:
-    """Delete the edits that wait and name this author."""
-    connection.execute("DELETE FROM waiting_changes WHERE author = ?", (author,))
+    """Delete the edits that wait and are the author's, or may be."""
+    connection.execute(
+        "DELETE FROM waiting_changes WHERE message IS NOT NULL AND ifnull(author, ?1) = ?1",
+        (author,),
+    )

@@ -28,15 +28,17 @@ from backscroll.contract.operations import (
 from backscroll.contract.results import Outcome
 from backscroll.contract.turns import BeginTurn, EndTurn
 from backscroll_worker.contract.attributes import with_turn
-from backscroll_worker.contract.clock import no_later
 from backscroll_worker.contract.takeover import (
     ImportSession,
     RestoreSession,
-    archived_attributes,
     has_another_history,
+    known_attributes,
+    turn_times,
+    turn_times_of,
 )
 from backscroll_worker.contract.tombstones import emptied_by
 from backscroll_worker.contract.turns import CONFLICT, is_conditional, lease_of, outcome
+from backscroll_worker.contract.waiting import may_wait
 from backscroll_worker.stores.sqlite import (
     attributes,
     edits,
@@ -112,8 +114,10 @@ class Group(WriteGroup):
             ids = [pack_id(id_) for id_ in operation.message_ids]
         elif len(messages) > 1:
             ids += [pack_id(nth_message_id(op_id, index)) for index in range(1, len(messages))]
-        if self._has_platform_ids and (
-            selected := self._platform_ids.take(session.id, ids, messages)
+        if (
+            messages
+            and self._has_platform_ids
+            and (selected := self._platform_ids.take(session.id, ids, messages))
         ):
             ids, messages, self._named = selected
         if messages:
@@ -179,7 +183,11 @@ class Group(WriteGroup):
     def _wait(self, session: KnownSession | None, change: Rollback | Replace) -> int:
         """Have a change wait for its message, if that may still arrive."""
         id_ = change.platform_id
-        if id_ is not None and (not session or self._platform_ids.find(session.id, id_) is None):
+        if (
+            id_ is not None
+            and may_wait(change, self._memory.tombstones)
+            and (not session or self._platform_ids.find(session.id, id_) is None)
+        ):
             self._waiting.hold(change)
         return 0
 
@@ -243,8 +251,9 @@ class Group(WriteGroup):
             raise OperationRefusedError("a message has no id")
         session = self._find_or_create(operation.key)
         if operation.attributes:
-            started = {"turn_started_at": no_later(operation.turn_started_at, self._now)}
-            self._set(session, {**operation.attributes, **started})
+            times = operation.turn_started_at, operation.turn_expires_at
+            turn = turn_times(operation.attributes, times, self._now)
+            self._set(session, {**operation.attributes, **turn})
         session_states.put(self._connection, session.id, operation.states)
         self._take_over(session, operation.at, operation.messages)
         self._pending.imported[session.id] = session, operation.created_at, operation.last_activity
@@ -270,8 +279,9 @@ class Group(WriteGroup):
         times = restoring.times(self._connection, session.id, info, is_new=existing is None)
         self._pending.imported[session.id] = session, *times
         if existing is None:
-            archived, turn_started_at = archived_attributes(info, self._now)
-            self._set(session, {**archived, "turn_started_at": turn_started_at})
+            archived = known_attributes(info)
+            turn = turn_times(archived, turn_times_of(info), self._now)
+            self._set(session, {**archived, **turn})
             session_states.put(self._connection, session.id, operation.states)
         elif info.pinned:
             self._set(session, {"pinned": True})
