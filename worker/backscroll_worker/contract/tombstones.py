@@ -1,12 +1,12 @@
 """Tombstones: exclude operations that were requested before an erasure and arrive after it.
 
-An adapter's spool, a resend or a requeued job may bring back erased data; a spool also what was
-deleted or cleared meanwhile. A tombstone has the time up to which operations on a session, a sender
+An adapter's spool, a resend or a requeued job may bring back erased data, and what was deleted or
+cleared meanwhile. A tombstone has the time up to which operations on a session, a sender
 or a room are dropped, or an author's messages in them; it contains the SHA-256 of the name and no
 text.
 
-Only spooled operations are compared with deletions: dropping others by their time would lose
-messages of adapters whose clocks are slow.
+Only operations that were sent late are compared with deletions: dropping others by their time would
+lose messages of adapters whose clocks are slow.
 """
 
 from __future__ import annotations
