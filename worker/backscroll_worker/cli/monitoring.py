@@ -216,7 +216,7 @@ def _store_table(store: StoreStats) -> Table:
     if store.blobs:
         facts.add_row("attachments", f"{store.blobs:,} files, {size(store.blob_bytes)}")
     if store.waiting_changes:
-        facts.add_row("waiting", f"{store.waiting_changes:,} edits or deletions")
+        facts.add_row("early changes", f"{store.waiting_changes:,}")
     return facts
 
 

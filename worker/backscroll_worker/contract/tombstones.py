@@ -1,12 +1,12 @@
 """Tombstones: exclude operations that were requested before an erasure and arrive after it.
 
-An adapter's spool, a resend or a requeued job may bring back erased data; a spool also what was
-deleted or cleared meanwhile. A tombstone has the time up to which operations on a session, a sender
+An adapter's spool, a resend or a requeued job may bring back erased data, and what was deleted or
+cleared meanwhile. A tombstone has the time up to which operations on a session, a sender
 or a room are dropped, or an author's messages in them; it contains the SHA-256 of the name and no
 text.
 
-Only spooled operations are compared with deletions: dropping others by their time would lose
-messages of adapters whose clocks are slow.
+Only operations that were sent late are compared with deletions: dropping others by their time would
+lose messages of adapters whose clocks are slow.
 """
 
 from __future__ import annotations
@@ -45,8 +45,11 @@ def emptied_by(operation: Operation) -> str | None:
 def undone_by(operation: Operation) -> tuple[str, ...]:
     """Which of these, done after the operation was requested, make it obsolete.
 
-    Clearing a session keeps its attributes and states.
+    Clearing a session keeps its attributes and states. An erasure never becomes so: what it is to
+    remove may be in the archive, too.
     """
+    if isinstance(operation, Erase):
+        return ()
     return ("deleted",) if isinstance(operation, Describe | SetState) else ("deleted", "cleared")
 
 
