@@ -76,6 +76,7 @@ class Requests:
     rollback = _by_fields(operations.Rollback)
     replace = _by_fields(operations.Replace)
     rewind = _by_fields(lifecycle.Rewind)
+    merge = _by_fields(lifecycle.Merge)
     reset = _by_fields(lifecycle.Reset)
     rename = _by_fields(lifecycle.Rename)
     fork = _by_fields(forks.Fork)

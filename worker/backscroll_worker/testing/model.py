@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from backscroll.contract.forks import Fork
-from backscroll.contract.lifecycle import Rename, Reset, Rewind
+from backscroll.contract.lifecycle import Merge, Rename, Reset, Rewind
 from backscroll.contract.messages import ChatMessage, SessionInfo, to_micros
 from backscroll.contract.operations import (
     Append,
@@ -133,6 +133,8 @@ class Model:
                     self.sessions[new_key] = self.sessions.pop(key)
                     return 1
                 return CONFLICT
+            case Merge(key=key) if key in self.sessions:
+                return self._merge(operation, now)
             case Reset() if self._load(operation.key):
                 past = self.sessions[operation.past_key] = self.sessions.pop(operation.key)
                 self.sessions[operation.key] = self._begun_anew(past, operation.past_key, now)
@@ -142,6 +144,23 @@ class Model:
             case ImportSession():
                 return self._import(operation, now)
         return 0
+
+    def _merge(self, operation: Merge, now: int) -> int:
+        session, into = (self.sessions.get(key) for key in operation.keys)
+        both = [each for each in (session, into) if each is not None]
+        is_running = any(each.attributes.get("state") == "running" for each in both)
+        if session is None or is_running or self._is_closed(operation.into):
+            return CONFLICT
+        del self.sessions[operation.key]
+        if into is None:
+            self.sessions[operation.into] = session
+            return len(session.messages)
+        ids = {message.platform_id for message in into.messages} - {None}
+        new = [message for message in session.messages if message.platform_id not in ids]
+        into.messages = sorted([*into.messages, *new], key=lambda each: str(each.created_at))
+        into.platform_ids |= session.platform_ids
+        into.created_at, into.last_activity = min(into.created_at, session.created_at), now
+        return len(new)
 
     def _begun_anew(self, past: ModelSession, past_key: str, now: int) -> ModelSession:
         new = ModelSession(now, now, [], dict(past.attributes), dict(past.states))
