@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
+from backscroll.contract.forks import Fork
 from backscroll.contract.messages import ChatMessage
 from backscroll.contract.results import Outcome
 from backscroll_worker.contract import forks
 from backscroll_worker.contract.pacing import finish
 from backscroll_worker.testing.conformance.forks import begun, done, fork, numbered
 from backscroll_worker.testing.fixtures import Open
-from backscroll_worker.testing.stores import StoreUnderTest, contents, found, keys, say
+from backscroll_worker.testing.interruptions import killed_at
+from backscroll_worker.testing.stores import StoreUnderTest, contents, found, keys, open_tested, say
 
 LARGE = 400
 
@@ -106,3 +111,52 @@ def test_an_erasure_of_the_source_leaves_its_key_nowhere(store: StoreUnderTest, 
     finish_it()
     assert keys(store) == set()
     assert store.verify() == []
+
+
+def test_killed_at_any_step_there_is_all_of_the_fork_or_none(tmp_path: Path) -> None:
+    said = [each.content for each in numbered(30)]
+    for step in range(0, 400, 3):
+        url, operation = f"jsonl://{tmp_path}/store{step}", fork()
+        with open_tested(url) as store:
+            store.append("s", *numbered(30))
+            store.describe("f", name="N")
+
+        def copy(url: str = url, operation: Fork = operation) -> None:
+            with open_tested(url) as store:
+                done(store, operation)
+                say(store, "f", "more")
+
+        was_killed = killed_at(step, copy)
+        with open_tested(url) as store:
+            assert contents(store, "f") in ([], said, [*said, "more"])
+            assert done(store, operation) in (Outcome(30), Outcome(30, duplicate=True))
+            assert contents(store, "f")[:30] == said
+            say(store, "f", "last")
+        with open_tested(url) as store:
+            assert contents(store, "f")[30:] in (["last"], ["more", "last"])
+            assert store.verify() == []
+            info = store.session("f")
+            assert info is not None
+            assert (info.name, info.forked_from) == ("N", "s")
+        if not was_killed:
+            break
+    assert step > 20
+
+
+def test_a_source_that_is_damaged_holds_up_nothing_but_its_fork(tmp_path: Path) -> None:
+    path = tmp_path / "store"
+    with open_tested(f"sqlite://{path}") as store:
+        store.append("s", *numbered(30))
+        with closing(apsw.Connection(str(path))) as connection:
+            damage = "UPDATE messages SET content = CAST(x'ff' AS TEXT) WHERE id = 7"
+            connection.execute(damage)
+        operation = fork()
+        for _ in range(2):
+            with pytest.raises(UnicodeDecodeError):
+                done(store, operation)
+        finish(store.compact(1_000))
+        assert keys(store) == {"s"}
+        with closing(apsw.Connection(str(path))) as connection:
+            connection.execute("UPDATE messages SET content = 'w6' WHERE id = 7")
+        assert done(store, operation) == Outcome(30)
+        assert store.verify(deep=True) == []

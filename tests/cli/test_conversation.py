@@ -80,7 +80,7 @@ def test_tokens_are_added_up_by_role_and_author(settings: Settings, tmp_path: Pa
         ["role", "assistant", "300"],
         ["author", "42", "1,200"],
     ]
-    assert "1 of the messages have no token count" in shown.stderr
+    assert "1 message without a token count" in shown.stderr
     assert document(settings, "usage", "--channel", "slack")["messages"] == 0
 
 

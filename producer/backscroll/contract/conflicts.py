@@ -15,8 +15,8 @@ _TURN = "the turn is not running any more: it has ended, or another one has supe
 _CLOSED = "the session is closed: reopen it, or begin another one"
 
 
-def conflict(operation: Operation) -> ConflictError:
-    """The error that the condition of `operation` did not hold."""
+def conflict(operation: Operation, *, was_known: bool = False) -> ConflictError:
+    """The error that the condition of `operation` did not hold, now or when it was applied."""
     problems = []
     if isinstance(operation, BeginTurn) and not operation.supersedes:
         problems.append(_RUNNING)
@@ -39,4 +39,4 @@ def conflict(operation: Operation) -> ConflictError:
         )
     if isinstance(operation, Append):
         problems.append(_CLOSED)
-    return carrying(operation, ConflictError(", or ".join(problems)))
+    return carrying(operation, ConflictError(", or ".join(problems), was_known=was_known))

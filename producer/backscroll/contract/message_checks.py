@@ -121,4 +121,4 @@ def check_json(name: str, value: object, *, was_json: bool) -> int:
         raise InvalidInputError(
             name, "would not come back unchanged: it holds NaN, infinity, or a type JSON lacks"
         )
-    return len(encoded)
+    return len(encoded) - 2 * 8  # of what is around it

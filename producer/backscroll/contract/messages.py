@@ -123,14 +123,20 @@ class ChatMessage:
 
     @classmethod
     def summary(
-        cls, content: str, *, upto: str, role: str = "system", created_at: datetime | None = None
+        cls,
+        content: str,
+        *,
+        upto: str,
+        role: str = "system",
+        created_at: datetime | None = None,
+        tokens: int | None = None,
     ) -> Self:
         """What was said up to the message with the id `upto`, itself included, in short.
 
         `load(active=True)` begins with a session's newest summary, followed by what was said after
         `upto`. What it stands for stays where it is: readable, searchable, exported.
         """
-        return cls(role, content, created_at=created_at, upto=upto)
+        return cls(role, content, created_at=created_at, tokens=tokens, upto=upto)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it: `role` and `content` first, no absent fields, time in microseconds."""

@@ -34,7 +34,8 @@ class Receipt:
 
     `message_ids` has one id for each message of an append. A message whose platform id the session
     has already is not stored again: `affected` does not count it, and with `ack="stored"` its id
-    here is that of the stored message. If that one is gone by now, nothing has the id.
+    here is that of the stored message. If that one is gone by now, nothing has the id. Of a fork it
+    has the id of the last message.
     """
 
     op_id: str
@@ -313,7 +314,7 @@ def answered_receipt(
 ) -> Receipt:
     outcome = _known(Outcome, value)
     if outcome.conflict:
-        raise conflict(operation)
+        raise conflict(operation, was_known=outcome.duplicate or was_known)
     message_ids, duplicate = tuple(outcome.message_ids or message_ids), outcome.duplicate
     return Receipt(operation.op_id, message_ids, outcome.affected, duplicate or was_known)
 

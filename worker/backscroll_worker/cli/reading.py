@@ -19,6 +19,7 @@ from backscroll_worker.cli.output import (
     Row,
     cell,
     console,
+    counted,
     json_option,
     local_time,
     note,
@@ -203,12 +204,12 @@ def usage(settings: Settings, /, as_json: bool, **where: Any) -> None:
     ]
     show_table(
         ("of", "tokens"),
-        [(cell(f"{used.messages:,} messages"), f"{used.tokens:,}"), *rows],
+        [(cell(counted(used.messages, "message")), f"{used.tokens:,}"), *rows],
         right=("tokens",),
         folded=("of",),
     )
     if used.uncounted:
-        note(f"{used.uncounted:,} of the messages have no token count")
+        note(f"{counted(used.uncounted, 'message')} without a token count")
 
 
 COMMANDS = (load, sessions, usage)
@@ -244,5 +245,7 @@ def _row(info: SessionInfo) -> Row:
 
 
 def _remarks(info: SessionInfo) -> str:
-    remarks = [] if info.state == "idle" else [info.state]
-    return " ".join([*remarks, *(name for name in FLAGS if getattr(info, name))])
+    remarks: list[str] = [] if info.state == "idle" else [info.state]
+    remarks += [name for name in FLAGS if getattr(info, name)]
+    remarks += [f"fork of {info.forked_from}"] if info.forked_from is not None else []
+    return " ".join(remarks)

@@ -68,10 +68,10 @@ class Store(ABC):
         after an error or a kill nothing. After an error, a commit of unknown outcome included, the
         group can be applied again. A read sees the writes before it.
 
-        What cannot be carried out comes back as `OperationRefusedError` and harms no neighbour.
-        With a `budget` answers to reads come encoded by it; once it is used up the rest is left,
-        and the list is that much shorter. `prepare_next` may be called while a disk is waited for.
-        Raises the store's errors, and what `prepare_next` raises.
+        What cannot be carried out comes back as `OperationRefusedError` and harms no neighbour, a
+        write that takes long as `Unfinished`. With a `budget` answers to reads come encoded by it;
+        once it is used up the rest is left, and the list is that much shorter. `prepare_next` may
+        be called while a disk is waited for; what it raises is raised, and the store's errors.
         """
 
     @abstractmethod

@@ -46,8 +46,11 @@ def emptied_by(operation: Operation) -> str | None:
 def undone_by(operation: Operation) -> tuple[str, ...]:
     """Which of these, done after the operation was requested, make it obsolete.
 
-    Clearing a session keeps its attributes and states.
+    Clearing a session keeps its attributes and states. An erasure never becomes so: what it is to
+    remove may be in the archive, too.
     """
+    if isinstance(operation, Erase):
+        return ()
     return ("deleted",) if isinstance(operation, Describe | SetState) else ("deleted", "cleared")
 
 

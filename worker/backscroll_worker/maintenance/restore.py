@@ -54,6 +54,7 @@ def restore(store: Store, archive: Archive | None, operation: Restore) -> Slices
         raise OperationRefusedError(
             f"the archive has no session {key!r}; 'backscroll restore --list' shows what it has"
         )
+    _drop_what_came_again(parts)
     messages = tuple(
         message
         for part, message in _in_order(parts)
@@ -103,6 +104,15 @@ def _not_superseded(parts: list[_Part]) -> Iterator[_Part]:
             kept.append(part)
         seen |= ids
     return reversed(kept)
+
+
+def _drop_what_came_again(parts: list[_Part]) -> None:
+    """Drop a message whose platform id a later part has: the platform sent it once more."""
+    seen = set[str | None]()
+    for part in reversed(parts):
+        messages = part.messages
+        part.messages = [each for each in messages if each.platform_id not in seen]
+        seen |= {each.platform_id for each in messages} - {None}
 
 
 def _in_order(parts: list[_Part]) -> Iterable[tuple[_Part, ChatMessage]]:

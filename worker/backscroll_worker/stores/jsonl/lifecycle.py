@@ -71,7 +71,7 @@ def _redirect(group: Group, operation: Rename | Merge, session: Session, to: Ses
     """Have the session leave, and what is for it be for the other one."""
     session.leave()
     _note_rename(group, operation, session.key, to.key)
-    for change in group.waiting.moved(session.key, to.key, group.now):
+    for change in group.waiting.moved(session.key, to.key):
         if to.may_come(change):
             group.waiting.hold(change, group.now)
         else:

@@ -84,7 +84,7 @@ class Session(MaintainedSession):
         return True
 
     def begin_turn(self, operation: BeginTurn) -> int:
-        if self.exists and not (operation.supersedes or self.sidecar.turn.is_free(self._now)):
+        if self.exists and not self.sidecar.turn.gives_way_to(operation, self._now, self.knows):
             return self._note(operation.op_id, CONFLICT)
         affected = self.append(operation)
         if affected != CONFLICT:
@@ -148,8 +148,12 @@ class Session(MaintainedSession):
 
     def may_come(self, change: Rollback | Replace) -> bool:
         """Whether the change names a message by its platform id that was never there."""
-        cached, id_ = self._cached_session(), change.platform_id
-        return not (id_ is None or id_ in cached.platform_ids or gone_mark(id_) in cached.known)
+        return change.platform_id is not None and not self.knows(change.platform_id)
+
+    def knows(self, platform_id: str) -> bool:
+        """Whether the session has, or had, such a message."""
+        cached = self._cached_session()
+        return platform_id in cached.platform_ids or gone_mark(platform_id) in cached.known
 
     def catch_up(self, change: Rollback | Replace) -> int:
         """Apply what has waited for its message; returns how many messages are gone by it."""

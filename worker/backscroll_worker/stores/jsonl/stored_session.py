@@ -28,6 +28,7 @@ from backscroll_worker.stores.jsonl.lines import (
 from backscroll_worker.stores.jsonl.session_cache import CachedSession, SessionCache
 from backscroll_worker.stores.jsonl.sidecar import Sidecar
 from backscroll_worker.stores.jsonl.transcript import Transcript, parse, tally
+from backscroll_worker.stores.jsonl.window import PartReader
 
 
 class StoredSession:
@@ -95,6 +96,31 @@ class StoredSession:
         """Whether the session equals its file, so that reading a part of it is enough."""
         is_read = self._transcript is not None
         return self._is_stored and not (is_read or self._pending or self._is_rewritten)
+
+    @property
+    def tail(self) -> str:
+        """The id of the last message; empty if there is none."""
+        last: list[Line] = []
+        if self.is_on_disk and (names := self.names):
+            with naming(path := self._directory.path / names.messages), path.open("rb") as file:
+                reader = PartReader(file.fileno(), self.key, self.sidecar.created_at)
+                window = reader.newest(1)
+                last = [] if window is None else window.lines
+        elif self._pending and not self._is_rewritten:
+            last = parse(self._pending[-1], self.key, self._now).lines
+        last = (last or self.lines)[-1:]
+        return "".join([line.message.message_id or "" for line in last])
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of the messages file, as far as it is known without a rewrite."""
+        stored = 0 if self._stamp is None else self._stamp.size
+        return stored + sum(map(len, self._pending))
+
+    def own_records(self) -> Records:
+        """The records of operations that the session has, which may not exist."""
+        self._cached_session()
+        return self._records({})
 
     @property
     def sidecar(self) -> Sidecar:

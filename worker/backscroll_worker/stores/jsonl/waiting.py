@@ -13,7 +13,6 @@ import orjson
 from backscroll.contract.operations import Append
 from backscroll_worker.contract.clock import Cutoff
 from backscroll_worker.contract.waiting import (
-    MAX_AGE_MICROS,
     MOST_PER_SESSION,
     Change,
     change_of,
@@ -55,19 +54,15 @@ class WaitingChanges:
             del waiting[next(iter(waiting))]
         self._is_changed = True
 
-    def take(self, append: Append, now: int) -> list[Change]:
+    def take(self, append: Append) -> list[Change]:
         """Take out what waits for the messages of an append."""
         waiting = self._by_key.get(append.key, {})
         ids = dict.fromkeys(each.platform_id for each in append.messages)
         found = {id_: waiting.pop(id_) for id_ in ids if id_ is not None and id_ in waiting}
         self._is_changed |= bool(found)
-        return [
-            change_of(append.key, id_, each.message)
-            for id_, each in found.items()
-            if each.noted_at > now - MAX_AGE_MICROS
-        ]
+        return [change_of(append.key, id_, each.message) for id_, each in found.items()]
 
-    def moved(self, key: str, new_key: str, now: int) -> list[Change]:
+    def moved(self, key: str, new_key: str) -> list[Change]:
         """Take out what waits for messages of both, under the new key and the oldest first."""
         waiting = [
             (each.noted_at, own, id_, each.message)
@@ -78,7 +73,6 @@ class WaitingChanges:
         return [
             change_of(new_key, id_, message)
             for noted_at, _, id_, message in sorted(waiting, key=lambda each: each[0])
-            if noted_at > now - MAX_AGE_MICROS
         ]
 
     def forget(self, key: str) -> None:

@@ -9,11 +9,13 @@ session is removed after it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final
 
+from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.forks import Fork
 from backscroll.contract.lifecycle import Rewind
 from backscroll.contract.operations import (
@@ -32,6 +34,7 @@ from backscroll.contract.results import Outcome
 from backscroll.contract.states import SetState
 from backscroll.contract.turns import BeginTurn, EndTurn
 from backscroll_worker.contract.clock import StoreClock
+from backscroll_worker.contract.forks import sessions_of, spares_messages
 from backscroll_worker.contract.session_renames import earlier_tombstone
 from backscroll_worker.contract.takeover import ImportSession, RestoreSession
 from backscroll_worker.contract.tombstones import digest, keys_of
@@ -47,10 +50,11 @@ from backscroll_worker.stores.jsonl.file_names import (
     key_of,
 )
 from backscroll_worker.stores.jsonl.files import Directory
-from backscroll_worker.stores.jsonl.forks import fork
+from backscroll_worker.stores.jsonl.fork_ledger import Forks, PendingFork
+from backscroll_worker.stores.jsonl.forks import fork, pending_fork
 from backscroll_worker.stores.jsonl.renames import Renames
 from backscroll_worker.stores.jsonl.session import Session
-from backscroll_worker.stores.jsonl.session_cache import SessionCache
+from backscroll_worker.stores.jsonl.session_cache import CachedSession, SessionCache
 from backscroll_worker.stores.jsonl.waiting import WaitingChanges
 from backscroll_worker.stores.jsonl.writer import Writer
 
@@ -66,6 +70,7 @@ class Group:
         renames: Renames,
         waiting: WaitingChanges,
         erasures: Erasures,
+        forks: Forks,
         clock: StoreClock,
         keep_edits: bool = False,
     ) -> None:
@@ -77,6 +82,7 @@ class Group:
         self.renames = renames
         self.waiting = waiting
         self.erasures = erasures
+        self.forks = forks
         erasures.tombstones.reopened = clock.reopened
         self.changes = Changes()
         self.activity = cache.activity
@@ -126,20 +132,23 @@ class Group:
             yield at, (session for session in sessions if session is not None and session.exists)
 
     def write(self, operation: Write) -> Outcome:
-        """Apply one write, unless its op id has been applied before."""
+        """Apply one write, unless its op id has been applied before; a fork's is with the fork."""
         if isinstance(operation, RenameAgent):
             return self._rename_agent(operation)
         if isinstance(operation, Erase):
+            self._give_way(operation)
             return self._erase(operation)
         asked, since = operation, -1
         if self.renames.sessions:
             has_turn = partial(self._has_turn, operation.op_id)
             operation, since = self.renames.sessions.followed(operation, has_turn)
+        if self.forks.pending:
+            self._give_way(operation)
         key: str = keys_of(operation)[-1]  # a fork's op id is with the fork
         session = self._sessions.get(key) or self.find(key)
-        affected = session.applied(operation.op_id)
-        if affected is None and (record := self.erasures.applied.get(operation.op_id)):
-            affected = record.affected
+        affected = self.applied(session, operation)
+        if affected is None and self.is_copying(operation):
+            affected = 0
         if affected is not None:
             return _outcome(session, operation, affected, duplicate=True)
         if operation.at <= self.erasures.tombstones.latest:
@@ -151,22 +160,75 @@ class Group:
             return Outcome(session.drop_late(operation))
         return _outcome(session, operation, self._carry_out(session, operation))
 
+    def applied(self, session: Session, operation: Operation) -> int | None:
+        """How much the operation affected; None if it was not applied before."""
+        affected = session.applied(operation.op_id)
+        if affected is None and (record := self.erasures.applied.get(operation.op_id)):
+            return record.affected
+        return affected
+
     def _carry_out(self, session: Session, operation: Write) -> int:
         if isinstance(operation, RestoreSession):
             return session.put_back(operation, self._restored(operation))
         if isinstance(operation, Fork):
-            return fork(session, self.find(operation.key), operation)
+            return self._fork(session, operation)
         if (handle := lifecycle.HANDLERS.get(type(operation))) is not None:
             return handle(self, operation)  # type: ignore[no-any-return]
         affected = _HANDLERS[type(operation)](session, operation)
         return self._wait(session, operation, affected)
+
+    def _fork(self, target: Session, operation: Fork) -> int:
+        """Copy now or, as `is_copying` says, later."""
+        source = self.find(operation.key)
+        pending = pending_fork(target, source, operation)
+        if pending is None:
+            return fork(target, source, operation)
+        self.forks.hold(pending)
+        return 0
+
+    def is_copying(self, operation: Operation) -> bool:
+        """Whether the operation is a fork that is being copied."""
+        return operation.op_id in self.forks.pending
+
+    def complete(self, pending: PendingFork) -> None:
+        """Copy at once what is being copied; what cannot be copied is dropped."""
+        self.forks.drop(pending.op_id)
+        operation, target = pending.operation(), self.find(pending.new_key)
+        if target.applied(pending.op_id) is None:
+            with suppress(OperationRefusedError):
+                fork(target, self.find(pending.key), operation)
+
+    def _give_way(self, operation: Write) -> None:
+        """Copy at once what the operation would take from a fork, or add to it.
+
+        A replacement takes nothing: it makes a new file.
+        """
+        keys, is_sparing = sessions_of(operation), spares_messages(operation)
+        is_sparing = is_sparing or isinstance(operation, Replace)
+        for pending in list(self.forks.pending.values()):
+            if operation.op_id == pending.op_id:
+                continue
+            if (
+                isinstance(operation, Erase)
+                or pending.new_key in keys
+                or (pending.key in keys and not is_sparing)
+            ):
+                self.complete(pending)
+
+    def new_session(self, key: str) -> Session:
+        """The session as it is on the disk, without a part in the group's commit."""
+        return Session(self.directory, self._cache, key, self.now, self._keep_edits)
+
+    def remember(self, key: str, cached: CachedSession) -> None:
+        """Cache what a session's file has, which was not written by a commit."""
+        self._cache.put(key, cached)
 
     def _wait(self, session: Session, operation: Write, affected: int) -> int:
         """Apply what has waited for an operation, or have it wait; returns how much it affected."""
         if affected == CONFLICT:
             return affected
         if isinstance(operation, Append):
-            gone = sum(map(session.catch_up, self.waiting.take(operation, self.now)))
+            gone = sum(map(session.catch_up, self.waiting.take(operation)))
             if gone:
                 affected = session.note(operation.op_id, affected - gone)
         elif isinstance(operation, Delete):
@@ -202,6 +264,7 @@ class Group:
             session.stage(self.changes)
         self.renames.stage(self.changes)
         self.waiting.stage(self.changes)
+        self.forks.stage(self.changes)
         self.erasures.stage(self.changes)
         self.activity.stage(self.changes)
         stamps = self.writer.commit(self.changes, meanwhile)
@@ -210,6 +273,7 @@ class Group:
             session.settle(stamps)
         self.renames.settle()
         self.waiting.settle()
+        self.forks.settle()
         self.erasures.settle()
 
     def _open(self, key: str) -> Session:

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Final, Unpack
 
@@ -18,6 +17,7 @@ from backscroll.contract.errors import (
     StoreUnavailableError,
     StoreUnusableError,
 )
+from backscroll.contract.forks import Fork
 from backscroll.contract.messages import ChatMessage, check_key
 from backscroll.contract.operations import Erase, Operation, Read, Write
 from backscroll.contract.results import CleanupReport, CompactReport, ErasureReceipt
@@ -118,9 +118,8 @@ class SqliteBackend(LocalStore):
             if next(self._remaining, True) is None:
                 return True
             with self._merging.slice() as pages, self._repeatable() as connection:
-                is_left = merge(connection, "message_index", pages)
-            if is_left:
-                return True
+                if merge(connection, "message_index", pages):
+                    return True
         self._unmerged_groups = 0
         return False
 
@@ -133,19 +132,16 @@ class SqliteBackend(LocalStore):
     ) -> Slices[CleanupReport]:
         if not dry_run:
             yield from self._times.heal()
-            yield from self._finish_forks()
         passage = self._clock.passage()
         cleanup = Cleanup(self._access, retention, passage, archive, dry_run=dry_run)
         return (yield from self._clock.watch(cleanup.slices()))
 
     def finish_removals(self) -> Slices[None]:
-        yield from self._finish_forks()
         yield from with_checkpoints(self._access, purge_detached(self._access.repeatable))
 
     def compact(self, op_ids_hours: float) -> Slices[CompactReport]:
         with store_errors(self.path):
             yield from self._times.heal()
-            yield from self._finish_forks()
             old = self._clock.passage().cutoff(micros_of("op_ids_hours", op_ids_hours))
             waited = self._clock.passage().cutoff(MAX_AGE_MICROS)
             compacting = compact(self._access, self.size_bytes, old, waited)
@@ -158,7 +154,7 @@ class SqliteBackend(LocalStore):
     def erase(self, operation: Erase) -> Slices[ErasureReceipt]:
         self._begin_erasure(operation)
         with store_errors(self.path):
-            yield from self._finish_forks()
+            yield from forks.finish_all(self._access, self._copier)
             return (yield from erasure.erase(self._access, operation, self._clock.now))
 
     def stream(self, key: str) -> Iterator[ChatMessage]:
@@ -221,13 +217,13 @@ class SqliteBackend(LocalStore):
         self._connection: apsw.Connection = self._database.connection()
         register_score(self._connection)
         self._log = WriteAheadLog(self.path, self._connection)
-        self._memory = None
-        self._remaining = chain(self._finish_forks(), refolded(self._repeatable))
+        self._memory, self._remaining = None, self._remains()
         self._files = StoreFiles(self._given_path, self._claim, self._connection)  # it opened all
         self._files.check()
 
-    def _finish_forks(self) -> Iterator[None]:
+    def _remains(self) -> Iterator[None]:
         yield from forks.finish_all(self._access, self._copier)
+        yield from refolded(self._repeatable)
 
     def _apply_together(
         self,
@@ -310,7 +306,9 @@ class SqliteBackend(LocalStore):
                 if isinstance(operation, Write):
                     self._refuse_if_read_only()
                     outcome = group.write(operation)
-                    answers.append(forks.rest(self._access, self._copier, operation, outcome))
+                    answers.append(outcome)
+                    if isinstance(operation, Fork):
+                        answers[-1] = forks.rest(self._access, self._copier, operation, outcome)
                 elif isinstance(operation, Read):
                     group.flush()
                     answers.append(read(self._database, now, operation, budget))

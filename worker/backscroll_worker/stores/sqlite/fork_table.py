@@ -58,6 +58,14 @@ def drop(connection: apsw.Connection, target: int) -> None:
     connection.execute("DELETE FROM forks WHERE target = ?", (target,))
 
 
+def give_up(connection: apsw.Connection, target: int) -> None:
+    """Forget one that cannot be made, and that it was asked for; what was copied is purged."""
+    connection.execute(
+        "DELETE FROM applied WHERE op_id = (SELECT op_id FROM forks WHERE target = ?)", (target,)
+    )
+    drop(connection, target)
+
+
 def is_source(connection: apsw.Connection, session: int) -> bool:
     """Whether a fork of the session is being copied."""
     return connection.execute("SELECT 1 FROM forks WHERE source = ?", (session,)).get is not None

@@ -17,23 +17,24 @@ import apsw
 
 from backscroll.contract.forks import Fork
 from backscroll.contract.ids import message_id as nth_message_id
-from backscroll.contract.lifecycle import Rename, Reset, Rewind
+from backscroll.contract.lifecycle import Rewind
 from backscroll.contract.messages import CIRCUMSTANCES
 from backscroll.contract.operations import (
-    Append,
-    Describe,
-    Erase,
     Operation,
-    RenameAgent,
     Replace,
     Rollback,
     Write,
 )
 from backscroll.contract.results import Outcome
-from backscroll.contract.states import SetState
 from backscroll.contract.turns import EndTurn
 from backscroll_worker.contract import forks as limits
-from backscroll_worker.contract.forks import attributes_of_fork, unknown_message, unknown_session
+from backscroll_worker.contract.forks import (
+    attributes_of_fork,
+    sessions_of,
+    spares_messages,
+    unknown_message,
+    unknown_session,
+)
 from backscroll_worker.contract.pacing import Pace, Unfinished
 from backscroll_worker.contract.turns import CONFLICT
 from backscroll_worker.stores.sqlite import fork_table, session_states
@@ -48,6 +49,7 @@ from backscroll_worker.stores.sqlite.write_group import WriteGroup
 from backscroll_worker.stores.sqlite.writer_cache import KnownSession
 
 _MOST_PER_SLICE: Final = 1_000
+_LEAST_PER_SLICE: Final = 30  # a commit takes as long as these
 _ALL: Final = 2**62
 _IN_SOURCE: Final = "messages INDEXED BY messagerow_session_id WHERE session_id = ? AND id <= ?"
 _NEXT: Final = (
@@ -59,8 +61,6 @@ _SUMMARIZED: Final = (
     "SELECT DISTINCT upto FROM messages INDEXED BY messagerow_session_id_upto"
     " WHERE session_id = ? AND upto IS NOT NULL"
 )
-_KEYS: Final = ("key", "new_key", "into")
-"""The fields of operations that name a session."""
 
 
 class Copier(NamedTuple):
@@ -68,10 +68,6 @@ class Copier(NamedTuple):
 
     fold: Callable[[str], str]
     clock: Callable[[], int]
-
-
-_SPARING: Final = (Append, Describe, SetState, Fork, Rename, Reset, RenameAgent, Erase)
-"""Operations that change no message which a session has already, or not before the copy is made."""
 
 
 def fork(group: WriteGroup, operation: Fork) -> int:
@@ -129,12 +125,8 @@ def _begin(
     return target
 
 
-def rest(
-    access: Access, copier: Copier, operation: Operation, outcome: Outcome
-) -> Outcome | Unfinished:
-    """The answer to a write: its outcome, but of a fork that is still to be copied the slices."""
-    if not isinstance(operation, Fork):
-        return outcome
+def rest(access: Access, copier: Copier, operation: Fork, outcome: Outcome) -> Outcome | Unfinished:
+    """The answer to a fork: its outcome, or the slices if it is still to be copied."""
     with access.outside() as connection:
         copying = fork_table.find(connection, "op_id", pack_id(operation.op_id))
     if copying is None:
@@ -156,7 +148,16 @@ def finish_all(access: Access, copier: Copier) -> Generator[None]:
 
 
 def _finish(access: Access, copier: Copier, target: int) -> Generator[None]:
-    pace, is_left = Pace(100, most=_MOST_PER_SLICE), True
+    try:
+        yield from _copy_all(access, copier, target)
+    except UnicodeDecodeError:  # a damaged message; nothing else is to wait for this fork again
+        with access.transaction() as connection:
+            fork_table.give_up(connection, target)
+        raise
+
+
+def _copy_all(access: Access, copier: Copier, target: int) -> Generator[None]:
+    pace, is_left = Pace(100, _MOST_PER_SLICE, _LEAST_PER_SLICE, limits.SLICE_SECONDS), True
     while is_left:
         with pace.slice() as count, access.repeatable() as connection:
             is_left = _copy_some(connection, target, count, copier.fold)
@@ -230,11 +231,11 @@ def give_way(group: WriteGroup, operation: Write) -> None:
     connection = group._connection
     forks = fork_table.load(connection)
     group._memory.is_forking = bool(forks)
-    keys: set[Any] = {getattr(operation, name, None) for name in _KEYS} - {None}
+    keys = sessions_of(operation)
     for copying in forks:
         if copying.new_key in keys:
             _hurry(group, copying, 0)
-        elif not isinstance(operation, _SPARING) and any(
+        elif not spares_messages(operation) and any(
             (session := group._find(key)) is not None and session.id == copying.source
             for key in keys
         ):

@@ -89,6 +89,10 @@ class PlatformIds:
             self.look_up([place])
         return self._known[place]
 
+    def knows(self, session: int, platform_id: str) -> bool:
+        """Whether the session has, or had, such a message."""
+        return self.find(session, platform_id) is not None
+
     def take(
         self, session: int, ids: Sequence[PackedId], messages: Sequence[ChatMessage]
     ) -> Selection | None:

@@ -14,7 +14,6 @@ import orjson
 
 from backscroll.contract.operations import Append
 from backscroll_worker.contract.waiting import (
-    MAX_AGE_MICROS,
     MOST_PER_SESSION,
     Change,
     change_of,
@@ -63,13 +62,12 @@ class WaitingChanges:
         ids = dict.fromkeys(each.platform_id for each in append.messages if each.platform_id)
         found: Iterable[Any] = self._connection.executemany(
             "DELETE FROM waiting_changes WHERE key = ? AND platform_id = ?"
-            " RETURNING platform_id, message, noted_at",
+            " RETURNING platform_id, message",
             [(append.key, id_) for id_ in ids],
         ).fetchall()
         return [
             change_of(append.key, id_, None if message is None else orjson.loads(message))
-            for id_, message, noted_at in found
-            if noted_at > self._now - MAX_AGE_MICROS
+            for id_, message in found
         ]
 
     def moved(self, key: str, new_key: str) -> list[Change]:
@@ -82,7 +80,6 @@ class WaitingChanges:
         return [
             change_of(new_key, id_, None if message is None else orjson.loads(message))
             for noted_at, _, id_, message in sorted(found, key=itemgetter(0, 1))
-            if noted_at > self._now - MAX_AGE_MICROS
         ]
 
 

@@ -7,6 +7,7 @@ operation sees the effects of all earlier ones.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 from backscroll.contract.errors import OperationRefusedError
@@ -127,9 +128,10 @@ class Group(WriteGroup):
 
     def _begin_turn(self, operation: BeginTurn) -> int:
         session = self._find(operation.key)
-        is_free = session is None or self._turn(session).is_free(self._now)
-        if not (is_free or operation.supersedes):
-            return CONFLICT
+        if session is not None:
+            is_known = partial(self._platform_ids.knows, session.id)
+            if not self._turn(session).gives_way_to(operation, self._now, is_known):
+                return CONFLICT
         affected = self._append(operation)
         if affected != CONFLICT:
             lease = lease_of(operation)
