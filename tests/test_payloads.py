@@ -23,7 +23,7 @@ from backscroll import SessionFilter as Sessions
 from backscroll.contract.attachment_reading import GetAttachment
 from backscroll.contract.codec import decode, encode
 from backscroll.contract.forks import Fork
-from backscroll.contract.lifecycle import Rename, Reset, Rewind
+from backscroll.contract.lifecycle import Merge, Rename, Reset, Rewind
 from backscroll.contract.message_checks import Limits
 from backscroll.contract.operations import (
     OPERATIONS,
@@ -88,6 +88,7 @@ PAYLOADS: list[tuple[str, str, Operation]] = [
      GetAttachment(ID, 1, "k", "0" * 64)),
     ("append", '{"at":1,"key":"k","messages":[{"role":"user","content":"hi"}],"places":[2]}',
      Append(ID, 1, "k", (HI,), places=(2,))),
+    ("merge", '{"at":1,"key":"k","into":"n"}', Merge(ID, 1, "k", "n")),
     ("reset", '{"at":1,"key":"k"}', Reset(ID, 1, "k")),
     ("rename", '{"at":1,"key":"k","new_key":"n"}', Rename(ID, 1, "k", "n")),
     ("fork", '{"at":1,"key":"k","new_key":"n"}', Fork(ID, 1, "k", "n")),

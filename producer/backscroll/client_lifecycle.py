@@ -34,6 +34,20 @@ class Lifecycle(Calls):
         """
         return run(self._write, self._requests.rename(key, new_key), ack)
 
+    def merge(self, key: str, into: str, *, ack: Ack | None = None) -> Receipt:
+        """Add the session's messages to those of `into`, in the order of time; `key` ends by it.
+
+        Messages keep their ids; one whose platform id both have is there once, as `into` has it.
+        The attributes and states are those of `into`. What was requested under `key` before that is
+        for `into`, as after `rename`.
+
+        Returns a receipt; with "stored", `affected` counts the messages that `into` got. Raises
+        `ConflictError` with "stored" while a turn runs in one of them or if `into` is closed, for
+        good; `OperationRefusedError` with "stored" if more than 5,000 messages would move in the
+        store; the rest as every call.
+        """
+        return run(self._write, self._requests.merge(key, into), ack)
+
     def reset(self, key: str, *, ack: Ack | None = None) -> Receipt:
         """Begin a new conversation under the key; what was said so far stays, under another one.
 

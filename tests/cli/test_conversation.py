@@ -369,6 +369,15 @@ def test_a_session_is_renamed(settings: Settings, tmp_path: Path) -> None:
     assert [each["content"] for each in document(settings, "load", "-100123")] == ["hello"]
 
 
+def test_two_sessions_are_merged(settings: Settings, tmp_path: Path) -> None:
+    for key in ("a", "-b", "a"):
+        done(settings, "append", key, "user", key)
+    done(settings, "merge", "--yes", "a", "-b")
+    work_off(settings, tmp_path)
+    assert [each["content"] for each in document(settings, "load", "-b")] == ["a", "-b", "a"]
+    assert [each["key"] for each in document(settings, "sessions")["sessions"]] == ["-b"]
+
+
 def test_a_session_is_reset(settings: Settings, tmp_path: Path) -> None:
     done(settings, "append", "-k", "user", "hello")
     done(settings, "reset", "-k")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from backscroll.contract.errors import ConflictError, carrying
 from backscroll.contract.forks import Fork
-from backscroll.contract.lifecycle import Rename
+from backscroll.contract.lifecycle import Merge, Rename
 from backscroll.contract.operations import Append, Operation
 from backscroll.contract.states import SetState
 from backscroll.contract.turns import BeginTurn
@@ -33,6 +33,10 @@ def conflict(operation: Operation, *, was_known: bool = False) -> ConflictError:
     if isinstance(operation, Fork):
         there = f"there is a session {operation.new_key!r} with messages already"
         problems.append(f"{there}; fork to another key")
+    if isinstance(operation, Merge):
+        problems.append(
+            f"a turn is running in one of the sessions, or {operation.into!r} is closed"
+        )
     if isinstance(operation, Append):
         problems.append(_CLOSED)
     return carrying(operation, ConflictError(", or ".join(problems), was_known=was_known))

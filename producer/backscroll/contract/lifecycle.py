@@ -36,6 +36,29 @@ class Reset(Write):
 
 
 @operation
+class Merge(Write):
+    """Add a session's messages to those of another one, in the order of time; the first one ends.
+
+    A conflict while a turn runs in one of them, or if `into` is closed. A message whose platform id
+    both have is there once. What is requested under the key before is for `into`, as after a
+    rename. Without a session `into` it is a rename, and without `key` nothing.
+    """
+
+    kind = "merge"
+    key: str
+    into: str
+
+    def check_together(self) -> None:
+        if self.key == self.into:
+            raise InvalidInputError("into", "must be another key")
+
+    @property
+    def keys(self) -> tuple[str, str]:
+        """The sessions that it is about."""
+        return self.key, self.into
+
+
+@operation
 class Rename(Write):
     """Give a session another key, with all that it has; nothing if there is no such session.
 

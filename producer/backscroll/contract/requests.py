@@ -83,6 +83,7 @@ class Requests:
     end_turn = _by_fields(turns.EndTurn)
     rollback = _by_fields(operations.Rollback)
     rewind = _by_fields(lifecycle.Rewind)
+    merge = _by_fields(lifecycle.Merge)
     reset = _by_fields(lifecycle.Reset)
     rename = _by_fields(lifecycle.Rename)
     fork = _by_fields(forks.Fork)

@@ -1,4 +1,4 @@
-"""The commands for sessions that live on: rewind, rename, fork, reset, close, reopen."""
+"""The commands for sessions that live on: rewind, rename, fork, merge, reset, close, reopen."""
 
 from __future__ import annotations
 
@@ -61,6 +61,26 @@ def rename(settings: Settings, key: str, new_key: str, wait: bool, as_json: bool
         as_json,
         touched="session",
     )
+
+
+@click.command(cls=TextCommand)
+@click.argument("key")
+@click.argument("into")
+@yes_option
+@wait_option
+@json_option
+@click.pass_obj
+def merge(settings: Settings, key: str, into: str, yes: bool, wait: bool, as_json: bool) -> None:
+    """Add the messages of session KEY to those of session INTO.
+
+    They are in the order of time then, and session KEY is no more. This cannot be undone.
+
+    \b
+    Example:
+      backscroll merge --yes web_visitor99 telegram_user123
+    """
+    confirm(f"Merge session {key} into {into}?", yes)
+    send(settings, "merge", lambda producer, ack: producer.merge(key, into, ack=ack), wait, as_json)
 
 
 @click.command(cls=TextCommand)
@@ -161,4 +181,4 @@ def fork(
     )
 
 
-COMMANDS = (rewind, rename, fork, reset, close, reopen)
+COMMANDS = (rewind, rename, fork, merge, reset, close, reopen)

@@ -232,6 +232,10 @@ class History(HistoryReader):
         """Give a session another key; whether there was one."""
         return self._write(_requests.rename(key, new_key)).affected > 0
 
+    def merge(self, key: str, into: str) -> int:
+        """Add a session's messages to those of another one, by time; how many there were."""
+        return self._write(_requests.merge(key, into)).affected
+
     def reset(self, key: str) -> str | None:
         """Begin a new conversation under the key; the key of what was said before, if anything."""
         operation = _requests.reset(key)

@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any, Final, NamedTuple, TypeVar
 
-from backscroll.contract.lifecycle import Rename, Reset
+from backscroll.contract.lifecycle import Merge, Rename, Reset
 from backscroll.contract.operations import Operation, Write
 from backscroll_worker.contract.takeover import ImportSession, RestoreSession
 from backscroll_worker.contract.tombstones import Tombstone, Tombstones
 
 W = TypeVar("W", bound=Write)
 
-_FOR_THE_KEY_AS_IT_IS: Final = (ImportSession, Rename, RestoreSession)
+_FOR_THE_KEY_AS_IT_IS: Final = (ImportSession, Merge, Rename, RestoreSession)
 
 
 class SessionRename(NamedTuple):
@@ -105,13 +105,13 @@ class SessionRenames:
 
     def forget(self, key: str) -> list[tuple[str, int]]:
         """Forget a key that is erased; returns the earlier keys of its session, until when each."""
-        earlier, at = list[tuple[str, int]](), key
+        earlier, its_own = list[tuple[str, int]](), {key}
         for rename in reversed(self._renames):
-            if rename.old == at:
-                break  # its name was free then
-            if rename.new == at:
+            if rename.new in its_own:  # and may have been before: others are merged into it
                 earlier.append((rename.old, rename.asked_at))
-                at = rename.old
+                its_own.add(rename.old)
+            else:
+                its_own.discard(rename.old)  # another session had it then
         names = {key, *(name for name, _ in earlier)}
         self._put([each for each in self._renames if names.isdisjoint((each.old, each.new))])
         return earlier

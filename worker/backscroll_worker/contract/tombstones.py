@@ -16,6 +16,7 @@ from collections.abc import ItemsView, Mapping
 from typing import Final, NamedTuple, Self
 
 from backscroll.contract.forks import Fork
+from backscroll.contract.lifecycle import Merge
 from backscroll.contract.messages import ChatMessage
 from backscroll.contract.operations import (
     Append,
@@ -55,7 +56,7 @@ def undone_by(operation: Operation) -> tuple[str, ...]:
 
 def keys_of(operation: Operation) -> tuple[str, ...]:
     """The keys of the sessions that the operation names."""
-    if isinstance(operation, Fork):
+    if isinstance(operation, Fork | Merge):
         return operation.keys
     key: str | None = getattr(operation, "key", None)
     return () if key is None else (key,)

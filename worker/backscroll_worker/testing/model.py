@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from backscroll.contract.forks import Fork
-from backscroll.contract.lifecycle import Rename, Reset, Rewind
+from backscroll.contract.lifecycle import Merge, Rename, Reset, Rewind
 from backscroll.contract.messages import ChatMessage, SessionInfo, to_micros
 from backscroll.contract.operations import (
     Append,
@@ -156,6 +156,8 @@ class Model:
                 return self._set_state(operation, now)
             case Rename(key=key, new_key=new_key) if key in self.sessions:
                 return self._rename_session(key, new_key, now)
+            case Merge() if operation.key in self.sessions:
+                return self._merge(operation, now)
             case Reset() if self._load(operation.key):
                 past = self.sessions[operation.past_key] = self.sessions.pop(operation.key)
                 self.sessions[operation.key] = self._begun_anew(past, operation.past_key, now)
@@ -165,6 +167,24 @@ class Model:
             case ImportSession():
                 return self._import(operation, now)
         return 0
+
+    def _merge(self, operation: Merge, now: int) -> int:
+        session, into = (self.sessions.get(key) for key in operation.keys)
+        both = [each for each in (session, into) if each is not None]
+        is_taken = any(each.is_taken(now) for each in both)
+        if session is None or is_taken or self.is_closed(operation.into):
+            return CONFLICT
+        if into is None:
+            self._rename_session(operation.key, operation.into, now)
+            return len(session.messages)
+        del self.sessions[operation.key]
+        ids = {message.platform_id for message in into.messages} - {None}
+        new = [message for message in session.messages if message.platform_id not in ids]
+        into.messages = sorted([*into.messages, *new], key=_moment)
+        into.platform_ids |= session.platform_ids
+        into.created_at, into.last_activity = min(into.created_at, session.created_at), now
+        self._move_waiting(operation.key, operation.into, now)
+        return len(new)
 
     def _begun_anew(self, past: ModelSession, past_key: str, now: int) -> ModelSession:
         new = ModelSession(now, now, [], dict(past.attributes), dict(past.states))
@@ -179,10 +199,13 @@ class Model:
         if new_key in self.sessions:
             return CONFLICT
         self.sessions[new_key] = self.sessions.pop(key)
+        self._move_waiting(key, new_key, now)
+        return 1
+
+    def _move_waiting(self, key: str, new_key: str, now: int) -> None:
         moved = [place for place in self.waiting if place[0] in (key, new_key)]
         for change in [self.waiting.pop(place) for place in moved]:
             self._change(replace(change, key=new_key), now)
-        return 1
 
     def is_closed(self, key: str) -> bool:
         """Whether nobody may append to the session."""
@@ -351,6 +374,10 @@ class Model:
         session.messages = list(operation.messages)
         session.created_at, session.last_activity = operation.created_at, operation.last_activity
         return len(operation.messages)
+
+
+def _moment(message: ChatMessage) -> int:
+    return 0 if message.created_at is None else to_micros(message.created_at)
 
 
 def state_of(store: StoreUnderTest, keys: Iterable[str]) -> State:

@@ -7,7 +7,6 @@ once.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.lifecycle import Rewind
@@ -16,7 +15,7 @@ from backscroll.contract.operations import Append, Clear, Delete, Describe, Repl
 from backscroll.contract.states import SetState
 from backscroll.contract.turns import BeginTurn, EndTurn
 from backscroll.contract.validation import check_attributes
-from backscroll_worker.contract.attributes import begun_anew, differing, with_meta
+from backscroll_worker.contract.attributes import differing, with_meta
 from backscroll_worker.contract.states import state_after
 from backscroll_worker.contract.takeover import (
     ImportSession,
@@ -24,7 +23,7 @@ from backscroll_worker.contract.takeover import (
     check_known,
     has_another_history,
 )
-from backscroll_worker.contract.tombstones import EMPTIED, Tombstones, digest, emptied_by, undone_by
+from backscroll_worker.contract.tombstones import Tombstones, digest, emptied_by, undone_by
 from backscroll_worker.contract.turns import CONFLICT, is_conditional, lease_of
 from backscroll_worker.stores.jsonl.lines import (
     Line,
@@ -225,49 +224,6 @@ class Session(MaintainedSession):
     def note(self, op_id: str, affected: int) -> int:
         """Record an operation of the group that changes nothing here."""
         return self._note(op_id, affected)
-
-    def take_place_of(self, other: Session) -> None:
-        """Be the other session, under this key; the other one is to leave."""
-        self._create()
-        self._rewrite()[:] = other.lines
-        self._sidecar = replace(other.sidecar, key=self.key)
-        self._sidecar.restored_from = other.sidecar.restored_from or digest("key", other.key).hex()
-        self._is_described = True
-        self.transcript.damage += other.transcript.damage
-        self.last_activity, self._is_touched = other.last_activity, False
-        records = {**other.sidecar.applied, **other.transcript.records}
-        emptied = {MARK + how for how in EMPTIED}
-        known = {op_id: n for op_id, n in other.known.items() if op_id not in emptied}
-        self.transcript.records.update(
-            {op_id: record for op_id, record in records.items() if op_id in known}
-        )
-        cached, theirs = self._cached_session(), other._cached_session()
-        cached.count = theirs.count
-        cached.known.update(known)
-        cached.platform_ids.update(theirs.platform_ids)
-
-    def begin_anew(self, past_key: str) -> None:
-        """Be a new conversation: another session has taken over what this one had."""
-        before = self.sidecar
-        self._note_gone(self.lines)
-        self._rewrite().clear()
-        self.transcript.damage.clear()
-        self._cached_session().count = 0
-        self._sidecar = replace(
-            before,
-            created_at=self._now,
-            attributes=dict(before.attributes),
-            states=dict(before.states),
-        )
-        self.sidecar.describe(begun_anew(past_key), self._now)
-        self._is_described = True
-        self._touch()
-
-    def end_any_turn(self) -> None:
-        """End the turn that runs, if one does."""
-        if self.sidecar.turn.is_running:
-            self.sidecar.describe({"state": "idle"}, self._now)
-            self._is_described = True
 
     def drop_late(self, operation: Write) -> int:
         """Record the operation without applying it; a resend that was not spooled is dropped."""

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.forks import Fork
-from backscroll.contract.lifecycle import Rename, Reset, Rewind
+from backscroll.contract.lifecycle import Rewind
 from backscroll.contract.operations import (
     Append,
     Clear,
@@ -35,12 +35,13 @@ from backscroll.contract.states import SetState
 from backscroll.contract.turns import BeginTurn, EndTurn
 from backscroll_worker.contract.clock import StoreClock
 from backscroll_worker.contract.forks import sessions_of, spares_messages
-from backscroll_worker.contract.session_renames import SessionRename, earlier_tombstone
+from backscroll_worker.contract.session_renames import earlier_tombstone
 from backscroll_worker.contract.takeover import ImportSession, RestoreSession
 from backscroll_worker.contract.tombstones import digest, keys_of
 from backscroll_worker.contract.turns import CONFLICT, outcome
 from backscroll_worker.contract.waiting import may_wait
 from backscroll_worker.stores.blobs import references
+from backscroll_worker.stores.jsonl import lifecycle
 from backscroll_worker.stores.jsonl.changes import Changes
 from backscroll_worker.stores.jsonl.erasure_ledger import Erasures, Pending
 from backscroll_worker.stores.jsonl.file_names import (
@@ -172,10 +173,8 @@ class Group:
             return session.put_back(operation, self._restored(operation))
         if isinstance(operation, Fork):
             return self._fork(session, operation)
-        if isinstance(operation, Rename):
-            return self._rename(session, operation)
-        if isinstance(operation, Reset):
-            return self._reset(session, operation)
+        if (handle := lifecycle.HANDLERS.get(type(operation))) is not None:
+            return handle(self, operation)  # type: ignore[no-any-return]
         affected = _HANDLERS[type(operation)](session, operation)
         return self._wait(session, operation, affected)
 
@@ -366,40 +365,6 @@ class Group:
             for session in found
             if session.key == operation.source or session.sidecar.restored_from in digests
         ]
-
-    def _rename(self, session: Session, operation: Rename) -> int:
-        if not session.exists:
-            return session.note(operation.op_id, 0)
-        renamed = self.find(operation.new_key)
-        if renamed.exists:
-            return session.note(operation.op_id, CONFLICT)
-        session.note(operation.op_id, 1)
-        renamed.take_place_of(session)
-        session.leave()
-        asked_at = min(operation.at, self.clock.latest)
-        keys = operation.key, operation.new_key
-        self.renames.note_session(SessionRename(*keys, asked_at, self.now))
-        for change in self.waiting.moved(*keys):
-            if renamed.may_come(change):
-                self.waiting.hold(change, self.now)
-            else:
-                renamed.catch_up(change)
-        return 1
-
-    def _reset(self, session: Session, operation: Reset) -> int:
-        if not session.exists or not session.count:
-            return session.note(operation.op_id, 0)
-        past, count = self.find(operation.past_key), session.count
-        if past.exists:
-            return session.note(operation.op_id, CONFLICT)
-        past.take_place_of(session)
-        session.begin_anew(past.key)
-        past.end_any_turn()
-        asked_at = min(operation.at, self.clock.latest)
-        self.renames.note_session(
-            SessionRename(session.key, past.key, asked_at, self.now, is_reset=True)
-        )
-        return session.note(operation.op_id, count)
 
     def _rename_agent(self, operation: RenameAgent) -> Outcome:
         affected = self.renames.applied(operation.op_id)

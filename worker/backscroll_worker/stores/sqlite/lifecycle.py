@@ -56,7 +56,7 @@ def rename(group: WriteGroup, operation: Rename) -> int:
     connection = group._connection
     connection.execute("UPDATE sessions SET key = ? WHERE id = ?", (operation.new_key, session.id))
     group._sessions[operation.new_key] = group._sessions.pop(operation.key)
-    _note_rename(group, SessionRename(*keys, _asked_at(group, operation), group._now))
+    note_rename(group, operation, *keys)
     return 1
 
 
@@ -78,16 +78,16 @@ def _reset(group: WriteGroup, operation: Reset) -> int:
     name = connection.execute("SELECT name FROM sessions WHERE id = ?", (new.id,)).get
     times = {"created_at": now, "last_activity": now}
     group._set(new, {**with_turn(begun_anew(past_key), now), **times, "name": name})
-    _note_rename(group, SessionRename(key, past_key, _asked_at(group, operation), now, True))
+    note_rename(group, operation, key, past_key, is_reset=True)
     return session.message_count
 
 
-def _asked_at(group: WriteGroup, operation: Write) -> int:
-    """When it was requested; a clock that is ahead must not exclude later operations."""
-    return min(operation.at, group._clock.latest)
-
-
-def _note_rename(group: WriteGroup, rename: SessionRename) -> None:
+def note_rename(
+    group: WriteGroup, operation: Write, old: str, new: str, *, is_reset: bool = False
+) -> None:
+    """Record that what was requested under the old key until now is for the new one."""
+    asked_at = min(operation.at, group._clock.latest)  # a clock may be ahead
+    rename = SessionRename(old, new, asked_at, group._now, is_reset)
     put_renames(group._connection, [rename])
     group._memory.renames.add(rename)
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.ids import message_id as nth_message_id
-from backscroll.contract.lifecycle import Rename
+from backscroll.contract.lifecycle import Merge, Rename
 from backscroll.contract.messages import ChatMessage
 from backscroll.contract.operations import (
     Append,
@@ -45,6 +45,7 @@ from backscroll_worker.stores.sqlite import (
     edits,
     forks,
     lifecycle,
+    merging,
     session_meta,
     session_states,
 )
@@ -242,9 +243,19 @@ class Group(WriteGroup):
     def _rename(self, operation: Rename) -> int:
         renamed = lifecycle.rename(self, operation)
         if renamed > 0:
-            for change in self._waiting.moved(operation.key, operation.new_key):
-                self._catch_up(change)
+            self._catch_up_moved(operation.key, operation.new_key)
         return renamed
+
+    def _merge(self, operation: Merge) -> int:
+        merged = merging.merge(self, operation)
+        if self._find(operation.key) is None:
+            self._catch_up_moved(operation.key, operation.into)
+        return merged
+
+    def _catch_up_moved(self, key: str, new_key: str) -> None:
+        """Carry out what has waited under either key, as far as its messages are there now."""
+        for change in self._waiting.moved(key, new_key):
+            self._catch_up(change)
 
     def _describe(self, operation: Describe) -> int:
         session = self._find_or_create(operation.key)
@@ -350,6 +361,7 @@ _HANDLERS: Final[dict[type[Operation], Callable[[Group, Any], int]]] = {
     Delete: Group._delete,
     Describe: Group._describe,
     Rename: Group._rename,
+    Merge: Group._merge,
     RenameAgent: Group._rename_agent,
     ImportSession: Group._import_session,
     RestoreSession: Group._restore_session,

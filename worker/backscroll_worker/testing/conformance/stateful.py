@@ -134,6 +134,10 @@ class Operations(RuleBasedStateMachine):
     def rewind(self, key: str, data: st.DataObject) -> None:
         self.send(requests.rewind(key, data.draw(st.sampled_from(self.message_ids[-8:]))))
 
+    @rule(keys=st.permutations(KEYS))
+    def merge(self, keys: list[str]) -> None:
+        self.send(requests.merge(*keys[:2]))
+
     @rule(key=keys)
     def reset(self, key: str) -> None:
         self.send(requests.reset(key))
