@@ -200,12 +200,8 @@ class Group:
                 fork(target, self.find(pending.key), operation)
 
     def _give_way(self, operation: Write) -> None:
-        """Copy at once what the operation would take from a fork, or add to it.
-
-        A replacement takes nothing: it makes a new file.
-        """
+        """Copy at once what the operation would take from a fork, or add to it."""
         keys, is_sparing = sessions_of(operation), spares_messages(operation)
-        is_sparing = is_sparing or isinstance(operation, Replace)
         for pending in list(self.forks.pending.values()):
             if operation.op_id == pending.op_id:
                 continue
