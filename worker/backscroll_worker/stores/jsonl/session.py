@@ -148,13 +148,16 @@ class Session(MaintainedSession):
         cached, id_ = self._cached_session(), change.platform_id
         return not (id_ is None or id_ in cached.platform_ids or gone_mark(id_) in cached.known)
 
-    def catch_up(self, change: Rollback | Replace, op_id: str, affected: int) -> int:
-        """Apply what has waited for the append `op_id`; returns how much that affected."""
+    def catch_up(self, change: Rollback | Replace, operation: Write, affected: int) -> int:
+        """Apply what has waited for an operation's messages; returns how much that affected."""
         index = self._index(change)
         if isinstance(change, Replace):
             self._put(index, change.message)
             return affected
-        return self._note(op_id, affected - self._remove(index))
+        message_id = None if index is None else self.lines[index].message.message_id
+        is_new = isinstance(operation, Append) and message_id in operation.message_ids
+        removed = self._remove(index)
+        return self._note(operation.op_id, affected - 1) if is_new and removed else affected
 
     def _remove(self, index: int | None) -> int:
         if index is None:

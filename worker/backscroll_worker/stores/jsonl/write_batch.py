@@ -33,7 +33,7 @@ from backscroll_worker.contract.clock import StoreClock
 from backscroll_worker.contract.takeover import ImportSession, RestoreSession
 from backscroll_worker.contract.tombstones import digest
 from backscroll_worker.contract.turns import CONFLICT, outcome
-from backscroll_worker.contract.waiting import may_wait
+from backscroll_worker.contract.waiting import arrived, may_wait
 from backscroll_worker.stores.jsonl.changes import Changes
 from backscroll_worker.stores.jsonl.erasure_ledger import Erasures, Pending
 from backscroll_worker.stores.jsonl.file_names import (
@@ -143,18 +143,18 @@ class Group:
         if operation.was_spooled and session.is_late(operation, self.erasures.tombstones):
             return Outcome(session.drop_late(operation))
         if isinstance(operation, RestoreSession):
-            return Outcome(session.put_back(operation, self._restored(operation)))
-        affected = _HANDLERS[type(operation)](session, operation)
+            affected = session.put_back(operation, self._restored(operation))
+        else:
+            affected = _HANDLERS[type(operation)](session, operation)
         return _outcome(session, operation, self._wait(session, operation, affected))
 
     def _wait(self, session: Session, operation: Write, affected: int) -> int:
         """Apply what has waited for an operation, or have it wait; returns how much it affected."""
         if affected == CONFLICT:
             return affected
-        if isinstance(operation, Append):
-            for change in self.waiting.take(operation, self.now):
-                affected = session.catch_up(change, operation.op_id, affected)
-        elif isinstance(operation, Delete):
+        for change in self.waiting.take(session.key, arrived(operation, affected), self.now):
+            affected = session.catch_up(change, operation, affected)
+        if isinstance(operation, Delete):
             self.waiting.forget(operation.key)
         elif (
             isinstance(operation, Rollback | Replace)

@@ -11,7 +11,7 @@ from typing import Any
 import apsw
 import orjson
 
-from backscroll.contract.operations import Append
+from backscroll.contract.messages import ChatMessage
 from backscroll_worker.contract.waiting import (
     MAX_AGE_MICROS,
     MOST_PER_SESSION,
@@ -50,21 +50,21 @@ class WaitingChanges:
         )
         self._is_empty = False
 
-    def take(self, append: Append) -> list[Change]:
-        """Take out what waits for the messages of an append."""
+    def take(self, key: str, messages: Iterable[ChatMessage]) -> list[Change]:
+        """Take out what waits for these messages of a session."""
         if self._is_empty is None:
             some = self._connection.execute("SELECT 1 FROM waiting_changes LIMIT 1").get
             self._is_empty = some is None
         if self._is_empty:
             return []
-        ids = dict.fromkeys(each.platform_id for each in append.messages if each.platform_id)
+        ids = dict.fromkeys(each.platform_id for each in messages if each.platform_id)
         found: Iterable[Any] = self._connection.executemany(
             "DELETE FROM waiting_changes WHERE key = ? AND platform_id = ?"
             " RETURNING platform_id, message, noted_at",
-            [(append.key, id_) for id_ in ids],
+            [(key, id_) for id_ in ids],
         ).fetchall()
         return [
-            change_of(append.key, id_, None if message is None else orjson.loads(message))
+            change_of(key, id_, None if message is None else orjson.loads(message))
             for id_, message, noted_at in found
             if noted_at > self._now - MAX_AGE_MICROS
         ]
