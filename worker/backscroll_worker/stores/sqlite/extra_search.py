@@ -47,7 +47,7 @@ def search_extra(connection: apsw.Connection, operation: Search) -> SearchPage:
     query = Query.parse(operation.query)
     if not query.wanted:
         return SearchPage(())
-    scan = _Scan(connection, query, Scope.of(connection, operation.where))
+    scan = _Scan(connection, query, Scope.of_rows(connection, operation.where))
     found = looked_up(connection, scan.ranked(after))
     page, has_more = page_of(found, operation.limit, lambda each: each[2])
     last = page[-1][0] if has_more else scan.rest
