@@ -150,7 +150,7 @@ class Calls:
         self, operation: Operation, ack: Ack, *, is_known: bool = False
     ) -> Enqueued | Spooled:
         if self._sender is not None:  # straight from this thread: nobody else's calls can wait
-            return self._sender.send(operation, ack)
+            return self._sender.send(operation, ack, again=is_known)
         self._batches.submit(operation, ack, box := self._box(), is_known=is_known)
         enqueued: Enqueued | Spooled = await box.outcome()
         return enqueued

@@ -15,8 +15,9 @@ from typing import Any, Final, Literal, Self
 from backscroll.calls import run
 from backscroll.client_messages import Messages
 from backscroll.contract.errors import BackscrollError, ConflictError, InvalidInputError
-from backscroll.contract.messages import ChatMessage
+from backscroll.contract.messages import ChatMessage, SessionAttributes
 from backscroll.contract.operations import Append
+from backscroll.contract.results import Receipt
 from backscroll.contract.tool_calls import LoadedMessages
 from backscroll.contract.turns import BeginTurn
 from backscroll.contract.validation import check_number, shown
@@ -34,9 +35,9 @@ class Turn:
     """One turn of a session; made by `Producer.turn`, for one block.
 
     `id` is the turn's id. `history` are the session's newest messages as it begins, as a model
-    takes them: those that `load` gives with `legal` and `active`. `is_repeated` says that the
-    session had all the messages of this turn already, by their platform ids: somebody else has
-    answered them, or has tried to.
+    takes them: those that `load` gives with `legal` and `active`. `is_repeated` says that there is
+    nothing to answer: a turn with these messages ended before, or they were deleted. Only messages
+    with a platform id are recognized.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Turn:
         producer: Messages,
         key: str,
         messages: tuple[ChatMessage, ...],
+        session: SessionAttributes | None,
         running: WhileRunning,
         lease_seconds: float,
         limit: int,
@@ -58,15 +60,19 @@ class Turn:
         self._producer = producer
         self._key = key
         self._messages = messages
+        self._session = session
         self._running = running
         self._lease_seconds = lease_seconds
         self._limit = limit
         self._every_seconds = check_number("every_seconds", every_seconds)
         self._pause_seconds = _FIRST_PAUSE
         self._own: list[str] = []
+        self._stored_by = ""
+        self._attempt = 1
         self._reply: ChatMessage | None = None
         self._appended: Append | None = None
         self._is_appended = False
+        self._reply_id = ""
         self._is_written = True
         self._written_at = 0.0
         self._beginning()  # whatever does not fit is refused here, before anything is written
@@ -80,8 +86,10 @@ class Turn:
             begun = self._beginning()
             try:
                 receipt = run(self._producer._write, begun, "stored", begun.message_ids)
-                self.id, self._own = begun.op_id, [*begun.message_ids]
-                self.is_repeated = bool(self._messages) and receipt.affected == 0
+                self.id = self._stored_by = begun.op_id
+                self._own = [*begun.message_ids]
+                is_known = bool(self._messages) and not receipt.affected
+                self.is_repeated = is_known and self._was_answered(receipt)
                 self.history = self._producer.load(self._key, self._limit, legal=True, active=True)
             except ConflictError:
                 if self._running == "refuse" or time.monotonic() > deadline:
@@ -128,12 +136,38 @@ class Turn:
             return
         try:
             self._complete()
-            self._producer.end_turn(self._key, self.id, ack="stored")
+            self._end(self.id)
         except ConflictError:
             raise
         except BaseException:
             self._give_up(None)
             raise
+
+    def _was_answered(self, begun: Receipt) -> bool:
+        """Whether a turn with these messages, which were all known, has ended; or they are gone.
+
+        An end's op id follows from the operation that stored the messages. So the end of the turn
+        before can be sent again: it is known if that turn did end. If not, it is a conflict for
+        good by now, and that turn cannot end any more: this one ends under the next op id.
+        """
+        stored_by = {id_.partition("-")[0] for id_ in begun.message_ids} - {self.id}
+        if not stored_by:
+            return True
+        self._stored_by = max(stored_by)
+        while True:
+            try:
+                self._end(self._stored_by)
+            except ConflictError as conflict:
+                self._attempt += 1
+                if not conflict.was_known:
+                    return False
+            else:
+                self._stored_by, self._attempt = self.id, 1
+                return True
+
+    def _end(self, turn_id: str) -> None:
+        which = self._key, turn_id, self._stored_by, self._attempt
+        run(self._producer._write, self._producer._requests.end_turn_once(*which), "stored")
 
     def _wait(self, deadline: float) -> None:
         """Until no turn runs, by reading: each attempt to begin one would leave a record.
@@ -145,6 +179,8 @@ class Turn:
             run(self._producer._pause, self._pause_seconds)
             self._pause_seconds = min(2 * self._pause_seconds, _LONGEST_PAUSE)
             info = self._producer.session(self._key)
+            if info is not None and info.closed:
+                raise ConflictError(f"the session {self._key!r} is closed")
             if info is None or not info.is_running:
                 return
 
@@ -153,8 +189,9 @@ class Turn:
         self._own += operation.message_ids  # also if nobody hears whether they were stored
         return operation
 
-    def _append(self, operation: Append) -> None:
-        run(self._producer._write, operation, "stored", operation.message_ids)
+    def _append(self, operation: Append) -> tuple[str, ...]:
+        receipt = run(self._producer._write, operation, "stored", operation.message_ids)
+        return receipt.message_ids  # the reply may be there, as the platform delivers it, too
 
     def _complete(self) -> None:
         """Write what is left of the reply, which is then over."""
@@ -172,10 +209,10 @@ class Turn:
         if appended is None:
             appended = self._appended = self._appending((reply,))
         if not self._is_appended:
-            self._append(appended)
+            (self._reply_id,) = self._append(appended)
             self._is_appended = True
         if appended.messages[0] is not reply:
-            (id_,) = appended.message_ids
+            id_ = self._reply_id
             self._producer.replace(self._key, reply, id_, turn_id=self.id, ack=ack)
         self._is_written = True
 
@@ -195,6 +232,7 @@ class Turn:
         return self._producer._requests.begin_turn(
             self._key,
             self._messages,
+            self._session,
             lease_seconds=self._lease_seconds,
             supersedes=self._running == "supersede",
         )

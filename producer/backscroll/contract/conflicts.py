@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from backscroll.contract.errors import ConflictError, carrying
-from backscroll.contract.operations import Operation
+from backscroll.contract.forks import Fork
+from backscroll.contract.lifecycle import Rename
+from backscroll.contract.operations import Append, Operation
 from backscroll.contract.states import SetState
 from backscroll.contract.turns import BeginTurn
 
 _RUNNING = "another turn is running in the session: wait until it ends, or supersede it"
 _TAIL = "the session's last message is not `expect_tail`: load the session, and decide anew"
 _TURN = "the turn is not running any more: it has ended, or another one has superseded it"
+_CLOSED = "the session is closed: reopen it, or begin another one"
 
 
-def conflict(operation: Operation) -> ConflictError:
-    """The error that the condition of `operation` did not hold."""
+def conflict(operation: Operation, *, was_known: bool = False) -> ConflictError:
+    """The error that the condition of `operation` did not hold, now or when it was applied."""
     problems = []
     if isinstance(operation, BeginTurn) and not operation.supersedes:
         problems.append(_RUNNING)
@@ -24,4 +27,12 @@ def conflict(operation: Operation) -> ConflictError:
     if isinstance(operation, SetState):
         version = f"the state {operation.name!r} does not have version {operation.expect}"
         problems.append(f"{version}: get it, and decide anew")
-    return carrying(operation, ConflictError(", or ".join(problems)))
+    if isinstance(operation, Rename):
+        there = f"there is a session {operation.new_key!r} already"
+        problems.append(f"{there}, so {operation.key!r} keeps its key")
+    if isinstance(operation, Fork):
+        there = f"there is a session {operation.new_key!r} with messages already"
+        problems.append(f"{there}; fork to another key")
+    if isinstance(operation, Append):
+        problems.append(_CLOSED)
+    return carrying(operation, ConflictError(", or ".join(problems), was_known=was_known))

@@ -34,7 +34,8 @@ class Receipt:
 
     `message_ids` has one id for each message of an append. A message whose platform id the session
     has already is not stored again: `affected` does not count it, and with `ack="stored"` its id
-    here is that of the stored message. If that one is gone by now, nothing has the id.
+    here is that of the stored message. If that one is gone by now, nothing has the id. Of a fork it
+    has the id of the last message.
     """
 
     op_id: str
@@ -63,7 +64,8 @@ class CleanedSession:
     """A session that a cleanup removed, or of which it took the oldest messages, and why.
 
     `rule` names the rule of the retention file that held, or is "default". `messages` is how many
-    went. With `is_whole` the session is gone, else it had more messages than the rule keeps.
+    went. With `is_whole` the session is gone, else it had more messages than the rule keeps, or the
+    rule is for an author whose messages are older.
     """
 
     key: str
@@ -87,7 +89,8 @@ class RuleTotals:
 class CleanupReport:
     """What a cleanup removed, or with `dry_run` would remove.
 
-    `messages` went with their sessions, `capped` are the oldest ones of sessions that stay.
+    `messages` went with their sessions, `capped` are the oldest ones, of all or of an
+    author, in sessions that stay.
     `details` has at most 1,000 sessions. `ttl_hours` is the default's, None for ever.
     """
 
@@ -311,7 +314,7 @@ def answered_receipt(
 ) -> Receipt:
     outcome = _known(Outcome, value)
     if outcome.conflict:
-        raise conflict(operation)
+        raise conflict(operation, was_known=outcome.duplicate or was_known)
     message_ids, duplicate = tuple(outcome.message_ids or message_ids), outcome.duplicate
     return Receipt(operation.op_id, message_ids, outcome.affected, duplicate or was_known)
 

@@ -83,6 +83,8 @@ def export(
                 write_file(output, chunks)
     if output is not None:
         note(f"{counted(len(infos), 'session')} in {output}")
+    elif not infos and not missing:
+        note("no session matches")
     if missing:
         raise click.exceptions.Exit(ExitCode.FAILED)
 

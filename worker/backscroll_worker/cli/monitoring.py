@@ -214,7 +214,7 @@ def _store_table(store: StoreStats) -> Table:
     facts.add_row("sessions", f"{store.sessions:,}")
     facts.add_row("messages", f"{store.messages:,}")
     if store.waiting_changes:
-        facts.add_row("waiting", f"{store.waiting_changes:,} edits or deletions")
+        facts.add_row("early changes", f"{store.waiting_changes:,}")
     return facts
 
 

@@ -33,7 +33,7 @@ from backscroll.contract.states import DEFAULT_STATE, NO_STATE, SessionState
 from backscroll.contract.tokens import CountedLoad, CountTokens
 from backscroll.contract.tool_calls import LoadedMessages
 from backscroll_worker.contract.archiving import RemovalArchive
-from backscroll_worker.contract.pacing import Slices
+from backscroll_worker.contract.pacing import Slices, Unfinished, finish
 from backscroll_worker.contract.retention import Retention
 from backscroll_worker.contract.store import Store
 
@@ -148,6 +148,8 @@ class HistoryReader:
 
     def _apply(self, operation: Operation) -> Answer:
         (answer,) = self.store.apply([operation])
+        if isinstance(answer, Unfinished):
+            return finish(answer.slices)
         if isinstance(answer, OperationRefusedError):
             raise answer
         return answer
@@ -221,6 +223,35 @@ class History(HistoryReader):
     def rewind(self, key: str, to: str) -> int:
         """Drop every message after that one; how many there were."""
         return self._write(_requests.rewind(key, to)).affected
+
+    def rename(self, key: str, new_key: str) -> bool:
+        """Give a session another key; whether there was one."""
+        return self._write(_requests.rename(key, new_key)).affected > 0
+
+    def reset(self, key: str) -> str | None:
+        """Begin a new conversation under the key; the key of what was said before, if anything."""
+        operation = _requests.reset(key)
+        return operation.past_key if self._write(operation).affected else None
+
+    def close_session(self, key: str) -> None:
+        """Let nobody append to a session any more."""
+        self.describe(key, closed=True)
+
+    def reopen_session(self, key: str) -> None:
+        """Let messages be appended to a session again."""
+        self.describe(key, closed=False)
+
+    def fork(
+        self,
+        key: str,
+        new_key: str,
+        upto: str | None = None,
+        *,
+        upto_platform_id: str | None = None,
+    ) -> int:
+        """Begin a session with another one's messages, up to one or all; how many it has."""
+        operation = _requests.fork(key, new_key, upto, upto_platform_id)
+        return self._write(operation).affected
 
     def clear(self, key: str) -> int:
         """Drop a session's messages and keep the session; how many there were."""

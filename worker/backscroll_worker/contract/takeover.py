@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from backscroll.contract.errors import OperationRefusedError
-from backscroll.contract.messages import ChatMessage, SessionAttributes, SessionInfo, to_micros
+from backscroll.contract.messages import (
+    MAX_KEY_CHARS,
+    ChatMessage,
+    SessionAttributes,
+    SessionInfo,
+    check_text,
+    to_micros,
+)
 from backscroll.contract.operations import Write
-from backscroll.contract.validation import ATTRIBUTES
+from backscroll.contract.validation import ATTRIBUTES, ORIGINS, check_attributes
 from backscroll_worker.contract.clock import no_later
 from backscroll_worker.contract.states import States
 
@@ -74,7 +82,7 @@ def turn_times_of(info: SessionInfo) -> TurnTimes:
 
 def known_attributes(info: SessionInfo) -> dict[str, Any]:
     """The attributes that are set in `info`."""
-    found = {name: getattr(info, name) for name in ATTRIBUTES}
+    found = {name: getattr(info, name) for name in (*ATTRIBUTES, *ORIGINS)}
     return {name: value for name, value in found.items() if value not in (None, {})}
 
 
@@ -92,3 +100,13 @@ def turn_times(attributes: SessionAttributes, times: TurnTimes, now: int) -> dic
         "turn_expires_at": expires_at,
         "turn_lease": None if expires_at is None else max(0, expires_at - now),
     }
+
+
+def check_known(attributes: Mapping[str, Any]) -> None:
+    """Raise `InvalidInputError` for attributes that no session has."""
+    described = {name: value for name, value in attributes.items() if name not in ORIGINS}
+    if described:
+        check_attributes(described)
+    for name in ORIGINS:
+        if (value := attributes.get(name)) is not None:
+            check_text(name, value, MAX_KEY_CHARS)

@@ -17,6 +17,7 @@ from backscroll.contract.errors import (
     StoreUnavailableError,
     StoreUnusableError,
 )
+from backscroll.contract.forks import Fork
 from backscroll.contract.messages import ChatMessage, check_key
 from backscroll.contract.operations import Erase, Operation, Read, Write
 from backscroll.contract.results import CleanupReport, CompactReport, ErasureReceipt
@@ -32,6 +33,7 @@ from backscroll_worker.contract.waiting import MAX_AGE_MICROS
 from backscroll_worker.stores.filesystem import check_file
 from backscroll_worker.stores.local import LocalStore, Options
 from backscroll_worker.stores.search.text import Folder
+from backscroll_worker.stores.sqlite import forks
 from backscroll_worker.stores.sqlite.access import Access
 from backscroll_worker.stores.sqlite.clock import Times, open_clock
 from backscroll_worker.stores.sqlite.committer import Committer
@@ -113,12 +115,11 @@ class SqliteBackend(LocalStore):
             self._save_log()
             return False
         with suppress(apsw.Error, StoreUnavailableError, StoreUnusableError):
-            if next(self._refolding, True) is None:
+            if next(self._remaining, True) is None:
                 return True
             with self._merging.slice() as pages, self._repeatable() as connection:
-                is_left = merge(connection, "message_index", pages)
-            if is_left:
-                return True
+                if merge(connection, "message_index", pages):
+                    return True
         self._unmerged_groups = 0
         return False
 
@@ -153,6 +154,7 @@ class SqliteBackend(LocalStore):
     def erase(self, operation: Erase) -> Slices[ErasureReceipt]:
         self._begin_erasure(operation)
         with store_errors(self.path):
+            yield from forks.finish_all(self._access, self._copier)
             return (yield from erasure.erase(self._access, operation, self._clock.now))
 
     def stream(self, key: str) -> Iterator[ChatMessage]:
@@ -205,6 +207,7 @@ class SqliteBackend(LocalStore):
         self._access = Access(
             self._transaction, self._repeatable, self._outside, self.path, self._removing
         )
+        self._copier = forks.Copier(self._fold, self._clock.now)
         self._times = Times(self._clock, self._repeatable)
         self._committer = Committer()
         self._is_open = True
@@ -214,9 +217,13 @@ class SqliteBackend(LocalStore):
         self._connection: apsw.Connection = self._database.connection()
         register_score(self._connection)
         self._log = WriteAheadLog(self.path, self._connection)
-        self._memory, self._refolding = None, refolded(self._repeatable)
+        self._memory, self._remaining = None, self._remains()
         self._files = StoreFiles(self._given_path, self._claim, self._connection)  # it opened all
         self._files.check()
+
+    def _remains(self) -> Iterator[None]:
+        yield from forks.finish_all(self._access, self._copier)
+        yield from refolded(self._repeatable)
 
     def _apply_together(
         self,
@@ -298,7 +305,10 @@ class SqliteBackend(LocalStore):
             try:
                 if isinstance(operation, Write):
                     self._refuse_if_read_only()
-                    answers.append(group.write(operation))
+                    outcome = group.write(operation)
+                    answers.append(outcome)
+                    if isinstance(operation, Fork):
+                        answers[-1] = forks.rest(self._access, self._copier, operation, outcome)
                 elif isinstance(operation, Read):
                     group.flush()
                     answers.append(read(self._database, now, operation, budget))

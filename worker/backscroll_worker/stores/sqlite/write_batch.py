@@ -7,10 +7,12 @@ operation sees the effects of all earlier ones.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.ids import message_id as nth_message_id
+from backscroll.contract.lifecycle import Rename
 from backscroll.contract.messages import ChatMessage
 from backscroll.contract.operations import (
     Append,
@@ -37,9 +39,11 @@ from backscroll_worker.contract.takeover import (
 )
 from backscroll_worker.contract.tombstones import emptied_by
 from backscroll_worker.contract.turns import CONFLICT, is_conditional, lease_of, outcome
+from backscroll_worker.contract.waiting import may_wait
 from backscroll_worker.stores.sqlite import (
     attributes,
     edits,
+    forks,
     lifecycle,
     session_meta,
     session_states,
@@ -60,22 +64,26 @@ class Group(WriteGroup):
         """Apply one write, unless its op id has been applied before."""
         op_id = self._packed[operation.op_id]
         affected = self._applied.get(op_id)
+        asked, since, renames = operation, -1, self._memory.renames
+        if renames.latest >= 0:
+            operation, since = renames.followed(operation, self._has_turn)
         if affected is not None:
             return self._platform_ids.outcome_again(operation, self._find, affected)
+        if self._memory.is_forking:
+            forks.give_way(self, operation)
         if operation.at <= self._memory.tombstones.latest:
-            if self._is_erased(operation):
-                return outcome(0)
             spared = self._memory.tombstones.spared(operation)
-            if spared is None:
+            if self._is_erased(operation) or spared is None:
                 return outcome(0)
             operation = spared
-        is_late = operation.was_spooled and self._is_late(operation)
+        is_late = operation.was_spooled and self._is_late(operation, asked, since)
         affected = 0 if is_late else _HANDLERS[type(operation)](self, operation)
         if (
             self._has_platform_ids
             and isinstance(operation, Append)
             and affected != CONFLICT
             and not is_late
+            and self._waiting.has_some()
         ):
             affected -= sum(map(self._catch_up, self._waiting.take(operation)))
         self._applied[op_id] = affected
@@ -88,11 +96,14 @@ class Group(WriteGroup):
         return outcome(affected)
 
     def _append(self, operation: Append) -> int:
-        if operation.session is not None and (known := self._find(operation.key)) is not None:
+        known = self._find(operation.key)
+        if known is not None and known.closed:
+            return CONFLICT
+        if known is not None and operation.session is not None:
             session_meta.described(self._connection, known.id, operation.session)  # or refused now
         if is_conditional(operation) and not self._holds(operation):
             return CONFLICT
-        session = self._find_or_create(operation.key)
+        session = known or self._find_or_create(operation.key)
         if operation.session is not None:
             lacking = attributes.lacking(self._connection, session.id, operation.session)
             if lacking:
@@ -116,9 +127,10 @@ class Group(WriteGroup):
 
     def _begin_turn(self, operation: BeginTurn) -> int:
         session = self._find(operation.key)
-        is_free = session is None or self._turn(session).is_free(self._now)
-        if not (is_free or operation.supersedes):
-            return CONFLICT
+        if session is not None:
+            is_known = partial(self._platform_ids.knows, session.id)
+            if not self._turn(session).gives_way_to(operation, self._now, is_known):
+                return CONFLICT
         affected = self._append(operation)
         if affected != CONFLICT:
             lease = lease_of(operation)
@@ -173,7 +185,11 @@ class Group(WriteGroup):
     def _wait(self, session: KnownSession | None, change: Rollback | Replace) -> int:
         """Have a change wait for its message, if that may still arrive."""
         id_ = change.platform_id
-        if id_ is not None and (not session or self._platform_ids.find(session.id, id_) is None):
+        if (
+            id_ is not None
+            and may_wait(change, self._memory.tombstones)
+            and (not session or self._platform_ids.find(session.id, id_) is None)
+        ):
             self._waiting.hold(change)
         return 0
 
@@ -215,6 +231,13 @@ class Group(WriteGroup):
         self._platform_ids.forget(session.id)
         self._pending.touched.pop(session.id, None)
         return 1
+
+    def _rename(self, operation: Rename) -> int:
+        renamed = lifecycle.rename(self, operation)
+        if renamed > 0:
+            for change in self._waiting.moved(operation.key, operation.new_key):
+                self._catch_up(change)
+        return renamed
 
     def _describe(self, operation: Describe) -> int:
         session = self._find_or_create(operation.key)
@@ -268,13 +291,15 @@ class Group(WriteGroup):
 
     def _rename_agent(self, operation: RenameAgent) -> int:
         renamed = self._connection.execute(
-            "UPDATE sessions SET agent = ? WHERE agent = ? AND key IS NOT NULL RETURNING id",
+            "UPDATE sessions SET agent = ? WHERE agent = ?"
+            " AND (key IS NOT NULL OR id IN (SELECT target FROM forks)) RETURNING id",
             (operation.new, operation.old),
         )
         return len(renamed.fetchall())
 
     def _erase(self, operation: Erase) -> int:
         self.flush()
+        lifecycle.forget_renames(self, operation)
         self._sessions.clear()
         moments, memory = (self._now, self._clock.latest), self._memory
         affected = erasure.begin(self._connection, *moments, operation, memory.tombstones)
@@ -317,9 +342,11 @@ _HANDLERS: Final[dict[type[Operation], Callable[[Group, Any], int]]] = {
     Clear: Group._clear,
     Delete: Group._delete,
     Describe: Group._describe,
+    Rename: Group._rename,
     RenameAgent: Group._rename_agent,
     ImportSession: Group._import_session,
     RestoreSession: Group._restore_session,
     Erase: Group._erase,
     **lifecycle.HANDLERS,
+    **forks.HANDLERS,
 }

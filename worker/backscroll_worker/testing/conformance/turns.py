@@ -138,6 +138,25 @@ def test_only_one_turn_runs(store: StoreUnderTest) -> None:
     assert store.begin_turn("s", HI) != other
 
 
+def test_what_was_said_already_supersedes_nothing(open_store: Open) -> None:
+    """The platform delivers a message a second time while it is being answered."""
+    asked, other = (ChatMessage.user("hi", platform_id=id_) for id_ in ("m1", "m2"))
+    with open_store() as store:
+        store.append("s", other)
+        store.remove_last("s")
+        turn = store.begin_turn("s", asked)
+        for again in ([asked], [other], [asked, other, asked]):
+            with pytest.raises(ConflictError):
+                store.begin_turn("s", *again, supersedes=True)
+        assert known(store).turn_id == turn
+    store = open_store()
+    with pytest.raises(ConflictError):
+        store.begin_turn("s", asked, supersedes=True)
+    new = ChatMessage.user("new", platform_id="m3")
+    assert store.begin_turn("s", asked, new, supersedes=True) != turn
+    assert contents(store, "s") == ["hi", "new"]
+
+
 def test_an_expired_lease_frees_the_session_but_not_before(
     store: StoreUnderTest, clock: Clock
 ) -> None:
