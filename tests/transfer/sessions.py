@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
+from backscroll.contract.attachments import Attachment
 from backscroll.contract.messages import ChatMessage, EarlierVersion, SessionInfo, from_micros
 from backscroll.contract.results import Outcome
 from backscroll_worker.contract.takeover import ImportSession
@@ -27,6 +28,14 @@ values = st.recursive(
     max_leaves=4,
 )
 extras = st.none() | st.dictionaries(anything, values, max_size=2)
+attachments = st.builds(
+    Attachment,
+    plain,
+    st.none() | plain,
+    url=st.none() | plain,
+    data=st.none() | st.binary(max_size=9),
+    platform_id=st.none() | plain,
+)
 edits = st.builds(EarlierVersion, plain, anything, extras, micros.map(from_micros))
 messages = st.builds(
     ChatMessage,
@@ -36,6 +45,7 @@ messages = st.builds(
     plain,
     micros.map(from_micros),
     st.lists(edits, max_size=2).map(tuple),
+    attachments=st.lists(attachments, max_size=2),
 )
 attributes = st.fixed_dictionaries(
     {"state": st.sampled_from(["idle", "running", "error"]), "pinned": st.booleans()},
@@ -79,7 +89,7 @@ def export(store: str, form: str, wanted: Wanted | None = None) -> bytes:
     """What `backscroll export` writes."""
     with open_tested(store, read_only=True) as backend:
         found = find(backend, wanted or Wanted())
-        return b"".join(FORMATS[form](read(backend, found, lambda _: None)))
+        return b"".join(FORMATS[form](read(backend, found, lambda _: None, fills=form == "jsonl")))
 
 
 def take(store: str, path: Path, content: bytes, key_prefix: str | None = None) -> ImportReport:

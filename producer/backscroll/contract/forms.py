@@ -19,6 +19,7 @@ from operator import attrgetter
 from types import NoneType
 from typing import Annotated, Any, Final, NamedTuple, get_args, get_origin, get_type_hints
 
+from backscroll.contract.attachment_checks import read_attachments
 from backscroll.contract.errors import InvalidInputError
 from backscroll.contract.filters import WITHIN, SearchFilter, Within
 from backscroll.contract.message_checks import (
@@ -87,6 +88,7 @@ _SENT_FIELDS: Final[dict[str, tuple[Callable[[Any, Any], None], Any]]] = {
         lambda name, value: from_micros(check_micros(name, value)),
     ),
     **{name: (_PUTTERS[name], None) for name in CIRCUMSTANCES},
+    "attachments": (_PUTTERS["attachments"], read_attachments),
 }
 
 
@@ -286,6 +288,8 @@ def _write_message(message: ChatMessage) -> Arguments:
         values["extra"] = message.extra
     if message.created_at is not None:
         values["created_at"] = to_micros(message.created_at)
+    if message.attachments:
+        values["attachments"] = [each.to_dict() for each in message.attachments]
     return values | known_circumstances(message)
 
 

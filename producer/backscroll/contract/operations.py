@@ -324,7 +324,7 @@ class ListSessions(Read):
 class Search(Read):
     """Messages that match the query, best first, a page at a time; or each session's best.
 
-    `within="extra"` looks for the words in the values of `extra` instead of the content.
+    `within` looks for the words in `extra` or attachments' names instead of the content.
     """
 
     kind = "search"

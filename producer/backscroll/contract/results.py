@@ -14,6 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import orjson
 
+from backscroll.contract.attachments import to_base64
 from backscroll.contract.conflicts import conflict
 from backscroll.contract.errors import STUMBLES, OperationRefusedError
 from backscroll.contract.filters import SearchHit, SearchPage
@@ -136,7 +137,7 @@ class RestoreReport:
 
 @dataclass(frozen=True, slots=True)
 class CompactReport:
-    """What a compaction gave back, in bytes on disk, purged op ids and corrupt lines set aside.
+    """What a compaction gave back: bytes on disk, op ids, corrupt lines set aside, attachments.
 
     `log_is_held` says that another program keeps SQLite's log: what is free is given back, and what
     was deleted is wiped, by a compaction after it has let go.
@@ -148,6 +149,7 @@ class CompactReport:
     corrupt_lines: int
     seconds: float
     log_is_held: bool = False
+    blobs_removed: int = 0
 
     def summary(self) -> str:
         """What happened, in a line for the log."""
@@ -242,6 +244,7 @@ Answer = (
     | SessionInfo
     | list[ChatMessage]
     | dict[str, SessionState]
+    | bytes
     | SearchPage
     | Usage
     | None
@@ -286,6 +289,8 @@ def to_json(answer: Answer) -> Any:
     if isinstance(answer, SearchPage):
         page = {"hits": [hit_to_json(hit) for hit in answer.hits], "cursor": answer.cursor}
         return {**page, "excluded": answer.excluded} if answer.excluded else page
+    if isinstance(answer, bytes):
+        return to_base64(answer)
     if isinstance(answer, list):
         return [message.to_dict() for message in answer]
     if isinstance(answer, dict):

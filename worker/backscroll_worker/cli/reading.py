@@ -31,6 +31,7 @@ from backscroll_worker.cli.output import (
 )
 from backscroll_worker.ops.exit_codes import ExitCode
 from backscroll_worker.settings import Settings
+from backscroll_worker.transfer.text import attached
 
 _ROLE_STYLES = {"user": "bold cyan", "assistant": "bold green", "system": "bold magenta"}
 
@@ -224,6 +225,8 @@ def _show_message(out: Console, message: ChatMessage) -> None:
     )
     for line in printable(message.content).split("\n"):
         out.print(Text(f"  {line}"), soft_wrap=True)
+    for label in attached(message):
+        out.print(Text(f"  {one_line(label)}", style="dim"), soft_wrap=True)
     if message.extra:
         extra = orjson.dumps(message.extra).decode()
         out.print(Text(f"  extra {one_line(extra)}", style="dim"), soft_wrap=True)

@@ -114,6 +114,10 @@ class HistoryReader:
         """All that `set_state` has set for the session, by name."""
         return self._states(key, None)
 
+    def attachment(self, key: str, sha256: str) -> bytes | None:
+        """The bytes with that SHA-256 which a message of the session has; None if none does."""
+        return cast(bytes | None, self._apply(_requests.attachment(key, sha256)))
+
     def search(
         self,
         query: str,

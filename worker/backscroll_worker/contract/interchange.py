@@ -11,6 +11,8 @@ archive adds to a session's line when, why and how much of it was removed:
 
     {"session":{…},"removed_at":micros,"rule":"…","part":"whole"}
 
+What is attached to a message is in its `"attachments"`, the bytes in base64 as `"data"`.
+
 A session that has states has them in its line, too, by name, each with its value and version:
 `"states":{"default":{"value":…,"version":1}}`. `part` is "oldest" when only these messages were
 removed from a session that stays, and "author" when they are those of authors that a rule names.
@@ -28,6 +30,7 @@ from typing import Any, BinaryIO, Final, NamedTuple
 import orjson
 import zstandard
 
+from backscroll.contract.attachments import ATTACHMENT_FIELDS
 from backscroll.contract.errors import STUMBLES, InvalidInputError
 from backscroll.contract.messages import (
     CIRCUMSTANCES,
@@ -46,7 +49,7 @@ VERSION_LINE: Final = b'{"backscroll_export":%d}\n' % VERSION
 _TIMES: Final = ("created_at", "last_activity", "turn_started_at", "turn_expires_at")
 _SESSION_FIELDS: Final = ("key", *_TIMES, *ATTRIBUTES, *ORIGINS)
 _MESSAGE_FIELDS: Final = (
-    "role", "content", "extra", "message_id", "created_at", "edits", *CIRCUMSTANCES
+    "role", "content", "extra", "message_id", "created_at", "edits", "attachments", *CIRCUMSTANCES
 )  # fmt: skip
 _EDIT_FIELDS: Final = ("role", "content", "extra", "replaced_at")
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
@@ -246,9 +249,13 @@ def _message(fields: dict[str, Any]) -> ChatMessage:
     try:
         message = ChatMessage.from_dict(fields)
     except STUMBLES:
-        raise BadLineError("a time or an earlier version of the message is not valid") from None
+        raise BadLineError(
+            "a time, an earlier version or an attachment of the message is not valid"
+        ) from None
     for edit in fields.get("edits") or ():
         _check_fields(edit, _EDIT_FIELDS, ())
+    for attachment in fields.get("attachments") or ():
+        _check_fields(attachment, ATTACHMENT_FIELDS, ("kind",))
     return message
 
 

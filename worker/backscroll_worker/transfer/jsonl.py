@@ -7,7 +7,7 @@ whole, and reported; those before and after it are taken over.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO, Final
 
 from backscroll.contract.ids import derived_op_id
@@ -54,8 +54,13 @@ def write_jsonl(sessions: Iterable[ExportedSession]) -> Iterator[bytes]:
         yield end_line(count)
 
 
-def read_jsonl(name: str, file: BinaryIO) -> Iterator[Found]:
-    """The sessions in an export or a file of the archive; `name` is what errors call it."""
+def read_jsonl(
+    name: str, file: BinaryIO, keep: Callable[[ChatMessage], ChatMessage]
+) -> Iterator[Found]:
+    """The sessions in an export or a file of the archive; `name` is what errors call it.
+
+    `keep` puts the bytes of attachments into the store; see `stores.local.keeping`.
+    """
     session: ArchivedSession | None = None
     begun, messages, digest = 0, list[ChatMessage](), hashlib.sha256()
     for number, raw, value in read_lines(numbered_lines(file, MAX_LINE_BYTES), _check):
@@ -64,7 +69,7 @@ def read_jsonl(name: str, file: BinaryIO) -> Iterator[Found]:
         elif isinstance(value, BadLineError):
             yield Damage(f"{name}:{number}", str(value))
         elif value is not None:
-            messages.append(value)
+            messages.append(keep(value))
             digest.update(raw)
         elif session is not None:
             yield Incoming(f"{name}:{begun}", _operation(session, messages, digest.hexdigest()))

@@ -83,6 +83,7 @@ class JsonlBackend(LocalStore):
 
     def _open(self) -> None:
         self._directory = _open_directory(self.path, read_only=self._read_only)
+        self.blobs = self._directory.blobs
         self._activity = Activity(self._directory, read_only=self._read_only)
         self._cache = SessionCache(self._activity)
         self._counts = Counts(self._directory)
@@ -170,9 +171,8 @@ class JsonlBackend(LocalStore):
             return group.erasures.tombstones
 
     def verify(self, *, deep: bool = False, progress: Progress = unobserved) -> list[Finding]:
-        del deep  # there is no index; every line is checked in any case
         with self._group() as group:
-            return verify(group, progress)
+            return verify(group, deep=deep, progress=progress)
 
     def repair(self, findings: Sequence[Finding], *, progress: Progress = unobserved) -> list[str]:
         self._refuse_if_read_only()

@@ -28,8 +28,8 @@ from backscroll_worker.stores.jsonl.files import TEMPORARY, Stamp, naming, set_m
 from backscroll_worker.stores.jsonl.fork_ledger import PendingFork
 from backscroll_worker.stores.jsonl.forks import Copier, describe
 from backscroll_worker.stores.jsonl.lines import Record, control_line, joined
-from backscroll_worker.stores.jsonl.maintenance import OpenGroup
 from backscroll_worker.stores.jsonl.session_cache import CachedSession
+from backscroll_worker.stores.jsonl.slices import OpenGroup
 from backscroll_worker.stores.jsonl.transcript import stream
 from backscroll_worker.stores.jsonl.write_batch import Group
 

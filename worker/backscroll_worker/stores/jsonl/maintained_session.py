@@ -37,6 +37,11 @@ class MaintainedSession(StoredSession):
                 platform_ids.pop(platform_id, None)
                 self._note(gone_mark(platform_id), 0)
 
+    def used_blobs(self) -> set[str]:
+        """The SHA-256 of all that is attached to its messages."""
+        attached = (each for line in self.lines for each in line.message.attachments)
+        return {each.sha256 for each in attached if each.sha256 is not None}
+
     def leave(self) -> None:
         """Remove the session, but keep its op ids; a later operation begins a new one."""
         cached = self._cached_session()

@@ -54,7 +54,7 @@ class Session(MaintainedSession):
                 "forgotten"
             )
         new = self._new_ones(operation)
-        lines = lines_of(operation, new)
+        lines = lines_of(operation, self._directory.blobs, new)
         if new is not None or not count:
             count = self._note(op_id, len(lines))
         if lines and not self._is_touched:
@@ -176,6 +176,7 @@ class Session(MaintainedSession):
         if index is None:
             return 0
         kept_at = self._now if self._keep_edits else None
+        message = self._directory.blobs.keep(message)
         line = self.lines[index].with_message(message, kept_at)
         self._touch()
         self._rewrite()[index] = line
@@ -277,7 +278,7 @@ class Session(MaintainedSession):
         """Import the session."""
         if self.exists and self.count:
             raise has_another_history(self.key)
-        lines = [_line_of(message) for message in operation.messages]
+        lines = [self._line_of(message) for message in operation.messages]
         if len({line.op_id for line in lines}) < len(lines):
             raise OperationRefusedError("two of the messages have the same id")
         if operation.attributes:
@@ -305,7 +306,7 @@ class Session(MaintainedSession):
         """
         sessions = [self, *elsewhere]
         present = {line.message.message_id for session in sessions for line in session.lines}
-        lines = [_line_of(m) for m in operation.messages if m.message_id not in present]
+        lines = [self._line_of(m) for m in operation.messages if m.message_id not in present]
         cached = self._cached_session()
         info, is_new = operation.info, not self.exists
         if is_new and operation.messages and not lines:
@@ -372,8 +373,7 @@ class Session(MaintainedSession):
                 return index
         return None
 
-
-def _line_of(message: ChatMessage) -> Line:
-    if message.message_id is None or message.created_at is None:
-        raise OperationRefusedError("a message has no id or no time")
-    return Line.of(message, message.message_id)
+    def _line_of(self, message: ChatMessage) -> Line:
+        if message.message_id is None or message.created_at is None:
+            raise OperationRefusedError("a message has no id or no time")
+        return Line.of(self._directory.blobs.keep(message), message.message_id)

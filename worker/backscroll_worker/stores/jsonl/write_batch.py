@@ -40,6 +40,7 @@ from backscroll_worker.contract.takeover import ImportSession, RestoreSession
 from backscroll_worker.contract.tombstones import digest, keys_of
 from backscroll_worker.contract.turns import CONFLICT, outcome
 from backscroll_worker.contract.waiting import may_wait
+from backscroll_worker.stores.blobs import references
 from backscroll_worker.stores.jsonl import lifecycle
 from backscroll_worker.stores.jsonl.changes import Changes
 from backscroll_worker.stores.jsonl.erasure_ledger import Erasures, Pending
@@ -267,6 +268,7 @@ class Group:
         self.forks.stage(self.changes)
         self.erasures.stage(self.changes)
         self.activity.stage(self.changes)
+        self._spare()
         stamps = self.writer.commit(self.changes, meanwhile)
         self.activity.settle(self.changes)
         for session in self._sessions.values():
@@ -275,6 +277,15 @@ class Group:
         self.waiting.settle()
         self.forks.settle()
         self.erasures.settle()
+
+    def _spare(self) -> None:
+        """During a sweep, keep the blobs in what is written, which it may have read past."""
+        spared = self.directory.blobs.spared
+        if spared is not None:
+            changes = self.changes
+            added = [each.content for each in changes.additions.values()]
+            replaced = [each.content for each in changes.replacements.values()]
+            spared.update(*map(references, (*added, *replaced)))
 
     def _open(self, key: str) -> Session:
         session = Session(self.directory, self._cache, key, self.now, self._keep_edits)

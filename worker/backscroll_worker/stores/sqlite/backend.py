@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final, Unpack
@@ -35,6 +36,7 @@ from backscroll_worker.stores.local import LocalStore, Options
 from backscroll_worker.stores.search.text import Folder
 from backscroll_worker.stores.sqlite import forks
 from backscroll_worker.stores.sqlite.access import Access
+from backscroll_worker.stores.sqlite.attachments import beside, remove_unused
 from backscroll_worker.stores.sqlite.clock import Times, open_clock
 from backscroll_worker.stores.sqlite.committer import Committer
 from backscroll_worker.stores.sqlite.failures import (
@@ -133,8 +135,11 @@ class SqliteBackend(LocalStore):
         if not dry_run:
             yield from self._times.heal()
         passage = self._clock.passage()
-        cleanup = Cleanup(self._access, retention, passage, archive, dry_run=dry_run)
-        return (yield from self._clock.watch(cleanup.slices()))
+        cleanup = Cleanup(self._access, retention, passage, archive, self.blobs, dry_run=dry_run)
+        report = yield from self._clock.watch(cleanup.slices())
+        if report.messages or report.capped:
+            yield from remove_unused(self._access, self.blobs)
+        return report
 
     def finish_removals(self) -> Slices[None]:
         yield from with_checkpoints(self._access, purge_detached(self._access.repeatable))
@@ -149,13 +154,16 @@ class SqliteBackend(LocalStore):
         self._clock.explain(old.latest)
         yield from self._times.heal()  # which writes it down
         self._memory = None  # it may know of tombstones that are gone
-        return report
+        removed = yield from remove_unused(self._access, self.blobs)
+        return replace(report, blobs_removed=removed.number)
 
     def erase(self, operation: Erase) -> Slices[ErasureReceipt]:
         self._begin_erasure(operation)
         with store_errors(self.path):
             yield from forks.finish_all(self._access, self._copier)
-            return (yield from erasure.erase(self._access, operation, self._clock.now))
+            receipt = yield from erasure.erase(self._access, operation, self._clock.now)
+        yield from remove_unused(self._access, self.blobs)
+        return replace(receipt, finished_at=self._clock.now())
 
     def stream(self, key: str) -> Iterator[ChatMessage]:
         check_key(key)
@@ -174,7 +182,7 @@ class SqliteBackend(LocalStore):
 
     def verify(self, *, deep: bool = False, progress: Progress = unobserved) -> list[Finding]:
         with self._lock, store_errors(self.path):
-            return verify(self._connection, deep=deep, progress=progress)
+            return verify(self._connection, self.blobs, deep=deep, progress=progress)
 
     def repair(self, findings: Sequence[Finding], *, progress: Progress = unobserved) -> list[str]:
         self._refuse_if_read_only()
@@ -184,7 +192,7 @@ class SqliteBackend(LocalStore):
 
     def totals(self) -> Totals:
         with self._transaction() as connection:
-            return totals(connection, self.size_bytes())
+            return totals(connection, self.size_bytes(), self.blobs)
 
     def identity(self) -> str | None:
         with self._outside() as connection:
@@ -201,6 +209,7 @@ class SqliteBackend(LocalStore):
 
     def _open(self) -> None:
         self.path = self._given_path.resolve()  # SQLite's log lies there, too
+        self.blobs = beside(self.path)
         self._open_files()
         with store_errors(self.path):
             self._clock = open_clock(self._connection, self._given_clock)
@@ -291,6 +300,7 @@ class SqliteBackend(LocalStore):
             self._fold,
             clock=self._clock,
             keep_edits=self._keep_edits,
+            blobs=self.blobs,
         )
 
     def _carry_out(
@@ -311,7 +321,7 @@ class SqliteBackend(LocalStore):
                         answers[-1] = forks.rest(self._access, self._copier, operation, outcome)
                 elif isinstance(operation, Read):
                     group.flush()
-                    answers.append(read(self._database, now, operation, budget))
+                    answers.append(read(self._database, self.blobs, now, operation, budget))
                     if budget is not None and budget.is_used_up:
                         break
                 else:

@@ -54,7 +54,7 @@ _ALL: Final = 2**62
 _IN_SOURCE: Final = "messages INDEXED BY messagerow_session_id WHERE session_id = ? AND id <= ?"
 _NEXT: Final = (
     f"SELECT id, message_id, role, content, extra, created_at, {', '.join(CIRCUMSTANCES)}"  # noqa: S608
-    " FROM messages INDEXED BY messagerow_session_id"
+    ", attachments FROM messages INDEXED BY messagerow_session_id"
     " WHERE session_id = ? AND id < ? AND id >= ?"
 )
 _SUMMARIZED: Final = (
@@ -207,7 +207,7 @@ def _copy(
         row, new = copying.base + place, nth_message_id(op_id, place)
         rows.append((row, copying.target, pack_id(new), role, content, *others))
         index[row], ids[unpack_id(was)] = fold(content), new
-    put_messages(connection, reversed(rows))
+    put_messages(connection, rows[::-1])
     summarized: Any = connection.execute(_SUMMARIZED, (copying.target,)).fetchall()
     connection.executemany(
         "UPDATE messages SET upto = ? WHERE session_id = ? AND upto = ?",

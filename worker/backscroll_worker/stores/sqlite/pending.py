@@ -7,13 +7,14 @@ statement for all of them releases Python's lock.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import apsw
 
 from backscroll.contract.messages import ChatMessage
 from backscroll_worker.stores.sqlite import edits
+from backscroll_worker.stores.sqlite.attachments import note_uses
 from backscroll_worker.stores.sqlite.writer_cache import KnownSession, Memory
 
 
@@ -87,14 +88,16 @@ class Pending:
         self.index = {}
 
 
-def put_messages(connection: apsw.Connection, rows: Iterable[tuple[Any, ...]]) -> None:
+def put_messages(connection: apsw.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
     """Insert rows of messages; their columns are in this order."""
     connection.executemany(
         "INSERT INTO messages(id, session_id, message_id, role, content, extra, created_at,"
-        " author, author_name, platform_id, reply_to, tokens, upto)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " author, author_name, platform_id, reply_to, tokens, upto, attachments)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         rows,
     )
+    if attached := [(row[0], row[-1]) for row in rows if row[-1] is not None]:
+        note_uses(connection, attached)
 
 
 def put_index(connection: apsw.Connection, index: Mapping[int, str]) -> None:

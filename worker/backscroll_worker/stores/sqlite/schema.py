@@ -18,6 +18,7 @@ from backscroll.contract.errors import StoreUnavailableError, StoreUnusableError
 from backscroll.contract.messages import CIRCUMSTANCES
 from backscroll.contract.validation import ORIGINS
 from backscroll.private_files import create_private, make_private_directory
+from backscroll_worker.stores.sqlite.attachments import create_blob_uses
 from backscroll_worker.stores.sqlite.failures import WRITABLE, store_errors
 from backscroll_worker.stores.sqlite.folding import write_folding
 from backscroll_worker.stores.sqlite.fork_table import create_forks
@@ -110,6 +111,7 @@ class MessageRow(peewee.Model):
     reply_to = peewee.TextField(null=True)
     tokens = peewee.BigIntegerField(null=True)
     upto = peewee.TextField(null=True)
+    attachments = peewee.TextField(null=True)
 
     class Meta:
         table_name = "messages"
@@ -288,10 +290,15 @@ def _to_version_4(database: APSWDatabase) -> None:
     create_states(database)
     create_renames(database)
     create_forks(database)
+    create_blob_uses(database)
 
 
 _ADDED: Final[dict[str, dict[str, str]]] = {
-    "messages": {**dict.fromkeys(CIRCUMSTANCES, "TEXT"), "tokens": "INTEGER"},
+    "messages": {
+        **dict.fromkeys(CIRCUMSTANCES, "TEXT"),
+        "tokens": "INTEGER",
+        "attachments": "TEXT",
+    },
     "sessions": {
         "turn_expires_at": "INTEGER",
         "turn_lease": "INTEGER",
@@ -385,6 +392,7 @@ def _step(database: APSWDatabase, version: int) -> int:
         create_states(database)
         create_renames(database)
         create_forks(database)
+        create_blob_uses(database)
         configure(database.connection(), "message_index")
         write_folding(database.connection())
         return VERSION

@@ -174,9 +174,16 @@ class Group(WriteGroup):
         if self._keep_edits:
             edits.keep(self._connection, row, message, self._now)
         self._connection.execute(
-            "UPDATE messages SET role = ?, content = ?, extra = ?, tokens = ifnull(?, tokens)"
-            " WHERE id = ?",
-            (message.role, message.content, edits.pack_extra(message.extra), message.tokens, row),
+            "UPDATE messages SET role = ?, content = ?, extra = ?, tokens = ifnull(?, tokens),"
+            " attachments = ifnull(?, attachments) WHERE id = ?",
+            (
+                message.role,
+                message.content,
+                edits.pack_extra(message.extra),
+                message.tokens,
+                self._attached(message),
+                row,
+            ),
         )
         self._pending.forget(row)
         self._pending.index[row] = self._fold(message.content)

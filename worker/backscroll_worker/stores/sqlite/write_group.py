@@ -21,11 +21,13 @@ from backscroll.contract.operations import (
 from backscroll_worker.contract.clock import StoreClock
 from backscroll_worker.contract.tombstones import keys_of
 from backscroll_worker.contract.turns import Turn
+from backscroll_worker.stores.blobs import Blobs
 from backscroll_worker.stores.sqlite import (
     attributes,
     edits,
     emptied,
 )
+from backscroll_worker.stores.sqlite.attachments import dumps
 from backscroll_worker.stores.sqlite.maintenance import author_erasure
 from backscroll_worker.stores.sqlite.pending import Pending
 from backscroll_worker.stores.sqlite.platform_ids import PlatformIds
@@ -48,7 +50,9 @@ class WriteGroup:
         *,
         clock: StoreClock,
         keep_edits: bool,
+        blobs: Blobs,
     ) -> None:
+        self._blobs = blobs
         self._fold = fold
         self._clock = clock
         self._keep_edits = keep_edits
@@ -121,11 +125,17 @@ class WriteGroup:
             role, content, extra = message.role, message.content, message.extra
             packed_extra = None if extra is None else edits.pack_extra(extra)
             said = role, content, packed_extra, created_at
-            rows.append((row, session_id, own_id, *said, *circumstances(message)))
+            attached = self._attached(message) if message.attachments else None
+            rows.append((row, session_id, own_id, *said, *circumstances(message), attached))
             index[row] = self._fold(content)
         self._memory.last_row = row
         session.message_count += len(messages)
         self._pending.touched[session_id] = session
+
+    def _attached(self, message: ChatMessage) -> str | None:
+        """What is attached, as it is in a row, with its bytes in files; None for nothing."""
+        stored = self._blobs.stored(message.attachments)
+        return dumps(stored) if stored else None
 
     def _locate(
         self, key: str, message_id: str | None, platform_id: str | None = None
