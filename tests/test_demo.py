@@ -105,6 +105,8 @@ def test_the_demo_replays_everything_and_its_check_holds(tmp_path: Path) -> None
     said = done.stdout
     assert done.returncode == 0, said + done.stderr
     assert "The check holds" in said
+    assert "The group holds" in said
+    assert "THE GROUP" not in said
     assert "[人工知能]" in said
     assert "cleanup   removed 30 sessions" in said
     assert "skipped a torn line" in said
@@ -135,7 +137,7 @@ def what_it_suggests_works(said: str, directory: Path) -> None:
     )
     try:
         read_until(running, b"storing queue")
-        assert "would delete 237 sessions" in pasted(cleanup)
+        assert "would delete 238 sessions" in pasted(cleanup)
         assert "restored" in pasted(restore)
     finally:
         running.terminate()

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -160,3 +161,106 @@ def test_without_a_worker_no_turn_begins(settings: Settings) -> None:
 def test_what_a_turn_does_beside_another_is_one_of_three(settings: Settings) -> None:
     with Producer(settings.redis_url) as producer, pytest.raises(InvalidInputError, match="runn"):
         producer.turn("s", HI, running="later")  # type: ignore[arg-type]
+
+
+ASKED = ChatMessage.user("hi", platform_id="m1")
+
+
+def answered(producer: Producer, *asked: ChatMessage, lease_seconds: float = 60.0) -> bool:
+    """Whether an adapter that gets these messages answers them."""
+    with producer.turn("s", *asked, lease_seconds=lease_seconds) as turn:
+        if not turn.is_repeated:
+            turn.reply("hello")
+        return not turn.is_repeated
+
+
+def test_a_message_delivered_again_is_answered_once(producer: Producer) -> None:
+    more = ChatMessage.user("there?", platform_id="m2")
+    assert answered(producer, ASKED)
+    assert not answered(producer, ASKED)
+    assert answered(producer, ASKED, more)
+    for again in ((ASKED,), (more,), (ASKED, more), (more, ASKED)):
+        assert not answered(producer, *again)
+    assert [message.content for message in producer.load("s")] == ["hi", "hello", "there?", "hello"]
+    assert answered(producer, HI)
+    assert answered(producer, HI)
+
+
+def test_a_message_whose_turns_died_is_answered_once(producer: Producer) -> None:
+    producer.append("s", ASKED)  # as somebody does who catches up
+    for _ in range(2):
+        dead = producer.turn("s", ASKED, lease_seconds=0.1)
+        dead.__enter__()
+        assert not dead.is_repeated
+    assert answered(producer, ASKED)
+    assert not answered(producer, ASKED)
+    with pytest.raises(ConflictError):
+        dead.__exit__(None, None, None)
+    assert not answered(producer, ASKED)
+    assert [message.content for message in producer.load("s")] == ["hi", "hello"]
+    assert state(producer) == "idle"
+
+
+def test_a_turn_that_comes_back_to_life_leaves_its_message_to_another(producer: Producer) -> None:
+    frozen = producer.turn("s", ASKED, lease_seconds=0.1)
+    frozen.__enter__()
+    with producer.turn("s", ASKED) as turn:
+        with pytest.raises(ConflictError):
+            frozen.__exit__(None, None, None)
+        assert not turn.is_repeated
+        turn.reply("hello")
+    assert not answered(producer, ASKED)
+
+
+def test_a_message_whose_turn_failed_is_answered_when_it_comes_again(producer: Producer) -> None:
+    for _ in range(2):
+        with pytest.raises(RuntimeError), producer.turn("s", ASKED):
+            raise RuntimeError
+    assert answered(producer, ASKED)
+    assert not answered(producer, ASKED)
+
+
+def test_a_message_that_was_deleted_is_not_answered(producer: Producer) -> None:
+    for name in ("before", "after"):
+        if name == "after":
+            producer.append("s", ChatMessage.user("x", platform_id=name))
+        producer.rollback("s", platform_id=name)
+        for _ in range(2):
+            assert not answered(producer, ChatMessage.user("x", platform_id=name))
+    assert producer.load("s") == []
+
+
+def test_of_two_adapters_with_the_same_message_one_answers(
+    settings: Settings, producer: Producer
+) -> None:
+    async def deliver(adapter: AsyncProducer) -> bool:
+        async with adapter.turn("s", ASKED, session={"channel": "x"}) as turn:
+            if not turn.is_repeated:
+                await turn.reply("hello")
+            return not turn.is_repeated
+
+    async def both() -> list[bool]:
+        async with AsyncProducer(settings.redis_url) as a, AsyncProducer(settings.redis_url) as b:
+            return await asyncio.gather(*map(deliver, (a, b, a, b)))
+
+    assert sorted(asyncio.run(both())) == [False, False, False, True]
+    assert [message.content for message in producer.load("s")] == ["hi", "hello"]
+    assert [info.key for info in producer.sessions(channel="x")] == ["s"]
+
+
+def test_a_reply_that_the_platform_delivered_before_is_completed(producer: Producer) -> None:
+    reply: dict[str, Any] = {"platform_id": "m2", "author": "bot"}
+    with producer.turn("s", ASKED, every_seconds=0.0) as turn:
+        producer.append("s", ChatMessage.assistant("he", **reply))
+        turn.stream("he", **reply)
+        turn.stream("hello")
+    assert [message.content for message in producer.load("s")] == ["hi", "hello"]
+
+
+def test_an_edit_that_is_delivered_again_undoes_no_later_one(producer: Producer) -> None:
+    """Also where the first comes before its message, and has the dedup key of that one."""
+    edits = [ChatMessage.user(text) for text in ("first", "second")]
+    for number in (0, 0, 1, 0, 1, 0):
+        producer.replace("s", edits[number], platform_id="m1", dedup_key=f"update {number}")
+        producer.append("s", ASKED, dedup_key="update 0")
+    assert [message.content for message in producer.load("s")] == ["second"]

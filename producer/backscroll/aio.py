@@ -17,6 +17,7 @@ from backscroll.aio_messages import AsyncMessages
 from backscroll.aio_turns import AsyncTurn, WhileRunning
 from backscroll.contract.messages import (
     ChatMessage,
+    SessionAttributes,
 )
 from backscroll.contract.operations import Operation
 from backscroll.contract.results import (
@@ -126,6 +127,7 @@ class AsyncProducer(AsyncMessages, AsyncLifecycle):
         self,
         key: str,
         *messages: ChatMessage,
+        session: SessionAttributes | None = None,
         running: WhileRunning = "wait",
         lease_seconds: float = 120.0,
         limit: int = 50,
@@ -133,21 +135,27 @@ class AsyncProducer(AsyncMessages, AsyncLifecycle):
     ) -> AsyncTurn:
         """A turn of a session, to be used as a context manager.
 
-        It begins by appending `messages` and marking the session as running, and has the `limit`
-        newest messages, these included, in `turn.history`. `turn.stream` shows a reply while it
-        grows, written at most every `every_seconds`. At its end the reply is complete and the
-        session idle; where the block raises, exactly what the turn appended is removed and the
-        session is in the state "error".
+        It begins by appending `messages`, of which there may be none, and marking the session as
+        running, and has the `limit` newest messages, these included, in `turn.history`, as `load`
+        gives them with `legal` and `active`. `turn.stream` shows a reply while it grows, written at
+        most every `every_seconds`. At its end the reply is complete and the session idle; where the
+        block raises, exactly what the turn appended is removed and the session is in the state
+        "error". `session` has attributes, as `append` takes them.
+
+        A platform may deliver a message again. Where the messages have platform ids, and a turn
+        with them ended before, `turn.is_repeated` is true, and there is nothing to answer. If that
+        turn failed, or its process died, they are answered now, and are in the session once.
 
         While another turn runs in the session, this one does as `running` says: "wait" until it
         ends (for `timeout_seconds` at most), "refuse" (`ConflictError`), or "supersede" it: what
-        the other still sends changes nothing, and its end raises `ConflictError`. A turn whose
-        process died frees the session when its lease expires, `lease_seconds` after its last write.
+        the other still sends changes nothing, and its end raises `ConflictError`. What was said
+        already supersedes nothing, and waits. A turn whose process died frees the session when its
+        lease expires, `lease_seconds` after its last write.
 
-        Raises `InvalidInputError` for a `running` of another kind; the block's beginning and end
+        Raises `InvalidInputError` for an argument that is not valid; the block's beginning and end
         raise `ConflictError` as said, and the rest as every call.
         """
-        return AsyncTurn(self, key, messages, running, lease_seconds, limit, every_seconds)
+        return AsyncTurn(self, key, messages, session, running, lease_seconds, limit, every_seconds)
 
     async def cleanup(
         self, ttl_hours: float | None = None, *, dry_run: bool = False

@@ -8,7 +8,7 @@ acknowledgement was lost.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,10 +16,12 @@ import redis
 
 from backscroll.contract.filters import SearchFilter
 from backscroll.contract.messages import ChatMessage, SessionInfo
-from backscroll.contract.operations import Append, Write
+from backscroll.contract.operations import Write
 from backscroll.contract.results import Outcome
+from backscroll_worker.contract.turns import outcome
 from backscroll_worker.testing.model import Model
 from backscroll_worker.testing.stores import StoreUnderTest, open_tested
+from tests.crash.conversations import is_group, word_of
 from tests.crash.ledger import Ledger, WriterRecord
 
 QUEUE: Final = "rq:queue:backscroll"
@@ -230,34 +232,39 @@ def _check_once(
     done = [each for each in writer.asked if each.op_id in affected]
     for start in range(0, len(done), _A_GROUP):
         group = done[start : start + _A_GROUP]
-        for operation, outcome in zip(group, store.apply(group), strict=True):
+        for operation, said in zip(group, store.apply(group), strict=True):
             where = f"{writer.name}, {operation.kind} {operation.op_id}"
-            if not isinstance(outcome, Outcome) or not outcome.duplicate:
-                yield Violation("doubled", where, f"delivered again it would be: {outcome}")
-            elif outcome.affected != affected[operation.op_id]:
-                detail = f"touched {outcome.affected} instead of {affected[operation.op_id]}"
-                yield Violation("altered", where, detail)
+            expected = outcome(affected[operation.op_id], duplicate=True)
+            if not isinstance(said, Outcome) or not said.duplicate:
+                yield Violation("doubled", where, f"delivered again it would be: {said}")
+            elif replace(said, message_ids=None) != expected:
+                yield Violation("altered", where, f"{said} instead of {expected}")
 
 
 def _check_erased(
     url: str, store: StoreUnderTest, writer: WriterRecord, loaded: Loaded
 ) -> Iterator[Violation]:
     """No file has a word of it; what was asked for before and comes again changes nothing."""
-    if not writer.erased:
+    if not (writer.erased or writer.erased_authors):
         return
-    yield from _check_words(Path(url.partition("://")[2]), writer)
-    store.apply([each for each in writer.asked if writer.is_erased(each)])
-    for key in writer.erased:
+    place = Path(url.partition("://")[2])
+    yield from _check_words(place, writer)
+    again = [
+        each
+        for each in writer.asked
+        if writer.is_erased(each) or (is_group(each) and writer.erased_authors)
+    ]
+    store.apply(again)
+    for key in {*writer.erased, *(getattr(each, "key", "") for each in again)}:
         before = loaded[key][1] if key in loaded else []
         if store.load(key) != before or store.exists(key) != (key in loaded):
             yield Violation("doubled", key, "delivered again, what was erased comes back")
+    yield from _check_words(place, writer)
 
 
 def _check_words(place: Path, writer: WriterRecord) -> Iterator[Violation]:
     files = place.rglob("*") if place.is_dir() else place.parent.glob(f"{place.name}*")
     contents = b"".join(file.read_bytes() for file in files if file.is_file())
-    for operation in writer.asked:
-        if isinstance(operation, Append) and writer.is_erased(operation):
-            word = operation.messages[0].content.split()[2]
-            if word.encode() in contents:
-                yield Violation("left behind", operation.key, f"{word} was erased")
+    for key, message in writer.erased_texts():
+        if word_of(message).encode() in contents:
+            yield Violation("left behind", key, f"{word_of(message)} was erased")

@@ -29,7 +29,7 @@ from tests.crash.checker import IN_FLIGHT, QUEUE, check_server
 from tests.crash.lives import Life
 
 SCHEMES: Final = ("sqlite", "jsonl")
-_TIMES: Final = ("created_at", "last_activity", "turn_started_at")
+_TIMES: Final = ("created_at", "last_activity", "turn_started_at", "turn_expires_at")
 
 
 class Queues(Operations):
@@ -142,7 +142,7 @@ def _without_times(state: Any) -> Any:
 
 TestQueues = Queues.TestCase
 TestQueues.settings = settings(
-    max_examples=6,
+    max_examples=30,
     stateful_step_count=20,
     deadline=None,
     phases=(Phase.explicit, Phase.reuse, Phase.generate),  # to shrink takes minutes here

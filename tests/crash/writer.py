@@ -12,11 +12,14 @@ from __future__ import annotations
 import logging
 import random
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from backscroll import (
+    ConflictError,
     NotConfirmedError,
     Producer,
     QueueFullError,
@@ -32,9 +35,8 @@ from backscroll.contract.requests import Requests
 from backscroll.transport.acks import Ack
 from backscroll_worker.testing.model import Model
 from tests.crash.async_client import AsyncClient
+from tests.crash.conversations import SECRET, Conversations
 
-SECRET: Final = "secret"
-"""What stands before the word of a message that its erasure must not leave anywhere."""
 SHARED_SESSIONS: Final = tuple(f"shared/{number}" for number in range(3))
 _OWN_SESSIONS: Final = 4
 _READ_EVERY: Final = 40
@@ -78,6 +80,7 @@ class Writer:
         self._plan = plan
         self._random = random.Random(plan.seed)
         self._requests = Requests(Limits())
+        self._conversations = Conversations(plan.name, self._requests, self._random)
         client = AsyncClient if plan.is_async else Producer
         self._producer = client(
             plan.url, retries=1, timeout_seconds=plan.timeout_seconds, spool=plan.spool
@@ -144,7 +147,8 @@ class Writer:
         ack = self._random.choice(self._plan.acks)
         for _ in range(self._plan.patience):
             try:
-                self._producer.send(operation, ack)
+                with suppress(ConflictError):  # which is an answer, and follows from the journal
+                    self._producer.send(operation, ack)
             except (ServerUnavailableError, NotConfirmedError):
                 continue
             except QueueFullError:
@@ -182,8 +186,11 @@ class Writer:
     def _next_operation(self) -> Operation:
         self._count += 1
         if self._plan.is_mixed and self._random.random() < 0.2:
-            kinds = (self._read, self._erasable, self._erase)
-            return self._random.choices(kinds, (4, 5, 1))[0]()
+            groups = self._conversations
+            kinds = (
+                self._read, self._erasable, self._erase, groups.in_a_group, groups.erase_author,
+            )  # fmt: skip
+            return self._random.choices(kinds, (4, 5, 1, 9, 2))[0]()
         if self._shared and self._random.random() < 0.25:
             return self._shared_operation(self._random.choice(self._shared))
         return self._own_operation(self._random.choice(self._own))
@@ -198,35 +205,70 @@ class Writer:
         return self._requests.replace(key, self._message("edited"), message_id)
 
     def _own_operation(self, key: str) -> Write:
-        dice = self._random.randrange(100)
-        if dice < 64:
-            return self._append(key)
-        if dice < 74:
-            return self._requests.rollback(key, self._some_message(key))
-        if dice < 75:
-            known = self._message_ids.get(key, ["no-such-message"])
-            return self._requests.rewind(key, self._random.choice(known[-3:]))
-        if dice < 86:
-            return self._requests.replace(key, self._message("edited"), self._some_message(key))
-        if dice < 88:
-            return self._requests.set_state(key, self._count)  # touches as many as its version
-        if dice < 91:
-            return self._requests.describe(key, self._attributes())
-        if dice < 93:
-            return self._requests.clear(key)
-        if dice < 95:
-            return self._requests.delete(key)
-        if dice < 97:
-            return self._requests.rename_agent(self._agent(), self._agent())
-        return self._again(key)
+        draw = self._random.choices(_OWN_OPERATIONS, _SHARES)[0]
+        return draw(self, key)
+
+    def _rollback(self, key: str) -> Write:
+        return self._requests.rollback(key, self._some_message(key))
+
+    def _rewind(self, key: str) -> Write:
+        known = self._message_ids.get(key, ["no-such-message"])
+        return self._requests.rewind(key, self._random.choice(known[-3:]))
+
+    def _replace(self, key: str) -> Write:
+        return self._requests.replace(key, self._message("edited"), self._some_message(key))
+
+    def _set_state(self, key: str) -> Write:
+        return self._requests.set_state(key, self._count)  # touches as many as its version
+
+    def _describe(self, key: str) -> Write:
+        return self._requests.describe(key, self._attributes())
+
+    def _clear(self, key: str) -> Write:
+        return self._requests.clear(key)
+
+    def _delete(self, key: str) -> Write:
+        return self._requests.delete(key)
+
+    def _rename_agent(self, _key: str) -> Write:
+        return self._requests.rename_agent(self._agent(), self._agent())
+
+    def _append_batch(self, key: str) -> Write:
+        return self._note(self._requests.append(key, self._batch(key)))
+
+    def _change_by_platform_id(self, key: str) -> Write:
+        return self._conversations.change(key, self._message("edited"))
+
+    def _begin_turn(self, key: str) -> Write:
+        return self._note(self._conversations.begin_turn(key, self._batch(key)))
+
+    def _append_in_turn(self, key: str) -> Write:
+        return self._note(self._conversations.append_in_turn(key, self._batch(key)))
+
+    def _append_after(self, key: str) -> Write:
+        tail = self._random.choice(["", *self._message_ids.get(key, [])[-2:]])
+        return self._note(self._conversations.append_after(key, self._batch(key), tail))
+
+    def _replace_in_turn(self, key: str) -> Write:
+        message_id = self._some_message(key)
+        return self._conversations.replace_in_turn(key, self._message("edited"), message_id)
+
+    def _end_turn(self, key: str) -> Write:
+        return self._conversations.end_turn(key, self._message_ids.get(key, []))
+
+    def _batch(self, key: str) -> tuple[ChatMessage, ...]:
+        messages = [self._message("said") for _ in range(self._random.choice((1, 1, 3)))]
+        return self._conversations.batch(key, messages)
 
     def _append(self, key: str) -> Append:
         messages = tuple(self._message("said") for _ in range(self._random.choice((1, 1, 1, 3))))
         session: Any = None
         if key in self._own and self._random.random() < 0.25:
             session = self._attributes()
-        operation = self._requests.append(key, messages, None, session)
-        self._message_ids.setdefault(key, []).extend(operation.message_ids)
+        return self._note(self._requests.append(key, messages, None, session))
+
+    def _note(self, operation: Append) -> Append:
+        self._message_ids.setdefault(operation.key, []).extend(operation.message_ids)
         return operation
 
     def _read(self) -> Operation:
@@ -284,6 +326,32 @@ class Writer:
                 {"state": "idle", "pinned": self._random.random() < 0.5},
             )
         )
+
+
+_OWN_SHARES: Final[dict[Callable[[Writer, str], Write], int]] = {
+    Writer._append: 40,
+    Writer._rollback: 8,
+    Writer._rewind: 1,
+    Writer._replace: 8,
+    Writer._set_state: 2,
+    Writer._describe: 3,
+    Writer._clear: 2,
+    Writer._delete: 2,
+    Writer._rename_agent: 2,
+    Writer._again: 6,
+    Writer._append_batch: 10,
+    Writer._change_by_platform_id: 8,
+    Writer._begin_turn: 5,
+    Writer._append_in_turn: 5,
+    Writer._replace_in_turn: 3,
+    Writer._end_turn: 4,
+    Writer._append_after: 2,
+}
+"""What is done in a writer's own sessions, and how often. A new operation of the contract has its
+line here, and its case in `backscroll_worker.testing.model`, from which follows what it must do.
+"""
+_OWN_OPERATIONS: Final = tuple(_OWN_SHARES)
+_SHARES: Final = tuple(_OWN_SHARES.values())
 
 
 def write_until(plan: WriterPlan, stop: Stop) -> None:

@@ -11,7 +11,15 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import orjson
 
-from backscroll.contract import forms, lifecycle, operations, tokens, turns
+from backscroll.contract import (
+    attachment_reading,
+    forks,
+    forms,
+    lifecycle,
+    operations,
+    tokens,
+    turns,
+)
 from backscroll.contract.errors import STUMBLES, InvalidInputError
 from backscroll.contract.filters import SearchFields, SearchFilter, Within
 from backscroll.contract.ids import DEFAULT_QUEUE, derived_op_id, new_op_id
@@ -74,8 +82,11 @@ class Requests:
     begin_turn = _by_fields(turns.BeginTurn)
     end_turn = _by_fields(turns.EndTurn)
     rollback = _by_fields(operations.Rollback)
-    replace = _by_fields(operations.Replace)
     rewind = _by_fields(lifecycle.Rewind)
+    merge = _by_fields(lifecycle.Merge)
+    reset = _by_fields(lifecycle.Reset)
+    rename = _by_fields(lifecycle.Rename)
+    fork = _by_fields(forks.Fork)
     clear = _by_fields(operations.Clear)
     delete = _by_fields(operations.Delete)
     rename_agent = _by_fields(operations.RenameAgent)
@@ -83,6 +94,7 @@ class Requests:
     states = _by_fields(GetStates)
     load = _by_fields(operations.Load)
     session = _by_fields(operations.GetSession)
+    attachment = _by_fields(attachment_reading.GetAttachment)
     cleanup = _by_fields(operations.Cleanup)
     restore = _by_fields(operations.Restore)
     compact = _by_fields(operations.Compact)
@@ -102,11 +114,31 @@ class Requests:
         op_id = new_op_id() if dedup_key is None else ""
         said = key, messages, session, expect_tail, turn_id
         appended = self._checked(operations.Append(op_id, _now(), *said))
-        if dedup_key is not None:
-            dedup_key = check_text("dedup_key", dedup_key, MAX_ATTRIBUTE_CHARS)
-            op_id = derived_op_id(appended.key, dedup_key, self._queue)
-            object.__setattr__(appended, "op_id", op_id)  # it is only being made
-        return appended
+        return appended if dedup_key is None else self._once(appended, appended.key, dedup_key)
+
+    def replace(
+        self,
+        key: str,
+        message: ChatMessage,
+        message_id: str | None = None,
+        turn_id: str | None = None,
+        platform_id: str | None = None,
+        dedup_key: str | None = None,
+    ) -> operations.Replace:
+        """As for an append; the same `dedup_key` may be an append's, too."""
+        said = key, message, message_id, turn_id, platform_id
+        replaced = self.new(operations.Replace, *said)
+        if dedup_key is None:
+            return replaced
+        return self._once(replaced, replaced.key, dedup_key, "replace\0")
+
+    def end_turn_once(self, key: str, turn_id: str, stored_by: str, attempt: int) -> turns.EndTurn:
+        """The end of the turn number `attempt` with the messages that operation `stored_by` stored.
+
+        Its op id follows from these two, so that whoever sends it again learns what became of it.
+        """
+        op_id = derived_op_id(stored_by, f"end of turn\0{attempt}", self._queue)
+        return self._checked(turns.EndTurn(op_id, _now(), key, turn_id))
 
     def describe(self, key: str, attributes: Mapping[str, Any]) -> operations.Describe:
         """Without those of the attributes that are `UNSET`."""
@@ -156,6 +188,13 @@ class Requests:
             return operation.parse(operation.op_id, carried)
         except STUMBLES as error:
             raise InvalidInputError("operation", f"cannot be sent: {error}") from None
+
+    def _once(self, made: Op, key: str, dedup_key: str, kind: str = "") -> Op:
+        """`made` with the op id that everybody derives for it."""
+        dedup_key = kind + check_text("dedup_key", dedup_key, MAX_ATTRIBUTE_CHARS)
+        op_id = derived_op_id(key, dedup_key, self._queue)
+        object.__setattr__(made, "op_id", op_id)  # it is only being made
+        return made
 
     def _checked(self, operation: Op) -> Op:
         """`operation`, which is only being made, if its fields fit."""

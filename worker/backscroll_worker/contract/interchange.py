@@ -11,6 +11,8 @@ archive adds to a session's line when, why and how much of it was removed:
 
     {"session":{…},"removed_at":micros,"rule":"…","part":"whole"}
 
+What is attached to a message is in its `"attachments"`, the bytes in base64 as `"data"`.
+
 A session that has states has them in its line, too, by name, each with its value and version:
 `"states":{"default":{"value":…,"version":1}}`. `part` is "oldest" when only these messages were
 removed from a session that stays, and "author" when they are those of authors that a rule names.
@@ -28,6 +30,7 @@ from typing import Any, BinaryIO, Final, NamedTuple
 import orjson
 import zstandard
 
+from backscroll.contract.attachments import ATTACHMENT_FIELDS
 from backscroll.contract.errors import STUMBLES, InvalidInputError
 from backscroll.contract.messages import (
     CIRCUMSTANCES,
@@ -36,16 +39,17 @@ from backscroll.contract.messages import (
     check_key,
     to_micros,
 )
-from backscroll.contract.validation import ATTRIBUTES
+from backscroll.contract.validation import ATTRIBUTES, ORIGINS
 from backscroll_worker.contract.archiving import ArchivedSession
 from backscroll_worker.contract.states import States, read_states
 
 VERSION: Final = 1
 VERSION_LINE: Final = b'{"backscroll_export":%d}\n' % VERSION
 
-_SESSION_FIELDS: Final = ("key", "created_at", "last_activity", "turn_started_at", *ATTRIBUTES)
+_TIMES: Final = ("created_at", "last_activity", "turn_started_at", "turn_expires_at")
+_SESSION_FIELDS: Final = ("key", *_TIMES, *ATTRIBUTES, *ORIGINS)
 _MESSAGE_FIELDS: Final = (
-    "role", "content", "extra", "message_id", "created_at", "edits", *CIRCUMSTANCES
+    "role", "content", "extra", "message_id", "created_at", "edits", "attachments", *CIRCUMSTANCES
 )  # fmt: skip
 _EDIT_FIELDS: Final = ("role", "content", "extra", "replaced_at")
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
@@ -73,6 +77,8 @@ def session_line(
     """The line a session begins with; in the archive with its removal."""
     fields = info.to_dict()
     known = {name: fields[name] for name in _SESSION_FIELDS if fields[name] not in (None, {})}
+    if not info.closed:  # as before there was such a thing
+        del known["closed"]
     fields = {"session": known}
     if states := removal.states if removal is not None else states:
         fields["states"] = {name: asdict(state) for name, state in states.items()}
@@ -243,9 +249,13 @@ def _message(fields: dict[str, Any]) -> ChatMessage:
     try:
         message = ChatMessage.from_dict(fields)
     except STUMBLES:
-        raise BadLineError("a time or an earlier version of the message is not valid") from None
+        raise BadLineError(
+            "a time, an earlier version or an attachment of the message is not valid"
+        ) from None
     for edit in fields.get("edits") or ():
         _check_fields(edit, _EDIT_FIELDS, ())
+    for attachment in fields.get("attachments") or ():
+        _check_fields(attachment, ATTACHMENT_FIELDS, ("kind",))
     return message
 
 

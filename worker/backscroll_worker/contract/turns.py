@@ -8,6 +8,7 @@ refused again when it is resent.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from backscroll.contract.operations import Append, Replace
@@ -36,6 +37,15 @@ class Turn(NamedTuple):
     def is_free(self, now: int) -> bool:
         """Whether another turn may begin."""
         return not self.is_running or (self.expires_at is not None and self.expires_at < now)
+
+    def gives_way_to(self, turn: BeginTurn, now: int, is_known: Callable[[str], bool]) -> bool:
+        """Whether `turn` may begin. What is known by its platform id supersedes nothing: the same
+        message may be delivered a second time while it is being answered.
+        """
+        if self.is_free(now) or not turn.supersedes:
+            return self.is_free(now)
+        ids = [message.platform_id for message in turn.messages]
+        return not ids or not all(id_ is not None and is_known(id_) for id_ in ids)
 
     def is_that_of(self, turn_id: str) -> bool:
         return self.is_running and self.turn_id == turn_id

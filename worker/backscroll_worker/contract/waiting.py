@@ -1,7 +1,9 @@
 """Edits and deletions of messages that have not arrived yet: they wait for them, for a while.
 
 Of several edits of a message the last one waits; a deletion is final. A store keeps at most
-`MOST_PER_SESSION` of a session and drops the oldest, and none longer than `MAX_AGE_MICROS`.
+`MOST_PER_SESSION` of a session and drops the oldest. A compaction drops those that are older than
+`MAX_AGE_MICROS`, as far as the clock can be trusted: a deletion dropped too early would bring its
+message back.
 
 Most edits do not say whose message they are about. So when an author is erased, those that wait and
 name nobody go as well, and none that was requested before an erasure begins to wait.
@@ -10,7 +12,7 @@ name nobody go as well, and none that was requested before an erasure begins to 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from backscroll.contract.messages import ChatMessage
 from backscroll.contract.operations import Append, Operation, Replace, Rollback
@@ -32,7 +34,7 @@ def arrived(operation: Operation, affected: int) -> Sequence[ChatMessage]:
     return ()
 
 
-def may_wait(operation: Operation, tombstones: Tombstones) -> bool:
+def may_wait(operation: Operation, tombstones: Tombstones) -> TypeGuard[Change]:
     """Whether it is about a message of the platform's that may arrive later.
 
     An edit that names nobody may be of an author who was erased since.

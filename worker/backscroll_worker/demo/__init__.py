@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import signal
 import tempfile
@@ -14,7 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from backscroll import Producer
-from backscroll_worker.demo import legacy, report
+from backscroll_worker.demo import group, legacy, report
 from backscroll_worker.demo.corpus import Session, load_sessions
 from backscroll_worker.demo.replay import Replayed, running_command
 from backscroll_worker.demo.replay import replay as replay_sessions
@@ -35,7 +36,7 @@ def run_demo(settings: Settings, console: Console, *, stay: bool = False) -> boo
     languages = len({session.language for session in sessions})
     console.print(
         f"[bold]Backscroll demo[/bold]: {exchanges:,} real exchanges in {languages} languages, "
-        f"{len(sessions)} sessions,\nthree adapter processes, one worker\n"
+        f"{len(sessions)} sessions,\nthree adapter processes, a group chat, one worker\n"
     )
     with _own_folder(console) as folder:
         own = replace(
@@ -49,7 +50,8 @@ def run_demo(settings: Settings, console: Console, *, stay: bool = False) -> boo
         with running_server(own) as url, running_command("worker", own, url) as worker:
             replayed = replay_sessions(sessions, own, url, worker, console)
             folder.is_useful = True
-            holds = _show(own, url, replayed, console)
+            chat = asyncio.run(group.play(url, own.queue))
+            holds = _show(own, url, replayed, chat, console)
             if stay:
                 _stay(own, url, console)
     return holds
@@ -78,8 +80,10 @@ def _own_folder(console: Console) -> Iterator[_Folder]:
         raise
 
 
-def _show(settings: Settings, url: str, replayed: Replayed, console: Console) -> bool:
-    """Show the results of the replay; returns whether all of it is stored as it was sent."""
+def _show(
+    settings: Settings, url: str, replayed: Replayed, chat: group.GroupChat, console: Console
+) -> bool:
+    """Show what came of it all; returns whether all of it is stored as it was sent."""
     report.show_throughput(console, replayed)
     with Producer(url, settings.queue, timeout_seconds=120) as producer:
         busiest = report.show_busiest(console, producer)
@@ -87,9 +91,10 @@ def _show(settings: Settings, url: str, replayed: Replayed, console: Console) ->
         report.show_searches(console, producer)
         verdict = compare(producer, replayed.remembered)
         report.show_verdict(console, replayed, verdict)
+        report.show_group(console, chat)
         cleaned = report.show_maintenance(console, producer, ttl_hours=30 * 24)
     report.show_next_steps(console, settings, cleaned.keys)
-    return verdict.holds
+    return verdict.holds and chat.holds
 
 
 def _stay(settings: Settings, url: str, console: Console) -> None:

@@ -17,6 +17,8 @@ from rich.text import Text
 from backscroll import Producer, SearchFilter, SearchHit
 from backscroll.contract.messages import SessionInfo
 from backscroll.contract.results import CleanupReport
+from backscroll_worker.demo.group import GroupChat
+from backscroll_worker.demo.platform import BOT, Shown
 from backscroll_worker.demo.replay import Replayed
 from backscroll_worker.demo.verdict import Verdict
 from backscroll_worker.ops.stats import size
@@ -32,6 +34,7 @@ _HALF_REMEMBERED: Final = "wine electricity"
 """Words from different messages of one conversation."""
 
 _TRANSCRIPT_MESSAGES: Final = 6
+_GROUP_MESSAGES: Final = 12
 
 
 def show_busiest(console: Console, producer: Producer) -> SessionInfo:
@@ -107,6 +110,33 @@ def show_verdict(console: Console, replayed: Replayed, verdict: Verdict) -> None
         console.print(Text("  The check holds: all there, in order, once.\n", style="bold green"))
     else:
         console.print(Text("  THE CHECK FAILED.\n", style="bold red"))
+
+
+def show_group(console: Console, chat: GroupChat) -> None:
+    """The end of the group chat, what was done to it, and whether it is stored as it was shown."""
+    console.print(Text("A group chat, as it is stored: two adapters got all of it", style="italic"))
+    _show_lines_of(console, chat.stored)
+    console.print(
+        f"\n  {chat.edited} edits and {chat.deleted} deletions, arrived {chat.early} times before "
+        f"their message;\n  {chat.delivered_again} updates delivered again; the model failed in "
+        f"{chat.failed} of {chat.failed + chat.answered} answers"
+    )
+    if chat.holds:
+        said = f"  The group holds: its {len(chat.stored)} messages are what its window shows.\n"
+        console.print(Text(said, style="bold green"))
+    else:
+        console.print(Text("  THE GROUP DIFFERS. Its window shows:", style="bold red"))
+        _show_lines_of(console, chat.window)
+
+
+def _show_lines_of(console: Console, shown: Sequence[Shown]) -> None:
+    authors = {message.id: message.author for message in shown}
+    for message in shown[-_GROUP_MESSAGES:]:
+        line = Text(f"  {message.author:>10}  ", style="green" if message.author == BOT else "cyan")
+        line.append(message.text, style="default")
+        if message.reply_to is not None:
+            line.append(f"  (to {authors.get(message.reply_to, 'what is gone')})", style="dim")
+        console.print(line, soft_wrap=True)
 
 
 def show_maintenance(console: Console, producer: Producer, ttl_hours: float) -> CleanupReport:

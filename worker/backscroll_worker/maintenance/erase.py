@@ -60,7 +60,10 @@ def erase(
     tombstones = store.tombstones()
     archived = 0
     if archive is not None:
-        archived = yield from archive.erase_slices(partial(_until, operation, tombstones))
+        archived = yield from archive.erase_slices(
+            partial(_until, operation, tombstones),
+            is_of_erased=partial(_is_of_erased, tombstones),
+        )
     failed = yield from _erase_jobs(connection, queue, _Traces(operation, tombstones, store))
     _reset_logs(connection)
     return replace(receipt, archived=archived, failed_jobs=failed)
@@ -81,6 +84,12 @@ def erase_late(archive: Archive, tombstones: Tombstones) -> Slices[int]:
 def is_erased(tombstones: Tombstones, session: ArchivedSession, author: str | None = None) -> bool:
     """Whether it was archived before an erasure that is about it, or about the author, began."""
     return _erased_until(tombstones, session, author) != NOTHING
+
+
+def _is_of_erased(tombstones: Tombstones, session: ArchivedSession) -> bool:
+    """Whether it is a fork of a session that was erased after it was archived."""
+    origin = session.info.forked_from
+    return origin is not None and tombstones.of("key", origin).noted_at >= session.removed_at
 
 
 def _erased_until(

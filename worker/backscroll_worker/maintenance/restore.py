@@ -24,7 +24,9 @@ from backscroll_worker.contract.archiving import ArchivedSession
 from backscroll_worker.contract.pacing import SliceClock, Slices
 from backscroll_worker.contract.store import Store
 from backscroll_worker.contract.takeover import RestoreSession
+from backscroll_worker.contract.tombstones import Tombstones
 from backscroll_worker.maintenance.erase import is_erased
+from backscroll_worker.stores.local import keeping
 
 
 @dataclass(slots=True)
@@ -47,19 +49,15 @@ def restore(store: Store, archive: Archive | None, operation: Restore) -> Slices
     # A cleanup that was killed may have left the very messages, out of sight, in the store.
     yield from store.finish_removals()
     files = archive.files() if operation.file is None else [archive.file(operation.file)]
-    parts = yield from _parts(files, key)
     tombstones = store.tombstones()  # a file that was elsewhere may have what was erased
-    parts = [part for part in _not_superseded(parts) if not is_erased(tombstones, part.session)]
+    parts = yield from _parts(files, key, store, tombstones)
+    parts = list(_not_superseded(parts))
     if not parts:
         raise OperationRefusedError(
             f"the archive has no session {key!r}; 'backscroll restore --list' shows what it has"
         )
     _drop_what_came_again(parts)
-    messages = tuple(
-        message
-        for part, message in _in_order(parts)
-        if message.author is None or not is_erased(tombstones, part.session, message.author)
-    )
+    messages = tuple(message for _, message in _in_order(parts))
     info = replace(_info(parts), key=operation.into or key)
     if operation.pin:
         info = replace(info, pinned=True)
@@ -73,19 +71,21 @@ def restore(store: Store, archive: Archive | None, operation: Restore) -> Slices
     return RestoreReport(info.key, answer.affected, there, time.monotonic() - started)
 
 
-def _parts(files: list[ArchiveFile], key: str) -> Slices[list[_Part]]:
-    """What the files have of the session, in their order."""
-    found, clock = list[_Part](), SliceClock()
+def _parts(
+    files: list[ArchiveFile], key: str, store: Store, tombstones: Tombstones
+) -> Slices[list[_Part]]:
+    """What the files have of the session, in their order, without what was erased."""
+    found, clock, keep = list[_Part](), SliceClock(), keeping(store)
     for file in files:
         if key in file.load_manifest().keys:
             file.check()
             for session, _, message in file.lines():
-                if session.info.key != key:
+                if session.info.key != key or is_erased(tombstones, session):
                     pass
                 elif message is None:
                     found.append(_Part(session))
-                else:
-                    found[-1].messages.append(message)
+                elif not _is_of_erased(tombstones, session, message):
+                    found[-1].messages.append(keep(message))
                 if clock.is_over:
                     yield
                     clock.begin()
@@ -93,6 +93,10 @@ def _parts(files: list[ArchiveFile], key: str) -> Slices[list[_Part]]:
             yield
             clock.begin()
     return found
+
+
+def _is_of_erased(tombstones: Tombstones, session: ArchivedSession, message: ChatMessage) -> bool:
+    return message.author is not None and is_erased(tombstones, session, message.author)
 
 
 def _not_superseded(parts: list[_Part]) -> Iterator[_Part]:

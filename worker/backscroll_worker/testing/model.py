@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from backscroll.contract.lifecycle import Rewind
+from backscroll.contract.forks import Fork
+from backscroll.contract.lifecycle import Merge, Rename, Reset, Rewind
 from backscroll.contract.messages import ChatMessage, SessionInfo, to_micros
 from backscroll.contract.operations import (
     Append,
@@ -20,8 +21,10 @@ from backscroll.contract.operations import (
 )
 from backscroll.contract.results import Outcome
 from backscroll.contract.states import SessionState, SetState
+from backscroll.contract.turns import BeginTurn, EndTurn
 from backscroll_worker.contract.takeover import ImportSession
-from backscroll_worker.contract.turns import CONFLICT, outcome
+from backscroll_worker.contract.turns import CONFLICT, lease_of, outcome
+from backscroll_worker.contract.waiting import Change
 from backscroll_worker.stores.search.query import Query
 from backscroll_worker.testing.stores import StoreUnderTest
 
@@ -37,6 +40,29 @@ class ModelSession:
     states: dict[str, SessionState] = field(default_factory=dict)
     platform_ids: set[str] = field(default_factory=set)
     """Those that it has, or had."""
+    lease: int | None = None
+
+    def is_turn(self, turn_id: str) -> bool:
+        """Whether that turn runs."""
+        return self._turn == ("running", turn_id)
+
+    def is_taken(self, now: int) -> bool:
+        """Whether a turn runs whose lease has not expired."""
+        expires_at = self.attributes.get("turn_expires_at")
+        return self._turn[0] == "running" and (expires_at is None or expires_at >= now)
+
+    def index(self, change: Change) -> int | None:
+        """The place of the last message, or of the one named."""
+        wanted = change.message_id or change.platform_id
+        name = "message_id" if change.message_id else "platform_id"
+        found = [each for each, m in enumerate(self.messages) if getattr(m, name) == wanted]
+        if wanted is None:
+            return len(self.messages) - 1 if self.messages else None
+        return found[0] if found else None
+
+    @property
+    def _turn(self) -> tuple[str | None, str | None]:
+        return self.attributes.get("state"), self.attributes.get("turn_id")
 
 
 @dataclass(slots=True)
@@ -45,6 +71,8 @@ class Model:
 
     sessions: dict[str, ModelSession] = field(default_factory=dict)
     applied: dict[str, int] = field(default_factory=dict)
+    waiting: dict[tuple[str, str | None], Change] = field(default_factory=dict)
+    """By key and platform id, changes of messages that have not arrived."""
 
     def apply(self, operations: Iterable[Operation], now: int) -> list[Outcome]:
         return [self._once(operation, now) for operation in operations]
@@ -98,36 +126,90 @@ class Model:
             self.applied[operation.op_id] = self._carry_out(operation, now)
         return outcome(self.applied[operation.op_id], duplicate=is_known)
 
-    def _carry_out(self, operation: Operation, now: int) -> int:  # noqa: C901 - one case each
+    def _carry_out(self, operation: Operation, now: int) -> int:  # noqa: C901, PLR0912 - cases
         match operation:
-            case Append(key=key):
-                session = self.sessions.setdefault(key, ModelSession(now, now))
-                self._describe_anew(session, operation.session or {}, now)
-                return self._append(session, operation.stamped(), now)
-            case Rollback(key=key, message_id=message_id):
-                return self._change(key, message_id, None, now)
+            case BeginTurn():
+                return self._begin_turn(operation, now)
+            case EndTurn():
+                return self._end_turn(operation, now)
+            case Append():
+                return self._append(operation, now)
+            case Rollback() | Replace():
+                return self._change(operation, now)
             case Rewind(key=key, to=to):
                 return self._rewind(key, to, now)
-            case Replace(key=key, message=message, message_id=message_id):
-                return self._change(key, message_id, message, now)
             case Clear(key=key) if key in self.sessions:
                 session = self.sessions[key]
                 count, session.messages, session.last_activity = len(session.messages), [], now
                 return count
             case Delete(key=key):
+                self.waiting = {place: c for place, c in self.waiting.items() if place[0] != key}
                 return int(self.sessions.pop(key, None) is not None)
             case Describe(key=key, attributes=attributes):
                 self._describe(
                     self.sessions.setdefault(key, ModelSession(now, now)), attributes, now
                 )
                 return 1
+            case Fork():
+                return self._fork(operation, now)
             case SetState():
                 return self._set_state(operation, now)
+            case Rename(key=key, new_key=new_key) if key in self.sessions:
+                return self._rename_session(key, new_key, now)
+            case Merge() if operation.key in self.sessions:
+                return self._merge(operation, now)
+            case Reset() if self._load(operation.key):
+                past = self.sessions[operation.past_key] = self.sessions.pop(operation.key)
+                self.sessions[operation.key] = self._begun_anew(past, operation.past_key, now)
+                return len(past.messages)
             case RenameAgent(old=old, new=new):
                 return self._rename(old, new)
             case ImportSession():
                 return self._import(operation, now)
         return 0
+
+    def _merge(self, operation: Merge, now: int) -> int:
+        session, into = (self.sessions.get(key) for key in operation.keys)
+        both = [each for each in (session, into) if each is not None]
+        is_taken = any(each.is_taken(now) for each in both)
+        if session is None or is_taken or self.is_closed(operation.into):
+            return CONFLICT
+        if into is None:
+            self._rename_session(operation.key, operation.into, now)
+            return len(session.messages)
+        del self.sessions[operation.key]
+        ids = {message.platform_id for message in into.messages} - {None}
+        new = [message for message in session.messages if message.platform_id not in ids]
+        into.messages = sorted([*into.messages, *new], key=_moment)
+        into.platform_ids |= session.platform_ids
+        into.created_at, into.last_activity = min(into.created_at, session.created_at), now
+        self._move_waiting(operation.key, operation.into, now)
+        return len(new)
+
+    def _begun_anew(self, past: ModelSession, past_key: str, now: int) -> ModelSession:
+        new = ModelSession(now, now, [], dict(past.attributes), dict(past.states))
+        new.platform_ids |= past.platform_ids
+        if past.attributes.get("state") == "running":
+            self._describe(past, {"state": "idle"}, now)
+        self._describe(new, {"state": "idle", "closed": False}, now)
+        new.attributes.update(forked_from=None, forked_upto=None, continued_from=past_key)
+        return new
+
+    def _rename_session(self, key: str, new_key: str, now: int) -> int:
+        if new_key in self.sessions:
+            return CONFLICT
+        self.sessions[new_key] = self.sessions.pop(key)
+        self._move_waiting(key, new_key, now)
+        return 1
+
+    def _move_waiting(self, key: str, new_key: str, now: int) -> None:
+        moved = [place for place in self.waiting if place[0] in (key, new_key)]
+        for change in [self.waiting.pop(place) for place in moved]:
+            self._change(replace(change, key=new_key), now)
+
+    def is_closed(self, key: str) -> bool:
+        """Whether nobody may append to the session."""
+        return key in self.sessions and bool(self.sessions[key].attributes.get("closed"))
 
     def _rewind(self, key: str, to: str, now: int) -> int:
         session = self.sessions.get(key)
@@ -139,28 +221,113 @@ class Model:
             session.last_activity = now
         return count
 
-    def _append(self, session: ModelSession, messages: Iterable[ChatMessage], now: int) -> int:
+    def _fork(self, operation: Fork, now: int) -> int:
+        source = self.sessions[operation.key]
+        fork = self.sessions.get(operation.new_key) or ModelSession(now, now)
+        if fork.messages:
+            return CONFLICT
+        ids = [message.message_id for message in source.messages]
+        count = len(ids) if operation.upto is None else ids.index(operation.upto) + 1
+        fork.messages = [
+            replace(message, message_id=f"{operation.op_id}-{place}")
+            for place, message in enumerate(source.messages[:count], 1)
+        ]
+        for name in ("name", "agent", "meta"):
+            fork.attributes[name] = fork.attributes.get(name) or source.attributes.get(name)
+        fork.attributes["meta"] = dict(fork.attributes["meta"] or {})
+        fork.attributes["forked_from"] = operation.key
+        fork.attributes["forked_upto"] = ids[count - 1] if count else None
+        fork.states = {**source.states, **fork.states}
+        fork.platform_ids |= {each.platform_id for each in fork.messages if each.platform_id}
+        fork.last_activity = now
+        self.sessions[operation.new_key] = fork
+        return count
+
+    def _append(self, operation: Append, now: int) -> int:
+        if self.is_closed(operation.key) or not self._holds(operation, now):
+            return CONFLICT
+        session = self.sessions.setdefault(operation.key, ModelSession(now, now))
+        self._describe_anew(session, operation.session or {}, now)
         before = len(session.messages)
-        for message in messages:
+        for message in operation.stamped():
             if message.platform_id is None or message.platform_id not in session.platform_ids:
                 session.messages.append(message)
                 session.last_activity = now
             if message.platform_id is not None:
                 session.platform_ids.add(message.platform_id)
+        for message in operation.messages:
+            change = self.waiting.pop((operation.key, message.platform_id), None)
+            if change is not None:
+                self._change(change, now)
         return len(session.messages) - before
 
-    def _change(self, key: str, message_id: str | None, new: ChatMessage | None, now: int) -> int:
-        session = self.sessions.get(key)
-        ids = [] if session is None else [message.message_id for message in session.messages]
-        if session is None or not ids or (message_id is not None and message_id not in ids):
+    def _holds(self, operation: Append | Replace, now: int) -> bool:
+        session = self.sessions.get(operation.key)
+        tail = operation.expect_tail if isinstance(operation, Append) else None
+        if tail is not None:
+            last = session.messages[-1].message_id if session and session.messages else ""
+            if tail != last:
+                return False
+        if operation.turn_id is not None:
+            if session is None or not session.is_turn(operation.turn_id):
+                return False
+            if session.lease is not None:
+                session.attributes["turn_expires_at"] = now + session.lease
+        return True
+
+    def _begin_turn(self, operation: BeginTurn, now: int) -> int:
+        session = self.sessions.get(operation.key)
+        if session is not None and session.is_taken(now):
+            ids = [message.platform_id for message in operation.messages]
+            has_news = not ids or any(id_ is None or id_ not in session.platform_ids for id_ in ids)
+            if not operation.supersedes or not has_news:
+                return CONFLICT
+        affected = self._append(operation, now)
+        if affected != CONFLICT:
+            session = self.sessions[operation.key]
+            self._describe(session, {"state": "running", "turn_id": operation.op_id}, now)
+            session.lease = lease_of(operation)
+            session.attributes["turn_expires_at"] = now + session.lease
+        return affected
+
+    def _end_turn(self, operation: EndTurn, now: int) -> int:
+        session = self.sessions.get(operation.key)
+        if session is None or not session.is_turn(operation.turn_id):
+            return CONFLICT
+        self._describe(session, {"state": operation.state}, now)
+        gone = [each for each in session.messages if each.message_id in operation.remove]
+        if gone:
+            session.messages = [each for each in session.messages if each not in gone]
+            session.platform_ids -= {str(each.platform_id) for each in gone}
+            session.last_activity = now
+        return len(gone)
+
+    def _change(self, change: Change, now: int) -> int:
+        if isinstance(change, Replace) and not self._holds(change, now):
+            return CONFLICT
+        session = self.sessions.get(change.key)
+        index = None if session is None else session.index(change)
+        if session is None or index is None:
+            self._wait(session, change)
             return 0
-        index = len(ids) - 1 if message_id is None else ids.index(message_id)
         old = session.messages.pop(index)
-        if new is not None:
-            said = new.role, new.content, new.extra, old.message_id, old.created_at
-            session.messages.insert(index, ChatMessage(*said, platform_id=old.platform_id))
+        if isinstance(change, Replace):
+            new = change.message
+            tokens = old.tokens if new.tokens is None else new.tokens
+            edited = replace(
+                old, role=new.role, content=new.content, extra=new.extra, tokens=tokens
+            )
+            session.messages.insert(index, edited)
         session.last_activity = now
         return 1
+
+    def _wait(self, session: ModelSession | None, change: Change) -> None:
+        place = change.key, change.platform_id
+        is_known = session is not None and change.platform_id in session.platform_ids
+        if change.platform_id is None or is_known:
+            return
+        if not isinstance(self.waiting.get(place), Rollback):
+            self.waiting[place] = change
 
     def _describe(self, session: ModelSession, attributes: Any, now: int) -> None:
         values = dict(attributes)
@@ -168,6 +335,7 @@ class Model:
             is_running = values["state"] == "running"
             values["turn_id"] = values.get("turn_id") if is_running else None
             values["turn_started_at"] = now if is_running else None
+            values["turn_expires_at"] = session.lease = None
         if "meta" in values:
             meta = {**(session.attributes.get("meta") or {}), **values["meta"]}
             values["meta"] = {name: value for name, value in meta.items() if value is not None}
@@ -175,10 +343,12 @@ class Model:
 
     def _describe_anew(self, session: ModelSession, attributes: Any, now: int) -> None:
         """As `_describe`, but for a turn that is running already: it did not begin now."""
-        before = dict(session.attributes)
+        before, lease = dict(session.attributes), session.lease
         self._describe(session, attributes, now)
         if all(session.attributes.get(name) == before.get(name) for name in ("state", "turn_id")):
-            session.attributes["turn_started_at"] = before.get("turn_started_at")
+            session.lease = lease
+            for name in ("turn_started_at", "turn_expires_at"):
+                session.attributes[name] = before.get(name)
 
     def _set_state(self, operation: SetState, now: int) -> int:
         before = self.states(operation.key).get(operation.name, SessionState())
@@ -204,6 +374,10 @@ class Model:
         session.messages = list(operation.messages)
         session.created_at, session.last_activity = operation.created_at, operation.last_activity
         return len(operation.messages)
+
+
+def _moment(message: ChatMessage) -> int:
+    return 0 if message.created_at is None else to_micros(message.created_at)
 
 
 def state_of(store: StoreUnderTest, keys: Iterable[str]) -> State:

@@ -36,10 +36,13 @@ from backscroll_worker.contract.pacing import SliceClock, Slices, aside
 from backscroll_worker.contract.retention import Retention, Rule
 from backscroll_worker.contract.states import States
 from backscroll_worker.contract.tool_calls import Exchanges
+from backscroll_worker.stores.blobs import Blobs
+from backscroll_worker.stores.jsonl.attachments import remove_unused
 from backscroll_worker.stores.jsonl.file_names import MESSAGES_SUFFIX
 from backscroll_worker.stores.jsonl.lines import Line
-from backscroll_worker.stores.jsonl.maintenance import OpenGroup, empty_journal
+from backscroll_worker.stores.jsonl.maintenance import empty_journal
 from backscroll_worker.stores.jsonl.session import Session
+from backscroll_worker.stores.jsonl.slices import OpenGroup
 from backscroll_worker.stores.jsonl.write_batch import Group
 
 log = logging.getLogger("backscroll.store")
@@ -157,7 +160,10 @@ class Cleanup:
             )
         if not self._dry_run:
             yield from empty_journal(self._open)
-        return self._tally.report()
+        report = self._tally.report()
+        if not self._dry_run and (report.messages or report.capped):
+            yield from remove_unused(self._open)
+        return report
 
     def _candidate(self, group: Group, name: str) -> Session | None:
         """The session of this messages file, if it may have expired or exceed its limit."""
@@ -208,9 +214,11 @@ class Cleanup:
                 waiting and len(chosen) < REMOVALS_PER_FILE and writer.size_bytes < BYTES_PER_FILE
             ):
                 with self._open() as group:
-                    for _, removal, lines in self._choose_in_slice(group, waiting):
-                        self._write(writer, removal, lines)
-                        chosen.append(removal)
+                    blobs = group.directory.blobs
+                    found = list(self._choose_in_slice(group, waiting))
+                for _, removal, lines in found:
+                    yield from self._write(writer, removal, lines, blobs)
+                    chosen.append(removal)
                 yield
             if chosen:
                 yield from aside(writer.publish)
@@ -237,15 +245,20 @@ class Cleanup:
         of_authors = self._rules.due(session, count).items()
         return oldest + [(of_author, False, lines) for of_author, lines in of_authors]
 
-    def _write(self, writer: RemovalWriter, removal: _Removal, lines: list[Line]) -> None:
-        rule, now = removal.rule, self._passage.now
+    def _write(
+        self, writer: RemovalWriter, removal: _Removal, lines: list[Line], blobs: Blobs
+    ) -> Generator[None]:
+        rule, now, clock = removal.rule, self._passage.now, SliceClock()
         writer.begin(
             ArchivedSession(
                 removal.info, now, rule.name, removal.is_whole, removal.states, rule.is_for_author
             )
         )
         for line in lines:
-            writer.add(line.with_edits())
+            writer.add(blobs.filled(line.with_edits()))
+            if clock.is_over:
+                yield
+                clock.begin()
 
     def _remove(self, chosen: list[_Removal]) -> Generator[None, None, set[int]]:
         """Delete what has not changed since it was chosen; returns the indexes of the others."""

@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from typing import Final
 
 from backscroll.contract.messages import from_micros
+from backscroll.contract.validation import FORKED
 from backscroll_worker.contract.clock import Cutoff
 from backscroll_worker.contract.platform_ids import platform_digest
+from backscroll_worker.contract.tombstones import Tombstones
 from backscroll_worker.stores.jsonl.fields import OURS
 from backscroll_worker.stores.jsonl.lines import (
     Line,
@@ -34,6 +36,11 @@ class MaintainedSession(StoredSession):
             if platform_id is not None:
                 platform_ids.pop(platform_id, None)
                 self._note(gone_mark(platform_id), 0)
+
+    def used_blobs(self) -> set[str]:
+        """The SHA-256 of all that is attached to its messages."""
+        attached = (each for line in self.lines for each in line.message.attachments)
+        return {each.sha256 for each in attached if each.sha256 is not None}
 
     def leave(self) -> None:
         """Remove the session, but keep its op ids; a later operation begins a new one."""
@@ -124,6 +131,14 @@ class MaintainedSession(StoredSession):
         """Reset the sidecar to the time of creation, as far as it is known."""
         self._sidecar = Sidecar(self.key, self.sidecar.created_at)
         self._is_described = True
+
+    def forget_origin(self, tombstones: Tombstones) -> None:
+        """Forget of which session this is a fork, if that was erased afterwards."""
+        origin = self.sidecar.attributes.get("forked_from")
+        if origin is not None and tombstones.of("key", origin).noted_at >= self.sidecar.created_at:
+            for name in FORKED:
+                self.sidecar.attributes.pop(name, None)
+            self._is_described = True
 
     def compact(self, old: Cutoff) -> tuple[int, int]:
         """Drop expired records and set damage aside; returns the number of both."""

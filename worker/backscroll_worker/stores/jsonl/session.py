@@ -10,17 +10,17 @@ from collections.abc import Iterable
 
 from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.lifecycle import Rewind
-from backscroll.contract.messages import ChatMessage, SessionAttributes, to_micros
+from backscroll.contract.messages import LATEST_MICROS, ChatMessage, SessionAttributes, to_micros
 from backscroll.contract.operations import Append, Clear, Delete, Describe, Replace, Rollback, Write
 from backscroll.contract.states import SetState
 from backscroll.contract.turns import BeginTurn, EndTurn
 from backscroll.contract.validation import check_attributes
 from backscroll_worker.contract.attributes import differing, with_meta
-from backscroll_worker.contract.clock import no_later
 from backscroll_worker.contract.states import state_after
 from backscroll_worker.contract.takeover import (
     ImportSession,
     RestoreSession,
+    check_known,
     has_another_history,
 )
 from backscroll_worker.contract.tombstones import Tombstones, digest, emptied_by, undone_by
@@ -39,6 +39,8 @@ class Session(MaintainedSession):
     """A session after the operations so far."""
 
     def append(self, operation: Append) -> int:
+        if self.is_closed:
+            return self._note(operation.op_id, CONFLICT)
         if operation.session is not None and self.exists:
             with_meta(self.sidecar.attributes, operation.session)  # or refused now
         if is_conditional(operation) and not self._holds(operation):
@@ -52,9 +54,9 @@ class Session(MaintainedSession):
                 "forgotten"
             )
         new = self._new_ones(operation)
-        lines = lines_of(operation, new)
-        if new is not None:
-            count = self._note(op_id, len(new))
+        lines = lines_of(operation, self._directory.blobs, new)
+        if new is not None or not count:
+            count = self._note(op_id, len(lines))
         if lines and not self._is_touched:
             self._create()
             self._touch()
@@ -82,10 +84,11 @@ class Session(MaintainedSession):
         return True
 
     def begin_turn(self, operation: BeginTurn) -> int:
-        if self.exists and not (operation.supersedes or self.sidecar.turn.is_free(self._now)):
+        if self.exists and not self.sidecar.turn.gives_way_to(operation, self._now, self.knows):
             return self._note(operation.op_id, CONFLICT)
         affected = self.append(operation)
         if affected != CONFLICT:
+            self._create()
             sidecar, lease = self.sidecar, lease_of(operation)
             sidecar.describe({"state": "running", "turn_id": operation.op_id}, self._now)
             sidecar.turn_lease, sidecar.turn_expires_at = lease, self._now + lease
@@ -145,19 +148,20 @@ class Session(MaintainedSession):
 
     def may_come(self, change: Rollback | Replace) -> bool:
         """Whether the change names a message by its platform id that was never there."""
-        cached, id_ = self._cached_session(), change.platform_id
-        return not (id_ is None or id_ in cached.platform_ids or gone_mark(id_) in cached.known)
+        return change.platform_id is not None and not self.knows(change.platform_id)
 
-    def catch_up(self, change: Rollback | Replace, operation: Write, affected: int) -> int:
-        """Apply what has waited for an operation's messages; returns how much that affected."""
+    def knows(self, platform_id: str) -> bool:
+        """Whether the session has, or had, such a message."""
+        cached = self._cached_session()
+        return platform_id in cached.platform_ids or gone_mark(platform_id) in cached.known
+
+    def catch_up(self, change: Rollback | Replace) -> int:
+        """Apply what has waited for its message; returns how many messages are gone by it."""
         index = self._index(change)
-        if isinstance(change, Replace):
-            self._put(index, change.message)
-            return affected
-        message_id = None if index is None else self.lines[index].message.message_id
-        is_new = isinstance(operation, Append) and message_id in operation.message_ids
-        removed = self._remove(index)
-        return self._note(operation.op_id, affected - 1) if is_new and removed else affected
+        if isinstance(change, Rollback):
+            return self._remove(index)
+        self._put(index, change.message)
+        return 0
 
     def _remove(self, index: int | None) -> int:
         if index is None:
@@ -172,6 +176,7 @@ class Session(MaintainedSession):
         if index is None:
             return 0
         kept_at = self._now if self._keep_edits else None
+        message = self._directory.blobs.keep(message)
         line = self.lines[index].with_message(message, kept_at)
         self._touch()
         self._rewrite()[index] = line
@@ -197,12 +202,28 @@ class Session(MaintainedSession):
             self.leave()
         return affected
 
-    def is_late(self, operation: Write, tombstones: Tombstones) -> bool:
-        """Whether the session was deleted or cleared after the operation was requested."""
+    def is_late(
+        self,
+        operation: Write,
+        tombstones: Tombstones,
+        since: int = -1,
+        until: int = LATEST_MICROS,
+    ) -> bool:
+        """Whether the session was deleted or cleared after the operation was requested.
+
+        Before `since` and after `until` another session had the key.
+        """
         moments = [self.applied(MARK + how) for how in undone_by(operation)]
         return any(
-            moment is not None and tombstones.is_before(operation.at, moment) for moment in moments
+            moment is not None
+            and since < moment <= until
+            and tombstones.is_before(operation.at, moment)
+            for moment in moments
         )
+
+    def note(self, op_id: str, affected: int) -> int:
+        """Record an operation of the group that changes nothing here."""
+        return self._note(op_id, affected)
 
     def drop_late(self, operation: Write) -> int:
         """Record the operation without applying it; a resend that was not spooled is dropped."""
@@ -257,15 +278,16 @@ class Session(MaintainedSession):
         """Import the session."""
         if self.exists and self.count:
             raise has_another_history(self.key)
-        lines = [_line_of(message) for message in operation.messages]
+        lines = [self._line_of(message) for message in operation.messages]
         if len({line.op_id for line in lines}) < len(lines):
             raise OperationRefusedError("two of the messages have the same id")
         if operation.attributes:
-            check_attributes(operation.attributes)
+            check_known(operation.attributes)
         self._create()
         if operation.attributes:
             self.sidecar.attributes.update(operation.attributes)
-            self.sidecar.turn_started_at = no_later(operation.turn_started_at, self._now)
+            times = operation.turn_started_at, operation.turn_expires_at
+            self.sidecar.take_over_turn(times, self._now)
         self.sidecar.states.update(operation.states)
         self.sidecar.created_at = min(operation.created_at, self._now)
         self._is_described = True
@@ -284,7 +306,7 @@ class Session(MaintainedSession):
         """
         sessions = [self, *elsewhere]
         present = {line.message.message_id for session in sessions for line in session.lines}
-        lines = [_line_of(m) for m in operation.messages if m.message_id not in present]
+        lines = [self._line_of(m) for m in operation.messages if m.message_id not in present]
         cached = self._cached_session()
         info, is_new = operation.info, not self.exists
         if is_new and operation.messages and not lines:
@@ -351,8 +373,7 @@ class Session(MaintainedSession):
                 return index
         return None
 
-
-def _line_of(message: ChatMessage) -> Line:
-    if message.message_id is None or message.created_at is None:
-        raise OperationRefusedError("a message has no id or no time")
-    return Line.of(message, message.message_id)
+    def _line_of(self, message: ChatMessage) -> Line:
+        if message.message_id is None or message.created_at is None:
+            raise OperationRefusedError("a message has no id or no time")
+        return Line.of(self._directory.blobs.keep(message), message.message_id)

@@ -14,7 +14,6 @@ import orjson
 from backscroll.contract.messages import ChatMessage
 from backscroll_worker.contract.clock import Cutoff
 from backscroll_worker.contract.waiting import (
-    MAX_AGE_MICROS,
     MOST_PER_SESSION,
     Change,
     change_of,
@@ -56,7 +55,7 @@ class WaitingChanges:
             del waiting[next(iter(waiting))]
         self._is_changed = True
 
-    def take(self, key: str, messages: Iterable[ChatMessage], now: int) -> list[Change]:
+    def take(self, key: str, messages: Iterable[ChatMessage]) -> list[Change]:
         """Take out what waits for these messages of a session."""
         waiting = self._by_key.get(key)
         if not waiting:
@@ -64,10 +63,19 @@ class WaitingChanges:
         ids = dict.fromkeys(each.platform_id for each in messages)
         found = {id_: waiting.pop(id_) for id_ in ids if id_ is not None and id_ in waiting}
         self._is_changed |= bool(found)
+        return [change_of(key, id_, each.message) for id_, each in found.items()]
+
+    def moved(self, key: str, new_key: str) -> list[Change]:
+        """Take out what waits for messages of both, under the new key and the oldest first."""
+        waiting = [
+            (each.noted_at, own, id_, each.message)
+            for own in (key, new_key)
+            for id_, each in self._by_key.pop(own, {}).items()
+        ]
+        self._is_changed |= bool(waiting)
         return [
-            change_of(key, id_, each.message)
-            for id_, each in found.items()
-            if each.noted_at > now - MAX_AGE_MICROS
+            change_of(new_key, id_, message)
+            for noted_at, _, id_, message in sorted(waiting, key=lambda each: each[0])
         ]
 
     def forget(self, key: str) -> None:

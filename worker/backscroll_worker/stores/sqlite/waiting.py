@@ -6,6 +6,7 @@ They belong to a key: there may be no such session yet.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import itemgetter
 from typing import Any
 
 import apsw
@@ -13,7 +14,6 @@ import orjson
 
 from backscroll.contract.messages import ChatMessage
 from backscroll_worker.contract.waiting import (
-    MAX_AGE_MICROS,
     MOST_PER_SESSION,
     Change,
     change_of,
@@ -27,7 +27,14 @@ class WaitingChanges:
     def __init__(self, connection: apsw.Connection, now: int) -> None:
         self._connection = connection
         self._now = now
-        self._is_empty: bool | None = None
+        self._has_some: bool | None = None
+
+    def has_some(self) -> bool:
+        """Whether any change waits, in any session."""
+        if self._has_some is None:
+            some = self._connection.execute("SELECT 1 FROM waiting_changes LIMIT 1").get
+            self._has_some = some is not None
+        return self._has_some
 
     def hold(self, change: Change) -> None:
         """Have a change wait for its message."""
@@ -48,25 +55,31 @@ class WaitingChanges:
             " LIMIT -1 OFFSET ?2)",
             (change.key, MOST_PER_SESSION),
         )
-        self._is_empty = False
+        self._has_some = True
 
     def take(self, key: str, messages: Iterable[ChatMessage]) -> list[Change]:
         """Take out what waits for these messages of a session."""
-        if self._is_empty is None:
-            some = self._connection.execute("SELECT 1 FROM waiting_changes LIMIT 1").get
-            self._is_empty = some is None
-        if self._is_empty:
-            return []
         ids = dict.fromkeys(each.platform_id for each in messages if each.platform_id)
         found: Iterable[Any] = self._connection.executemany(
             "DELETE FROM waiting_changes WHERE key = ? AND platform_id = ?"
-            " RETURNING platform_id, message, noted_at",
+            " RETURNING platform_id, message",
             [(key, id_) for id_ in ids],
         ).fetchall()
         return [
             change_of(key, id_, None if message is None else orjson.loads(message))
-            for id_, message, noted_at in found
-            if noted_at > self._now - MAX_AGE_MICROS
+            for id_, message in found
+        ]
+
+    def moved(self, key: str, new_key: str) -> list[Change]:
+        """Take out what waits for messages of both, under the new key and the oldest first."""
+        found: list[Any] = self._connection.execute(
+            "DELETE FROM waiting_changes WHERE key IN (?, ?)"
+            " RETURNING noted_at, key = ?, platform_id, message",
+            (key, new_key, new_key),
+        ).fetchall()
+        return [
+            change_of(new_key, id_, None if message is None else orjson.loads(message))
+            for noted_at, _, id_, message in sorted(found, key=itemgetter(0, 1))
         ]
 
 

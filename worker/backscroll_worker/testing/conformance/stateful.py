@@ -35,6 +35,7 @@ from backscroll_worker.testing.stores import (
 KEYS = ("s", "a/b", "🙂" * 200)
 WORDS = ("apple", "pear", "日本", "語学", "été", "ete", "", "x\ny\0z")
 AGENTS = ("ann", "bob")
+PLATFORM_IDS = "pqrstu"
 
 keys = st.sampled_from(KEYS)
 texts = st.lists(st.sampled_from(WORDS), max_size=3).map(" ".join)
@@ -42,8 +43,9 @@ messages = st.builds(
     ChatMessage,
     st.sampled_from(["user", "tool"]),
     texts,
-    platform_id=st.none() | st.sampled_from("pqrst"),
+    platform_id=st.none() | st.sampled_from(PLATFORM_IDS),
 )
+said = st.lists(messages, min_size=1, max_size=4)
 attributes = st.fixed_dictionaries(
     {},
     optional={
@@ -53,6 +55,7 @@ attributes = st.fixed_dictionaries(
         "turn_id": st.just("turn"),
         "pinned": st.booleans(),
         "meta": st.dictionaries(st.sampled_from("ab"), st.sampled_from([1, True, "x", None])),
+        "closed": st.booleans(),
     },
 ).filter(bool)
 
@@ -60,10 +63,13 @@ attributes = st.fixed_dictionaries(
 class Operations(RuleBasedStateMachine):
     """Draws what adapters send, and redelivery; `take` says what becomes of each operation."""
 
+    lease_seconds = 5_000, 10_000
+
     def __init__(self) -> None:
         super().__init__()
         self.sent: list[Write] = []
         self.message_ids = ["no-such-id"]
+        self.turn_ids = ["turn"]
 
     @abstractmethod
     def take(self, operation: Write) -> None: ...
@@ -74,7 +80,7 @@ class Operations(RuleBasedStateMachine):
 
     @rule(
         key=keys,
-        said=st.lists(messages, min_size=1, max_size=4),
+        said=said,
         session=st.none() | attributes,
     )
     def append(self, key: str, said: list[ChatMessage], session: Any) -> None:
@@ -86,9 +92,59 @@ class Operations(RuleBasedStateMachine):
     def rollback(self, key: str, data: st.DataObject) -> None:
         self.send(requests.rollback(key, self._some_message(data)))
 
+    @rule(key=keys, platform_id=st.sampled_from(PLATFORM_IDS), edit=st.none() | messages)
+    def change_by_platform_id(self, key: str, platform_id: str, edit: ChatMessage | None) -> None:
+        if edit is None:
+            self.send(requests.rollback(key, platform_id=platform_id))
+        else:
+            self.send(requests.replace(key, edit, platform_id=platform_id))
+
+    @rule(key=keys, said=said, supersedes=st.booleans(), data=st.data())
+    def begin_turn(
+        self, key: str, said: list[ChatMessage], supersedes: bool, data: st.DataObject
+    ) -> None:
+        lease = data.draw(st.sampled_from(self.lease_seconds))
+        operation = requests.begin_turn(
+            key, tuple(said), lease_seconds=lease, supersedes=supersedes
+        )
+        self.message_ids += operation.message_ids
+        self.turn_ids.append(operation.op_id)
+        self.send(operation)
+
+    @rule(key=keys, said=said, data=st.data())
+    def append_under_a_condition(
+        self, key: str, said: list[ChatMessage], data: st.DataObject
+    ) -> None:
+        tail = data.draw(st.none() | st.sampled_from(["", *self.message_ids[-4:]]))
+        operation = requests.append(key, tuple(said), None, None, tail, self._some_turn(data))
+        self.message_ids += operation.message_ids
+        self.send(operation)
+
+    @rule(key=keys, message=messages, data=st.data())
+    def replace_in_a_turn(self, key: str, message: ChatMessage, data: st.DataObject) -> None:
+        turn_id = self._some_turn(data)
+        self.send(requests.replace(key, message, self._some_message(data), turn_id))
+
+    @rule(key=keys, state=st.sampled_from(["idle", "error"]), data=st.data())
+    def end_turn(self, key: str, state: Any, data: st.DataObject) -> None:
+        remove = data.draw(st.lists(st.sampled_from(self.message_ids[-8:]), max_size=3))
+        self.send(requests.end_turn(key, self._some_turn(data), state, tuple(remove)))
+
     @rule(key=keys, data=st.data())
     def rewind(self, key: str, data: st.DataObject) -> None:
         self.send(requests.rewind(key, data.draw(st.sampled_from(self.message_ids[-8:]))))
+
+    @rule(keys=st.permutations(KEYS))
+    def merge(self, keys: list[str]) -> None:
+        self.send(requests.merge(*keys[:2]))
+
+    @rule(key=keys)
+    def reset(self, key: str) -> None:
+        self.send(requests.reset(key))
+
+    @rule(keys=st.permutations(KEYS))
+    def rename(self, keys: list[str]) -> None:
+        self.send(requests.rename(*keys[:2]))
 
     @rule(key=keys, message=messages, data=st.data())
     def replace(self, key: str, message: ChatMessage, data: st.DataObject) -> None:
@@ -120,12 +176,17 @@ class Operations(RuleBasedStateMachine):
     def send_again(self, data: st.DataObject) -> None:
         self.take(data.draw(st.sampled_from(self.sent)))
 
+    def _some_turn(self, data: st.DataObject) -> str:
+        return data.draw(st.sampled_from(self.turn_ids[-3:]))
+
     def _some_message(self, data: st.DataObject) -> str | None:
         return data.draw(st.none() | st.sampled_from(self.message_ids[-8:]))
 
 
 class Beside(Operations):
     """Collects operations into groups and applies each group to both."""
+
+    lease_seconds = 1, 5_000  # by this test's clock, which passes an hour at a time
 
     def __init__(self, url_at: UrlAt, *, searches: bool) -> None:
         super().__init__()
@@ -152,6 +213,17 @@ class Beside(Operations):
 
     def take(self, operation: Write) -> None:
         self.group.append(operation)
+
+    @rule(key=keys, new_key=keys, text=texts, has_upto=st.booleans())
+    def fork(self, key: str, new_key: str, text: str, has_upto: bool) -> None:
+        """Fork what is there, as what is not is refused."""
+        if self.group:
+            self.commit(reopen=False)
+        has_upto &= not self.model.is_closed(key)  # otherwise it is not appended
+        said = requests.append(key, (ChatMessage.user(text),), None)
+        self.send(said)
+        if key != new_key:
+            self.send(requests.fork(key, new_key, said.op_id if has_upto else None))
 
     @precondition(lambda self: self.group)
     @rule(reopen=st.booleans())

@@ -123,13 +123,22 @@ def test_a_change_waits_for_a_day(open_store: Open, clock: Clock) -> None:
         clock.advance(hours=23)
         apply_all(store, [edit("s", "c", "edited")])
         clock.advance(hours=2)
-        apply_all(store, [batch("s", "a")])
         finish(store.compact(1_000))
         assert store.totals().waiting_changes == 1
     with open_store() as store:
-        apply_all(store, [batch("s", "b", "c")])
+        apply_all(store, [batch("s", "a", "b", "c")])
         assert contents(store, "s") == ["said a", "said b", "edited"]
         assert store.totals().waiting_changes == 0
+
+
+def test_a_change_waits_on_though_a_clock_is_wrong(open_store: Open, clock: Clock) -> None:
+    with open_store() as store:
+        apply_all(store, [edit("s", "a", "edited"), undo("s", "b")])
+        clock.advance(hours=-2)
+    clock.advance(hours=24 * 365)
+    with open_store() as store:
+        apply_all(store, [batch("s", "a", "b")])
+        assert contents(store, "s") == ["edited"]
 
 
 @pytest.mark.parametrize("together", [False, True])

@@ -33,11 +33,14 @@ from backscroll_worker.contract.archiving import (
 )
 from backscroll_worker.contract.cleanup_tally import Tally
 from backscroll_worker.contract.clock import Cutoff, Passage
+from backscroll_worker.contract.interchange import message_line
 from backscroll_worker.contract.pacing import Pace, SliceClock, Slices, aside
 from backscroll_worker.contract.retention import Retention, Rule
 from backscroll_worker.contract.states import States
+from backscroll_worker.stores.blobs import Blobs
 from backscroll_worker.stores.sqlite import session_states
 from backscroll_worker.stores.sqlite.access import Access
+from backscroll_worker.stores.sqlite.fork_table import is_source
 from backscroll_worker.stores.sqlite.listing import get_session
 from backscroll_worker.stores.sqlite.maintenance.author_messages import AuthorMessages, AuthorScan
 from backscroll_worker.stores.sqlite.maintenance.message_cap import Part, parts
@@ -96,10 +99,12 @@ class Cleanup:
         retention: Retention,
         passage: Passage,
         archive: RemovalArchive | None,
+        blobs: Blobs,
         *,
         dry_run: bool,
     ) -> None:
         self._access = access
+        self._blobs = blobs
         self._retention = retention
         self._passage = passage
         self._cutoffs = dict[int, Cutoff]()
@@ -261,13 +266,18 @@ class Cleanup:
             with self._access.outside() as connection:
                 found = removal.read(connection, first, MESSAGES_PER_READ)
             for row, message in found:
-                digest.update(writer.add(message))
+                digest.update(self._added(writer, message))
                 first = row + 1
+                if clock.is_over:
+                    yield
+                    clock.begin()
             count = len(found)
-            if clock.is_over:
-                yield
-                clock.begin()
         removal.digest = digest.digest()
+
+    def _added(self, writer: RemovalWriter, message: ChatMessage) -> bytes:
+        """The line of a message that was added, without the bytes of its attachments."""
+        line = writer.add(self._blobs.filled(message))
+        return message_line(message) if message.attachments else line
 
     def _remove(self, chosen: list[_Removal]) -> Generator[None, None, set[int]]:
         """Delete the candidates that have not changed; returns the places of the others."""
@@ -290,6 +300,8 @@ class Cleanup:
 
     def _take(self, connection: apsw.Connection, removal: _Removal) -> int | None:
         """Delete it; None when it has changed since it was chosen, or another rule applies."""
+        if isinstance(removal, Part) and is_source(connection, removal.row):
+            return None
         now = get_session(connection, removal.info.key)
         if now is None or self._rule_now(removal, now) is not removal.rule:
             return None
