@@ -12,7 +12,7 @@ name nobody go as well, and none that was requested before an erasure begins to 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from backscroll.contract.messages import ChatMessage
 from backscroll.contract.operations import Append, Operation, Replace, Rollback
@@ -34,7 +34,7 @@ def arrived(operation: Operation, affected: int) -> Sequence[ChatMessage]:
     return ()
 
 
-def may_wait(operation: Operation, tombstones: Tombstones) -> bool:
+def may_wait(operation: Operation, tombstones: Tombstones) -> TypeGuard[Change]:
     """Whether it is about a message of the platform's that may arrive later.
 
     An edit that names nobody may be of an author who was erased since.

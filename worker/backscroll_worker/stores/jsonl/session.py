@@ -160,13 +160,10 @@ class Session(MaintainedSession):
         messages of an append are gone by it.
         """
         index = self._index(change)
-        if isinstance(change, Replace):
-            self._put(index, change.message)
-            return 0
-        message_id = None if index is None else self.lines[index].message.message_id
-        is_new = isinstance(operation, Append) and message_id in operation.message_ids
-        removed = self._remove(index)
-        return removed if is_new else 0
+        if isinstance(change, Rollback):
+            return self._remove(index)
+        self._put(index, change.message)
+        return 0
 
     def _remove(self, index: int | None) -> int:
         if index is None:

@@ -225,16 +225,14 @@ class Group:
         """Apply what has waited for an operation, or have it wait; returns how much it affected."""
         if affected == CONFLICT:
             return affected
-        waiting = self.waiting.take(session.key, arrived(operation, affected))
-        if gone := sum(session.catch_up(change, operation) for change in waiting):
-            affected = session.note(operation.op_id, affected - gone)
+        new = operation.message_ids if isinstance(operation, Append) else ()
+        for change in self.waiting.take(session.key, arrived(operation, affected)):
+            is_new = session.message_id_of(change.platform_id or "") in new
+            if session.catch_up(change) and is_new:
+                affected = session.note(operation.op_id, affected - 1)
         if isinstance(operation, Delete):
             self.waiting.forget(operation.key)
-        elif (
-            isinstance(operation, Rollback | Replace)
-            and may_wait(operation, self.erasures.tombstones)
-            and session.may_come(operation)
-        ):
+        elif may_wait(operation, self.erasures.tombstones) and session.may_come(operation):
             self.waiting.hold(operation, self.now)
         return affected
 

@@ -80,13 +80,8 @@ class Group(WriteGroup):
         is_late = operation.was_spooled and self._is_late(operation, asked, since)
         last_row = self._memory.last_row
         affected = 0 if is_late else _HANDLERS[type(operation)](self, operation)
-        if (
-            (self._has_platform_ids or not isinstance(operation, Append))
-            and affected != CONFLICT
-            and not is_late
-            and self._waiting.has_some()
-        ):
-            affected -= self._catch_up(operation, affected, last_row)
+        if affected != CONFLICT and not is_late:
+            affected -= self._end_waits(operation, affected, last_row)
         self._applied[op_id] = affected
         self._pending.op_ids.append((op_id, self._now, affected))
         if not is_late and (how := emptied_by(operation)) is not None:
@@ -201,21 +196,27 @@ class Group(WriteGroup):
             self._waiting.hold(change)
         return 0
 
-    def _catch_up(self, operation: Write, affected: int, last_row: int) -> int:
+    def _end_waits(self, operation: Write, affected: int, last_row: int) -> int:
         """Carry out what has waited for the operation's messages.
 
         Returns how many are gone by it of those that an append added, which are after `last_row`.
         """
         is_append, gone = isinstance(operation, Append), 0
-        key: str = getattr(operation, "key", "")
-        for change in self._waiting.take(key, arrived(operation, affected)):
-            _, row = self._locate(key, None, change.platform_id)
-            if self._change(change) and is_append and row is not None and row > last_row:
-                gone += isinstance(change, Rollback)
+        if is_append and not self._has_platform_ids:
+            return 0
+        messages = arrived(operation, affected)
+        if messages and self._waiting.has_some():
+            for change in self._waiting.take(operation.key, messages):  # type: ignore[attr-defined]
+                _, row = self._locate(change.key, None, change.platform_id)
+                gone += self._catch_up(change) * (is_append and (row or 0) > last_row)
         return gone
 
-    def _change(self, change: Rollback | Replace) -> int:
-        return self._rollback(change) if isinstance(change, Rollback) else self._replace(change)
+    def _catch_up(self, change: Rollback | Replace) -> int:
+        """Carry out what has waited; returns how many messages are gone by it."""
+        if isinstance(change, Rollback):
+            return self._rollback(change)
+        self._replace(change)
+        return 0
 
     def _clear(self, operation: Clear) -> int:
         session = self._find(operation.key)
@@ -264,7 +265,7 @@ class Group(WriteGroup):
     def _catch_up_moved(self, key: str, new_key: str) -> None:
         """Carry out what has waited under either key, as far as its messages are there now."""
         for change in self._waiting.moved(key, new_key):
-            self._change(change)
+            self._catch_up(change)
 
     def _describe(self, operation: Describe) -> int:
         session = self._find_or_create(operation.key)

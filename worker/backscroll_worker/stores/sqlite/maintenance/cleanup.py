@@ -300,7 +300,7 @@ class Cleanup:
 
     def _take(self, connection: apsw.Connection, removal: _Removal) -> int | None:
         """Delete it; None when it has changed since it was chosen, or another rule applies."""
-        if isinstance(removal, Part) and is_source(connection, removal.row):
+        if not removal.is_whole and is_source(connection, removal.row):
             return None
         now = get_session(connection, removal.info.key)
         if now is None or self._rule_now(removal, now) is not removal.rule:
