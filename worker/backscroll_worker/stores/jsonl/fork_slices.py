@@ -34,7 +34,9 @@ from backscroll_worker.stores.jsonl.slices import OpenGroup
 from backscroll_worker.stores.jsonl.transcript import stream
 from backscroll_worker.stores.jsonl.write_batch import Group
 
+_FILES_PER_SLICE: Final = 4
 _BYTES_PER_WRITE: Final = 256 * 1024
+"""Each is synced by itself: commits wait for a large sync of another file, too."""
 
 
 def finish_all(open_group: OpenGroup) -> Generator[None]:
@@ -110,7 +112,7 @@ def _renew_journals(open_group: OpenGroup) -> Generator[None]:
         with open_group() as group:
             if group.writer.is_removed(number):
                 return
-            group.writer.sync_some()
+            group.writer.sync_some(_FILES_PER_SLICE)
         yield
 
 
@@ -143,12 +145,13 @@ class _Copy:
             if size > _BYTES_PER_WRITE or self.is_complete:
                 self._write(joined(waiting))
                 waiting, size = [], 0
+                yield from aside(self._sync)
+                clock.begin()
             if self.is_complete:
                 break
             if clock.is_over:
                 yield
                 clock.begin()
-        yield from aside(self._sync)
 
     def publish(self, group: Group) -> None:
         """Give the file its name, with the sidecar before it; the group commits nothing of it."""
