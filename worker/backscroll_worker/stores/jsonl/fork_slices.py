@@ -35,8 +35,8 @@ from backscroll_worker.stores.jsonl.transcript import stream
 from backscroll_worker.stores.jsonl.write_batch import Group
 
 _FILES_PER_SLICE: Final = 4
-_BYTES_PER_WRITE: Final = 256 * 1024
-"""Each is synced by itself: commits wait for a large sync of another file, too."""
+_BYTES_PER_WRITE: Final = 64 * 1024
+"""Each begins to be written at once: commits wait for a large sync of another file, too."""
 
 
 def finish_all(open_group: OpenGroup) -> Generator[None]:
@@ -145,13 +145,12 @@ class _Copy:
             if size > _BYTES_PER_WRITE or self.is_complete:
                 self._write(joined(waiting))
                 waiting, size = [], 0
-                yield from aside(self._sync)
-                clock.begin()
             if self.is_complete:
                 break
             if clock.is_over:
                 yield
                 clock.begin()
+        yield from aside(self._sync)
 
     def publish(self, group: Group) -> None:
         """Give the file its name, with the sidecar before it; the group commits nothing of it."""
@@ -179,6 +178,8 @@ class _Copy:
     def _write(self, content: bytes) -> None:
         with naming(self._path):
             write_all(self._descriptor, content)
+            if hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def _sync(self) -> None:
         with naming(self._path):
