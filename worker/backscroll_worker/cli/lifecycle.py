@@ -161,14 +161,14 @@ def fork(
     wait: bool,
     as_json: bool,
 ) -> None:
-    """Copy a session, up to one of its messages or all of it, to a new one.
+    """Copy a session, or its messages up to one, to a new one.
 
     NEW-KEY is the key of the copy. 'backscroll sessions --forked-from KEY' lists the copies of a
     session.
 
     \b
     Example:
-      backscroll fork --wait web_42 web_42-2 --upto 01936f0e5c7a7d0e8f3b0c1d2e3f4a5b
+      backscroll fork web_42 web_42-2 --upto 01936f0e5c7a7d0e8f3b0c1d2e3f4a5b
     """
     send(
         settings,

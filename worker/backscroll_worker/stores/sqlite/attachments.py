@@ -56,14 +56,22 @@ def create_blob_uses(database: APSWDatabase) -> None:
 def note_uses(connection: apsw.Connection, rows: Iterable[tuple[int, str]]) -> None:
     """Note what inserted rows have attached, as `dumps` gives it."""
     connection.executemany(
-        "INSERT OR IGNORE INTO blob_uses(sha256, message_id) VALUES (?, ?)",
-        [
-            (each.sha256, row)
-            for row, stored in rows
-            for each in loads(stored)
-            if each.sha256 is not None
-        ],
+        "INSERT OR IGNORE INTO blob_uses(sha256, message_id) VALUES (?, ?)", _uses(rows)
     )
+
+
+def forget_uses(connection: apsw.Connection, rows: Iterable[tuple[int, str]]) -> None:
+    """The opposite, for rows that messages do not have any more."""
+    connection.executemany("DELETE FROM blob_uses WHERE sha256 = ? AND message_id = ?", _uses(rows))
+
+
+def _uses(rows: Iterable[tuple[int, str]]) -> list[tuple[str, int]]:
+    return [
+        (each.sha256, row)
+        for row, stored in rows
+        for each in loads(stored)
+        if each.sha256 is not None
+    ]
 
 
 def dumps(attachments: Iterable[Attachment]) -> str:

@@ -15,6 +15,7 @@ from backscroll.contract.lifecycle import Merge, Rename
 from backscroll_worker.contract.merging import check_size, in_order_of_time
 from backscroll_worker.contract.turns import CONFLICT
 from backscroll_worker.stores.sqlite import lifecycle
+from backscroll_worker.stores.sqlite.attachments import forget_uses, note_uses
 from backscroll_worker.stores.sqlite.write_group import WriteGroup
 
 Message = tuple[int, int, str | None]
@@ -78,12 +79,19 @@ def _moves(*sessions: list[Message]) -> list[tuple[int, int]]:
 
 
 def _move(connection: apsw.Connection, moves: list[tuple[int, int]]) -> None:
-    """Give messages and their earlier versions other rows, by way of negative numbers."""
+    """Give messages other rows, by way of negative numbers, with all that refers to them."""
+    new_rows = {old: new for new, old in moves}
+    attached: list[Any] = connection.executemany(
+        "SELECT id, attachments FROM messages WHERE id = ? AND attachments IS NOT NULL",
+        [(old,) for old in new_rows],
+    ).fetchall()
     connection.execute("PRAGMA defer_foreign_keys = ON")  # until the end of the transaction
     for table, column in (("messages", "id"), ("edits", "message_id")):
         update = f"UPDATE {table} SET {column} ="  # noqa: S608
         connection.executemany(f"{update} -? WHERE {column} = ?", moves)
         connection.execute(f"{update} -{column} WHERE {column} < 0")
+    forget_uses(connection, attached)
+    note_uses(connection, [(new_rows[old], stored) for old, stored in attached])
 
 
 def _give(connection: apsw.Connection, session: int, target: int) -> None:

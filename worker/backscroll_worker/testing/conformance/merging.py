@@ -11,6 +11,14 @@ from backscroll.contract.messages import ChatMessage, from_micros
 from backscroll.contract.results import Outcome
 from backscroll_worker.contract import merging
 from backscroll_worker.contract.pacing import finish
+from backscroll_worker.testing.conformance.attachments import (
+    CAT,
+    DOG,
+    OF_CAT,
+    OF_DOG,
+    blobs,
+    with_data,
+)
 from backscroll_worker.testing.conformance.late import spooled
 from backscroll_worker.testing.conformance.platform import batch, said
 from backscroll_worker.testing.conformance.waiting import edit, undo
@@ -123,6 +131,21 @@ def test_too_much_to_be_merged_at_once_is_refused(
         store.merge("a", "b")
     assert (len(store.load("a")), len(store.load("b")), store.merge("b", "a")) == (4, 1, 1)
     assert store.verify(deep=True) == []
+
+
+@pytest.mark.needs("attachments")
+def test_attachments_stay_with_their_messages(open_store: Open) -> None:
+    cat, dog = with_data(CAT), with_data(DOG)
+    with open_store() as store:
+        store.append("b", replace(cat, created_at=from_micros(NOON + 1)))
+        early = store.append("a", replace(dog, created_at=from_micros(NOON)))
+        store.merge("a", "b")
+    with open_store() as store:
+        assert (store.attachment("b", OF_CAT), store.attachment("b", OF_DOG)) == (CAT, DOG)
+        store.remove("b", early[0])
+        finish(store.compact(1_000))
+        assert (store.attachment("b", OF_CAT), store.attachment("b", OF_DOG)) == (CAT, None)
+        assert (blobs(store), contents(store, "b")) == (1, ["look"])
 
 
 @pytest.mark.needs("erasure")
