@@ -15,6 +15,7 @@ from backscroll.contract.messages import ChatMessage
 from backscroll.contract.results import Outcome
 from backscroll_worker.contract import forks
 from backscroll_worker.contract.pacing import finish
+from backscroll_worker.testing.conformance.attachments import CAT, OF_CAT, blobs, with_data
 from backscroll_worker.testing.conformance.forks import begun, done, fork, numbered
 from backscroll_worker.testing.fixtures import Open, Rules
 from backscroll_worker.testing.interruptions import killed_at
@@ -111,6 +112,18 @@ def test_an_erasure_of_the_source_leaves_its_key_nowhere(store: StoreUnderTest, 
     finish_it()
     assert keys(store) == set()
     assert store.verify() == []
+
+
+def test_a_fork_keeps_what_was_attached_when_its_source_goes(store: StoreUnderTest) -> None:
+    store.append("s", with_data(CAT))
+    store.append("s", *numbered(LARGE))
+    finish_it = begun(store, fork(), 1)
+    finish(store.compact(1_000))
+    store.delete("s")
+    assert finish_it() == Outcome(LARGE + 1)
+    finish(store.compact(1_000))
+    assert store.attachment("f", OF_CAT) == CAT
+    assert blobs(store) == 1
 
 
 def test_two_who_copy_the_same_fork_make_one(store: StoreUnderTest) -> None:

@@ -34,7 +34,9 @@ from backscroll_worker.stores.jsonl.slices import OpenGroup
 from backscroll_worker.stores.jsonl.transcript import stream
 from backscroll_worker.stores.jsonl.write_batch import Group
 
-_BYTES_PER_WRITE: Final = 256 * 1024
+_FILES_PER_SLICE: Final = 4
+_BYTES_PER_WRITE: Final = 64 * 1024
+"""Each begins to be written at once: commits wait for a large sync of another file, too."""
 
 
 def finish_all(open_group: OpenGroup) -> Generator[None]:
@@ -110,7 +112,7 @@ def _renew_journals(open_group: OpenGroup) -> Generator[None]:
         with open_group() as group:
             if group.writer.is_removed(number):
                 return
-            group.writer.sync_some()
+            group.writer.sync_some(_FILES_PER_SLICE)
         yield
 
 
@@ -176,6 +178,8 @@ class _Copy:
     def _write(self, content: bytes) -> None:
         with naming(self._path):
             write_all(self._descriptor, content)
+            if hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def _sync(self) -> None:
         with naming(self._path):

@@ -96,3 +96,12 @@ def erase(connection: apsw.Connection, subject: str, value: str) -> None:
         f" WHERE forked_from IS NOT NULL AND forked_from IN {keys}",
         (value,),
     )
+
+
+def forget_origin(connection: apsw.Connection, key: str, until: int) -> None:
+    """Have the forks that were made until then of a session with that key not say so."""
+    connection.execute(
+        "UPDATE sessions SET forked_from = NULL, forked_upto = NULL"
+        " WHERE forked_from = ? AND created_at <= ?",
+        (key, until),
+    )

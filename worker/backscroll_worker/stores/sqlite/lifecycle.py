@@ -13,7 +13,7 @@ from backscroll_worker.contract.attributes import begun_anew, with_turn
 from backscroll_worker.contract.session_renames import SessionRename, earlier_tombstone
 from backscroll_worker.contract.states import state_after
 from backscroll_worker.contract.turns import CONFLICT
-from backscroll_worker.stores.sqlite import session_states
+from backscroll_worker.stores.sqlite import fork_table, session_states
 from backscroll_worker.stores.sqlite.gone_ids import note_also_gone, note_later_gone
 from backscroll_worker.stores.sqlite.maintenance import erasure
 from backscroll_worker.stores.sqlite.maintenance import purge as detached
@@ -105,6 +105,7 @@ def forget_renames(group: WriteGroup, operation: Erase) -> None:
         for earlier, until in renames.forget(key):
             tombstone = earlier_tombstone(tombstones, min(until, operation.at), group._now)
             erasure.note(connection, tombstones, [("key", earlier)], tombstone)
+            fork_table.forget_origin(connection, earlier, until)
     connection.execute("DELETE FROM session_renames")
     put_renames(connection, renames)
 

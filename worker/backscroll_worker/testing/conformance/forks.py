@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -55,7 +56,12 @@ def begun(store: StoreUnderTest, operation: Fork, slices: int = 3) -> Callable[[
     if not isinstance(answer, Unfinished):
         return lambda: answer
     seen = set[int]()
-    for _ in zip(range(slices), answer.slices, strict=False):
+    for _ in range(slices):
+        try:
+            next(answer.slices)
+        except StopIteration as end:
+            outcome = end.value
+            return lambda: outcome
         info = store.session(operation.new_key)
         seen |= set() if info is None else {info.message_count}
         assert len(seen) <= 1, "it is seen in one piece"
@@ -190,6 +196,22 @@ def test_a_late_fork_brings_nothing_back(store: StoreUnderTest, erased: str) -> 
     finish(store.store.erase(erase(erased)))
     assert done(store, Fork(op_id(), EARLY, "s", "f")) == Outcome(0)
     assert "f" not in keys(store)
+
+
+@pytest.mark.needs("erasure")
+def test_a_fork_forgets_the_earlier_key_of_what_is_erased(
+    store: StoreUnderTest, clock: Clock
+) -> None:
+    clock.now = time.time_ns() // 1000
+    say(store, "s", "one")
+    store.fork("s", "f")
+    clock.advance(seconds=1)
+    store.rename("s", "t")
+    assert [each.key for each in store.sessions(forked_from="s")] == ["f"]
+    clock.advance(seconds=1)
+    finish(store.erase(key="t"))
+    assert keys(store) == {"f"}
+    assert store.sessions(forked_from="s").sessions == ()
 
 
 @pytest.mark.needs("archive")
