@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +28,9 @@ ACTIVE: Final = 1_000
 """The number of sessions that are active at a time, once the store is filled."""
 
 SAMPLED: Final = 25  # queries are made from every 25th message
+PERSON: Final = "1000000001"
+_SHARE: Final = 100
+"""Every 100th message is that person's."""
 
 
 @dataclass(slots=True)
@@ -49,7 +52,7 @@ def fill(url: str, sessions: int, messages: int, tell: Callable[[str], None]) ->
     """Write the conversations to a new store at `url`."""
     filled, clock = Filled(), [0]
     with open_store(url, clock=lambda: clock[0]) as store:
-        operations = as_said(conversations(sessions, messages))
+        operations = _with_a_person(as_said(conversations(sessions, messages)))
         while group := list(itertools.islice(operations, GROUP)):
             clock[0] = group[-1].at
             store.apply(group)
@@ -58,6 +61,15 @@ def fill(url: str, sessions: int, messages: int, tell: Callable[[str], None]) ->
                     _note(filled, operation, clock[0])
             tell(f"filling the store: {filled.messages:,} messages")
     return filled
+
+
+def _with_a_person(operations: Iterable[Write]) -> Iterator[Write]:
+    for number, operation in enumerate(operations):
+        if isinstance(operation, Append) and number % _SHARE == 0:
+            (message,) = operation.messages
+            yield replace(operation, messages=(replace(message, author=PERSON),))
+        else:
+            yield operation
 
 
 def _note(filled: Filled, operation: Append, now: int) -> None:

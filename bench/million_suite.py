@@ -26,12 +26,12 @@ from bench.measure import (
     attempted,
     interleaved,
 )
-from bench.million_fill import ACTIVE, Filled, fill, write_files
+from bench.million_fill import ACTIVE, PERSON, Filled, fill, write_files
 from bench.million_history import ACTIVE as SINCE_A_SUMMARY
 from bench.million_history import FOR_A_MODEL, PLAIN, history_p99, long_session
 from bench.million_maintenance import compact, migrate
 from bench.million_reads import Queries
-from bench.million_worker import cleanup_under_load
+from bench.million_worker import cleanup_under_load, erasure_under_load
 
 _OURS: Final = "Backscroll"
 _SMALL: Final = 1_000
@@ -86,6 +86,7 @@ def measure(arena: Arena, scale: Scale, tell: Callable[[str], None]) -> Iterator
         _histories,
         _searching,
         _appending,
+        _erasing,
         _worker,
         _compaction,
     ):
@@ -208,6 +209,17 @@ def _appending(subject: Subject) -> Iterable[Row]:
         figures["large"].series(_OURS, "messages/s"),
         figures["empty"].series("into an empty store", "messages/s"),
         at_least(0.7),
+    )
+
+
+def _erasing(subject: Subject) -> Iterable[Row]:
+    """the erasure of a person while messages arrive"""
+    runs = _repeated(subject, lambda: erasure_under_load(subject.arena, subject.filled, PERSON))
+    yield Comparison(
+        "call to commit during a person's erasure, p99",
+        Series(_OURS, "ms", tuple(run.p99 for run in runs)),
+        Series("without an erasure", "ms", tuple(run.p99_alone for run in runs)),
+        at_most(2),
     )
 
 

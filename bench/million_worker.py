@@ -1,4 +1,4 @@
-"""A worker on a large store: latency during a cleanup, and memory.
+"""A worker on a large store: latency while it removes much, and memory.
 
 Server, worker and producers are processes of their own, and messages arrive at random times, as in
 `bench.latency`.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
@@ -34,16 +34,14 @@ _TIMEOUT_SECONDS: Final = 600.0
 
 @dataclass(frozen=True, slots=True)
 class UnderLoad:
-    """A cleanup while messages arrive."""
+    """A removal while messages arrive."""
 
-    sessions: int
-    messages: int
     seconds: float
     arrived: int
     p99: float
     """Milliseconds from call to commit of messages that arrived meanwhile."""
     p99_alone: float
-    """The same just before, without a cleanup."""
+    """The same just before, without a removal."""
     worker_mib: float
 
 
@@ -53,25 +51,39 @@ def cleanup_under_load(
     """Let the worker delete the `sessions` longest idle while 500 messages per second arrive."""
     keys = filled.keys
     idle_until = filled.last_activity[keys[sessions]]
-    recent = keys[sessions:]
-    sayings = _sayings(recent[-ACTIVE:])
+    ttl_hours = (now_micros() - idle_until) / 3.6e9
+    return _under_load(arena, keys[sessions:], lambda remover: remover.cleanup(ttl_hours), queries)
+
+
+def erasure_under_load(arena: Arena, filled: Filled, author: str) -> UnderLoad:
+    """Let the worker erase the author's messages while 500 messages per second arrive."""
+    return _under_load(arena, filled.keys, lambda remover: remover.erase(author=author))
+
+
+def _under_load(
+    arena: Arena,
+    keys: Sequence[str],
+    remove: Callable[[Producer], Any],
+    queries: Sequence[str] = (),
+) -> UnderLoad:
+    sayings = _sayings(keys[-ACTIVE:])
     commits = arena.directory / "commits"
     commits.unlink(missing_ok=True)  # a worker appends to an earlier one's records
     with (
         Producer(arena.url) as producer,
-        Producer(arena.url, timeout_seconds=_TIMEOUT_SECONDS) as cleaner,
+        Producer(arena.url, timeout_seconds=_TIMEOUT_SECONDS) as remover,
         ThreadPoolExecutor(1) as pool,
         arena.running(*worker_program("Backscroll"), str(commits)) as process,
     ):
         before = call_at_random(producer, itertools.islice(sayings, _BEFORE), RATE)
         producer.append(*next(sayings), ack="stored")
-        ttl_hours = (now_micros() - idle_until) / 3.6e9
-        cleaning = pool.submit(cleaner.cleanup, ttl_hours)
         began = time.monotonic()
-        called = call_at_random(producer, _while_running(cleaning, sayings), RATE)
-        report, seconds = cleaning.result(), time.monotonic() - began
+        removing = pool.submit(remove, remover)
+        called = call_at_random(producer, _while_running(removing, sayings), RATE)
+        removing.result()
+        seconds = time.monotonic() - began
         producer.append(*next(sayings), ack="stored")
-        for key in recent[-_SERVED:]:
+        for key in keys[-_SERVED:]:
             producer.load(key, limit=PAGE)
         for query in queries:
             producer.search(query)
@@ -81,15 +93,7 @@ def cleanup_under_load(
     if len(committed) != len(called):
         raise BenchmarkFailedError(f"{len(committed)} of {len(called)} messages were committed")
     alone = _waited(before[_WARM_UP:], ends[_WARM_UP:_BEFORE])
-    return UnderLoad(
-        report.sessions,
-        report.messages,
-        seconds,
-        len(called),
-        p99(_waited(called, committed)),
-        p99(alone),
-        worker_mib,
-    )
+    return UnderLoad(seconds, len(called), p99(_waited(called, committed)), p99(alone), worker_mib)
 
 
 def _waited(called: Sequence[float], committed: Sequence[float]) -> list[float]:

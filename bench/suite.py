@@ -13,6 +13,7 @@ from bench import enqueue, memory
 from bench.arena import Arena, arena
 from bench.drain import Contestant, drain, peer, worker
 from bench.fill import fill_with_people
+from bench.fork import fork_under_load
 from bench.latency import latency
 from bench.limit import straight_into_sqlite
 from bench.measure import Comparison, Runs, Series, at_least, at_most, interleaved
@@ -120,6 +121,17 @@ def latencies(plan: Plan) -> Iterable[Comparison]:
         yield Comparison(f"call to commit, {percentile}", ours, theirs, at_most(0.5))
 
 
+def forks(plan: Plan) -> Iterable[Comparison]:
+    """From call to commit while a session of 100,000 messages is forked, in each store."""
+    size, count = plan.count(100_000, 4_000), plan.count(1_000)
+    for store in ("sqlite", "jsonl"):
+        measured = plan.once(partial(fork_under_load, size=size, count=count), store)
+        (runs,) = plan.in_turns(**{_OURS: measured}).values()
+        ours = runs.series(_OURS, "ms", attrgetter("p99"))
+        idle = runs.series("without a fork", "ms", attrgetter("p99_alone"))
+        yield Comparison(f"call to commit during a fork, {store}, p99", ours, idle, at_most(3))
+
+
 def worker_memory(plan: Plan) -> Iterable[Comparison]:
     """The worker's resident memory, late compared with early; one run, as it is long."""
     early, late = plan.count(10_000), plan.count(1_000_000)
@@ -152,6 +164,7 @@ BENCHMARKS: Final[dict[str, Callable[[Plan], Iterable[Comparison]]]] = {
     "people": drain_people,
     "enqueue": enqueueing,
     "latency": latencies,
+    "fork": forks,
     "memory": worker_memory,
     "bytes": queued_bytes,
 }

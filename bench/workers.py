@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 import time
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -19,17 +19,18 @@ from typing import Any, Final
 import redis
 from rq import SimpleWorker, Worker
 
-from backscroll.contract.operations import Operation
+from backscroll.contract.operations import Append, Operation
 from backscroll.transport.rq_protocol import OrjsonSerializer
 from backscroll_worker.loop.worker import run_worker
 from backscroll_worker.settings import Settings
+from backscroll_worker.stores.jsonl.backend import JsonlBackend
 from backscroll_worker.stores.sqlite.backend import SqliteBackend
 
 _STOCK: Final = {"SimpleWorker": SimpleWorker, "Worker": Worker}
 
 
 def read_commits(path: Path) -> list[float]:
-    """The time at which each operation's commit returned, in order, on the monotonic clock."""
+    """The time at which each append's commit returned, in order, on the monotonic clock."""
     times = array("d")
     times.frombytes(path.read_bytes())
     return list(times)
@@ -53,16 +54,20 @@ def _work(name: str) -> None:
 
 @contextmanager
 def _noting_commits(path: Path) -> Iterator[None]:
-    """Record each commit's end at once: the worker may be killed."""
+    """Record the end of each append's commit at once: the worker may be killed."""
     file = path.open("ab", buffering=0)
-    apply = SqliteBackend.apply
 
-    def noting(backend: SqliteBackend, operations: Sequence[Operation], **options: Any) -> Any:
-        answers = apply(backend, operations, **options)
-        file.write(array("d", [time.monotonic()] * len(answers)).tobytes())
-        return answers
+    def noting(apply: Callable[..., Any]) -> Any:
+        def apply_and_note(store: Any, operations: Sequence[Operation], **options: Any) -> Any:
+            answers = apply(store, operations, **options)
+            appends = sum(isinstance(each, Append) for each in operations[: len(answers)])
+            file.write(array("d", [time.monotonic()] * appends).tobytes())
+            return answers
 
-    SqliteBackend.apply = noting  # type: ignore[method-assign, assignment]
+        return apply_and_note
+
+    for backend in (SqliteBackend, JsonlBackend):
+        backend.apply = noting(backend.apply)  # type: ignore[method-assign]
     with file:
         yield
 

@@ -265,16 +265,20 @@ def test_an_authors_erasure_leaves_a_failed_job_what_others_said(
         for op_id, authors in (("m" * 32, ("bob", "zebra", None)), ("a" * 32, ("zebra",)))
     )
     with running_worker(settings, client, log):
-        producer.append("group", *_group("zebra", "bob"), ack="stored")
-        for operation in (mixed, alone):
+        stored = producer.append("group", *_group("zebra", "bob"), ack="stored").message_ids
+        edits = [
+            replace(requests.replace("group", ChatMessage.user(text), id_), op_id=op_id)
+            for op_id, text, id_ in zip("eh", ("quagga", "hay"), stored, strict=True)
+        ]
+        for operation in (mixed, alone, *edits):
             push(client, operation.op_id, encode(operation).replace(b'"key"', b'"kay"'))
         push(client, "bad", b'["?", null, [], {"messages": [{"author": "zebra"}]}]')
-        wait_for(lambda: client.zcard(FAILED) == 3, "the jobs to fail")
-        for operation in (mixed, alone):  # as if they had failed for another reason
+        wait_for(lambda: client.zcard(FAILED) == 5, "the jobs to fail")
+        for operation in (mixed, alone, *edits):  # as if they had failed for another reason
             client.hset(f"rq:job:{operation.op_id}", "data", encode(operation))
         receipt = producer.erase(author="zebra")
-        assert (receipt.sessions, receipt.messages, receipt.failed_jobs) == (1, 1, 3)
-        assert client.zrange(FAILED, 0, -1) == [mixed.op_id.encode()]
+        assert (receipt.sessions, receipt.messages, receipt.failed_jobs) == (1, 1, 4)
+        assert set(client.zrange(FAILED, 0, -1)) == {mixed.op_id.encode(), b"h"}
         for word in (b"zebra", b"quagga"):
             assert word not in everything(client)
         rest: Any = client.hget(f"rq:job:{mixed.op_id}", "data")
@@ -295,9 +299,13 @@ def test_an_author_is_erased_from_a_spool_too(
         for authors in (("zebra",), ("bob",), ("bob", "zebra", "bob")):
             producer.append("group", *_group(*authors))
         producer.replace("group", ChatMessage.user("quagga", **ZOE))
+        said = ChatMessage.user("quagga", **ZOE, platform_id="p")
+        (id_,) = producer.append("group", said).message_ids
+        producer.replace("group", ChatMessage.user("a quagga"), id_)
+        producer.replace("group", ChatMessage.user("a quagga"), platform_id="p")
     with running_worker(settings, client, log):
         spooled = ("erase", "--author", "zebra", "--yes", "--spool", str(path))
-        assert document(settings, *spooled)["spooled"] == 3
+        assert document(settings, *spooled)["spooled"] == 6
         shown = done(settings, *spooled)
         assert "of           an author" in shown
         assert read_spool(path).operations == 2

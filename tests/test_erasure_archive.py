@@ -155,6 +155,20 @@ def test_an_authors_erasure_leaves_in_the_archive_what_others_said(
     assert sorted(shop.archived) == ["hay", "more hay", "oats", "straw"]
 
 
+def test_an_archived_fork_forgets_the_key_of_its_erased_source(
+    shop: Shop, client: redis.Redis
+) -> None:
+    shop.say("zebra", "hay")
+    shop.backend.fork("zebra", "fork")
+    shop.archive_all()
+    receipt = shop.erase(Erase(shop.new_id(), shop.clock(), "zebra"), client)
+    assert (receipt.archived, shop.archived_keys) == (1, {"fork"})
+    infos = [session.info for file in shop.archive.files() for session, *_ in file.lines()]
+    assert {(info.forked_from, info.forked_upto) for info in infos} == {(None, None)}
+    assert shop.archived == ["hay"]
+    assert shop.archive.verify() == []
+
+
 def test_erase_takes_parts_archived_before_the_sender_was_known(
     shop: Shop, client: redis.Redis
 ) -> None:

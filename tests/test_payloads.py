@@ -12,6 +12,7 @@ import pytest
 
 from backscroll import (
     AsyncProducer,
+    Attachment,
     ChatMessage,
     InvalidInputError,
     MalformedJobError,
@@ -19,8 +20,10 @@ from backscroll import (
     SearchFilter,
 )
 from backscroll import SessionFilter as Sessions
+from backscroll.contract.attachment_reading import GetAttachment
 from backscroll.contract.codec import decode, encode
-from backscroll.contract.lifecycle import Rewind
+from backscroll.contract.forks import Fork
+from backscroll.contract.lifecycle import Merge, Rename, Reset, Rewind
 from backscroll.contract.message_checks import Limits
 from backscroll.contract.operations import (
     OPERATIONS,
@@ -73,8 +76,25 @@ PAYLOADS: list[tuple[str, str, Operation]] = [
      EndTurn(ID, 1, "k", "t", "error", ("a", "b"))),
     ("replace", '{"at":1,"key":"k","message":{"role":"user","content":"hi"},"turn_id":"t"}',
      Replace(ID, 1, "k", HI, turn_id="t")),
+    ("append", '{"at":1,"key":"k","messages":[{"role":"user","content":"hi","attachments":['
+     '{"kind":"image","name":"a.png","mime_type":"image/png","data":"AP8="},'
+     '{"kind":"file","size":3,"url":"https://x","platform_id":"p"},'
+     f'{{"kind":"file","sha256":"{"0" * 64}"}}]}}]}}',
+     Append(ID, 1, "k", (ChatMessage.user("hi", attachments=[
+         Attachment("image", "a.png", "image/png", data=b"\0\xff"),
+         Attachment("file", size=3, url="https://x", platform_id="p"),
+         Attachment("file", sha256="0" * 64)]),))),
+    ("attachment", f'{{"at":1,"key":"k","sha256":"{"0" * 64}"}}',
+     GetAttachment(ID, 1, "k", "0" * 64)),
     ("append", '{"at":1,"key":"k","messages":[{"role":"user","content":"hi"}],"places":[2]}',
      Append(ID, 1, "k", (HI,), places=(2,))),
+    ("merge", '{"at":1,"key":"k","into":"n"}', Merge(ID, 1, "k", "n")),
+    ("reset", '{"at":1,"key":"k"}', Reset(ID, 1, "k")),
+    ("rename", '{"at":1,"key":"k","new_key":"n"}', Rename(ID, 1, "k", "n")),
+    ("fork", '{"at":1,"key":"k","new_key":"n"}', Fork(ID, 1, "k", "n")),
+    ("fork", '{"at":1,"key":"k","new_key":"n","upto":"m"}', Fork(ID, 1, "k", "n", "m")),
+    ("fork", '{"at":1,"key":"k","new_key":"n","upto_platform_id":"p"}',
+     Fork(ID, 1, "k", "n", upto_platform_id="p")),
     ("rewind", '{"at":1,"key":"k","to":"m"}', Rewind(ID, 1, "k", "m")),
     ("rollback", '{"at":1,"key":"k"}', Rollback(ID, 1, "k")),
     ("rollback", '{"at":1,"key":"k","message_id":"m"}', Rollback(ID, 1, "k", "m")),
@@ -228,6 +248,26 @@ def test_an_operation_that_is_sent_again_is_the_same(
         ("append", {"at": 1, "key": "k", "messages": [SAID] * 2, "places": [1, 1]}, "ascending"),
         ("append", {"at": 1, "key": "k", "messages": []}, "give at least one message"),
         ("append", {"at": 1, "key": "k", "messages": [{"role": "user"}]}, "content: is missing"),
+        *(
+            ("append", {"at": 1, "key": "k", "messages": [{**SAID, "attachments": each}]}, words)
+            for each, words in (
+                ({"kind": "x"}, "attachments: must be a list of objects"),
+                (["x"], "attachments: must be a list of objects"),
+                ([{"kind": "x", "codec": 1}], "unknown field 'codec'; if a newer producer"),
+                ([{}], "kind: must be text"),
+                ([{"kind": 1}], "kind: must be text"),
+                ([{"kind": "x"}] * 33, "attachments: are 33"),
+                ([{"kind": "x", "url": "u" * 4097}], "url: has 4,097"),
+                ([{"kind": "x", "size": -1}], "size: must be a whole number"),
+                ([{"kind": "x", "size": True}], "size: must be a whole number"),
+                ([{"kind": "x", "data": "A"}], "data: is not base64"),
+                ([{"kind": "x", "data": 7}], "data: is not base64"),
+                ([{"kind": "x", "data": "AA==", "size": 2}], "size: is 2, and data has 1"),
+                ([{"kind": "x", "data": "AA==", "sha256": "0" * 64}], "sha256: is not that of"),
+                ([{"kind": "x", "sha256": "../x"}], "sha256: must be a SHA-256"),
+            )
+        ),
+        ("attachment", {"at": 1, "key": "k", "sha256": "x"}, "sha256: must be a SHA-256"),
         ("replace", {"at": 1, "key": "k"}, "message: is missing"),
         ("compact", {"at": True}, "at: must be microseconds"),
         ("compact", {"at": 1, "was_spooled": True}, "unknown argument 'was_spooled'"),

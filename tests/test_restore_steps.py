@@ -87,7 +87,7 @@ def work(settings: Settings, host: Path) -> None:
 @pytest.mark.parametrize(
     ("store", "steps"),
     [
-        ("sqlite://{}/backscroll.db", "cp /var/backups/backscroll.db"),
+        ("sqlite://{}/backscroll.db", "cp -R /var/backups/backscroll.db"),
         ("jsonl://{}/sessions", "cp -R /var/backups/sessions"),
     ],
 )
@@ -131,7 +131,7 @@ def test_queue_and_store_are_restored_by_the_documented_commands(
         say(own, "after the backup")
         work(own, host)
     execute(
-        documented("cp /var/backups/backscroll.db").rpartition("backscroll check")[0], host, own
+        documented("cp -R /var/backups/backscroll.db").rpartition("backscroll check")[0], host, own
     )
     execute(documented("mv appendonlydir"), host, own)
     with running(server, directory, *recommended()) as client:

@@ -10,6 +10,7 @@ from backscroll.aio import AsyncProducer
 from backscroll.aio_turns import AsyncTurn, WhileRunning
 from backscroll.client import Producer
 from backscroll.client_turns import Turn
+from backscroll.contract.attachments import Attachment
 from backscroll.contract.errors import (
     AuthenticationFailedError,
     BackscrollError,
@@ -62,6 +63,7 @@ __all__ = [
     "Ack",
     "AsyncProducer",
     "AsyncTurn",
+    "Attachment",
     "AuthenticationFailedError",
     "BackscrollError",
     "ChatMessage",

@@ -135,11 +135,12 @@ class AsyncProducer(AsyncMessages, AsyncLifecycle):
     ) -> AsyncTurn:
         """A turn of a session, to be used as a context manager.
 
-        It begins by appending `messages` and marking the session as running, and has the `limit`
-        newest messages, these included, in `turn.history`. `turn.stream` shows a reply while it
-        grows, written at most every `every_seconds`. At its end the reply is complete and the
-        session idle; where the block raises, exactly what the turn appended is removed and the
-        session is in the state "error". `session` has attributes, as `append` takes them.
+        It begins by appending `messages`, of which there may be none, and marking the session as
+        running, and has the `limit` newest messages, these included, in `turn.history`, as `load`
+        gives them with `legal` and `active`. `turn.stream` shows a reply while it grows, written at
+        most every `every_seconds`. At its end the reply is complete and the session idle; where the
+        block raises, exactly what the turn appended is removed and the session is in the state
+        "error". `session` has attributes, as `append` takes them.
 
         A platform may deliver a message again. Where the messages have platform ids, and a turn
         with them ended before, `turn.is_repeated` is true, and there is nothing to answer. If that
@@ -151,7 +152,7 @@ class AsyncProducer(AsyncMessages, AsyncLifecycle):
         already supersedes nothing, and waits. A turn whose process died frees the session when its
         lease expires, `lease_seconds` after its last write.
 
-        Raises `InvalidInputError` for a `running` of another kind; the block's beginning and end
+        Raises `InvalidInputError` for an argument that is not valid; the block's beginning and end
         raise `ConflictError` as said, and the rest as every call.
         """
         return AsyncTurn(self, key, messages, session, running, lease_seconds, limit, every_seconds)

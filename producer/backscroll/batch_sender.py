@@ -185,7 +185,10 @@ class _Batches:
         jobs = [item.job for item in batch]
         try:
             replies, failures = with_retries(
-                self._retry, lambda _failures: self._connection.enqueue(jobs)
+                self._retry,
+                lambda failures: self._connection.enqueue(
+                    jobs, again=batch[0].is_known or failures > 0
+                ),
             )
         except redis.RedisError as error:
             if forwarder is None:
@@ -235,7 +238,7 @@ class _Batches:
     ) -> Sequence[Outcome]:
         def attempt(failures: int) -> Any:
             if failures:  # on a new connection, which has to write them again
-                connection.enqueue([item.job for item, _ in sent])
+                connection.enqueue([item.job for item, _ in sent], again=True)
             return connection.wait_fsynced()
 
         try:

@@ -128,7 +128,7 @@ class Calls:
             enqueued = SENT_AGAIN
         if ack == "stored" and isinstance(operation, Write):
             value = await self._await_result(operation, ack, enqueued.last_result)
-            return answered_receipt(value, operation.op_id, message_ids, enqueued.was_known)
+            return answered_receipt(value, operation, message_ids, enqueued.was_known)
         return Receipt(operation.op_id, message_ids)
 
     async def _read(self, operation: Operation) -> Any:
@@ -150,7 +150,7 @@ class Calls:
         self, operation: Operation, ack: Ack, *, is_known: bool = False
     ) -> Enqueued | Spooled:
         if self._sender is not None:  # straight from this thread: nobody else's calls can wait
-            return self._sender.send(operation, ack)
+            return self._sender.send(operation, ack, again=is_known)
         self._batches.submit(operation, ack, box := self._box(), is_known=is_known)
         enqueued: Enqueued | Spooled = await box.outcome()
         return enqueued

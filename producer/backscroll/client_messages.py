@@ -8,6 +8,7 @@ from typing import Unpack
 
 from backscroll.calls import run
 from backscroll.client_sessions import Sessions
+from backscroll.contract.attachment_reading import answered_attachment
 from backscroll.contract.filters import SearchFields, SearchFilter, SearchPage, Within
 from backscroll.contract.messages import ChatMessage, SessionAttributes
 from backscroll.contract.results import Receipt, answered_hits, answered_messages
@@ -47,9 +48,10 @@ class Messages(Sessions):
         waited for as with "stored"; with `turn_id` and "queued" a refusal is not heard of.
 
         Returns a receipt with the id of each message. Raises `ConflictError` where such a condition
-        does not hold, for good: sent again, it is refused again; `InvalidInputError` for a key of
-        more than 512 characters, no message, one of more than `max_message_bytes` or all of more
-        than 16 MiB, an unknown attribute; the rest as every call.
+        does not hold or the session is closed, for good: sent again, it is refused again;
+        `InvalidInputError` for a key of more than 512 characters, no message, one of more than
+        `max_message_bytes`, an attachment of more than 8 MiB or all of more than 16 MiB, an unknown
+        attribute; the rest as every call.
         """
         operation = self._requests.append(key, messages, dedup_key, session, expect_tail, turn_id)
         if ack is None and (expect_tail is not None or turn_id is not None):
@@ -169,6 +171,16 @@ class Messages(Sessions):
             counted.take(answered_messages(run(self._read, counted.operation)))
         return counted.loaded
 
+    def attachment(self, key: str, sha256: str) -> bytes | None:
+        """The bytes of an attachment by the `sha256` that a loaded message has of it.
+
+        None unless a message of the session has them, whoever else has. Raises `InvalidInputError`
+        for what is not a SHA-256; `OperationRefusedError` when the store has lost the bytes; the
+        rest as every call.
+        """
+        operation = self._requests.attachment(key, sha256)
+        return answered_attachment(operation, run(self._read, operation))
+
     def search(
         self,
         query: str,
@@ -187,8 +199,9 @@ class Messages(Sessions):
         Where to look is said by a filter, by its fields (`channel="slack"`), or by both.
         `by_session`: of each session only the best hit, with the number of all in it; the words may
         then be in different messages of the session. `within="extra"` searches the values of each
-        `extra` instead of the content; it reads message by message, and not by session. An empty
-        query with a filter lists the messages that pass it, newest first.
+        `extra` instead of the content, `within="attachments"` the names of what is attached; it
+        reads message by message, and not by session. An empty query with a filter lists the
+        messages that pass it, newest first.
 
         Raises `InvalidInputError` for a query of more than 1,000 characters or a `limit` that is
         not from 1 to 1,000; `OperationRefusedError` for a cursor of another search or a query that

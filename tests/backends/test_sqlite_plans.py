@@ -12,6 +12,7 @@ import apsw
 import pytest
 
 from backscroll.contract.errors import OperationRefusedError
+from backscroll.contract.ids import new_op_id
 from backscroll.contract.messages import ChatMessage, from_micros
 from backscroll_worker.stores.sqlite import listing
 from backscroll_worker.testing.conformance.listing import FILTERS, all_keys, fill, pages, passes
@@ -57,6 +58,8 @@ READS: Final[dict[str, Read]] = {
     "state": lambda store: store.sessions(state="running"),
     "pinned": lambda store: store.sessions(pinned=True),
     "name": lambda store: store.sessions(name="plan"),
+    "forks": lambda store: store.sessions(forked_from="busy"),
+    "fork": lambda store: store.fork("busy", new_op_id()),
     "all of them": lambda store: store.sessions(
         channel="slack", room="r1", sender="me", agent="main", state="running", pinned=True,
         author="ada", meta={"odd": True}, stuck_seconds=0, name="plan", active_since=_LATER,
@@ -106,7 +109,7 @@ def plans(store: StoreUnderTest, read: Read) -> list[str]:
 
 def goes_through_everything(plan: str) -> bool:
     """Whether a table is read from one end until there is enough."""
-    few = r"(erased|erasing_authors|gone_platform_ids|waiting_changes)$"
+    few = r"(erased|erasing_authors|forks|gone_platform_ids|session_renames|waiting_changes)$"
     scans = re.search(rf"SCAN (?!\(|{few}|name_index VIRTUAL TABLE INDEX 0:M)", plan)
     stretches = re.search(r"USING INTEGER PRIMARY KEY \(rowid[<>]", plan)
     return bool(scans or stretches)

@@ -33,6 +33,7 @@ def test_who_said_it_is_given_found_and_shown(settings: Settings, tmp_path: Path
     assert "no session has the author '44'" in nobody.stderr
     listed = document(settings, "sessions", "--author", "43")["sessions"]
     assert [each["key"] for each in listed] == ["k"]
+    assert "no session matches" in run(settings, "export", "--author", "44").stderr
     exported = done(settings, "export", "--author", "42").splitlines()
     assert orjson.loads(exported[2])["author_name"] == "Ada"
     assert orjson.loads(exported[-1]) == {"end": 1}

@@ -80,7 +80,7 @@ def test_tokens_are_added_up_by_role_and_author(settings: Settings, tmp_path: Pa
         ["role", "assistant", "300"],
         ["author", "42", "1,200"],
     ]
-    assert "1 of the messages have no token count" in shown.stderr
+    assert "1 message without a token count" in shown.stderr
     assert document(settings, "usage", "--channel", "slack")["messages"] == 0
 
 
@@ -359,6 +359,57 @@ def test_a_session_is_rewound(settings: Settings, tmp_path: Path) -> None:
     done(settings, "rewind", "--yes", "k", first["message_id"])
     work_off(settings, tmp_path)
     assert document(settings, "load", "k") == [first]
+
+
+def test_a_session_is_renamed(settings: Settings, tmp_path: Path) -> None:
+    done(settings, "append", "-4077", "user", "hello")
+    done(settings, "rename", "-4077", "-100123")
+    work_off(settings, tmp_path)
+    assert [each["key"] for each in document(settings, "sessions")["sessions"]] == ["-100123"]
+    assert [each["content"] for each in document(settings, "load", "-100123")] == ["hello"]
+
+
+def test_two_sessions_are_merged(settings: Settings, tmp_path: Path) -> None:
+    for key in ("a", "-b", "a"):
+        done(settings, "append", key, "user", key)
+    done(settings, "merge", "--yes", "a", "-b")
+    work_off(settings, tmp_path)
+    assert [each["content"] for each in document(settings, "load", "-b")] == ["a", "-b", "a"]
+    assert [each["key"] for each in document(settings, "sessions")["sessions"]] == ["-b"]
+
+
+def test_a_session_is_reset(settings: Settings, tmp_path: Path) -> None:
+    done(settings, "append", "-k", "user", "hello")
+    done(settings, "reset", "-k")
+    done(settings, "append", "-k", "user", "again")
+    work_off(settings, tmp_path)
+    new, past = document(settings, "sessions")["sessions"]
+    assert (new["key"], new["continued_from"]) == ("-k", past["key"])
+    assert [each["content"] for each in document(settings, "load", past["key"])] == ["hello"]
+
+
+def test_a_session_is_closed_and_reopened(settings: Settings, tmp_path: Path) -> None:
+    for command in ("close", "append", "reopen", "append", "close"):
+        rest = ("user", command) if command == "append" else ()
+        done(settings, command, "k", *rest)
+    work_off(settings, tmp_path)
+    (info,) = document(settings, "sessions")["sessions"]
+    assert (info["message_count"], info["closed"]) == (1, True)
+    assert "closed" in done(settings, "sessions")
+
+
+def test_a_session_is_forked_and_its_forks_are_listed(settings: Settings, tmp_path: Path) -> None:
+    for text in ("one", "two"):
+        done(settings, "append", "k", "user", text)
+    work_off(settings, tmp_path)
+    first, _ = document(settings, "load", "k")
+    done(settings, "fork", "k", "-fork", "--upto", first["message_id"])
+    done(settings, "fork", "k", "all")
+    work_off(settings, tmp_path)
+    (copy,) = document(settings, "load", "-fork")
+    assert (copy["content"], copy["message_id"] != first["message_id"]) == ("one", True)
+    listed = document(settings, "sessions", "--forked-from", "k")["sessions"]
+    assert {(each["key"], each["message_count"]) for each in listed} == {("-fork", 1), ("all", 2)}
 
 
 @pytest.mark.parametrize("command", ["delete", "clear", "rename-agent"])

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
+from backscroll.contract.attachments import Attachment
 from backscroll.contract.messages import ChatMessage, EarlierVersion, SessionInfo, from_micros
 from backscroll.contract.results import Outcome
+from backscroll.contract.validation import FORKED, TEXT_ATTRIBUTES
 from backscroll_worker.contract.takeover import ImportSession
 from backscroll_worker.testing.stores import StoreUnderTest, open_tested
 from backscroll_worker.transfer.formats import FORMATS
@@ -27,6 +29,14 @@ values = st.recursive(
     max_leaves=4,
 )
 extras = st.none() | st.dictionaries(anything, values, max_size=2)
+attachments = st.builds(
+    Attachment,
+    plain,
+    st.none() | plain,
+    url=st.none() | plain,
+    data=st.none() | st.binary(max_size=9),
+    platform_id=st.none() | plain,
+)
 edits = st.builds(EarlierVersion, plain, anything, extras, micros.map(from_micros))
 messages = st.builds(
     ChatMessage,
@@ -36,11 +46,12 @@ messages = st.builds(
     plain,
     micros.map(from_micros),
     st.lists(edits, max_size=2).map(tuple),
+    attachments=st.lists(attachments, max_size=2),
 )
 attributes = st.fixed_dictionaries(
     {"state": st.sampled_from(["idle", "running", "error"]), "pinned": st.booleans()},
     optional={
-        **dict.fromkeys(("name", "agent", "channel", "room", "sender", "turn_id"), plain),
+        **dict.fromkeys((*TEXT_ATTRIBUTES, *FORKED), plain),
         "meta": st.dictionaries(
             plain, plain | st.booleans() | st.floats(-1, 1), min_size=1, max_size=2
         ),
@@ -56,6 +67,7 @@ sessions = st.builds(
     micros,
     st.integers(0, 4_000_000_000_000_000),  # a file's time, which a disk can hold until 2446
     st.none() | micros,
+    turn_expires_at=st.none() | micros,
 )
 
 
@@ -78,7 +90,7 @@ def export(store: str, form: str, wanted: Wanted | None = None) -> bytes:
     """What `backscroll export` writes."""
     with open_tested(store, read_only=True) as backend:
         found = find(backend, wanted or Wanted())
-        return b"".join(FORMATS[form](read(backend, found, lambda _: None)))
+        return b"".join(FORMATS[form](read(backend, found, lambda _: None, fills=form == "jsonl")))
 
 
 def take(store: str, path: Path, content: bytes, key_prefix: str | None = None) -> ImportReport:

@@ -13,6 +13,8 @@ from typing import Any, Final
 
 import orjson
 
+import backscroll.contract.attachment_reading
+import backscroll.contract.forks
 import backscroll.contract.lifecycle
 import backscroll.contract.states
 import backscroll.contract.tokens
@@ -47,10 +49,10 @@ def encode(operation: Operation) -> bytes:
 
 
 def mark_spooled(payload: bytes) -> bytes:
-    """The payload of a job that comes out of a spool: with a space behind it, which JSON ignores,
-    so that workers of any version take it.
+    """The payload of a job that comes out of a spool, is sent again or is requeued: with a space
+    behind it, which JSON ignores, so that workers of any version take it.
     """
-    return payload + _SPOOLED
+    return payload if payload.endswith(_SPOOLED) else payload + _SPOOLED
 
 
 def decode(op_id: str, payload: bytes | None) -> Operation:

@@ -9,10 +9,10 @@ from typing import Final, Literal, TypedDict, overload
 
 from backscroll.contract.messages import ChatMessage
 
-Within = Literal["extra"]
+Within = Literal["extra", "attachments"]
 """What else of a message can be searched, instead of its content."""
 
-WITHIN: Final[tuple[Within, ...]] = ("extra",)
+WITHIN: Final[tuple[Within, ...]] = ("extra", "attachments")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +48,11 @@ class SearchFields(TypedDict, total=False):
 class SearchHit:
     """One message found.
 
-    `snippet` is the part of the content around the hit, or of the values of `extra`, a line each,
-    where these were searched; `marks` are the [start, end) character ranges of the hits inside it.
-    `score` is higher for a better hit. Where a search is by session, this is the session's best
-    hit, and `session_matches` says how many of its messages match. None does (0) where the words
-    are in different messages; this is then the newest with the rarest.
+    `snippet` is the part of the content around the hit, or of the values of `extra` or the names of
+    attachments, a line each, where these were searched; `marks` are the [start, end) character
+    ranges of the hits inside it. `score` is higher for a better hit. Where a search is by session,
+    this is the session's best hit, and `session_matches` says how many of its messages match. None
+    does (0) where the words are in different messages; this is then the newest with the rarest.
     """
 
     key: str

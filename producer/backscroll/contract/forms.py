@@ -19,6 +19,7 @@ from operator import attrgetter
 from types import NoneType
 from typing import Annotated, Any, Final, NamedTuple, get_args, get_origin, get_type_hints
 
+from backscroll.contract.attachment_checks import read_attachments
 from backscroll.contract.errors import InvalidInputError
 from backscroll.contract.filters import WITHIN, SearchFilter, Within
 from backscroll.contract.message_checks import (
@@ -87,6 +88,7 @@ _SENT_FIELDS: Final[dict[str, tuple[Callable[[Any, Any], None], Any]]] = {
         lambda name, value: from_micros(check_micros(name, value)),
     ),
     **{name: (_PUTTERS[name], None) for name in CIRCUMSTANCES},
+    "attachments": (_PUTTERS["attachments"], read_attachments),
 }
 
 
@@ -286,6 +288,8 @@ def _write_message(message: ChatMessage) -> Arguments:
         values["extra"] = message.extra
     if message.created_at is not None:
         values["created_at"] = to_micros(message.created_at)
+    if message.attachments:
+        values["attachments"] = [each.to_dict() for each in message.attachments]
     return values | known_circumstances(message)
 
 
@@ -299,6 +303,12 @@ MICROS: Final = _plain(check_micros)
 TAIL: Final = _plain(partial(check_text, max_chars=MAX_ATTRIBUTE_CHARS, may_be_empty=True))
 QUERY: Final = _plain(lambda _name, value: check_query(value))
 PAGE: Final = _plain(lambda _name, value: check_limit(value, MAX_PAGE))
+ANY_MESSAGES: Final = Form(
+    lambda name, values, limits: values and _sent(name, values, limits),
+    lambda name, values: () if values == [] else _read_messages(name, values),
+    lambda messages: [_write_message(each) for each in messages],
+)
+"""There may be none."""
 TOKENS: Final = _plain(lambda name, value: check_limit(value, MAX_TOKENS, name))
 
 _FORMS: Final[dict[Any, Form]] = {

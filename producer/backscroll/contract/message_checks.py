@@ -12,6 +12,7 @@ from typing import Final
 
 import orjson
 
+from backscroll.contract.attachment_checks import check_attachments
 from backscroll.contract.errors import InvalidInputError
 from backscroll.contract.messages import (
     CIRCUMSTANCES,
@@ -34,7 +35,10 @@ _STRICT_JSON: Final = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Sizes a message and an operation may have, in bytes of UTF-8 content plus JSON `extra`."""
+    """Sizes a message and an operation may have, in bytes of UTF-8 content plus JSON `extra`.
+
+    What is attached counts for the operation.
+    """
 
     message_bytes: int = MAX_MESSAGE_BYTES
     operation_bytes: int = MAX_OPERATION_BYTES
@@ -82,6 +86,8 @@ def _message_size(message: ChatMessage, limit: int, was_json: bool) -> int:
         check_moment("created_at", message.created_at)
     if circumstances(message) != NO_CIRCUMSTANCES:
         _check_circumstances(message)
+    if message.attachments != ():
+        size += check_attachments(message.attachments)
     return size
 
 
@@ -121,4 +127,4 @@ def check_json(name: str, value: object, *, was_json: bool) -> int:
         raise InvalidInputError(
             name, "would not come back unchanged: it holds NaN, infinity, or a type JSON lacks"
         )
-    return len(encoded)
+    return len(encoded) - 2 * 8  # of what is around it

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import Any, ClassVar, Final, Literal, Protocol, Self, overload
 
+from backscroll.contract.attachments import Attachment, attachments_of
 from backscroll.contract.errors import InvalidInputError
 
 MAX_KEY_CHARS: Final = 512
@@ -83,6 +84,7 @@ class _OfRole(Protocol):
         platform_id: str | None = None,
         reply_to: str | None = None,
         tokens: int | None = None,
+        attachments: Sequence[Attachment] = (),
         **more: Any,
     ) -> ChatMessage: ...
 
@@ -100,7 +102,8 @@ class ChatMessage:
     `author` is the platform's id of who said it, and `author_name` the name to show, for which
     there must be an author. `platform_id` is the platform's id of the message, `reply_to` that of
     the message which it answers; of both up to 512 characters. `tokens` is what a model counts for
-    it. `upto` makes it a summary, see `ChatMessage.summary`.
+    it. `upto` makes it a summary, see `ChatMessage.summary`. `attachments` are pictures and other
+    files, as a list or a tuple, at most 32.
     """
 
     role: str
@@ -115,22 +118,34 @@ class ChatMessage:
     reply_to: str | None = None
     tokens: int | None = None
     upto: str | None = None
+    attachments: Sequence[Attachment] = ()
+    """As a tuple, also where a list was given."""
 
     user: ClassVar[_OfRole]
     assistant: ClassVar[_OfRole]
     system: ClassVar[_OfRole]
     tool: ClassVar[_OfRole]
 
+    def __post_init__(self) -> None:
+        if isinstance(self.attachments, list):
+            object.__setattr__(self, "attachments", tuple(self.attachments))
+
     @classmethod
     def summary(
-        cls, content: str, *, upto: str, role: str = "system", created_at: datetime | None = None
+        cls,
+        content: str,
+        *,
+        upto: str,
+        role: str = "system",
+        created_at: datetime | None = None,
+        tokens: int | None = None,
     ) -> Self:
         """What was said up to the message with the id `upto`, itself included, in short.
 
         `load(active=True)` begins with a session's newest summary, followed by what was said after
         `upto`. What it stands for stays where it is: readable, searchable, exported.
         """
-        return cls(role, content, created_at=created_at, upto=upto)
+        return cls(role, content, created_at=created_at, tokens=tokens, upto=upto)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it: `role` and `content` first, no absent fields, time in microseconds."""
@@ -143,6 +158,8 @@ class ChatMessage:
             fields["created_at"] = to_micros(self.created_at)
         if self.edits:
             fields["edits"] = [edit.to_dict() for edit in self.edits]
+        if self.attachments:
+            fields["attachments"] = [each.to_dict() for each in self.attachments]
         return fields | known_circumstances(self)
 
     @classmethod
@@ -150,6 +167,8 @@ class ChatMessage:
         """The inverse of `to_dict`, for data the worker has checked already."""
         micros = fields.get("created_at")
         edits = fields.get("edits")
+        others: list[Any] = [*map(fields.get, CIRCUMSTANCES)]
+        others.append(attachments_of(fields.get("attachments")))
         return cls(
             fields["role"],
             fields["content"],
@@ -157,14 +176,14 @@ class ChatMessage:
             fields.get("message_id"),
             None if micros is None else from_micros(micros),
             tuple([EarlierVersion.from_dict(edit) for edit in edits]) if edits else (),
-            *map(fields.get, CIRCUMSTANCES),
+            *others,
         )
 
 
 CIRCUMSTANCES: Final = ("author", "author_name", "platform_id", "reply_to", "tokens", "upto")
 """The fields of a message besides what is said and its identity; in JSON under the same names.
 
-The last fields of `ChatMessage`, in this order.
+The last fields of `ChatMessage` but its attachments, in this order.
 """
 
 circumstances: Final = attrgetter(*CIRCUMSTANCES)
@@ -194,12 +213,12 @@ def _of_role(role: str, whose: str) -> _OfRole:
         platform_id: str | None = None,
         reply_to: str | None = None,
         tokens: int | None = None,
+        attachments: Sequence[Attachment] = (),
         **more: Any,
     ) -> ChatMessage:
-        circumstances = author, author_name, platform_id, reply_to, tokens
-        return ChatMessage(
-            role, content, _joined(extra, more), None, created_at, (), *circumstances
-        )
+        circumstances = author, author_name, platform_id, reply_to, tokens, None
+        extra = _joined(extra, more)
+        return ChatMessage(role, content, extra, None, created_at, (), *circumstances, attachments)
 
     message.__doc__ = f"{whose}; other keyword arguments join `extra`."
     return message
@@ -235,6 +254,14 @@ class SessionInfo:
     """When the lease of the turn expires unless it is renewed; None without a lease."""
     meta: Mapping[str, str | int | float | bool] = field(default_factory=dict, hash=False)
     """The session's own keys and values."""
+    closed: bool = False
+    """Whether it takes no more messages."""
+    forked_from: str | None = None
+    """The key that the session had of which this one is a fork."""
+    forked_upto: str | None = None
+    """The id of that session's last message that the fork has; None if there was none."""
+    continued_from: str | None = None
+    """The key of the conversation before, where `reset` has begun this one."""
 
     @property
     def is_running(self) -> bool:
@@ -302,6 +329,8 @@ class SessionFilter:
     """Last activity before that."""
     meta: Meta | None = None
     """Only sessions that have each of these keys with this value."""
+    forked_from: str | None = None
+    """Only forks of the session with that key."""
 
 
 def _joined(extra: object, more: dict[str, Any]) -> Any:

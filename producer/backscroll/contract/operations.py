@@ -53,8 +53,9 @@ DEFAULT_AROUND: Final = 21
 class Operation:
     """One thing asked of the store. `at` is when, in microseconds since 1970 UTC.
 
-    `was_spooled` says that it waited on the adapter's disk, so that what was asked for after it may
-    have been carried out before it. It is not an argument; see `codec.mark_spooled`.
+    `was_spooled` says that it waited on the adapter's disk, or was sent again, so that what was
+    asked for after it may have been carried out before it. It is not an argument; see
+    `codec.mark_spooled`.
     """
 
     kind: ClassVar[str]
@@ -323,7 +324,7 @@ class ListSessions(Read):
 class Search(Read):
     """Messages that match the query, best first, a page at a time; or each session's best.
 
-    `within="extra"` looks for the words in the values of `extra` instead of the content.
+    `within` looks for the words in `extra` or attachments' names instead of the content.
     """
 
     kind = "search"

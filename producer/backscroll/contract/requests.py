@@ -11,7 +11,15 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import orjson
 
-from backscroll.contract import forms, lifecycle, operations, tokens, turns
+from backscroll.contract import (
+    attachment_reading,
+    forks,
+    forms,
+    lifecycle,
+    operations,
+    tokens,
+    turns,
+)
 from backscroll.contract.errors import STUMBLES, InvalidInputError
 from backscroll.contract.filters import SearchFields, SearchFilter, Within
 from backscroll.contract.ids import DEFAULT_QUEUE, derived_op_id, new_op_id
@@ -75,6 +83,10 @@ class Requests:
     end_turn = _by_fields(turns.EndTurn)
     rollback = _by_fields(operations.Rollback)
     rewind = _by_fields(lifecycle.Rewind)
+    merge = _by_fields(lifecycle.Merge)
+    reset = _by_fields(lifecycle.Reset)
+    rename = _by_fields(lifecycle.Rename)
+    fork = _by_fields(forks.Fork)
     clear = _by_fields(operations.Clear)
     delete = _by_fields(operations.Delete)
     rename_agent = _by_fields(operations.RenameAgent)
@@ -82,6 +94,7 @@ class Requests:
     states = _by_fields(GetStates)
     load = _by_fields(operations.Load)
     session = _by_fields(operations.GetSession)
+    attachment = _by_fields(attachment_reading.GetAttachment)
     cleanup = _by_fields(operations.Cleanup)
     restore = _by_fields(operations.Restore)
     compact = _by_fields(operations.Compact)

@@ -14,9 +14,12 @@ from typing import Any, ParamSpec, TypeVar
 
 import orjson
 
-from backscroll.contract.errors import STUMBLES, ConflictError, OperationRefusedError
+from backscroll.contract.attachments import to_base64
+from backscroll.contract.conflicts import conflict
+from backscroll.contract.errors import STUMBLES, OperationRefusedError
 from backscroll.contract.filters import SearchHit, SearchPage
 from backscroll.contract.messages import ChatMessage, SessionInfo, SessionPage
+from backscroll.contract.operations import Operation
 from backscroll.contract.states import SessionState
 from backscroll.contract.tool_calls import LoadedMessages
 
@@ -32,7 +35,8 @@ class Receipt:
 
     `message_ids` has one id for each message of an append. A message whose platform id the session
     has already is not stored again: `affected` does not count it, and with `ack="stored"` its id
-    here is that of the stored message. If that one is gone by now, nothing has the id.
+    here is that of the stored message. If that one is gone by now, nothing has the id. Of a fork it
+    has the id of the last message.
     """
 
     op_id: str
@@ -61,7 +65,8 @@ class CleanedSession:
     """A session that a cleanup removed, or of which it took the oldest messages, and why.
 
     `rule` names the rule of the retention file that held, or is "default". `messages` is how many
-    went. With `is_whole` the session is gone, else it had more messages than the rule keeps.
+    went. With `is_whole` the session is gone, else it had more messages than the rule keeps, or the
+    rule is for an author whose messages are older.
     """
 
     key: str
@@ -85,7 +90,8 @@ class RuleTotals:
 class CleanupReport:
     """What a cleanup removed, or with `dry_run` would remove.
 
-    `messages` went with their sessions, `capped` are the oldest ones of sessions that stay.
+    `messages` went with their sessions, `capped` are the oldest ones, of all or of an
+    author, in sessions that stay.
     `details` has at most 1,000 sessions. `ttl_hours` is the default's, None for ever.
     """
 
@@ -131,7 +137,7 @@ class RestoreReport:
 
 @dataclass(frozen=True, slots=True)
 class CompactReport:
-    """What a compaction gave back, in bytes on disk, purged op ids and corrupt lines set aside.
+    """What a compaction gave back: bytes on disk, op ids, corrupt lines set aside, attachments.
 
     `log_is_held` says that another program keeps SQLite's log: what is free is given back, and what
     was deleted is wiped, by a compaction after it has let go.
@@ -143,6 +149,7 @@ class CompactReport:
     corrupt_lines: int
     seconds: float
     log_is_held: bool = False
+    blobs_removed: int = 0
 
     def summary(self) -> str:
         """What happened, in a line for the log."""
@@ -237,6 +244,7 @@ Answer = (
     | SessionInfo
     | list[ChatMessage]
     | dict[str, SessionState]
+    | bytes
     | SearchPage
     | Usage
     | None
@@ -281,6 +289,8 @@ def to_json(answer: Answer) -> Any:
     if isinstance(answer, SearchPage):
         page = {"hits": [hit_to_json(hit) for hit in answer.hits], "cursor": answer.cursor}
         return {**page, "excluded": answer.excluded} if answer.excluded else page
+    if isinstance(answer, bytes):
+        return to_base64(answer)
     if isinstance(answer, list):
         return [message.to_dict() for message in answer]
     if isinstance(answer, dict):
@@ -305,13 +315,13 @@ def hit_to_json(hit: SearchHit) -> dict[str, Any]:
 
 @_understood
 def answered_receipt(
-    value: Any, op_id: str, message_ids: tuple[str, ...], was_known: bool
+    value: Any, operation: Operation, message_ids: tuple[str, ...], was_known: bool
 ) -> Receipt:
     outcome = _known(Outcome, value)
     if outcome.conflict:
-        raise ConflictError(was_known=outcome.duplicate or was_known)
-    message_ids = tuple(outcome.message_ids or message_ids)
-    return Receipt(op_id, message_ids, outcome.affected, outcome.duplicate or was_known)
+        raise conflict(operation, was_known=outcome.duplicate or was_known)
+    message_ids, duplicate = tuple(outcome.message_ids or message_ids), outcome.duplicate
+    return Receipt(operation.op_id, message_ids, outcome.affected, duplicate or was_known)
 
 
 @_understood

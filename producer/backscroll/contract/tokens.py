@@ -14,7 +14,7 @@ from backscroll.contract.ids import new_op_id
 from backscroll.contract.messages import ChatMessage
 from backscroll.contract.operations import Load, Read, operation
 from backscroll.contract.tool_calls import LoadedMessages
-from backscroll.contract.validation import MAX_LOAD
+from backscroll.contract.validation import MAX_LOAD, shown
 
 CountTokens = Callable[[ChatMessage], int]
 """Counts the tokens of a message, as a model's tokenizer does."""
@@ -55,12 +55,14 @@ class CountedLoad:
     `operation` is to be read, and what it gives to be passed to `take`, until `loaded` is there:
     each time more messages are asked for, until they are enough.
 
-    Raises `InvalidInputError` if `load` has no `max_tokens`.
+    Raises `InvalidInputError` if `load` has no `max_tokens`, or `count` cannot be called.
     """
 
     def __init__(self, load: Load, count: CountTokens) -> None:
         if load.max_tokens is None:
             raise InvalidInputError("count_tokens", "needs max_tokens")
+        if not callable(count):
+            raise InvalidInputError("count_tokens", f"must be a function, not {shown(count)}")
         self._load = load
         self._max_tokens = load.max_tokens
         self._count = count

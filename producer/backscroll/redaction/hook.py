@@ -27,6 +27,7 @@ _IDENTIFIERS: Final = frozenset(
     {
         "role", "message_id", "platform_id", "reply_to", "author", "upto", "tokens",
         "agent", "channel", "room", "sender", "state", "turn_id",
+        "kind", "mime_type", "size", "sha256", "data",  # of an attachment, which has a name and url
     }
 )  # fmt: skip
 

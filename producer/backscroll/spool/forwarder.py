@@ -17,7 +17,6 @@ from typing import Any, Final
 
 import redis
 
-from backscroll.contract.codec import mark_spooled
 from backscroll.contract.errors import (
     BackscrollError,
     OperationRefusedError,
@@ -30,7 +29,7 @@ from backscroll.transport.connection import RETRYABLE, backoff, connect, explain
 from backscroll.transport.mailbox import Inbox, Mailbox
 from backscroll.transport.outage import Outage
 from backscroll.transport.rq_protocol import Job, JobWriter
-from backscroll.transport.sender import JobConnection, Reply, is_own_fault
+from backscroll.transport.sender import JobConnection, Reply, is_own_fault, marked
 
 MAX_BATCH_JOBS: Final = 500
 MAX_BATCH_BYTES: Final = 8 * 1024 * 1024
@@ -54,10 +53,6 @@ class _Waiter:
     def give_up(self) -> None:
         """Nothing more is sent."""
         self.box.put(None if self.until == float("inf") else False)
-
-
-def _marked(job: Job) -> Job:
-    return (*job[:-1], mark_spooled(job[-1]))
 
 
 class Forwarder:
@@ -219,7 +214,7 @@ class Forwarder:
         # A refusal of one job means something only if the server accepts others.
         is_serving = is_alone and self._strikes > 0 and self._connection.is_serving()
         try:
-            replies = self._connection.enqueue([_marked(entry.job) for entry in entries])
+            replies = self._connection.enqueue([marked(entry.job) for entry in entries])
         except redis.RedisError as error:
             self._most = max(1, len(entries) // 2)  # one of them may be what the server refuses
             if is_alone and is_own_fault(error, [entries[0].job]):

@@ -9,6 +9,7 @@ from typing import Any, Final
 import redis
 from redis.retry import Retry
 
+from backscroll.contract.codec import mark_spooled
 from backscroll.contract.errors import BackscrollError, ServerRefusedError, carrying
 from backscroll.contract.operations import Operation
 from backscroll.transport.acks import Ack, check_fsynced
@@ -48,9 +49,12 @@ class JobConnection:
         self._connection = PinnedConnection(client)
         self._writer = writer
 
-    def enqueue(self, jobs: Sequence[Job]) -> list[Reply]:
-        """Run the script once, without retries; its reply for each job."""
-        call = self._writer.script_call(jobs)
+    def enqueue(self, jobs: Sequence[Job], *, again: bool = False) -> list[Reply]:
+        """Run the script once, without retries; its reply for each job.
+
+        What is sent `again` may arrive after what others have asked for since.
+        """
+        call = self._writer.script_call([marked(job) for job in jobs] if again else jobs)
         self._connection.refresh()
         try:
             replies = self._connection.run(ENQUEUE, *call)
@@ -81,6 +85,11 @@ class JobConnection:
     def reset(self) -> None:
         """Disconnect."""
         self._connection.reset()
+
+
+def marked(job: Job) -> Job:
+    """The job, as one that is sent late; see `codec.mark_spooled`."""
+    return (*job[:-1], mark_spooled(job[-1]))
 
 
 def is_own_fault(error: Exception, jobs: Sequence[Job]) -> bool:
@@ -127,13 +136,17 @@ class Sender:
         while idle:
             idle.pop().reset()
 
-    def send(self, operation: Operation, ack: Ack) -> Enqueued:
-        """Enqueue `operation`, and with "fsynced" wait for the server's disk."""
+    def send(self, operation: Operation, ack: Ack, *, again: bool = False) -> Enqueued:
+        """Enqueue `operation`, and with "fsynced" wait for the server's disk.
+
+        `again`: the server had it already.
+        """
         job = self._writer.job(operation, ack)
 
-        def attempt(_failures: int) -> Enqueued:
+        def attempt(failures: int) -> Enqueued:
             with self._connection() as connection:
-                enqueued = self._writer.parse_reply(connection.enqueue([job])[0])
+                (reply,) = connection.enqueue([job], again=again or failures > 0)
+                enqueued = self._writer.parse_reply(reply)
                 if ack == "fsynced":  # of this connection's writes, so on the same one
                     check_fsynced(connection.wait_fsynced(), operation)
                 return enqueued

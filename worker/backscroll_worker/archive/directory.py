@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Container, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -96,15 +97,18 @@ class Archive:
         return findings
 
     def erase_slices(
-        self, until: Until, may_match: Callable[[str], bool] | None = None
+        self,
+        until: Until,
+        may_match: Callable[[str], bool] | None = None,
+        is_of_erased: Callable[[ArchivedSession], bool] = lambda _session: False,
     ) -> Slices[int]:
         """Remove from every file what `until` says, and return how many sessions went.
 
         A session with later messages stays with these alone, and is not counted; one that loses
         messages of an author is counted. `until` may be asked twice. With `may_match` only files
-        with such a key are read. Each file is replaced as a whole, durably; after a crash or an
-        error a second call finishes the work. Raises `ArchiveError` for a damaged file when all
-        others are done.
+        with such a key are read. Forks that are `is_of_erased` forget of what they are forks. Each
+        file is replaced as a whole, durably; after a crash or an error a second call finishes the
+        work. Raises `ArchiveError` for a damaged file when all others are done.
         """
         self.sweep()
         erased, failures, clock = 0, list[ArchiveError](), SliceClock()
@@ -112,7 +116,7 @@ class Archive:
             clock.begin()
             try:
                 if may_match is None or any(map(may_match, file.load_manifest().keys)):
-                    erased += yield from _erase_from(file, until, clock)
+                    erased += yield from _erase_from(file, until, clock, is_of_erased)
             except ArchiveError as error:
                 failures.append(error)
             yield
@@ -160,31 +164,41 @@ def _recounted(file: ArchiveFile) -> Manifest:
     return counted
 
 
-def _erase_from(file: ArchiveFile, until: Until, clock: SliceClock) -> Slices[int]:
+def _erase_from(
+    file: ArchiveFile,
+    until: Until,
+    clock: SliceClock,
+    is_of_erased: Callable[[ArchivedSession], bool],
+) -> Slices[int]:
     file.check()
     is_hit, selection = False, _Selection(until)
     for session, _, message in file.lines():
         if message is None:
             selection.begin(session)
-            is_hit = is_hit or selection.until != NOTHING
+            is_hit = is_hit or selection.until != NOTHING or is_of_erased(session)
         else:
             is_hit = is_hit or selection.takes(message)
         if clock.is_over:
             yield
             clock.begin()
     if is_hit:
-        return (yield from _rewrite(file, until, clock))
+        return (yield from _rewrite(file, until, clock, is_of_erased))
     file.settle()  # a rewrite that was killed may have left what was erased in the manifest
     return 0
 
 
-def _rewrite(file: ArchiveFile, until: Until, clock: SliceClock) -> Slices[int]:
+def _rewrite(
+    file: ArchiveFile,
+    until: Until,
+    clock: SliceClock,
+    is_of_erased: Callable[[ArchivedSession], bool] = lambda _session: False,
+) -> Slices[int]:
     writer = ArchiveWriter(file)
     copy = _Copy(writer, _Selection(until))
     try:
         for session, line, message in file.lines():
             if message is None:
-                copy.begin(session)
+                copy.begin(_without_origin(session) if is_of_erased(session) else session)
             else:
                 copy.take(line, message)
             if clock.is_over:
@@ -197,6 +211,11 @@ def _rewrite(file: ArchiveFile, until: Until, clock: SliceClock) -> Slices[int]:
     if writer.manifest.sessions == 0:
         file.remove()
     return copy.gone
+
+
+def _without_origin(session: ArchivedSession) -> ArchivedSession:
+    info = replace(session.info, forked_from=None, forked_upto=None)
+    return replace(session, info=info)
 
 
 class _Selection:

@@ -13,7 +13,13 @@ from rich.table import Table
 from backscroll.contract.codec import decode, encode
 from backscroll.contract.errors import MalformedJobError
 from backscroll.contract.messages import LATEST_MICROS, from_micros
-from backscroll.contract.operations import Operation, Write, described_attributes
+from backscroll.contract.operations import (
+    Append,
+    Operation,
+    Replace,
+    Write,
+    described_attributes,
+)
 from backscroll.contract.results import ErasureReceipt
 from backscroll.contract.validation import check_subject
 from backscroll.spool.queue import Spool
@@ -104,38 +110,53 @@ def _erase_from_spool(path: Path, name: str, value: str) -> int:
     """Remove the operations known to be the subject's, or its messages; returns of how many."""
     spool = Spool(path)
     try:
-        keys = {value} if name == "key" else set[str]()
-        tombstones = Tombstones({digest("author", value): Tombstone(LATEST_MICROS, LATEST_MICROS)})
-
-        def learn(job: Job) -> bytes:
-            operation = _operation(job)
-            if operation is not None and described_attributes(operation).get(name) == value:
-                keys.add(operation.key)  # type: ignore[attr-defined]
-            return job[-1]
-
-        def rest_of(job: Job) -> bytes | None:
-            operation = _operation(job)
-            if getattr(operation, "key", None) in keys or getattr(operation, name, None) == value:
-                return None
-            if name != "author" or not isinstance(operation, Write):
-                return job[-1]
-            return _without_author(job[-1], operation, tombstones)
-
-        if name in ("sender", "room"):
-            spool.change(learn)
-        removed = spool.change(rest_of)
+        subject = _Spooled(name, value)
+        spool.change(subject.learn)
+        removed = spool.change(subject.rest_of)
     finally:
         spool.close()
     note(f"{path}: {counted(removed, 'operation')} removed")
     return removed
 
 
-def _without_author(data: bytes, operation: Write, tombstones: Tombstones) -> bytes | None:
-    """The data of a job without the author's messages; None if nothing else is in it."""
-    spared = tombstones.spared(operation)
-    if spared is None or spared is operation:
-        return None if spared is None else data
-    return encode(spared)
+class _Spooled:
+    """What of a spool is an erased subject's, by all that the spool says."""
+
+    def __init__(self, name: str, value: str) -> None:
+        self._name, self._value = name, value
+        self._keys = {value} if name == "key" else set[str]()
+        self._messages = set[tuple[str, str]]()
+        """The author's, by session and each of their ids."""
+        erased = {digest("author", value): Tombstone(LATEST_MICROS, LATEST_MICROS)}
+        self._tombstones = Tombstones(erased if name == "author" else {})
+
+    def learn(self, job: Job) -> bytes:
+        operation = _operation(job)
+        if operation is not None and described_attributes(operation).get(self._name) == self._value:
+            self._keys.add(operation.key)  # type: ignore[attr-defined]
+        if isinstance(operation, Append) and self._name == "author":
+            for id_, message in zip(operation.message_ids, operation.messages, strict=True):
+                if message.author == self._value:
+                    ids = filter(None, (id_, message.platform_id))
+                    self._messages.update((operation.key, each) for each in ids)
+        return job[-1]
+
+    def rest_of(self, job: Job) -> bytes | None:
+        """The data that the job may have from now on; None if nothing of it may stay."""
+        operation, data = _operation(job), job[-1]
+        is_about = getattr(operation, self._name, None) == self._value
+        if is_about or getattr(operation, "key", None) in self._keys:
+            return None
+        if isinstance(operation, Replace):
+            named = operation.key, operation.message_id or operation.platform_id or ""
+            if named in self._messages:
+                return None
+        if not isinstance(operation, Write):
+            return data
+        spared = self._tombstones.spared(operation)
+        if spared is None or spared is operation:
+            return None if spared is None else data
+        return encode(spared)
 
 
 def _operation(job: Job) -> Operation | None:

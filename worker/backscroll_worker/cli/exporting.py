@@ -37,6 +37,10 @@ _LONG_MESSAGES: Final = 5_000
 @click.option("--sender", help="Only sessions of this sender.")
 @click.option("--agent", help="Only sessions of this agent.")
 @click.option("--author", help="Only what this author said, in any session.")
+@click.option(
+    "--no-attachments", is_flag=True,
+    help="With jsonl: leave out the bytes of attachments, not what is known of them.",
+)  # fmt: skip
 @click.option("--since", type=Moment(), help=f"Last active at or after this time: {SINCE_HELP}.")
 @click.option("--until", type=Moment(), help=f"Last active before this time; {UNTIL_HELP}.")
 @click.pass_obj
@@ -50,6 +54,7 @@ def export(
     sender: str | None,
     agent: str | None,
     author: str | None,
+    no_attachments: bool,
     since: datetime | None,
     until: datetime | None,
 ) -> None:
@@ -73,7 +78,8 @@ def export(
             note(f"no session {key!r} matches the filters")
         total = sum(info.message_count for info in infos)
         with progress_bar("exporting", total, is_shown=total >= _LONG_MESSAGES) as bar:
-            chunks = FORMATS[form](read(reader, infos, bar.advance, author))
+            fills = form == "jsonl" and not no_attachments
+            chunks = FORMATS[form](read(reader, infos, bar.advance, author, fills=fills))
             if output is None and sys.stdout.isatty():
                 is_json = form in ("jsonl", "openai")
                 write_out(for_terminal(chunk, is_json=is_json) for chunk in chunks)
@@ -83,6 +89,8 @@ def export(
                 write_file(output, chunks)
     if output is not None:
         note(f"{counted(len(infos), 'session')} in {output}")
+    elif not infos and not missing:
+        note("no session matches")
     if missing:
         raise click.exceptions.Exit(ExitCode.FAILED)
 

@@ -11,6 +11,7 @@ import redis
 from rq.exceptions import InvalidJobOperation, NoSuchJobError
 from rq.registry import FailedJobRegistry
 
+from backscroll.contract.codec import mark_spooled
 from backscroll.contract.errors import InvalidInputError, OperationRefusedError
 from backscroll.contract.messages import from_micros
 from backscroll.transport.rq_protocol import OrjsonSerializer, job_key, parse_result, results_key
@@ -107,6 +108,7 @@ def requeue(settings: Settings, ids: tuple[str, ...], take_all: bool) -> None:
         lost = 0
         for job_id in chosen:
             try:
+                _mark_late(connection, job_id)
                 registry.requeue(job_id)
             except (NoSuchJobError, InvalidJobOperation, ValueError):
                 lost += 1
@@ -143,6 +145,13 @@ def discard(settings: Settings, ids: tuple[str, ...], take_all: bool, yes: bool)
 
 
 COMMANDS = (failed,)
+
+
+def _mark_late(connection: redis.Redis, job_id: str) -> None:
+    """Have a job not bring back what was deleted since it was sent."""
+    payload: Any = connection.hget(job_key(job_id), "data")
+    if payload is not None and payload.startswith(b"["):  # or RQ has compressed it, with the mark
+        connection.hset(job_key(job_id), "data", mark_spooled(payload))
 
 
 def _registry(settings: Settings, connection: redis.Redis) -> FailedJobRegistry:

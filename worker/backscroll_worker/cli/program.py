@@ -18,6 +18,7 @@ import click
 
 from backscroll.contract.errors import BackscrollError
 from backscroll_worker.cli import logs
+from backscroll_worker.cli.attachment import COMMANDS as ATTACHMENT
 from backscroll_worker.cli.describing import COMMANDS as DESCRIBING
 from backscroll_worker.cli.erasing import COMMANDS as ERASING
 from backscroll_worker.cli.exporting import COMMANDS as EXPORTING
@@ -179,6 +180,7 @@ for _command in (
     *DESCRIBING,
     *LIFECYCLE,
     *READING,
+    *ATTACHMENT,
     *SEARCHING,
     *EXPORTING,
     *RETENTION,

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from backscroll import ChatMessage, EarlierVersion, SessionInfo
 from backscroll.contract.messages import STATES
+from backscroll.contract.validation import FLAGS
 from backscroll_worker.cli.access import open_reader
 from backscroll_worker.cli.arguments import Seconds, TextCommand, meta_pair
 from backscroll_worker.cli.moments import SINCE_HELP, UNTIL_HELP, Moment
@@ -18,6 +19,7 @@ from backscroll_worker.cli.output import (
     Row,
     cell,
     console,
+    counted,
     json_option,
     local_time,
     note,
@@ -29,6 +31,7 @@ from backscroll_worker.cli.output import (
 )
 from backscroll_worker.ops.exit_codes import ExitCode
 from backscroll_worker.settings import Settings
+from backscroll_worker.transfer.text import attached
 
 _ROLE_STYLES = {"user": "bold cyan", "assistant": "bold green", "system": "bold magenta"}
 
@@ -119,6 +122,7 @@ def load(
     multiple=True,
     help="Only sessions with this value, as 'describe' takes it; may be given several times.",
 )
+@click.option("--forked-from", metavar="KEY", help="Only forks of this session.")
 @click.option(
     "--active-since", type=Moment(), help=f"Last active at or after this time: {SINCE_HELP}."
 )
@@ -201,12 +205,12 @@ def usage(settings: Settings, /, as_json: bool, **where: Any) -> None:
     ]
     show_table(
         ("of", "tokens"),
-        [(cell(f"{used.messages:,} messages"), f"{used.tokens:,}"), *rows],
+        [(cell(counted(used.messages, "message")), f"{used.tokens:,}"), *rows],
         right=("tokens",),
         folded=("of",),
     )
     if used.uncounted:
-        note(f"{used.uncounted:,} of the messages have no token count")
+        note(f"{counted(used.uncounted, 'message')} without a token count")
 
 
 COMMANDS = (load, sessions, usage)
@@ -221,6 +225,8 @@ def _show_message(out: Console, message: ChatMessage) -> None:
     )
     for line in printable(message.content).split("\n"):
         out.print(Text(f"  {line}"), soft_wrap=True)
+    for label in attached(message):
+        out.print(Text(f"  {one_line(label)}", style="dim"), soft_wrap=True)
     if message.extra:
         extra = orjson.dumps(message.extra).decode()
         out.print(Text(f"  extra {one_line(extra)}", style="dim"), soft_wrap=True)
@@ -242,5 +248,7 @@ def _row(info: SessionInfo) -> Row:
 
 
 def _remarks(info: SessionInfo) -> str:
-    remarks = [] if info.state == "idle" else [info.state]
-    return " ".join([*remarks, *(["pinned"] if info.pinned else [])])
+    remarks: list[str] = [] if info.state == "idle" else [info.state]
+    remarks += [name for name in FLAGS if getattr(info, name)]
+    remarks += [f"fork of {info.forked_from}"] if info.forked_from is not None else []
+    return " ".join(remarks)

@@ -27,3 +27,6 @@ class Totals:
     newest_activity: int | None
     waiting_changes: int = 0
     """Edits and deletions whose message has not arrived."""
+    blobs: int = 0
+    """Files with the bytes of attachments; `size_bytes` is without them."""
+    blob_bytes: int = 0

@@ -6,12 +6,26 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final, TypeVar, cast
+
+from backscroll.contract.results import Outcome
 
 T = TypeVar("T")
 
 Slices = Generator[None, None, T]
 """Long work that yields after every slice of some milliseconds and returns a report."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """The answer to a write that has its place in the order, and is carried out by `slices`.
+
+    They return its outcome. If nobody runs them, the store does so at some time.
+    """
+
+    slices: Slices[Outcome]
+
 
 Progress = Callable[[int, int], None]
 """Called now and then with how much of how much is done."""
@@ -21,12 +35,15 @@ _PATIENCE_SECONDS: Final = 0.002
 
 
 class Pace:
-    """The amount of work in a slice of about `SLICE_SECONDS`, derived from the previous slice.
+    """The amount of work in a slice of about so many seconds, derived from the previous slice.
 
     A commit's duration is known only afterwards, so slices that end with one are limited this way.
     """
 
-    def __init__(self, amount: int, most: int, least: int = 1) -> None:
+    def __init__(
+        self, amount: int, most: int, least: int = 1, seconds: float = SLICE_SECONDS
+    ) -> None:
+        self._seconds = seconds
         self._amount = amount
         self._most = most
         self._least = least
@@ -36,7 +53,7 @@ class Pace:
         """The amount of work for this slice; its duration determines the next amount."""
         started = time.perf_counter()
         yield self._amount
-        change = SLICE_SECONDS / max(time.perf_counter() - started, 1e-6)
+        change = self._seconds / max(time.perf_counter() - started, 1e-6)
         amount = int(self._amount * min(max(change, 0.25), 2.0))
         self._amount = min(max(amount, self._least), self._most)
 
@@ -53,7 +70,8 @@ def aside(work: Callable[[], T]) -> Generator[None, None, T]:
 class SliceClock:
     """Reports when a slice has lasted long enough; the first begins at creation."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float = SLICE_SECONDS) -> None:
+        self._seconds = seconds
         self.begin()
 
     def begin(self) -> None:
@@ -63,7 +81,7 @@ class SliceClock:
     @property
     def is_over(self) -> bool:
         """Whether the slice should yield."""
-        return time.perf_counter() - self._started >= SLICE_SECONDS
+        return time.perf_counter() - self._started >= self._seconds
 
 
 def unobserved(_done: int, _total: int) -> None:

@@ -31,7 +31,9 @@ def state_after(states: States, operation: SetState) -> SessionState | None:
     if operation.value is None and before.value is None:
         return before
     if operation.name not in states and len(states) >= MAX_STATES:
-        raise OperationRefusedError(f"name: a session has at most {MAX_STATES} states")
+        raise OperationRefusedError(
+            f"name: a session has at most {MAX_STATES} states, those that were deleted included"
+        )
     return SessionState(operation.value, before.version + 1)
 
 

@@ -22,12 +22,12 @@ from backscroll.contract.results import Answer, CleanupReport, CompactReport, Er
 from backscroll_worker.contract.answer_budget import AnswerBudget
 from backscroll_worker.contract.archiving import RemovalArchive
 from backscroll_worker.contract.findings import Finding, Totals
-from backscroll_worker.contract.pacing import Progress, Slices, unobserved
+from backscroll_worker.contract.pacing import Progress, Slices, Unfinished, unobserved
 from backscroll_worker.contract.retention import Retention
 from backscroll_worker.contract.takeover import ImportSession
 from backscroll_worker.contract.tombstones import Tombstones
 
-Answers = list[Answer | OperationRefusedError]
+Answers = list[Answer | OperationRefusedError | Unfinished]
 
 OnWait = Callable[[str], None]  # called with the other writer's name before a wait for it
 
@@ -68,10 +68,10 @@ class Store(ABC):
         after an error or a kill nothing. After an error, a commit of unknown outcome included, the
         group can be applied again. A read sees the writes before it.
 
-        What cannot be carried out comes back as `OperationRefusedError` and harms no neighbour.
-        With a `budget` answers to reads come encoded by it; once it is used up the rest is left,
-        and the list is that much shorter. `prepare_next` may be called while a disk is waited for.
-        Raises the store's errors, and what `prepare_next` raises.
+        What cannot be carried out comes back as `OperationRefusedError` and harms no neighbour, a
+        write that takes long as `Unfinished`. With a `budget` answers to reads come encoded by it;
+        once it is used up the rest is left, and the list is that much shorter. `prepare_next` may
+        be called while a disk is waited for; what it raises is raised, and the store's errors.
         """
 
     @abstractmethod

@@ -1,12 +1,12 @@
 """Tombstones: exclude operations that were requested before an erasure and arrive after it.
 
-An adapter's spool, a resend or a requeued job may bring back erased data; a spool also what was
-deleted or cleared meanwhile. A tombstone has the time up to which operations on a session, a sender
+An adapter's spool, a resend or a requeued job may bring back erased data, and what was deleted or
+cleared meanwhile. A tombstone has the time up to which operations on a session, a sender
 or a room are dropped, or an author's messages in them; it contains the SHA-256 of the name and no
 text.
 
-Only spooled operations are compared with deletions: dropping others by their time would lose
-messages of adapters whose clocks are slow.
+Only operations that were sent late are compared with deletions: dropping others by their time would
+lose messages of adapters whose clocks are slow.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import hashlib
 from collections.abc import ItemsView, Mapping
 from typing import Final, NamedTuple, Self
 
+from backscroll.contract.forks import Fork
+from backscroll.contract.lifecycle import Merge
 from backscroll.contract.messages import ChatMessage
 from backscroll.contract.operations import (
     Append,
@@ -32,6 +34,8 @@ from backscroll.contract.states import SetState
 from backscroll_worker.contract.clock import Cutoff
 
 _EMPTIED: Final[dict[type[Operation], str]] = {Delete: "deleted", Clear: "cleared"}
+EMPTIED: Final = tuple(_EMPTIED.values())
+"""How a session may have been emptied."""
 
 
 def emptied_by(operation: Operation) -> str | None:
@@ -42,9 +46,20 @@ def emptied_by(operation: Operation) -> str | None:
 def undone_by(operation: Operation) -> tuple[str, ...]:
     """Which of these, done after the operation was requested, make it obsolete.
 
-    Clearing a session keeps its attributes and states.
+    Clearing a session keeps its attributes and states. An erasure never becomes so: what it is to
+    remove may be in the archive, too.
     """
+    if isinstance(operation, Erase):
+        return ()
     return ("deleted",) if isinstance(operation, Describe | SetState) else ("deleted", "cleared")
+
+
+def keys_of(operation: Operation) -> tuple[str, ...]:
+    """The keys of the sessions that the operation names."""
+    if isinstance(operation, Fork | Merge):
+        return operation.keys
+    key: str | None = getattr(operation, "key", None)
+    return () if key is None else (key,)
 
 
 class Tombstone(NamedTuple):
@@ -134,8 +149,10 @@ class Tombstones:
 
         Not for erasures: one from a slow clock must not be dropped.
         """
-        key = None if isinstance(operation, Erase) else getattr(operation, "key", None)
-        return key is not None and self.is_before(operation.at, self.moment("key", key))
+        if isinstance(operation, Erase):
+            return False
+        keys = keys_of(operation)
+        return any(self.is_before(operation.at, self.moment("key", key)) for key in keys)
 
     def of_described(self, operation: Operation) -> Tombstone | None:
         """The tombstone of the sender or room to which the operation, made before, adds a session.

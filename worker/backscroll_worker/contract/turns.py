@@ -45,7 +45,7 @@ class Turn(NamedTuple):
         if self.is_free(now) or not turn.supersedes:
             return self.is_free(now)
         ids = [message.platform_id for message in turn.messages]
-        return not all(id_ is not None and is_known(id_) for id_ in ids)
+        return not ids or not all(id_ is not None and is_known(id_) for id_ in ids)
 
     def is_that_of(self, turn_id: str) -> bool:
         return self.is_running and self.turn_id == turn_id

@@ -4,15 +4,20 @@ Of several edits of a message the last one waits; a deletion is final. A store k
 `MOST_PER_SESSION` of a session and drops the oldest. A compaction drops those that are older than
 `MAX_AGE_MICROS`, as far as the clock can be trusted: a deletion dropped too early would bring its
 message back.
+
+Most edits do not say whose message they are about. So when an author is erased, those that wait and
+name nobody go as well, and none that was requested before an erasure begins to wait.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from backscroll.contract.messages import ChatMessage
-from backscroll.contract.operations import Operation, Replace, Rollback
+from backscroll.contract.operations import Append, Operation, Replace, Rollback
+from backscroll_worker.contract.takeover import ImportSession, RestoreSession
+from backscroll_worker.contract.tombstones import Tombstones
 
 MOST_PER_SESSION: Final = 100
 MAX_AGE_MICROS: Final = 24 * 3_600_000_000
@@ -20,9 +25,29 @@ MAX_AGE_MICROS: Final = 24 * 3_600_000_000
 Change = Rollback | Replace
 
 
-def may_wait(operation: Operation) -> bool:
-    """Whether it is about a message of the platform's that may arrive later."""
-    return isinstance(operation, Rollback | Replace) and operation.platform_id is not None
+def arrived(operation: Operation, affected: int) -> Sequence[ChatMessage]:
+    """The messages that an operation has brought, for which something may wait."""
+    if isinstance(operation, Append):
+        return operation.messages
+    if affected and isinstance(operation, ImportSession | RestoreSession):
+        return operation.messages
+    return ()
+
+
+def may_wait(operation: Operation, tombstones: Tombstones) -> bool:
+    """Whether it is about a message of the platform's that may arrive later.
+
+    An edit that names nobody may be of an author who was erased since.
+    """
+    if not isinstance(operation, Rollback | Replace) or operation.platform_id is None:
+        return False
+    is_nameless = isinstance(operation, Replace) and operation.message.author is None
+    return not (is_nameless and tombstones.is_before(operation.at, tombstones.latest))
+
+
+def goes_with(author: str, message: Mapping[str, Any] | None) -> bool:
+    """Whether what waits goes when an author is erased: an edit of theirs, or that names nobody."""
+    return message is not None and message.get("author") in (None, author)
 
 
 def message_of(change: Change) -> dict[str, Any] | None:

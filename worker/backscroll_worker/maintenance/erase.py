@@ -17,8 +17,13 @@ import orjson
 import redis
 
 from backscroll.contract.codec import decode, encode, mark_spooled, payload_json
-from backscroll.contract.errors import BackscrollError, MalformedJobError
-from backscroll.contract.operations import Erase, Operation, Write
+from backscroll.contract.errors import (
+    BackscrollError,
+    MalformedJobError,
+    OperationRefusedError,
+)
+from backscroll.contract.ids import new_op_id
+from backscroll.contract.operations import Erase, Load, Operation, Replace, Write
 from backscroll.contract.results import ErasureReceipt
 from backscroll.contract.validation import OF_SESSIONS
 from backscroll.transport.connection import is_forbidden
@@ -55,8 +60,11 @@ def erase(
     tombstones = store.tombstones()
     archived = 0
     if archive is not None:
-        archived = yield from archive.erase_slices(partial(_until, operation, tombstones))
-    failed = yield from _erase_jobs(connection, queue, _Traces(operation, tombstones))
+        archived = yield from archive.erase_slices(
+            partial(_until, operation, tombstones),
+            is_of_erased=partial(_is_of_erased, tombstones),
+        )
+    failed = yield from _erase_jobs(connection, queue, _Traces(operation, tombstones, store))
     _reset_logs(connection)
     return replace(receipt, archived=archived, failed_jobs=failed)
 
@@ -76,6 +84,12 @@ def erase_late(archive: Archive, tombstones: Tombstones) -> Slices[int]:
 def is_erased(tombstones: Tombstones, session: ArchivedSession, author: str | None = None) -> bool:
     """Whether it was archived before an erasure that is about it, or about the author, began."""
     return _erased_until(tombstones, session, author) != NOTHING
+
+
+def _is_of_erased(tombstones: Tombstones, session: ArchivedSession) -> bool:
+    """Whether it is a fork of a session that was erased after it was archived."""
+    origin = session.info.forked_from
+    return origin is not None and tombstones.of("key", origin).noted_at >= session.removed_at
 
 
 def _erased_until(
@@ -120,9 +134,10 @@ class _Traces:
     A failed append with messages of several authors keeps those of the others, and can be requeued.
     """
 
-    def __init__(self, operation: Erase, tombstones: Tombstones) -> None:
+    def __init__(self, operation: Erase, tombstones: Tombstones, store: Store) -> None:
         self._operation = operation
         self._tombstones = tombstones
+        self._store = store
         self._quoted = orjson.dumps(operation.subject[1])
 
     def rest_of(self, job_id: str, payload: bytes | None) -> bytes | None:
@@ -153,7 +168,21 @@ class _Traces:
         return (
             self._tombstones.cover(operation)
             or self._tombstones.of_described(operation) is not None
+            or self._may_edit_erased(operation)
         )
+
+    def _may_edit_erased(self, operation: Operation) -> bool:
+        """Whether it is an earlier edit that names nobody, of a message that the store lacks."""
+        if self._operation.author is None or not isinstance(operation, Replace):
+            return False
+        if operation.message.author is not None or operation.at > self._operation.at:
+            return False
+        id_, platform_id = operation.message_id, operation.platform_id
+        if id_ is None and platform_id is None:
+            return False
+        load = Load(new_op_id(), operation.at, operation.key, 1, around=id_)
+        (answer,) = self._store.apply([replace(load, around_platform_id=platform_id)])
+        return isinstance(answer, OperationRefusedError) or not answer
 
     def _are_in_malformed(self, payload: bytes) -> bool:
         """It has no time, as it is not an operation; but it may name the key or the subject."""

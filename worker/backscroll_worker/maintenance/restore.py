@@ -1,18 +1,21 @@
 """Restores a session from the archive: all that its files have of it, in order, each message once.
 
-A session may be in several files: first its oldest messages, in parts, then the rest. A file may
-also have what never left the store, when cleanup was killed before it deleted; that was archived
-again. So of two parts that share a message only the later one counts.
+A session may be in several files: first its oldest messages, in parts, then the rest. What went by
+a rule for authors is put among the others by its time. A file may also have what never left the
+store, when cleanup was killed before it deleted; that was archived again. So of two parts
+that share a message only the later one counts.
 """
 
 from __future__ import annotations
 
+import heapq
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from backscroll.contract.errors import OperationRefusedError
-from backscroll.contract.messages import ChatMessage, SessionInfo
+from backscroll.contract.messages import ChatMessage, SessionInfo, to_micros
 from backscroll.contract.operations import Restore
 from backscroll.contract.results import Outcome, RestoreReport
 from backscroll_worker.archive.directory import Archive
@@ -21,7 +24,9 @@ from backscroll_worker.contract.archiving import ArchivedSession
 from backscroll_worker.contract.pacing import SliceClock, Slices
 from backscroll_worker.contract.store import Store
 from backscroll_worker.contract.takeover import RestoreSession
+from backscroll_worker.contract.tombstones import Tombstones
 from backscroll_worker.maintenance.erase import is_erased
+from backscroll_worker.stores.local import keeping
 
 
 @dataclass(slots=True)
@@ -44,19 +49,15 @@ def restore(store: Store, archive: Archive | None, operation: Restore) -> Slices
     # A cleanup that was killed may have left the very messages, out of sight, in the store.
     yield from store.finish_removals()
     files = archive.files() if operation.file is None else [archive.file(operation.file)]
-    parts = yield from _parts(files, key)
     tombstones = store.tombstones()  # a file that was elsewhere may have what was erased
-    parts = [part for part in _not_superseded(parts) if not is_erased(tombstones, part.session)]
+    parts = yield from _parts(files, key, store, tombstones)
+    parts = list(_not_superseded(parts))
     if not parts:
         raise OperationRefusedError(
             f"the archive has no session {key!r}; 'backscroll restore --list' shows what it has"
         )
-    messages = tuple(
-        message
-        for part in parts
-        for message in part.messages
-        if message.author is None or not is_erased(tombstones, part.session, message.author)
-    )
+    _drop_what_came_again(parts)
+    messages = tuple(message for _, message in _in_order(parts))
     info = replace(_info(parts), key=operation.into or key)
     if operation.pin:
         info = replace(info, pinned=True)
@@ -70,19 +71,21 @@ def restore(store: Store, archive: Archive | None, operation: Restore) -> Slices
     return RestoreReport(info.key, answer.affected, there, time.monotonic() - started)
 
 
-def _parts(files: list[ArchiveFile], key: str) -> Slices[list[_Part]]:
-    """What the files have of the session, in their order."""
-    found, clock = list[_Part](), SliceClock()
+def _parts(
+    files: list[ArchiveFile], key: str, store: Store, tombstones: Tombstones
+) -> Slices[list[_Part]]:
+    """What the files have of the session, in their order, without what was erased."""
+    found, clock, keep = list[_Part](), SliceClock(), keeping(store)
     for file in files:
         if key in file.load_manifest().keys:
             file.check()
             for session, _, message in file.lines():
-                if session.info.key != key:
+                if session.info.key != key or is_erased(tombstones, session):
                     pass
                 elif message is None:
                     found.append(_Part(session))
-                else:
-                    found[-1].messages.append(message)
+                elif not _is_of_erased(tombstones, session, message):
+                    found[-1].messages.append(keep(message))
                 if clock.is_over:
                     yield
                     clock.begin()
@@ -90,6 +93,10 @@ def _parts(files: list[ArchiveFile], key: str) -> Slices[list[_Part]]:
             yield
             clock.begin()
     return found
+
+
+def _is_of_erased(tombstones: Tombstones, session: ArchivedSession, message: ChatMessage) -> bool:
+    return message.author is not None and is_erased(tombstones, session, message.author)
 
 
 def _not_superseded(parts: list[_Part]) -> Iterator[_Part]:
@@ -101,6 +108,30 @@ def _not_superseded(parts: list[_Part]) -> Iterator[_Part]:
             kept.append(part)
         seen |= ids
     return reversed(kept)
+
+
+def _drop_what_came_again(parts: list[_Part]) -> None:
+    """Drop a message whose platform id a later part has: the platform sent it once more."""
+    seen = set[str | None]()
+    for part in reversed(parts):
+        messages = part.messages
+        part.messages = [each for each in messages if each.platform_id not in seen]
+        seen |= {each.platform_id for each in messages} - {None}
+
+
+def _in_order(parts: list[_Part]) -> Iterable[tuple[_Part, ChatMessage]]:
+    """All their messages, each part's in its order."""
+    said = [[(part, message) for message in part.messages] for part in parts]
+    if any(part.session.is_of_author for part in parts):
+        return heapq.merge(*said, key=lambda each: _moment(each[1]))
+    return chain.from_iterable(said)
+
+
+def _moment(message: ChatMessage) -> tuple[int, str, int, str]:
+    """When it was said; within a platform's second by our ids, which begin with a time."""
+    at = 0 if message.created_at is None else to_micros(message.created_at)
+    op_id, _, number = (message.message_id or "").partition("-")
+    return at, op_id, len(number), number
 
 
 def _info(parts: list[_Part]) -> SessionInfo:

@@ -88,6 +88,9 @@ class StoreStats:
     messages: int
     waiting_changes: int = 0
     """Edits and deletions whose message has not arrived."""
+    blobs: int = 0
+    """Files with the bytes of attachments; `size_bytes` is without them."""
+    blob_bytes: int = 0
 
 
 def read_queue(connection: redis.Redis, queue: str) -> QueueStats:
@@ -195,7 +198,8 @@ class StoreReader:
             self._store = open_store(self._url, read_only=True)
         totals = self._store.totals()
         counts = totals.sessions, totals.messages, totals.waiting_changes
-        return StoreStats(self._url, totals.size_bytes, *counts)
+        blobs = totals.blobs, totals.blob_bytes
+        return StoreStats(self._url, totals.size_bytes, *counts, *blobs)
 
 
 def _job_age(connection: redis.Redis, job_id: bytes | None) -> float | None:

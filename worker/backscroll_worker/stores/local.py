@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from abc import abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar, NotRequired, TypedDict, Unpack
 
@@ -12,9 +13,11 @@ from backscroll.contract.errors import (
     OperationRefusedError,
     StoreUnusableError,
 )
+from backscroll.contract.messages import ChatMessage
 from backscroll.contract.operations import Erase
 from backscroll_worker.contract.clock import Clock
 from backscroll_worker.contract.store import OnWait, Store
+from backscroll_worker.stores.blobs import Blobs
 from backscroll_worker.stores.claim import Claim, claim
 from backscroll_worker.stores.filesystem import check_file_system
 from backscroll_worker.stores.lock import StoreLock
@@ -33,6 +36,8 @@ class LocalStore(Store):
 
     scheme: ClassVar[str]
     path: Path
+    blobs: Blobs
+    """The bytes of attachments; there once the store is open."""
 
     def __init__(self, url: str, **options: Unpack[Options]) -> None:
         self.path = _path(url)
@@ -89,6 +94,14 @@ class LocalStore(Store):
         if self._lock_file is not None:
             self._lock_file.close()
             self._lock_file = None
+
+
+def keeping(store: Store) -> Callable[[ChatMessage], ChatMessage]:
+    """Puts the bytes of a message's attachments into the store, so that memory holds few of them.
+
+    The message that it returns is then to be stored. Of other stores, messages keep their bytes.
+    """
+    return store.blobs.keep if isinstance(store, LocalStore) else lambda message: message
 
 
 def not_a_store(url: object, problem: str) -> InvalidSettingError:

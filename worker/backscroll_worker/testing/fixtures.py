@@ -22,6 +22,7 @@ UrlAt = Callable[[Path], str]
 
 CAPABILITIES: Final = {
     "archive": "a cleanup writes what goes into an archive first",
+    "attachments": "it keeps the bytes of what is attached to messages",
     "clock": "a clock that is wrong has nothing deleted early",
     "edits": "a replaced message keeps its earlier version, if asked to",
     "erasure": "an erasure leaves no trace, and tombstones recognize what arrives late",

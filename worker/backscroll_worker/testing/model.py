@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from backscroll.contract.lifecycle import Rewind
+from backscroll.contract.forks import Fork
+from backscroll.contract.lifecycle import Merge, Rename, Reset, Rewind
 from backscroll.contract.messages import ChatMessage, SessionInfo, to_micros
 from backscroll.contract.operations import (
     Append,
@@ -125,7 +126,7 @@ class Model:
             self.applied[operation.op_id] = self._carry_out(operation, now)
         return outcome(self.applied[operation.op_id], duplicate=is_known)
 
-    def _carry_out(self, operation: Operation, now: int) -> int:  # noqa: C901 - one case each
+    def _carry_out(self, operation: Operation, now: int) -> int:  # noqa: C901, PLR0912 - cases
         match operation:
             case BeginTurn():
                 return self._begin_turn(operation, now)
@@ -149,13 +150,66 @@ class Model:
                     self.sessions.setdefault(key, ModelSession(now, now)), attributes, now
                 )
                 return 1
+            case Fork():
+                return self._fork(operation, now)
             case SetState():
                 return self._set_state(operation, now)
+            case Rename(key=key, new_key=new_key) if key in self.sessions:
+                return self._rename_session(key, new_key, now)
+            case Merge() if operation.key in self.sessions:
+                return self._merge(operation, now)
+            case Reset() if self._load(operation.key):
+                past = self.sessions[operation.past_key] = self.sessions.pop(operation.key)
+                self.sessions[operation.key] = self._begun_anew(past, operation.past_key, now)
+                return len(past.messages)
             case RenameAgent(old=old, new=new):
                 return self._rename(old, new)
             case ImportSession():
                 return self._import(operation, now)
         return 0
+
+    def _merge(self, operation: Merge, now: int) -> int:
+        session, into = (self.sessions.get(key) for key in operation.keys)
+        both = [each for each in (session, into) if each is not None]
+        is_taken = any(each.is_taken(now) for each in both)
+        if session is None or is_taken or self.is_closed(operation.into):
+            return CONFLICT
+        if into is None:
+            self._rename_session(operation.key, operation.into, now)
+            return len(session.messages)
+        del self.sessions[operation.key]
+        ids = {message.platform_id for message in into.messages} - {None}
+        new = [message for message in session.messages if message.platform_id not in ids]
+        into.messages = sorted([*into.messages, *new], key=_moment)
+        into.platform_ids |= session.platform_ids
+        into.created_at, into.last_activity = min(into.created_at, session.created_at), now
+        self._move_waiting(operation.key, operation.into, now)
+        return len(new)
+
+    def _begun_anew(self, past: ModelSession, past_key: str, now: int) -> ModelSession:
+        new = ModelSession(now, now, [], dict(past.attributes), dict(past.states))
+        new.platform_ids |= past.platform_ids
+        if past.attributes.get("state") == "running":
+            self._describe(past, {"state": "idle"}, now)
+        self._describe(new, {"state": "idle", "closed": False}, now)
+        new.attributes.update(forked_from=None, forked_upto=None, continued_from=past_key)
+        return new
+
+    def _rename_session(self, key: str, new_key: str, now: int) -> int:
+        if new_key in self.sessions:
+            return CONFLICT
+        self.sessions[new_key] = self.sessions.pop(key)
+        self._move_waiting(key, new_key, now)
+        return 1
+
+    def _move_waiting(self, key: str, new_key: str, now: int) -> None:
+        moved = [place for place in self.waiting if place[0] in (key, new_key)]
+        for change in [self.waiting.pop(place) for place in moved]:
+            self._change(replace(change, key=new_key), now)
+
+    def is_closed(self, key: str) -> bool:
+        """Whether nobody may append to the session."""
+        return key in self.sessions and bool(self.sessions[key].attributes.get("closed"))
 
     def _rewind(self, key: str, to: str, now: int) -> int:
         session = self.sessions.get(key)
@@ -167,8 +221,30 @@ class Model:
             session.last_activity = now
         return count
 
+    def _fork(self, operation: Fork, now: int) -> int:
+        source = self.sessions[operation.key]
+        fork = self.sessions.get(operation.new_key) or ModelSession(now, now)
+        if fork.messages:
+            return CONFLICT
+        ids = [message.message_id for message in source.messages]
+        count = len(ids) if operation.upto is None else ids.index(operation.upto) + 1
+        fork.messages = [
+            replace(message, message_id=f"{operation.op_id}-{place}")
+            for place, message in enumerate(source.messages[:count], 1)
+        ]
+        for name in ("name", "agent", "meta"):
+            fork.attributes[name] = fork.attributes.get(name) or source.attributes.get(name)
+        fork.attributes["meta"] = dict(fork.attributes["meta"] or {})
+        fork.attributes["forked_from"] = operation.key
+        fork.attributes["forked_upto"] = ids[count - 1] if count else None
+        fork.states = {**source.states, **fork.states}
+        fork.platform_ids |= {each.platform_id for each in fork.messages if each.platform_id}
+        fork.last_activity = now
+        self.sessions[operation.new_key] = fork
+        return count
+
     def _append(self, operation: Append, now: int) -> int:
-        if not self._holds(operation, now):
+        if self.is_closed(operation.key) or not self._holds(operation, now):
             return CONFLICT
         session = self.sessions.setdefault(operation.key, ModelSession(now, now))
         self._describe_anew(session, operation.session or {}, now)
@@ -203,7 +279,7 @@ class Model:
         session = self.sessions.get(operation.key)
         if session is not None and session.is_taken(now):
             ids = [message.platform_id for message in operation.messages]
-            has_news = any(id_ is None or id_ not in session.platform_ids for id_ in ids)
+            has_news = not ids or any(id_ is None or id_ not in session.platform_ids for id_ in ids)
             if not operation.supersedes or not has_news:
                 return CONFLICT
         affected = self._append(operation, now)
@@ -298,6 +374,10 @@ class Model:
         session.messages = list(operation.messages)
         session.created_at, session.last_activity = operation.created_at, operation.last_activity
         return len(operation.messages)
+
+
+def _moment(message: ChatMessage) -> int:
+    return 0 if message.created_at is None else to_micros(message.created_at)
 
 
 def state_of(store: StoreUnderTest, keys: Iterable[str]) -> State:

@@ -2,8 +2,8 @@
 
 It is made in a directory of its own beside its place, verified there, synced and renamed. That
 directory is locked while it is in use: the next backup removes what a killed one left. A copy of a
-SQLite store is one file, without free pages. A copy of a JSONL store is a directory of session
-files; see `stores.jsonl.copying`.
+SQLite store is one file, without free pages, beside the directory of its attachments. A copy of a
+JSONL store is a directory of session files; see `stores.jsonl.copying`.
 
 Not SQLite's online backup: it begins again with every commit of another process, and never ends.
 """
@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -29,9 +30,17 @@ from backscroll.private_files import DIRECTORY, create_private, sync_path, try_l
 from backscroll_worker.stores import open_store, store_at
 from backscroll_worker.stores.jsonl.activity import NAME as ACTIVITY
 from backscroll_worker.stores.jsonl.copying import copy_directory
+from backscroll_worker.stores.jsonl.files import BLOBS
 from backscroll_worker.stores.jsonl.identity import NAME as IDENTITY
+from backscroll_worker.stores.sqlite.attachments import SUFFIX as BLOBS_SUFFIX
 from backscroll_worker.stores.sqlite.failures import store_errors
 from backscroll_worker.stores.sqlite.schema import APPLICATION_ID, MAGIC
+from backscroll_worker.transfer.backup_blobs import (
+    blobs_of,
+    copy_with_blobs,
+    drop_others,
+    put_blobs,
+)
 
 _APPLICATION_AT: Final = 68  # https://www.sqlite.org/fileformat.html#application_id
 _OLD: Final = "old"
@@ -71,11 +80,12 @@ def back_up(
     scheme = url.partition("://")[0]
     with _beside(place) as directory:
         copy = directory / "copy"
-        _copy(scheme, source, copy)
+        copy_with_blobs(source, copy, partial(_copy, scheme, source, copy))
         if not skip_verify:
             _verify(f"{scheme}://{copy}")
         _sync(copy)
         size = sum(path.stat().st_size for path in _files(copy))
+        size += blobs_of(copy).totals().size_bytes
         _put_in_place(copy, place, directory)
     return BackupReport(str(place), size, time.monotonic() - started, not skip_verify)
 
@@ -89,8 +99,9 @@ def _source(url: str) -> Path:
 
 def _refuse(source: Path, place: Path, *, replace: bool) -> None:
     """Raise `BackupError` rather than overwrite something by mistake, or the store itself."""
-    own = {source, *(source.with_name(f"{source.name}{end}") for end in ("-wal", "-shm", ".lock"))}
-    if place in own or source in place.parents or place in source.parents:
+    ends = ("-wal", "-shm", ".lock", BLOBS_SUFFIX)
+    own = {source, *(source.with_name(f"{source.name}{end}") for end in ends)}
+    if not own.isdisjoint((place, *place.parents)) or place in source.parents:
         raise BackupError(f"{place} is the store itself; name another place")
     log = place.with_name(f"{place.name}-wal")
     if log.exists() and log.stat().st_size:
@@ -135,6 +146,7 @@ def _is_store_directory(place: Path) -> bool:
     """Whether a store was opened there, and nothing else lies beside it."""
     with os.scandir(place) as entries:
         found = {entry.name: entry.is_file(follow_symlinks=False) for entry in entries}
+    found.pop(BLOBS, None)  # a directory
     return all(found.values()) and (not found or not found.keys().isdisjoint({ACTIVITY, IDENTITY}))
 
 
@@ -184,8 +196,10 @@ def _sweep(place: Path) -> None:
 
 def _copy(scheme: str, source: Path, copy: Path) -> None:
     if scheme == "jsonl":
+        shutil.rmtree(copy, ignore_errors=True)  # an earlier one
         copy_directory(source, copy)
         return
+    copy.unlink(missing_ok=True)
     create_private(copy)
     with (
         store_errors(source),
@@ -224,7 +238,12 @@ def _sync(copy: Path) -> None:
 
 
 def _put_in_place(copy: Path, place: Path, directory: Path) -> None:
+    is_file = copy.is_file()
+    if is_file:
+        put_blobs(copy, place)
     if place.is_dir():  # a directory cannot take the place of another in one step
         place.rename(directory / _OLD)
     copy.replace(place)
     sync_path(place.parent)
+    if is_file:
+        drop_others(place)

@@ -20,6 +20,7 @@ from backscroll.contract.messages import ChatMessage, SessionInfo
 from backscroll_worker.transfer.sessions import ExportedSession
 from backscroll_worker.transfer.text import (
     Block,
+    attached,
     blocks,
     clock,
     day,
@@ -97,9 +98,15 @@ def _message(message: ChatMessage) -> str:
     return (
         f'<article class="message {kind}"><header>{who}'
         f"{'' if when is None else _clock(when)}{edited}</header>"
-        f"{_body(message.content)}{_details('earlier versions', earlier)}"
+        f"{_said(message)}{_details('earlier versions', earlier)}"
         f"{_details('extra', _extra(message))}</article>\n"
     )
+
+
+def _said(message: ChatMessage) -> str:
+    labels = [f'<div class="text" dir="auto">{_shown(each)}</div>' for each in attached(message)]
+    body = _body(message.content) if message.content or not labels else ""
+    return body + "".join(labels)
 
 
 def _body(content: str) -> str:

@@ -13,9 +13,11 @@ from typing import Any, Final
 from zstandard import ZstdError
 
 from backscroll.contract.errors import InvalidInputError
+from backscroll.contract.messages import ChatMessage
 from backscroll_worker.contract.interchange import is_packed, unpacked
 from backscroll_worker.contract.pacing import now_micros
 from backscroll_worker.stores import Store
+from backscroll_worker.stores.local import keeping
 from backscroll_worker.stores.sqlite.schema import MAGIC
 from backscroll_worker.transfer.jsonl import read_jsonl
 from backscroll_worker.transfer.openai import read_openai
@@ -26,6 +28,7 @@ from backscroll_worker.transfer.store import Groups, take_in, writing
 STANDARD_INPUT: Final = Path("-")
 _PEEKED_BYTES: Final = 4_096
 
+Keep = Callable[[ChatMessage], ChatMessage]
 Observe = Callable[[Total | Advance], None]
 
 
@@ -56,7 +59,7 @@ def import_files(
     report = ImportReport()
     with writing(url, "import") as store:
         for path in paths:
-            found = _watched(_read(path, key_prefix), report, observe)
+            found = _watched(_read(path, key_prefix, keeping(store)), report, observe)
             groups = Groups(found, store)
             try:
                 for group in groups:
@@ -94,12 +97,12 @@ def _watched(found: Iterator[Found], report: ImportReport, observe: Observe) -> 
             observe(each)
 
 
-def _read(path: Path, key_prefix: str | None) -> Iterator[Found]:
+def _read(path: Path, key_prefix: str | None, keep: Keep) -> Iterator[Found]:
     try:
         if path == STANDARD_INPUT:
             given: Any = sys.stdin.buffer
             lines = given if isinstance(given, BufferedReader) else BufferedReader(given)
-            yield from _read_lines("standard input", lines, key_prefix, now_micros())
+            yield from _read_lines("standard input", lines, key_prefix, now_micros(), keep)
             return
         with path.open("rb") as file:
             if file.peek(len(MAGIC)).startswith(MAGIC):
@@ -108,7 +111,8 @@ def _read(path: Path, key_prefix: str | None) -> Iterator[Found]:
             status = path.stat()
             if not is_packed(file):  # or it is not known how much there is to read
                 yield Total(status.st_size)
-            yield from _read_lines(str(path), file, key_prefix, status.st_mtime_ns // 1000)
+            at = status.st_mtime_ns // 1000
+            yield from _read_lines(str(path), file, key_prefix, at, keep)
     except OSError as error:
         raise InvalidInputError("file", f"{path}: {error.strerror or error}") from None
     except ZstdError as error:
@@ -116,14 +120,14 @@ def _read(path: Path, key_prefix: str | None) -> Iterator[Found]:
 
 
 def _read_lines(
-    name: str, packed: BufferedReader[Any], key_prefix: str | None, at: int
+    name: str, packed: BufferedReader[Any], key_prefix: str | None, at: int, keep: Keep
 ) -> Iterator[Found]:
     file = unpacked(packed)
     if file.peek(len(BOM_UTF8)).startswith(BOM_UTF8):
         file.read(len(BOM_UTF8))
     start = file.peek(_PEEKED_BYTES).lstrip()
     if start.startswith((b'{"backscroll_export"', b'{"session"')):
-        yield from read_jsonl(name, file)
+        yield from read_jsonl(name, file, keep)
     elif not start.startswith(b"{"):
         raise InvalidInputError("file", f"{name} is neither an export nor a known database")
     elif key_prefix is not None:

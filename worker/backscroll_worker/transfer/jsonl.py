@@ -7,7 +7,7 @@ whole, and reported; those before and after it are taken over.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO, Final
 
 from backscroll.contract.ids import derived_op_id
@@ -19,7 +19,6 @@ from backscroll.contract.messages import (
     check_text,
     to_micros,
 )
-from backscroll.contract.validation import check_attributes
 from backscroll_worker.contract.archiving import ArchivedSession
 from backscroll_worker.contract.interchange import (
     VERSION_LINE,
@@ -31,7 +30,12 @@ from backscroll_worker.contract.interchange import (
     session_line,
 )
 from backscroll_worker.contract.pacing import now_micros
-from backscroll_worker.contract.takeover import ImportSession, known_attributes
+from backscroll_worker.contract.takeover import (
+    ImportSession,
+    check_known,
+    known_attributes,
+    turn_times_of,
+)
 from backscroll_worker.transfer.sessions import ExportedSession
 from backscroll_worker.transfer.source import Advance, Damage, Found, Incoming, check_message
 
@@ -50,8 +54,13 @@ def write_jsonl(sessions: Iterable[ExportedSession]) -> Iterator[bytes]:
         yield end_line(count)
 
 
-def read_jsonl(name: str, file: BinaryIO) -> Iterator[Found]:
-    """The sessions in an export or a file of the archive; `name` is what errors call it."""
+def read_jsonl(
+    name: str, file: BinaryIO, keep: Callable[[ChatMessage], ChatMessage]
+) -> Iterator[Found]:
+    """The sessions in an export or a file of the archive; `name` is what errors call it.
+
+    `keep` puts the bytes of attachments into the store; see `stores.local.keeping`.
+    """
     session: ArchivedSession | None = None
     begun, messages, digest = 0, list[ChatMessage](), hashlib.sha256()
     for number, raw, value in read_lines(numbered_lines(file, MAX_LINE_BYTES), _check):
@@ -60,7 +69,7 @@ def read_jsonl(name: str, file: BinaryIO) -> Iterator[Found]:
         elif isinstance(value, BadLineError):
             yield Damage(f"{name}:{number}", str(value))
         elif value is not None:
-            messages.append(value)
+            messages.append(keep(value))
             digest.update(raw)
         elif session is not None:
             yield Incoming(f"{name}:{begun}", _operation(session, messages, digest.hexdigest()))
@@ -71,8 +80,9 @@ def _check(value: ArchivedSession | ChatMessage) -> None:
     """Raise `InvalidInputError` unless a store can hold what the line says."""
     if isinstance(value, ArchivedSession):
         info = value.info
-        check_attributes(known_attributes(info))
-        for moment in (info.created_at, info.last_activity, info.turn_started_at):
+        check_known(known_attributes(info))
+        times = info.last_activity, info.turn_started_at, info.turn_expires_at
+        for moment in (info.created_at, *times):
             check_moment("session", moment or info.created_at)
         return
     check_text("message_id", value.message_id, MAX_ATTRIBUTE_CHARS)
@@ -85,7 +95,7 @@ def _operation(
     session: ArchivedSession, messages: Iterable[ChatMessage], digest: str
 ) -> ImportSession:
     info = session.info
-    started = info.turn_started_at
+    started, expires_at = turn_times_of(info)
     return ImportSession(
         derived_op_id(info.key, f"import {digest}"),
         now_micros(),
@@ -94,6 +104,7 @@ def _operation(
         known_attributes(info),
         to_micros(info.created_at),
         to_micros(info.last_activity),
-        None if started is None else to_micros(started),
+        started,
         session.states,
+        expires_at,
     )

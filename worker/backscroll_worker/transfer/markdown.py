@@ -15,6 +15,7 @@ from backscroll.contract.messages import ChatMessage
 from backscroll_worker.transfer.sessions import ExportedSession
 from backscroll_worker.transfer.text import (
     Block,
+    attached,
     blocks,
     clock,
     day,
@@ -82,7 +83,9 @@ def _message(message: ChatMessage) -> str:
         remarks.append(clock(message.created_at))
     if message.edits:
         remarks.append(f"edited {stamp(message.edits[-1].replaced_at)}")
-    body = "\n".join(_block(block) for block in blocks(message.content)) or "*(empty)*"
+    parts = [_block(block) for block in blocks(message.content)]
+    parts += [f"{_literal(label)}  " for label in attached(message)]
+    body = "\n".join(parts) or "*(empty)*"
     quoted = "\n".join(f"> {line}" if line else ">" for line in body.split("\n"))
     return f"\n{' · '.join(remarks)}\n\n{quoted}\n"
 

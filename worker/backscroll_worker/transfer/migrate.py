@@ -34,6 +34,7 @@ from backscroll_worker.stores.jsonl.file_names import SessionNames
 from backscroll_worker.stores.jsonl.files import Directory, Stamp, naming
 from backscroll_worker.stores.jsonl.journal import journals
 from backscroll_worker.stores.jsonl.reader import SessionFile, read_session_file
+from backscroll_worker.stores.local import keeping
 from backscroll_worker.stores.lock import StoreLock
 from backscroll_worker.transfer.source import LIMITS, Incoming, check_message
 from backscroll_worker.transfer.store import Groups, stopped_worker, take_in, with_own_ids, writing
@@ -89,7 +90,8 @@ def migrate(
         raise InvalidInputError("directory", f"{directory} is the store itself; name another one")
     report = MigrationReport()
     with _source(directory), writing(url, "migrate") as store:
-        found = _sessions_in(track_files(sorted(directory.glob("*.jsonl"))), report)
+        paths = track_files(sorted(directory.glob("*.jsonl")))
+        found = _sessions_in(paths, report, _taking(directory, store))
         groups = Groups(found, store)
         for group in groups:
             _migrate_files(group, store, report, groups.prepare)
@@ -130,7 +132,15 @@ def _source(directory: Path) -> Iterator[None]:
         yield
 
 
-def _sessions_in(paths: Iterable[Path], report: MigrationReport) -> Iterator[_File]:
+def _taking(directory: Path, store: Store) -> Callable[[ChatMessage], ChatMessage]:
+    """Takes the bytes of a message's attachments over from the directory into the store."""
+    blobs, keep = Directory(directory).blobs, keeping(store)
+    return lambda message: keep(blobs.filled(message))
+
+
+def _sessions_in(
+    paths: Iterable[Path], report: MigrationReport, take: Callable[[ChatMessage], ChatMessage]
+) -> Iterator[_File]:
     for path in paths:
         try:
             file = read_session_file(path)
@@ -140,10 +150,10 @@ def _sessions_in(paths: Iterable[Path], report: MigrationReport) -> Iterator[_Fi
         if file.damage and not file.messages:
             report.refused.append(f"{path}: no line of it is a message")
             continue
-        yield _found(path, file)
+        yield _found(path, file, take)
 
 
-def _found(path: Path, file: SessionFile) -> _File:
+def _found(path: Path, file: SessionFile, take: Callable[[ChatMessage], ChatMessage]) -> _File:
     problems = [
         (f"{path}:{damage.number}", f"{damage.problem} ({len(damage.raw):,} bytes)")
         for damage in file.damage
@@ -157,6 +167,7 @@ def _found(path: Path, file: SessionFile) -> _File:
     ids = {message.message_id for message in messages}
     if len(ids) < len(messages):
         messages = tuple(with_own_ids(file.key, messages))
+    messages = tuple(map(take, messages))
     operation = ImportSession(
         derived_op_id(file.key, f"migrate {file.sha256}"),
         now_micros(),
@@ -167,6 +178,7 @@ def _found(path: Path, file: SessionFile) -> _File:
         file.last_activity,
         file.turn_started_at,
         file.states,
+        file.turn_expires_at,
     )
     return _File(str(path), operation, path, problems, file.stamp)
 

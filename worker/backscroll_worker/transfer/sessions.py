@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -9,8 +10,10 @@ from itertools import chain, islice
 from typing import Final, Protocol
 
 from backscroll import (
+    Attachment,
     ChatMessage,
     LoadedMessages,
+    OperationRefusedError,
     Producer,
     SessionFilter,
     SessionInfo,
@@ -20,6 +23,8 @@ from backscroll import (
 from backscroll.contract.filters import SearchPage
 from backscroll.contract.messages import SessionPage
 from backscroll_worker.contract.states import States
+
+log = logging.getLogger("backscroll.transfer")
 
 _PAGE: Final = 1_000
 
@@ -42,6 +47,8 @@ class Reader(Protocol):
     @property
     def states(self) -> Callable[[str], dict[str, SessionState]]: ...
     @property
+    def attachment(self) -> Callable[[str, str], bytes | None]: ...
+    @property
     def stream(self) -> Callable[[str], Iterator[ChatMessage]]: ...
 
 
@@ -56,6 +63,7 @@ class QueueReader:
         self.search = producer.search
         self.usage = producer.usage
         self.states = producer.states
+        self.attachment = producer.attachment
 
     def stream(self, key: str) -> Iterator[ChatMessage]:
         """A session's messages, where there is only paging back.
@@ -137,8 +145,10 @@ def read(
     infos: Iterable[SessionInfo],
     advance: Callable[[int], None],
     author: str | None = None,
+    *,
+    fills: bool = False,
 ) -> Iterator[ExportedSession]:
-    """The sessions with their messages, or those of one author.
+    """The sessions with their messages, or those of one author; `fills` adds attachments' bytes.
 
     `advance` is called with how many messages were read.
     """
@@ -147,14 +157,38 @@ def read(
         if info is None:
             continue
         if author is not None:
-            yield from _of_author(reader, info, advance, author)
+            found = _of_author(reader, info, advance, author)
+            yield from (_filled(reader, session) if fills else session for session in found)
         else:
             messages = iter(reader.stream(info.key))
             first, last = list(islice(messages, 1)), reader.load(info.key, 1)
             times = [each.created_at for each in (*first, *last) if each.created_at]
             span = (min(times), max(times)) if times else None
             counted, states = _counted(chain(first, messages), advance), reader.states(info.key)
-            yield ExportedSession(info, counted, span, states)
+            session = ExportedSession(info, counted, span, states)
+            yield _filled(reader, session) if fills else session
+
+
+def _filled(reader: Reader, session: ExportedSession) -> ExportedSession:
+    """The session whose messages have the bytes of their attachments, as far as the store has."""
+
+    def filled(attachment: Attachment) -> Attachment:
+        if attachment.sha256 is None:
+            return attachment
+        try:
+            data = reader.attachment(session.info.key, attachment.sha256)
+        except OperationRefusedError as error:
+            log.warning("%s", error)
+            return attachment
+        return replace(attachment, data=data)
+
+    messages = (
+        replace(message, attachments=tuple(map(filled, message.attachments)))
+        if message.attachments
+        else message
+        for message in session.messages
+    )
+    return replace(session, messages=messages)
 
 
 def _of_author(

@@ -54,6 +54,11 @@ def who_and_where(info: SessionInfo) -> Iterator[tuple[str, str]]:
             yield ("session" if name == "key" else name), value
 
 
+def attached(message: ChatMessage) -> list[str]:
+    """A label for each attachment: `[image: cat.png]`."""
+    return [each.label for each in message.attachments]
+
+
 def speaker(message: ChatMessage) -> str | None:
     """Who said it, by name, else by the platform's id; None if nobody knows."""
     return message.author_name or message.author

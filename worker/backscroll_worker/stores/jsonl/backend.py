@@ -10,7 +10,7 @@ import errno
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Unpack
@@ -20,6 +20,7 @@ from backscroll.contract.errors import (
     StoreUnavailableError,
     StoreUnusableError,
 )
+from backscroll.contract.forks import Fork
 from backscroll.contract.ids import new_op_id
 from backscroll.contract.messages import ChatMessage, SessionInfo, check_key, to_micros
 from backscroll.contract.operations import Erase, GetSession, Operation, Read, Write
@@ -29,18 +30,19 @@ from backscroll_worker.contract.answer_budget import AnswerBudget, out_of_memory
 from backscroll_worker.contract.archiving import RemovalArchive
 from backscroll_worker.contract.clock import StoreClock
 from backscroll_worker.contract.findings import Finding, Totals
-from backscroll_worker.contract.pacing import Progress, Slices, unobserved
+from backscroll_worker.contract.pacing import Progress, Slices, Unfinished, unobserved
 from backscroll_worker.contract.retention import Retention, micros_of
 from backscroll_worker.contract.store import Answers
 from backscroll_worker.contract.tombstones import Tombstones
 from backscroll_worker.contract.waiting import MAX_AGE_MICROS
 from backscroll_worker.stores.filesystem import check_names
-from backscroll_worker.stores.jsonl import maintenance
+from backscroll_worker.stores.jsonl import fork_slices, maintenance
 from backscroll_worker.stores.jsonl.activity import Activity
 from backscroll_worker.stores.jsonl.cleanup import Cleanup
 from backscroll_worker.stores.jsonl.erasure_ledger import Erasures
 from backscroll_worker.stores.jsonl.file_names import MESSAGES_SUFFIX, SessionNames
 from backscroll_worker.stores.jsonl.files import Directory, naming
+from backscroll_worker.stores.jsonl.fork_ledger import Forks
 from backscroll_worker.stores.jsonl.identity import read_identity, write_identity
 from backscroll_worker.stores.jsonl.reader import stream_messages
 from backscroll_worker.stores.jsonl.reads import read
@@ -81,11 +83,13 @@ class JsonlBackend(LocalStore):
 
     def _open(self) -> None:
         self._directory = _open_directory(self.path, read_only=self._read_only)
+        self.blobs = self._directory.blobs
         self._activity = Activity(self._directory, read_only=self._read_only)
         self._cache = SessionCache(self._activity)
         self._counts = Counts(self._directory)
         self._renames = Renames(self._directory)
         self._waiting = WaitingChanges(self._directory)
+        self._forks = Forks(self._directory)
         self._erasures = Erasures(self._directory)
         self._writer = Writer(self._directory, self._activity)
         if self._must_recover:
@@ -99,6 +103,7 @@ class JsonlBackend(LocalStore):
         self._activity.clock = self._clock
         if not self._read_only and self._activity.is_new:
             self._record_all()
+        self._remaining = iter(fork_slices.finish_all(self._group))
         self._is_open = True
 
     def apply(
@@ -128,7 +133,9 @@ class JsonlBackend(LocalStore):
         with self._group():  # which corrects times in the future
             passage = self._clock.passage()
         cleanup = Cleanup(self._group, retention, passage, archive, dry_run=dry_run)
-        return self._clock.watch(cleanup.slices())
+        if not dry_run:
+            yield from fork_slices.finish_all(self._group)
+        return (yield from self._clock.watch(cleanup.slices()))
 
     def compact(self, op_ids_hours: float) -> Slices[CompactReport]:
         self._refuse_if_read_only()
@@ -142,6 +149,11 @@ class JsonlBackend(LocalStore):
             self._activity.flush()  # which saves the explanation
         return report
 
+    def maintain_while_idle(self) -> bool:
+        with suppress(StoreUnavailableError, StoreUnusableError):
+            return next(self._remaining, True) is None
+        return False
+
     def stream(self, key: str) -> Iterator[ChatMessage]:
         (info,) = self.apply([GetSession(new_op_id(), 0, check_key(key))])
         if isinstance(info, SessionInfo):
@@ -151,6 +163,7 @@ class JsonlBackend(LocalStore):
     def erase(self, operation: Erase) -> Slices[ErasureReceipt]:
         self._refuse_if_read_only()
         self._begin_erasure(operation)
+        yield from fork_slices.finish_all(self._group)
         return (yield from maintenance.erase(self._group, operation, self._clock.now))
 
     def tombstones(self) -> Tombstones:
@@ -158,9 +171,8 @@ class JsonlBackend(LocalStore):
             return group.erasures.tombstones
 
     def verify(self, *, deep: bool = False, progress: Progress = unobserved) -> list[Finding]:
-        del deep  # there is no index; every line is checked in any case
         with self._group() as group:
-            return verify(group, progress)
+            return verify(group, deep=deep, progress=progress)
 
     def repair(self, findings: Sequence[Finding], *, progress: Progress = unobserved) -> list[str]:
         self._refuse_if_read_only()
@@ -199,7 +211,7 @@ class JsonlBackend(LocalStore):
 
     def _apply_alone(
         self, budget: AnswerBudget | None, operation: Operation
-    ) -> Answer | OperationRefusedError:
+    ) -> Answer | OperationRefusedError | Unfinished:
         """Apply the operation in a group of its own, which is dropped if it fails."""
         try:
             with self._group() as group:
@@ -209,11 +221,14 @@ class JsonlBackend(LocalStore):
 
     def _carry_out(
         self, group: Group, budget: AnswerBudget | None, operation: Operation
-    ) -> Answer | OperationRefusedError:
+    ) -> Answer | OperationRefusedError | Unfinished:
         try:
             if isinstance(operation, Write):
                 self._refuse_if_read_only()
-                return group.write(operation)
+                answer = group.write(operation)
+                if isinstance(operation, Fork) and group.is_copying(operation):
+                    return Unfinished(fork_slices.finish(self._group, operation, answer))
+                return answer
             if isinstance(operation, Read):
                 return read(group, operation, budget)
         except OperationRefusedError as refusal:  # raised before anything was changed
@@ -245,6 +260,7 @@ class JsonlBackend(LocalStore):
                     self._renames,
                     self._waiting,
                     self._erasures,
+                    self._forks,
                     self._clock,
                     self._keep_edits,
                 )
@@ -286,6 +302,7 @@ class JsonlBackend(LocalStore):
         self._writer.recover()
         self._renames.recover()
         self._waiting.recover()
+        self._forks.recover()
         self._erasures.recover()
         self._must_recover = False
 

@@ -15,6 +15,8 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from backscroll.contract.attachment_checks import check_attachments, read_attachments
+from backscroll.contract.attachments import Attachment
 from backscroll.contract.errors import InvalidInputError
 from backscroll.contract.message_checks import MAX_ROLE_CHARS, check_circumstance
 from backscroll.contract.messages import (
@@ -29,7 +31,9 @@ from backscroll.contract.messages import (
 UNKNOWN_ROLE: Final = "unknown"
 TIMES: Final = ("created_at", "timestamp", "ts")
 
-_OUR_FIELDS: Final = frozenset(("role", "content", "extra", "created_at", *CIRCUMSTANCES))
+_OUR_FIELDS: Final = frozenset(
+    ("role", "content", "extra", "created_at", "attachments", *CIRCUMSTANCES)
+)
 OURS: Final = re.compile(r"[0-9a-f]{32}(-[0-9]+)?")
 """The op ids and message ids that Backscroll makes."""
 _1990: Final = 631_152_000_000_000
@@ -49,6 +53,7 @@ class ParsedFields(NamedTuple):
     message_id: str | None
     created_at: int | None
     circumstances: tuple[Any, ...] = NO_CIRCUMSTANCES
+    attachments: tuple[Attachment, ...] = ()
 
 
 def is_message(fields: Mapping[str, Any]) -> bool:
@@ -66,8 +71,8 @@ def read_fields(fields: Mapping[str, Any], skipped: tuple[str, ...] = ()) -> Par
     message_id = _take_id(left)
     created_at = _take_time(left, message_id)
     role, content = _take_role(left), _take_content(left)
-    circumstances = _take_circumstances(left)
-    return ParsedFields(role, content, _extra(left), message_id, created_at, circumstances)
+    others = _take_circumstances(left), _take_attachments(left)
+    return ParsedFields(role, content, _extra(left), message_id, created_at, *others)
 
 
 def text_of(content: object) -> str:
@@ -172,6 +177,18 @@ def _take_circumstances(left: dict[str, Any]) -> tuple[Any, ...]:
                 value = left.pop(name)
         values.append(value)
     return tuple(values)
+
+
+def _take_attachments(left: dict[str, Any]) -> tuple[Attachment, ...]:
+    """What is attached, if this store or one like it wrote that; else it stays for `extra`."""
+    if left.get("attachments"):
+        with suppress(InvalidInputError):
+            found = read_attachments("attachments", left["attachments"])
+            check_attachments(found)
+            if all(each.data is None for each in found):
+                del left["attachments"]
+                return found
+    return ()
 
 
 def _extra(left: dict[str, Any]) -> dict[str, Any] | None:

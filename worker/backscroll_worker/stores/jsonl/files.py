@@ -16,7 +16,9 @@ from typing import Final, NamedTuple
 
 from backscroll.contract.errors import StoreUnavailableError
 from backscroll.private_files import open_private, sync_path, write_all
+from backscroll_worker.stores.blobs import Blobs
 
+BLOBS: Final = ".blobs"
 TEMPORARY: Final = ".writing"  # the file name of a key never begins with a dot
 _ADVICE: Final = {
     errno.ENOSPC: ". Free some space on its disk",
@@ -53,6 +55,7 @@ class Directory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.blobs = Blobs(path / BLOBS)
         self._prefix = f"{path}/"
 
     def locate(self, name: str) -> str:

@@ -4,7 +4,8 @@ A message is `{"role":…,"content":…,"extra":…,"message_id":…,"created_at
 only `role` and `content` are required, as in the original's files. If its operation has several
 messages, its place among them is in `"part":[0,3]`, so that a torn append is recognized. The
 message id contains the op id, which is the record of an append. A replaced message may have its
-earlier versions in `"edits":[{"role":…,"content":…,"extra":…,"replaced_at":micros},…]`.
+earlier versions in `"edits":[{"role":…,"content":…,"extra":…,"replaced_at":micros},…]`. What is
+attached is in `"attachments":[{"kind":…,"name":…,"size":…,"sha256":…},…]`, its bytes in `.blobs`.
 
 A line without a role, `{"applied":[[op_id,at,affected],…]}`, records the operations that no
 message records: those that removed or changed messages, and appends whose messages were removed.
@@ -30,6 +31,7 @@ from backscroll.contract.messages import (
 )
 from backscroll.contract.operations import Append
 from backscroll_worker.contract.clock import Cutoff
+from backscroll_worker.stores.blobs import Blobs
 from backscroll_worker.stores.jsonl.decoding import as_utf8
 
 
@@ -100,6 +102,7 @@ class Line:
         new = replace(
             old, role=message.role, content=message.content, extra=message.extra, edits=edits,
             tokens=old.tokens if message.tokens is None else message.tokens,
+            attachments=message.attachments or old.attachments,
         )  # fmt: skip
         return Line.of(new, self.op_id, self.part)
 
@@ -115,8 +118,10 @@ class Line:
         return replace(self.message, edits=edits) if edits else self.message
 
 
-def lines_of(operation: Append, only: Sequence[int] | None = None) -> list[bytes]:
+def lines_of(operation: Append, blobs: Blobs, only: Sequence[int] | None = None) -> list[bytes]:
     """The lines of an append, each with its line feed, made without message objects.
+
+    The bytes of attachments go into `blobs`.
 
     `only` are the indexes of some of its messages: then only theirs, each self-contained.
     """
@@ -125,11 +130,11 @@ def lines_of(operation: Append, only: Sequence[int] | None = None) -> list[bytes
         only = range(len(messages))
     if only is not None:
         ids = operation.message_ids
-        return [_encoded(messages[each], ids[each], operation.at, WHOLE) for each in only]
+        return [_encoded(messages[each], ids[each], operation.at, WHOLE, blobs) for each in only]
     if len(messages) == 1:
-        return [_encoded(messages[0], operation.op_id, operation.at, WHOLE)]
+        return [_encoded(messages[0], operation.op_id, operation.at, WHOLE, blobs)]
     return [
-        _encoded(message, message_id, operation.at, Part(number, len(messages)))
+        _encoded(message, message_id, operation.at, Part(number, len(messages)), blobs)
         for number, (message, message_id) in enumerate(
             zip(messages, operation.message_ids, strict=True)
         )
@@ -225,7 +230,7 @@ def earlier_versions(edits: object) -> tuple[EarlierVersion, ...]:
     return tuple([edit for edit in found if edit is not None])
 
 
-def _encoded(message: ChatMessage, message_id: str, at: int, part: Part) -> bytes:
+def _encoded(message: ChatMessage, message_id: str, at: int, part: Part, blobs: Blobs) -> bytes:
     fields: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.extra is not None:
         fields["extra"] = message.extra
@@ -233,6 +238,9 @@ def _encoded(message: ChatMessage, message_id: str, at: int, part: Part) -> byte
     fields["created_at"] = at if message.created_at is None else to_micros(message.created_at)
     if part is not WHOLE:
         fields["part"] = list(part)
+    if message.attachments:
+        stored = blobs.stored(message.attachments)
+        fields["attachments"] = [each.to_dict() for each in stored]
     fields |= known_circumstances(message)
     return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)
 

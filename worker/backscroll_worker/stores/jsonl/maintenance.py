@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -13,6 +12,7 @@ from backscroll.contract.operations import Erase
 from backscroll.contract.results import CompactReport, ErasureReceipt
 from backscroll_worker.contract.clock import Cutoff
 from backscroll_worker.contract.pacing import SliceClock, Slices
+from backscroll_worker.stores.jsonl.attachments import remove_unused
 from backscroll_worker.stores.jsonl.erasure_ledger import Pending
 from backscroll_worker.stores.jsonl.file_names import (
     ASIDE_SUFFIXES,
@@ -23,16 +23,11 @@ from backscroll_worker.stores.jsonl.file_names import (
     key_in_sidecar,
     key_of_aside,
 )
-from backscroll_worker.stores.jsonl.files import Stamp
 from backscroll_worker.stores.jsonl.lines import drop_old, dump_records, load_records, may_quote
+from backscroll_worker.stores.jsonl.slices import OpenGroup, portions
 from backscroll_worker.stores.jsonl.write_batch import Group
 
-SESSIONS_PER_SLICE: Final = 50
-BYTES_PER_SLICE: Final = 4 * 1024 * 1024
 FILES_PER_SLICE: Final = 200
-
-OpenGroup = Callable[[], AbstractContextManager[Group]]
-"""A group of its own: committed when the context is left."""
 
 
 def compact(open_group: OpenGroup, old: Cutoff, waited: Cutoff) -> Slices[CompactReport]:
@@ -46,7 +41,7 @@ def compact(open_group: OpenGroup, old: Cutoff, waited: Cutoff) -> Slices[Compac
         purged += group.renames.compact(old)
         group.waiting.compact(waited)
     yield
-    for names in _portions(files):
+    for names in portions(files):
         with open_group() as group:
             for session in filter(None, map(group.of_file, names)):
                 records, lines = session.compact(old)
@@ -63,9 +58,11 @@ def compact(open_group: OpenGroup, old: Cutoff, waited: Cutoff) -> Slices[Compac
     with open_group() as group:
         purged += group.erasures.compact(old)
     yield from empty_journal(open_group)
+    removed = yield from remove_unused(open_group)
     with open_group() as group:
         after = group.directory.size_bytes()
-    return CompactReport(before, after, purged, corrupt, time.monotonic() - started)
+    seconds = time.monotonic() - started
+    return CompactReport(before, after, purged, corrupt, seconds, blobs_removed=removed.number)
 
 
 def erase(
@@ -90,11 +87,13 @@ def erase(
         yield
     with open_group() as group:
         _remove_remains(group)
+        _forget_origins(group)
         for pending in group.erasures.pending:
             if pending.subject == "author":
                 _remove_quoting(group, pending.value)
         receipt = group.erasures.finish(operation.op_id, group.now)
     yield from empty_journal(open_group)
+    yield from remove_unused(open_group)
     if receipt is None:  # its record was removed meanwhile
         receipt = Pending(operation.op_id, *operation.subject, operation.at, clock()).receipt()
     return replace(receipt, finished_at=clock(), unreadable=unreadable)
@@ -111,19 +110,6 @@ def empty_journal(open_group: OpenGroup) -> Iterator[None]:
                 return
             group.writer.sync_some()
         yield
-
-
-def _portions(files: Sequence[tuple[str, Stamp]]) -> Iterator[list[str]]:
-    """The names of as many files as one slice may read."""
-    names, size = list[str](), 0
-    for name, stamp in files:
-        names.append(name)
-        size += stamp.size
-        if len(names) == SESSIONS_PER_SLICE or size >= BYTES_PER_SLICE:
-            yield names
-            names, size = [], 0
-    if names:
-        yield names
 
 
 def _compact_op_ids(group: Group, name: str, old: Cutoff) -> int:
@@ -147,6 +133,15 @@ def _remove_remains(group: Group) -> None:
                 group.changes.remove(name)
     for name in directory.names(SIDECAR_SUFFIX):
         _remove_if_stray(group, name)
+
+
+def _forget_origins(group: Group) -> None:
+    """Remove the keys of erased sessions from their forks."""
+    for name in group.directory.names(SIDECAR_SUFFIX):
+        if b'"forked_from"' in (group.directory.read(name) or b""):
+            key = key_in_sidecar(group.directory.path / name)
+            if key is not None and (session := group.find(key)).exists:
+                session.forget_origin(group.erasures.tombstones)
 
 
 def _remove_quoting(group: Group, author: str) -> None:

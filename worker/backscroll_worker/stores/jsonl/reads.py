@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Final
 
+from backscroll.contract.attachment_reading import GetAttachment
 from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.messages import (
     LATEST_MICROS,
@@ -30,6 +31,7 @@ from backscroll_worker.contract.choosing import (
     passes,
 )
 from backscroll_worker.contract.states import states_asked
+from backscroll_worker.stores.jsonl.attachments import get_attachment
 from backscroll_worker.stores.jsonl.files import naming
 from backscroll_worker.stores.jsonl.lines import Line
 from backscroll_worker.stores.jsonl.search import search
@@ -242,5 +244,6 @@ _READERS: Final[dict[type[Read], Callable[[Group, Any], Answer]]] = {
     GetStates: _get_states,
     ListSessions: _list_sessions,
     Search: search,
+    GetAttachment: get_attachment,
     GetUsage: usage,
 }

@@ -10,17 +10,17 @@ from collections.abc import Iterable
 
 from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.lifecycle import Rewind
-from backscroll.contract.messages import ChatMessage, SessionAttributes, to_micros
+from backscroll.contract.messages import LATEST_MICROS, ChatMessage, SessionAttributes, to_micros
 from backscroll.contract.operations import Append, Clear, Delete, Describe, Replace, Rollback, Write
 from backscroll.contract.states import SetState
 from backscroll.contract.turns import BeginTurn, EndTurn
 from backscroll.contract.validation import check_attributes
 from backscroll_worker.contract.attributes import differing, with_meta
-from backscroll_worker.contract.clock import no_later
 from backscroll_worker.contract.states import state_after
 from backscroll_worker.contract.takeover import (
     ImportSession,
     RestoreSession,
+    check_known,
     has_another_history,
 )
 from backscroll_worker.contract.tombstones import Tombstones, digest, emptied_by, undone_by
@@ -39,6 +39,8 @@ class Session(MaintainedSession):
     """A session after the operations so far."""
 
     def append(self, operation: Append) -> int:
+        if self.is_closed:
+            return self._note(operation.op_id, CONFLICT)
         if operation.session is not None and self.exists:
             with_meta(self.sidecar.attributes, operation.session)  # or refused now
         if is_conditional(operation) and not self._holds(operation):
@@ -52,9 +54,9 @@ class Session(MaintainedSession):
                 "forgotten"
             )
         new = self._new_ones(operation)
-        lines = lines_of(operation, new)
-        if new is not None:
-            count = self._note(op_id, len(new))
+        lines = lines_of(operation, self._directory.blobs, new)
+        if new is not None or not count:
+            count = self._note(op_id, len(lines))
         if lines and not self._is_touched:
             self._create()
             self._touch()
@@ -86,6 +88,7 @@ class Session(MaintainedSession):
             return self._note(operation.op_id, CONFLICT)
         affected = self.append(operation)
         if affected != CONFLICT:
+            self._create()
             sidecar, lease = self.sidecar, lease_of(operation)
             sidecar.describe({"state": "running", "turn_id": operation.op_id}, self._now)
             sidecar.turn_lease, sidecar.turn_expires_at = lease, self._now + lease
@@ -152,13 +155,18 @@ class Session(MaintainedSession):
         cached = self._cached_session()
         return platform_id in cached.platform_ids or gone_mark(platform_id) in cached.known
 
-    def catch_up(self, change: Rollback | Replace, op_id: str, affected: int) -> int:
-        """Apply what has waited for the append `op_id`; returns how much that affected."""
+    def catch_up(self, change: Rollback | Replace, operation: Write | None = None) -> int:
+        """Apply what has waited for its message, which an operation brought; returns how many
+        messages of an append are gone by it.
+        """
         index = self._index(change)
         if isinstance(change, Replace):
             self._put(index, change.message)
-            return affected
-        return self._note(op_id, affected - self._remove(index))
+            return 0
+        message_id = None if index is None else self.lines[index].message.message_id
+        is_new = isinstance(operation, Append) and message_id in operation.message_ids
+        removed = self._remove(index)
+        return removed if is_new else 0
 
     def _remove(self, index: int | None) -> int:
         if index is None:
@@ -173,6 +181,7 @@ class Session(MaintainedSession):
         if index is None:
             return 0
         kept_at = self._now if self._keep_edits else None
+        message = self._directory.blobs.keep(message)
         line = self.lines[index].with_message(message, kept_at)
         self._touch()
         self._rewrite()[index] = line
@@ -198,12 +207,28 @@ class Session(MaintainedSession):
             self.leave()
         return affected
 
-    def is_late(self, operation: Write, tombstones: Tombstones) -> bool:
-        """Whether the session was deleted or cleared after the operation was requested."""
+    def is_late(
+        self,
+        operation: Write,
+        tombstones: Tombstones,
+        since: int = -1,
+        until: int = LATEST_MICROS,
+    ) -> bool:
+        """Whether the session was deleted or cleared after the operation was requested.
+
+        Before `since` and after `until` another session had the key.
+        """
         moments = [self.applied(MARK + how) for how in undone_by(operation)]
         return any(
-            moment is not None and tombstones.is_before(operation.at, moment) for moment in moments
+            moment is not None
+            and since < moment <= until
+            and tombstones.is_before(operation.at, moment)
+            for moment in moments
         )
+
+    def note(self, op_id: str, affected: int) -> int:
+        """Record an operation of the group that changes nothing here."""
+        return self._note(op_id, affected)
 
     def drop_late(self, operation: Write) -> int:
         """Record the operation without applying it; a resend that was not spooled is dropped."""
@@ -258,15 +283,16 @@ class Session(MaintainedSession):
         """Import the session."""
         if self.exists and self.count:
             raise has_another_history(self.key)
-        lines = [_line_of(message) for message in operation.messages]
+        lines = [self._line_of(message) for message in operation.messages]
         if len({line.op_id for line in lines}) < len(lines):
             raise OperationRefusedError("two of the messages have the same id")
         if operation.attributes:
-            check_attributes(operation.attributes)
+            check_known(operation.attributes)
         self._create()
         if operation.attributes:
             self.sidecar.attributes.update(operation.attributes)
-            self.sidecar.turn_started_at = no_later(operation.turn_started_at, self._now)
+            times = operation.turn_started_at, operation.turn_expires_at
+            self.sidecar.take_over_turn(times, self._now)
         self.sidecar.states.update(operation.states)
         self.sidecar.created_at = min(operation.created_at, self._now)
         self._is_described = True
@@ -285,7 +311,7 @@ class Session(MaintainedSession):
         """
         sessions = [self, *elsewhere]
         present = {line.message.message_id for session in sessions for line in session.lines}
-        lines = [_line_of(m) for m in operation.messages if m.message_id not in present]
+        lines = [self._line_of(m) for m in operation.messages if m.message_id not in present]
         cached = self._cached_session()
         info, is_new = operation.info, not self.exists
         if is_new and operation.messages and not lines:
@@ -352,8 +378,7 @@ class Session(MaintainedSession):
                 return index
         return None
 
-
-def _line_of(message: ChatMessage) -> Line:
-    if message.message_id is None or message.created_at is None:
-        raise OperationRefusedError("a message has no id or no time")
-    return Line.of(message, message.message_id)
+    def _line_of(self, message: ChatMessage) -> Line:
+        if message.message_id is None or message.created_at is None:
+            raise OperationRefusedError("a message has no id or no time")
+        return Line.of(self._directory.blobs.keep(message), message.message_id)

@@ -28,6 +28,7 @@ from backscroll_worker.stores.jsonl.lines import (
 from backscroll_worker.stores.jsonl.session_cache import CachedSession, SessionCache
 from backscroll_worker.stores.jsonl.sidecar import Sidecar
 from backscroll_worker.stores.jsonl.transcript import Transcript, parse, tally
+from backscroll_worker.stores.jsonl.window import PartReader
 
 
 class StoredSession:
@@ -97,6 +98,31 @@ class StoredSession:
         return self._is_stored and not (is_read or self._pending or self._is_rewritten)
 
     @property
+    def tail(self) -> str:
+        """The id of the last message; empty if there is none."""
+        last: list[Line] = []
+        if self.is_on_disk and (names := self.names):
+            with naming(path := self._directory.path / names.messages), path.open("rb") as file:
+                reader = PartReader(file.fileno(), self.key, self.sidecar.created_at)
+                window = reader.newest(1)
+                last = [] if window is None else window.lines
+        elif self._pending and not self._is_rewritten:
+            last = parse(self._pending[-1], self.key, self._now).lines
+        last = (last or self.lines)[-1:]
+        return "".join([line.message.message_id or "" for line in last])
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of the messages file, as far as it is known without a rewrite."""
+        stored = 0 if self._stamp is None else self._stamp.size
+        return stored + sum(map(len, self._pending))
+
+    def own_records(self) -> Records:
+        """The records of operations that the session has, which may not exist."""
+        self._cached_session()
+        return self._records({})
+
+    @property
     def sidecar(self) -> Sidecar:
         """The attributes; without a sidecar, the file's time counts as that of creation."""
         if self._sidecar is None:
@@ -116,6 +142,12 @@ class StoredSession:
         """The number of messages the operation affected; None if it was not applied before."""
         return (self._cached or self._cached_session()).known.get(op_id)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it takes no more messages; known without reading the sidecar again."""
+        known = self._cached_session() if self._sidecar is None else self._sidecar
+        return known.is_closed
+
     def stage(self, changes: Changes) -> None:
         """Add the changes of the session's files to `changes`."""
         names = self.names
@@ -124,6 +156,7 @@ class StoredSession:
             return
         if self._is_described:
             changes.put(names.sidecar, self.sidecar.dumps())
+            self._cached_session().is_closed = self.sidecar.is_closed
         is_added_to = bool(self._pending or self._notes)
         if is_added_to and self._cached_session().is_foreign:
             self._is_rewritten = True
@@ -183,17 +216,19 @@ class StoredSession:
         return self._cached
 
     def _read_known(self) -> CachedSession:
-        if self.is_on_disk and (found := self._counted()) is not None:
-            return found
-        known, transcript = self._known(), self.transcript
-        return CachedSession(
-            self._stamp,
-            known,
-            len(transcript.lines),
-            self._ends_line,
-            is_foreign=self._is_foreign,
-            platform_ids=note_platform_ids(transcript.lines, {}),
-        )
+        found = self._counted() if self.is_on_disk else None
+        if found is None:
+            known, transcript = self._known(), self.transcript
+            found = CachedSession(
+                self._stamp,
+                known,
+                len(transcript.lines),
+                self._ends_line,
+                is_foreign=self._is_foreign,
+                platform_ids=note_platform_ids(transcript.lines, {}),
+            )
+        found.is_closed = self.sidecar.is_closed
+        return found
 
     def _counted(self) -> CachedSession | None:
         """Count the file's lines without keeping them; None if it has to be read as a whole."""

@@ -52,6 +52,7 @@ class Counts:
             min(times, default=None),
             max(times, default=None),
             count_waiting(self._directory),
+            *self._directory.blobs.totals(),
         )
 
     def _count(

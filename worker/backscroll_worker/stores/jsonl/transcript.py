@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from backscroll.contract.message_checks import MAX_ROLE_CHARS
-from backscroll.contract.messages import CIRCUMSTANCES, LATEST_MICROS, ChatMessage, from_micros
+from backscroll.contract.messages import LATEST_MICROS, ChatMessage, from_micros
 from backscroll_worker.stores.jsonl.decoding import (
     NOT_UNICODE,
     Value,
@@ -40,9 +40,7 @@ from backscroll_worker.stores.jsonl.lines import (
 )
 
 _OFFSET: Final = re.compile(r"[0-9a-f]{10}")
-_OUR_FIELDS: Final = frozenset(
-    (*CIRCUMSTANCES, "role", "content", "extra", "message_id", "created_at", "part", "edits")
-)
+_OUR_FIELDS: Final = frozenset((*ChatMessage.__slots__, "part"))
 _MAX_LINES_PER_RECORD: Final = 100
 _SPACED_NAME: Final = re.compile(rb'"[ \t\r]+:')
 _BEYOND_64_BITS: Final = re.compile(rb"[0-9]{19}|[0-9][eE][+]?[0-9]{3}")
@@ -327,7 +325,8 @@ class _Reader:
             message_id = f"{self._id_prefix}{offset:010x}"
         time = self._default_time if created_at is None else from_micros(created_at)
         content = parsed.role, parsed.content, parsed.extra
-        message = ChatMessage(*content, message_id, time, (), *parsed.circumstances)
+        others = *parsed.circumstances, parsed.attachments
+        message = ChatMessage(*content, message_id, time, (), *others)
         part = _part(fields) if "part" in fields else WHOLE
         op_id = message_id.removesuffix(f"-{part.number}") if part.number else message_id
         return Line(message, raw, op_id, part, is_settled)

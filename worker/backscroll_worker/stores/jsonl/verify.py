@@ -23,9 +23,12 @@ from backscroll_worker.stores.jsonl.write_batch import Group
 _REPAIR = "inspect it; 'backscroll check --repair' sets it aside"
 
 
-def verify(group: Group, progress: Progress) -> list[Finding]:
-    """The damage in the store's files."""
-    return sorted(_findings(group, progress), key=lambda finding: finding.where)
+def verify(group: Group, *, deep: bool, progress: Progress) -> list[Finding]:
+    """The damage in the store's files; of attachments' bytes only if `deep`."""
+    used = set[str]()
+    found = [*_findings(group, used, progress)]
+    found += group.directory.blobs.verify(sorted(used), deep=deep)
+    return sorted(found, key=lambda finding: finding.where)
 
 
 def repair(group: Group, progress: Progress) -> list[str]:
@@ -45,11 +48,13 @@ def repair(group: Group, progress: Progress) -> list[str]:
     return done
 
 
-def _findings(group: Group, progress: Progress) -> Iterator[Finding]:
+def _findings(group: Group, used: set[str], progress: Progress) -> Iterator[Finding]:
+    """All but those about attachments; the blobs that messages use are added to `used`."""
     directory = group.directory
     names = directory.names(MESSAGES_SUFFIX)
     for number, session in enumerate(group.sessions(), start=1):
         yield from _check_session(session)
+        used |= session.used_blobs()
         progress(number, len(names))
     for name in names:
         if group.key_of(name) is None:

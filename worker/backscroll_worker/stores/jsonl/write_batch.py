@@ -9,10 +9,14 @@ session is removed after it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final
 
+from backscroll.contract.errors import OperationRefusedError
+from backscroll.contract.forks import Fork
 from backscroll.contract.lifecycle import Rewind
 from backscroll.contract.operations import (
     Append,
@@ -30,9 +34,14 @@ from backscroll.contract.results import Outcome
 from backscroll.contract.states import SetState
 from backscroll.contract.turns import BeginTurn, EndTurn
 from backscroll_worker.contract.clock import StoreClock
+from backscroll_worker.contract.forks import sessions_of, spares_messages
+from backscroll_worker.contract.session_renames import earlier_tombstone
 from backscroll_worker.contract.takeover import ImportSession, RestoreSession
-from backscroll_worker.contract.tombstones import digest
+from backscroll_worker.contract.tombstones import digest, keys_of
 from backscroll_worker.contract.turns import CONFLICT, outcome
+from backscroll_worker.contract.waiting import arrived, may_wait
+from backscroll_worker.stores.blobs import references
+from backscroll_worker.stores.jsonl import lifecycle
 from backscroll_worker.stores.jsonl.changes import Changes
 from backscroll_worker.stores.jsonl.erasure_ledger import Erasures, Pending
 from backscroll_worker.stores.jsonl.file_names import (
@@ -42,9 +51,11 @@ from backscroll_worker.stores.jsonl.file_names import (
     key_of,
 )
 from backscroll_worker.stores.jsonl.files import Directory
+from backscroll_worker.stores.jsonl.fork_ledger import Forks, PendingFork
+from backscroll_worker.stores.jsonl.forks import fork, pending_fork
 from backscroll_worker.stores.jsonl.renames import Renames
 from backscroll_worker.stores.jsonl.session import Session
-from backscroll_worker.stores.jsonl.session_cache import SessionCache
+from backscroll_worker.stores.jsonl.session_cache import CachedSession, SessionCache
 from backscroll_worker.stores.jsonl.waiting import WaitingChanges
 from backscroll_worker.stores.jsonl.writer import Writer
 
@@ -60,6 +71,7 @@ class Group:
         renames: Renames,
         waiting: WaitingChanges,
         erasures: Erasures,
+        forks: Forks,
         clock: StoreClock,
         keep_edits: bool = False,
     ) -> None:
@@ -71,6 +83,7 @@ class Group:
         self.renames = renames
         self.waiting = waiting
         self.erasures = erasures
+        self.forks = forks
         erasures.tombstones.reopened = clock.reopened
         self.changes = Changes()
         self.activity = cache.activity
@@ -120,44 +133,126 @@ class Group:
             yield at, (session for session in sessions if session is not None and session.exists)
 
     def write(self, operation: Write) -> Outcome:
-        """Apply one write, unless its op id has been applied before."""
+        """Apply one write, unless its op id has been applied before; a fork's is with the fork."""
         if isinstance(operation, RenameAgent):
             return self._rename_agent(operation)
         if isinstance(operation, Erase):
+            self._give_way(operation)
             return self._erase(operation)
-        key: str = operation.key  # type: ignore[attr-defined]
+        asked, since = operation, -1
+        if self.renames.sessions:
+            has_turn = partial(self._has_turn, operation.op_id)
+            operation, since = self.renames.sessions.followed(operation, has_turn)
+        if self.forks.pending:
+            self._give_way(operation)
+        key: str = keys_of(operation)[-1]  # a fork's op id is with the fork
         session = self._sessions.get(key) or self.find(key)
-        affected = session.applied(operation.op_id)
-        if affected is None and (record := self.erasures.applied.get(operation.op_id)):
-            affected = record.affected
+        affected = self.applied(session, operation)
+        if affected is None and self.is_copying(operation):
+            affected = 0
         if affected is not None:
             return _outcome(session, operation, affected, duplicate=True)
         if operation.at <= self.erasures.tombstones.latest:
-            if self._is_erased(operation):
-                return Outcome(0)
             spared = self.erasures.tombstones.spared(operation)
-            if spared is None:
+            if self._is_erased(operation) or spared is None:
                 return Outcome(0)
             operation = spared
-        if operation.was_spooled and session.is_late(operation, self.erasures.tombstones):
+        if operation.was_spooled and self._is_late(operation, asked, since):
             return Outcome(session.drop_late(operation))
+        return _outcome(session, operation, self._carry_out(session, operation))
+
+    def applied(self, session: Session, operation: Operation) -> int | None:
+        """How much the operation affected; None if it was not applied before."""
+        affected = session.applied(operation.op_id)
+        if affected is None and (record := self.erasures.applied.get(operation.op_id)):
+            return record.affected
+        return affected
+
+    def _carry_out(self, session: Session, operation: Write) -> int:
         if isinstance(operation, RestoreSession):
-            return Outcome(session.put_back(operation, self._restored(operation)))
+            affected = session.put_back(operation, self._restored(operation))
+            return self._wait(session, operation, affected)
+        if isinstance(operation, Fork):
+            return self._fork(session, operation)
+        if (handle := lifecycle.HANDLERS.get(type(operation))) is not None:
+            return handle(self, operation)  # type: ignore[no-any-return]
         affected = _HANDLERS[type(operation)](session, operation)
-        return _outcome(session, operation, self._wait(session, operation, affected))
+        return self._wait(session, operation, affected)
+
+    def _fork(self, target: Session, operation: Fork) -> int:
+        """Copy now or, as `is_copying` says, later."""
+        source = self.find(operation.key)
+        pending = pending_fork(target, source, operation)
+        if pending is None:
+            return fork(target, source, operation)
+        self.forks.hold(pending)
+        return 0
+
+    def is_copying(self, operation: Operation) -> bool:
+        """Whether the operation is a fork that is being copied."""
+        return operation.op_id in self.forks.pending
+
+    def complete(self, pending: PendingFork) -> None:
+        """Copy at once what is being copied; what cannot be copied is dropped."""
+        self.forks.drop(pending.op_id)
+        operation, target = pending.operation(), self.find(pending.new_key)
+        if target.applied(pending.op_id) is None:
+            with suppress(OperationRefusedError):
+                fork(target, self.find(pending.key), operation)
+
+    def _give_way(self, operation: Write) -> None:
+        """Copy at once what the operation would take from a fork, or add to it."""
+        keys, is_sparing = sessions_of(operation), spares_messages(operation)
+        for pending in list(self.forks.pending.values()):
+            if operation.op_id == pending.op_id:
+                continue
+            if (
+                isinstance(operation, Erase)
+                or pending.new_key in keys
+                or (pending.key in keys and not is_sparing)
+            ):
+                self.complete(pending)
+
+    def new_session(self, key: str) -> Session:
+        """The session as it is on the disk, without a part in the group's commit."""
+        return Session(self.directory, self._cache, key, self.now, self._keep_edits)
+
+    def remember(self, key: str, cached: CachedSession) -> None:
+        """Cache what a session's file has, which was not written by a commit."""
+        self._cache.put(key, cached)
 
     def _wait(self, session: Session, operation: Write, affected: int) -> int:
         """Apply what has waited for an operation, or have it wait; returns how much it affected."""
         if affected == CONFLICT:
             return affected
-        if isinstance(operation, Append):
-            for change in self.waiting.take(operation):
-                affected = session.catch_up(change, operation.op_id, affected)
-        elif isinstance(operation, Delete):
+        waiting = self.waiting.take(session.key, arrived(operation, affected))
+        if gone := sum(session.catch_up(change, operation) for change in waiting):
+            affected = session.note(operation.op_id, affected - gone)
+        if isinstance(operation, Delete):
             self.waiting.forget(operation.key)
-        elif isinstance(operation, Rollback | Replace) and session.may_come(operation):
+        elif (
+            isinstance(operation, Rollback | Replace)
+            and may_wait(operation, self.erasures.tombstones)
+            and session.may_come(operation)
+        ):
             self.waiting.hold(operation, self.now)
         return affected
+
+    def _has_turn(self, op_id: str, key: str, turn_id: str) -> bool:
+        """Whether the session runs that turn; it did when it applied the operation."""
+        session = self.find(key)
+        is_known = session.applied(op_id) is not None
+        return is_known or (session.exists and session.sidecar.turn.is_that_of(turn_id))
+
+    def _is_late(self, operation: Write, asked: Write, since: int) -> bool:
+        """Also where it was `asked` for under a key that its session had until `since`."""
+        tombstones = self.erasures.tombstones
+        if since >= 0:
+            before = self.find(asked.key)  # type: ignore[attr-defined]
+            if before.is_late(operation, tombstones, until=since):
+                return True
+        sessions = map(self.find, keys_of(operation))
+        return any(each.is_late(operation, tombstones, since) for each in sessions)
 
     def flush(self, meanwhile: Callable[[], None] | None = None) -> None:
         """Commit everything; `meanwhile` is called during the sync."""
@@ -166,15 +261,27 @@ class Group:
             session.stage(self.changes)
         self.renames.stage(self.changes)
         self.waiting.stage(self.changes)
+        self.forks.stage(self.changes)
         self.erasures.stage(self.changes)
         self.activity.stage(self.changes)
+        self._spare()
         stamps = self.writer.commit(self.changes, meanwhile)
         self.activity.settle(self.changes)
         for session in self._sessions.values():
             session.settle(stamps)
         self.renames.settle()
         self.waiting.settle()
+        self.forks.settle()
         self.erasures.settle()
+
+    def _spare(self) -> None:
+        """During a sweep, keep the blobs in what is written, which it may have read past."""
+        spared = self.directory.blobs.spared
+        if spared is not None:
+            changes = self.changes
+            added = [each.content for each in changes.additions.values()]
+            replaced = [each.content for each in changes.replacements.values()]
+            spared.update(*map(references, (*added, *replaced)))
 
     def _open(self, key: str) -> Session:
         session = Session(self.directory, self._cache, key, self.now, self._keep_edits)
@@ -190,12 +297,14 @@ class Group:
         record = self.erasures.applied.get(operation.op_id)
         if record is not None:
             return Outcome(record.affected, duplicate=True)
+        operation, _ = self.renames.sessions.followed(operation)
         pending = self.erasures.begin(operation, self.now, self.clock.latest)
         for session in list(self._sessions.values()):
             self._erase_if_pending(session, [pending])  # the other erasures have seen them
         if operation.key is not None and not (session := self.find(operation.key)).exists:
             self.erasures.keep_op_ids(session, pending.tombstone.erased_at, pending.began)
             session.erase()  # or a file with its name would keep its op ids
+            self._forget_renames(operation.key, operation.at)
             self.waiting.forget(operation.key)
         if operation.author is not None:
             self.waiting.forget_author(operation.author)
@@ -210,8 +319,16 @@ class Group:
                     session.erase_author(pending.value)
                 else:
                     session.erase()
+                    self._forget_renames(session.key, pending.asked_at)
                     self.waiting.forget(session.key)
                 self._sessions[session.key] = session
+
+    def _forget_renames(self, key: str, asked_at: int) -> None:
+        """An erased session is erased under its earlier keys, too."""
+        for earlier, until in self.renames.forget(key):
+            moments = min(until, asked_at), self.now
+            tombstone = earlier_tombstone(self.erasures.tombstones, *moments)
+            self.erasures.add_tombstone("key", earlier, tombstone)
 
     def _is_erased(self, operation: Write) -> bool:
         """Whether the operation was requested before its session or subject was erased.

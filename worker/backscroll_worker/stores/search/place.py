@@ -1,19 +1,27 @@
-"""What of a message is searched: its content, or the values of its extra."""
+"""What of a message is searched: its content, its extra's values, or its attachments' names."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import orjson
 
+from backscroll.contract.attachments import Attachment
 from backscroll.contract.filters import Within
 from backscroll.contract.messages import ChatMessage
 
 
 def searched_text(message: ChatMessage, within: Within | None) -> str:
     """The text of `message` in which a search looks for words."""
+    if within == "attachments":
+        return text_of_attachments(message.attachments)
     return message.content if within is None else text_of_extra(message.extra)
+
+
+def text_of_attachments(attachments: Iterable[Attachment]) -> str:
+    """The names of what is attached, a line each."""
+    return "\n".join([each.name for each in attachments if each.name is not None])
 
 
 def text_of_extra(extra: Mapping[str, Any] | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final, Unpack
@@ -17,6 +18,7 @@ from backscroll.contract.errors import (
     StoreUnavailableError,
     StoreUnusableError,
 )
+from backscroll.contract.forks import Fork
 from backscroll.contract.messages import ChatMessage, check_key
 from backscroll.contract.operations import Erase, Operation, Read, Write
 from backscroll.contract.results import CleanupReport, CompactReport, ErasureReceipt
@@ -32,7 +34,9 @@ from backscroll_worker.contract.waiting import MAX_AGE_MICROS
 from backscroll_worker.stores.filesystem import check_file
 from backscroll_worker.stores.local import LocalStore, Options
 from backscroll_worker.stores.search.text import Folder
+from backscroll_worker.stores.sqlite import forks
 from backscroll_worker.stores.sqlite.access import Access
+from backscroll_worker.stores.sqlite.attachments import beside, remove_unused
 from backscroll_worker.stores.sqlite.clock import Times, open_clock
 from backscroll_worker.stores.sqlite.committer import Committer
 from backscroll_worker.stores.sqlite.failures import (
@@ -113,12 +117,11 @@ class SqliteBackend(LocalStore):
             self._save_log()
             return False
         with suppress(apsw.Error, StoreUnavailableError, StoreUnusableError):
-            if next(self._refolding, True) is None:
+            if next(self._remaining, True) is None:
                 return True
             with self._merging.slice() as pages, self._repeatable() as connection:
-                is_left = merge(connection, "message_index", pages)
-            if is_left:
-                return True
+                if merge(connection, "message_index", pages):
+                    return True
         self._unmerged_groups = 0
         return False
 
@@ -132,8 +135,11 @@ class SqliteBackend(LocalStore):
         if not dry_run:
             yield from self._times.heal()
         passage = self._clock.passage()
-        cleanup = Cleanup(self._access, retention, passage, archive, dry_run=dry_run)
-        return (yield from self._clock.watch(cleanup.slices()))
+        cleanup = Cleanup(self._access, retention, passage, archive, self.blobs, dry_run=dry_run)
+        report = yield from self._clock.watch(cleanup.slices())
+        if report.messages or report.capped:
+            yield from remove_unused(self._access, self.blobs)
+        return report
 
     def finish_removals(self) -> Slices[None]:
         yield from with_checkpoints(self._access, purge_detached(self._access.repeatable))
@@ -148,12 +154,16 @@ class SqliteBackend(LocalStore):
         self._clock.explain(old.latest)
         yield from self._times.heal()  # which writes it down
         self._memory = None  # it may know of tombstones that are gone
-        return report
+        removed = yield from remove_unused(self._access, self.blobs)
+        return replace(report, blobs_removed=removed.number)
 
     def erase(self, operation: Erase) -> Slices[ErasureReceipt]:
         self._begin_erasure(operation)
         with store_errors(self.path):
-            return (yield from erasure.erase(self._access, operation, self._clock.now))
+            yield from forks.finish_all(self._access, self._copier)
+            receipt = yield from erasure.erase(self._access, operation, self._clock.now)
+        yield from remove_unused(self._access, self.blobs)
+        return replace(receipt, finished_at=self._clock.now())
 
     def stream(self, key: str) -> Iterator[ChatMessage]:
         check_key(key)
@@ -172,7 +182,7 @@ class SqliteBackend(LocalStore):
 
     def verify(self, *, deep: bool = False, progress: Progress = unobserved) -> list[Finding]:
         with self._lock, store_errors(self.path):
-            return verify(self._connection, deep=deep, progress=progress)
+            return verify(self._connection, self.blobs, deep=deep, progress=progress)
 
     def repair(self, findings: Sequence[Finding], *, progress: Progress = unobserved) -> list[str]:
         self._refuse_if_read_only()
@@ -182,7 +192,7 @@ class SqliteBackend(LocalStore):
 
     def totals(self) -> Totals:
         with self._transaction() as connection:
-            return totals(connection, self.size_bytes())
+            return totals(connection, self.size_bytes(), self.blobs)
 
     def identity(self) -> str | None:
         with self._outside() as connection:
@@ -199,12 +209,14 @@ class SqliteBackend(LocalStore):
 
     def _open(self) -> None:
         self.path = self._given_path.resolve()  # SQLite's log lies there, too
+        self.blobs = beside(self.path)
         self._open_files()
         with store_errors(self.path):
             self._clock = open_clock(self._connection, self._given_clock)
         self._access = Access(
             self._transaction, self._repeatable, self._outside, self.path, self._removing
         )
+        self._copier = forks.Copier(self._fold, self._clock.now)
         self._times = Times(self._clock, self._repeatable)
         self._committer = Committer()
         self._is_open = True
@@ -214,9 +226,13 @@ class SqliteBackend(LocalStore):
         self._connection: apsw.Connection = self._database.connection()
         register_score(self._connection)
         self._log = WriteAheadLog(self.path, self._connection)
-        self._memory, self._refolding = None, refolded(self._repeatable)
+        self._memory, self._remaining = None, self._remains()
         self._files = StoreFiles(self._given_path, self._claim, self._connection)  # it opened all
         self._files.check()
+
+    def _remains(self) -> Iterator[None]:
+        yield from forks.finish_all(self._access, self._copier)
+        yield from refolded(self._repeatable)
 
     def _apply_together(
         self,
@@ -284,6 +300,7 @@ class SqliteBackend(LocalStore):
             self._fold,
             clock=self._clock,
             keep_edits=self._keep_edits,
+            blobs=self.blobs,
         )
 
     def _carry_out(
@@ -298,10 +315,13 @@ class SqliteBackend(LocalStore):
             try:
                 if isinstance(operation, Write):
                     self._refuse_if_read_only()
-                    answers.append(group.write(operation))
+                    outcome = group.write(operation)
+                    answers.append(outcome)
+                    if isinstance(operation, Fork):
+                        answers[-1] = forks.rest(self._access, self._copier, operation, outcome)
                 elif isinstance(operation, Read):
                     group.flush()
-                    answers.append(read(self._database, now, operation, budget))
+                    answers.append(read(self._database, self.blobs, now, operation, budget))
                     if budget is not None and budget.is_used_up:
                         break
                 else:

@@ -1,4 +1,4 @@
-"""Search in `extra`: a scan, newest message first, as an index would cost every append.
+"""Search in `extra` or attachments' names: a scan, newest first: an index costs each append.
 
 A window is the newest `RANKED` hits, best first, as in `sqlite.search`. A page reads at most `MOST`
 messages, and `_CHARS` characters of extra; it then ends early, even empty, and its cursor continues
@@ -7,19 +7,20 @@ below. A window in which that happens is started again on the next page, unless 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
 import apsw
 
-from backscroll.contract.filters import SearchPage
+from backscroll.contract.filters import SearchPage, Within
 from backscroll.contract.operations import Search
 from backscroll_worker.contract.answer_budget import page_of
 from backscroll_worker.stores.search.cursor import read_cursor, write_cursor
-from backscroll_worker.stores.search.place import text_of_extra
+from backscroll_worker.stores.search.place import text_of_attachments, text_of_extra
 from backscroll_worker.stores.search.query import Query
 from backscroll_worker.stores.search.snippet import highlighted_hit
 from backscroll_worker.stores.search.text import tokens
+from backscroll_worker.stores.sqlite.attachments import loads
 from backscroll_worker.stores.sqlite.bound import Bound
 from backscroll_worker.stores.sqlite.edits import unpack_extra
 from backscroll_worker.stores.sqlite.scope import Scope
@@ -47,7 +48,8 @@ def search_extra(connection: apsw.Connection, operation: Search) -> SearchPage:
     query = Query.parse(operation.query)
     if not query.wanted:
         return SearchPage(())
-    scan = _Scan(connection, query, Scope.of(connection, operation.where))
+    scope = Scope.of_rows(connection, operation.where)
+    scan = _Scan(connection, query, scope, *_COLUMNS[operation.within or "extra"])
     found = looked_up(connection, scan.ranked(after))
     page, has_more = page_of(found, operation.limit, lambda each: each[2])
     last = page[-1][0] if has_more else scan.rest
@@ -57,9 +59,21 @@ def search_extra(connection: apsw.Connection, operation: Search) -> SearchPage:
 
 
 class _Scan:
-    """Reads the messages that have an extra, for one query in one scope."""
+    """Reads the messages that have an extra, for one query in one scope.
 
-    def __init__(self, connection: apsw.Connection, query: Query, scope: Scope) -> None:
+    Or those with another JSON `column`, of which `text_of` gives the text to search.
+    """
+
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        query: Query,
+        scope: Scope,
+        column: str,
+        text_of: Callable[[str], str],
+    ) -> None:
+        self._column = column
+        self._text_of = text_of
         self._connection = connection
         self._query = query
         self._scope = scope
@@ -86,7 +100,7 @@ class _Scan:
         for row, extra in self._rows(top, limit):
             if self._may_match(extra):
                 left -= len(extra)
-                score = self._query.score(tokens(text_of_extra(unpack_extra(extra))))
+                score = self._query.score(tokens(self._text_of(extra)))
                 if score is not None:
                     hits.append((score, row))
             else:
@@ -117,12 +131,19 @@ class _Scan:
     def _rows(self, top: int, limit: Bound) -> Iterator[Any]:
         return self._scope.select(
             self._connection,
-            "m.id, m.extra",
+            f"m.id, m.{self._column}",
             None,
             (1, top),
-            "AND m.extra IS NOT NULL ORDER BY {row} DESC",
+            f"AND m.{self._column} IS NOT NULL ORDER BY {{row}} DESC",
             bound=limit,
         )
+
+
+_COLUMNS: Final[dict[Within, tuple[str, Callable[[str], str]]]] = {
+    "extra": ("extra", lambda stored: text_of_extra(unpack_extra(stored))),
+    "attachments": ("attachments", lambda stored: text_of_attachments(loads(stored))),
+}
+"""Where a search looks: the column, and the text in its JSON."""
 
 
 def _place(top: int, score: float, row: int) -> Place:

@@ -45,6 +45,8 @@ class PlatformIds:
         self._connection = connection
         self._flush_rows = flush_rows
         self._known: dict[tuple[int, str], PackedId | None] = {}
+        self.new_sessions = set[int]()
+        """Sessions that this group began: what is not noted of them is not there."""
 
     def expect(
         self, operations: Iterable[Operation], find: Callable[[str], KnownSession | None]
@@ -81,6 +83,8 @@ class PlatformIds:
         """The id of that message, `GONE` if it is gone, None if there never was one."""
         place = session, platform_id
         if place not in self._known:
+            if session in self.new_sessions:
+                return None
             self._flush_rows()
             self.look_up([place])
         return self._known[place]
@@ -133,6 +137,7 @@ class PlatformIds:
     def forget(self, session: int) -> None:
         """Forget what is known of a session of which more than its platform ids has changed."""
         self._known = {place: id_ for place, id_ in self._known.items() if place[0] != session}
+        self.new_sessions.discard(session)
 
     def note_gone(self, session: int, platform_ids: Iterable[str | None], now: int) -> None:
         """Note that messages are gone which the session is not to store again."""

@@ -10,6 +10,7 @@ from typing import Any, Final
 import apsw
 from playhouse.apsw_ext import APSWDatabase
 
+from backscroll.contract.attachment_reading import GetAttachment
 from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.filters import SearchPage
 from backscroll.contract.messages import ChatMessage, SessionInfo, SessionPage, to_micros
@@ -20,7 +21,9 @@ from backscroll.contract.tokens import GetUsage
 from backscroll.contract.validation import MAX_PAGE
 from backscroll_worker.contract.answer_budget import AnswerBudget, check_bytes, check_count, history
 from backscroll_worker.contract.choosing import SessionMessages, absent, by_message_id, choose
+from backscroll_worker.stores.blobs import Blobs
 from backscroll_worker.stores.sqlite import edits
+from backscroll_worker.stores.sqlite.attachments import get_attachment
 from backscroll_worker.stores.sqlite.bound import bounded_seconds
 from backscroll_worker.stores.sqlite.extra_search import search_extra
 from backscroll_worker.stores.sqlite.listing import get_session, list_sessions
@@ -44,7 +47,11 @@ _LOAD_LESS: Final = "ask for less with limit=, max_tokens= or before="
 
 
 def read(
-    database: APSWDatabase, now: int, operation: Read, budget: AnswerBudget | None = None
+    database: APSWDatabase,
+    blobs: Blobs,
+    now: int,
+    operation: Read,
+    budget: AnswerBudget | None = None,
 ) -> Answer:
     """Answer `operation`; raises `OperationRefusedError` for what cannot be answered.
 
@@ -52,6 +59,9 @@ def read(
     """
     if isinstance(operation, Load):
         return _load(database, operation, budget)
+    if isinstance(operation, GetAttachment):
+        data = get_attachment(database.connection(), blobs, operation)
+        return data if budget is None else budget.encode(data)
     reader = _READERS[type(operation)]
     if budget is None:
         return reader(database, now, operation)
@@ -145,7 +155,7 @@ class _Messages(SessionMessages):
                 self._row("after", after, 0),
                 self._row("before", before, _LAST_ROW),
                 *values,
-                -1 if load.limit is None else load.limit,
+                -1 if load.limit is None or load.active else load.limit,  # summaries do not count
             ),
         )
 

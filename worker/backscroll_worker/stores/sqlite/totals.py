@@ -7,6 +7,7 @@ from typing import Any, Final
 import apsw
 
 from backscroll_worker.contract.findings import Totals
+from backscroll_worker.stores.blobs import Blobs
 
 _SQL: Final = (
     "SELECT count(*), ifnull(sum(message_count), 0), min(last_activity), max(last_activity)"
@@ -14,9 +15,9 @@ _SQL: Final = (
 )
 
 
-def totals(connection: apsw.Connection, size_bytes: int) -> Totals:
+def totals(connection: apsw.Connection, size_bytes: int, blobs: Blobs) -> Totals:
     """The current totals; the counts are kept in the sessions' rows."""
     row: Any = connection.execute(_SQL).fetchone()
     sessions, messages, oldest, newest = row
     waiting: Any = connection.execute("SELECT count(*) FROM waiting_changes").get
-    return Totals(sessions, messages, size_bytes, oldest, newest, waiting)
+    return Totals(sessions, messages, size_bytes, oldest, newest, waiting, *blobs.totals())

@@ -6,12 +6,13 @@ They belong to a key: there may be no such session yet.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import itemgetter
 from typing import Any
 
 import apsw
 import orjson
 
-from backscroll.contract.operations import Append
+from backscroll.contract.messages import ChatMessage
 from backscroll_worker.contract.waiting import (
     MOST_PER_SESSION,
     Change,
@@ -26,44 +27,59 @@ class WaitingChanges:
     def __init__(self, connection: apsw.Connection, now: int) -> None:
         self._connection = connection
         self._now = now
-        self._is_empty: bool | None = None
+        self._has_some: bool | None = None
+
+    def has_some(self) -> bool:
+        """Whether any change waits, in any session."""
+        if self._has_some is None:
+            some = self._connection.execute("SELECT 1 FROM waiting_changes LIMIT 1").get
+            self._has_some = some is not None
+        return self._has_some
 
     def hold(self, change: Change) -> None:
         """Have a change wait for its message."""
         message = message_of(change)
         encoded = None if message is None else orjson.dumps(message).decode()
         author = None if message is None else message.get("author")
-        self._connection.execute(
+        self._connection.execute(  # of a group's changes the first is the oldest, too
             "INSERT INTO waiting_changes(key, platform_id, noted_at, message, author)"
-            " VALUES (?, ?, ?, ?, ?) ON CONFLICT(key, platform_id) DO UPDATE SET"
+            " SELECT ?1, ?2, max(?3, ifnull(max(noted_at) + 1, 0)), ?4, ?5 FROM waiting_changes"
+            " WHERE key = ?1 ON CONFLICT(key, platform_id) DO UPDATE SET"
             " noted_at = excluded.noted_at, message = excluded.message, author = excluded.author"
             " WHERE message IS NOT NULL",
             (change.key, change.platform_id, self._now, encoded, author),
         )
         self._connection.execute(
             "DELETE FROM waiting_changes WHERE key = ?1 AND platform_id IN (SELECT platform_id"
-            " FROM waiting_changes WHERE key = ?1 ORDER BY noted_at DESC, platform_id"
+            " FROM waiting_changes WHERE key = ?1 ORDER BY noted_at DESC"
             " LIMIT -1 OFFSET ?2)",
             (change.key, MOST_PER_SESSION),
         )
-        self._is_empty = False
+        self._has_some = True
 
-    def take(self, append: Append) -> list[Change]:
-        """Take out what waits for the messages of an append."""
-        if self._is_empty is None:
-            some = self._connection.execute("SELECT 1 FROM waiting_changes LIMIT 1").get
-            self._is_empty = some is None
-        if self._is_empty:
-            return []
-        ids = dict.fromkeys(each.platform_id for each in append.messages if each.platform_id)
+    def take(self, key: str, messages: Iterable[ChatMessage]) -> list[Change]:
+        """Take out what waits for these messages of a session."""
+        ids = dict.fromkeys(each.platform_id for each in messages if each.platform_id)
         found: Iterable[Any] = self._connection.executemany(
             "DELETE FROM waiting_changes WHERE key = ? AND platform_id = ?"
             " RETURNING platform_id, message",
-            [(append.key, id_) for id_ in ids],
+            [(key, id_) for id_ in ids],
         ).fetchall()
         return [
-            change_of(append.key, id_, None if message is None else orjson.loads(message))
+            change_of(key, id_, None if message is None else orjson.loads(message))
             for id_, message in found
+        ]
+
+    def moved(self, key: str, new_key: str) -> list[Change]:
+        """Take out what waits for messages of both, under the new key and the oldest first."""
+        found: list[Any] = self._connection.execute(
+            "DELETE FROM waiting_changes WHERE key IN (?, ?)"
+            " RETURNING noted_at, key = ?, platform_id, message",
+            (key, new_key, new_key),
+        ).fetchall()
+        return [
+            change_of(new_key, id_, None if message is None else orjson.loads(message))
+            for noted_at, _, id_, message in sorted(found, key=itemgetter(0, 1))
         ]
 
 
@@ -73,5 +89,8 @@ def forget(connection: apsw.Connection, keys: Iterable[str]) -> None:
 
 
 def forget_author(connection: apsw.Connection, author: str) -> None:
-    """Delete the edits that wait and name this author."""
-    connection.execute("DELETE FROM waiting_changes WHERE author = ?", (author,))
+    """Delete the edits that wait and are the author's, or may be."""
+    connection.execute(
+        "DELETE FROM waiting_changes WHERE message IS NOT NULL AND ifnull(author, ?1) = ?1",
+        (author,),
+    )

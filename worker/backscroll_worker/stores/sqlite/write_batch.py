@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.ids import message_id as nth_message_id
+from backscroll.contract.lifecycle import Merge, Rename
 from backscroll.contract.messages import ChatMessage
 from backscroll.contract.operations import (
     Append,
@@ -28,19 +29,23 @@ from backscroll.contract.operations import (
 from backscroll.contract.results import Outcome
 from backscroll.contract.turns import BeginTurn, EndTurn
 from backscroll_worker.contract.attributes import with_turn
-from backscroll_worker.contract.clock import no_later
 from backscroll_worker.contract.takeover import (
     ImportSession,
     RestoreSession,
-    archived_attributes,
     has_another_history,
+    known_attributes,
+    turn_times,
+    turn_times_of,
 )
 from backscroll_worker.contract.tombstones import emptied_by
 from backscroll_worker.contract.turns import CONFLICT, is_conditional, lease_of, outcome
+from backscroll_worker.contract.waiting import arrived, may_wait
 from backscroll_worker.stores.sqlite import (
     attributes,
     edits,
+    forks,
     lifecycle,
+    merging,
     session_meta,
     session_states,
 )
@@ -60,24 +65,28 @@ class Group(WriteGroup):
         """Apply one write, unless its op id has been applied before."""
         op_id = self._packed[operation.op_id]
         affected = self._applied.get(op_id)
+        asked, since, renames = operation, -1, self._memory.renames
+        if renames.latest >= 0:
+            operation, since = renames.followed(operation, self._has_turn)
         if affected is not None:
             return self._platform_ids.outcome_again(operation, self._find, affected)
+        if self._memory.is_forking:
+            forks.give_way(self, operation)
         if operation.at <= self._memory.tombstones.latest:
-            if self._is_erased(operation):
-                return outcome(0)
             spared = self._memory.tombstones.spared(operation)
-            if spared is None:
+            if self._is_erased(operation) or spared is None:
                 return outcome(0)
             operation = spared
-        is_late = operation.was_spooled and self._is_late(operation)
+        is_late = operation.was_spooled and self._is_late(operation, asked, since)
+        last_row = self._memory.last_row
         affected = 0 if is_late else _HANDLERS[type(operation)](self, operation)
         if (
-            self._has_platform_ids
-            and isinstance(operation, Append)
+            (self._has_platform_ids or not isinstance(operation, Append))
             and affected != CONFLICT
             and not is_late
+            and self._waiting.has_some()
         ):
-            affected -= sum(map(self._catch_up, self._waiting.take(operation)))
+            affected -= self._catch_up(operation, affected, last_row)
         self._applied[op_id] = affected
         self._pending.op_ids.append((op_id, self._now, affected))
         if not is_late and (how := emptied_by(operation)) is not None:
@@ -88,11 +97,14 @@ class Group(WriteGroup):
         return outcome(affected)
 
     def _append(self, operation: Append) -> int:
-        if operation.session is not None and (known := self._find(operation.key)) is not None:
+        known = self._find(operation.key)
+        if known is not None and known.closed:
+            return CONFLICT
+        if known is not None and operation.session is not None:
             session_meta.described(self._connection, known.id, operation.session)  # or refused now
         if is_conditional(operation) and not self._holds(operation):
             return CONFLICT
-        session = self._find_or_create(operation.key)
+        session = known or self._find_or_create(operation.key)
         if operation.session is not None:
             lacking = attributes.lacking(self._connection, session.id, operation.session)
             if lacking:
@@ -104,8 +116,10 @@ class Group(WriteGroup):
             ids = [pack_id(id_) for id_ in operation.message_ids]
         elif len(messages) > 1:
             ids += [pack_id(nth_message_id(op_id, index)) for index in range(1, len(messages))]
-        if self._has_platform_ids and (
-            selected := self._platform_ids.take(session.id, ids, messages)
+        if (
+            messages
+            and self._has_platform_ids
+            and (selected := self._platform_ids.take(session.id, ids, messages))
         ):
             ids, messages, self._named = selected
         if messages:
@@ -160,9 +174,16 @@ class Group(WriteGroup):
         if self._keep_edits:
             edits.keep(self._connection, row, message, self._now)
         self._connection.execute(
-            "UPDATE messages SET role = ?, content = ?, extra = ?, tokens = ifnull(?, tokens)"
-            " WHERE id = ?",
-            (message.role, message.content, edits.pack_extra(message.extra), message.tokens, row),
+            "UPDATE messages SET role = ?, content = ?, extra = ?, tokens = ifnull(?, tokens),"
+            " attachments = ifnull(?, attachments) WHERE id = ?",
+            (
+                message.role,
+                message.content,
+                edits.pack_extra(message.extra),
+                message.tokens,
+                self._attached(message),
+                row,
+            ),
         )
         self._pending.forget(row)
         self._pending.index[row] = self._fold(message.content)
@@ -172,16 +193,29 @@ class Group(WriteGroup):
     def _wait(self, session: KnownSession | None, change: Rollback | Replace) -> int:
         """Have a change wait for its message, if that may still arrive."""
         id_ = change.platform_id
-        if id_ is not None and (not session or self._platform_ids.find(session.id, id_) is None):
+        if (
+            id_ is not None
+            and may_wait(change, self._memory.tombstones)
+            and (not session or self._platform_ids.find(session.id, id_) is None)
+        ):
             self._waiting.hold(change)
         return 0
 
-    def _catch_up(self, change: Rollback | Replace) -> int:
-        """Carry out what has waited; returns how many messages are gone by it."""
-        if isinstance(change, Rollback):
-            return self._rollback(change)
-        self._replace(change)
-        return 0
+    def _catch_up(self, operation: Write, affected: int, last_row: int) -> int:
+        """Carry out what has waited for the operation's messages.
+
+        Returns how many are gone by it of those that an append added, which are after `last_row`.
+        """
+        is_append, gone = isinstance(operation, Append), 0
+        key: str = getattr(operation, "key", "")
+        for change in self._waiting.take(key, arrived(operation, affected)):
+            _, row = self._locate(key, None, change.platform_id)
+            if self._change(change) and is_append and row is not None and row > last_row:
+                gone += isinstance(change, Rollback)
+        return gone
+
+    def _change(self, change: Rollback | Replace) -> int:
+        return self._rollback(change) if isinstance(change, Rollback) else self._replace(change)
 
     def _clear(self, operation: Clear) -> int:
         session = self._find(operation.key)
@@ -215,6 +249,23 @@ class Group(WriteGroup):
         self._pending.touched.pop(session.id, None)
         return 1
 
+    def _rename(self, operation: Rename) -> int:
+        renamed = lifecycle.rename(self, operation)
+        if renamed > 0:
+            self._catch_up_moved(operation.key, operation.new_key)
+        return renamed
+
+    def _merge(self, operation: Merge) -> int:
+        merged = merging.merge(self, operation)
+        if self._find(operation.key) is None:
+            self._catch_up_moved(operation.key, operation.into)
+        return merged
+
+    def _catch_up_moved(self, key: str, new_key: str) -> None:
+        """Carry out what has waited under either key, as far as its messages are there now."""
+        for change in self._waiting.moved(key, new_key):
+            self._change(change)
+
     def _describe(self, operation: Describe) -> int:
         session = self._find_or_create(operation.key)
         attributes = session_meta.described(self._connection, session.id, operation.attributes)
@@ -229,8 +280,9 @@ class Group(WriteGroup):
             raise OperationRefusedError("a message has no id")
         session = self._find_or_create(operation.key)
         if operation.attributes:
-            started = {"turn_started_at": no_later(operation.turn_started_at, self._now)}
-            self._set(session, {**operation.attributes, **started})
+            times = operation.turn_started_at, operation.turn_expires_at
+            turn = turn_times(operation.attributes, times, self._now)
+            self._set(session, {**operation.attributes, **turn})
         session_states.put(self._connection, session.id, operation.states)
         self._take_over(session, operation.at, operation.messages)
         self._pending.imported[session.id] = session, operation.created_at, operation.last_activity
@@ -256,8 +308,9 @@ class Group(WriteGroup):
         times = restoring.times(self._connection, session.id, info, is_new=existing is None)
         self._pending.imported[session.id] = session, *times
         if existing is None:
-            archived, turn_started_at = archived_attributes(info, self._now)
-            self._set(session, {**archived, "turn_started_at": turn_started_at})
+            archived = known_attributes(info)
+            turn = turn_times(archived, turn_times_of(info), self._now)
+            self._set(session, {**archived, **turn})
             session_states.put(self._connection, session.id, operation.states)
         elif info.pinned:
             self._set(session, {"pinned": True})
@@ -265,13 +318,15 @@ class Group(WriteGroup):
 
     def _rename_agent(self, operation: RenameAgent) -> int:
         renamed = self._connection.execute(
-            "UPDATE sessions SET agent = ? WHERE agent = ? AND key IS NOT NULL RETURNING id",
+            "UPDATE sessions SET agent = ? WHERE agent = ?"
+            " AND (key IS NOT NULL OR id IN (SELECT target FROM forks)) RETURNING id",
             (operation.new, operation.old),
         )
         return len(renamed.fetchall())
 
     def _erase(self, operation: Erase) -> int:
         self.flush()
+        lifecycle.forget_renames(self, operation)
         self._sessions.clear()
         moments, memory = (self._now, self._clock.latest), self._memory
         affected = erasure.begin(self._connection, *moments, operation, memory.tombstones)
@@ -314,9 +369,12 @@ _HANDLERS: Final[dict[type[Operation], Callable[[Group, Any], int]]] = {
     Clear: Group._clear,
     Delete: Group._delete,
     Describe: Group._describe,
+    Rename: Group._rename,
+    Merge: Group._merge,
     RenameAgent: Group._rename_agent,
     ImportSession: Group._import_session,
     RestoreSession: Group._restore_session,
     Erase: Group._erase,
     **lifecycle.HANDLERS,
+    **forks.HANDLERS,
 }

@@ -19,12 +19,15 @@ from backscroll.contract.operations import (
     Write,
 )
 from backscroll_worker.contract.clock import StoreClock
+from backscroll_worker.contract.tombstones import keys_of
 from backscroll_worker.contract.turns import Turn
+from backscroll_worker.stores.blobs import Blobs
 from backscroll_worker.stores.sqlite import (
     attributes,
     edits,
     emptied,
 )
+from backscroll_worker.stores.sqlite.attachments import dumps
 from backscroll_worker.stores.sqlite.maintenance import author_erasure
 from backscroll_worker.stores.sqlite.pending import Pending
 from backscroll_worker.stores.sqlite.platform_ids import PlatformIds
@@ -47,7 +50,9 @@ class WriteGroup:
         *,
         clock: StoreClock,
         keep_edits: bool,
+        blobs: Blobs,
     ) -> None:
+        self._blobs = blobs
         self._fold = fold
         self._clock = clock
         self._keep_edits = keep_edits
@@ -84,7 +89,7 @@ class WriteGroup:
         session = self._sessions.get(key)
         if session is None:
             row = self._connection.execute(
-                "SELECT id, message_count FROM sessions WHERE key = ?", (key,)
+                "SELECT id, message_count, closed FROM sessions WHERE key = ?", (key,)
             ).fetchone()
             if row is not None:
                 session = self._sessions[key] = KnownSession(*row)
@@ -99,6 +104,7 @@ class WriteGroup:
                 (key, self._now, self._now),
             )
             session = self._sessions[key] = KnownSession(self._connection.last_insert_rowid(), 0)
+            self._platform_ids.new_sessions.add(session.id)
         return session
 
     def _add(
@@ -119,11 +125,17 @@ class WriteGroup:
             role, content, extra = message.role, message.content, message.extra
             packed_extra = None if extra is None else edits.pack_extra(extra)
             said = role, content, packed_extra, created_at
-            rows.append((row, session_id, own_id, *said, *circumstances(message)))
+            attached = self._attached(message) if message.attachments else None
+            rows.append((row, session_id, own_id, *said, *circumstances(message), attached))
             index[row] = self._fold(content)
         self._memory.last_row = row
         session.message_count += len(messages)
         self._pending.touched[session_id] = session
+
+    def _attached(self, message: ChatMessage) -> str | None:
+        """What is attached, as it is in a row, with its bytes in files; None for nothing."""
+        stored = self._blobs.stored(message.attachments)
+        return dumps(stored) if stored else None
 
     def _locate(
         self, key: str, message_id: str | None, platform_id: str | None = None
@@ -162,6 +174,8 @@ class WriteGroup:
 
     def _set(self, session: KnownSession, values: Mapping[str, Any]) -> None:
         attributes.put(self._connection, session.id, values)
+        if "closed" in values:
+            session.closed = values["closed"]
 
     def _take_over(self, session: KnownSession, at: int, messages: Sequence[ChatMessage]) -> None:
         """Add imported or restored messages, with their ids and earlier versions."""
@@ -180,6 +194,10 @@ class WriteGroup:
             (session.id,),
         )
         return Turn(*row)
+
+    def _has_turn(self, key: str, turn_id: str) -> bool:
+        session = self._find(key)
+        return session is not None and self._turn(session).is_that_of(turn_id)
 
     def _holds(self, operation: Append | Replace) -> bool:
         """Whether the condition of a write holds; one under a turn id renews the lease."""
@@ -201,8 +219,10 @@ class WriteGroup:
         key: str = operation.key  # type: ignore[attr-defined]
         emptied.note(self._connection, how, operation, key, self._clock.latest, self._now)
 
-    def _is_late(self, operation: Write) -> bool:
-        key = getattr(operation, "key", None)
-        if key is None:
-            return False
-        return emptied.is_late(self._connection, operation, key, self._memory.tombstones)
+    def _is_late(self, operation: Write, asked: Write, since: int) -> bool:
+        """Also where it was `asked` for under a key that its session had until `since`."""
+        place, tombstones = (self._connection, operation), self._memory.tombstones
+        before: Any = getattr(asked, "key", None)
+        if since >= 0 and emptied.is_late(*place, before, tombstones, until=since):
+            return True
+        return any(emptied.is_late(*place, key, tombstones, since) for key in keys_of(operation))

@@ -146,6 +146,8 @@ def test_a_count_that_is_not_one_is_refused(store: StoreUnderTest, count: Any) -
         store.load("s", max_tokens=5, count_tokens=lambda _: count)
     with pytest.raises(InvalidInputError, match="count_tokens: needs max_tokens"):
         store.load("s", count_tokens=lambda _: 1)
+    with pytest.raises(InvalidInputError, match="count_tokens"):
+        store.load("s", max_tokens=5, count_tokens="len")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -205,6 +207,8 @@ def test_the_active_history_begins_with_the_newest_summary(open_store: Open) -> 
     assert texts(store.load("s", before=ids[6], active=True)) == "Def"
     assert texts(store.load("s", before=second, active=True)) == "Abcdef"
     assert texts(store.load("s")) == "abcdAefDgh"
+    store.append("s", ChatMessage.summary("E", upto=ids[3]))
+    assert texts(store.load("s", 4, active=True)) == "Efgh"  # other summaries do not count
     assert store.load("nobody", active=True) == []
 
 
@@ -243,6 +247,8 @@ def test_a_summary_counts_first_of_all(store: StoreUnderTest) -> None:
         assert texts(store.load("s", active=True, max_tokens=max_tokens)) == content
         counted = store.load("s", active=True, max_tokens=max_tokens, count_tokens=lambda _: 5)
         assert texts(counted) == content
+    store.append("s", ChatMessage.summary("T", upto=ids[1], tokens=6))
+    assert texts(store.load("s", active=True, max_tokens=15)) == "T"
 
 
 def test_an_active_history_is_legal_where_the_summary_ends_between_call_and_result(

@@ -13,6 +13,7 @@ from backscroll.contract.operations import (
     Clear,
     Delete,
     Describe,
+    Erase,
     Operation,
     Replace,
     Rollback,
@@ -90,6 +91,18 @@ def test_what_was_spooled_before_a_clear_is_dropped_but_for_attributes(
     info = store.session("s")
     assert info is not None
     assert info.name == "late"
+
+
+@pytest.mark.parametrize("emptying", [Delete, Clear])
+def test_an_erasure_out_of_a_spool_is_never_late(
+    store: StoreUnderTest, emptying: type[Delete | Clear]
+) -> None:
+    """What it is to remove may be in the archive, or has come since."""
+    erase = Erase(op_id(), EARLY, key="s")
+    apply_all(store, [append("s", "before", EARLY), emptying(op_id(), ASKED, "s")])
+    apply_all(store, [append("s", "after", LATE), spooled(erase)])
+    assert finish(store.store.erase(erase)).sessions == 1
+    assert keys(store) == set()
 
 
 def test_what_was_spooled_after_a_delete_is_stored(store: StoreUnderTest) -> None:

@@ -22,6 +22,7 @@ from backscroll_worker.testing.stores import (
     Clock,
     StoreUnderTest,
     apply_all,
+    bring_back,
     contents,
     found,
     requests,
@@ -186,6 +187,15 @@ def test_a_restored_message_is_not_there_twice(
     report = finish(restore(store.store, archive, requests.restore("s")))
     assert (report.messages, said(store, "s")) == (1, ["a", "b", "c"])
     assert apply_all(store, [batch("s", "a", "d")])[0].affected == 1
+    clock.advance(hours=3)
+    finish(store.cleanup(1, archive=archive))
+    edited = requests.replace("s", message(None, "as it is by now"), platform_id="b")
+    apply_all(store, [batch("s", "b", "e"), edited])
+    clock.advance(hours=3)
+    finish(store.cleanup(1, archive=archive))
+    bring_back(store, archive, "s")
+    assert sorted(map(str, said(store, "s"))) == ["a", "b", "c", "d", "e"]
+    assert contents(store, "s").count("as it is by now") == 1
 
 
 def test_a_large_session_keeps_its_ids_when_it_is_cleared(store: StoreUnderTest) -> None:

@@ -55,6 +55,7 @@ attributes = st.fixed_dictionaries(
         "turn_id": st.just("turn"),
         "pinned": st.booleans(),
         "meta": st.dictionaries(st.sampled_from("ab"), st.sampled_from([1, True, "x", None])),
+        "closed": st.booleans(),
     },
 ).filter(bool)
 
@@ -133,6 +134,18 @@ class Operations(RuleBasedStateMachine):
     def rewind(self, key: str, data: st.DataObject) -> None:
         self.send(requests.rewind(key, data.draw(st.sampled_from(self.message_ids[-8:]))))
 
+    @rule(keys=st.permutations(KEYS))
+    def merge(self, keys: list[str]) -> None:
+        self.send(requests.merge(*keys[:2]))
+
+    @rule(key=keys)
+    def reset(self, key: str) -> None:
+        self.send(requests.reset(key))
+
+    @rule(keys=st.permutations(KEYS))
+    def rename(self, keys: list[str]) -> None:
+        self.send(requests.rename(*keys[:2]))
+
     @rule(key=keys, message=messages, data=st.data())
     def replace(self, key: str, message: ChatMessage, data: st.DataObject) -> None:
         self.send(requests.replace(key, message, self._some_message(data)))
@@ -200,6 +213,17 @@ class Beside(Operations):
 
     def take(self, operation: Write) -> None:
         self.group.append(operation)
+
+    @rule(key=keys, new_key=keys, text=texts, has_upto=st.booleans())
+    def fork(self, key: str, new_key: str, text: str, has_upto: bool) -> None:
+        """Fork what is there, as what is not is refused."""
+        if self.group:
+            self.commit(reopen=False)
+        has_upto &= not self.model.is_closed(key)  # otherwise it is not appended
+        said = requests.append(key, (ChatMessage.user(text),), None)
+        self.send(said)
+        if key != new_key:
+            self.send(requests.fork(key, new_key, said.op_id if has_upto else None))
 
     @precondition(lambda self: self.group)
     @rule(reopen=st.booleans())

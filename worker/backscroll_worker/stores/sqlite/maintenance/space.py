@@ -120,10 +120,12 @@ def _replacing(access: Access) -> Iterator[apsw.Connection]:
     """A transaction in which deleting and reinserting a row affects no other rows."""
     with access.outside() as connection:
         connection.pragma("foreign_keys", False)
+        connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
         try:
             with access.repeatable():
                 yield connection
         finally:
+            connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 1)
             connection.pragma("foreign_keys", True)
 
 

@@ -12,7 +12,9 @@ import apsw
 
 from backscroll_worker.contract.findings import Finding
 from backscroll_worker.contract.pacing import Progress
+from backscroll_worker.stores.blobs import Blobs
 from backscroll_worker.stores.search.text import tokens
+from backscroll_worker.stores.sqlite.attachments import used_blobs
 from backscroll_worker.stores.sqlite.folding import is_folded_by_older_rules
 from backscroll_worker.stores.sqlite.scrub.pages import varint
 
@@ -81,7 +83,9 @@ _COUNTS: Final = (
 _DAMAGE: Final = (apsw.SQLError, apsw.CorruptError, apsw.NoMemError)
 
 
-def verify(connection: apsw.Connection, *, deep: bool, progress: Progress) -> list[Finding]:
+def verify(
+    connection: apsw.Connection, blobs: Blobs, *, deep: bool, progress: Progress
+) -> list[Finding]:
     """All findings; checks the words of each message if `deep`, else of a sample."""
     findings = list(_integrity(connection))
     for where, problem, sql in _COUNTS:
@@ -96,6 +100,8 @@ def verify(connection: apsw.Connection, *, deep: bool, progress: Progress) -> li
         problem = "it was built by older rules, so words of some scripts may not be found"
         advice = f"the worker rebuilds it while it is idle, and in a compaction; or {_REPAIR}"
         findings.append(Finding("index", problem, advice, True))
+    if not any(finding.where == "database" for finding in findings):
+        findings += blobs.verify(used_blobs(connection), deep=deep)
     if any(finding.where in ("database", "index") for finding in findings):
         return findings
     try:
