@@ -29,6 +29,7 @@ LONG: Final = frozenset(
         "test_a_cap_counts_each_of_many_sessions_once",
         "test_a_cleanup_that_is_abandoned_leaves_a_sound_store",
         "test_a_filled_store_holds_what_is_told_of_it",
+        "test_a_large_fork_is_there_when_all_of_it_is_copied",
         "test_a_large_session_is_capped_in_slices_and_comes_back",
         "test_a_rename_is_finished_by_the_next_process",
         "test_a_search_by_session_is_not_quadratic_in_one_chats_hits",

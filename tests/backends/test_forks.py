@@ -16,7 +16,7 @@ from backscroll.contract.results import Outcome
 from backscroll_worker.contract import forks
 from backscroll_worker.contract.pacing import finish
 from backscroll_worker.testing.conformance.forks import begun, done, fork, numbered
-from backscroll_worker.testing.fixtures import Open
+from backscroll_worker.testing.fixtures import Open, Rules
 from backscroll_worker.testing.interruptions import killed_at
 from backscroll_worker.testing.stores import StoreUnderTest, contents, found, keys, open_tested, say
 
@@ -110,6 +110,36 @@ def test_an_erasure_of_the_source_leaves_its_key_nowhere(store: StoreUnderTest, 
     finish(store.erase(sender="x"))
     finish_it()
     assert keys(store) == set()
+    assert store.verify() == []
+
+
+def test_two_who_copy_the_same_fork_make_one(store: StoreUnderTest) -> None:
+    store.append("s", *numbered(LARGE))
+    operation = fork()
+    finish_first, finish_second = (begun(store, operation, slices) for slices in (2, 1))
+    assert finish_second() == Outcome(LARGE, duplicate=True)
+    say(store, "f", "more")
+    assert finish_first() == Outcome(LARGE)
+    assert contents(store, "f") == [*(each.content for each in numbered(LARGE)), "more"]
+    assert store.verify() == []
+
+
+@pytest.mark.parametrize("slices", [0, 1, 2, 4])
+def test_a_message_cap_takes_nothing_from_a_fork(
+    store: StoreUnderTest, rules: Rules, slices: int
+) -> None:
+    store.append("s", *numbered(LARGE))
+    cap = rules('[default]\nttl = "none"\n[[rule]]\nkey = "s"\nttl = "none"\nkeep_messages = 2')
+    capping = store.cleanup(cap)
+    for _ in zip(range(slices), capping, strict=False):
+        pass
+    there = contents(store, "s")
+    finish_it = begun(store, fork())
+    finish(capping)
+    assert finish_it() == Outcome(len(there))
+    assert contents(store, "f") == there
+    finish(store.cleanup(cap))
+    assert len(contents(store, "s")) == 2
     assert store.verify() == []
 
 

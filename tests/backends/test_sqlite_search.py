@@ -11,7 +11,7 @@ import apsw
 import pytest
 
 from backscroll.contract.errors import OperationRefusedError
-from backscroll.contract.filters import SearchFilter, SearchPage
+from backscroll.contract.filters import SearchFilter, SearchPage, Within
 from backscroll.contract.messages import ChatMessage
 from backscroll.contract.results import Outcome
 from backscroll_worker.contract.answer_budget import AnswerBudget
@@ -217,3 +217,25 @@ def test_a_search_in_extra_that_ends_early_goes_on(
                 assert len(said) == len(set(said))
                 assert set(said) == wanted
         assert (len(found) > 1) == (most == 7 or chars == 60)
+
+
+def test_the_bound_counts_rows_in_their_order_whatever_the_filter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An author's index has them by session: a page would end at a row of the middle."""
+    monkeypatch.setattr(scope, "FEW_MESSAGES", 0)
+    monkeypatch.setattr(bound, "MOST", 7)
+    with open_tested(f"sqlite://{tmp_path}/store.db") as store:
+        for number in range(60):
+            said = ChatMessage.user(f"{number}", author="ann", extra={"word": "apple"})
+            store.append(f"s{number % 7}", said, ChatMessage.user("x", author="bob"))
+        searches: tuple[tuple[str, Within | None], ...] = (("apple", "extra"), ("", None))
+        for query, within in searches:
+            cursor, found = None, list[int]()
+            for _ in range(100):
+                page = store.search(query, author="ann", cursor=cursor, within=within)
+                found += [int(hit.message.content) for hit in page]
+                if (cursor := page.cursor) is None:
+                    break
+            assert sorted(found) == list(range(60))
+            assert cursor is None

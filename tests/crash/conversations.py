@@ -49,7 +49,7 @@ class Conversations:
 
     def change(self, key: str, edited: ChatMessage) -> Write:
         """An edit or a deletion by platform id, of a message that may not have arrived."""
-        number = self._arrived[key] + self._random.randrange(-4, 2)
+        number = self._arrived[key] + self._random.randrange(-2, 2)
         if self._random.random() < 0.4:
             return self._requests.rollback(key, platform_id=f"m{number}")
         return self._requests.replace(key, edited, platform_id=f"m{number}")

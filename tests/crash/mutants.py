@@ -7,19 +7,24 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from backscroll.contract.operations import Append
+from backscroll.contract.operations import Append, Erase, Operation
 from backscroll.contract.results import Outcome
+from backscroll.contract.turns import BeginTurn
 from backscroll.transport.pinned_connection import Script
 from backscroll_worker.contract.clock import Cutoff, Passage
 from backscroll_worker.loop import reservation
 from backscroll_worker.loop.worker import GroupCommitWorker
 from backscroll_worker.maintenance import dispatch
 from backscroll_worker.stores.jsonl import JsonlBackend
+from backscroll_worker.stores.jsonl import waiting as jsonl_waiting
 from backscroll_worker.stores.sqlite import SqliteBackend
+from backscroll_worker.stores.sqlite import waiting as sqlite_waiting
 from backscroll_worker.stores.sqlite.pending import Pending
 from tests.crash.points import around, swap
+
+Op = TypeVar("Op", bound=Operation)
 
 
 def _skip_the_op_id_record() -> None:
@@ -76,13 +81,30 @@ def _believe_the_files_times() -> None:
     swap(JsonlBackend, "cleanup", hasty)
 
 
-def _parse_appends(change: Callable[[Append], Append]) -> None:
-    parse = Append.parse
-    swap(Append, "parse", lambda *arguments: change(parse(*arguments)))
+def _parse(kind: type[Op], change: Callable[[Op], Op]) -> None:
+    """Have operations of that kind, and of kinds derived from it, be others."""
+    parse = kind.parse.__func__  # type: ignore[attr-defined]
+    swap(kind, "parse", classmethod(lambda cls, *given: change(parse(cls, *given))))
 
 
 def _ignore_what_comes_with_an_append() -> None:
-    _parse_appends(lambda operation: replace(operation, session=None))
+    _parse(Append, lambda operation: replace(operation, session=None))
+
+
+def _begin_any_turn() -> None:
+    _parse(BeginTurn, lambda operation: replace(operation, supersedes=True))
+
+
+def _erase_another_author() -> None:
+    def other(operation: Erase) -> Erase:
+        return operation if operation.author is None else replace(operation, author="nobody")
+
+    _parse(Erase, other)
+
+
+def _let_no_change_wait() -> None:
+    for waiting in (sqlite_waiting.WaitingChanges, jsonl_waiting.WaitingChanges):
+        swap(waiting, "hold", lambda *_: None)
 
 
 def _cut_long_messages() -> None:
@@ -92,7 +114,7 @@ def _cut_long_messages() -> None:
         ]
         return replace(operation, messages=tuple(messages))
 
-    _parse_appends(cut)
+    _parse(Append, cut)
 
 
 MUTANTS: Final[dict[str, Callable[[], None]]] = {
@@ -104,4 +126,7 @@ MUTANTS: Final[dict[str, Callable[[], None]]] = {
     "believe the files' times": _believe_the_files_times,
     "ignore what comes with an append": _ignore_what_comes_with_an_append,
     "cut long messages": _cut_long_messages,
+    "begin any turn": _begin_any_turn,
+    "erase another author": _erase_another_author,
+    "let no change wait": _let_no_change_wait,
 }

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -30,6 +30,10 @@ ROUNDS: Final[Mapping[str, Callable[[Laboratory], None]]] = {
 }
 
 
+_MIXED: Final[Sequence[Mapping[str, Any]]] = (
+    {"is_mixed": True, "acks": ("queued", "fsynced")},
+) * 3
+
 # A deletion in another place takes other messages, and one edit before another leaves another text.
 _OUT_OF_ORDER = {"reordered", "altered", "doubled"}
 
@@ -44,6 +48,9 @@ _OUT_OF_ORDER = {"reordered", "altered", "doubled"}
         ("put back in the wrong order", "jsonl", "after reserve", _OUT_OF_ORDER),
         ("do not sync", "sqlite", "power lost", {"lost"}),
         ("do not sync", "jsonl", "power lost", {"lost"}),
+        ("begin any turn", "jsonl", "after recovery", {"doubled", "altered"}),
+        ("erase another author", "sqlite", "after recovery", {"left behind"}),
+        ("let no change wait", "sqlite", "after recovery", {"altered"}),
     ],
 )
 def test_the_laboratory_notices_a_worker_that(
@@ -55,7 +62,9 @@ def test_the_laboratory_notices_a_worker_that(
     point: str,
     kinds: set[str],
 ) -> None:
-    with Laboratory(server_url, tmp_path / "laboratory", scheme, 1, tally) as laboratory:
+    writers = _MIXED if mutant.startswith("erase") else 3
+    place = tmp_path / "laboratory"
+    with Laboratory(server_url, place, scheme, 1, tally, writers=writers) as laboratory:
         for _ in range(8):
             laboratory.write(40)
             laboratory.live(laboratory.life(POINTS[point], mutant=mutant))

@@ -142,7 +142,7 @@ def _without_times(state: Any) -> Any:
 
 TestQueues = Queues.TestCase
 TestQueues.settings = settings(
-    max_examples=30,
+    max_examples=6,
     stateful_step_count=20,
     deadline=None,
     phases=(Phase.explicit, Phase.reuse, Phase.generate),  # to shrink takes minutes here

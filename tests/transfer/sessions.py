@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from backscroll.contract.attachments import Attachment
 from backscroll.contract.messages import ChatMessage, EarlierVersion, SessionInfo, from_micros
 from backscroll.contract.results import Outcome
+from backscroll.contract.validation import FORKED, TEXT_ATTRIBUTES
 from backscroll_worker.contract.takeover import ImportSession
 from backscroll_worker.testing.stores import StoreUnderTest, open_tested
 from backscroll_worker.transfer.formats import FORMATS
@@ -50,7 +51,7 @@ messages = st.builds(
 attributes = st.fixed_dictionaries(
     {"state": st.sampled_from(["idle", "running", "error"]), "pinned": st.booleans()},
     optional={
-        **dict.fromkeys(("name", "agent", "channel", "room", "sender", "turn_id"), plain),
+        **dict.fromkeys((*TEXT_ATTRIBUTES, *FORKED), plain),
         "meta": st.dictionaries(
             plain, plain | st.booleans() | st.floats(-1, 1), min_size=1, max_size=2
         ),

@@ -11,17 +11,27 @@ name nobody go as well, and none that was requested before an erasure begins to 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from backscroll.contract.messages import ChatMessage
-from backscroll.contract.operations import Operation, Replace, Rollback
+from backscroll.contract.operations import Append, Operation, Replace, Rollback
+from backscroll_worker.contract.takeover import ImportSession, RestoreSession
 from backscroll_worker.contract.tombstones import Tombstones
 
 MOST_PER_SESSION: Final = 100
 MAX_AGE_MICROS: Final = 24 * 3_600_000_000
 
 Change = Rollback | Replace
+
+
+def arrived(operation: Operation, affected: int) -> Sequence[ChatMessage]:
+    """The messages that an operation has brought, for which something may wait."""
+    if isinstance(operation, Append):
+        return operation.messages
+    if affected and isinstance(operation, ImportSession | RestoreSession):
+        return operation.messages
+    return ()
 
 
 def may_wait(operation: Operation, tombstones: Tombstones) -> bool:

@@ -14,7 +14,7 @@ from backscroll.contract.requests import Requests
 from backscroll.contract.results import Outcome, RestoreReport
 from backscroll_worker.archive.directory import Archive
 from backscroll_worker.contract.history import History
-from backscroll_worker.contract.pacing import finish
+from backscroll_worker.contract.pacing import Unfinished, finish
 from backscroll_worker.maintenance.restore import restore
 from backscroll_worker.stores import StoreOptions, open_store
 
@@ -75,7 +75,8 @@ def apply_all(store: StoreUnderTest, operations: Iterable[Operation]) -> list[Ou
     for answer in answers:
         if isinstance(answer, OperationRefusedError):
             raise answer
-    return cast(list[Outcome], answers)
+    done = [finish(each.slices) if isinstance(each, Unfinished) else each for each in answers]
+    return cast(list[Outcome], done)
 
 
 def bring_back(store: StoreUnderTest, archive: Archive, key: str, **options: Any) -> RestoreReport:

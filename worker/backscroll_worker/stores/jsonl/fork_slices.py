@@ -17,6 +17,7 @@ from typing import BinaryIO, Final
 
 from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.forks import Fork
+from backscroll.contract.ids import new_op_id
 from backscroll.contract.results import Outcome
 from backscroll.private_files import open_private, write_all
 from backscroll_worker.contract.forks import SLICE_SECONDS, unknown_message, unknown_session
@@ -70,7 +71,7 @@ def _finish(open_group: OpenGroup, op_id: str) -> Generator[None]:
             group.forks.drop(op_id)
             return
         began, path = source.sidecar.created_at, group.directory.locate(source.names.messages)
-        name = f"{TEMPORARY}.fork-{op_id}"
+        name = f"{TEMPORARY}.fork-{new_op_id()}"  # its own, if somebody else copies, too
         beside = group.directory.locate(name)
     with ExitStack() as opened:
         with naming(path):

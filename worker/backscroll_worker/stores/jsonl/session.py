@@ -155,13 +155,18 @@ class Session(MaintainedSession):
         cached = self._cached_session()
         return platform_id in cached.platform_ids or gone_mark(platform_id) in cached.known
 
-    def catch_up(self, change: Rollback | Replace) -> int:
-        """Apply what has waited for its message; returns how many messages are gone by it."""
+    def catch_up(self, change: Rollback | Replace, operation: Write | None = None) -> int:
+        """Apply what has waited for its message, which an operation brought; returns how many
+        messages of an append are gone by it.
+        """
         index = self._index(change)
-        if isinstance(change, Rollback):
-            return self._remove(index)
-        self._put(index, change.message)
-        return 0
+        if isinstance(change, Replace):
+            self._put(index, change.message)
+            return 0
+        message_id = None if index is None else self.lines[index].message.message_id
+        is_new = isinstance(operation, Append) and message_id in operation.message_ids
+        removed = self._remove(index)
+        return removed if is_new else 0
 
     def _remove(self, index: int | None) -> int:
         if index is None:

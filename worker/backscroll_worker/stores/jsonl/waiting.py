@@ -6,11 +6,12 @@ sessions that an operation changes. See `contract.waiting`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 import orjson
 
-from backscroll.contract.operations import Append
+from backscroll.contract.messages import ChatMessage
 from backscroll_worker.contract.clock import Cutoff
 from backscroll_worker.contract.waiting import (
     MOST_PER_SESSION,
@@ -54,13 +55,15 @@ class WaitingChanges:
             del waiting[next(iter(waiting))]
         self._is_changed = True
 
-    def take(self, append: Append) -> list[Change]:
-        """Take out what waits for the messages of an append."""
-        waiting = self._by_key.get(append.key, {})
-        ids = dict.fromkeys(each.platform_id for each in append.messages)
+    def take(self, key: str, messages: Iterable[ChatMessage]) -> list[Change]:
+        """Take out what waits for these messages of a session."""
+        waiting = self._by_key.get(key)
+        if not waiting:
+            return []
+        ids = dict.fromkeys(each.platform_id for each in messages)
         found = {id_: waiting.pop(id_) for id_ in ids if id_ is not None and id_ in waiting}
         self._is_changed |= bool(found)
-        return [change_of(append.key, id_, each.message) for id_, each in found.items()]
+        return [change_of(key, id_, each.message) for id_, each in found.items()]
 
     def moved(self, key: str, new_key: str) -> list[Change]:
         """Take out what waits for messages of both, under the new key and the oldest first."""

@@ -39,7 +39,7 @@ from backscroll_worker.contract.session_renames import earlier_tombstone
 from backscroll_worker.contract.takeover import ImportSession, RestoreSession
 from backscroll_worker.contract.tombstones import digest, keys_of
 from backscroll_worker.contract.turns import CONFLICT, outcome
-from backscroll_worker.contract.waiting import may_wait
+from backscroll_worker.contract.waiting import arrived, may_wait
 from backscroll_worker.stores.blobs import references
 from backscroll_worker.stores.jsonl import lifecycle
 from backscroll_worker.stores.jsonl.changes import Changes
@@ -170,7 +170,8 @@ class Group:
 
     def _carry_out(self, session: Session, operation: Write) -> int:
         if isinstance(operation, RestoreSession):
-            return session.put_back(operation, self._restored(operation))
+            affected = session.put_back(operation, self._restored(operation))
+            return self._wait(session, operation, affected)
         if isinstance(operation, Fork):
             return self._fork(session, operation)
         if (handle := lifecycle.HANDLERS.get(type(operation))) is not None:
@@ -200,12 +201,8 @@ class Group:
                 fork(target, self.find(pending.key), operation)
 
     def _give_way(self, operation: Write) -> None:
-        """Copy at once what the operation would take from a fork, or add to it.
-
-        A replacement takes nothing: it makes a new file.
-        """
+        """Copy at once what the operation would take from a fork, or add to it."""
         keys, is_sparing = sessions_of(operation), spares_messages(operation)
-        is_sparing = is_sparing or isinstance(operation, Replace)
         for pending in list(self.forks.pending.values()):
             if operation.op_id == pending.op_id:
                 continue
@@ -228,11 +225,10 @@ class Group:
         """Apply what has waited for an operation, or have it wait; returns how much it affected."""
         if affected == CONFLICT:
             return affected
-        if isinstance(operation, Append):
-            gone = sum(map(session.catch_up, self.waiting.take(operation)))
-            if gone:
-                affected = session.note(operation.op_id, affected - gone)
-        elif isinstance(operation, Delete):
+        waiting = self.waiting.take(session.key, arrived(operation, affected))
+        if gone := sum(session.catch_up(change, operation) for change in waiting):
+            affected = session.note(operation.op_id, affected - gone)
+        if isinstance(operation, Delete):
             self.waiting.forget(operation.key)
         elif (
             isinstance(operation, Rollback | Replace)

@@ -48,7 +48,7 @@ def search_extra(connection: apsw.Connection, operation: Search) -> SearchPage:
     query = Query.parse(operation.query)
     if not query.wanted:
         return SearchPage(())
-    scope = Scope.of(connection, operation.where)
+    scope = Scope.of_rows(connection, operation.where)
     scan = _Scan(connection, query, scope, *_COLUMNS[operation.within or "extra"])
     found = looked_up(connection, scan.ranked(after))
     page, has_more = page_of(found, operation.limit, lambda each: each[2])

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import apsw
 
-from backscroll.contract.filters import SearchFilter, SearchHit, SearchPage
+from backscroll.contract.filters import SearchHit, SearchPage
 from backscroll.contract.operations import Search
 from backscroll_worker.contract.answer_budget import page_of
 from backscroll_worker.stores.search.cursor import read_cursor, write_cursor
@@ -15,12 +15,9 @@ from backscroll_worker.stores.search.query import Query
 from backscroll_worker.stores.search.snippet import highlighted_hit
 from backscroll_worker.stores.sqlite.bound import Bound
 from backscroll_worker.stores.sqlite.rows import MESSAGE_COLUMNS, message_of
-from backscroll_worker.stores.sqlite.scope import FEW_MESSAGES, Scope
+from backscroll_worker.stores.sqlite.scope import Scope
 
 _LAST_ROW: Final = 2**62
-_OF_AUTHOR: Final = (
-    "SELECT id FROM messages INDEXED BY messagerow_author_session_id WHERE author = ?"
-)
 
 
 def list_messages(connection: apsw.Connection, operation: Search) -> SearchPage:
@@ -33,7 +30,7 @@ def list_messages(connection: apsw.Connection, operation: Search) -> SearchPage:
         (number,) = read_cursor(operation, operation.cursor, 1)
         top = int(number)
     limit = Bound()
-    rows = _scope(connection, operation.where).select(
+    rows = Scope.of_rows(connection, operation.where).select(
         connection, "m.id", None, (1, top), "ORDER BY {row} DESC", bound=limit
     )
     found = (each for (row,) in rows for each in _looked_up(connection, row))
@@ -42,20 +39,6 @@ def list_messages(connection: apsw.Connection, operation: Search) -> SearchPage:
     query = Query.parse("")
     hits = tuple([highlighted_hit(hit, query) for _, hit in page])
     return SearchPage(hits, None if below is None else write_cursor(operation, (below,)))
-
-
-def _scope(connection: apsw.Connection, where: SearchFilter) -> Scope:
-    """As for a search, but one author's messages are found by their index if they are few."""
-    scope = Scope.of(connection, where)
-    if scope.among is not None or where.author is None:
-        return scope
-    count: Any = connection.execute(
-        f"SELECT count(*) FROM ({_OF_AUTHOR} LIMIT {FEW_MESSAGES})",  # noqa: S608
-        (where.author,),
-    ).get
-    if count == FEW_MESSAGES:
-        return scope
-    return scope._replace(among=_OF_AUTHOR, among_values=(where.author,))
 
 
 def _looked_up(connection: apsw.Connection, row: int) -> Iterator[tuple[int, SearchHit]]:

@@ -16,10 +16,15 @@ from backscroll_worker.stores.sqlite.bound import OUTSIDE, WITHIN, Bound, Exceed
 FEW_SESSIONS: Final = 10_000
 FEW_MESSAGES: Final = 50_000
 
-# CROSS JOIN fixes the order: FTS5 comes first, and each of its rows is looked up.
-_MESSAGES: Final = "messages m CROSS JOIN sessions s ON s.id = m.session_id"
+# CROSS JOIN fixes the order: FTS5 comes first, and each of its rows is looked up. Without it, rows
+# are read in their own order: an index's would be sorted, after a `Bound` has counted them.
+_MESSAGES: Final = "messages m NOT INDEXED CROSS JOIN sessions s ON s.id = m.session_id"
 _INDEX: Final = f"message_index CROSS JOIN {_MESSAGES} AND m.id = message_index.rowid"
 _IDS: Final = "SELECT id FROM messages INDEXED BY messagerow_session_id WHERE session_id IN"
+
+_OF_AUTHOR: Final = (
+    "SELECT id FROM messages INDEXED BY messagerow_author_session_id WHERE author = ?"
+)
 
 Condition = tuple[str, Any]
 """SQL with one value in it."""
@@ -51,6 +56,22 @@ class Scope(NamedTuple):
         if not _are_few(connection, found, found_values):
             return cls(sql, values, False)
         return cls(sql, values, not messages, f"{_IDS} (SELECT s.id {found})", found_values)
+
+    @classmethod
+    def of_rows(cls, connection: apsw.Connection, where: SearchFilter) -> Scope:
+        """The same for a read without FTS5: an author's messages are found by their index if they
+        are few.
+        """
+        scope = cls.of(connection, where)
+        if scope.among is not None or where.author is None:
+            return scope
+        count: Any = connection.execute(
+            f"SELECT count(*) FROM ({_OF_AUTHOR} LIMIT {FEW_MESSAGES})",  # noqa: S608
+            (where.author,),
+        ).get
+        if count == FEW_MESSAGES:
+            return scope
+        return scope._replace(among=_OF_AUTHOR, among_values=(where.author,))
 
     def of_sessions(self, sessions: Iterable[int]) -> Scope:
         """The part of it in these sessions, by their row ids."""

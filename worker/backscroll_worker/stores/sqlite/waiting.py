@@ -12,7 +12,7 @@ from typing import Any
 import apsw
 import orjson
 
-from backscroll.contract.operations import Append
+from backscroll.contract.messages import ChatMessage
 from backscroll_worker.contract.waiting import (
     MOST_PER_SESSION,
     Change,
@@ -57,16 +57,16 @@ class WaitingChanges:
         )
         self._has_some = True
 
-    def take(self, append: Append) -> list[Change]:
-        """Take out what waits for the messages of an append."""
-        ids = dict.fromkeys(each.platform_id for each in append.messages if each.platform_id)
+    def take(self, key: str, messages: Iterable[ChatMessage]) -> list[Change]:
+        """Take out what waits for these messages of a session."""
+        ids = dict.fromkeys(each.platform_id for each in messages if each.platform_id)
         found: Iterable[Any] = self._connection.executemany(
             "DELETE FROM waiting_changes WHERE key = ? AND platform_id = ?"
             " RETURNING platform_id, message",
-            [(append.key, id_) for id_ in ids],
+            [(key, id_) for id_ in ids],
         ).fetchall()
         return [
-            change_of(append.key, id_, None if message is None else orjson.loads(message))
+            change_of(key, id_, None if message is None else orjson.loads(message))
             for id_, message in found
         ]
 

@@ -39,7 +39,7 @@ from backscroll_worker.contract.takeover import (
 )
 from backscroll_worker.contract.tombstones import emptied_by
 from backscroll_worker.contract.turns import CONFLICT, is_conditional, lease_of, outcome
-from backscroll_worker.contract.waiting import may_wait
+from backscroll_worker.contract.waiting import arrived, may_wait
 from backscroll_worker.stores.sqlite import (
     attributes,
     edits,
@@ -78,15 +78,15 @@ class Group(WriteGroup):
                 return outcome(0)
             operation = spared
         is_late = operation.was_spooled and self._is_late(operation, asked, since)
+        last_row = self._memory.last_row
         affected = 0 if is_late else _HANDLERS[type(operation)](self, operation)
         if (
-            self._has_platform_ids
-            and isinstance(operation, Append)
+            (self._has_platform_ids or not isinstance(operation, Append))
             and affected != CONFLICT
             and not is_late
             and self._waiting.has_some()
         ):
-            affected -= sum(map(self._catch_up, self._waiting.take(operation)))
+            affected -= self._catch_up(operation, affected, last_row)
         self._applied[op_id] = affected
         self._pending.op_ids.append((op_id, self._now, affected))
         if not is_late and (how := emptied_by(operation)) is not None:
@@ -201,12 +201,21 @@ class Group(WriteGroup):
             self._waiting.hold(change)
         return 0
 
-    def _catch_up(self, change: Rollback | Replace) -> int:
-        """Carry out what has waited; returns how many messages are gone by it."""
-        if isinstance(change, Rollback):
-            return self._rollback(change)
-        self._replace(change)
-        return 0
+    def _catch_up(self, operation: Write, affected: int, last_row: int) -> int:
+        """Carry out what has waited for the operation's messages.
+
+        Returns how many are gone by it of those that an append added, which are after `last_row`.
+        """
+        is_append, gone = isinstance(operation, Append), 0
+        key: str = getattr(operation, "key", "")
+        for change in self._waiting.take(key, arrived(operation, affected)):
+            _, row = self._locate(key, None, change.platform_id)
+            if self._change(change) and is_append and row is not None and row > last_row:
+                gone += isinstance(change, Rollback)
+        return gone
+
+    def _change(self, change: Rollback | Replace) -> int:
+        return self._rollback(change) if isinstance(change, Rollback) else self._replace(change)
 
     def _clear(self, operation: Clear) -> int:
         session = self._find(operation.key)
@@ -255,7 +264,7 @@ class Group(WriteGroup):
     def _catch_up_moved(self, key: str, new_key: str) -> None:
         """Carry out what has waited under either key, as far as its messages are there now."""
         for change in self._waiting.moved(key, new_key):
-            self._catch_up(change)
+            self._change(change)
 
     def _describe(self, operation: Describe) -> int:
         session = self._find_or_create(operation.key)

@@ -10,7 +10,9 @@ from backscroll.contract.ids import new_op_id
 from backscroll.contract.messages import ChatMessage
 from backscroll.contract.operations import Append, Erase, Operation
 from backscroll.contract.results import Outcome
+from backscroll_worker.archive.directory import Archive
 from backscroll_worker.contract.pacing import finish
+from backscroll_worker.contract.takeover import ImportSession
 from backscroll_worker.contract.waiting import MOST_PER_SESSION
 from backscroll_worker.testing.conformance.erasure import traces
 from backscroll_worker.testing.conformance.platform import batch, message, said
@@ -20,6 +22,7 @@ from backscroll_worker.testing.stores import (
     Clock,
     StoreUnderTest,
     apply_all,
+    bring_back,
     contents,
     found,
     keys,
@@ -151,6 +154,27 @@ def test_only_so_many_changes_of_a_session_wait(
     apply_all(store, [batch("s", *names)])
     assert contents(store, "s").count("edited") == MOST_PER_SESSION
     assert contents(store, "s")[:3] == ["said p102", "said p101", "edited"]
+
+
+@pytest.mark.needs("archive")
+def test_a_change_waits_for_what_is_restored_or_imported(
+    store: StoreUnderTest, clock: Clock, archive: Archive
+) -> None:
+    apply_all(store, [batch("s", "a", "b", "c")])
+    clock.advance(hours=3)
+    finish(store.cleanup(1, archive=archive))
+    early = [undo("s", "a"), edit("s", "b", "edited"), undo("s", "d"), edit("t", "c", "edited")]
+    apply_all(store, early)
+    assert bring_back(store, archive, "s").messages == 3
+    assert contents(store, "s") == ["edited", "said c"]
+    assert apply_all(store, [batch("s", "a", "b", "d", "e")])[0].affected == 1
+    moment = store.load("s")[0].created_at
+    taken = (replace(message("c"), message_id="1" * 32, created_at=moment),)
+    imported = ImportSession(new_op_id(), clock.now, "t", taken, {}, clock.now, clock.now)
+    assert apply_all(store, [imported]) == [Outcome(1)]
+    assert (said(store, "s"), contents(store, "t")) == (["b", "c", "e"], ["edited"])
+    assert store.totals().waiting_changes == 0
+    assert store.verify() == []
 
 
 @pytest.mark.needs("erasure", "files")
