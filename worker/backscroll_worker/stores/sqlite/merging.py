@@ -16,6 +16,7 @@ from backscroll_worker.contract.merging import check_size, in_order_of_time
 from backscroll_worker.contract.turns import CONFLICT
 from backscroll_worker.stores.sqlite import lifecycle
 from backscroll_worker.stores.sqlite.attachments import forget_uses, note_uses
+from backscroll_worker.stores.sqlite.maintenance import author_erasure
 from backscroll_worker.stores.sqlite.write_group import WriteGroup
 
 Message = tuple[int, int, str | None]
@@ -37,6 +38,9 @@ def merge(group: WriteGroup, operation: Merge) -> int:
     check_size(operation, session.message_count)
     group.flush()
     connection = group._connection
+    for erasing in group._memory.erasing:
+        for each in both:  # whose messages the slices may not find in the other
+            each.message_count -= author_erasure.move_at_once(connection, erasing, each.id)
     own, others = (_messages(connection, each.id) for each in (target, session))
     ids = {id_ for _, _, id_ in own if id_ is not None}
     repeated = [row for row, _, id_ in others if id_ in ids]

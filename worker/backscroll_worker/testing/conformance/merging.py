@@ -8,6 +8,7 @@ import pytest
 
 from backscroll.contract.errors import ConflictError, InvalidInputError, OperationRefusedError
 from backscroll.contract.messages import ChatMessage, from_micros
+from backscroll.contract.operations import Erase
 from backscroll.contract.results import Outcome
 from backscroll_worker.contract import merging
 from backscroll_worker.contract.pacing import finish
@@ -146,6 +147,26 @@ def test_attachments_stay_with_their_messages(open_store: Open) -> None:
         finish(store.compact(1_000))
         assert (store.attachment("b", OF_CAT), store.attachment("b", OF_DOG)) == (CAT, None)
         assert (blobs(store), contents(store, "b")) == (1, ["look"])
+
+
+@pytest.mark.needs("erasure")
+def test_an_erasure_under_way_finds_what_is_merged(store: StoreUnderTest) -> None:
+    for key in ("a", "b"):
+        store.append(key, *timed(*range(100), author="ada"), *timed(100, author="eve"))
+    erase = requests.erase(author="ada")
+    assert isinstance(erase, Erase)
+    apply_all(store, [erase])
+    slices = store.store.erase(erase)
+    next(slices)
+    store.append("b", *timed(101, author="ada"))
+    store.merge("b", "a")
+    receipt = finish(slices)
+    assert (receipt.sessions, receipt.messages) == (2, 200)
+    assert contents(store, "a") == ["at 100", "at 100", "at 101"]
+    assert store.verify(deep=True) == []
+    info = store.session("a")
+    assert info is not None
+    assert info.message_count == 3
 
 
 @pytest.mark.needs("erasure")

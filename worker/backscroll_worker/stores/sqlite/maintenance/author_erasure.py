@@ -74,6 +74,20 @@ def begin(connection: apsw.Connection, op_id: bytes | str, author: str, now: int
     )
 
 
+def move_at_once(connection: apsw.Connection, erasing: ErasingAuthor, session: int) -> int:
+    """Move all that one session still has, which is about to be another's; how many messages."""
+    moved = connection.execute(
+        "UPDATE messages SET session_id = ?"
+        " WHERE session_id = ? AND author = ? AND id <= ? RETURNING id",
+        (erasing.session, session, erasing.author, erasing.last_row),
+    ).fetchall()
+    connection.execute(
+        "UPDATE erasing_authors SET sessions = sessions + ? WHERE session_id = ?",
+        (bool(moved), erasing.session),
+    )
+    return len(moved)
+
+
 def move_messages(access: Access, sessions: Iterable[int]) -> Generator[None]:
     """Move what is to be moved to those of the sessions that are for an author's messages."""
     with access.outside() as connection:
