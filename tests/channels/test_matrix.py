@@ -156,6 +156,12 @@ def test_nobody_edits_what_somebody_else_said() -> None:
         assert matrix.read(edit, original=original) == ()
 
 
+def test_a_redaction_that_was_encrypted_deletes_nothing() -> None:
+    hidden = nio_event(redaction(redacts="$1"))
+    hidden.decrypted = True  # as nio marks what came out of an encrypted event
+    assert matrix.read(hidden, ROOM) == ()
+
+
 def test_the_bots_own_message_is_the_assistants() -> None:
     (change,) = matrix.read(event(), me=ADA)
     assert isinstance(change, Said)

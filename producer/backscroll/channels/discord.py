@@ -45,34 +45,35 @@ def read(event: Any, *, me: Me = None) -> tuple[Change, ...]:
     return _said(event, me)
 
 
+def key(channel: int | str) -> str:
+    """The session's key for a channel, a thread or direct messages, by the channel's id."""
+    return session_key("discord", str(channel))
+
+
 def _said(one: Any, me: Me) -> tuple[Change, ...]:
-    key = _key(attribute(one, "channel", "id"))
-    what = _message(one, me)
-    return () if key is None or what is None else (Said(key, what, _session(one)),)
+    channel, what = identifier(attribute(one, "channel", "id")), _message(one, me)
+    return () if channel is None or not what else (Said(key(channel), what, _session(one)),)
 
 
 def _edited(event: Any, me: Me) -> tuple[Change, ...]:
     """Discord also says so when a preview, a pin or a thread comes to a message."""
-    key = _key(attribute(event, "channel_id"))
+    channel = identifier(attribute(event, "channel_id"))
     id_ = identifier(attribute(event, "message_id"))
     what = _message(attribute(event, "message"), me)
-    if key is None or id_ is None or what is None:
+    if channel is None or id_ is None or what is None:
         return ()
     if not mapping(event.data).get("edited_timestamp"):
         return ()
     before = attribute(event, "cached_message")
-    return () if before is not None and _message(before, me) == what else (Edited(key, what, id_),)
+    if before is not None and _message(before, me) == what:
+        return ()
+    return (Edited(key(channel), what, id_),)
 
 
 def _deleted(event: Any, ids: Iterable[object]) -> tuple[Change, ...]:
-    key = _key(attribute(event, "channel_id"))
+    channel = identifier(attribute(event, "channel_id"))
     gone = sorted(filter(None, map(identifier, ids)), key=lambda id_: (len(id_), id_))
-    return () if key is None else tuple(Deleted(key, id_) for id_ in gone)
-
-
-def _key(channel: object) -> str | None:
-    id_ = identifier(channel)
-    return None if id_ is None else session_key("discord", id_)
+    return () if channel is None else tuple(Deleted(key(channel), id_) for id_ in gone)
 
 
 def _session(one: Any) -> SessionAttributes:

@@ -54,20 +54,27 @@ def read(
     id_, content = identifier(source.get("event_id")), mapping(source.get("content"))
     if room_id is None or id_ is None:
         return ()
-    key = session_key("matrix", room_id)
+    here = key(room_id)
     if source.get("type") == "m.room.redaction":
+        if attribute(event, "decrypted"):
+            return ()  # no homeserver has checked who may do that
         gone = identifier(source.get("redacts") or content.get("redacts"))
-        return (Deleted(key, gone),) if gone else ()
+        return (Deleted(here, gone),) if gone else ()
     if not content and mapping(source.get("unsigned")).get("redacted_because"):
-        return (Deleted(key, id_),)
+        return (Deleted(here, id_),)
     by = _author(source, room, names or {})
     if (edited := edited_id(source)) is not None:
         if not _may_edit(source, edited, _source(original)):
             return ()
         what = _message(source, mapping(content.get("m.new_content")), _source(original), by, me)
-        return (Edited(key, what, edited),) if what else ()
+        return (Edited(here, what, edited),) if what else ()
     what = _message(source, content, source, by, me)
-    return (Said(key, what, _session(room, room_id)),) if what else ()
+    return (Said(here, what, _session(room, room_id)),) if what else ()
+
+
+def key(room_id: str) -> str:
+    """The session's key for a room."""
+    return session_key("matrix", room_id)
 
 
 def edited_id(event: Any) -> str | None:

@@ -65,6 +65,11 @@ def read(
     return ()
 
 
+def key(channel: str, thread: str | None = None, *, team: str | None = None) -> str:
+    """The session's key for a channel, or for a thread of it, by the ids and the time stamp."""
+    return session_key("slack", *(each for each in (team, channel, thread) if each is not None))
+
+
 @dataclass(frozen=True, slots=True)
 class _Place:
     """Where an event happened, and what is needed to read it."""
@@ -81,7 +86,7 @@ class _Place:
         session: dict[str, str] = {"channel": "slack", "room": self.channel}
         if self.is_direct and what.role == "user" and what.author and not event.get("bot_id"):
             session["sender"] = what.author
-        return tuple(Said(key, what, session) for key in self._keys(event))
+        return tuple(Said(each, what, session) for each in self._keys(event))
 
     def changed(self, event: _Event, before: _Event) -> tuple[Change, ...]:
         if event.get("subtype") == "tombstone":  # the first message of a thread, deleted
@@ -89,21 +94,20 @@ class _Place:
         what = self._message(event)
         if what is None or what.platform_id is None or what == self._message(before):
             return ()  # the preview of a link came, or a reply was counted
-        return tuple(Edited(key, what, what.platform_id) for key in self._keys(event))
+        return tuple(Edited(each, what, what.platform_id) for each in self._keys(event))
 
     def deleted(self, ts: object, before: _Event) -> tuple[Change, ...]:
         if not _is_time_stamp(ts):
             return ()
-        return tuple(Deleted(key, ts) for key in self._keys({**before, "ts": ts}))
+        return tuple(Deleted(each, ts) for each in self._keys({**before, "ts": ts}))
 
     def _keys(self, event: _Event) -> list[str]:
-        places = [self.channel] if self.team is None else [self.team, self.channel]
         thread = event.get("thread_ts")
         if not _is_time_stamp(thread) or thread == event.get("ts"):
-            return [session_key("slack", *places)]
-        keys = [session_key("slack", *places, thread)]
+            return [key(self.channel, team=self.team)]
+        keys = [key(self.channel, thread, team=self.team)]
         if event.get("subtype") == "thread_broadcast":
-            keys.append(session_key("slack", *places))
+            keys.append(key(self.channel, team=self.team))
         return keys
 
     def _message(self, event: _Event) -> ChatMessage | None:

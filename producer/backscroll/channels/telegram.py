@@ -51,16 +51,26 @@ def read(update: Any, *, me: Me = None) -> tuple[Change, ...]:
     return _deleted(attribute(update, "deleted_business_messages"))
 
 
+def key(chat: int | str, topic: int | str | None = None, *, business: str | None = None) -> str:
+    """The session's key for a chat, one of its topics, or a business account's chat, by their ids.
+
+    `business` is a `business_connection_id`.
+    """
+    if business is not None:
+        return session_key("telegram", "business", business, str(chat))
+    return session_key("telegram", str(chat), *([] if topic is None else [str(topic)]))
+
+
 def _deleted(deletion: Any) -> tuple[Change, ...]:
-    key, ids = _key(deletion), map(identifier, items(deletion, "message_ids"))
-    return () if key is None else tuple(Deleted(key, id_) for id_ in ids if id_)
+    here, ids = _key(deletion), map(identifier, items(deletion, "message_ids"))
+    return () if here is None else tuple(Deleted(here, id_) for id_ in ids if id_)
 
 
 def _of_message(one: Any, me: Me, is_edit: bool) -> tuple[Change, ...]:
-    key, id_ = _key(one), identifier(attribute(one, "message_id"))
-    if key is None or id_ in (None, "0") or attribute(one, "ephemeral_message_id"):
+    here, id_ = _key(one), identifier(attribute(one, "message_id"))
+    if here is None or id_ in (None, "0") or attribute(one, "ephemeral_message_id"):
         return ()  # not one that everybody in the chat sees, or not there yet
-    if moved := _moved(one, key):
+    if moved := _moved(one, here):
         return (moved,)
     said, files = _text(one), _files(one)
     if id_ is None or not (said or files):
@@ -76,17 +86,14 @@ def _of_message(one: Any, me: Me, is_edit: bool) -> tuple[Change, ...]:
         created_at=moment(attribute(one, "date")),
         extra={"media_group_id": album} if album else None,
     )
-    return (Edited(key, what, id_) if is_edit else Said(key, what, _session(one)),)
+    return (Edited(here, what, id_) if is_edit else Said(here, what, _session(one)),)
 
 
 def _key(one: Any) -> str | None:
     chat = identifier(attribute(one, "chat", "id"))
     if chat is None:
         return None
-    if business := identifier(attribute(one, "business_connection_id")):
-        return session_key("telegram", "business", business, chat)
-    topic = _topic(one)
-    return session_key("telegram", chat, topic) if topic else session_key("telegram", chat)
+    return key(chat, _topic(one), business=identifier(attribute(one, "business_connection_id")))
 
 
 def _topic(one: Any) -> str | None:
@@ -101,12 +108,12 @@ def _thread(one: Any) -> str | None:
     return thread if attribute(one, "is_topic_message") else None
 
 
-def _moved(one: Any, key: str) -> Moved | None:
+def _moved(one: Any, here: str) -> Moved | None:
     """A group became a supergroup; each of the two says so."""
     if new := identifier(attribute(one, "migrate_to_chat_id")):
-        return Moved(key, session_key("telegram", new))
+        return Moved(here, key(new))
     if old := identifier(attribute(one, "migrate_from_chat_id")):
-        return Moved(session_key("telegram", old), key)
+        return Moved(key(old), here)
     return None
 
 
