@@ -114,6 +114,13 @@ def test_an_edit_counts_whether_the_message_is_in_memory_or_not(platform: Discor
     assert discord.read(platform.edit(before, content="At seven?")) == edited
 
 
+def test_what_a_bot_says_after_it_thought_is_said_and_not_edited(platform: Discord) -> None:
+    thinking = platform.message(type=20, content="", flags=128)
+    done = platform.edit(thinking, type=20, content="Done", edited_timestamp=None)
+    assert discord.read(thinking) == ()
+    assert discord.read(done) == (Said("discord_100", said("Done"), ROOM),)
+
+
 def test_a_preview_or_a_pin_is_not_an_edit(platform: Discord) -> None:
     embed = {"type": "link", "url": "https://a.example"}
     assert discord.read(platform.edit(edited_timestamp=None, embeds=[embed])) == ()

@@ -128,6 +128,8 @@ CASES: list[tuple[str, dict[str, Any], list[Change]]] = [
     ),
     ("preview of a link", changed(inner(attachments=[{"text": "Page"}]), inner()), []),
     ("reply counted", changed(inner(reply_count=1), inner()), []),
+    ("first text", changed(inner(), inner(text="")), [Said("slack_C1", said(), ROOM)]),
+    ("edit of what is not said", changed(inner(), {}), [Edited("slack_C1", said(), TS)]),
     ("deletion", deleted(inner()), [Deleted("slack_C1", TS)]),
     ("deletion in a thread", deleted(inner(thread_ts=ROOT)), [Deleted(_IN_THREAD, TS)]),
     ("first of a thread deleted", deleted(inner(thread_ts=TS)), [Deleted("slack_C1", TS)]),

@@ -59,13 +59,14 @@ def _edited(event: Any, me: Me) -> tuple[Change, ...]:
     """Discord also says so when a preview, a pin or a thread comes to a message."""
     channel = identifier(attribute(event, "channel_id"))
     id_ = identifier(attribute(event, "message_id"))
-    what = _message(attribute(event, "message"), me)
+    one, before = attribute(event, "message"), attribute(event, "cached_message")
+    what = _message(one, me)
     if channel is None or id_ is None or what is None:
         return ()
-    if not mapping(event.data).get("edited_timestamp"):
-        return ()
-    before = attribute(event, "cached_message")
-    if before is not None and _message(before, me) == what:
+    if before is not None and _message(before, me) is None:  # a bot was still thinking
+        return (Said(key(channel), what, _session(one)),)
+    is_same = before is not None and _message(before, me) == what
+    if is_same or not mapping(event.data).get("edited_timestamp"):
         return ()
     return (Edited(key(channel), what, id_),)
 

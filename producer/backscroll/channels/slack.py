@@ -91,9 +91,11 @@ class _Place:
     def changed(self, event: _Event, before: _Event) -> tuple[Change, ...]:
         if event.get("subtype") == "tombstone":  # the first message of a thread, deleted
             return self.deleted(event.get("ts"), before)
-        what = self._message(event)
-        if what is None or what.platform_id is None or what == self._message(before):
+        what, was = self._message(event), self._message(before)
+        if what is None or what.platform_id is None or what == was:
             return ()  # the preview of a link came, or a reply was counted
+        if before and was is None:  # there was nothing to show yet
+            return self.said(event)
         return tuple(Edited(each, what, what.platform_id) for each in self._keys(event))
 
     def deleted(self, ts: object, before: _Event) -> tuple[Change, ...]:
