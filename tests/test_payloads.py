@@ -20,7 +20,8 @@ from backscroll import (
 )
 from backscroll import SessionFilter as Sessions
 from backscroll.contract.codec import decode, encode
-from backscroll.contract.lifecycle import Rewind
+from backscroll.contract.forks import Fork
+from backscroll.contract.lifecycle import Rename, Reset, Rewind
 from backscroll.contract.message_checks import Limits
 from backscroll.contract.operations import (
     OPERATIONS,
@@ -75,6 +76,12 @@ PAYLOADS: list[tuple[str, str, Operation]] = [
      Replace(ID, 1, "k", HI, turn_id="t")),
     ("append", '{"at":1,"key":"k","messages":[{"role":"user","content":"hi"}],"places":[2]}',
      Append(ID, 1, "k", (HI,), places=(2,))),
+    ("reset", '{"at":1,"key":"k"}', Reset(ID, 1, "k")),
+    ("rename", '{"at":1,"key":"k","new_key":"n"}', Rename(ID, 1, "k", "n")),
+    ("fork", '{"at":1,"key":"k","new_key":"n"}', Fork(ID, 1, "k", "n")),
+    ("fork", '{"at":1,"key":"k","new_key":"n","upto":"m"}', Fork(ID, 1, "k", "n", "m")),
+    ("fork", '{"at":1,"key":"k","new_key":"n","upto_platform_id":"p"}',
+     Fork(ID, 1, "k", "n", upto_platform_id="p")),
     ("rewind", '{"at":1,"key":"k","to":"m"}', Rewind(ID, 1, "k", "m")),
     ("rollback", '{"at":1,"key":"k"}', Rollback(ID, 1, "k")),
     ("rollback", '{"at":1,"key":"k","message_id":"m"}', Rollback(ID, 1, "k", "m")),

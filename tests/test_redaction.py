@@ -361,6 +361,15 @@ def test_what_only_looks_like_a_secret_stays(text: str) -> None:
     assert redact(text) == text
 
 
+def test_cards_are_found_anywhere_among_thousands_of_groups() -> None:
+    for before in range(990, 1_010):
+        assert redact("7 " * before + f"{CARD} 1") == "7 " * before + "[card number] 1"
+    many = " ".join([CARD] * 3_000)
+    assert redact(many) == " ".join(["[card number]"] * 3_000)
+    fraction = "7 " * 999 + "7.4111111111111111"
+    assert redact(fraction) == fraction
+
+
 def test_card_numbers_and_api_keys_can_be_left_alone() -> None:
     text = f"{CARD} {KEYS[0]}"
     assert Redact(card_numbers=False)(text) == f"{CARD} [API key]"

@@ -124,6 +124,33 @@ def test_durations_are_readable(path: Path, text: str, micros: int | None) -> No
     assert loaded(path, f'[default]\nttl="{text}"', 1).default.ttl_micros == micros
 
 
+def test_a_rule_for_an_author_is_chosen_among_these_alone(path: Path) -> None:
+    text = """
+        [[rule]]
+        room = "a room of a very long name"
+        ttl = "1d"
+        [[rule]]
+        author = "*"
+        ttl = "30d"
+        [[rule]]
+        author = "bot-?"
+        room = "a*"
+        ttl = "2d"
+    """
+    retention = loaded(path, text, 5)
+
+    def days(author: str, room: str | None = None) -> float:
+        rule = retention.rule_for_author({"room": room, "key": "k"}, author)
+        return ((rule and rule.ttl_micros) or 0) / DAY
+
+    assert (days("bot-1"), days("bot-1", "ab"), days("ada", "ab")) == (30, 2, 30)
+    assert retention.rule_for({"room": "ab", "author": "bot-1"}) is retention.default
+    assert (retention.shortest_ttl, [rule.name for rule in retention.author_rules]) == (
+        5 * HOUR,
+        ["room=a*, author=bot-?", "author=*"],
+    )
+
+
 def test_a_ttl_that_is_asked_for_is_the_defaults_and_no_rules(path: Path) -> None:
     path.write_text('[default]\nttl="30d"\nkeep_messages=7\n[[rule]]\nroom="a"\nttl="forever"')
     settings = Settings(None, path.parent, "sqlite:///x.db", ttl_hours=1, retention=path)
@@ -163,6 +190,12 @@ def test_without_a_file_the_ttl_of_the_settings_holds() -> None:
         ('[[rule]]\nroom=1\nttl="1d"', "rule 1, room: must be text"),
         ('[[rule]]\nroom=""\nttl="1d"', "rule 1, room"),
         ('[[rule]]\nroom="a"\ntll="1d"', "rule 1: 'tll' is not a valid field"),
+        ('[[rule]]\nauthor="a"', "rule 1: needs ttl or keep_messages"),
+        ('[[rule]]\nauthor="a"\nkeep_messages=5', "rule 1: a rule for an author needs a ttl"),
+        (
+            '[[rule]]\nauthor="a"\nttl="1d"\nkeep_messages=5',
+            "rule 1: a rule for an author takes no keep_messages",
+        ),
         ('[default]\nroom="a"', r"\[default\]: 'room' is not a valid field"),
     ],
 )

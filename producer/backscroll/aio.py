@@ -133,18 +133,19 @@ class AsyncProducer(AsyncMessages, AsyncLifecycle):
     ) -> AsyncTurn:
         """A turn of a session, to be used as a context manager.
 
-        It begins by appending `messages` and marking the session as running, and has the `limit`
-        newest messages, these included, in `turn.history`. `turn.stream` shows a reply while it
-        grows, written at most every `every_seconds`. At its end the reply is complete and the
-        session idle; where the block raises, exactly what the turn appended is removed and the
-        session is in the state "error".
+        It begins by appending `messages`, of which there may be none, and marking the session as
+        running, and has the `limit` newest messages, these included, in `turn.history`, as `load`
+        gives them with `legal` and `active`. `turn.stream` shows a reply while it grows, written at
+        most every `every_seconds`. At its end the reply is complete and the session idle; where the
+        block raises, exactly what the turn appended is removed and the session is in the state
+        "error".
 
         While another turn runs in the session, this one does as `running` says: "wait" until it
         ends (for `timeout_seconds` at most), "refuse" (`ConflictError`), or "supersede" it: what
         the other still sends changes nothing, and its end raises `ConflictError`. A turn whose
         process died frees the session when its lease expires, `lease_seconds` after its last write.
 
-        Raises `InvalidInputError` for a `running` of another kind; the block's beginning and end
+        Raises `InvalidInputError` for an argument that is not valid; the block's beginning and end
         raise `ConflictError` as said, and the rest as every call.
         """
         return AsyncTurn(self, key, messages, running, lease_seconds, limit, every_seconds)

@@ -128,7 +128,7 @@ class Calls:
             enqueued = SENT_AGAIN
         if ack == "stored" and isinstance(operation, Write):
             value = await self._await_result(operation, ack, enqueued.last_result)
-            return answered_receipt(value, operation.op_id, message_ids, enqueued.was_known)
+            return answered_receipt(value, operation, message_ids, enqueued.was_known)
         return Receipt(operation.op_id, message_ids)
 
     async def _read(self, operation: Operation) -> Any:

@@ -47,9 +47,10 @@ class Messages(Sessions):
         waited for as with "stored"; with `turn_id` and "queued" a refusal is not heard of.
 
         Returns a receipt with the id of each message. Raises `ConflictError` where such a condition
-        does not hold, for good: sent again, it is refused again; `InvalidInputError` for a key of
-        more than 512 characters, no message, one of more than `max_message_bytes` or all of more
-        than 16 MiB, an unknown attribute; the rest as every call.
+        does not hold or the session is closed, for good: sent again, it is refused again;
+        `InvalidInputError` for a key of more than 512 characters, no message, one of more than
+        `max_message_bytes` or all of more than 16 MiB, an unknown attribute; the rest as every
+        call.
         """
         operation = self._requests.append(key, messages, dedup_key, session, expect_tail, turn_id)
         if ack is None and (expect_tail is not None or turn_id is not None):

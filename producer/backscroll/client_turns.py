@@ -16,8 +16,10 @@ from backscroll.calls import run
 from backscroll.client_messages import Messages
 from backscroll.contract.errors import BackscrollError, ConflictError, InvalidInputError
 from backscroll.contract.messages import ChatMessage
+from backscroll.contract.operations import Append
+from backscroll.contract.tool_calls import LoadedMessages
 from backscroll.contract.turns import BeginTurn
-from backscroll.contract.validation import shown
+from backscroll.contract.validation import check_number, shown
 
 WhileRunning = Literal["wait", "refuse", "supersede"]
 """What a turn does while another one runs in its session."""
@@ -25,12 +27,16 @@ WhileRunning = Literal["wait", "refuse", "supersede"]
 _CHOICES: Final = ("wait", "refuse", "supersede")
 _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 0.5
+_LONGEST_WAIT: Final = 5.0
 
 
 class Turn:
     """One turn of a session; made by `Producer.turn`, for one block.
 
-    `id` is the turn's id, `history` are the session's newest messages as it begins.
+    `id` is the turn's id. `history` are the session's newest messages as it begins, as a model
+    takes them: those that `load` gives with `legal` and `active`. `is_repeated` says that the
+    session had all the messages of this turn already, by their platform ids: somebody else has
+    answered them, or has tried to.
     """
 
     def __init__(
@@ -47,27 +53,33 @@ class Turn:
             problem = f"must be one of {', '.join(_CHOICES)}, not {shown(running)}"
             raise InvalidInputError("running", problem)
         self.id = ""
-        self.history: list[ChatMessage] = []
+        self.history = LoadedMessages()
+        self.is_repeated = False
         self._producer = producer
         self._key = key
         self._messages = messages
         self._running = running
         self._lease_seconds = lease_seconds
         self._limit = limit
-        self._every_seconds = every_seconds
+        self._every_seconds = check_number("every_seconds", every_seconds)
         self._pause_seconds = _FIRST_PAUSE
         self._own: list[str] = []
         self._reply: ChatMessage | None = None
-        self._reply_id: str | None = None
+        self._appended: Append | None = None
+        self._is_appended = False
         self._is_written = True
         self._written_at = 0.0
+        self._beginning()  # whatever does not fit is refused here, before anything is written
+        producer._requests.load(key, limit)
 
     def __enter__(self) -> Self:
+        if self.id:
+            raise InvalidInputError("turn", "has begun already; make another one")
         deadline = time.monotonic() + self._producer._timeout_seconds
         while True:
             operation = self._beginning()
             try:
-                run(self._producer._write, operation, "stored", operation.message_ids)
+                receipt = run(self._producer._write, operation, "stored", operation.message_ids)
                 break
             except ConflictError:
                 if self._running == "refuse" or time.monotonic() > deadline:
@@ -77,9 +89,10 @@ class Turn:
                 self._give_up(operation)
                 raise
         self.id = operation.op_id
+        self.is_repeated = bool(self._messages) and receipt.affected == 0
         self._own += operation.message_ids
         try:
-            self.history = self._producer.load(self._key, self._limit)
+            self.history = self._producer.load(self._key, self._limit, legal=True, active=True)
         except BaseException:
             self._give_up(operation)
             raise
@@ -91,23 +104,19 @@ class Turn:
         Raises `ConflictError` where the turn was superseded; the rest as `append` of a producer.
         """
         self._complete()
-        self._append(messages)
+        self._append(self._appending(messages))
 
     def stream(self, text: str, **fields: Any) -> None:
         """Have `text` be what is known of the reply by now: all of it, not only what is new.
 
         `fields` are those of `ChatMessage.assistant`, such as `tokens`. The first call appends the
         reply, later ones replace it, not more often than every `every_seconds`; the turn's end
-        writes what is left. Raises as `append`.
+        writes what is left, also where a call has failed. Raises as `append`.
         """
         self._reply, self._is_written = ChatMessage.assistant(text, **fields), False
-        if self._reply_id is None:
-            (self._reply_id,) = self._append((self._reply,))
-        elif time.monotonic() - self._written_at < self._every_seconds:
-            return
-        else:
-            self._replace(self._reply, "queued")
-        self._is_written, self._written_at = True, time.monotonic()
+        if not self._is_appended or time.monotonic() - self._written_at >= self._every_seconds:
+            self._show(self._reply, "queued")
+            self._written_at = time.monotonic()
 
     def reply(self, text: str, **fields: Any) -> None:
         """The complete reply; the next `stream` begins another message. Raises as `append`."""
@@ -133,30 +142,50 @@ class Turn:
             raise
 
     def _wait(self, deadline: float) -> None:
-        """Until no turn runs, by reading: each attempt to begin one would leave a record."""
-        while time.monotonic() <= deadline:
+        """Until no turn runs, by reading: each attempt to begin one would leave a record.
+
+        Not for long, as this host's clock may be behind: then a lease has expired before it shows.
+        """
+        latest = min(deadline, time.monotonic() + _LONGEST_WAIT)
+        while time.monotonic() <= latest:
             run(self._producer._pause, self._pause_seconds)
             self._pause_seconds = min(2 * self._pause_seconds, _LONGEST_PAUSE)
             info = self._producer.session(self._key)
+            if info is not None and info.closed:
+                raise ConflictError(f"the session {self._key!r} is closed")
             if info is None or not info.is_running:
                 return
 
-    def _append(self, messages: tuple[ChatMessage, ...]) -> tuple[str, ...]:
+    def _appending(self, messages: tuple[ChatMessage, ...]) -> Append:
         operation = self._producer._requests.append(self._key, messages, turn_id=self.id)
         self._own += operation.message_ids  # also if nobody hears whether they were stored
+        return operation
+
+    def _append(self, operation: Append) -> None:
         run(self._producer._write, operation, "stored", operation.message_ids)
-        return operation.message_ids
 
     def _complete(self) -> None:
         """Write what is left of the reply, which is then over."""
         if self._reply is not None and not self._is_written:
-            self._replace(self._reply, "stored")
-            self._is_written = True
-        self._reply = self._reply_id = None
+            self._show(self._reply, "stored")
+        self._reply = self._appended = None
+        self._is_appended = False
 
-    def _replace(self, reply: ChatMessage, ack: Literal["queued", "stored"]) -> None:
-        id_ = self._reply_id
-        self._producer.replace(self._key, reply, id_, turn_id=self.id, ack=ack)
+    def _show(self, reply: ChatMessage, ack: Literal["queued", "stored"]) -> None:
+        """Write what is known of the reply: append it, or replace it by its id.
+
+        An append that failed is sent again as it was, which cannot append it twice.
+        """
+        appended = self._appended
+        if appended is None:
+            appended = self._appended = self._appending((reply,))
+        if not self._is_appended:
+            self._append(appended)
+            self._is_appended = True
+        if appended.messages[0] is not reply:
+            (id_,) = appended.message_ids
+            self._producer.replace(self._key, reply, id_, turn_id=self.id, ack=ack)
+        self._is_written = True
 
     def _give_up(self, begun: BeginTurn | None) -> None:
         """End in error without what this turn appended; if that fails, the lease frees the session.

@@ -105,7 +105,26 @@ def test_no_row_changes_and_no_deleted_word_stays_whatever_was_written(data: st.
     mode = data.draw(st.sampled_from((1, 2, 2, 2)), "auto-vacuum")
     some_sizes = data.draw(st.lists(sizes(page_size - reserved), min_size=1, max_size=8), "sizes")
     steps = data.draw(st.integers(1, 80), "steps")
-    choice = random.Random(data.draw(st.integers(0, 2**32), "seed"))
+    seed = data.draw(st.integers(0, 2**32), "seed")
+    _scribble_and_scrub(page_size, reserved, mode, schema, some_sizes, steps, seed)
+
+
+def test_what_is_behind_a_short_entry_that_overflows_is_wiped() -> None:
+    """With small pages, an index keeps even less of an entry than one byte's length says."""
+    for seed in range(4):
+        _scribble_and_scrub(512, 0, 2, "indexed", [0, 0, 0, 0, 96, 110], 31, seed)
+
+
+def _scribble_and_scrub(
+    page_size: int,
+    reserved: int,
+    mode: int,
+    schema: str,
+    some_sizes: list[int],
+    steps: int,
+    seed: int,
+) -> None:
+    choice = random.Random(seed)
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory, "scribble.db")
         scribble = Scribble(path, page_size, reserved, mode, schema)

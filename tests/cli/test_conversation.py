@@ -361,6 +361,48 @@ def test_a_session_is_rewound(settings: Settings, tmp_path: Path) -> None:
     assert document(settings, "load", "k") == [first]
 
 
+def test_a_session_is_renamed(settings: Settings, tmp_path: Path) -> None:
+    done(settings, "append", "-4077", "user", "hello")
+    done(settings, "rename", "-4077", "-100123")
+    work_off(settings, tmp_path)
+    assert [each["key"] for each in document(settings, "sessions")["sessions"]] == ["-100123"]
+    assert [each["content"] for each in document(settings, "load", "-100123")] == ["hello"]
+
+
+def test_a_session_is_reset(settings: Settings, tmp_path: Path) -> None:
+    done(settings, "append", "-k", "user", "hello")
+    done(settings, "reset", "-k")
+    done(settings, "append", "-k", "user", "again")
+    work_off(settings, tmp_path)
+    new, past = document(settings, "sessions")["sessions"]
+    assert (new["key"], new["continued_from"]) == ("-k", past["key"])
+    assert [each["content"] for each in document(settings, "load", past["key"])] == ["hello"]
+
+
+def test_a_session_is_closed_and_reopened(settings: Settings, tmp_path: Path) -> None:
+    for command in ("close", "append", "reopen", "append", "close"):
+        rest = ("user", command) if command == "append" else ()
+        done(settings, command, "k", *rest)
+    work_off(settings, tmp_path)
+    (info,) = document(settings, "sessions")["sessions"]
+    assert (info["message_count"], info["closed"]) == (1, True)
+    assert "closed" in done(settings, "sessions")
+
+
+def test_a_session_is_forked_and_its_forks_are_listed(settings: Settings, tmp_path: Path) -> None:
+    for text in ("one", "two"):
+        done(settings, "append", "k", "user", text)
+    work_off(settings, tmp_path)
+    first, _ = document(settings, "load", "k")
+    done(settings, "fork", "k", "-fork", "--upto", first["message_id"])
+    done(settings, "fork", "k", "all")
+    work_off(settings, tmp_path)
+    (copy,) = document(settings, "load", "-fork")
+    assert (copy["content"], copy["message_id"] != first["message_id"]) == ("one", True)
+    listed = document(settings, "sessions", "--forked-from", "k")["sessions"]
+    assert {(each["key"], each["message_count"]) for each in listed} == {("-fork", 1), ("all", 2)}
+
+
 @pytest.mark.parametrize("command", ["delete", "clear", "rename-agent"])
 def test_nothing_is_dropped_unless_somebody_confirms_it(
     settings: Settings, client: redis.Redis, command: str

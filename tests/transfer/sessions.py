@@ -56,6 +56,7 @@ sessions = st.builds(
     micros,
     st.integers(0, 4_000_000_000_000_000),  # a file's time, which a disk can hold until 2446
     st.none() | micros,
+    turn_expires_at=st.none() | micros,
 )
 
 

@@ -16,7 +16,7 @@ from backscroll.contract.codec import function_name, parse_call
 from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.operations import OPERATIONS, Maintenance
 from backscroll.contract.results import Answer, to_json
-from backscroll_worker.contract.pacing import finish
+from backscroll_worker.contract.pacing import Unfinished, finish
 from backscroll_worker.maintenance.dispatch import maintenance_slices
 from backscroll_worker.settings import Settings
 from backscroll_worker.stores import Store, open_store
@@ -46,11 +46,13 @@ def _job_function(kind: str) -> Callable[..., Any]:
         operation = parse_call(job.id, function_name(kind), None, list(positional), arguments)
         store, settings = _open_store()
         _recognize(job.origin)
-        answer: Answer | OperationRefusedError
+        answer: Answer | OperationRefusedError | Unfinished
         if isinstance(operation, Maintenance):
             answer = finish(maintenance_slices(store, settings, operation, job.connection))
         else:
             answer = store.apply([operation])[0]
+        if isinstance(answer, Unfinished):
+            answer = finish(answer.slices)
         if isinstance(answer, OperationRefusedError):
             raise answer
         return to_json(answer)

@@ -136,8 +136,8 @@ class Settings:
         "are never deleted.",
     )  # fmt: skip
     retention: Path | None = _setting(
-        "BACKSCROLL_RETENTION", None, _path, "A TOML file with retention rules; see "
-        "[Retention](retention.md). The worker reads it for each cleanup.",
+        "BACKSCROLL_RETENTION", None, _path, "A TOML file with retention rules, for sessions and "
+        "for authors; see [Retention](retention.md). The worker reads it for each cleanup.",
     )  # fmt: skip
     archive: Path | None = _setting(
         "BACKSCROLL_ARCHIVE", None, _path, "A directory. What cleanup deletes is written there "

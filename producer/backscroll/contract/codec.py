@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import orjson
 
+import backscroll.contract.forks
 import backscroll.contract.lifecycle
 import backscroll.contract.states
 import backscroll.contract.tokens

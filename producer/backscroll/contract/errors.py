@@ -119,7 +119,7 @@ class OperationRefusedError(BackscrollError):
 
 class ConflictError(BackscrollError):
     """The condition of a write did not hold: the session's last message is another, or its turn,
-    or the version of its state.
+    or the version of its state, or the session is closed.
 
     Nothing was changed, and sending it again changes nothing, either. Load the session, and decide
     anew.
@@ -129,7 +129,7 @@ class ConflictError(BackscrollError):
         super().__init__(
             problem
             or "the condition did not hold: the session's last message, its turn or the version of "
-            "its state is another one; load the session and decide anew"
+            "its state is another one, or it is closed; load the session and decide anew"
         )
 
 

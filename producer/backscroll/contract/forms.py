@@ -299,6 +299,12 @@ MICROS: Final = _plain(check_micros)
 TAIL: Final = _plain(partial(check_text, max_chars=MAX_ATTRIBUTE_CHARS, may_be_empty=True))
 QUERY: Final = _plain(lambda _name, value: check_query(value))
 PAGE: Final = _plain(lambda _name, value: check_limit(value, MAX_PAGE))
+ANY_MESSAGES: Final = Form(
+    lambda name, values, limits: values and _sent(name, values, limits),
+    lambda name, values: () if values == [] else _read_messages(name, values),
+    lambda messages: [_write_message(each) for each in messages],
+)
+"""There may be none."""
 TOKENS: Final = _plain(lambda name, value: check_limit(value, MAX_TOKENS, name))
 
 _FORMS: Final[dict[Any, Form]] = {

@@ -235,6 +235,14 @@ class SessionInfo:
     """When the lease of the turn expires unless it is renewed; None without a lease."""
     meta: Mapping[str, str | int | float | bool] = field(default_factory=dict, hash=False)
     """The session's own keys and values."""
+    closed: bool = False
+    """Whether it takes no more messages."""
+    forked_from: str | None = None
+    """The key that the session had of which this one is a fork."""
+    forked_upto: str | None = None
+    """The id of that session's last message that the fork has; None if there was none."""
+    continued_from: str | None = None
+    """The key of the conversation before, where `reset` has begun this one."""
 
     @property
     def is_running(self) -> bool:
@@ -302,6 +310,8 @@ class SessionFilter:
     """Last activity before that."""
     meta: Meta | None = None
     """Only sessions that have each of these keys with this value."""
+    forked_from: str | None = None
+    """Only forks of the session with that key."""
 
 
 def _joined(extra: object, more: dict[str, Any]) -> Any:

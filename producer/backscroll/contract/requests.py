@@ -11,7 +11,7 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import orjson
 
-from backscroll.contract import forms, lifecycle, operations, tokens, turns
+from backscroll.contract import forks, forms, lifecycle, operations, tokens, turns
 from backscroll.contract.errors import STUMBLES, InvalidInputError
 from backscroll.contract.filters import SearchFields, SearchFilter, Within
 from backscroll.contract.ids import DEFAULT_QUEUE, derived_op_id, new_op_id
@@ -76,6 +76,9 @@ class Requests:
     rollback = _by_fields(operations.Rollback)
     replace = _by_fields(operations.Replace)
     rewind = _by_fields(lifecycle.Rewind)
+    reset = _by_fields(lifecycle.Reset)
+    rename = _by_fields(lifecycle.Rename)
+    fork = _by_fields(forks.Fork)
     clear = _by_fields(operations.Clear)
     delete = _by_fields(operations.Delete)
     rename_agent = _by_fields(operations.RenameAgent)

@@ -14,9 +14,11 @@ from typing import Any, ParamSpec, TypeVar
 
 import orjson
 
-from backscroll.contract.errors import STUMBLES, ConflictError, OperationRefusedError
+from backscroll.contract.conflicts import conflict
+from backscroll.contract.errors import STUMBLES, OperationRefusedError
 from backscroll.contract.filters import SearchHit, SearchPage
 from backscroll.contract.messages import ChatMessage, SessionInfo, SessionPage
+from backscroll.contract.operations import Operation
 from backscroll.contract.states import SessionState
 from backscroll.contract.tool_calls import LoadedMessages
 
@@ -61,7 +63,8 @@ class CleanedSession:
     """A session that a cleanup removed, or of which it took the oldest messages, and why.
 
     `rule` names the rule of the retention file that held, or is "default". `messages` is how many
-    went. With `is_whole` the session is gone, else it had more messages than the rule keeps.
+    went. With `is_whole` the session is gone, else it had more messages than the rule keeps, or the
+    rule is for an author whose messages are older.
     """
 
     key: str
@@ -85,7 +88,8 @@ class RuleTotals:
 class CleanupReport:
     """What a cleanup removed, or with `dry_run` would remove.
 
-    `messages` went with their sessions, `capped` are the oldest ones of sessions that stay.
+    `messages` went with their sessions, `capped` are the oldest ones, of all or of an
+    author, in sessions that stay.
     `details` has at most 1,000 sessions. `ttl_hours` is the default's, None for ever.
     """
 
@@ -305,13 +309,13 @@ def hit_to_json(hit: SearchHit) -> dict[str, Any]:
 
 @_understood
 def answered_receipt(
-    value: Any, op_id: str, message_ids: tuple[str, ...], was_known: bool
+    value: Any, operation: Operation, message_ids: tuple[str, ...], was_known: bool
 ) -> Receipt:
     outcome = _known(Outcome, value)
     if outcome.conflict:
-        raise ConflictError()
-    message_ids = tuple(outcome.message_ids or message_ids)
-    return Receipt(op_id, message_ids, outcome.affected, outcome.duplicate or was_known)
+        raise conflict(operation)
+    message_ids, duplicate = tuple(outcome.message_ids or message_ids), outcome.duplicate
+    return Receipt(operation.op_id, message_ids, outcome.affected, duplicate or was_known)
 
 
 @_understood

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final
 
-from backscroll.contract.messages import State
+from backscroll.contract.errors import InvalidInputError
+from backscroll.contract.forms import ANY_MESSAGES
+from backscroll.contract.messages import ChatMessage, State
 from backscroll.contract.operations import Append, Write, operation
 from backscroll.contract.validation import check_number
 
@@ -16,10 +18,11 @@ class BeginTurn(Append):
     """Append, and mark the session as running under the op id as turn id, with a lease.
 
     A conflict while another turn runs whose lease has not expired, unless this one `supersedes` it.
-    Each write under the turn id renews the lease.
+    Each write under the turn id renews the lease. There may be no messages: what was said is there.
     """
 
     kind = "begin_turn"
+    messages: Annotated[tuple[ChatMessage, ...], ANY_MESSAGES]
     lease_seconds: float = 120.0
     supersedes: bool = False
 
@@ -40,3 +43,7 @@ class EndTurn(Write):
     turn_id: str
     state: State = "idle"
     remove: tuple[str, ...] = ()
+
+    def check_together(self) -> None:
+        if self.state == "running":
+            raise InvalidInputError("state", "must be what a turn ends in, not 'running'")

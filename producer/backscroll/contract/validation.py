@@ -29,7 +29,12 @@ MAX_LOAD: Final = 2**62  # more than there are; SQLite counts in 64 bits
 MAX_QUERY_CHARS: Final = 1_000
 
 TEXT_ATTRIBUTES: Final = ("name", "agent", "channel", "room", "sender", "turn_id")
-ATTRIBUTES: Final = (*TEXT_ATTRIBUTES, "state", "pinned", "meta")
+FLAGS: Final = ("pinned", "closed")
+ATTRIBUTES: Final = (*TEXT_ATTRIBUTES, "state", *FLAGS, "meta")
+FORKED: Final = ("forked_from", "forked_upto")
+"""What says of which session another one is a fork; nobody sets it."""
+ORIGINS: Final = (*FORKED, "continued_from")
+"""What says from which session another one comes; nobody sets it."""
 OF_SESSIONS: Final = ("key", "sender", "room")
 SUBJECTS: Final = (*OF_SESSIONS, "author")
 """What can be erased: a session, all of a sender or a room, or what one author said anywhere."""
@@ -98,7 +103,7 @@ def check_attributes(attributes: Mapping[str, object]) -> SessionAttributes:
         elif name == "meta":
             checked[name] = None if value is None else check_meta(value)
         elif (name == "state" and isinstance(value, str) and value in STATES) or (
-            name == "pinned" and isinstance(value, bool)
+            name in FLAGS and isinstance(value, bool)
         ):
             checked[name] = value
         elif name in ATTRIBUTES:

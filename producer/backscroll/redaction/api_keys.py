@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from backscroll.redaction.edges import AFTER_ESCAPE, START
+from backscroll.redaction.edges import begins
 
 
 class _Form(NamedTuple):
@@ -21,7 +21,7 @@ class _Form(NamedTuple):
 
 
 def _after(prefix: str, rest: str) -> _Form:
-    return _Form(prefix, re.compile(START + re.escape(prefix) + rest))
+    return _Form(prefix, re.compile(begins(re.escape(prefix)) + rest))
 
 
 def _value_of(hint: str, name: str, rest: str) -> Iterator[_Form]:
@@ -36,7 +36,7 @@ _QUOTE: Final = r"[\"'\\\s]{0,6}"  # and spaces
 
 _FORMS: Final = (
     # OpenAI, Anthropic, OpenRouter, DeepSeek and others. A name in small letters is none (sk-cube).
-    _after("sk-", f"(?=[a-z_-]{{0,60}}[A-Z0-9]){_URL_SAFE}{{20,}}"),
+    _after("sk-", f"(?=[a-z_-]{{0,40}}+[A-Z0-9]){_URL_SAFE}{{20,}}"),
     _after("gsk_", "[A-Za-z0-9]{40,}"),  # Groq
     _after("xai-", "[A-Za-z0-9]{40,}"),
     _after("pplx-", "[A-Za-z0-9]{40,}"),  # Perplexity
@@ -83,9 +83,7 @@ _FORMS: Final = (
     # JWT (RFC 7519): the header is JSON, so that its Base64 begins with eyJ.
     _Form(
         "eyJ",
-        re.compile(
-            rf"(?:(?<![A-Za-z0-9_-])|{AFTER_ESCAPE})eyJ{_URL_SAFE}{{10,}}+(?:\.{_URL_SAFE}*+){{2,4}}"
-        ),
+        re.compile(begins("eyJ", _URL_SAFE) + rf"{_URL_SAFE}{{10,}}+(?:\.{_URL_SAFE}*+){{2,4}}"),
     ),
     # RFC 6750. Other long words after "bearer" have no digit.
     *_value_of("earer", r"bearer\s{1,3}", r"(?=[A-Z._~+/-]{0,100}[0-9])[A-Z0-9._~+/-]{16,}=*"),

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from itertools import accumulate, pairwise
+from functools import lru_cache
+from itertools import accumulate
 from typing import Final
 
-from backscroll.redaction.edges import AFTER_ESCAPE
+from backscroll.redaction.edges import after_escape
 
 # From the first four digits to the last four, and how many digits there may be. Only ranges in
 # which cards are issued: each one more is a part of all ids that would be taken for cards.
@@ -32,6 +33,7 @@ _RANGES: Final = (
     (5080, 5089, (16,)), (6000, 6099, (16,)),  # RuPay
 )  # fmt: skip
 _FEWEST: Final = 13
+_MOST: Final = 19
 _LENGTHS: Final = {
     str(head): sorted(lengths, reverse=True)
     for low, high, lengths in _RANGES
@@ -41,10 +43,13 @@ _LENGTHS: Final = {
 
 _DOUBLED: Final = bytes.maketrans(b"0123456789", b"0246813579")  # the digits of each double, added
 
+_VALUES: Final = bytes.maketrans(b"0123456789", bytes(range(10)))
+
 _SPACES: Final = " \u00a0\u2000-\u200a\u202f\u205f\u3000"
 _IGNORED: Final = "\u00ad\u200b-\u200f\u2060\ufeff"  # nobody sees them
 _DASHES: Final = "\u2010-\u2015\u2212\ufe58\ufe63\uff0d-"
 _BETWEEN: Final = rf"[{_SPACES}{_IGNORED}.{_DASHES}]{{0,3}}"
+_GROUPS_AT_ONCE: Final = 1_000
 _POINT: Final = "."
 _KINDS: Final = frozenset({" ", "-", _POINT})
 _DASH: Final = re.compile(f"[{_DASHES}]")
@@ -53,7 +58,7 @@ _ENOUGH_DIGITS: Final = re.compile(rf"\d(?:{_BETWEEN}\d){{{_FEWEST - 1}}}")
 # A UUID, which is passed over, or a run of groups; neither a telephone number (+49 …) nor the
 # mention of a person or a room (<@18 digits>).
 _RUN: Final = re.compile(
-    rf"(?:(?<![A-Za-z0-9_+])(?<!<[@#])(?<!<@[!&])|{AFTER_ESCAPE})"
+    rf"(?:(?<![A-Za-z0-9_+])(?<!<[@#])(?<!<@[!&])|{after_escape()})"
     r"(?:(?P<uuid>[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})(?![0-9A-Za-z])"
     rf"|\d(?:{_BETWEEN}\d){{{_FEWEST - 1},}}+)"
 )
@@ -71,51 +76,75 @@ def _without(found: re.Match[str], instead: str) -> str:
     run = found[0]
     if found["uuid"]:
         return run
-    groups = list(_DIGITS.finditer(run))
+    groups, gaps = _DIGITS.findall(run), _DIGITS.split(run)[:-1]  # each gap before its group
     if _IN_WORD.match(found.string, found.end()):
-        del groups[-1]
+        del groups[-1], gaps[-1]
+    cards, most = list[tuple[int, int]](), _GROUPS_AT_ONCE
+    for at in range(0, len(groups), most):
+        taken = cards[-1][1] - at if cards else -1
+        end = at + most + _MOST
+        found_here = _cards(groups[at:end], gaps[at:end], most, taken)
+        cards += [(at + first, at + last) for first, last in found_here]
+    if not cards:
+        return run
+    spans = [each.span() for each in _DIGITS.finditer(run)]
     parts, done = [], 0
-    for first, last in _cards(run, [each.span() for each in groups]):
-        parts += [run[done : groups[first].start()], instead]
-        done = groups[last].end()
+    for first, last in cards:
+        parts += [run[done : spans[first][0]], instead]
+        done = spans[last][1]
     return "".join(parts) + run[done:]
 
 
-def _cards(run: str, groups: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """The first and the last group of each card number, none in two of them."""
-    digits = "".join([run[start:end] for start, end in groups])
+def _cards(groups: list[str], gaps: list[str], most: int, taken: int) -> Iterator[tuple[int, int]]:
+    """The first and the last group of each card number that begins in the first `most` groups.
+
+    Those up to `taken` belong to one found before; no group is in two of them.
+    """
+    digits = "".join(groups)
     if not digits.isascii():
         digits = "".join([str(int(digit)) for digit in digits])
-    kinds = [_kind(run[one[1] : next_[0]]) for one, next_ in pairwise(groups)]
-    starts = list(accumulate([end - start for start, end in groups], initial=0))
-    group_before = {start: at - 1 for at, start in enumerate(starts)}
-    # For each group, the last one after it that is separated as the next one is.
-    reach = [*range(1, len(groups)), len(groups) - 1]
-    for at in range(len(groups) - 3, -1, -1):
-        if kinds[at] == kinds[at + 1]:
-            reach[at] = reach[at + 1]
-    taken = -1
-    for first, start in enumerate(starts[:-1]):
-        lengths = _LENGTHS.get(digits[start : start + 4], ())
-        if first <= taken or (first and kinds[first - 1] == _POINT):
+    starts = list(accumulate(map(len, groups), initial=0))
+    heads = [digits[start : start + 4] for start in starts[:most]]
+    if _LENGTHS.keys().isdisjoint(heads):
+        return
+    kinds = list(map(_kind, gaps))
+    group_before = dict(zip(starts, range(-1, len(groups)), strict=True))
+    reach, sums = _reach(kinds), [_sums(digits, doubled) for doubled in (0, 1)]
+    for first, lengths in enumerate(map(_LENGTHS.get, heads)):
+        if lengths is None or first <= taken or kinds[first] == _POINT:
             continue
+        start = starts[first]
         for length in lengths:
-            last = group_before.get(start + length, -1)
+            end = start + length
+            last = group_before.get(end, -1)
             if not first <= last <= reach[first]:
                 continue
             if length == _FEWEST and last > first and starts[first + 1] - start != 4:
                 continue  # as long as a telephone number with its country, and begins like one
-            if _passes_luhn(digits[start : start + length].encode()):
+            if (sums[end % 2][end] - sums[end % 2][start]) % 10 == 0:  # Luhn
                 yield first, last
                 taken = last
                 break
 
 
+def _reach(kinds: list[str]) -> list[int]:
+    """For each group, the last one after it that is separated as the next one is."""
+    most = len(kinds) - 1
+    reach = [*range(1, most + 1), most]
+    for at in range(most - 2, -1, -1):
+        if kinds[at + 1] == kinds[at + 2]:
+            reach[at] = reach[at + 1]
+    return reach
+
+
+@lru_cache(1_000)
 def _kind(separator: str) -> str:
     """How two groups are separated; what is right after a point is a fraction."""
     return separator if separator in _KINDS else "-" if _DASH.search(separator) else " "
 
 
-def _passes_luhn(digits: bytes) -> bool:
-    total = sum(digits[-1::-2]) + sum(digits[-2::-2].translate(_DOUBLED))
-    return (total - len(digits) * ord("0")) % 10 == 0
+def _sums(digits: str, first: int) -> list[int]:
+    """The sums of the first digits, each second one from number `first` on doubled."""
+    values = bytearray(digits.encode())
+    values[first::2] = values[first::2].translate(_DOUBLED)
+    return list(accumulate(values.translate(_VALUES), initial=0))

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from backscroll import ChatMessage, EarlierVersion, SessionInfo
 from backscroll.contract.messages import STATES
+from backscroll.contract.validation import FLAGS
 from backscroll_worker.cli.access import open_reader
 from backscroll_worker.cli.arguments import Seconds, TextCommand, meta_pair
 from backscroll_worker.cli.moments import SINCE_HELP, UNTIL_HELP, Moment
@@ -119,6 +120,7 @@ def load(
     multiple=True,
     help="Only sessions with this value, as 'describe' takes it; may be given several times.",
 )
+@click.option("--forked-from", metavar="KEY", help="Only forks of this session.")
 @click.option(
     "--active-since", type=Moment(), help=f"Last active at or after this time: {SINCE_HELP}."
 )
@@ -243,4 +245,4 @@ def _row(info: SessionInfo) -> Row:
 
 def _remarks(info: SessionInfo) -> str:
     remarks = [] if info.state == "idle" else [info.state]
-    return " ".join([*remarks, *(["pinned"] if info.pinned else [])])
+    return " ".join([*remarks, *(name for name in FLAGS if getattr(info, name))])

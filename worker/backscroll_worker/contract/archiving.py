@@ -23,7 +23,7 @@ class ArchivedSession:
 
     `info` is as it was before the removal, `removed_at` in microseconds since 1970 UTC; what was
     exported has its last activity there. Without `is_whole` only the oldest messages were removed,
-    and the session stayed.
+    those of one author if it `is_of_author`, and the session stayed.
     """
 
     info: SessionInfo
@@ -31,6 +31,7 @@ class ArchivedSession:
     rule: str
     is_whole: bool = True
     states: States = field(default_factory=dict, hash=False)
+    is_of_author: bool = False
 
 
 class RemovalWriter(Protocol):

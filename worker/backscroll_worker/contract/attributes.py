@@ -10,8 +10,9 @@ from typing import Any, Final
 from backscroll.contract.errors import InvalidInputError, OperationRefusedError
 from backscroll.contract.messages import SessionAttributes
 from backscroll.contract.meta import check_meta_size
+from backscroll.contract.validation import ORIGINS
 
-_DEFAULTS: Final[Mapping[str, Any]] = {"state": "idle", "pinned": False}
+_DEFAULTS: Final[Mapping[str, Any]] = {"state": "idle", "pinned": False, "closed": False}
 
 
 def differing(has: Mapping[str, Any], attributes: SessionAttributes) -> SessionAttributes:
@@ -60,6 +61,15 @@ def with_turn(attributes: Mapping[str, Any], now: int) -> dict[str, Any]:
         values["turn_id"] = values.get("turn_id") if is_running else None
         values["turn_expires_at"] = values["turn_lease"] = None
     return values
+
+
+def begun_anew(past_key: str) -> dict[str, Any]:
+    """The attributes in which a conversation that was begun by a reset differs from the past one.
+
+    All others are the same, as those of a session that is cleared.
+    """
+    others = {**dict.fromkeys(ORIGINS), "closed": False}
+    return {"state": "idle", **others, "continued_from": past_key}
 
 
 def _value(has: Mapping[str, Any], name: str) -> Any:

@@ -10,11 +10,10 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final, Self, Unpack, cast
 
+from backscroll.contract.conflicts import conflict
 from backscroll.contract.errors import (
-    ConflictError,
     InvalidInputError,
     OperationRefusedError,
-    carrying,
 )
 from backscroll.contract.filters import SearchFields, SearchFilter, SearchPage, Within
 from backscroll.contract.message_checks import Limits
@@ -34,7 +33,7 @@ from backscroll.contract.states import DEFAULT_STATE, NO_STATE, SessionState
 from backscroll.contract.tokens import CountedLoad, CountTokens
 from backscroll.contract.tool_calls import LoadedMessages
 from backscroll_worker.contract.archiving import RemovalArchive
-from backscroll_worker.contract.pacing import Slices
+from backscroll_worker.contract.pacing import Slices, Unfinished, finish
 from backscroll_worker.contract.retention import Retention
 from backscroll_worker.contract.store import Store
 
@@ -149,6 +148,8 @@ class HistoryReader:
 
     def _apply(self, operation: Operation) -> Answer:
         (answer,) = self.store.apply([operation])
+        if isinstance(answer, Unfinished):
+            return finish(answer.slices)
         if isinstance(answer, OperationRefusedError):
             raise answer
         return answer
@@ -223,6 +224,35 @@ class History(HistoryReader):
         """Drop every message after that one; how many there were."""
         return self._write(_requests.rewind(key, to)).affected
 
+    def rename(self, key: str, new_key: str) -> bool:
+        """Give a session another key; whether there was one."""
+        return self._write(_requests.rename(key, new_key)).affected > 0
+
+    def reset(self, key: str) -> str | None:
+        """Begin a new conversation under the key; the key of what was said before, if anything."""
+        operation = _requests.reset(key)
+        return operation.past_key if self._write(operation).affected else None
+
+    def close_session(self, key: str) -> None:
+        """Let nobody append to a session any more."""
+        self.describe(key, closed=True)
+
+    def reopen_session(self, key: str) -> None:
+        """Let messages be appended to a session again."""
+        self.describe(key, closed=False)
+
+    def fork(
+        self,
+        key: str,
+        new_key: str,
+        upto: str | None = None,
+        *,
+        upto_platform_id: str | None = None,
+    ) -> int:
+        """Begin a session with another one's messages, up to one or all; how many it has."""
+        operation = _requests.fork(key, new_key, upto, upto_platform_id)
+        return self._write(operation).affected
+
     def clear(self, key: str) -> int:
         """Drop a session's messages and keep the session; how many there were."""
         return self._write(_requests.clear(key)).affected
@@ -277,5 +307,5 @@ class History(HistoryReader):
     def _write(self, operation: Operation) -> Outcome:
         outcome = cast(Outcome, self._apply(operation))
         if outcome.conflict:
-            raise carrying(operation, ConflictError())
+            raise conflict(operation)
         return outcome

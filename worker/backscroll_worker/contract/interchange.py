@@ -13,9 +13,9 @@ archive adds to a session's line when, why and how much of it was removed:
 
 A session that has states has them in its line, too, by name, each with its value and version:
 `"states":{"default":{"value":…,"version":1}}`. `part` is "oldest" when only these messages were
-removed from a session that stays. Archives from before the two had one format lack the first line
-and the last of each session, and have a `message_count`; they are read, too. docs/formats.md
-describes the format for users.
+removed from a session that stays, and "author" when they are those of authors that a rule names.
+Archives from before the two had one format lack the first line and the last of each session, and
+have a `message_count`; they are read, too. docs/formats.md describes the format for users.
 """
 
 from __future__ import annotations
@@ -36,14 +36,15 @@ from backscroll.contract.messages import (
     check_key,
     to_micros,
 )
-from backscroll.contract.validation import ATTRIBUTES
+from backscroll.contract.validation import ATTRIBUTES, ORIGINS
 from backscroll_worker.contract.archiving import ArchivedSession
 from backscroll_worker.contract.states import States, read_states
 
 VERSION: Final = 1
 VERSION_LINE: Final = b'{"backscroll_export":%d}\n' % VERSION
 
-_SESSION_FIELDS: Final = ("key", "created_at", "last_activity", "turn_started_at", *ATTRIBUTES)
+_TIMES: Final = ("created_at", "last_activity", "turn_started_at", "turn_expires_at")
+_SESSION_FIELDS: Final = ("key", *_TIMES, *ATTRIBUTES, *ORIGINS)
 _MESSAGE_FIELDS: Final = (
     "role", "content", "extra", "message_id", "created_at", "edits", *CIRCUMSTANCES
 )  # fmt: skip
@@ -73,13 +74,15 @@ def session_line(
     """The line a session begins with; in the archive with its removal."""
     fields = info.to_dict()
     known = {name: fields[name] for name in _SESSION_FIELDS if fields[name] not in (None, {})}
+    if not info.closed:  # as before there was such a thing
+        del known["closed"]
     fields = {"session": known}
     if states := removal.states if removal is not None else states:
         fields["states"] = {name: asdict(state) for name, state in states.items()}
     if removal is None:
         return _line(fields)
-    part, at = "whole" if removal.is_whole else "oldest", removal.removed_at
-    return _line({**fields, "removed_at": at, "rule": removal.rule, "part": part})
+    part = "whole" if removal.is_whole else "author" if removal.is_of_author else "oldest"
+    return _line({**fields, "removed_at": removal.removed_at, "rule": removal.rule, "part": part})
 
 
 def message_line(message: ChatMessage) -> bytes:
@@ -234,6 +237,7 @@ def _session(fields: dict[str, Any]) -> ArchivedSession:
         str(fields.get("rule", "")),
         fields.get("part", "whole") == "whole",
         read_states(fields.get("states")),
+        fields.get("part") == "author",
     )
 
 

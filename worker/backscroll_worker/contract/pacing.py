@@ -6,12 +6,26 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final, TypeVar, cast
+
+from backscroll.contract.results import Outcome
 
 T = TypeVar("T")
 
 Slices = Generator[None, None, T]
 """Long work that yields after every slice of some milliseconds and returns a report."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """The answer to a write that has its place in the order, and is carried out by `slices`.
+
+    They return its outcome. If nobody runs them, the store does so at some time.
+    """
+
+    slices: Slices[Outcome]
+
 
 Progress = Callable[[int, int], None]
 """Called now and then with how much of how much is done."""

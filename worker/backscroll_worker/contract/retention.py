@@ -11,7 +11,9 @@
 
 Of the rules that match a session, the one with the most literal characters in its patterns applies,
 the first of several such. Missing values are those of the default; if that has no ttl,
-BACKSCROLL_TTL_HOURS applies. The user's guide is docs/retention.md.
+BACKSCROLL_TTL_HOURS applies. Rules with an `author` are about single messages, and are chosen among
+themselves in the same way; `contract.author_retention` says which messages they delete. The user's
+guide is docs/retention.md.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from backscroll.contract.errors import InvalidSettingError
 from backscroll.contract.messages import LATEST_MICROS, MAX_ATTRIBUTE_CHARS
 from backscroll.contract.validation import check_number
 
-_PATTERNS: Final = ("key", "name", "agent", "channel", "room", "sender")
+_PATTERNS: Final = ("key", "name", "agent", "channel", "room", "sender", "author")
 MICROS_PER_HOUR: Final = 3_600_000_000
 _MINUTES: Final = {"m": 1, "h": 60, "d": 1_440, "w": 10_080, "y": 525_600}
 _DURATION: Final = re.compile(r"([1-9][0-9]{0,5}) ?([mhdwy])")
@@ -55,13 +57,19 @@ class Rule:
     def fits(self, attributes: Mapping[str, Any]) -> bool:
         """Whether the rule matches a session with this key and these attributes.
 
-        An attribute that is not set matches no pattern.
+        An attribute that is not set matches no pattern. A rule for authors matches their messages:
+        `attributes` has the author, too.
         """
         for name, pattern in self.patterns:
             value = attributes.get(name)
             if value is None or pattern.match(value) is None:
                 return False
         return True
+
+    @property
+    def is_for_author(self) -> bool:
+        """Whether it is about the messages of an author and not about sessions."""
+        return "author" in dict(self.patterns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +78,8 @@ class Retention:
 
     default: Rule
     rules: tuple[Rule, ...] = ()
+    author_rules: tuple[Rule, ...] = ()
+    """Those for an author's messages in the sessions they match; for all others none applies."""
 
     @classmethod
     def of_hours(cls, ttl_hours: float | None) -> Self:
@@ -90,11 +100,33 @@ class Retention:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise _wrong(path, f"is not valid TOML: {error}") from None
         default, rules = _Reader(path, document).read(_micros(ttl_hours), overrides)
-        return cls(default, tuple(sorted(rules, key=lambda rule: -rule.literals)))
+        rules.sort(key=lambda rule: -rule.literals)
+        of_authors = tuple(rule for rule in rules if rule.is_for_author)
+        return cls(default, tuple(rule for rule in rules if not rule.is_for_author), of_authors)
+
+    def shortest_ttl_of(self, author: str) -> int | None:
+        """What the author said more recently is kept in any session; None: all of it is."""
+        fitting = [
+            rule.ttl_micros
+            for rule in self.author_rules
+            if rule.ttl_micros is not None and dict(rule.patterns)["author"].match(author)
+        ]
+        return min(fitting, default=None)
+
+    def rule_for_author(self, attributes: Mapping[str, Any], author: str) -> Rule | None:
+        """The rule for what the author said in a session with this key and these attributes."""
+        said = {**attributes, "author": author}
+        return next((rule for rule in self.author_rules if rule.fits(said)), None)
 
     def rule_for(self, attributes: Mapping[str, Any]) -> Rule:
         """The rule that applies to a session with this key and these attributes."""
         return next((rule for rule in self.rules if rule.fits(attributes)), self.default)
+
+    @property
+    def deletes_anything(self) -> bool:
+        """Whether any rule has a limit."""
+        limits = (self.shortest_ttl, self.smallest_cap)
+        return any(limit is not None for limit in limits) or bool(self.author_rules)
 
     @property
     def shortest_ttl(self) -> int | None:
@@ -143,6 +175,10 @@ class _Reader:
             raise _wrong(self._path, f"{place}: needs a pattern for {' or '.join(_PATTERNS)}")
         if not table:
             raise _wrong(self._path, f"{place}: needs ttl or keep_messages")
+        if "author" in given and "ttl" not in table:
+            raise _wrong(self._path, f"{place}: a rule for an author needs a ttl")
+        if "author" in given and "keep_messages" in table:
+            raise _wrong(self._path, f"{place}: a rule for an author takes no keep_messages")
         name = ", ".join(f"{field}={pattern}" for field, pattern in given.items())
         rule = self._rule(place, table, default)
         patterns = []

@@ -22,12 +22,12 @@ from backscroll.contract.results import Answer, CleanupReport, CompactReport, Er
 from backscroll_worker.contract.answer_budget import AnswerBudget
 from backscroll_worker.contract.archiving import RemovalArchive
 from backscroll_worker.contract.findings import Finding, Totals
-from backscroll_worker.contract.pacing import Progress, Slices, unobserved
+from backscroll_worker.contract.pacing import Progress, Slices, Unfinished, unobserved
 from backscroll_worker.contract.retention import Retention
 from backscroll_worker.contract.takeover import ImportSession
 from backscroll_worker.contract.tombstones import Tombstones
 
-Answers = list[Answer | OperationRefusedError]
+Answers = list[Answer | OperationRefusedError | Unfinished]
 
 OnWait = Callable[[str], None]  # called with the other writer's name before a wait for it
 

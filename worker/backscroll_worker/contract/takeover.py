@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from backscroll.contract.errors import OperationRefusedError
-from backscroll.contract.messages import ChatMessage, SessionAttributes, SessionInfo, to_micros
+from backscroll.contract.messages import (
+    MAX_KEY_CHARS,
+    ChatMessage,
+    SessionAttributes,
+    SessionInfo,
+    check_text,
+    to_micros,
+)
 from backscroll.contract.operations import Write
-from backscroll.contract.validation import ATTRIBUTES
+from backscroll.contract.validation import ATTRIBUTES, ORIGINS, check_attributes
 from backscroll_worker.contract.clock import no_later
 from backscroll_worker.contract.states import States
 
@@ -17,7 +25,8 @@ from backscroll_worker.contract.states import States
 class ImportSession(Write):
     """Take over a whole session with its own times, in microseconds since 1970 UTC.
 
-    Times of the future become now. Every message has its id and time, and its earlier versions. The
+    Times of the future become now, but not the end of a lease: of it what is left counts. Every
+    message has its id and time, and its earlier versions. The
     attributes are stored as they are, without the effects of a state in `describe`. Refused when
     the store has messages of that session already. Only migration and import make it, which run as
     the store's one writer.
@@ -31,6 +40,7 @@ class ImportSession(Write):
     last_activity: int
     turn_started_at: int | None = None
     states: States = field(default_factory=dict)
+    turn_expires_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +67,46 @@ def has_another_history(key: str) -> OperationRefusedError:
     return OperationRefusedError(f"the store has a session {key!r} with another history already")
 
 
+TurnTimes = tuple[int | None, int | None]
+"""When a session's turn began, and when its lease expires."""
+
+
+def turn_times_of(info: SessionInfo) -> TurnTimes:
+    """The times of the turn in `info`, in microseconds."""
+    started, expires_at = info.turn_started_at, info.turn_expires_at
+    return (
+        None if started is None else to_micros(started),
+        None if expires_at is None else to_micros(expires_at),
+    )
+
+
 def known_attributes(info: SessionInfo) -> dict[str, Any]:
     """The attributes that are set in `info`."""
-    found = {name: getattr(info, name) for name in ATTRIBUTES}
+    found = {name: getattr(info, name) for name in (*ATTRIBUTES, *ORIGINS)}
     return {name: value for name, value in found.items() if value not in (None, {})}
 
 
-def archived_attributes(info: SessionInfo, now: int) -> tuple[dict[str, Any], int | None]:
-    """The attributes that are set in `info`, and when its turn began: not later than `now`."""
-    started = None if info.turn_started_at is None else to_micros(info.turn_started_at)
-    return known_attributes(info), no_later(started, now)
+def turn_times(attributes: SessionAttributes, times: TurnTimes, now: int) -> dict[str, int | None]:
+    """The times of the turn of a session with these attributes, by their names in a store.
+
+    A turn without a lease would never end where the one who began it is gone, so the end of the
+    lease is taken over as it is, and what is left of it counts from now on.
+    """
+    started, expires_at = times
+    if attributes.get("state") != "running":
+        expires_at = None
+    return {
+        "turn_started_at": no_later(started, now),
+        "turn_expires_at": expires_at,
+        "turn_lease": None if expires_at is None else max(0, expires_at - now),
+    }
+
+
+def check_known(attributes: Mapping[str, Any]) -> None:
+    """Raise `InvalidInputError` for attributes that no session has."""
+    described = {name: value for name, value in attributes.items() if name not in ORIGINS}
+    if described:
+        check_attributes(described)
+    for name in ORIGINS:
+        if (value := attributes.get(name)) is not None:
+            check_text(name, value, MAX_KEY_CHARS)

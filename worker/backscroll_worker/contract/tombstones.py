@@ -15,6 +15,7 @@ import hashlib
 from collections.abc import ItemsView, Mapping
 from typing import Final, NamedTuple, Self
 
+from backscroll.contract.forks import Fork
 from backscroll.contract.messages import ChatMessage
 from backscroll.contract.operations import (
     Append,
@@ -32,6 +33,8 @@ from backscroll.contract.states import SetState
 from backscroll_worker.contract.clock import Cutoff
 
 _EMPTIED: Final[dict[type[Operation], str]] = {Delete: "deleted", Clear: "cleared"}
+EMPTIED: Final = tuple(_EMPTIED.values())
+"""How a session may have been emptied."""
 
 
 def emptied_by(operation: Operation) -> str | None:
@@ -45,6 +48,14 @@ def undone_by(operation: Operation) -> tuple[str, ...]:
     Clearing a session keeps its attributes and states.
     """
     return ("deleted",) if isinstance(operation, Describe | SetState) else ("deleted", "cleared")
+
+
+def keys_of(operation: Operation) -> tuple[str, ...]:
+    """The keys of the sessions that the operation names."""
+    if isinstance(operation, Fork):
+        return operation.keys
+    key: str | None = getattr(operation, "key", None)
+    return () if key is None else (key,)
 
 
 class Tombstone(NamedTuple):
@@ -134,8 +145,10 @@ class Tombstones:
 
         Not for erasures: one from a slow clock must not be dropped.
         """
-        key = None if isinstance(operation, Erase) else getattr(operation, "key", None)
-        return key is not None and self.is_before(operation.at, self.moment("key", key))
+        if isinstance(operation, Erase):
+            return False
+        keys = keys_of(operation)
+        return any(self.is_before(operation.at, self.moment("key", key)) for key in keys)
 
     def of_described(self, operation: Operation) -> Tombstone | None:
         """The tombstone of the sender or room to which the operation, made before, adds a session.

@@ -16,6 +16,7 @@ from backscroll.contract.codec import decode_unpacked, unpack
 from backscroll.contract.errors import MalformedJobError, OperationRefusedError
 from backscroll.contract.operations import Maintenance, Operation, Read, Write
 from backscroll.contract.results import Answer
+from backscroll_worker.contract.pacing import Unfinished
 from backscroll_worker.loop.acknowledgement import Acknowledgement
 from backscroll_worker.loop.reservation import MAX_GROUP_BYTES, ReservedJob
 
@@ -28,7 +29,8 @@ class Group:
     """The operations to be applied, and the acknowledgement of their jobs.
 
     `operations` are those that are decoded and not yet applied. `maintenance` is started when the
-    whole group has been applied, so that it sees the group's effects.
+    whole group has been applied, so that it sees the group's effects. `unfinished` are writes that
+    were applied and whose rest is to be done in slices.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Group:
         self.size = len(jobs)
         self.operations: list[Operation] = []
         self.maintenance: list[tuple[ReservedJob, Maintenance]] = []
+        self.unfinished: list[tuple[ReservedJob, Operation, Unfinished]] = []
         self._jobs: list[ReservedJob] = []
         self._waiting = deque(jobs)
         self._is_deadly = is_deadly
@@ -81,7 +84,7 @@ class Group:
         self._jobs = [job for job, _ in left]
         self.operations = [operation for _, operation in left]
 
-    def settle(self, answers: Sequence[Answer | OperationRefusedError]) -> None:
+    def settle(self, answers: Sequence[Answer | OperationRefusedError | Unfinished]) -> None:
         """Record the results of the first operations; those without a result are still to do."""
         count = len(answers)
         done = zip(self._jobs[:count], self.operations[:count], answers, strict=True)
@@ -90,10 +93,16 @@ class Group:
         del self._jobs[:count], self.operations[:count]
 
     def _settle_one(
-        self, job: ReservedJob, operation: Operation, answer: Answer | OperationRefusedError
+        self,
+        job: ReservedJob,
+        operation: Operation,
+        answer: Answer | OperationRefusedError | Unfinished,
     ) -> None:
         if isinstance(operation, Maintenance):
             return  # its job ends with its last slice
+        if isinstance(answer, Unfinished):
+            self.unfinished.append((job, operation, answer))
+            return
         if not isinstance(answer, OperationRefusedError):
             self.acknowledgement.succeed(job, answer)
         elif isinstance(operation, Read):

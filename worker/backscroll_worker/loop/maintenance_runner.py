@@ -1,4 +1,4 @@
-"""Runs cleanups, compactions and erasures: one after the other, one slice between groups."""
+"""Runs what takes long, one after the other, one slice between groups: maintenance, large forks."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import redis
 from rq.exceptions import StopRequested
 
 from backscroll.contract.errors import BackscrollError, OperationRefusedError, StoreUnavailableError
-from backscroll.contract.operations import Cleanup, Maintenance, Restore
-from backscroll.contract.results import ErasureReceipt
-from backscroll_worker.contract.pacing import Slices
+from backscroll.contract.operations import Cleanup, Maintenance, Operation, Restore
+from backscroll.contract.results import ErasureReceipt, Outcome
+from backscroll_worker.contract.pacing import Slices, Unfinished
 from backscroll_worker.contract.store import Store
 from backscroll_worker.loop.acknowledgement import Acknowledgement
 from backscroll_worker.loop.batch import log_failure
@@ -41,7 +41,7 @@ class MaintenanceRunner:
         self._settings = settings
         self._acknowledgement = acknowledgement
         self._began_at = time.monotonic()
-        self._under_way: deque[tuple[ReservedJob, Maintenance, Slices[Any]]] = deque()
+        self._under_way: deque[tuple[ReservedJob, Operation, Slices[Any]]] = deque()
 
     def __bool__(self) -> bool:
         return bool(self._under_way)
@@ -70,6 +70,12 @@ class MaintenanceRunner:
                 self._began_at = time.monotonic()
             self._under_way.append((job, operation, slices))
 
+    def finish(self, job: ReservedJob, operation: Operation, unfinished: Unfinished) -> None:
+        """Carry out the rest of a write, before all else: a caller waits for it."""
+        if not self._under_way:
+            self._began_at = time.monotonic()
+        self._under_way.appendleft((job, operation, unfinished.slices))
+
     def do_slice(self) -> Acknowledgement | None:
         """Run one slice; returns the acknowledgement of a job that has ended.
 
@@ -82,10 +88,13 @@ class MaintenanceRunner:
             next(slices)
             return None
         except StopIteration as done:
-            log.info("%s", done.value.summary())
-            if isinstance(done.value, ErasureReceipt):
+            if isinstance(done.value, Outcome):
+                acknowledgement.succeed(job, done.value)
+            elif isinstance(done.value, ErasureReceipt):
+                log.info("%s", done.value.summary())
                 acknowledgement.succeed(job, done.value)  # the job is deleted: it names the subject
             else:
+                log.info("%s", done.value.summary())
                 acknowledgement.succeed_and_keep(job, done.value)
         except (StoreUnavailableError, StopRequested, *SERVER_TROUBLE):
             raise  # not the job's fault, and temporary
@@ -103,6 +112,6 @@ class MaintenanceRunner:
         return acknowledgement
 
 
-def _is_asked_for_its_answer(operation: Maintenance) -> bool:
+def _is_asked_for_its_answer(operation: Operation) -> bool:
     """Whether a caller waits for the refusal, so that a failed job would be of no further use."""
     return isinstance(operation, Restore) or (isinstance(operation, Cleanup) and operation.dry_run)

@@ -294,6 +294,8 @@ class GroupCommitWorker(ResilientWorker):
         group.drop_stale(self._are_there)
         count = len(group.operations)
         group.settle(self._apply(group))
+        while group.unfinished:
+            self._maintenance.finish(*group.unfinished.pop())
         if group.is_done:
             for job, operation in group.maintenance:
                 self._maintenance.start(job, operation, group.acknowledgement)

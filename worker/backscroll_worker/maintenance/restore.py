@@ -1,18 +1,21 @@
 """Restores a session from the archive: all that its files have of it, in order, each message once.
 
-A session may be in several files: first its oldest messages, in parts, then the rest. A file may
-also have what never left the store, when cleanup was killed before it deleted; that was archived
-again. So of two parts that share a message only the later one counts.
+A session may be in several files: first its oldest messages, in parts, then the rest. What went by
+a rule for authors is put among the others by its time. A file may also have what never left the
+store, when cleanup was killed before it deleted; that was archived again. So of two parts
+that share a message only the later one counts.
 """
 
 from __future__ import annotations
 
+import heapq
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from backscroll.contract.errors import OperationRefusedError
-from backscroll.contract.messages import ChatMessage, SessionInfo
+from backscroll.contract.messages import ChatMessage, SessionInfo, to_micros
 from backscroll.contract.operations import Restore
 from backscroll.contract.results import Outcome, RestoreReport
 from backscroll_worker.archive.directory import Archive
@@ -53,8 +56,7 @@ def restore(store: Store, archive: Archive | None, operation: Restore) -> Slices
         )
     messages = tuple(
         message
-        for part in parts
-        for message in part.messages
+        for part, message in _in_order(parts)
         if message.author is None or not is_erased(tombstones, part.session, message.author)
     )
     info = replace(_info(parts), key=operation.into or key)
@@ -101,6 +103,21 @@ def _not_superseded(parts: list[_Part]) -> Iterator[_Part]:
             kept.append(part)
         seen |= ids
     return reversed(kept)
+
+
+def _in_order(parts: list[_Part]) -> Iterable[tuple[_Part, ChatMessage]]:
+    """All their messages, each part's in its order."""
+    said = [[(part, message) for message in part.messages] for part in parts]
+    if any(part.session.is_of_author for part in parts):
+        return heapq.merge(*said, key=lambda each: _moment(each[1]))
+    return chain.from_iterable(said)
+
+
+def _moment(message: ChatMessage) -> tuple[int, str, int, str]:
+    """When it was said; within a platform's second by our ids, which begin with a time."""
+    at = 0 if message.created_at is None else to_micros(message.created_at)
+    op_id, _, number = (message.message_id or "").partition("-")
+    return at, op_id, len(number), number
 
 
 def _info(parts: list[_Part]) -> SessionInfo:

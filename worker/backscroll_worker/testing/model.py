@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from backscroll.contract.lifecycle import Rewind
+from backscroll.contract.forks import Fork
+from backscroll.contract.lifecycle import Rename, Reset, Rewind
 from backscroll.contract.messages import ChatMessage, SessionInfo, to_micros
 from backscroll.contract.operations import (
     Append,
@@ -98,8 +99,10 @@ class Model:
             self.applied[operation.op_id] = self._carry_out(operation, now)
         return outcome(self.applied[operation.op_id], duplicate=is_known)
 
-    def _carry_out(self, operation: Operation, now: int) -> int:  # noqa: C901 - one case each
+    def _carry_out(self, operation: Operation, now: int) -> int:  # noqa: C901, PLR0912 - cases
         match operation:
+            case Append(key=key) if self._is_closed(key):
+                return CONFLICT
             case Append(key=key):
                 session = self.sessions.setdefault(key, ModelSession(now, now))
                 self._describe_anew(session, operation.session or {}, now)
@@ -121,13 +124,36 @@ class Model:
                     self.sessions.setdefault(key, ModelSession(now, now)), attributes, now
                 )
                 return 1
+            case Fork():
+                return self._fork(operation, now)
             case SetState():
                 return self._set_state(operation, now)
+            case Rename(key=key, new_key=new_key) if key in self.sessions:
+                if new_key not in self.sessions:
+                    self.sessions[new_key] = self.sessions.pop(key)
+                    return 1
+                return CONFLICT
+            case Reset() if self._load(operation.key):
+                past = self.sessions[operation.past_key] = self.sessions.pop(operation.key)
+                self.sessions[operation.key] = self._begun_anew(past, operation.past_key, now)
+                return len(past.messages)
             case RenameAgent(old=old, new=new):
                 return self._rename(old, new)
             case ImportSession():
                 return self._import(operation, now)
         return 0
+
+    def _begun_anew(self, past: ModelSession, past_key: str, now: int) -> ModelSession:
+        new = ModelSession(now, now, [], dict(past.attributes), dict(past.states))
+        new.platform_ids |= past.platform_ids
+        if past.attributes.get("state") == "running":
+            self._describe(past, {"state": "idle"}, now)
+        self._describe(new, {"state": "idle", "closed": False}, now)
+        new.attributes.update(forked_from=None, forked_upto=None, continued_from=past_key)
+        return new
+
+    def _is_closed(self, key: str) -> bool:
+        return key in self.sessions and bool(self.sessions[key].attributes.get("closed"))
 
     def _rewind(self, key: str, to: str, now: int) -> int:
         session = self.sessions.get(key)
@@ -137,6 +163,28 @@ class Model:
         if session is not None and count:
             del session.messages[-count:]
             session.last_activity = now
+        return count
+
+    def _fork(self, operation: Fork, now: int) -> int:
+        source = self.sessions[operation.key]
+        fork = self.sessions.get(operation.new_key) or ModelSession(now, now)
+        if fork.messages:
+            return CONFLICT
+        ids = [message.message_id for message in source.messages]
+        count = len(ids) if operation.upto is None else ids.index(operation.upto) + 1
+        fork.messages = [
+            replace(message, message_id=f"{operation.op_id}-{place}")
+            for place, message in enumerate(source.messages[:count], 1)
+        ]
+        for name in ("name", "agent", "meta"):
+            fork.attributes[name] = fork.attributes.get(name) or source.attributes.get(name)
+        fork.attributes["meta"] = dict(fork.attributes["meta"] or {})
+        fork.attributes["forked_from"] = operation.key
+        fork.attributes["forked_upto"] = ids[count - 1] if count else None
+        fork.states = {**source.states, **fork.states}
+        fork.platform_ids |= {each.platform_id for each in fork.messages if each.platform_id}
+        fork.last_activity = now
+        self.sessions[operation.new_key] = fork
         return count
 
     def _append(self, session: ModelSession, messages: Iterable[ChatMessage], now: int) -> int:

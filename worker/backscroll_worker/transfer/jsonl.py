@@ -19,7 +19,6 @@ from backscroll.contract.messages import (
     check_text,
     to_micros,
 )
-from backscroll.contract.validation import check_attributes
 from backscroll_worker.contract.archiving import ArchivedSession
 from backscroll_worker.contract.interchange import (
     VERSION_LINE,
@@ -31,7 +30,12 @@ from backscroll_worker.contract.interchange import (
     session_line,
 )
 from backscroll_worker.contract.pacing import now_micros
-from backscroll_worker.contract.takeover import ImportSession, known_attributes
+from backscroll_worker.contract.takeover import (
+    ImportSession,
+    check_known,
+    known_attributes,
+    turn_times_of,
+)
 from backscroll_worker.transfer.sessions import ExportedSession
 from backscroll_worker.transfer.source import Advance, Damage, Found, Incoming, check_message
 
@@ -71,8 +75,9 @@ def _check(value: ArchivedSession | ChatMessage) -> None:
     """Raise `InvalidInputError` unless a store can hold what the line says."""
     if isinstance(value, ArchivedSession):
         info = value.info
-        check_attributes(known_attributes(info))
-        for moment in (info.created_at, info.last_activity, info.turn_started_at):
+        check_known(known_attributes(info))
+        times = info.last_activity, info.turn_started_at, info.turn_expires_at
+        for moment in (info.created_at, *times):
             check_moment("session", moment or info.created_at)
         return
     check_text("message_id", value.message_id, MAX_ATTRIBUTE_CHARS)
@@ -85,7 +90,7 @@ def _operation(
     session: ArchivedSession, messages: Iterable[ChatMessage], digest: str
 ) -> ImportSession:
     info = session.info
-    started = info.turn_started_at
+    started, expires_at = turn_times_of(info)
     return ImportSession(
         derived_op_id(info.key, f"import {digest}"),
         now_micros(),
@@ -94,6 +99,7 @@ def _operation(
         known_attributes(info),
         to_micros(info.created_at),
         to_micros(info.last_activity),
-        None if started is None else to_micros(started),
+        started,
         session.states,
+        expires_at,
     )

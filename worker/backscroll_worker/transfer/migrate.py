@@ -167,6 +167,7 @@ def _found(path: Path, file: SessionFile) -> _File:
         file.last_activity,
         file.turn_started_at,
         file.states,
+        file.turn_expires_at,
     )
     return _File(str(path), operation, path, problems, file.stamp)
 

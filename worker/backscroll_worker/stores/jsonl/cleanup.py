@@ -1,11 +1,12 @@
-"""Cleanup: deletes sessions that were idle for too long, and messages beyond a session's limit.
+"""Cleanup: deletes idle sessions, messages beyond a session's limit, and those due by author.
 
 Each slice checks some sessions and deletes the expired ones at once. With an archive they are
 written to it first; when its file is full it is made durable, and what has not changed since is
 deleted. A session that was written to meanwhile is active: it is kept, and leaves the archive.
 
 The last activity of each session is on record, so most files are never opened. The number of
-messages is not, so files that are large enough to exceed the limit are read.
+messages is not, so files that are large enough to exceed the limit are read, and all of them for
+rules that name authors.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import logging
 from collections import deque
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
+
+import orjson
 
 from backscroll.contract.messages import SessionInfo, to_micros
 from backscroll.contract.results import CleanupReport
@@ -26,6 +29,7 @@ from backscroll_worker.contract.archiving import (
     RemovalArchive,
     RemovalWriter,
 )
+from backscroll_worker.contract.author_retention import DueMessages
 from backscroll_worker.contract.cleanup_tally import Tally
 from backscroll_worker.contract.clock import Passage
 from backscroll_worker.contract.pacing import SliceClock, Slices, aside
@@ -45,7 +49,7 @@ _MIN_LINE_BYTES: Final = len(b'{"role":"x","content":""}\n')
 
 @dataclass(frozen=True, slots=True)
 class _Removal:
-    """A whole session, or its oldest messages."""
+    """A whole session, its oldest messages, or those that are due by a rule for authors."""
 
     info: SessionInfo
     rule: Rule
@@ -54,24 +58,59 @@ class _Removal:
     digest: bytes
     states: States = field(default_factory=dict)
 
-    def remove(self, session: Session, rule: Rule) -> bool:
+    def remove(self, session: Session, rules: _Rules) -> bool:
         """Delete it unless the session or its rule has changed; returns whether it was deleted."""
-        if not session.exists or session.sidecar.is_kept or rule is not self.rule:
+        rule = self.rule
+        if not session.exists or session.sidecar.is_kept:
+            return False
+        if rule.is_for_author:
+            lines = rules.due(session).get(rule, [])
+        else:
+            lines = session.lines[: self.messages]
+            if rules.of(session) is not rule or not self._still_holds(session):
+                return False
+        if _digest(lines, rule) != self.digest:
             return False
         if self.is_whole:
-            if session.info() != self.info or session.sidecar.states != self.states:
-                return False
-            if _digest(session.lines) != self.digest:
-                return False
             session.leave()
-            return True
-        lines = session.lines[: self.messages]
-        if session.count - self.messages < (rule.keep_messages or 0):
-            return False
-        if _digest(lines) != self.digest or _cut(session.lines, self.messages) != self.messages:
-            return False
-        session.drop_oldest(self.messages)
+        else:
+            session.drop(lines)
         return True
+
+    def _still_holds(self, session: Session) -> bool:
+        """Whether the session is idle still, or has too many messages still."""
+        if self.is_whole:
+            return session.info() == self.info and session.sidecar.states == self.states
+        return (
+            session.count - self.messages >= (self.rule.keep_messages or 0)
+            and _cut(session.lines, self.messages) == self.messages
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """What the rules say of a session at the time of the cleanup."""
+
+    retention: Retention
+    passage: Passage
+
+    def of(self, session: Session) -> Rule:
+        return self.retention.rule_for(_attributes(session))
+
+    def is_idle(self, ttl_micros: int | None, last_activity: int) -> bool:
+        return ttl_micros is not None and self.passage.cutoff(ttl_micros).is_past(last_activity)
+
+    def due(self, session: Session, start: int = 0) -> dict[Rule, list[Line]]:
+        """The lines, from number `start` on, that go by the rules for their authors."""
+        found = dict[Rule, list[Line]]()
+        if self.retention.author_rules:
+            due = DueMessages(self.retention, self.passage, _attributes(session))
+            for line in session.lines[start:]:
+                message = line.message
+                at = None if message.created_at is None else to_micros(message.created_at)
+                if (rule := due.take(message.author, at)) is not None:
+                    found.setdefault(rule, []).append(line)
+        return found
 
 
 class Cleanup:
@@ -89,6 +128,7 @@ class Cleanup:
         self._open = open_group
         self._retention = retention
         self._passage = passage
+        self._rules = _Rules(retention, passage)
         self._archive = archive
         self._dry_run = dry_run
         self._tally = Tally(retention, passage.now, dry_run)
@@ -97,7 +137,7 @@ class Cleanup:
     def slices(self) -> Slices[CleanupReport]:
         """Run the whole cleanup, in slices."""
         waiting = deque[str]()
-        if self._retention.shortest_ttl is not None or self._retention.smallest_cap is not None:
+        if self._retention.deletes_anything:
             with self._open() as group:
                 waiting.extend(group.directory.names(MESSAGES_SUFFIX))
                 if not self._dry_run:
@@ -125,28 +165,37 @@ class Cleanup:
         if stamp is None:
             return None
         ttl, cap = self._retention.shortest_ttl, self._retention.smallest_cap
-        is_idle = self._is_idle(ttl, group.activity.of(name, stamp, group.now))
-        if not is_idle and (cap is None or stamp.size <= cap * _MIN_LINE_BYTES):
-            return None
-        return group.of_file(name)
+        is_idle = self._rules.is_idle(ttl, group.activity.of(name, stamp, group.now))
+        may_exceed = cap is not None and stamp.size > cap * _MIN_LINE_BYTES
+        if is_idle or may_exceed or self._retention.author_rules:
+            return group.of_file(name)
+        return None
 
     def _choose_in_slice(
         self, group: Group, waiting: deque[str]
-    ) -> Iterator[tuple[Session, _Removal]]:
-        """Check the sessions of a slice, and yield what is to be deleted."""
+    ) -> Iterator[tuple[Session, _Removal, list[Line]]]:
+        """Check the sessions of a slice, and yield what is to be deleted, with its lines."""
         clock = SliceClock()
         while waiting and not clock.is_over:
             session = self._candidate(group, waiting.popleft())
-            if session is not None and (removal := self._choose(session)) is not None:
-                yield session, removal
+            if session is not None:
+                for rule, is_whole, lines in self._choose(session):
+                    states = dict(session.sidecar.states) if is_whole else {}
+                    yield (
+                        session,
+                        _Removal(
+                            session.info(), rule, len(lines), is_whole, _digest(lines, rule), states
+                        ),
+                        lines,
+                    )
 
     def _remove_at_once(self, waiting: deque[str]) -> Generator[None]:
         while waiting:
             removed: list[_Removal] = []
             with self._open() as group:
-                for session, removal in self._choose_in_slice(group, waiting):
+                for session, removal, _ in self._choose_in_slice(group, waiting):
                     if not self._dry_run:
-                        removal.remove(session, removal.rule)
+                        removal.remove(session, self._rules)
                     removed.append(removal)
             self._count(removed)
             yield
@@ -159,8 +208,8 @@ class Cleanup:
                 waiting and len(chosen) < REMOVALS_PER_FILE and writer.size_bytes < BYTES_PER_FILE
             ):
                 with self._open() as group:
-                    for session, removal in self._choose_in_slice(group, waiting):
-                        self._write(writer, session, removal)
+                    for _, removal, lines in self._choose_in_slice(group, waiting):
+                        self._write(writer, removal, lines)
                         chosen.append(removal)
                 yield
             if chosen:
@@ -172,34 +221,30 @@ class Cleanup:
         if stayed:
             yield from archive.drop_slices(writer.file, stayed)
 
-    def _choose(self, session: Session) -> _Removal | None:
+    def _choose(self, session: Session) -> list[tuple[Rule, bool, list[Line]]]:
+        """What is to be deleted of it: by which rule, whether as a whole, and which lines."""
         if session.sidecar.is_pinned:
-            return None
+            return []
         if session.sidecar.is_damaged:
             self._unreadable += 1
-            return None
-        rule = self._rule(session)
-        if self._is_idle(rule.ttl_micros, session.last_activity):
-            lines = session.lines
-            states = dict(session.sidecar.states)
-            return _Removal(session.info(), rule, len(lines), True, _digest(lines), states)
+            return []
+        rule, count = self._rules.of(session), 0
+        if self._rules.is_idle(rule.ttl_micros, session.last_activity):
+            return [(rule, True, session.lines)]
         if rule.keep_messages is not None and session.count > rule.keep_messages:
             count = _cut(session.lines, session.count - rule.keep_messages)
-            if count:
-                digest = _digest(session.lines[:count])
-                return _Removal(session.info(), rule, count, False, digest)
-        return None
+        oldest = [(rule, False, session.lines[:count])] if count else []
+        of_authors = self._rules.due(session, count).items()
+        return oldest + [(of_author, False, lines) for of_author, lines in of_authors]
 
-    def _is_idle(self, ttl_micros: int | None, last_activity: int) -> bool:
-        return ttl_micros is not None and self._passage.cutoff(ttl_micros).is_past(last_activity)
-
-    def _rule(self, session: Session) -> Rule:
-        return self._retention.rule_for({**session.sidecar.attributes, "key": session.key})
-
-    def _write(self, writer: RemovalWriter, session: Session, removal: _Removal) -> None:
-        rule, now = removal.rule.name, self._passage.now
-        writer.begin(ArchivedSession(removal.info, now, rule, removal.is_whole, removal.states))
-        for line in session.lines[: removal.messages]:
+    def _write(self, writer: RemovalWriter, removal: _Removal, lines: list[Line]) -> None:
+        rule, now = removal.rule, self._passage.now
+        writer.begin(
+            ArchivedSession(
+                removal.info, now, rule.name, removal.is_whole, removal.states, rule.is_for_author
+            )
+        )
+        for line in lines:
             writer.add(line.with_edits())
 
     def _remove(self, chosen: list[_Removal]) -> Generator[None, None, set[int]]:
@@ -212,7 +257,7 @@ class Cleanup:
                 while waiting and not clock.is_over:
                     place, removal = waiting.popleft()
                     session = group.find(removal.info.key)
-                    if removal.remove(session, self._rule(session)):
+                    if removal.remove(session, self._rules):
                         removed.append(removal)
                     else:
                         stayed.add(place)
@@ -229,8 +274,16 @@ class Cleanup:
             )
 
 
-def _digest(lines: list[Line]) -> bytes:
-    return hashlib.sha256(b"\n".join([line.raw for line in lines])).digest()
+def _attributes(session: Session) -> dict[str, Any]:
+    return {**session.sidecar.attributes, "key": session.key}
+
+
+def _digest(lines: list[Line], rule: Rule) -> bytes:
+    if rule.is_for_author:  # a line is written anew when others of its operation go
+        written = [orjson.dumps(line.with_edits().to_dict()) for line in lines]
+    else:
+        written = [line.raw for line in lines]
+    return hashlib.sha256(b"\n".join(written)).digest()
 
 
 def _cut(lines: list[Line], count: int) -> int:

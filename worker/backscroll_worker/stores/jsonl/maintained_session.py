@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from typing import Final
 
 from backscroll.contract.messages import from_micros
+from backscroll.contract.validation import FORKED
 from backscroll_worker.contract.clock import Cutoff
 from backscroll_worker.contract.platform_ids import platform_digest
+from backscroll_worker.contract.tombstones import Tombstones
 from backscroll_worker.stores.jsonl.fields import OURS
 from backscroll_worker.stores.jsonl.lines import (
     Line,
@@ -49,11 +51,13 @@ class MaintainedSession(StoredSession):
         self.exists = self._is_described = self._is_touched = False
         self._is_rewritten = True
 
-    def drop_oldest(self, count: int) -> None:
-        """Remove the oldest messages, which does not count as activity."""
-        self._note_gone(self.lines[:count])
-        del self._rewrite()[:count]
-        self._cached_session().count -= count
+    def drop(self, gone: Iterable[Line]) -> None:
+        """Remove messages that a rule no longer keeps, which does not count as activity."""
+        places = {id(line) for line in gone}
+        self._note_gone([line for line in self.lines if id(line) in places])
+        lines = self._rewrite()
+        lines[:] = [line for line in lines if id(line) not in places]
+        self._cached_session().count = len(lines)
 
     def said_by(self, author: str) -> list[Line]:
         """The lines of one author's messages."""
@@ -122,6 +126,14 @@ class MaintainedSession(StoredSession):
         """Reset the sidecar to the time of creation, as far as it is known."""
         self._sidecar = Sidecar(self.key, self.sidecar.created_at)
         self._is_described = True
+
+    def forget_origin(self, tombstones: Tombstones) -> None:
+        """Forget of which session this is a fork, if that was erased afterwards."""
+        origin = self.sidecar.attributes.get("forked_from")
+        if origin is not None and tombstones.of("key", origin).noted_at >= self.sidecar.created_at:
+            for name in FORKED:
+                self.sidecar.attributes.pop(name, None)
+            self._is_described = True
 
     def compact(self, old: Cutoff) -> tuple[int, int]:
         """Drop expired records and set damage aside; returns the number of both."""

@@ -90,6 +90,7 @@ def erase(
         yield
     with open_group() as group:
         _remove_remains(group)
+        _forget_origins(group)
         for pending in group.erasures.pending:
             if pending.subject == "author":
                 _remove_quoting(group, pending.value)
@@ -147,6 +148,15 @@ def _remove_remains(group: Group) -> None:
                 group.changes.remove(name)
     for name in directory.names(SIDECAR_SUFFIX):
         _remove_if_stray(group, name)
+
+
+def _forget_origins(group: Group) -> None:
+    """Remove the keys of erased sessions from their forks."""
+    for name in group.directory.names(SIDECAR_SUFFIX):
+        if b'"forked_from"' in (group.directory.read(name) or b""):
+            key = key_in_sidecar(group.directory.path / name)
+            if key is not None and (session := group.find(key)).exists:
+                session.forget_origin(group.erasures.tombstones)
 
 
 def _remove_quoting(group: Group, author: str) -> None:

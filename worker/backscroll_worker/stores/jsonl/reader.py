@@ -45,6 +45,7 @@ class SessionFile:
     created_at: int
     last_activity: int
     turn_started_at: int | None
+    turn_expires_at: int | None
     states: States
     sha256: str
     """Of the file's content."""
@@ -86,6 +87,7 @@ def read_session_file(path: Path) -> SessionFile:
         sidecar.created_at if loaded else min([modified, *times]),
         max([modified, *sent]),
         sidecar.turn_started_at,
+        sidecar.turn_expires_at,
         sidecar.states,
         hashlib.sha256(content).hexdigest(),
         stamp,

@@ -128,11 +128,15 @@ def _hits(
 
 
 def _listed(session: Session, where: SearchFilter) -> Iterator[_Found]:
-    """What passes the filter, for the newest first; of the same time, what was said later."""
+    """What passes the filter, for the newest first: of a session in its order, whatever the times
+    that adapters have given, and of several by time.
+    """
+    latest = 0
     for position, message in _messages(session, where):
         found = _found(session.key, position, message, 0.0, is_whole=True)
+        latest = max(latest, found.place.at)
         digest = position << 24 | found.place.digest >> 24
-        yield found._replace(place=found.place._replace(digest=digest))
+        yield found._replace(place=found.place._replace(at=latest, digest=digest))
 
 
 def _messages(session: Session, where: SearchFilter) -> Iterator[tuple[int, ChatMessage]]:

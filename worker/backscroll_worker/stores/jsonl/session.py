@@ -7,23 +7,24 @@ once.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.lifecycle import Rewind
-from backscroll.contract.messages import ChatMessage, SessionAttributes, to_micros
+from backscroll.contract.messages import LATEST_MICROS, ChatMessage, SessionAttributes, to_micros
 from backscroll.contract.operations import Append, Clear, Delete, Describe, Replace, Rollback, Write
 from backscroll.contract.states import SetState
 from backscroll.contract.turns import BeginTurn, EndTurn
 from backscroll.contract.validation import check_attributes
-from backscroll_worker.contract.attributes import differing, with_meta
-from backscroll_worker.contract.clock import no_later
+from backscroll_worker.contract.attributes import begun_anew, differing, with_meta
 from backscroll_worker.contract.states import state_after
 from backscroll_worker.contract.takeover import (
     ImportSession,
     RestoreSession,
+    check_known,
     has_another_history,
 )
-from backscroll_worker.contract.tombstones import Tombstones, digest, emptied_by, undone_by
+from backscroll_worker.contract.tombstones import EMPTIED, Tombstones, digest, emptied_by, undone_by
 from backscroll_worker.contract.turns import CONFLICT, is_conditional, lease_of
 from backscroll_worker.stores.jsonl.lines import (
     Line,
@@ -39,6 +40,8 @@ class Session(MaintainedSession):
     """A session after the operations so far."""
 
     def append(self, operation: Append) -> int:
+        if self.is_closed:
+            return self._note(operation.op_id, CONFLICT)
         if operation.session is not None and self.exists:
             with_meta(self.sidecar.attributes, operation.session)  # or refused now
         if is_conditional(operation) and not self._holds(operation):
@@ -53,8 +56,8 @@ class Session(MaintainedSession):
             )
         new = self._new_ones(operation)
         lines = lines_of(operation, new)
-        if new is not None:
-            count = self._note(op_id, len(new))
+        if new is not None or not count:
+            count = self._note(op_id, len(lines))
         if lines and not self._is_touched:
             self._create()
             self._touch()
@@ -86,6 +89,7 @@ class Session(MaintainedSession):
             return self._note(operation.op_id, CONFLICT)
         affected = self.append(operation)
         if affected != CONFLICT:
+            self._create()
             sidecar, lease = self.sidecar, lease_of(operation)
             sidecar.describe({"state": "running", "turn_id": operation.op_id}, self._now)
             sidecar.turn_lease, sidecar.turn_expires_at = lease, self._now + lease
@@ -148,13 +152,13 @@ class Session(MaintainedSession):
         cached, id_ = self._cached_session(), change.platform_id
         return not (id_ is None or id_ in cached.platform_ids or gone_mark(id_) in cached.known)
 
-    def catch_up(self, change: Rollback | Replace, op_id: str, affected: int) -> int:
-        """Apply what has waited for the append `op_id`; returns how much that affected."""
+    def catch_up(self, change: Rollback | Replace) -> int:
+        """Apply what has waited for its message; returns how many messages are gone by it."""
         index = self._index(change)
-        if isinstance(change, Replace):
-            self._put(index, change.message)
-            return affected
-        return self._note(op_id, affected - self._remove(index))
+        if isinstance(change, Rollback):
+            return self._remove(index)
+        self._put(index, change.message)
+        return 0
 
     def _remove(self, index: int | None) -> int:
         if index is None:
@@ -194,12 +198,71 @@ class Session(MaintainedSession):
             self.leave()
         return affected
 
-    def is_late(self, operation: Write, tombstones: Tombstones) -> bool:
-        """Whether the session was deleted or cleared after the operation was requested."""
+    def is_late(
+        self,
+        operation: Write,
+        tombstones: Tombstones,
+        since: int = -1,
+        until: int = LATEST_MICROS,
+    ) -> bool:
+        """Whether the session was deleted or cleared after the operation was requested.
+
+        Before `since` and after `until` another session had the key.
+        """
         moments = [self.applied(MARK + how) for how in undone_by(operation)]
         return any(
-            moment is not None and tombstones.is_before(operation.at, moment) for moment in moments
+            moment is not None
+            and since < moment <= until
+            and tombstones.is_before(operation.at, moment)
+            for moment in moments
         )
+
+    def note(self, op_id: str, affected: int) -> int:
+        """Record an operation of the group that changes nothing here."""
+        return self._note(op_id, affected)
+
+    def take_place_of(self, other: Session) -> None:
+        """Be the other session, under this key; the other one is to leave."""
+        self._create()
+        self._rewrite()[:] = other.lines
+        self._sidecar = replace(other.sidecar, key=self.key)
+        self._sidecar.restored_from = other.sidecar.restored_from or digest("key", other.key).hex()
+        self._is_described = True
+        self.transcript.damage += other.transcript.damage
+        self.last_activity, self._is_touched = other.last_activity, False
+        records = {**other.sidecar.applied, **other.transcript.records}
+        emptied = {MARK + how for how in EMPTIED}
+        known = {op_id: n for op_id, n in other.known.items() if op_id not in emptied}
+        self.transcript.records.update(
+            {op_id: record for op_id, record in records.items() if op_id in known}
+        )
+        cached, theirs = self._cached_session(), other._cached_session()
+        cached.count = theirs.count
+        cached.known.update(known)
+        cached.platform_ids.update(theirs.platform_ids)
+
+    def begin_anew(self, past_key: str) -> None:
+        """Be a new conversation: another session has taken over what this one had."""
+        before = self.sidecar
+        self._note_gone(self.lines)
+        self._rewrite().clear()
+        self.transcript.damage.clear()
+        self._cached_session().count = 0
+        self._sidecar = replace(
+            before,
+            created_at=self._now,
+            attributes=dict(before.attributes),
+            states=dict(before.states),
+        )
+        self.sidecar.describe(begun_anew(past_key), self._now)
+        self._is_described = True
+        self._touch()
+
+    def end_any_turn(self) -> None:
+        """End the turn that runs, if one does."""
+        if self.sidecar.turn.is_running:
+            self.sidecar.describe({"state": "idle"}, self._now)
+            self._is_described = True
 
     def drop_late(self, operation: Write) -> int:
         """Record the operation without applying it; a resend that was not spooled is dropped."""
@@ -258,11 +321,12 @@ class Session(MaintainedSession):
         if len({line.op_id for line in lines}) < len(lines):
             raise OperationRefusedError("two of the messages have the same id")
         if operation.attributes:
-            check_attributes(operation.attributes)
+            check_known(operation.attributes)
         self._create()
         if operation.attributes:
             self.sidecar.attributes.update(operation.attributes)
-            self.sidecar.turn_started_at = no_later(operation.turn_started_at, self._now)
+            times = operation.turn_started_at, operation.turn_expires_at
+            self.sidecar.take_over_turn(times, self._now)
         self.sidecar.states.update(operation.states)
         self.sidecar.created_at = min(operation.created_at, self._now)
         self._is_described = True

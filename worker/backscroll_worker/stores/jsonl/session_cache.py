@@ -22,6 +22,7 @@ class CachedSession:
     ends_line: bool = True
     """Whether the messages file ends with a line feed."""
     has_sidecar: bool = False
+    is_closed: bool = False
     is_foreign: bool = False
     """Whether the messages file is not in UTF-8, so that lines cannot be added to it."""
     platform_ids: dict[str, str] = field(default_factory=dict)

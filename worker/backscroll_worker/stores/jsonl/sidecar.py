@@ -3,11 +3,11 @@
 `<name>.meta.json` is one JSON object: `version` (1), `key` (exactly as given), `created_at`,
 `turn_started_at` and `turn_expires_at` (microseconds since 1970 UTC), `turn_lease` (microseconds),
 those of the attributes `name`, `agent`, `channel`, `room`, `sender`, `state`, `turn_id`,
-`pinned` and `meta` that are set, `states`, each with its `value` and `version`, `applied`, the op
-ids of the operations that described it, and `restored_from`, the hash of the key under which its
-messages were archived, if that was another. The last activity is in the store's `.activity`, and
-messages are counted in their file, so that an append writes one file. A sidecar without a messages
-file is ignored.
+`pinned`, `closed` and `meta` that are set, `forked_from`, `forked_upto` and `continued_from`,
+`states`, each with its `value` and `version`, `applied`, the op ids of the operations that
+described it, and `restored_from`, the hash of the key under which its messages were archived, if
+that was another. The last activity is in the store's `.activity`, and messages are counted in their
+file, so that an append writes one file. A sidecar without a messages file is ignored.
 
 `<name>.gone.json` has in `applied` the op ids of a session that does not exist. Beside a messages
 file it is ignored.
@@ -32,15 +32,22 @@ from backscroll.contract.messages import (
 )
 from backscroll.contract.meta import check_meta, has_meta
 from backscroll.contract.states import SessionState
-from backscroll.contract.validation import ATTRIBUTES
+from backscroll.contract.validation import ATTRIBUTES, FLAGS, ORIGINS
 from backscroll_worker.contract.attributes import with_turn
 from backscroll_worker.contract.clock import TOLERANCE
 from backscroll_worker.contract.states import read_states
-from backscroll_worker.contract.takeover import archived_attributes
+from backscroll_worker.contract.takeover import (
+    TurnTimes,
+    known_attributes,
+    turn_times,
+    turn_times_of,
+)
 from backscroll_worker.contract.turns import Turn
 from backscroll_worker.stores.jsonl.lines import Records, records_from_json, records_to_json
 
 VERSION: Final = 1
+
+_STORED: Final = (*ATTRIBUTES, *ORIGINS)
 
 Attributes = dict[str, Any]
 
@@ -82,7 +89,7 @@ class Sidecar:
         return cls(
             key,
             created_at if own is None else own,
-            {name: fields[name] for name in ATTRIBUTES if _fits(name, fields.get(name))},
+            {name: fields[name] for name in _STORED if _fits(name, fields.get(name))},
             _time(fields.get("turn_started_at")),
             _time(fields.get("turn_expires_at")),
             _time(fields.get("turn_lease")),
@@ -114,14 +121,24 @@ class Sidecar:
         return self.attributes.get("pinned") is True
 
     @property
+    def is_closed(self) -> bool:
+        return self.attributes.get("closed") is True
+
+    @property
     def is_kept(self) -> bool:
         """Whether cleanup must not touch the session: it is pinned, or may be."""
         return self.is_pinned or self.is_damaged
 
     def restore(self, info: SessionInfo, now: int) -> None:
         """Take the attributes and times of an archived session."""
-        self.attributes, self.turn_started_at = archived_attributes(info, now)
+        self.attributes = known_attributes(info)
+        self.take_over_turn(turn_times_of(info), now)
         self.created_at = to_micros(info.created_at)
+
+    def take_over_turn(self, times: TurnTimes, now: int) -> None:
+        """Have the times of the turn that the session had elsewhere."""
+        for name, value in turn_times(self.attributes, times, now).items():
+            setattr(self, name, value)
 
     def bring_back(self, now: int, fell_back_to: int | None) -> None:
         """Correct times in the future, from a clock that was ahead."""
@@ -144,7 +161,7 @@ class Sidecar:
 
     def matches(self, where: SessionFilter, now: int) -> bool:
         """Whether the session matches the filter, except for its name, which takes a query."""
-        for name in ("agent", "channel", "room", "sender"):
+        for name in ("agent", "channel", "room", "sender", "forked_from"):
             wanted = getattr(where, name)
             if wanted is not None and self.attributes.get(name) != wanted:
                 return False
@@ -166,7 +183,8 @@ class Sidecar:
 
     def info(self, last_activity: int, message_count: int) -> SessionInfo:
         """The session as in a listing."""
-        values: dict[str, Any] = {**self.attributes, "state": self._state, "pinned": self.is_pinned}
+        values: dict[str, Any] = {**self.attributes, "state": self._state}
+        values |= {"pinned": self.is_pinned, "closed": self.is_closed}
         values["meta"] = self.attributes.get("meta") or {}
         started, expires_at = self.turn_started_at, self.turn_expires_at
         return SessionInfo(
@@ -206,4 +224,4 @@ def _fits(name: str, value: object) -> bool:
             check_meta(value, may_clear=False)
             return True
         return False
-    return isinstance(value, bool if name == "pinned" else str)
+    return isinstance(value, bool if name in FLAGS else str)

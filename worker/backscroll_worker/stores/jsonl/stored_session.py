@@ -116,6 +116,12 @@ class StoredSession:
         """The number of messages the operation affected; None if it was not applied before."""
         return (self._cached or self._cached_session()).known.get(op_id)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it takes no more messages; known without reading the sidecar again."""
+        known = self._cached_session() if self._sidecar is None else self._sidecar
+        return known.is_closed
+
     def stage(self, changes: Changes) -> None:
         """Add the changes of the session's files to `changes`."""
         names = self.names
@@ -124,6 +130,7 @@ class StoredSession:
             return
         if self._is_described:
             changes.put(names.sidecar, self.sidecar.dumps())
+            self._cached_session().is_closed = self.sidecar.is_closed
         is_added_to = bool(self._pending or self._notes)
         if is_added_to and self._cached_session().is_foreign:
             self._is_rewritten = True
@@ -183,17 +190,19 @@ class StoredSession:
         return self._cached
 
     def _read_known(self) -> CachedSession:
-        if self.is_on_disk and (found := self._counted()) is not None:
-            return found
-        known, transcript = self._known(), self.transcript
-        return CachedSession(
-            self._stamp,
-            known,
-            len(transcript.lines),
-            self._ends_line,
-            is_foreign=self._is_foreign,
-            platform_ids=note_platform_ids(transcript.lines, {}),
-        )
+        found = self._counted() if self.is_on_disk else None
+        if found is None:
+            known, transcript = self._known(), self.transcript
+            found = CachedSession(
+                self._stamp,
+                known,
+                len(transcript.lines),
+                self._ends_line,
+                is_foreign=self._is_foreign,
+                platform_ids=note_platform_ids(transcript.lines, {}),
+            )
+        found.is_closed = self.sidecar.is_closed
+        return found
 
     def _counted(self) -> CachedSession | None:
         """Count the file's lines without keeping them; None if it has to be read as a whole."""

@@ -17,6 +17,7 @@ from backscroll_worker.contract.waiting import (
     MOST_PER_SESSION,
     Change,
     change_of,
+    goes_with,
     message_of,
 )
 from backscroll_worker.stores.jsonl.changes import Changes
@@ -66,14 +67,28 @@ class WaitingChanges:
             if each.noted_at > now - MAX_AGE_MICROS
         ]
 
+    def moved(self, key: str, new_key: str, now: int) -> list[Change]:
+        """Take out what waits for messages of both, under the new key and the oldest first."""
+        waiting = [
+            (each.noted_at, own, id_, each.message)
+            for own in (key, new_key)
+            for id_, each in self._by_key.pop(own, {}).items()
+        ]
+        self._is_changed |= bool(waiting)
+        return [
+            change_of(new_key, id_, message)
+            for noted_at, _, id_, message in sorted(waiting, key=lambda each: each[0])
+            if noted_at > now - MAX_AGE_MICROS
+        ]
+
     def forget(self, key: str) -> None:
         """Drop what waits for messages of this session."""
         self._is_changed |= self._by_key.pop(key, None) is not None
 
     def forget_author(self, author: str) -> None:
-        """Drop the edits that wait and name this author."""
+        """Drop the edits that wait and are the author's, or may be."""
         for waiting in self._by_key.values():
-            for id_ in [id_ for id_, each in waiting.items() if _author(each) == author]:
+            for id_ in [id_ for id_, each in waiting.items() if goes_with(author, each.message)]:
                 del waiting[id_]
                 self._is_changed = True
 
@@ -103,10 +118,6 @@ class WaitingChanges:
         self._is_changed = False
 
 
-def _author(waiting: _Waiting) -> object:
-    return waiting.message.get("author") if isinstance(waiting.message, dict) else None
-
-
 def count_waiting(directory: Directory) -> int:
     """How many changes wait, by what the disk says."""
     return sum(map(len, _loads(directory.read(_NAME)).values()))
@@ -117,6 +128,8 @@ def _loads(content: bytes | None) -> dict[str, dict[str, _Waiting]]:
     found: dict[str, dict[str, _Waiting]] = {}
     try:
         for key, id_, noted_at, message in orjson.loads(content or b"{}").get("waiting", ()):
+            if not isinstance(message, dict | None):
+                return {}
             found.setdefault(str(key), {})[str(id_)] = _Waiting(int(noted_at), message)
     except (ValueError, TypeError, AttributeError):
         return {}

@@ -9,11 +9,13 @@ session is removed after it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final
 
-from backscroll.contract.lifecycle import Rewind
+from backscroll.contract.forks import Fork
+from backscroll.contract.lifecycle import Rename, Reset, Rewind
 from backscroll.contract.operations import (
     Append,
     Clear,
@@ -30,9 +32,11 @@ from backscroll.contract.results import Outcome
 from backscroll.contract.states import SetState
 from backscroll.contract.turns import BeginTurn, EndTurn
 from backscroll_worker.contract.clock import StoreClock
+from backscroll_worker.contract.session_renames import SessionRename, earlier_tombstone
 from backscroll_worker.contract.takeover import ImportSession, RestoreSession
-from backscroll_worker.contract.tombstones import digest
+from backscroll_worker.contract.tombstones import digest, keys_of
 from backscroll_worker.contract.turns import CONFLICT, outcome
+from backscroll_worker.contract.waiting import may_wait
 from backscroll_worker.stores.jsonl.changes import Changes
 from backscroll_worker.stores.jsonl.erasure_ledger import Erasures, Pending
 from backscroll_worker.stores.jsonl.file_names import (
@@ -42,6 +46,7 @@ from backscroll_worker.stores.jsonl.file_names import (
     key_of,
 )
 from backscroll_worker.stores.jsonl.files import Directory
+from backscroll_worker.stores.jsonl.forks import fork
 from backscroll_worker.stores.jsonl.renames import Renames
 from backscroll_worker.stores.jsonl.session import Session
 from backscroll_worker.stores.jsonl.session_cache import SessionCache
@@ -125,7 +130,11 @@ class Group:
             return self._rename_agent(operation)
         if isinstance(operation, Erase):
             return self._erase(operation)
-        key: str = operation.key  # type: ignore[attr-defined]
+        asked, since = operation, -1
+        if self.renames.sessions:
+            has_turn = partial(self._has_turn, operation.op_id)
+            operation, since = self.renames.sessions.followed(operation, has_turn)
+        key: str = keys_of(operation)[-1]  # a fork's op id is with the fork
         session = self._sessions.get(key) or self.find(key)
         affected = session.applied(operation.op_id)
         if affected is None and (record := self.erasures.applied.get(operation.op_id)):
@@ -133,31 +142,59 @@ class Group:
         if affected is not None:
             return _outcome(session, operation, affected, duplicate=True)
         if operation.at <= self.erasures.tombstones.latest:
-            if self._is_erased(operation):
-                return Outcome(0)
             spared = self.erasures.tombstones.spared(operation)
-            if spared is None:
+            if self._is_erased(operation) or spared is None:
                 return Outcome(0)
             operation = spared
-        if operation.was_spooled and session.is_late(operation, self.erasures.tombstones):
+        if operation.was_spooled and self._is_late(operation, asked, since):
             return Outcome(session.drop_late(operation))
+        return _outcome(session, operation, self._carry_out(session, operation))
+
+    def _carry_out(self, session: Session, operation: Write) -> int:
         if isinstance(operation, RestoreSession):
-            return Outcome(session.put_back(operation, self._restored(operation)))
+            return session.put_back(operation, self._restored(operation))
+        if isinstance(operation, Fork):
+            return fork(session, self.find(operation.key), operation)
+        if isinstance(operation, Rename):
+            return self._rename(session, operation)
+        if isinstance(operation, Reset):
+            return self._reset(session, operation)
         affected = _HANDLERS[type(operation)](session, operation)
-        return _outcome(session, operation, self._wait(session, operation, affected))
+        return self._wait(session, operation, affected)
 
     def _wait(self, session: Session, operation: Write, affected: int) -> int:
         """Apply what has waited for an operation, or have it wait; returns how much it affected."""
         if affected == CONFLICT:
             return affected
         if isinstance(operation, Append):
-            for change in self.waiting.take(operation, self.now):
-                affected = session.catch_up(change, operation.op_id, affected)
+            gone = sum(map(session.catch_up, self.waiting.take(operation, self.now)))
+            if gone:
+                affected = session.note(operation.op_id, affected - gone)
         elif isinstance(operation, Delete):
             self.waiting.forget(operation.key)
-        elif isinstance(operation, Rollback | Replace) and session.may_come(operation):
+        elif (
+            isinstance(operation, Rollback | Replace)
+            and may_wait(operation, self.erasures.tombstones)
+            and session.may_come(operation)
+        ):
             self.waiting.hold(operation, self.now)
         return affected
+
+    def _has_turn(self, op_id: str, key: str, turn_id: str) -> bool:
+        """Whether the session runs that turn; it did when it applied the operation."""
+        session = self.find(key)
+        is_known = session.applied(op_id) is not None
+        return is_known or (session.exists and session.sidecar.turn.is_that_of(turn_id))
+
+    def _is_late(self, operation: Write, asked: Write, since: int) -> bool:
+        """Also where it was `asked` for under a key that its session had until `since`."""
+        tombstones = self.erasures.tombstones
+        if since >= 0:
+            before = self.find(asked.key)  # type: ignore[attr-defined]
+            if before.is_late(operation, tombstones, until=since):
+                return True
+        sessions = map(self.find, keys_of(operation))
+        return any(each.is_late(operation, tombstones, since) for each in sessions)
 
     def flush(self, meanwhile: Callable[[], None] | None = None) -> None:
         """Commit everything; `meanwhile` is called during the sync."""
@@ -190,12 +227,14 @@ class Group:
         record = self.erasures.applied.get(operation.op_id)
         if record is not None:
             return Outcome(record.affected, duplicate=True)
+        operation, _ = self.renames.sessions.followed(operation)
         pending = self.erasures.begin(operation, self.now, self.clock.latest)
         for session in list(self._sessions.values()):
             self._erase_if_pending(session, [pending])  # the other erasures have seen them
         if operation.key is not None and not (session := self.find(operation.key)).exists:
             self.erasures.keep_op_ids(session, pending.tombstone.erased_at, pending.began)
             session.erase()  # or a file with its name would keep its op ids
+            self._forget_renames(operation.key, operation.at)
             self.waiting.forget(operation.key)
         if operation.author is not None:
             self.waiting.forget_author(operation.author)
@@ -210,8 +249,16 @@ class Group:
                     session.erase_author(pending.value)
                 else:
                     session.erase()
+                    self._forget_renames(session.key, pending.asked_at)
                     self.waiting.forget(session.key)
                 self._sessions[session.key] = session
+
+    def _forget_renames(self, key: str, asked_at: int) -> None:
+        """An erased session is erased under its earlier keys, too."""
+        for earlier, until in self.renames.forget(key):
+            moments = min(until, asked_at), self.now
+            tombstone = earlier_tombstone(self.erasures.tombstones, *moments)
+            self.erasures.add_tombstone("key", earlier, tombstone)
 
     def _is_erased(self, operation: Write) -> bool:
         """Whether the operation was requested before its session or subject was erased.
@@ -244,6 +291,40 @@ class Group:
             for session in found
             if session.key == operation.source or session.sidecar.restored_from in digests
         ]
+
+    def _rename(self, session: Session, operation: Rename) -> int:
+        if not session.exists:
+            return session.note(operation.op_id, 0)
+        renamed = self.find(operation.new_key)
+        if renamed.exists:
+            return session.note(operation.op_id, CONFLICT)
+        session.note(operation.op_id, 1)
+        renamed.take_place_of(session)
+        session.leave()
+        asked_at = min(operation.at, self.clock.latest)
+        keys = operation.key, operation.new_key
+        self.renames.note_session(SessionRename(*keys, asked_at, self.now))
+        for change in self.waiting.moved(*keys, self.now):
+            if renamed.may_come(change):
+                self.waiting.hold(change, self.now)
+            else:
+                renamed.catch_up(change)
+        return 1
+
+    def _reset(self, session: Session, operation: Reset) -> int:
+        if not session.exists or not session.count:
+            return session.note(operation.op_id, 0)
+        past, count = self.find(operation.past_key), session.count
+        if past.exists:
+            return session.note(operation.op_id, CONFLICT)
+        past.take_place_of(session)
+        session.begin_anew(past.key)
+        past.end_any_turn()
+        asked_at = min(operation.at, self.clock.latest)
+        self.renames.note_session(
+            SessionRename(session.key, past.key, asked_at, self.now, is_reset=True)
+        )
+        return session.note(operation.op_id, count)
 
     def _rename_agent(self, operation: RenameAgent) -> Outcome:
         affected = self.renames.applied(operation.op_id)

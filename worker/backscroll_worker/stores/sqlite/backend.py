@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Final, Unpack
 
@@ -32,6 +33,7 @@ from backscroll_worker.contract.waiting import MAX_AGE_MICROS
 from backscroll_worker.stores.filesystem import check_file
 from backscroll_worker.stores.local import LocalStore, Options
 from backscroll_worker.stores.search.text import Folder
+from backscroll_worker.stores.sqlite import forks
 from backscroll_worker.stores.sqlite.access import Access
 from backscroll_worker.stores.sqlite.clock import Times, open_clock
 from backscroll_worker.stores.sqlite.committer import Committer
@@ -113,7 +115,7 @@ class SqliteBackend(LocalStore):
             self._save_log()
             return False
         with suppress(apsw.Error, StoreUnavailableError, StoreUnusableError):
-            if next(self._refolding, True) is None:
+            if next(self._remaining, True) is None:
                 return True
             with self._merging.slice() as pages, self._repeatable() as connection:
                 is_left = merge(connection, "message_index", pages)
@@ -131,16 +133,19 @@ class SqliteBackend(LocalStore):
     ) -> Slices[CleanupReport]:
         if not dry_run:
             yield from self._times.heal()
+            yield from self._finish_forks()
         passage = self._clock.passage()
         cleanup = Cleanup(self._access, retention, passage, archive, dry_run=dry_run)
         return (yield from self._clock.watch(cleanup.slices()))
 
     def finish_removals(self) -> Slices[None]:
+        yield from self._finish_forks()
         yield from with_checkpoints(self._access, purge_detached(self._access.repeatable))
 
     def compact(self, op_ids_hours: float) -> Slices[CompactReport]:
         with store_errors(self.path):
             yield from self._times.heal()
+            yield from self._finish_forks()
             old = self._clock.passage().cutoff(micros_of("op_ids_hours", op_ids_hours))
             waited = self._clock.passage().cutoff(MAX_AGE_MICROS)
             compacting = compact(self._access, self.size_bytes, old, waited)
@@ -153,6 +158,7 @@ class SqliteBackend(LocalStore):
     def erase(self, operation: Erase) -> Slices[ErasureReceipt]:
         self._begin_erasure(operation)
         with store_errors(self.path):
+            yield from self._finish_forks()
             return (yield from erasure.erase(self._access, operation, self._clock.now))
 
     def stream(self, key: str) -> Iterator[ChatMessage]:
@@ -205,6 +211,7 @@ class SqliteBackend(LocalStore):
         self._access = Access(
             self._transaction, self._repeatable, self._outside, self.path, self._removing
         )
+        self._copier = forks.Copier(self._fold, self._clock.now)
         self._times = Times(self._clock, self._repeatable)
         self._committer = Committer()
         self._is_open = True
@@ -214,9 +221,13 @@ class SqliteBackend(LocalStore):
         self._connection: apsw.Connection = self._database.connection()
         register_score(self._connection)
         self._log = WriteAheadLog(self.path, self._connection)
-        self._memory, self._refolding = None, refolded(self._repeatable)
+        self._memory = None
+        self._remaining = chain(self._finish_forks(), refolded(self._repeatable))
         self._files = StoreFiles(self._given_path, self._claim, self._connection)  # it opened all
         self._files.check()
+
+    def _finish_forks(self) -> Iterator[None]:
+        yield from forks.finish_all(self._access, self._copier)
 
     def _apply_together(
         self,
@@ -298,7 +309,8 @@ class SqliteBackend(LocalStore):
             try:
                 if isinstance(operation, Write):
                     self._refuse_if_read_only()
-                    answers.append(group.write(operation))
+                    outcome = group.write(operation)
+                    answers.append(forks.rest(self._access, self._copier, operation, outcome))
                 elif isinstance(operation, Read):
                     group.flush()
                     answers.append(read(self._database, now, operation, budget))

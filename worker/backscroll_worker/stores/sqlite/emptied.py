@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import apsw
 
+from backscroll.contract.messages import LATEST_MICROS
 from backscroll.contract.operations import Operation
 from backscroll_worker.contract.tombstones import Tombstones, digest, undone_by
 
@@ -30,13 +31,22 @@ def note(
 
 
 def is_late(
-    connection: apsw.Connection, operation: Operation, key: str, tombstones: Tombstones
+    connection: apsw.Connection,
+    operation: Operation,
+    key: str,
+    tombstones: Tombstones,
+    since: int = -1,
+    until: int = LATEST_MICROS,
 ) -> bool:
-    """Whether the operation's session was deleted or cleared after the operation was requested."""
+    """Whether the operation's session was deleted or cleared after the operation was requested.
+
+    Before `since` and after `until` another session had the key.
+    """
     for how in undone_by(operation):
         sql = "SELECT erased_at FROM erased WHERE digest = ?"
         emptied_at: Any = connection.execute(sql, (_name(how, key),)).get
-        if emptied_at is not None and tombstones.is_before(operation.at, emptied_at):
+        is_its_own = emptied_at is not None and since < emptied_at <= until
+        if is_its_own and tombstones.is_before(operation.at, emptied_at):
             return True
     return False
 

@@ -31,6 +31,16 @@ def note_all_gone(connection: apsw.Connection, session: int, successor: int, now
     note_gone(connection, successor, _ids_after(connection, session, 0), now)
 
 
+def note_also_gone(connection: apsw.Connection, session: int, other: int, now: int) -> None:
+    """The same for another session, and all messages that this one has or had."""
+    connection.execute(
+        "INSERT INTO gone_platform_ids(session_id, digest, noted_at)"
+        " SELECT ?, digest, noted_at FROM gone_platform_ids WHERE session_id = ?",
+        (other, session),
+    )
+    note_gone(connection, other, _ids_after(connection, session, 0), now)
+
+
 def note_later_gone(connection: apsw.Connection, session: int, row: int, now: int) -> None:
     """The same for a session's messages after that in `row`."""
     note_gone(connection, session, _ids_after(connection, session, row), now)

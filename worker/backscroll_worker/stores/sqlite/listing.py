@@ -26,6 +26,7 @@ from backscroll.contract.messages import (
     to_micros,
 )
 from backscroll.contract.operations import ListSessions
+from backscroll.contract.validation import TEXT_ATTRIBUTES
 from backscroll_worker.stores.search.query import name_query
 from backscroll_worker.stores.sqlite import session_meta
 from backscroll_worker.stores.sqlite.folding import query_of_index
@@ -35,7 +36,8 @@ FEW: Final = 1_000
 
 _COLUMNS: Final = (
     "id, key, created_at, last_activity, message_count, name, agent, channel, room, sender, state,"
-    " turn_id, turn_started_at, pinned, turn_expires_at, meta"
+    " turn_id, turn_started_at, pinned, turn_expires_at, meta, closed, "
+    "forked_from, forked_upto, continued_from"
 )
 _NEWEST_FIRST: Final = "ORDER BY last_activity DESC, id DESC LIMIT ?"
 _BY_ACTIVITY: Final = "sessions INDEXED BY sessionrow_last_activity"
@@ -168,7 +170,7 @@ def _leads(where: SessionFilter, words: str | None) -> Iterator[_Lead]:
         found, *values = session_meta.sessions_with(name, value)
         source = f"({found}) CROSS JOIN sessions ON id = session_id"
         yield _Lead(_Condition(f"id IN ({found})", tuple(values)), found, source, replaces=True)
-    for name in ("sender", "room", "agent", "channel"):
+    for name in ("forked_from", "sender", "room", "agent", "channel"):
         value = getattr(where, name)
         if value is not None:
             yield _by_index(name, f"{name} = ?", value)
@@ -203,7 +205,8 @@ def _parse_cursor(cursor: str) -> tuple[int, int]:
 def _info(
     key: str, created_at: int, last_activity: int, message_count: int, *attributes: Any
 ) -> SessionInfo:
-    *described, turn_started_at, pinned, turn_expires_at, meta = attributes
+    described = attributes[: len(TEXT_ATTRIBUTES) + 1]  # and the state
+    turn_started_at, pinned, turn_expires_at, meta, closed, *origins = attributes[len(described) :]
     values: list[Any] = [
         key,
         from_micros(created_at),
@@ -214,5 +217,7 @@ def _info(
         bool(pinned),
         None if turn_expires_at is None else from_micros(turn_expires_at),
         session_meta.loads(meta),
+        bool(closed),
+        *origins,
     ]
     return SessionInfo(*values)

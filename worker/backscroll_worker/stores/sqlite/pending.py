@@ -7,7 +7,7 @@ statement for all of them releases Python's lock.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import apsw
@@ -24,7 +24,7 @@ class Pending:
         self._now = now
         self._memory = memory
         self.rows: list[tuple[Any, ...]] = []
-        """In the order of the columns in `flush_rows`."""
+        """In the order of the columns in `put_messages`."""
         self.edited: list[tuple[int, ChatMessage]] = []
         """Imported messages that have earlier versions, by row."""
         self.index: dict[int, str] = {}
@@ -45,12 +45,7 @@ class Pending:
     def flush_rows(self, connection: apsw.Connection) -> None:
         """Write only the messages, so that they can be queried."""
         if self.rows:
-            connection.executemany(
-                "INSERT INTO messages(id, session_id, message_id, role, content, extra, created_at,"
-                " author, author_name, platform_id, reply_to, tokens, upto)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                self.rows,
-            )
+            put_messages(connection, self.rows)
             self.rows = []
             if self.edited:
                 edits.put(connection, self.edited)
@@ -88,12 +83,27 @@ class Pending:
 
     def flush_index(self, connection: apsw.Connection) -> None:
         """Write the new index entries: one or two long SQLite calls."""
-        for first, texts in _runs(self.index):
-            connection.execute(
-                "INSERT INTO message_index(rowid, text) SELECT ? + rowid - 1, value FROM carray(?)",
-                (first, apsw.carray(texts)),
-            )
+        put_index(connection, self.index)
         self.index = {}
+
+
+def put_messages(connection: apsw.Connection, rows: Iterable[tuple[Any, ...]]) -> None:
+    """Insert rows of messages; their columns are in this order."""
+    connection.executemany(
+        "INSERT INTO messages(id, session_id, message_id, role, content, extra, created_at,"
+        " author, author_name, platform_id, reply_to, tokens, upto)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        rows,
+    )
+
+
+def put_index(connection: apsw.Connection, index: Mapping[int, str]) -> None:
+    """Index folded texts, by row."""
+    for first, texts in _runs(index):
+        connection.execute(
+            "INSERT INTO message_index(rowid, text) SELECT ? + rowid - 1, value FROM carray(?)",
+            (first, apsw.carray(texts)),
+        )
 
 
 def _runs(index: Mapping[int, str]) -> Iterator[tuple[int, tuple[str, ...]]]:

@@ -145,7 +145,7 @@ class _Messages(SessionMessages):
                 self._row("after", after, 0),
                 self._row("before", before, _LAST_ROW),
                 *values,
-                -1 if load.limit is None else load.limit,
+                -1 if load.limit is None or load.active else load.limit,  # summaries do not count
             ),
         )
 

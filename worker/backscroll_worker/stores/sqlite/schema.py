@@ -16,13 +16,16 @@ from playhouse.sqlite_ext import FTS5Model, SearchField
 
 from backscroll.contract.errors import StoreUnavailableError, StoreUnusableError
 from backscroll.contract.messages import CIRCUMSTANCES
+from backscroll.contract.validation import ORIGINS
 from backscroll.private_files import create_private, make_private_directory
 from backscroll_worker.stores.sqlite.failures import WRITABLE, store_errors
 from backscroll_worker.stores.sqlite.folding import write_folding
+from backscroll_worker.stores.sqlite.fork_table import create_forks
 from backscroll_worker.stores.sqlite.fts_merge import configure, resume_merging
 from backscroll_worker.stores.sqlite.identity import read_identity, write_identity
 from backscroll_worker.stores.sqlite.name_index import create_name_index
 from backscroll_worker.stores.sqlite.session_meta import create_meta_index
+from backscroll_worker.stores.sqlite.session_renames import create_renames
 from backscroll_worker.stores.sqlite.session_states import create_states
 from backscroll_worker.stores.sqlite.wal import BUSY_MS, CHECKPOINT_PAGES
 
@@ -79,6 +82,10 @@ class SessionRow(peewee.Model):
     turn_expires_at = peewee.BigIntegerField(null=True)
     turn_lease = peewee.BigIntegerField(null=True)
     meta = peewee.TextField(null=True)
+    closed = peewee.IntegerField(null=True)
+    forked_from = peewee.TextField(null=True)
+    forked_upto = peewee.TextField(null=True)
+    continued_from = peewee.TextField(null=True)
 
     class Meta:
         table_name = "sessions"
@@ -255,6 +262,7 @@ MessageRow.add_index(  # most platforms' ids grow, so the index does at its end
 )
 SessionRow.add_index(SessionRow.state, where=peewee.SQL("state <> 'idle'"))
 SessionRow.add_index(SessionRow.pinned, where=SessionRow.pinned == 1)
+SessionRow.add_index(SessionRow.forked_from, where=SessionRow.forked_from.is_null(False))
 
 
 def _to_version_2(database: APSWDatabase) -> None:
@@ -278,11 +286,19 @@ def _to_version_4(database: APSWDatabase) -> None:
         database.create_tables(MODELS)
     create_meta_index(database)
     create_states(database)
+    create_renames(database)
+    create_forks(database)
 
 
 _ADDED: Final[dict[str, dict[str, str]]] = {
     "messages": {**dict.fromkeys(CIRCUMSTANCES, "TEXT"), "tokens": "INTEGER"},
-    "sessions": {"turn_expires_at": "INTEGER", "turn_lease": "INTEGER", "meta": "TEXT"},
+    "sessions": {
+        "turn_expires_at": "INTEGER",
+        "turn_lease": "INTEGER",
+        "meta": "TEXT",
+        "closed": "INTEGER",
+        **dict.fromkeys(ORIGINS, "TEXT"),
+    },
 }
 
 
@@ -367,6 +383,8 @@ def _step(database: APSWDatabase, version: int) -> int:
         create_name_index(database)
         create_meta_index(database)
         create_states(database)
+        create_renames(database)
+        create_forks(database)
         configure(database.connection(), "message_index")
         write_folding(database.connection())
         return VERSION

@@ -6,6 +6,7 @@ They belong to a key: there may be no such session yet.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import itemgetter
 from typing import Any
 
 import apsw
@@ -41,16 +42,17 @@ class WaitingChanges:
         message = message_of(change)
         encoded = None if message is None else orjson.dumps(message).decode()
         author = None if message is None else message.get("author")
-        self._connection.execute(
+        self._connection.execute(  # of a group's changes the first is the oldest, too
             "INSERT INTO waiting_changes(key, platform_id, noted_at, message, author)"
-            " VALUES (?, ?, ?, ?, ?) ON CONFLICT(key, platform_id) DO UPDATE SET"
+            " SELECT ?1, ?2, max(?3, ifnull(max(noted_at) + 1, 0)), ?4, ?5 FROM waiting_changes"
+            " WHERE key = ?1 ON CONFLICT(key, platform_id) DO UPDATE SET"
             " noted_at = excluded.noted_at, message = excluded.message, author = excluded.author"
             " WHERE message IS NOT NULL",
             (change.key, change.platform_id, self._now, encoded, author),
         )
         self._connection.execute(
             "DELETE FROM waiting_changes WHERE key = ?1 AND platform_id IN (SELECT platform_id"
-            " FROM waiting_changes WHERE key = ?1 ORDER BY noted_at DESC, platform_id"
+            " FROM waiting_changes WHERE key = ?1 ORDER BY noted_at DESC"
             " LIMIT -1 OFFSET ?2)",
             (change.key, MOST_PER_SESSION),
         )
@@ -70,6 +72,19 @@ class WaitingChanges:
             if noted_at > self._now - MAX_AGE_MICROS
         ]
 
+    def moved(self, key: str, new_key: str) -> list[Change]:
+        """Take out what waits for messages of both, under the new key and the oldest first."""
+        found: list[Any] = self._connection.execute(
+            "DELETE FROM waiting_changes WHERE key IN (?, ?)"
+            " RETURNING noted_at, key = ?, platform_id, message",
+            (key, new_key, new_key),
+        ).fetchall()
+        return [
+            change_of(new_key, id_, None if message is None else orjson.loads(message))
+            for noted_at, _, id_, message in sorted(found, key=itemgetter(0, 1))
+            if noted_at > self._now - MAX_AGE_MICROS
+        ]
+
 
 def forget(connection: apsw.Connection, keys: Iterable[str]) -> None:
     """Delete what waits for messages of these sessions."""
@@ -77,5 +92,8 @@ def forget(connection: apsw.Connection, keys: Iterable[str]) -> None:
 
 
 def forget_author(connection: apsw.Connection, author: str) -> None:
-    """Delete the edits that wait and name this author."""
-    connection.execute("DELETE FROM waiting_changes WHERE author = ?", (author,))
+    """Delete the edits that wait and are the author's, or may be."""
+    connection.execute(
+        "DELETE FROM waiting_changes WHERE message IS NOT NULL AND ifnull(author, ?1) = ?1",
+        (author,),
+    )

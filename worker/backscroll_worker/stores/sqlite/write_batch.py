@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.ids import message_id as nth_message_id
+from backscroll.contract.lifecycle import Rename
 from backscroll.contract.messages import ChatMessage
 from backscroll.contract.operations import (
     Append,
@@ -27,18 +28,21 @@ from backscroll.contract.operations import (
 from backscroll.contract.results import Outcome
 from backscroll.contract.turns import BeginTurn, EndTurn
 from backscroll_worker.contract.attributes import with_turn
-from backscroll_worker.contract.clock import no_later
 from backscroll_worker.contract.takeover import (
     ImportSession,
     RestoreSession,
-    archived_attributes,
     has_another_history,
+    known_attributes,
+    turn_times,
+    turn_times_of,
 )
 from backscroll_worker.contract.tombstones import emptied_by
 from backscroll_worker.contract.turns import CONFLICT, is_conditional, lease_of, outcome
+from backscroll_worker.contract.waiting import may_wait
 from backscroll_worker.stores.sqlite import (
     attributes,
     edits,
+    forks,
     lifecycle,
     session_meta,
     session_states,
@@ -59,16 +63,19 @@ class Group(WriteGroup):
         """Apply one write, unless its op id has been applied before."""
         op_id = self._packed[operation.op_id]
         affected = self._applied.get(op_id)
+        asked, since, renames = operation, -1, self._memory.renames
+        if renames.latest >= 0:
+            operation, since = renames.followed(operation, self._has_turn)
         if affected is not None:
             return self._platform_ids.outcome_again(operation, self._find, affected)
+        if self._memory.is_forking:
+            forks.give_way(self, operation)
         if operation.at <= self._memory.tombstones.latest:
-            if self._is_erased(operation):
-                return outcome(0)
             spared = self._memory.tombstones.spared(operation)
-            if spared is None:
+            if self._is_erased(operation) or spared is None:
                 return outcome(0)
             operation = spared
-        is_late = operation.was_spooled and self._is_late(operation)
+        is_late = operation.was_spooled and self._is_late(operation, asked, since)
         affected = 0 if is_late else _HANDLERS[type(operation)](self, operation)
         if (
             self._has_platform_ids
@@ -88,11 +95,14 @@ class Group(WriteGroup):
         return outcome(affected)
 
     def _append(self, operation: Append) -> int:
-        if operation.session is not None and (known := self._find(operation.key)) is not None:
+        known = self._find(operation.key)
+        if known is not None and known.closed:
+            return CONFLICT
+        if known is not None and operation.session is not None:
             session_meta.described(self._connection, known.id, operation.session)  # or refused now
         if is_conditional(operation) and not self._holds(operation):
             return CONFLICT
-        session = self._find_or_create(operation.key)
+        session = known or self._find_or_create(operation.key)
         if operation.session is not None:
             lacking = attributes.lacking(self._connection, session.id, operation.session)
             if lacking:
@@ -104,8 +114,10 @@ class Group(WriteGroup):
             ids = [pack_id(id_) for id_ in operation.message_ids]
         elif len(messages) > 1:
             ids += [pack_id(nth_message_id(op_id, index)) for index in range(1, len(messages))]
-        if self._has_platform_ids and (
-            selected := self._platform_ids.take(session.id, ids, messages)
+        if (
+            messages
+            and self._has_platform_ids
+            and (selected := self._platform_ids.take(session.id, ids, messages))
         ):
             ids, messages, self._named = selected
         if messages:
@@ -171,7 +183,11 @@ class Group(WriteGroup):
     def _wait(self, session: KnownSession | None, change: Rollback | Replace) -> int:
         """Have a change wait for its message, if that may still arrive."""
         id_ = change.platform_id
-        if id_ is not None and (not session or self._platform_ids.find(session.id, id_) is None):
+        if (
+            id_ is not None
+            and may_wait(change, self._memory.tombstones)
+            and (not session or self._platform_ids.find(session.id, id_) is None)
+        ):
             self._waiting.hold(change)
         return 0
 
@@ -214,6 +230,13 @@ class Group(WriteGroup):
         self._pending.touched.pop(session.id, None)
         return 1
 
+    def _rename(self, operation: Rename) -> int:
+        renamed = lifecycle.rename(self, operation)
+        if renamed > 0:
+            for change in self._waiting.moved(operation.key, operation.new_key):
+                self._catch_up(change)
+        return renamed
+
     def _describe(self, operation: Describe) -> int:
         session = self._find_or_create(operation.key)
         attributes = session_meta.described(self._connection, session.id, operation.attributes)
@@ -228,8 +251,9 @@ class Group(WriteGroup):
             raise OperationRefusedError("a message has no id")
         session = self._find_or_create(operation.key)
         if operation.attributes:
-            started = {"turn_started_at": no_later(operation.turn_started_at, self._now)}
-            self._set(session, {**operation.attributes, **started})
+            times = operation.turn_started_at, operation.turn_expires_at
+            turn = turn_times(operation.attributes, times, self._now)
+            self._set(session, {**operation.attributes, **turn})
         session_states.put(self._connection, session.id, operation.states)
         self._take_over(session, operation.at, operation.messages)
         self._pending.imported[session.id] = session, operation.created_at, operation.last_activity
@@ -255,8 +279,9 @@ class Group(WriteGroup):
         times = restoring.times(self._connection, session.id, info, is_new=existing is None)
         self._pending.imported[session.id] = session, *times
         if existing is None:
-            archived, turn_started_at = archived_attributes(info, self._now)
-            self._set(session, {**archived, "turn_started_at": turn_started_at})
+            archived = known_attributes(info)
+            turn = turn_times(archived, turn_times_of(info), self._now)
+            self._set(session, {**archived, **turn})
             session_states.put(self._connection, session.id, operation.states)
         elif info.pinned:
             self._set(session, {"pinned": True})
@@ -264,13 +289,15 @@ class Group(WriteGroup):
 
     def _rename_agent(self, operation: RenameAgent) -> int:
         renamed = self._connection.execute(
-            "UPDATE sessions SET agent = ? WHERE agent = ? AND key IS NOT NULL RETURNING id",
+            "UPDATE sessions SET agent = ? WHERE agent = ?"
+            " AND (key IS NOT NULL OR id IN (SELECT target FROM forks)) RETURNING id",
             (operation.new, operation.old),
         )
         return len(renamed.fetchall())
 
     def _erase(self, operation: Erase) -> int:
         self.flush()
+        lifecycle.forget_renames(self, operation)
         self._sessions.clear()
         moments, memory = (self._now, self._clock.latest), self._memory
         affected = erasure.begin(self._connection, *moments, operation, memory.tombstones)
@@ -313,9 +340,11 @@ _HANDLERS: Final[dict[type[Operation], Callable[[Group, Any], int]]] = {
     Clear: Group._clear,
     Delete: Group._delete,
     Describe: Group._describe,
+    Rename: Group._rename,
     RenameAgent: Group._rename_agent,
     ImportSession: Group._import_session,
     RestoreSession: Group._restore_session,
     Erase: Group._erase,
     **lifecycle.HANDLERS,
+    **forks.HANDLERS,
 }

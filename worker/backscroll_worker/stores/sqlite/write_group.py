@@ -19,6 +19,7 @@ from backscroll.contract.operations import (
     Write,
 )
 from backscroll_worker.contract.clock import StoreClock
+from backscroll_worker.contract.tombstones import keys_of
 from backscroll_worker.contract.turns import Turn
 from backscroll_worker.stores.sqlite import (
     attributes,
@@ -84,7 +85,7 @@ class WriteGroup:
         session = self._sessions.get(key)
         if session is None:
             row = self._connection.execute(
-                "SELECT id, message_count FROM sessions WHERE key = ?", (key,)
+                "SELECT id, message_count, closed FROM sessions WHERE key = ?", (key,)
             ).fetchone()
             if row is not None:
                 session = self._sessions[key] = KnownSession(*row)
@@ -163,6 +164,8 @@ class WriteGroup:
 
     def _set(self, session: KnownSession, values: Mapping[str, Any]) -> None:
         attributes.put(self._connection, session.id, values)
+        if "closed" in values:
+            session.closed = values["closed"]
 
     def _take_over(self, session: KnownSession, at: int, messages: Sequence[ChatMessage]) -> None:
         """Add imported or restored messages, with their ids and earlier versions."""
@@ -181,6 +184,10 @@ class WriteGroup:
             (session.id,),
         )
         return Turn(*row)
+
+    def _has_turn(self, key: str, turn_id: str) -> bool:
+        session = self._find(key)
+        return session is not None and self._turn(session).is_that_of(turn_id)
 
     def _holds(self, operation: Append | Replace) -> bool:
         """Whether the condition of a write holds; one under a turn id renews the lease."""
@@ -202,8 +209,10 @@ class WriteGroup:
         key: str = operation.key  # type: ignore[attr-defined]
         emptied.note(self._connection, how, operation, key, self._clock.latest, self._now)
 
-    def _is_late(self, operation: Write) -> bool:
-        key = getattr(operation, "key", None)
-        if key is None:
-            return False
-        return emptied.is_late(self._connection, operation, key, self._memory.tombstones)
+    def _is_late(self, operation: Write, asked: Write, since: int) -> bool:
+        """Also where it was `asked` for under a key that its session had until `since`."""
+        place, tombstones = (self._connection, operation), self._memory.tombstones
+        before: Any = getattr(asked, "key", None)
+        if since >= 0 and emptied.is_late(*place, before, tombstones, until=since):
+            return True
+        return any(emptied.is_late(*place, key, tombstones, since) for key in keys_of(operation))

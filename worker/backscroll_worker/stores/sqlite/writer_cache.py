@@ -8,8 +8,10 @@ from typing import Any, Final
 
 import apsw
 
+from backscroll_worker.stores.sqlite import fork_table
 from backscroll_worker.stores.sqlite.maintenance import author_erasure
 from backscroll_worker.stores.sqlite.maintenance.erasure import load_tombstones
+from backscroll_worker.stores.sqlite.session_renames import load_renames
 
 _DAY: Final = 86_400_000_000  # microseconds
 
@@ -20,6 +22,7 @@ class KnownSession:
 
     id: int
     message_count: int
+    closed: int | None = None
 
 
 class Memory:
@@ -32,10 +35,14 @@ class Memory:
     def __init__(self, connection: apsw.Connection, now: int) -> None:
         self.sessions: dict[str, KnownSession] = {}
         self.tombstones = load_tombstones(connection)
+        self.renames = load_renames(connection)
         self.erasing = author_erasure.load(connection)
         last: Any = connection.execute("SELECT ifnull(max(id), 0) FROM messages").get
+        reserved = fork_table.last_reserved_row(connection)
+        self.is_forking = reserved > 0
+        """Whether there may be forks that are being copied."""
         # No row is used again as long as an erasure tells by them what was said before it.
-        self.last_row: int = max([last, *(each.last_row for each in self.erasing)])
+        self.last_row: int = max([last, reserved, *(each.last_row for each in self.erasing)])
         self.best_before = now + _DAY // 2
         self._read_at = now
         self._version = _version(connection)

@@ -205,6 +205,8 @@ def test_the_active_history_begins_with_the_newest_summary(open_store: Open) -> 
     assert texts(store.load("s", before=ids[6], active=True)) == "Def"
     assert texts(store.load("s", before=second, active=True)) == "Abcdef"
     assert texts(store.load("s")) == "abcdAefDgh"
+    store.append("s", ChatMessage.summary("E", upto=ids[3]))
+    assert texts(store.load("s", 4, active=True)) == "Efgh"  # other summaries do not count
     assert store.load("nobody", active=True) == []
 
 

@@ -46,6 +46,14 @@ def test_what_passes_the_filter_is_listed_newest_first(store: StoreUnderTest, cl
     assert listed(store, until=from_micros(clock.now), role="tool") == "GFEDCBA"
 
 
+def test_a_session_is_listed_in_its_order_whatever_the_times(store: StoreUnderTest) -> None:
+    for number, text in enumerate("adbgcehf"):
+        at = from_micros(1_000_000 + number * 7 % 5)
+        store.append("s", ChatMessage.user(text, created_at=at))
+    assert listed(store, key="s") == "fhecgbda"
+    assert listed(store, role="user", since=from_micros(1_000_002)) == "fhcbd"
+
+
 def test_a_listed_message_comes_with_its_session_and_its_beginning(
     store: StoreUnderTest,
 ) -> None:

@@ -53,6 +53,7 @@ attributes = st.fixed_dictionaries(
         "turn_id": st.just("turn"),
         "pinned": st.booleans(),
         "meta": st.dictionaries(st.sampled_from("ab"), st.sampled_from([1, True, "x", None])),
+        "closed": st.booleans(),
     },
 ).filter(bool)
 
@@ -89,6 +90,14 @@ class Operations(RuleBasedStateMachine):
     @rule(key=keys, data=st.data())
     def rewind(self, key: str, data: st.DataObject) -> None:
         self.send(requests.rewind(key, data.draw(st.sampled_from(self.message_ids[-8:]))))
+
+    @rule(key=keys)
+    def reset(self, key: str) -> None:
+        self.send(requests.reset(key))
+
+    @rule(keys=st.permutations(KEYS))
+    def rename(self, keys: list[str]) -> None:
+        self.send(requests.rename(*keys[:2]))
 
     @rule(key=keys, message=messages, data=st.data())
     def replace(self, key: str, message: ChatMessage, data: st.DataObject) -> None:
@@ -152,6 +161,14 @@ class Beside(Operations):
 
     def take(self, operation: Write) -> None:
         self.group.append(operation)
+
+    @rule(key=keys, new_key=keys, text=texts, has_upto=st.booleans())
+    def fork(self, key: str, new_key: str, text: str, has_upto: bool) -> None:
+        """Fork what is there, as what is not is refused."""
+        said = requests.append(key, (ChatMessage.user(text),), None)
+        self.send(said)
+        if key != new_key:
+            self.send(requests.fork(key, new_key, said.op_id if has_upto else None))
 
     @precondition(lambda self: self.group)
     @rule(reopen=st.booleans())

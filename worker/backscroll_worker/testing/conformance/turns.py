@@ -8,11 +8,20 @@ from typing import Any
 import pytest
 
 from backscroll.contract.errors import ConflictError, InvalidInputError
+from backscroll.contract.ids import new_op_id
 from backscroll.contract.messages import ChatMessage, SessionInfo, from_micros
 from backscroll.contract.operations import Write
 from backscroll.contract.results import Outcome
+from backscroll_worker.contract.takeover import ImportSession, RestoreSession
 from backscroll_worker.testing.fixtures import Open
-from backscroll_worker.testing.stores import Clock, StoreUnderTest, contents, requests, say
+from backscroll_worker.testing.stores import (
+    Clock,
+    StoreUnderTest,
+    apply_all,
+    contents,
+    requests,
+    say,
+)
 
 HI = ChatMessage.user("hi")
 
@@ -178,6 +187,60 @@ def test_turns_are_no_part_of_an_append_that_is_sent_again(store: StoreUnderTest
     assert outcome(store, begin) == Outcome(1, duplicate=True)
     assert known(store).state == "idle"
     assert outcome(store, replace(begin, op_id="f" * 32)) == Outcome(1)
+
+
+def test_a_turn_begins_without_a_message(open_store: Open) -> None:
+    """What it answers was said before; the session may even be a new one."""
+    begin = requests.begin_turn("s", ())
+    with open_store() as store:
+        assert outcome(store, begin) == Outcome(0)
+        assert known(store).turn_id == begin.op_id
+    store = open_store()
+    assert outcome(store, begin) == Outcome(0, duplicate=True)
+    (reply,) = store.append("s", HI, turn_id=begin.op_id)
+    assert store.end_turn("s", begin.op_id, "error", [reply]) == 1
+    assert outcome(store, begin) == Outcome(0, duplicate=True)
+    assert (known(store).state, store.load("s"), store.verify()) == ("error", [], [])
+
+
+def test_a_turn_ends_in_a_state_that_is_an_end(store: StoreUnderTest) -> None:
+    turn = store.begin_turn("s", HI)
+    with pytest.raises(InvalidInputError, match="state"):
+        store.end_turn("s", turn, "running")
+    store.end_turn("s", turn)
+
+
+def test_a_lease_goes_with_a_session_that_is_taken_over(
+    store: StoreUnderTest, clock: Clock
+) -> None:
+    """Or its turn would run for ever, as nobody is left who could end it."""
+    said = requests.append("s", (HI,)).stamped()
+    at, expires_at = clock.now, clock.now + 5_000_000
+    attributes: Any = {"state": "running", "turn_id": "t"}
+    taken = ImportSession(
+        new_op_id(), at, "s", said, attributes, at, at, at, turn_expires_at=expires_at
+    )
+    info = SessionInfo(
+        "r", from_micros(at), from_micros(at), 1, state="running", turn_id="t",
+        turn_expires_at=from_micros(expires_at),
+    )  # fmt: skip
+    apply_all(
+        store,
+        [
+            taken,
+            RestoreSession(new_op_id(), at, "r", "r", info, requests.append("r", (HI,)).stamped()),
+        ],
+    )
+    for key in ("s", "r"):
+        with pytest.raises(ConflictError):
+            store.begin_turn(key, HI)
+        clock.advance(seconds=3)
+        assert store.append(key, HI, turn_id="t")
+        clock.advance(seconds=-3)
+    clock.advance(seconds=9)
+    assert {info.key for info in store.sessions(expired=True)} == {"s", "r"}
+    for key in ("s", "r"):
+        assert store.begin_turn(key, HI)
 
 
 @pytest.mark.parametrize("lease_seconds", [0, -1, 0.01, 1e10, True, "1", None])

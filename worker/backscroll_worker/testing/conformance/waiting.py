@@ -12,9 +12,11 @@ from backscroll.contract.operations import Append, Erase, Operation
 from backscroll.contract.results import Outcome
 from backscroll_worker.contract.pacing import finish
 from backscroll_worker.contract.waiting import MOST_PER_SESSION
+from backscroll_worker.testing.conformance.erasure import traces
 from backscroll_worker.testing.conformance.platform import batch, message, said
 from backscroll_worker.testing.fixtures import Open
 from backscroll_worker.testing.stores import (
+    HOUR,
     Clock,
     StoreUnderTest,
     apply_all,
@@ -127,15 +129,43 @@ def test_a_change_waits_for_a_day(open_store: Open, clock: Clock) -> None:
         assert store.totals().waiting_changes == 0
 
 
-def test_only_so_many_changes_of_a_session_wait(store: StoreUnderTest, clock: Clock) -> None:
-    names = [f"p{number:03}" for number in range(MOST_PER_SESSION + 2)]
-    for name in names:
+@pytest.mark.parametrize("together", [False, True])
+def test_only_so_many_changes_of_a_session_wait(
+    store: StoreUnderTest, clock: Clock, *, together: bool
+) -> None:
+    names = [f"p{number:03}" for number in range(MOST_PER_SESSION + 2, 0, -1)]
+    edits = [edit("s", name, "edited") for name in names]
+    for group in [edits] if together else [[each] for each in edits]:
         clock.advance(micros=1)
-        apply_all(store, [edit("s", name, "edited")])
+        apply_all(store, group)
     assert store.totals().waiting_changes == MOST_PER_SESSION
     apply_all(store, [batch("s", *names)])
     assert contents(store, "s").count("edited") == MOST_PER_SESSION
-    assert contents(store, "s")[:3] == ["said p000", "said p001", "edited"]
+    assert contents(store, "s")[:3] == ["said p102", "said p101", "edited"]
+
+
+@pytest.mark.needs("erasure", "files")
+def test_an_erased_authors_edit_does_not_wait(store: StoreUnderTest, clock: Clock) -> None:
+    clock.advance(hours=1)
+    early = [
+        edit("s", "a", "quagga"),
+        requests.replace("s", ChatMessage.user("of bob", author="bob"), platform_id="b"),
+        undo("s", "c"),
+    ]
+    of_zoe = ChatMessage.user("quagga", author="zoe", platform_id="z")
+    apply_all(store, [*early, requests.append("s", (of_zoe,))])
+    finish(store.store.erase(Erase(new_op_id(), clock.now, author="zoe")))
+    assert store.totals().waiting_changes == 2
+    late = [edit("s", "z", "quagga"), edit("s", "d", "quagga"), undo("s", "e")]
+    apply_all(store, [replace(each, at=clock.now - HOUR) for each in late])
+    assert store.totals().waiting_changes == 3
+    finish(store.compact(1_000))
+    assert traces(store, "quagga") == set()
+    clock.advance(seconds=1)
+    apply_all(store, [replace(edit("s", "d", "later"), at=clock.now)])
+    assert store.totals().waiting_changes == 4
+    apply_all(store, [replace(batch("s", "a", "b", "c", "d"), at=clock.now)])
+    assert contents(store, "s") == ["said a", "of bob", "later"]
 
 
 @pytest.mark.parametrize("way", ["delete", "erase", "erase sender"])

@@ -16,6 +16,7 @@ import apsw
 from backscroll.contract.messages import ChatMessage
 from backscroll_worker.contract.pacing import Pace
 from backscroll_worker.stores.sqlite.access import Access
+from backscroll_worker.stores.sqlite.fork_table import last_reserved_row
 
 _NEXT: Final = (
     "SELECT id, session_id FROM messages INDEXED BY messagerow_author_session_id"
@@ -68,8 +69,8 @@ def begin(connection: apsw.Connection, op_id: bytes | str, author: str, now: int
     connection.execute(
         "INSERT INTO erasing_authors(session_id, author, last_row, sessions)"
         " SELECT ?, ?, max((SELECT ifnull(max(id), 0) FROM messages),"
-        " (SELECT ifnull(max(last_row), 0) FROM erasing_authors)), 0",
-        (session, author),
+        " (SELECT ifnull(max(last_row), 0) FROM erasing_authors), ?), 0",
+        (session, author, last_reserved_row(connection)),
     )
 
 

@@ -1,7 +1,8 @@
-"""Cleanup: expired sessions, and messages beyond the number that a session may keep.
+"""Cleanup: expired sessions, messages beyond the number that a session may keep, and authors' ones.
 
 1. Candidates are chosen, some hundred at a time. Idle ones are found by the index on the last
-   activity, those with too many messages by the counts in their rows; no message is read.
+   activity, those with too many messages by the counts in their rows; no message is read. What is
+   due by rules for authors is found by the authors' index.
 2. With an archive, the candidates are written there and made durable.
 3. Candidates that have not changed are deleted. A session that was written to meanwhile is active:
    it is kept, and removed from the archive.
@@ -21,7 +22,7 @@ from typing import Any, Final
 
 import apsw
 
-from backscroll.contract.messages import SessionInfo, to_micros
+from backscroll.contract.messages import ChatMessage, SessionInfo, to_micros
 from backscroll.contract.results import CleanupReport
 from backscroll_worker.contract.archiving import (
     BYTES_PER_FILE,
@@ -37,7 +38,9 @@ from backscroll_worker.contract.retention import Retention, Rule
 from backscroll_worker.contract.states import States
 from backscroll_worker.stores.sqlite import session_states
 from backscroll_worker.stores.sqlite.access import Access
+from backscroll_worker.stores.sqlite.fork_table import is_source
 from backscroll_worker.stores.sqlite.listing import get_session
+from backscroll_worker.stores.sqlite.maintenance.author_messages import AuthorMessages, AuthorScan
 from backscroll_worker.stores.sqlite.maintenance.message_cap import Part, parts
 from backscroll_worker.stores.sqlite.maintenance.purge import purge_detached
 from backscroll_worker.stores.sqlite.maintenance.space import with_checkpoints
@@ -59,8 +62,6 @@ class _Idle:
     row: int
     info: SessionInfo
     rule: Rule
-    first: int = 0
-    end: int = _LAST_ROW
     digest: bytes | None = None
     states: States = field(default_factory=dict)
 
@@ -70,6 +71,12 @@ class _Idle:
     def messages(self) -> int:
         return self.info.message_count
 
+    def read(
+        self, connection: apsw.Connection, first: int, most: int
+    ) -> list[tuple[int, ChatMessage]]:
+        """Its messages from row `first` on, with their rows."""
+        return stored_messages(connection, self.row, first, _LAST_ROW, most)
+
     def remove(self, connection: apsw.Connection, now: SessionInfo, _at: int) -> int | None:
         """Remove its key; None when the session has changed since it was chosen."""
         if now != self.info or session_states.stored(connection, self.row) != self.states:
@@ -78,7 +85,7 @@ class _Idle:
         return self.messages
 
 
-_Removal = _Idle | Part
+_Removal = _Idle | Part | AuthorMessages
 
 
 class Cleanup:
@@ -102,6 +109,7 @@ class Cleanup:
         self._tally = Tally(retention, passage.now, dry_run)
         self._looking = Pace(1_000, 5_000)
         self._chosen: list[_Removal] = []
+        self._capped = dict[int, int]()
 
     def slices(self) -> Slices[CleanupReport]:
         """Run the whole cleanup, in slices."""
@@ -115,7 +123,7 @@ class Cleanup:
             yield from purge_detached(self._access.repeatable)
             if self._archive is not None:
                 self._archive.sweep()
-        for _ in chain(self._choose_idle(), self._choose_capped()):
+        for _ in chain(self._choose_idle(), self._choose_capped(), self._choose_of_authors()):
             yield
             if len(self._chosen) >= REMOVALS_PER_FILE:
                 yield from self._carry_out()
@@ -174,6 +182,22 @@ class Cleanup:
             looking = self._access.outside
             found_parts = yield from parts(looking, found[0], info, rule, self._looking)
             self._chosen += found_parts  # by now it may be another list
+            if found_parts:
+                self._capped[found[0]] = found_parts[-1].end
+
+    def _choose_of_authors(self) -> Generator[None]:
+        scan = AuthorScan(self._access.outside, self._retention, self._passage, self._capped)
+        for removal in scan.removals():
+            if removal is None:
+                yield
+            elif not self._is_idle(
+                self._rule_of(removal.info), to_micros(removal.info.last_activity)
+            ):
+                self._chosen.append(removal)
+                yield
+
+    def _rule_of(self, info: SessionInfo) -> Rule:
+        return self._retention.rule_for(info.to_dict())
 
     def _rule(self, found: tuple[Any, ...]) -> Rule:
         return self._retention.rule_for(dict(zip(_NAMES, found, strict=True)))
@@ -230,14 +254,13 @@ class Cleanup:
     ) -> Generator[None]:
         rule, is_whole = removal.rule.name, removal.is_whole
         states = removal.states if isinstance(removal, _Idle) else {}
+        is_of_author = isinstance(removal, AuthorMessages)
         now = self._passage.now
-        writer.begin(ArchivedSession(removal.info, now, rule, is_whole, states))
-        digest, first, count = hashlib.sha256(), removal.first, MESSAGES_PER_READ
+        writer.begin(ArchivedSession(removal.info, now, rule, is_whole, states, is_of_author))
+        digest, first, count = hashlib.sha256(), 0, MESSAGES_PER_READ
         while count == MESSAGES_PER_READ:
             with self._access.outside() as connection:
-                found = stored_messages(
-                    connection, removal.row, first, removal.end, MESSAGES_PER_READ
-                )
+                found = removal.read(connection, first, MESSAGES_PER_READ)
             for row, message in found:
                 digest.update(writer.add(message))
                 first = row + 1
@@ -268,10 +291,17 @@ class Cleanup:
 
     def _take(self, connection: apsw.Connection, removal: _Removal) -> int | None:
         """Delete it; None when it has changed since it was chosen, or another rule applies."""
+        if isinstance(removal, Part) and is_source(connection, removal.row):
+            return None
         now = get_session(connection, removal.info.key)
-        if now is None or self._retention.rule_for(now.to_dict()) is not removal.rule:
+        if now is None or self._rule_now(removal, now) is not removal.rule:
             return None
         return removal.remove(connection, now, self._passage.now)
+
+    def _rule_now(self, removal: _Removal, now: SessionInfo) -> Rule | None:
+        if isinstance(removal, AuthorMessages):
+            return self._retention.rule_for_author(now.to_dict(), removal.author)
+        return self._rule_of(now)
 
     def _count(self, removal: _Removal, messages: int) -> None:
         info = removal.info

@@ -61,6 +61,7 @@ def _forget_erasures(connection: apsw.Connection, old: Cutoff) -> None:
     """Delete old tombstones and erasures; what an erasure left is purged as after a cleanup."""
     connection.execute(f"DELETE FROM erased WHERE {old.condition('noted_at')}")  # noqa: S608
     connection.execute(f"DELETE FROM erasures WHERE {old.condition('noted_at')}")  # noqa: S608
+    connection.execute(f"DELETE FROM session_renames WHERE {old.condition('noted_at')}")  # noqa: S608
     connection.execute("DELETE FROM erasing WHERE op_id NOT IN (SELECT op_id FROM erasures)")
 
 

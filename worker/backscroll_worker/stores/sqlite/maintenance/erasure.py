@@ -22,6 +22,7 @@ from backscroll.contract.operations import Erase
 from backscroll.contract.results import ErasureReceipt
 from backscroll_worker.contract.pacing import Pace, Slices
 from backscroll_worker.contract.tombstones import Tombstone, Tombstones, digest, erasure_receipt
+from backscroll_worker.stores.sqlite import fork_table
 from backscroll_worker.stores.sqlite.access import Access
 from backscroll_worker.stores.sqlite.emptied import ERASED_BYTES
 from backscroll_worker.stores.sqlite.fts_merge import unindex
@@ -103,6 +104,7 @@ def _hide_sessions(
     connection: apsw.Connection, op_id: bytes | str, subject: str, value: str
 ) -> list[str]:
     """Remove their keys, and return these."""
+    fork_table.erase(connection, subject, value)
     found = f"FROM sessions WHERE {subject} = ?"
     keys: list[Any] = connection.execute(f"SELECT key {found}", (value,)).fetchall()
     connection.execute(

@@ -9,7 +9,7 @@ from typing import Any, Final
 import apsw
 import orjson
 
-from backscroll.contract.messages import SessionInfo
+from backscroll.contract.messages import ChatMessage, SessionInfo
 from backscroll_worker.contract.pacing import Pace, SliceClock, Slices
 from backscroll_worker.contract.retention import Rule
 from backscroll_worker.contract.tool_calls import Exchanges
@@ -64,6 +64,12 @@ class Part:
 
     is_whole = False
 
+    def read(
+        self, connection: apsw.Connection, first: int, most: int
+    ) -> list[tuple[int, ChatMessage]]:
+        """The messages from row `first` on, with their rows."""
+        return stored_messages(connection, self.row, max(first, self.first), self.end, most)
+
     def remove(self, connection: apsw.Connection, now: SessionInfo, at: int) -> int | None:
         """Delete them; returns their number, or None when they have changed since the choice."""
         while not self.known.look(connection, 1_000):
@@ -93,7 +99,7 @@ class Part:
         return len(rows)
 
     def _digest(self, connection: apsw.Connection) -> bytes:
-        found = stored_messages(connection, self.row, self.first, self.end, self.messages + 1)
+        found = self.read(connection, self.first, self.messages + 1)
         lines = (orjson.dumps(message.to_dict()) + b"\n" for _, message in found)
         return hashlib.sha256(b"".join(lines)).digest()
 

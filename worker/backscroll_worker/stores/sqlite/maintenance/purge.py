@@ -30,10 +30,11 @@ MESSAGES_PER_ROUND: Final = 200_000
 """Their rows are sorted in some 20 ms."""
 _MESSAGES_PER_SESSION: Final = 20  # finding the first message takes as long as reading this many
 
-# Sessions of an erasure are counted and deleted by it.
+# Sessions of an erasure are counted and deleted by it; a fork still needs its source.
 _DETACHED: Final = (
     "key IS NULL AND id NOT IN (SELECT session_id FROM erasing"
-    " UNION ALL SELECT session_id FROM erasing_authors)"
+    " UNION ALL SELECT session_id FROM erasing_authors"
+    " UNION ALL SELECT source FROM forks UNION ALL SELECT target FROM forks)"
 )
 
 _COLUMNS: Final = ", ".join(
@@ -41,6 +42,16 @@ _COLUMNS: Final = ", ".join(
     for field in SessionRow._meta.sorted_fields
     if field.column_name not in ("id", "key", "message_count")
 )
+
+
+def insert_alike(connection: apsw.Connection, session: int, key: str | None) -> int:
+    """Insert a session without messages and states, otherwise as the other one; its row."""
+    connection.execute(
+        f"INSERT INTO sessions(key, message_count, {_COLUMNS})"  # noqa: S608 - columns of ours
+        f" SELECT ?, 0, {_COLUMNS} FROM sessions WHERE id = ?",
+        (key, session),
+    )
+    return connection.last_insert_rowid()
 
 
 def detach(connection: apsw.Connection, session: int) -> None:
@@ -53,12 +64,7 @@ def detach_messages(connection: apsw.Connection, session: int, now: int) -> int:
     found: Any = connection.execute("SELECT key, name FROM sessions WHERE id = ?", (session,))
     ((key, name),) = found
     detach(connection, session)
-    connection.execute(
-        f"INSERT INTO sessions(key, message_count, {_COLUMNS})"  # noqa: S608 - columns of ours
-        f" SELECT ?, 0, {_COLUMNS} FROM sessions WHERE id = ?",
-        (key, session),
-    )
-    successor = connection.last_insert_rowid()
+    successor = insert_alike(connection, session, key)
     index_name(connection, successor, name)
     session_states.move(connection, session, successor)
     note_all_gone(connection, session, successor, now)
@@ -68,14 +74,11 @@ def detach_messages(connection: apsw.Connection, session: int, now: int) -> int:
 def detach_later(connection: apsw.Connection, session: int, row: int, now: int) -> None:
     """The same for the session's messages after that in `row`; the session stays."""
     note_later_gone(connection, session, row, now)
-    connection.execute(
-        f"INSERT INTO sessions(key, message_count, {_COLUMNS})"  # noqa: S608 - columns of ours
-        f" SELECT NULL, 0, {_COLUMNS} FROM sessions WHERE id = ?",
-        (session,),
-    )
+    successor = insert_alike(connection, session, None)
+    connection.execute("UPDATE sessions SET name = NULL WHERE id = ?", (successor,))
     connection.execute(
         "UPDATE messages SET session_id = ? WHERE session_id = ? AND id > ?",
-        (connection.last_insert_rowid(), session, row),
+        (successor, session, row),
     )
 
 

@@ -128,9 +128,10 @@ class Pages:
             return
         (cells,) = struct.unpack_from(">H", page, head + 3)
         pointers = head + _HEADER_BYTES[kind]
+        short = min(0x7F, self._most_local(kind))  # what one byte can say; few overflow so soon
         for place in struct.unpack_from(f">{cells}H", page, pointers):
             at = place + 4 if kind == _INDEX_INTERIOR else place
-            if page[at] < 0x80:  # a payload this small is all on its page
+            if page[at] <= short:
                 continue
             payload, at = varint(page, at)
             if kind == _TABLE_LEAF:
@@ -142,12 +143,16 @@ class Pages:
 
     def _local(self, kind: int, payload: int) -> int:
         """How much of a payload is on the page itself."""
-        most = self._usable - 35 if kind == _TABLE_LEAF else (self._usable - 12) * 64 // 255 - 23
+        most = self._most_local(kind)
         least = (self._usable - 12) * 32 // 255 - 23
         if payload <= most:
             return payload
         local = least + (payload - least) % (self._usable - 4)
         return local if local <= most else least
+
+    def _most_local(self, kind: int) -> int:
+        """The size of the largest payload that is on its page entirely."""
+        return self._usable - 35 if kind == _TABLE_LEAF else (self._usable - 12) * 64 // 255 - 23
 
     def _behind_chain(self, number: int, left: int) -> Iterator[Stretch]:
         """What is behind the end of the last of a chain of overflow pages."""

@@ -1,0 +1,39 @@
+"""What a fork has besides messages, and what refuses one: what both stores decide alike."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from backscroll.contract.errors import OperationRefusedError
+from backscroll.contract.forks import Fork
+from backscroll.contract.messages import SessionInfo
+
+MOST_AT_ONCE: Final = 1_000
+"""Messages that a group copies itself, in some 30 ms; more are copied in slices."""
+
+_TAKEN: Final = ("name", "agent", "channel", "room", "sender", "meta")
+
+
+def attributes_of_fork(
+    source: SessionInfo, upto: str | None, there: SessionInfo | None
+) -> dict[str, Any]:
+    """The attributes to set in a fork; a session that was `there` without messages keeps its own.
+
+    It is idle and not pinned, whatever its source is.
+    """
+    found = {name: getattr(source, name) for name in _TAKEN if not getattr(there, name, None)}
+    set_ones = {name: value for name, value in found.items() if value}
+    return {**set_ones, "forked_from": source.key, "forked_upto": upto}
+
+
+def unknown_session(operation: Fork) -> OperationRefusedError:
+    """The error of a fork of what is not there."""
+    return OperationRefusedError(f"there is no session {operation.key!r} to fork")
+
+
+def unknown_message(operation: Fork) -> OperationRefusedError:
+    """The error of a fork up to a message that the session does not have."""
+    named = operation.upto or operation.upto_platform_id
+    return OperationRefusedError(
+        f"the session {operation.key!r} has no message {named!r} up to which to fork it"
+    )

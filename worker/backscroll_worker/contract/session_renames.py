@@ -1,0 +1,135 @@
+"""Renames of sessions: where what was requested under an earlier key belongs.
+
+A spool, a resend or a slow adapter may bring operations under the key that the session had when
+they were requested. What was requested before the rename is for the session, by its new key; what
+was requested after it begins a new session. What belongs to a turn goes where that turn runs.
+
+A reset gives what a session has another key, too. But as the old key goes on to be used, an adapter
+whose clock is slow means the new session, so only what comes out of a spool is for the past one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import Any, Final, NamedTuple, TypeVar
+
+from backscroll.contract.lifecycle import Rename, Reset
+from backscroll.contract.operations import Operation, Write
+from backscroll_worker.contract.takeover import ImportSession, RestoreSession
+from backscroll_worker.contract.tombstones import Tombstone, Tombstones
+
+W = TypeVar("W", bound=Write)
+
+_FOR_THE_KEY_AS_IT_IS: Final = (ImportSession, Rename, RestoreSession)
+
+
+class SessionRename(NamedTuple):
+    """One rename: when it was requested, by the requester's clock, and recorded, by the store's."""
+
+    old: str
+    new: str
+    asked_at: int
+    noted_at: int
+    is_reset: bool = False
+    """Whether another session has the old key since then: only a spool is that late."""
+
+
+class SessionRenames:
+    """The renames that a store knows, in their order.
+
+    `latest` is the latest time of any of them, -1 if there are none: later operations need no
+    lookup, unless they belong to a turn.
+    """
+
+    def __init__(self, renames: Iterable[SessionRename] = ()) -> None:
+        self._put(renames)
+
+    def __iter__(self) -> Iterator[SessionRename]:
+        return iter(self._renames)
+
+    def __len__(self) -> int:
+        return len(self._renames)
+
+    def _put(self, renames: Iterable[SessionRename]) -> None:
+        self._renames: list[SessionRename] = []
+        self._places: dict[str, list[int]] = {}  # of the renames of each old key
+        self.latest = -1
+        for each in renames:
+            self.add(each)
+
+    def add(self, rename: SessionRename) -> None:
+        self._places.setdefault(rename.old, []).append(len(self._renames))
+        self._renames.append(rename)
+        self.latest = max(self.latest, rename.asked_at)
+
+    def followed(
+        self, operation: W, has_turn: Callable[[str, str], bool] = lambda key, turn_id: False
+    ) -> tuple[W, int]:
+        """The operation under its session's present key, and when it got that: -1 for never.
+
+        `has_turn` says whether the session with a key runs a turn, or has run it.
+        """
+        key: Any = getattr(operation, "key", None)
+        if key not in self._places or isinstance(operation, _FOR_THE_KEY_AS_IT_IS):
+            return operation, -1
+        turn_id = _turn_of(operation)
+        if turn_id is not None:
+            if has_turn(key, turn_id):
+                return operation, -1
+            for new, asked_at in self._reached(key):
+                if has_turn(new, turn_id):
+                    return _moved(operation, new), asked_at
+        found, since, place = key, -1, -1
+        is_late = operation.was_spooled and not isinstance(operation, Reset)
+        while (at := self._next(found, place, operation.at, is_late)) is not None:
+            place, rename = at, self._renames[at]
+            found, since = rename.new, rename.asked_at
+        return (operation, -1) if found == key else (_moved(operation, found), since)
+
+    def _next(self, key: str, after: int, at: int, is_late: bool) -> int | None:
+        """The place of the first later rename of the key that was requested at `at` or later."""
+        for place in self._places.get(key, ()):
+            rename = self._renames[place]
+            if place > after and at <= rename.asked_at and (is_late or not rename.is_reset):
+                return place
+        return None
+
+    def _reached(self, key: str) -> Iterator[tuple[str, int]]:
+        """The keys that a session with this key may have by now, and when it got each."""
+        reached = {key}
+        for rename in self._renames[self._places[key][0] :]:
+            if rename.old in reached:
+                reached.add(rename.new)
+                yield rename.new, rename.asked_at
+
+    def forget(self, key: str) -> list[tuple[str, int]]:
+        """Forget a key that is erased; returns the earlier keys of its session, until when each."""
+        earlier, at = list[tuple[str, int]](), key
+        for rename in reversed(self._renames):
+            if rename.old == at:
+                break  # its name was free then
+            if rename.new == at:
+                earlier.append((rename.old, rename.asked_at))
+                at = rename.old
+        names = {key, *(name for name, _ in earlier)}
+        self._put([each for each in self._renames if names.isdisjoint((each.old, each.new))])
+        return earlier
+
+
+def _turn_of(operation: Operation) -> str | None:
+    turn_id: str | None = getattr(operation, "turn_id", None)
+    return turn_id
+
+
+def _moved(operation: W, key: str) -> W:
+    moved: Any = replace(operation, key=key)  # type: ignore[call-arg]
+    object.__setattr__(moved, "was_spooled", operation.was_spooled)  # it is only being made
+    return moved  # type: ignore[no-any-return]
+
+
+def earlier_tombstone(tombstones: Tombstones, until: int, now: int) -> Tombstone:
+    """For an earlier key of an erased session: another erasure than that of the session itself,
+    so that of what is archived under that key only what was said until then is erased.
+    """
+    return Tombstone(until, tombstones.free_moment(max(until, now)))
