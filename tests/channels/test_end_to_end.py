@@ -60,6 +60,28 @@ def test_telegram_by_asyncio_as_its_updates_come(producer: Producer) -> None:
     assert info.name == "Lunch"
 
 
+def test_a_group_that_becomes_a_supergroup_keeps_its_history(producer: Producer) -> None:
+    supergroup = {**GROUP, "id": -1005, "type": "supergroup"}
+    _deliver(
+        producer,
+        *(
+            telegram.read(telegram_update(given))
+            for given in (
+                update(chat=GROUP, id_=1, text="Lunch?"),
+                update(chat=GROUP, id_=2, text="Yes"),
+                update(chat=GROUP, id_=3, migrate_to_chat_id=-1005),
+                update(chat=supergroup, id_=1, migrate_from_chat_id=-5),
+                update(chat=supergroup, id_=2, text="Noon"),  # it counts anew
+            )
+        ),
+    )
+    assert window(producer, "telegram_-5") == []
+    said = [message.content for message in producer.load("telegram_-1005")]
+    assert said == ["Lunch?", "Yes", "Noon"]
+    (info,) = producer.sessions(channel="telegram")
+    assert info.room == "-1005"
+
+
 def test_the_others_with_threads_edits_and_deletions(producer: Producer) -> None:
     seen = on_slack.event
     gone = on_slack.inner(ts="1.4", text="Oops", thread_ts="1.2")

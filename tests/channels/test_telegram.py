@@ -58,7 +58,21 @@ _TOPIC = sent(FORUM, id_=3, message_thread_id=3, forum_topic_created={"name": "T
 
 CASES: list[tuple[str, dict[str, Any], list[Change]]] = [
     ("private", update(text="Hi"), [Said("telegram_42", said("Hi"), _DM)]),
-    ("group", update(chat=GROUP, text="Hi"), [Said("telegram_-5", said("Hi"), _LUNCH)]),
+    (
+        "group",
+        update(chat=GROUP, text="Hi"),
+        [Said("telegram_-5", said("Hi", platform_id="-5:11"), _LUNCH)],
+    ),
+    (
+        "reply in a group",
+        update(chat=GROUP, text="Hi", reply_to_message=sent(GROUP, id_=10, text="?")),
+        [Said("telegram_-5", said("Hi", platform_id="-5:11", reply_to="-5:10"), _LUNCH)],
+    ),
+    (
+        "edit in a group",
+        update("edited_message", chat=GROUP, text="Hi", edit_date=AT),
+        [Edited("telegram_-5", said("Hi", platform_id="-5:11"), "-5:11")],
+    ),
     (
         "own",
         update(sender=BOT, text="Hello"),

@@ -7,7 +7,7 @@ returns what that returns: a receipt, or what is to be awaited for one. It raise
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from backscroll.contract.messages import ChatMessage, SessionAttributes
 
@@ -27,6 +27,8 @@ class Writes(Protocol[Answer_co]):
     ) -> Answer_co: ...
 
     def rollback(self, key: str, *, platform_id: str | None = None) -> Answer_co: ...
+
+    def rename(self, key: str, new_key: str) -> Answer_co: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +76,8 @@ class Moved:
     key: str
     new_key: str
 
-    def to(self, producer: Any) -> Any:
-        """Rename the session."""
+    def to(self, producer: Writes[Answer]) -> Answer:
+        """Rename the session; nothing happens where there is none."""
         return producer.rename(self.key, self.new_key)
 
 

@@ -67,13 +67,13 @@ def _deleted(deletion: Any) -> tuple[Change, ...]:
 
 
 def _of_message(one: Any, me: Me, is_edit: bool) -> tuple[Change, ...]:
-    here, id_ = _key(one), identifier(attribute(one, "message_id"))
-    if here is None or id_ in (None, "0") or attribute(one, "ephemeral_message_id"):
-        return ()  # not one that everybody in the chat sees, or not there yet
+    here, id_ = _key(one), _id(one, "message_id")
+    if here is None or id_ is None or attribute(one, "ephemeral_message_id"):
+        return ()  # also of what not everybody in the chat sees
     if moved := _moved(one, here):
         return (moved,)
     said, files = _text(one), _files(one)
-    if id_ is None or not (said or files):
+    if not (said or files):
         return ()
     album = identifier(attribute(one, "media_group_id"))
     what = message(
@@ -87,6 +87,14 @@ def _of_message(one: Any, me: Me, is_edit: bool) -> tuple[Change, ...]:
         extra={"media_group_id": album} if album else None,
     )
     return (Edited(here, what, id_) if is_edit else Said(here, what, _session(one)),)
+
+
+def _id(one: Any, *path: str) -> str | None:
+    """A message's id; in a group with the chat's in front, as its supergroup counts anew."""
+    id_, chat = identifier(attribute(one, *path)), attribute(one, "chat")
+    if id_ in (None, "0"):  # 0 is one that is not there yet
+        return None
+    return f"{attribute(chat, 'id')}:{id_}" if attribute(chat, "type") == "group" else id_
 
 
 def _key(one: Any) -> str | None:
@@ -146,7 +154,7 @@ def _full_name(person: Any) -> str:
 
 def _reply_to(one: Any) -> str | None:
     """The message answered; in a topic what is no answer names the topic's first message."""
-    answered = identifier(attribute(one, "reply_to_message", "message_id"))
+    answered = _id(one, "reply_to_message", "message_id")
     return None if answered == _thread(one) else answered
 
 
