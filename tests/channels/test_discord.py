@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from backscroll import ChatMessage
+from backscroll import Attachment, ChatMessage
 from backscroll.channels import Deleted, Edited, Said, discord
 from tests.channels.libraries import USER, Discord
 
@@ -85,18 +85,24 @@ def test_a_webhook_speaks_under_the_name_given_with_the_message(platform: Discor
     assert own.message.role == "assistant"
 
 
+def _attached(platform: Discord, **fields: Any) -> tuple[Attachment, ...]:
+    (change,) = discord.read(platform.message(content="", **fields))
+    assert isinstance(change, Said)
+    assert change.message.content == ""
+    return tuple(change.message.attachments)
+
+
 def test_content_is_what_the_window_shows(platform: Discord) -> None:
     bob = USER | {"id": "100000000000000043", "username": "bob", "global_name": "Bob"}
     raw = "<@100000000000000043> in <#100000000000000100> @everyone"
     assert content(platform, content=raw, mentions=[bob]) == "@Bob in #general @everyone"
     image = {"id": "1", "filename": "a.png", "size": 9, "url": "https://c/a", "proxy_url": "x"}
     image["content_type"] = "image/png"
-    assert (
-        content(platform, content="", attachments=[image, image]) == "[image: a.png] [image: a.png]"
-    )
-    assert content(platform, attachments=[image]) == "Shall we meet at six?"
+    picture = Attachment("image", "a.png", "image/png", 9, "https://c/a", platform_id="1")
+    assert _attached(platform, attachments=[image, image]) == (picture, picture)
     sticker = {"id": "5", "name": "Wave", "format_type": 1}
-    assert content(platform, content="", sticker_items=[sticker]) == "[sticker: Wave]"
+    (waving,) = _attached(platform, sticker_items=[sticker])
+    assert (waving.kind, waving.name, waving.platform_id) == ("sticker", "Wave", "5")
     embed = {"type": "rich", "title": "Build", "description": "failed"}
     assert content(platform, content="", embeds=[embed]) == "Build\nfailed"
 

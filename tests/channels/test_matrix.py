@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from backscroll import ChatMessage
+from backscroll import Attachment, ChatMessage
 from backscroll.channels import Change, Deleted, Edited, Said, matrix
 from tests.channels.libraries import nio_event, nio_room
 
@@ -59,6 +59,7 @@ _IMAGE: dict[str, Any] = {
     "url": "mxc://a/b",
     "info": {"mimetype": "image/png", "size": 9},
 }
+_PICTURE = Attachment("image", "a.png", "image/png", 9, "mxc://a/b")
 
 CASES: list[tuple[str, dict[str, Any], list[Change]]] = [
     ("message", event(), [Said(KEY, said(), SESSION)]),
@@ -90,11 +91,11 @@ CASES: list[tuple[str, dict[str, Any], list[Change]]] = [
         answering("Six!", **_THREAD, is_falling_back=False),
         [Said(KEY, said("Six!", extra={"thread": "$root"}, reply_to="$0"), SESSION)],
     ),
-    ("image", event("a.png", **_IMAGE), [Said(KEY, said("[image: a.png]"), SESSION)]),
+    ("image", event("a.png", **_IMAGE), [Said(KEY, said("", attachments=(_PICTURE,)), SESSION)]),
     (
         "image with a caption",
         event("Us", **_IMAGE, filename="a.png"),
-        [Said(KEY, said("Us"), SESSION)],
+        [Said(KEY, said("Us", attachments=(_PICTURE,)), SESSION)],
     ),
     ("unknown kind", event("Hm", msgtype="org.x.y"), [Said(KEY, said("Hm"), SESSION)]),
     ("edit of nobody knows what", replacing(), []),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from backscroll import ChatMessage
+from backscroll import Attachment, ChatMessage
 from backscroll.channels import Change, Deleted, Edited, Said, slack
 
 ROOT, TS, LATER = "1772359200.000100", "1772359260.000200", "1772359300.000300"
@@ -54,6 +54,7 @@ _FILE = {
 _BOT: dict[str, Any] = {"subtype": "bot_message", "user": None, "bot_id": "B1", "username": "Build"}
 _BY_BUILD = {"author": "B1", "author_name": "Build"}
 _IN_THREAD = "slack_C1_" + ROOT
+_PICTURE = Attachment("image", "a.png", "image/png", 9, "https://f/a", platform_id="F1")
 
 CASES: list[tuple[str, dict[str, Any], list[Change]]] = [
     ("message", event(), [Said("slack_C1", said(), ROOM)]),
@@ -113,12 +114,12 @@ CASES: list[tuple[str, dict[str, Any], list[Change]]] = [
     (
         "file",
         event("", subtype="file_share", files=[_FILE, {"id": "F2", "mode": "tombstone"}]),
-        [Said("slack_C1", said("[image: a.png]"), ROOM)],
+        [Said("slack_C1", said("", attachments=(_PICTURE,)), ROOM)],
     ),
     (
         "file with a text",
         event("Us", subtype="file_share", files=[_FILE]),
-        [Said("slack_C1", said("Us"), ROOM)],
+        [Said("slack_C1", said("Us", attachments=(_PICTURE,)), ROOM)],
     ),
     ("edit", changed(inner(text="Dinner?"), inner()), [Edited("slack_C1", said("Dinner?"), TS)]),
     (

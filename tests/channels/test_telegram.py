@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from backscroll import ChatMessage
+from backscroll import Attachment, ChatMessage
 from backscroll.channels import Change, Deleted, Edited, Moved, Said, telegram
 from tests.channels.libraries import aiogram_update, telegram_update
 
@@ -24,6 +24,9 @@ _SIZES = [
     {"file_id": "small", "file_unique_id": "s", "width": 90, "height": 90, "file_size": 900},
     {"file_id": "large", "file_unique_id": "l", "width": 900, "height": 900, "file_size": 90_000},
 ]
+_PHOTO = Attachment("image", size=90_000, platform_id="large")
+_ALBUM: dict[str, Any] = {"extra": {"media_group_id": "77"}, "attachments": (_PHOTO,)}
+_MENU = Attachment("file", "menu.pdf", "application/pdf", platform_id="F")
 _PDF = {
     "file_id": "F",
     "file_unique_id": "f",
@@ -152,14 +155,20 @@ CASES: list[tuple[str, dict[str, Any], list[Change]]] = [
     (
         "photo of an album",
         update(photo=_SIZES, caption="Us", media_group_id="77"),
-        [Said("telegram_42", said("Us", extra={"media_group_id": "77"}), _DM)],
+        [
+            Said(
+                "telegram_42",
+                said("Us", **_ALBUM),
+                _DM,
+            )
+        ],
     ),
     (
         "photo of an album without a caption",
         update(photo=_SIZES, media_group_id="77"),
-        [Said("telegram_42", said("[image]", extra={"media_group_id": "77"}), _DM)],
+        [Said("telegram_42", said("", **_ALBUM), _DM)],
     ),
-    ("document", update(document=_PDF), [Said("telegram_42", said("[file: menu.pdf]"), _DM)]),
+    ("document", update(document=_PDF), [Said("telegram_42", said("", attachments=(_MENU,)), _DM)]),
     (
         "venue",
         update(

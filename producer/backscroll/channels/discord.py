@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from backscroll.channels.changes import Change, Deleted, Edited, Said
-from backscroll.channels.message import Author, File, Me, author, file, message
+from backscroll.channels.message import Author, Me, author, file, message
 from backscroll.channels.values import (
     attribute,
     identifier,
@@ -21,6 +21,7 @@ from backscroll.channels.values import (
     session_key,
     text,
 )
+from backscroll.contract.attachments import Attachment
 from backscroll.contract.messages import ChatMessage, SessionAttributes
 
 _SAID: Final = (0, 19, 20, 23)
@@ -131,7 +132,7 @@ def _text(one: Any) -> str:
     return "\n".join(filter(None, map(text, parts)))
 
 
-def _files(one: Any) -> list[File]:
+def _files(one: Any) -> list[Attachment]:
     snapshots = items(one, "message_snapshots")
     attached = [file for part in (one, *snapshots) for file in items(part, "attachments")]
     files = [

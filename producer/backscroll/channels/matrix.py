@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from backscroll.channels.changes import Change, Deleted, Edited, Said
-from backscroll.channels.message import Author, File, Me, author, file, message
+from backscroll.channels.message import Author, Me, author, file, message
 from backscroll.channels.values import (
     attribute,
     identifier,
@@ -22,6 +22,7 @@ from backscroll.channels.values import (
     session_key,
     text,
 )
+from backscroll.contract.attachments import Attachment
 from backscroll.contract.messages import ChatMessage, SessionAttributes
 
 Names = Mapping[str, str]
@@ -157,7 +158,7 @@ def _text(content: _Event, by: Author, is_answer: bool) -> str:
     return body
 
 
-def _files(event: _Event, content: _Event) -> list[File]:
+def _files(event: _Event, content: _Event) -> list[Attachment]:
     kind, info = text(content.get("msgtype")), mapping(content.get("info"))
     is_sticker = event.get("type") == "m.sticker"
     if not is_sticker and kind not in _FILES:

@@ -8,16 +8,13 @@ from datetime import datetime
 from typing import Any, Final
 
 from backscroll.channels.values import identifier, name, text
+from backscroll.contract.attachment_checks import MAX_ATTACHMENTS, MAX_URL_CHARS
+from backscroll.contract.attachments import Attachment
 from backscroll.contract.messages import ChatMessage
 
 Me = str | int | Iterable[str | int] | None
 """The bot's own id on the platform, or several where it has several."""
 
-File = Mapping[str, Any]
-"""Something attached: its `kind`, and what is known of the other arguments of `file`."""
-
-_MOST_FILES: Final = 32
-_MAX_URL_CHARS: Final = 4096
 _KINDS: Final = {"image": "image", "audio": "audio", "video": "video"}
 
 
@@ -36,7 +33,7 @@ def author(*ids: object, shown: object = None) -> Author:
 
 def message(
     said: object,
-    files: Sequence[File],
+    files: Sequence[Attachment],
     by: Author,
     me: Me,
     *,
@@ -45,21 +42,19 @@ def message(
     created_at: datetime | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> ChatMessage:
-    """The bot's own message is the assistant's, any other the user's.
-
-    Without a text it is what a platform's list of chats shows of it: "[image]", "[file: a.pdf]".
-    """
+    """The bot's own message is the assistant's, any other the user's."""
     own = {str(each) for each in ((me,) if isinstance(me, str | int) else me or ())}
     whose = by.ids[0] if by.ids else None
     return ChatMessage(
         "user" if own.isdisjoint(by.ids) else "assistant",
-        text(said) or " ".join(map(_label, files[:_MOST_FILES])),
+        text(said),
         extra,
         created_at=created_at,
         author=whose,
         author_name=by.name if whose else None,
         platform_id=platform_id,
         reply_to=identifier(reply_to),
+        attachments=tuple(files[:MAX_ATTACHMENTS]),
     )
 
 
@@ -71,20 +66,14 @@ def file(
     size: object = None,
     url: object = None,
     platform_id: object = None,
-) -> File:
+) -> Attachment:
     """A file of that kind, or of the one that its type says; what is not valid is left out."""
     type_ = name(mime_type)
-    fields = {
-        "kind": kind or _KINDS.get((type_ or "").partition("/")[0], "file"),
-        "name": name(name_),
-        "mime_type": type_,
-        "size": size if type(size) is int and 0 <= size < 2**53 else None,
-        "url": name(url, _MAX_URL_CHARS) if len(str(url)) <= _MAX_URL_CHARS else None,
-        "platform_id": identifier(platform_id),
-    }
-    return {field: value for field, value in fields.items() if value is not None}
-
-
-def _label(attached: File) -> str:
-    kind, called = attached["kind"], attached.get("name")
-    return f"[{kind}: {called}]" if called else f"[{kind}]"
+    return Attachment(
+        kind or _KINDS.get((type_ or "").partition("/")[0], "file"),
+        name=name(name_),
+        mime_type=type_,
+        size=size if type(size) is int and 0 <= size < 2**53 else None,
+        url=name(url, MAX_URL_CHARS) if len(str(url)) <= MAX_URL_CHARS else None,
+        platform_id=identifier(platform_id),
+    )

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeGuard
 
 from backscroll.channels.changes import Change, Deleted, Edited, Said
-from backscroll.channels.message import Author, File, Me, author, file, message
+from backscroll.channels.message import Author, Me, author, file, message
 from backscroll.channels.values import (
     identifier,
     mapping,
@@ -24,6 +24,7 @@ from backscroll.channels.values import (
     session_key,
     text,
 )
+from backscroll.contract.attachments import Attachment
 from backscroll.contract.messages import ChatMessage
 
 Names = Mapping[str, str]
@@ -178,7 +179,7 @@ def _text(event: _Event) -> str:
     return "\n".join(filter(None, map(text, lines)))
 
 
-def _files(event: _Event) -> list[File]:
+def _files(event: _Event) -> list[Attachment]:
     return [
         file(
             name_=each.get("name") or each.get("title"),

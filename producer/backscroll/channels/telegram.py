@@ -12,8 +12,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 from backscroll.channels.changes import Change, Deleted, Edited, Moved, Said
-from backscroll.channels.message import Author, File, Me, author, file, message
+from backscroll.channels.message import Author, Me, author, file, message
 from backscroll.channels.values import attribute, identifier, items, moment, name, session_key
+from backscroll.contract.attachments import Attachment
 from backscroll.contract.messages import SessionAttributes
 
 _NEW: Final = ("message", "channel_post", "business_message")
@@ -188,7 +189,7 @@ def _details(field: str, other: Any) -> list[Any]:
             return [attribute(other, "title"), attribute(other, "address")]
 
 
-def _files(one: Any) -> list[File]:
+def _files(one: Any) -> list[Attachment]:
     if photo := items(one, "photo"):  # in several sizes, the largest one last
         return [_file("image", photo[-1])]
     for field, kind in _FILES.items():
@@ -197,7 +198,7 @@ def _files(one: Any) -> list[File]:
     return []
 
 
-def _file(kind: str | None, attached: Any) -> File:
+def _file(kind: str | None, attached: Any) -> Attachment:
     return file(
         kind,
         name_=attribute(attached, "file_name") or attribute(attached, "emoji"),
