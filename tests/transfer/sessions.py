@@ -13,6 +13,7 @@ from backscroll.contract.results import Outcome
 from backscroll.contract.validation import FORKED, TEXT_ATTRIBUTES
 from backscroll_worker.contract.takeover import ImportSession
 from backscroll_worker.testing.stores import StoreUnderTest, open_tested
+from backscroll_worker.transfer.chats.conversation import Options
 from backscroll_worker.transfer.formats import FORMATS
 from backscroll_worker.transfer.import_files import ImportReport, import_files
 from backscroll_worker.transfer.sessions import Wanted, find, read
@@ -96,7 +97,7 @@ def export(store: str, form: str, wanted: Wanted | None = None) -> bytes:
 def take(store: str, path: Path, content: bytes, key_prefix: str | None = None) -> ImportReport:
     """What `backscroll import` makes of a file with this content."""
     path.write_bytes(content)
-    return import_files([path], store, key_prefix, lambda _: None)
+    return import_files([path], store, Options(key_prefix), lambda _: None)
 
 
 def everything(store: str) -> Everything:

@@ -21,6 +21,7 @@ from backscroll_worker.contract.pacing import finish
 from backscroll_worker.contract.retention import Retention, Rule
 from backscroll_worker.contract.takeover import ImportSession
 from backscroll_worker.testing.stores import bring_back, open_tested
+from backscroll_worker.transfer.chats.conversation import Options
 from backscroll_worker.transfer.import_files import ImportReport, import_files
 from tests.test_archive import erase
 from tests.transfer.sessions import Everything, everything, export, fill, several, take
@@ -29,7 +30,7 @@ KINDS = ("sqlite", "jsonl")
 
 
 def import_archive(store: str, archive: Archive) -> ImportReport:
-    return import_files([file.data for file in archive.files()], store, None, lambda _: None)
+    return import_files([file.data for file in archive.files()], store, Options(), lambda _: None)
 
 
 def restored(store: str, archive: Archive, keys: set[str]) -> Everything:

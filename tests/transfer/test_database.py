@@ -15,6 +15,7 @@ import pytest
 from backscroll import InvalidInputError
 from backscroll.contract.messages import SessionInfo
 from backscroll_worker.testing.stores import open_tested
+from backscroll_worker.transfer.chats.conversation import Options
 from backscroll_worker.transfer.import_files import ImportReport, import_files
 from backscroll_worker.transfer.original_database import read_database
 from backscroll_worker.transfer.source import Incoming
@@ -94,7 +95,7 @@ def describe(connection: sqlite3.Connection, key: str, **values: object) -> None
 
 
 def take(path: Path, store: str) -> ImportReport:
-    return import_files([path], store, None, lambda _: None)
+    return import_files([path], store, Options(), lambda _: None)
 
 
 def test_import_reads_the_log_of_a_running_original(

@@ -17,6 +17,7 @@ from backscroll_worker.contract.pacing import finish
 from backscroll_worker.contract.takeover import ImportSession
 from backscroll_worker.testing.stores import Clock, StoreUnderTest, apply_all, open_tested, requests
 from backscroll_worker.transfer import store as intake
+from backscroll_worker.transfer.chats.conversation import Options
 from backscroll_worker.transfer.import_files import import_files
 from backscroll_worker.transfer.sessions import Wanted, find
 from backscroll_worker.transfer.source import Advance, Total
@@ -162,10 +163,10 @@ def test_killed_anywhere_a_second_run_completes_it(
             raise Killed
 
     with pytest.raises(Killed):
-        import_files([path], store, None, die)
+        import_files([path], store, Options(), die)
     partial = everything(store)
     assert partial.items() <= everything(source).items()  # whole sessions only
-    report = import_files([path], store, None, lambda _: None)
+    report = import_files([path], store, Options(), lambda _: None)
     assert (report.sessions, report.known) == (20 - len(partial), len(partial))
     assert everything(store) == everything(source)
 

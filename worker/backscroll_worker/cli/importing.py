@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
 
 import click
 
+from backscroll_worker.cli.access import open_producer
 from backscroll_worker.cli.output import (
     console,
     counted,
@@ -19,8 +23,25 @@ from backscroll_worker.cli.output import (
 from backscroll_worker.ops.exit_codes import ExitCode
 from backscroll_worker.settings import Settings
 from backscroll_worker.transfer import migrate as migration
-from backscroll_worker.transfer.import_files import ImportReport, import_files
+from backscroll_worker.transfer.chats.conversation import Options
+from backscroll_worker.transfer.import_files import ImportReport, import_files, look_through
+from backscroll_worker.transfer.queue_import import import_through_queue
 from backscroll_worker.transfer.source import Advance, Total
+
+
+class ZoneName(click.ParamType[tzinfo]):
+    """A time zone by its name."""
+
+    name = "zone"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tzinfo:
+        """The zone; fails with a message where there is no such zone."""
+        if isinstance(value, tzinfo):
+            return value
+        try:
+            return ZoneInfo(value)
+        except (ValueError, OSError, KeyError):
+            self.fail(f"{value!r} is no time zone, such as Europe/Berlin", param, ctx)
 
 
 @click.command("import")
@@ -29,36 +50,75 @@ from backscroll_worker.transfer.source import Advance, Total
 )
 @click.option(
     "--key-prefix", metavar="TEXT",
-    help="For openai files, which have no keys: the key is TEXT followed by the line number.",
+    help="Keys are TEXT and the conversation's id, or the line number in an openai file.",
 )  # fmt: skip
+@click.option(
+    "--me", metavar="NAME", multiple=True,
+    help="Who wrote as NAME (or with that id) is the assistant; all others are users.",
+)  # fmt: skip
+@click.option(
+    "--zone", metavar="ZONE", type=ZoneName(), default=None,
+    help="Where times without a zone are from, such as Europe/Berlin; this host's zone if absent.",
+)  # fmt: skip
+@click.option(
+    "--dates", type=click.Choice(("dmy", "mdy", "ymd")),
+    help="The order of day and month in a chat of WhatsApp, where its dates do not tell.",
+)  # fmt: skip
+@click.option(
+    "--through-queue",
+    is_flag=True,
+    help="Append through the queue, beside a running worker, instead of writing the store.",
+)
+@click.option("--dry-run", is_flag=True, help="Only say what would be imported, and what not.")
 @json_option
 @click.pass_obj
 def import_(
-    settings: Settings, files: tuple[Path, ...], key_prefix: str | None, as_json: bool
+    settings: Settings,
+    files: tuple[Path, ...],
+    key_prefix: str | None,
+    me: tuple[str, ...],
+    zone: tzinfo | None,
+    dates: str | None,
+    through_queue: bool,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Import the sessions in FILEs.
 
-    A FILE is an export (jsonl or openai) or the original's sessions.db; - is standard input. Stop
-    the worker first. Sessions that the store already has are not changed, so it is safe to repeat.
+    A FILE is an export (jsonl or openai), the original's sessions.db, or the history of another
+    program; - is standard input. Stop the worker first, or give --through-queue. Sessions that the
+    store already has are not changed, so it is safe to repeat. docs/imports.md lists the programs.
 
     \b
     Example:
       backscroll import backup.jsonl
       backscroll import ./workspace/sessions/sessions.db
+      backscroll import --dry-run chatgpt-export.zip
+      backscroll import --me "Kitchen Bot" result.json
       backscroll import --key-prefix examples_ training.jsonl
     """
-    with progress_bar("importing") as bar:
+    local = zone or datetime.now().astimezone().tzinfo or UTC
+    options = Options(key_prefix, frozenset(me), local, dates)
+    with progress_bar("reading" if dry_run else "importing") as bar:
 
         def observe(each: Total | Advance) -> None:
             (bar.expect if isinstance(each, Total) else bar.advance)(each.amount)
 
-        report = import_files(files, settings.store, key_prefix, observe)
+        if dry_run:
+            report = look_through(files, options, observe)
+        elif through_queue:
+            with open_producer(settings, needs_worker=True) as producer:
+                report = import_through_queue(files, producer, options, observe)
+        else:
+            report = import_files(files, settings.store, options, observe)
     if as_json:
         print_json(report)
     else:
         is_one_refusal = len(files) == len(report.refused) == 1
         if not is_one_refusal or report != ImportReport(refused=report.refused):
-            _show(report)
+            _show(report, "would be imported" if dry_run else "imported")
+        for what, count in report.not_kept.items():
+            note(f"not kept: {what} ({count:,})")
         for line in report.left_out:
             note(f"skipped: {line}")
         for line in report.refused:
@@ -108,7 +168,7 @@ def migrate(settings: Settings, directory: Path, as_json: bool) -> None:
 COMMANDS = (import_, migrate)
 
 
-def _show(report: ImportReport) -> None:
+def _show(report: ImportReport, title: str) -> None:
     counts = (
         ("sessions", report.sessions),
         ("messages", report.messages),
@@ -117,4 +177,4 @@ def _show(report: ImportReport) -> None:
         ("rows skipped", len(report.left_out)),
     )
     rows = [(name, f"{count:,}") for name, count in counts]
-    console().print(table(("imported", "count"), rows, right=("count",)))
+    console().print(table((title, "count"), rows, right=("count",)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, Final
@@ -19,10 +19,23 @@ from backscroll_worker.contract.pacing import now_micros
 from backscroll_worker.stores import Store
 from backscroll_worker.stores.local import keeping
 from backscroll_worker.stores.sqlite.schema import MAGIC
+from backscroll_worker.transfer.chats import databases
+from backscroll_worker.transfer.chats.conversation import Options, object_in
+from backscroll_worker.transfer.chats.reading import (
+    ZIP_MAGIC,
+    is_document,
+    log_form,
+    opened_zip,
+    read_chat,
+    read_document,
+    read_folder,
+    read_log,
+    with_line,
+)
+from backscroll_worker.transfer.chats.whatsapp import is_whatsapp
 from backscroll_worker.transfer.jsonl import read_jsonl
 from backscroll_worker.transfer.openai import read_openai
-from backscroll_worker.transfer.original_database import read_database
-from backscroll_worker.transfer.source import Advance, Damage, Found, Incoming, Total
+from backscroll_worker.transfer.source import Advance, Damage, Found, Incoming, NotKept, Total
 from backscroll_worker.transfer.store import Groups, take_in, writing
 
 STANDARD_INPUT: Final = Path("-")
@@ -34,10 +47,11 @@ Observe = Callable[[Total | Advance], None]
 
 @dataclass(slots=True)
 class ImportReport:
-    """What an import did.
+    """What an import did, or would do.
 
     `known` sessions were in the store already. `refused` are the sessions and files that were not
-    taken over, `left_out` what was skipped of others: lines of `where: why`.
+    taken over, `left_out` what was skipped of others: lines of `where: why`. `not_kept` counts what
+    messages of another program have and ours do not, by its name.
     """
 
     sessions: int = 0
@@ -45,27 +59,39 @@ class ImportReport:
     known: int = 0
     refused: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    not_kept: dict[str, int] = field(default_factory=dict)
 
 
 def import_files(
-    paths: Iterable[Path], url: str, key_prefix: str | None, observe: Observe
+    paths: Iterable[Path], url: str, options: Options, observe: Observe
 ) -> ImportReport:
     """Take over every session in these files, as the store's one writer.
 
-    `key_prefix` names the sessions of a format that has no keys. Sessions that the store has, with
-    the same messages, stay as they are. Files that cannot be read are reported as refused. Raises
-    `StoreUnavailableError` when a worker holds the store.
+    Sessions that the store has, with the same messages, stay as they are. Files that cannot be read
+    are reported as refused. Raises `StoreUnavailableError` when a worker holds the store.
     """
     report = ImportReport()
     with writing(url, "import") as store:
         for path in paths:
-            found = _watched(_read(path, key_prefix, keeping(store)), report, observe)
-            groups = Groups(found, store)
+            groups = Groups(incoming_of(path, options, report, observe, keeping(store)), store)
             try:
                 for group in groups:
                     _take(group, store, report, groups.prepare)
             except InvalidInputError as error:
                 report.refused.append(str(error))
+    return report
+
+
+def look_through(paths: Iterable[Path], options: Options, observe: Observe) -> ImportReport:
+    """What an import of these files into an empty store would do; needs no store."""
+    report = ImportReport()
+    for path in paths:
+        try:
+            for incoming in incoming_of(path, options, report, observe):
+                report.sessions += 1
+                report.messages += len(incoming.operation.messages)
+        except InvalidInputError as error:
+            report.refused.append(str(error))
     return report
 
 
@@ -86,41 +112,62 @@ def _take(
             report.messages += taken.messages
 
 
-def _watched(found: Iterator[Found], report: ImportReport, observe: Observe) -> Iterator[Incoming]:
-    for each in found:
+def incoming_of(
+    path: Path,
+    options: Options,
+    report: ImportReport,
+    observe: Observe,
+    keep: Keep = lambda message: message,
+) -> Iterator[Incoming]:
+    """The sessions in a file; what else is found in it goes into the report.
+
+    `keep` puts the bytes of attachments into the store; see `stores.local.keeping`. Raises
+    `InvalidInputError` where the file cannot be read.
+    """
+    for each in _read(path, options, keep):
         if isinstance(each, Incoming):
             yield each
         elif isinstance(each, Damage):
             lines = report.refused if each.is_session else report.left_out
             lines.append(f"{each.where}: {each.problem}")
+        elif isinstance(each, NotKept):
+            if each.count:
+                report.not_kept[each.what] = report.not_kept.get(each.what, 0) + each.count
         else:
             observe(each)
 
 
-def _read(path: Path, key_prefix: str | None, keep: Keep) -> Iterator[Found]:
+def _read(path: Path, options: Options, keep: Keep) -> Iterator[Found]:
     try:
         if path == STANDARD_INPUT:
             given: Any = sys.stdin.buffer
             lines = given if isinstance(given, BufferedReader) else BufferedReader(given)
-            yield from _read_lines("standard input", lines, key_prefix, now_micros(), keep)
+            options = replace(options, modified=now_micros())
+            yield from _read_file("standard input", lines, options, keep)
+            return
+        status = path.stat()
+        options = replace(options, modified=status.st_mtime_ns // 1000)
+        if path.is_dir():
+            yield from read_folder(str(path), path, options)
             return
         with path.open("rb") as file:
-            if file.peek(len(MAGIC)).startswith(MAGIC):
-                yield from read_database(str(path), path)
-                return
-            status = path.stat()
-            if not is_packed(file):  # or it is not known how much there is to read
-                yield Total(status.st_size)
-            at = status.st_mtime_ns // 1000
-            yield from _read_lines(str(path), file, key_prefix, at, keep)
+            start = file.peek(len(MAGIC))
+            if start.startswith(MAGIC):
+                yield from databases.read(str(path), path, options)
+            elif start.startswith(ZIP_MAGIC):
+                yield from read_folder(str(path), opened_zip(file), options)
+            else:
+                if not is_packed(file):  # or it is not known how much there is to read
+                    yield Total(status.st_size)
+                yield from _read_file(str(path), file, options, keep)
     except OSError as error:
         raise InvalidInputError("file", f"{path}: {error.strerror or error}") from None
     except ZstdError as error:
         raise InvalidInputError("file", f"{path} is damaged: {error}") from None
 
 
-def _read_lines(
-    name: str, packed: BufferedReader[Any], key_prefix: str | None, at: int, keep: Keep
+def _read_file(
+    name: str, packed: BufferedReader[Any], options: Options, keep: Keep
 ) -> Iterator[Found]:
     file = unpacked(packed)
     if file.peek(len(BOM_UTF8)).startswith(BOM_UTF8):
@@ -128,15 +175,35 @@ def _read_lines(
     start = file.peek(_PEEKED_BYTES).lstrip()
     if start.startswith((b'{"backscroll_export"', b'{"session"')):
         yield from read_jsonl(name, file, keep)
-    elif not start.startswith(b"{"):
+    elif start.startswith(b"{"):
+        yield from _read_objects(name, file, options)
+    elif is_whatsapp(start.decode("utf-8", "replace").partition("\n")[0]):
+        yield from read_chat(name, file, options)
+    elif start.startswith(b"["):
+        yield from read_document(name, file.read(), options)
+    else:
         raise InvalidInputError("file", f"{name} is neither an export nor a known database")
-    elif key_prefix is not None:
-        yield from read_openai(name, file, key_prefix, at)
-    elif b'"messages"' in start:
+
+
+def _read_objects(name: str, file: BufferedReader[Any], options: Options) -> Iterator[Found]:
+    """A JSON object: the whole file, or the first line of several."""
+    line = file.readline()
+    if (form := log_form(line)) is not None:
+        yield from read_log(form, name, with_line(line, file), options)
+    elif not _is_training(line):
+        yield from read_document(name, line + file.read(), options)
+    elif options.key_prefix is not None:
+        at = options.modified
+        yield from read_openai(name, with_line(line, file), options.key_prefix, at)
+    else:
         raise InvalidInputError(
             "file", f"{name} has conversations without keys: give a --key-prefix for them"
         )
-    else:
-        raise InvalidInputError(
-            "file", f"{name} is not an export; 'backscroll migrate' takes over a folder of sessions"
-        )
+
+
+def _is_training(line: bytes) -> bool:
+    """Whether a line is a conversation for training; it may be one with a fault."""
+    fields = object_in(line)
+    if fields is None:
+        return b'"messages"' in line and line.rstrip().endswith(b"}")
+    return "messages" in fields and not is_document(fields)

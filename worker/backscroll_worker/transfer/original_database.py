@@ -56,22 +56,30 @@ def read_database(name: str, path: Path) -> Iterator[Found]:
 
     Raises `InvalidInputError` when it cannot be read, or is not the original's.
     """
-    with closing(_open(path)) as connection:
+    with closing(open_database(path)) as connection:
         try:
             connection.execute("BEGIN")
-            reader = _Reader(name, path, connection)
-            keys = reader.keys()
+            yield from read_original(name, path, connection)
         except apsw.Error as error:
             raise InvalidInputError("file", f"{path}: {error}") from None
-        yield from reader.columns_left()
-        yield Total(sum(count for _, count in keys))
-        for raw, count in keys:
-            yield from reader.session(raw)
-            yield Advance(count)
 
 
-def _open(path: Path) -> apsw.Connection:
-    """SQLite must be able to write beside a database that has a log, even to read it."""
+def read_original(name: str, path: Path, connection: apsw.Connection) -> Iterator[Found]:
+    """The same, through a connection that is in a transaction."""
+    reader = _Reader(name, path, connection)
+    keys = reader.keys()
+    yield from reader.columns_left()
+    yield Total(sum(count for _, count in keys))
+    for raw, count in keys:
+        yield from reader.session(raw)
+        yield Advance(count)
+
+
+def open_database(path: Path) -> apsw.Connection:
+    """A connection for reading; raises `InvalidInputError` where the file cannot be opened.
+
+    SQLite must be able to write beside a database that has a log, even to read it.
+    """
     url = f"file:{quote(str(path.absolute()))}"
     log = path.with_name(f"{path.name}-wal")
     try:

@@ -43,7 +43,15 @@ class Advance:
     amount: int
 
 
-Found = Incoming | Damage | Total | Advance
+@dataclass(frozen=True, slots=True)
+class NotKept:
+    """Something that a session cannot hold, and how often it was there."""
+
+    what: str
+    count: int
+
+
+Found = Incoming | Damage | NotKept | Total | Advance
 
 
 def check_message(message: ChatMessage) -> ChatMessage:

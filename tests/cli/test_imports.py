@@ -1,0 +1,105 @@
+"""`backscroll import` of other programs' histories, as a user runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from backscroll import ChatMessage, Producer, Receipt
+from backscroll_worker.ops.exit_codes import ExitCode
+from backscroll_worker.settings import Settings
+from backscroll_worker.transfer.chats.conversation import Options
+from backscroll_worker.transfer.import_files import ImportReport
+from backscroll_worker.transfer.queue_import import import_through_queue
+from backscroll_worker.transfer.source import Advance, Total
+from tests.cli.command import document, done, run
+from tests.processes import running_worker
+from tests.transfer import chat_samples as samples
+
+
+@pytest.fixture
+def worker(settings: Settings, client: redis.Redis, tmp_path: Path) -> Iterator[None]:
+    with running_worker(settings, client, tmp_path / "worker.log"):
+        yield
+
+
+def test_a_dry_run_needs_no_store_and_says_what_is_lost(settings: Settings, tmp_path: Path) -> None:
+    path = samples.document(samples.TELEGRAM)(tmp_path)
+    result = run(settings, "import", "--dry-run", "--me", "Fares", str(path))
+    assert result.exit_code == 0
+    assert "would be imported" in result.stdout
+    assert "not kept: events, such as who joined (1)" in result.stderr
+    assert "not kept: what an edited message said before (1)" in result.stderr
+    assert not list(tmp_path.glob("*.db"))
+
+
+def test_a_zone_that_is_none_is_refused(settings: Settings, tmp_path: Path) -> None:
+    path = samples.chat_text(tmp_path)
+    result = run(settings, "import", "--zone", "Mars/Olympus", str(path))
+    assert result.exit_code == ExitCode.USAGE
+    assert "no time zone" in result.output
+
+
+def test_an_import_shows_who_said_what(settings: Settings, tmp_path: Path) -> None:
+    path = samples.document(samples.TELEGRAM)(tmp_path)
+    done(settings, "import", "--me", "Fares", str(path))
+    first, second = document(settings, "load", "telegram_-10077")
+    assert (first["author_name"], first["content"]) == ("Ada", "How much?")
+    assert (second["role"], second["reply_to"], second["platform_id"]) == ("assistant", "2", "3")
+    (hit,) = document(settings, "search", "much", "--author", "42")["hits"]
+    assert hit["key"] == "telegram_-10077"
+
+
+@pytest.mark.usefixtures("worker")
+def test_through_the_queue_beside_a_worker(settings: Settings, tmp_path: Path) -> None:
+    path = samples.slack_folder(tmp_path)
+    ordered = ("import", "--through-queue", str(path))
+    assert "2" in done(settings, *ordered)
+    said = [each["content"] for each in document(settings, "load", "slack_C5")]
+    assert said == ["How much?", "39 EUR."]
+    again = document(settings, *ordered)
+    assert (again["sessions"], again["known"], again["refused"]) == (0, 2, [])
+    assert run(settings, "import", str(path)).exit_code == ExitCode.STORE
+
+
+@pytest.mark.usefixtures("worker")
+def test_an_import_that_broke_off_goes_on_and_joins_no_other(
+    settings: Settings, server_url: str, tmp_path: Path
+) -> None:
+    entries: Any = [
+        {"_type": "metadata", "key": "long"},
+        *({"role": "user", "content": f"{n}", "timestamp": 1767225600 + n} for n in range(1_200)),
+    ]
+    path = samples.log(entries)(tmp_path)
+    options = Options()
+
+    class Breaks(Producer):
+        appended = 0
+
+        def append(self, *given: Any, **options: Any) -> Receipt:
+            self.appended += 1
+            if self.appended == 3:
+                raise KeyboardInterrupt
+            return super().append(*given, **options)
+
+    def watch(each: Total | Advance) -> None:
+        pass
+
+    with Breaks(server_url, settings.queue) as broken, pytest.raises(KeyboardInterrupt):
+        import_through_queue([path], broken, options, watch)
+    with Producer(server_url, settings.queue) as producer:
+        report = import_through_queue([path], producer, options, watch)
+        assert (report.sessions, report.messages) == (1, 200)
+        said = [each.content for each in producer.load("nanobot_long", 2_000)]
+        assert said == [str(number) for number in range(1_200)]
+
+        producer.append("nanobot_other", ChatMessage.user("I was here."), ack="stored")
+        entries[0]["key"] = "other"
+        report = import_through_queue([samples.log(entries)(tmp_path)], producer, options, watch)
+        assert report == ImportReport(refused=report.refused)
+        assert "another history" in report.refused[0]
+        assert len(producer.load("nanobot_other")) == 1

@@ -1,0 +1,269 @@
+"""Histories of other programs: recognized by content, taken over as they were said."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import orjson
+import pytest
+
+from backscroll import ChatMessage
+from backscroll_worker.transfer.chats.conversation import Options
+from backscroll_worker.transfer.import_files import ImportReport, import_files, look_through
+from tests.transfer import chat_samples as samples
+from tests.transfer.sessions import everything
+
+ME = frozenset({"Fares", "U9"})
+OPTIONS = Options(me=ME, zone=ZoneInfo("Europe/Berlin"))
+
+Write = Callable[[Path], Path]
+AGENTS = samples.database("agent_messages", "message_data", samples.AGENTS_ITEMS, samples.TIME)
+LANGCHAIN = samples.database("message_store", "message", samples.LANGCHAIN_ITEMS)
+
+FORMS: dict[str, tuple[Write, str]] = {
+    "chatgpt": (samples.document(samples.CHATGPT), "chatgpt_c1"),
+    "chatgpt.zip": (
+        samples.zipped(samples.document(samples.CHATGPT), "conversations-001.json"),
+        "chatgpt_c1",
+    ),
+    "claude": (samples.document(samples.CLAUDE), "claude_u1"),
+    "open webui": (samples.document(samples.OPEN_WEBUI), "openwebui_w1"),
+    "telegram": (samples.document(samples.TELEGRAM), "telegram_-10077"),
+    "telegram account": (
+        samples.document({"chats": {"list": [samples.TELEGRAM]}}),
+        "telegram_-10077",
+    ),
+    "discord": (samples.document(samples.DISCORD), "discord_5"),
+    "slack": (samples.slack_folder, "slack_C5"),
+    "slack.zip": (samples.zipped(samples.slack_folder, ""), "slack_C5"),
+    "whatsapp": (samples.chat_text, "whatsapp_Travellers"),
+    "whatsapp.zip": (samples.zipped(samples.chat_text, "_chat.txt"), "whatsapp_export"),
+    "claude code": (samples.log(samples.CLAUDE_CODE), "claude-code_log"),
+    "codex": (samples.log(samples.CODEX), "codex_x1"),
+    "openclaw": (samples.log(samples.OPENCLAW), "openclaw_o1"),
+    "nanobot": (samples.log(samples.NANOBOT), "nanobot_telegram:42"),
+    "openai agents": (AGENTS, "s1"),
+    "langchain": (LANGCHAIN, "s1"),
+}
+WITH_PEOPLE = ("telegram", "telegram account", "discord", "slack", "slack.zip")
+WITHOUT_TIMES = ("langchain",)
+
+
+def taken(path: Path, folder: Path) -> tuple[ImportReport, dict[str, list[ChatMessage]]]:
+    store = f"sqlite://{folder / 'store.db'}"
+    report = import_files([path], store, OPTIONS, lambda _: None)
+    return report, {key: said for key, (_, said) in everything(store).items()}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_was_said_is_taken_over_in_order(form: str, tmp_path: Path) -> None:
+    write, key = FORMS[form]
+    path = write(tmp_path)
+    report, sessions = taken(path, tmp_path)
+    assert (report.refused, report.left_out) == ([], [])
+    said = [each for each in sessions[key] if each.content and each.role != "tool"]
+    first, *others = said
+    assert (first.role, first.content.split("\n\n")[0].split()) == ("user", ["How", "much?"])
+    assert others[0].role == "assistant"
+    assert "39 EUR." in [each.content for each in others]
+    times = [each.created_at for each in said]
+    assert times == sorted(times, key=lambda at: at or datetime.now(UTC))
+    if form not in WITHOUT_TIMES:
+        assert first.created_at is not None
+        assert first.created_at.astimezone(UTC).date().isoformat() in ("2025-12-31", "2026-01-01")
+    if form in WITH_PEOPLE:
+        assert (first.author_name, first.author) in (("Ada", "42"), ("Ada", "U42"))
+        assert first.platform_id
+    again, _ = taken(path, tmp_path)
+    assert (again.sessions, again.known) == (0, report.sessions)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_dry_run_says_what_an_import_does(form: str, tmp_path: Path) -> None:
+    path = FORMS[form][0](tmp_path)
+    told = look_through([path], OPTIONS, lambda _: None)
+    assert told == taken(path, tmp_path)[0]
+
+
+def test_each_branch_is_a_session_and_the_shown_one_is_the_main(tmp_path: Path) -> None:
+    for form in ("chatgpt", "open webui"):
+        folder = tmp_path / form
+        folder.mkdir()
+        write, key = FORMS[form]
+        _, sessions = taken(write(folder), folder)
+        assert sessions[key][-1].content == "39 EUR."
+        (other,) = (name for name in sessions if name != key)
+        assert other.startswith(f"{key}~")
+        assert sessions[other][0].content == "How much?"
+
+
+def test_calls_of_tools_are_kept_as_a_legal_history_knows_them(tmp_path: Path) -> None:
+    for form in ("codex", "openclaw", "openai agents"):
+        folder = tmp_path / form
+        folder.mkdir()
+        write, key = FORMS[form]
+        _, sessions = taken(write(folder), folder)
+        _, call, result, _ = sessions[key]
+        assert call.extra is not None
+        assert result.extra is not None
+        assert call.extra["tool_calls"][0]["id"] == "t" == result.extra["tool_call_id"]
+
+
+def test_what_is_not_kept_is_counted_by_name(tmp_path: Path) -> None:
+    counts = {
+        form: taken(FORMS[form][0](folder), folder)[0].not_kept
+        for form in ("telegram", "discord", "slack", "claude")
+        if not (folder := tmp_path / form).mkdir()  # type: ignore[func-returns-value]
+    }
+    assert counts["telegram"] == {
+        "events, such as who joined": 1,
+        "what an edited message said before": 1,
+    }
+    assert counts["discord"] == {"files": 1, "reactions": 1}
+    assert counts["slack"] == {"events, such as who joined": 1}
+    assert counts["claude"] == {"reasoning": 1, "files": 1}
+
+
+@pytest.mark.parametrize(
+    ("lines", "days"),
+    [
+        ("12/31/25, 6:05 PM - Ada: x\n1/1/26, 6:05 AM - Bo: y\n", ["12-31 18:05", "01-01 06:05"]),
+        ("31/12/2025, 18:05 - Ada: x\n01/01/2026, 06:05 - Bo: y\n", ["12-31 18:05", "01-01 06:05"]),
+        ("[2025-12-31, 18:05:01] Ada: x\n[2026-01-01, 6:05:01] Bo: y\n",
+         ["12-31 18:05", "01-01 06:05"]),
+        ("31.12.25, 18:05 - Ada: x\n", ["12-31 18:05"]),
+        # Only the order tells: as months and days it would go back.
+        ("05/06/25, 1:00 - Ada: x\n01/07/25, 1:00 - Bo: y\n", ["06-05 01:00", "07-01 01:00"]),
+        ("5/6/25, 12:05\u202fAM - Ada: x\n13/6/25, 12:05\u202fpm - Ada: y\n",
+         ["06-05 00:05", "06-13 12:05"]),
+    ],
+)  # fmt: skip
+def test_dates_of_any_locale_are_read(tmp_path: Path, lines: str, days: list[str]) -> None:
+    path = tmp_path / "_chat.txt"
+    path.write_text(lines)
+    report, sessions = taken(path, tmp_path)
+    assert report.refused == []
+    ((said),) = sessions.values()
+    zone = ZoneInfo("Europe/Berlin")
+    times = [each.created_at.astimezone(zone) for each in said if each.created_at]
+    assert [f"{at:%m-%d %H:%M}" for at in times] == days
+
+
+def test_dates_that_do_not_tell_are_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "_chat.txt"
+    path.write_text("05/06/25, 18:05 - Ada: x\n")
+    report, _ = taken(path, tmp_path)
+    (refused,) = report.refused
+    assert "--dates dmy or mdy" in refused
+    told = look_through([path], Options(dates="mdy"), lambda _: None)
+    assert (told.sessions, told.refused) == (1, [])
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ([{"title": "x", "current_node": "a"}], "ChatGPT export, but has no mapping"),
+        ({"guild": {}, "channel": {}, "dateRange": {}}, "but has no messages"),
+        ({"type": "private_group", "messages": [], "name": "x"}, "Telegram export, but has no id"),
+        ([], "is an empty list"),
+        ([1, 2], "is not an export"),
+        ({"something": 1}, "is not an export"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_nearly_an_export_is_told_what_it_lacks(
+    tmp_path: Path, value: Any, why: str
+) -> None:
+    path = samples.document(value)(tmp_path)
+    (refused,) = look_through([path], OPTIONS, lambda _: None).refused
+    assert why in refused
+
+
+def test_a_folder_of_nobody_is_told_what_was_looked_for(tmp_path: Path) -> None:
+    (refused,) = look_through([tmp_path], OPTIONS, lambda _: None).refused
+    assert "neither conversations.json" in refused
+    packed = tmp_path / "x.zip"
+    packed.write_bytes(b"PK\x03\x04 and no more")
+    (refused,) = look_through([packed], OPTIONS, lambda _: None).refused
+    assert str(packed) in refused
+
+
+JUNK: list[Any] = [None, 0, -1.5, 10**30, "", "\x00", "x" * 600, [], [None], {}, {"a": 1}, True]
+
+
+def spoiled(value: Any, draw: random.Random) -> Any:
+    """`value` with one thing in it replaced by another, or left out."""
+    places: list[tuple[Any, Any]] = []
+    todo = [value]
+    while todo:
+        each = todo.pop()
+        keys = each.keys() if isinstance(each, dict) else range(len(each))
+        for key in list(keys):
+            places.append((each, key))
+            if isinstance(each[key], dict | list):
+                todo.append(each[key])
+    holder, key = draw.choice(places)
+    if isinstance(holder, dict) and draw.random() < 0.2:
+        del holder[key]
+    else:
+        holder[key] = draw.choice(JUNK)
+    return value
+
+
+SPOILED = {
+    "chatgpt": (samples.CHATGPT, samples.document),
+    "claude": (samples.CLAUDE, samples.document),
+    "open webui": (samples.OPEN_WEBUI, samples.document),
+    "telegram": (samples.TELEGRAM, samples.document),
+    "discord": (samples.DISCORD, samples.document),
+    "claude code": (samples.CLAUDE_CODE, samples.log),
+    "codex": (samples.CODEX, samples.log),
+    "openclaw": (samples.OPENCLAW, samples.log),
+    "nanobot": (samples.NANOBOT, samples.log),
+    "openai agents": (
+        samples.AGENTS_ITEMS,
+        lambda entries: samples.database("agent_messages", "message_data", entries, samples.TIME),
+    ),
+    "langchain": (
+        samples.LANGCHAIN_ITEMS,
+        lambda entries: samples.database("message_store", "message", entries),
+    ),
+}
+
+
+@pytest.mark.parametrize("form", SPOILED)
+def test_a_spoiled_file_is_taken_over_as_far_as_it_goes(form: str, tmp_path: Path) -> None:
+    sample, write = SPOILED[form]
+    draw = random.Random(form)
+    for number in range(60):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        value = orjson.loads(orjson.dumps(sample))
+        for _ in range(draw.randint(1, 3)):
+            value = spoiled(value, draw)
+            if not value:
+                break
+        try:
+            raw = write(value)(folder)
+        except TypeError:
+            continue  # no JSON that orjson writes
+        report = look_through([raw], OPTIONS, lambda _: None)
+        assert (
+            report.sessions
+            or report.refused
+            or report.left_out
+            or report.not_kept
+            or (report.messages == 0)
+        )
+
+
+def test_halves_of_characters_do_not_cost_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "conversations.json"
+    path.write_bytes(orjson.dumps(samples.CHATGPT).replace(b"How much?", b"How much\\ud83d?"))
+    report, sessions = taken(path, tmp_path)
+    assert sessions["chatgpt_c1"][0].content == "How much??"
+    assert report.not_kept["halves of characters"] >= 1

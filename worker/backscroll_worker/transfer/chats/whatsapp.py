@@ -1,0 +1,141 @@
+"""WhatsApp's `_chat.txt`: a line a message, in the form of the phone's language.
+
+    [31.12.23, 18:05:09] Ada: Happy new year        iOS, German
+    31/12/2023, 18:05 - Ada: Happy new year         Android, British
+    12/31/23, 6:05 PM - Ada: Happy new year         Android, American
+
+Further lines of a message have no time. Which number is the day follows from the whole file: one of
+them is larger than 12 somewhere, or the days would not be in order.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from pathlib import PurePath
+from typing import Final, NamedTuple
+
+from backscroll.contract.errors import InvalidInputError
+from backscroll_worker.transfer.chats.conversation import Conversation, Options, line
+
+_MARKS: Final = dict.fromkeys(map(ord, "\u200e\u200f\u202a\u202b\u202c\ufeff"))
+_MARK: Final = "\u200e"
+_LINE: Final = re.compile(
+    r"[\u200e\u200f\ufeff]*\[?(?P<a>\d{1,4})[./-] ?(?P<b>\d{1,2})[./-] ?(?P<c>\d{1,4})\.?,?\s+"
+    r"(?P<hour>\d{1,2})[:.](?P<minute>\d\d)(?:[:.](?P<second>\d\d))?"
+    r"\s*(?P<half>[AaPp]\.?\s?[Mm]\.?)?(?:\]| -)\s(?P<rest>.*)",
+    re.DOTALL,
+)
+_AUTHOR: Final = re.compile(r"(?P<name>[^:\n]{1,120}?): (?P<text>.*)", re.DOTALL)
+_ATTACHED: Final = re.compile(r"<[^<>:]{2,30}: (?P<name>[^<>]+)>|(?P<file>\S+\.\w{2,4}) \([^()]+\)")
+_ORDERS: Final = ("dmy", "mdy", "ymd")
+
+
+class _Line(NamedTuple):
+    numbers: tuple[int, int, int]
+    hour: int
+    minute: int
+    second: int
+    rest: str
+
+
+def is_whatsapp(start: str) -> bool:
+    """Whether a text begins as a chat of WhatsApp does."""
+    return _LINE.match(start) is not None
+
+
+def whatsapp(lines: Iterable[str], name: str, options: Options) -> Iterator[Conversation]:
+    """The chat in a file of that name; raises `InvalidInputError` if its dates cannot be read."""
+    entries = list(_entries(lines))
+    order = options.dates or _order([entry.numbers for entry in entries])
+    chat = _chat_name(name)
+    made = Conversation(options.key("whatsapp", line(chat) or "chat"), name=chat or None)
+    made.channel = "whatsapp"
+    for entry in entries:
+        spoken = _AUTHOR.fullmatch(entry.rest)
+        said = "" if spoken is None else spoken["text"].lstrip(_MARK)
+        is_file = _ATTACHED.fullmatch(said) is not None
+        # What the program itself says has a mark before it on iOS, and no author on Android.
+        if spoken is None or (spoken["text"].startswith(_MARK) and not is_file):
+            made.not_kept["events, such as who joined"] += 1
+            continue
+        who = spoken["name"].translate(_MARKS)
+        made.not_kept["files"] += is_file
+        made.add(
+            options.role_of(who), said, _moment(entry, order, options), author=who, author_name=who
+        )
+    yield made
+
+
+def _entries(lines: Iterable[str]) -> Iterator[_Line]:
+    """The messages, each with all of its lines."""
+    begun: _Line | None = None
+    more: list[str] = []
+    for raw in lines:
+        said = raw.rstrip("\r\n")
+        found = _LINE.fullmatch(said)
+        if found is None:
+            more.append(said)
+            continue
+        if begun is not None:
+            yield begun._replace(rest="\n".join([begun.rest, *more]))
+        begun, more = _begun(found), []
+    if begun is not None:
+        yield begun._replace(rest="\n".join([begun.rest, *more]))
+
+
+def _begun(found: re.Match[str]) -> _Line:
+    hour = int(found["hour"])
+    half = (found["half"] or "")[:1].lower()
+    if half:
+        hour = hour % 12 + (12 if half == "p" else 0)
+    numbers = int(found["a"]), int(found["b"]), int(found["c"])
+    return _Line(numbers, hour, int(found["minute"]), int(found["second"] or 0), found["rest"])
+
+
+def _order(dates: list[tuple[int, int, int]]) -> str:
+    """Which of the numbers are day, month and year: the only order in which all dates are."""
+    fitting = [order for order in _ORDERS if all(_date(each, order) for each in dates)]
+    in_turn = [order for order in fitting if _is_sorted([_date(each, order) for each in dates])]
+    fitting = in_turn or fitting
+    if not fitting:
+        raise InvalidInputError("file", "its dates cannot be read in any order of day and month")
+    if len(fitting) > 1 and len({_date(dates[0], order) for order in fitting}) > 1:
+        raise InvalidInputError(
+            "file", "its dates do not say which number is the day; give --dates dmy or mdy"
+        )
+    return fitting[0]
+
+
+def _date(numbers: tuple[int, int, int], order: str) -> datetime | None:
+    named = dict(zip(order, numbers, strict=True))
+    if (numbers[0] > 31) != (order == "ymd"):
+        return None  # a year that comes first has four digits
+    year = named["y"] + (2000 if named["y"] < 100 else 0)
+    try:
+        return datetime(year, named["m"], named["d"]) if 2009 <= year < 2200 else None
+    except ValueError:
+        return None
+
+
+def _is_sorted(dates: list[datetime | None]) -> bool:
+    known = [each for each in dates if each is not None]
+    return all(one <= other for one, other in itertools.pairwise(known))
+
+
+def _moment(entry: _Line, order: str, options: Options) -> datetime | None:
+    day = _date(entry.numbers, order)
+    if day is None or entry.hour > 23 or entry.minute > 59 or entry.second > 59:
+        return None
+    at = day.replace(hour=entry.hour, minute=entry.minute, second=entry.second)
+    return at.replace(tzinfo=options.zone)
+
+
+def _chat_name(name: str) -> str:
+    """Whom a chat is with, as the names of exports have it."""
+    path = PurePath(name)
+    own = path.parent.name if path.stem == "_chat" else path.stem
+    own = own.removesuffix(".zip")
+    return re.sub(r"(?i)^whatsapp chat( with| -)? ", "", own).strip()

@@ -1,0 +1,83 @@
+"""`backscroll import --through-queue`: takes histories over beside a running worker.
+
+Each session is appended in batches whose ids follow from its key and the batch's messages, so that
+an import that broke off goes on when it is begun again, and nothing is stored twice. The first
+batch begins the session, or is refused: a history is not put behind another one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from backscroll import ChatMessage, Producer
+from backscroll.contract.errors import ConflictError, InvalidInputError
+from backscroll_worker.contract.takeover import ImportSession, has_another_history
+from backscroll_worker.transfer.chats.conversation import Options
+from backscroll_worker.transfer.import_files import ImportReport, Observe, incoming_of
+
+_BATCH_MESSAGES: Final = 500
+_BATCH_CHARS: Final = 1024 * 1024
+
+
+def import_through_queue(
+    paths: Iterable[Path], producer: Producer, options: Options, observe: Observe
+) -> ImportReport:
+    """Append every session in these files, and wait until each is stored.
+
+    The sessions' times are those of the import, those of the messages are kept. Files that cannot
+    be read are reported as refused. Raises as `Producer.append`, and may be called again then.
+    """
+    report = ImportReport()
+    for path in paths:
+        try:
+            for incoming in incoming_of(path, options, report, observe):
+                _append(incoming.where, incoming.operation, producer, report)
+        except InvalidInputError as error:
+            report.refused.append(str(error))
+    return report
+
+
+def _append(where: str, taken: ImportSession, producer: Producer, report: ImportReport) -> None:
+    stored = 0
+    for number, batch in enumerate(_batches(taken.messages)):
+        try:
+            receipt = producer.append(
+                taken.key,
+                *(replace(message, message_id=None) for message in batch),
+                dedup_key=f"import {number} {_digest(batch)}",
+                session=taken.attributes or None,
+                expect_tail=None if number else "",
+                ack="stored",
+            )
+        except ConflictError:
+            report.refused.append(f"{where}: {has_another_history(taken.key)}")
+            return
+        except InvalidInputError as error:  # larger than an adapter may send
+            report.refused.append(f"{where}: {error}")
+            return
+        stored += 0 if receipt.duplicate else receipt.affected or 0
+    report.messages += stored
+    if stored:
+        report.sessions += 1
+    else:
+        report.known += 1
+
+
+def _batches(messages: Sequence[ChatMessage]) -> Iterator[list[ChatMessage]]:
+    batch, chars = list[ChatMessage](), 0
+    for message in messages:
+        if batch and (len(batch) == _BATCH_MESSAGES or chars > _BATCH_CHARS):
+            yield batch
+            batch, chars = [], 0
+        batch.append(message)
+        chars += len(message.content)
+    if batch:
+        yield batch
+
+
+def _digest(batch: Sequence[ChatMessage]) -> str:
+    return hashlib.sha256(repr([message.to_dict() for message in batch]).encode()).hexdigest()
