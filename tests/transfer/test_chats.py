@@ -124,9 +124,23 @@ def test_what_is_not_kept_is_counted_by_name(tmp_path: Path) -> None:
         "events, such as who joined": 1,
         "what an edited message said before": 1,
     }
-    assert counts["discord"] == {"files": 1, "reactions": 1}
+    assert counts["discord"] == {"the bytes of files": 1, "reactions": 1}
     assert counts["slack"] == {"events, such as who joined": 1}
-    assert counts["claude"] == {"reasoning": 1, "files": 1}
+    assert counts["claude"] == {"reasoning": 1, "the bytes of files": 1}
+
+
+def test_files_are_attachments_with_what_is_known_of_them(tmp_path: Path) -> None:
+    chat = {**samples.TELEGRAM, "messages": [
+        {**samples.TELEGRAM["messages"][1], "photo": "a/p.jpg", "photo_file_size": 9, "text": ""},
+        {**samples.TELEGRAM["messages"][2], "file": "(File not included.)", "file_name": "a b.pdf",
+         "mime_type": "application/pdf", "media_type": "voice_message"},
+    ]}  # fmt: skip
+    _, sessions = taken(samples.document(chat)(tmp_path), tmp_path)
+    (first,), (second,) = (each.attachments for each in sessions["telegram_-10077"])
+    assert (first.kind, first.name, first.size) == ("image", "p.jpg", 9)
+    assert (second.kind, second.name, second.mime_type) == (
+        "voice_message", "a b.pdf", "application/pdf",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from backscroll_worker.transfer.chats.conversation import (
     Conversation,
     Options,
     branches,
+    file,
     items,
     mapping,
     moment,
@@ -27,7 +28,6 @@ from backscroll_worker.transfer.chats.conversation import (
 
 _HIDDEN: Final = "hidden messages"
 _REASONING: Final = "reasoning"
-_FILES: Final = "files"
 
 
 def chatgpt(conversation: Mapping[str, Any], options: Options) -> Iterator[Conversation]:
@@ -53,7 +53,7 @@ def _add_chatgpt(made: Conversation, message: Mapping[str, Any]) -> None:
         made.not_kept[_REASONING] += 1
         return
     parts = items(content.get("parts"))
-    made.not_kept[_FILES] += sum(isinstance(part, dict) for part in parts)
+    files = [mapping(part) for part in parts if isinstance(part, dict)]
     said = "\n".join(part for part in parts if isinstance(part, str)) or text(content.get("text"))
     role = author.get("role") or USER
     if about.get("is_visually_hidden_from_conversation") or (role == "system" and not said):
@@ -72,6 +72,14 @@ def _add_chatgpt(made: Conversation, message: Mapping[str, Any]) -> None:
         said,
         moment(message.get("create_time")),
         platform_id=text(message.get("id")),
+        attachments=[
+            file(
+                text(each.get("content_type")).removesuffix("_asset_pointer") or "file",
+                size=each.get("size_bytes"),
+                platform_id=each.get("asset_pointer"),
+            )
+            for each in files
+        ],
         extra={name: value for name, value in known.items() if value is not None},
     )
 
@@ -106,13 +114,20 @@ def _add_claude(made: Conversation, id_: str, message: Mapping[str, Any]) -> Non
     attached = [mapping(each) for each in items(message.get("attachments"))]
     said = "\n\n".join(filter(None, [said, *(text(a.get("extracted_content")) for a in attached)]))
     files = [*attached, *map(mapping, items(message.get("files")))]
-    names = [text(each.get("file_name")) for each in files]
-    made.not_kept[_FILES] += len(names)
-    if not said and not tools and not names:
+    if not said and not tools and not files:
         return
     role = USER if message.get("sender") == "human" else ASSISTANT
-    extra = {name: value for name, value in (("content", tools), ("files", names)) if value}
-    made.add(role, said, moment(message.get("created_at")), platform_id=id_, extra=extra)
+    made.add(
+        role,
+        said,
+        moment(message.get("created_at")),
+        platform_id=id_,
+        attachments=[
+            file("file", each.get("file_name"), each.get("file_type"), each.get("file_size"))
+            for each in files
+        ],
+        extra={"content": tools} if tools else None,
+    )
 
 
 def open_webui(conversation: Mapping[str, Any], options: Options) -> Iterator[Conversation]:
@@ -134,19 +149,23 @@ def open_webui(conversation: Mapping[str, Any], options: Options) -> Iterator[Co
         made.name = text(conversation.get("title")) or text(chat.get("title")) or None
         for id_ in way:
             message = mapping(nodes[id_])
-            files = [text(mapping(each).get("name")) for each in items(message.get("files"))]
-            made.not_kept[_FILES] += len(files)
+            files = [mapping(each) for each in items(message.get("files"))]
             content = message.get("content")
             made.add(
                 message.get("role") or USER,
                 content if isinstance(content, str) else text_of(content),
                 moment(message.get("timestamp")),
                 platform_id=id_,
-                extra={
-                    name: value
-                    for name, value in (("model", message.get("model")), ("files", files))
-                    if value
-                },
+                attachments=[
+                    file(
+                        text(each.get("type")) or "file",
+                        each.get("name"),
+                        size=each.get("size"),
+                        platform_id=each.get("id"),
+                    )
+                    for each in files
+                ],
+                extra={"model": message["model"]} if message.get("model") else None,
             )
         yield made
 

@@ -16,6 +16,8 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from backscroll.contract.attachment_checks import MAX_ATTACHMENTS, MAX_KIND_CHARS
+from backscroll.contract.attachments import Attachment
 from backscroll.contract.errors import InvalidInputError
 from backscroll.contract.ids import derived_op_id
 from backscroll.contract.messages import (
@@ -31,6 +33,8 @@ from backscroll_worker.stores.jsonl.fields import read_time
 from backscroll_worker.transfer.source import Damage, Found, Incoming, NotKept, check_message
 
 USER: Final = "user"
+FILES: Final = "the bytes of files"
+_LARGEST_FILE: Final = 1 << 50
 ASSISTANT: Final = "assistant"
 
 
@@ -70,8 +74,12 @@ class Conversation:
     not_kept: Counter[str] = field(default_factory=Counter)
 
     def add(self, role: object, content: str, at: datetime | None, **fields: Any) -> None:
-        """One message; what it does not have is None."""
-        known = {name: value for name, value in fields.items() if value not in (None, "", {})}
+        """One message; what it does not have is None. Its files' bytes are not there."""
+        attached = fields.get("attachments") or ()
+        self.not_kept[FILES] += len(attached)
+        self.not_kept["files of a message with too many"] += max(0, len(attached) - MAX_ATTACHMENTS)
+        fields["attachments"] = tuple(attached[:MAX_ATTACHMENTS])
+        known = {name: value for name, value in fields.items() if value not in (None, "", {}, ())}
         name = known.get("author_name")
         if name is not None:
             known["author_name"] = line(name)
@@ -115,6 +123,25 @@ class Conversation:
         return ImportSession(
             op_id, now_micros(), self.key, tuple(said), attributes, min(times), max(times)
         )
+
+
+def file(
+    kind: str,
+    name: object = None,
+    mime_type: object = None,
+    size: object = None,
+    url: object = None,
+    platform_id: object = None,
+) -> Attachment:
+    """What is known of a file that a message has; what is not text, or no size, is left out."""
+    fields: dict[str, Any] = {}
+    known = {"name": name, "mime_type": mime_type, "url": url, "platform_id": platform_id}
+    for field_, value in known.items():
+        if shown := line(text(value)):
+            fields[field_] = shown
+    if type(size) is int and 0 <= size <= _LARGEST_FILE:
+        fields["size"] = size
+    return Attachment(line(kind)[:MAX_KIND_CHARS] or "file", **fields)
 
 
 def line(value: object) -> str:

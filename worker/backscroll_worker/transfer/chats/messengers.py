@@ -7,12 +7,15 @@ bot's chat. Keys are those that an adapter gives the same conversation.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import PurePath
 from typing import Any, Final
 
+from backscroll.contract.attachments import Attachment
 from backscroll_worker.transfer.chats.conversation import (
     ASSISTANT,
     Conversation,
     Options,
+    file,
     items,
     mapping,
     moment,
@@ -20,7 +23,8 @@ from backscroll_worker.transfer.chats.conversation import (
 )
 
 _SUPERGROUPS: Final = ("supergroup", "channel")
-_FILES: Final = ("photo", "file", "location_information", "contact_information", "poll")
+_OTHERS: Final = ("location_information", "contact_information", "poll")
+_NOT_THERE: Final = "(File"  # of an export without files, in the place of a path
 
 
 def telegram(document: Mapping[str, Any], options: Options) -> Iterator[Conversation]:
@@ -57,13 +61,13 @@ def _add_telegram(
     role = options.role_of(author, number, name)
     if bot is not None and number == str(bot):
         role = ASSISTANT
-    files = [kind for kind in _FILES if message.get(kind)]
-    made.not_kept["files"] += len(files)
+    files = _telegram_files(message)
+    others = {kind: message[kind] for kind in _OTHERS if message.get(kind)}
     made.not_kept["reactions"] += bool(message.get("reactions"))
     made.not_kept["what an edited message said before"] += "edited" in message
     said = _telegram_text(message.get("text"))
-    known = {"forwarded_from": message.get("forwarded_from"), "files": files}
-    if not said and not files:
+    known = {"forwarded_from": message.get("forwarded_from"), **others}
+    if not said and not files and not others:
         return
     reply = message.get("reply_to_message_id")
     made.add(
@@ -74,8 +78,26 @@ def _add_telegram(
         author_name=name,
         platform_id=str(message.get("id", "")),
         reply_to=None if reply is None else str(reply),
+        attachments=files,
         extra={name: value for name, value in known.items() if value},
     )
+
+
+def _telegram_files(message: Mapping[str, Any]) -> list[Attachment]:
+    """A photo or a file; instead of a path there may be why the export does not have it."""
+    size = message.get("file_size", message.get("photo_file_size"))
+    if message.get("photo"):
+        return [file("image", _path(message["photo"]), size=size)]
+    if message.get("file"):
+        name = message.get("file_name") or _path(message["file"])
+        kind = text(message.get("media_type")).removesuffix("_file") or "file"
+        return [file(kind, name, message.get("mime_type"), size)]
+    return []
+
+
+def _path(value: object) -> str | None:
+    path = text(value)
+    return None if path.startswith(_NOT_THERE) else PurePath(path).name
 
 
 def _telegram_text(value: object) -> str:
@@ -96,7 +118,6 @@ def discord(document: Mapping[str, Any], options: Options) -> Iterator[Conversat
     for message in map(mapping, items(document["messages"])):
         author = mapping(message.get("author"))
         attached = [mapping(each) for each in items(message.get("attachments"))]
-        made.not_kept["files"] += len(attached)
         made.not_kept["reactions"] += bool(message.get("reactions"))
         made.not_kept["embeds"] += len(items(message.get("embeds")))
         made.not_kept["what an edited message said before"] += bool(message.get("timestampEdited"))
@@ -107,7 +128,6 @@ def discord(document: Mapping[str, Any], options: Options) -> Iterator[Conversat
         if not said and not attached:
             continue
         names = author.get("id"), author.get("name"), author.get("nickname")
-        files = [{"name": each.get("fileName"), "url": each.get("url")} for each in attached]
         made.add(
             options.role_of(*names),
             said,
@@ -116,6 +136,15 @@ def discord(document: Mapping[str, Any], options: Options) -> Iterator[Conversat
             author_name=text(author.get("nickname")) or text(author.get("name")),
             platform_id=text(message.get("id")),
             reply_to=text(mapping(message.get("reference")).get("messageId")),
-            extra={"files": files} if files else None,
+            attachments=[
+                file(
+                    "file",
+                    each.get("fileName"),
+                    size=each.get("fileSizeBytes"),
+                    url=each.get("url"),
+                    platform_id=each.get("id"),
+                )
+                for each in attached
+            ],
         )
     yield made

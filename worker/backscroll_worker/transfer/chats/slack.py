@@ -15,6 +15,7 @@ from backscroll.contract.errors import InvalidInputError
 from backscroll_worker.transfer.chats.conversation import (
     Conversation,
     Options,
+    file,
     items,
     mapping,
     moment,
@@ -77,8 +78,7 @@ def _add(
     if kind is not None and kind not in _SPOKEN:
         made.not_kept[_EVENTS] += 1
         return
-    files = [text(mapping(each).get("name")) for each in items(message.get("files"))]
-    made.not_kept["files"] += len(files)
+    files = [mapping(each) for each in items(message.get("files"))]
     made.not_kept["reactions"] += bool(message.get("reactions"))
     made.not_kept["what an edited message said before"] += bool(message.get("edited"))
     author = text(message.get("user")) or text(message.get("bot_id"))
@@ -95,7 +95,17 @@ def _add(
         author_name=shown if author else None,
         platform_id=sent,
         reply_to=thread if thread != sent else None,
-        extra={"files": files} if files else None,
+        attachments=[
+            file(
+                "file",
+                each.get("name"),
+                each.get("mimetype"),
+                each.get("size"),
+                each.get("url_private"),
+                each.get("id"),
+            )
+            for each in files
+        ],
     )
 
 

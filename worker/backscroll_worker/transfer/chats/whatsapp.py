@@ -18,7 +18,7 @@ from pathlib import PurePath
 from typing import Final, NamedTuple
 
 from backscroll.contract.errors import InvalidInputError
-from backscroll_worker.transfer.chats.conversation import Conversation, Options, line
+from backscroll_worker.transfer.chats.conversation import Conversation, Options, file, line
 
 _MARKS: Final = dict.fromkeys(map(ord, "\u200e\u200f\u202a\u202b\u202c\ufeff"))
 _MARK: Final = "\u200e"
@@ -56,15 +56,19 @@ def whatsapp(lines: Iterable[str], name: str, options: Options) -> Iterator[Conv
     for entry in entries:
         spoken = _AUTHOR.fullmatch(entry.rest)
         said = "" if spoken is None else spoken["text"].lstrip(_MARK)
-        is_file = _ATTACHED.fullmatch(said) is not None
+        found = _ATTACHED.fullmatch(said)
         # What the program itself says has a mark before it on iOS, and no author on Android.
-        if spoken is None or (spoken["text"].startswith(_MARK) and not is_file):
+        if spoken is None or (spoken["text"].startswith(_MARK) and found is None):
             made.not_kept["events, such as who joined"] += 1
             continue
         who = spoken["name"].translate(_MARKS)
-        made.not_kept["files"] += is_file
         made.add(
-            options.role_of(who), said, _moment(entry, order, options), author=who, author_name=who
+            options.role_of(who),
+            "" if found else said,
+            _moment(entry, order, options),
+            author=who,
+            author_name=who,
+            attachments=[file("file", found["name"] or found["file"])] if found else (),
         )
     yield made
 
