@@ -73,6 +73,8 @@ class Model:
     applied: dict[str, int] = field(default_factory=dict)
     waiting: dict[tuple[str, str | None], Change] = field(default_factory=dict)
     """By key and platform id, changes of messages that have not arrived."""
+    renames: list[tuple[str, str]] = field(default_factory=list)
+    """The old key and the new one of sessions that got another, in their order."""
 
     def apply(self, operations: Iterable[Operation], now: int) -> list[Outcome]:
         return [self._once(operation, now) for operation in operations]
@@ -123,8 +125,21 @@ class Model:
     def _once(self, operation: Operation, now: int) -> Outcome:
         is_known = operation.op_id in self.applied
         if not is_known:
-            self.applied[operation.op_id] = self._carry_out(operation, now)
+            self.applied[operation.op_id] = self._carry_out(self._followed(operation), now)
         return outcome(self.applied[operation.op_id], duplicate=is_known)
+
+    def _followed(self, operation: Any) -> Any:
+        """What belongs to a turn under the key of the session where that turn runs by now."""
+        turn_id, reached = getattr(operation, "turn_id", None), [getattr(operation, "key", "")]
+        for old, new in self.renames if turn_id is not None else ():
+            if old in reached:
+                reached.append(new)
+        running = [key for key in reached if self._runs(key, turn_id)]
+        return replace(operation, key=running[0]) if running else operation
+
+    def _runs(self, key: str, turn_id: str | None) -> bool:
+        session = self.sessions.get(key)
+        return session is not None and turn_id is not None and session.is_turn(turn_id)
 
     def _carry_out(self, operation: Operation, now: int) -> int:  # noqa: C901, PLR0912 - cases
         match operation:
@@ -161,6 +176,7 @@ class Model:
             case Reset() if self._load(operation.key):
                 past = self.sessions[operation.past_key] = self.sessions.pop(operation.key)
                 self.sessions[operation.key] = self._begun_anew(past, operation.past_key, now)
+                self.renames.append((operation.key, operation.past_key))
                 return len(past.messages)
             case RenameAgent(old=old, new=new):
                 return self._rename(old, new)
@@ -178,6 +194,7 @@ class Model:
             self._rename_session(operation.key, operation.into, now)
             return len(session.messages)
         del self.sessions[operation.key]
+        self.renames.append(operation.keys)
         ids = {message.platform_id for message in into.messages} - {None}
         new = [message for message in session.messages if message.platform_id not in ids]
         into.messages = sorted([*into.messages, *new], key=_moment)
@@ -199,6 +216,7 @@ class Model:
         if new_key in self.sessions:
             return CONFLICT
         self.sessions[new_key] = self.sessions.pop(key)
+        self.renames.append((key, new_key))
         self._move_waiting(key, new_key, now)
         return 1
 
