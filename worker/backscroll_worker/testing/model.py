@@ -191,8 +191,9 @@ class Model:
         if session is None or is_taken or self.is_closed(operation.into):
             return CONFLICT
         if into is None:
+            count = len(session.messages)
             self._rename_session(operation.key, operation.into, now)
-            return len(session.messages)
+            return count
         del self.sessions[operation.key]
         self.renames.append(operation.keys)
         ids = {message.platform_id for message in into.messages} - {None}
