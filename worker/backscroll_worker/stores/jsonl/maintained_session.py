@@ -85,6 +85,7 @@ class MaintainedSession(StoredSession):
         damage = self.transcript.damage
         damage[:] = [each for each in damage if not may_quote(each.raw, author)]
         places = set(map(id, gone))
+        self._note_gone(gone)
         lines = self._rewrite()
         lines[:] = [line for line in lines if id(line) not in places]
         cached = self._cached_session()

@@ -146,12 +146,20 @@ class WriteGroup:
             return None, None
         self._flush_rows()
         if message_id is not None or platform_id is not None:
-            return session, row_of(self._connection, session.id, message_id, platform_id)
+            row = row_of(self._connection, session.id, message_id, platform_id)
+            return session, None if row is None or self._is_being_erased(row) else row
         index = "messagerow_session_id"  # otherwise SQLite may scan all messages backwards
         sql = f"SELECT max(id) FROM messages INDEXED BY {index} WHERE session_id = ?"  # noqa: S608
         but, values = author_erasure.but_those_of(self._memory.erasing)
         last: Any = self._connection.execute(sql + but, (session.id, *values)).get
         return session, last
+
+    def _is_being_erased(self, row: int) -> bool:
+        if not (erasing := self._memory.erasing):
+            return False
+        but, values = author_erasure.but_those_of(erasing)
+        sql = "SELECT 1 FROM messages WHERE id = ?" + but  # noqa: S608
+        return self._connection.execute(sql, (row, *values)).get is None
 
     def _remove(self, session: KnownSession, row: int) -> str | None:
         """Delete a message; returns the platform's id of it."""

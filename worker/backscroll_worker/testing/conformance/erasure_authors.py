@@ -172,6 +172,23 @@ def test_a_batch_sent_again_after_an_authors_erasure_adds_nothing(store: StoreUn
     assert contents(store, "g0") == ["hay 1"]
 
 
+@pytest.mark.parametrize("is_done", [False, True])
+def test_what_an_erased_author_said_is_not_stored_when_delivered_again(
+    store: StoreUnderTest, is_done: bool
+) -> None:
+    said, operation = spoken("s", EARLY, (BOB, "hay"), (ZOE, "quagga")), erase()
+    platform_id = said.messages[1].platform_id
+    apply_all(store, [said, operation])
+    if is_done:
+        finish(store.store.erase(operation))
+    undone = apply_all(store, [Rollback(op_id(), LATE, "s", platform_id=platform_id)])
+    again = apply_all(store, [Append(op_id(), LATE, "s", said.messages[1:])])
+    assert (undone[0].affected, again[0].affected) == (0, 0)
+    finish(store.store.erase(operation))
+    again = apply_all(store, [Append(op_id(), LATE, "s", said.messages[1:])])
+    assert (again[0].affected, contents(store, "s")) == (0, ["hay"])
+
+
 def test_an_authors_erasure_has_its_place_in_the_order(store: StoreUnderTest) -> None:
     apply_all(store, [spoken("s", EARLY, (BOB, "hay"))])
     operation = erase()

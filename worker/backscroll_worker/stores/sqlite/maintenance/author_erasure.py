@@ -17,9 +17,10 @@ from backscroll.contract.messages import ChatMessage
 from backscroll_worker.contract.pacing import Pace
 from backscroll_worker.stores.sqlite.access import Access
 from backscroll_worker.stores.sqlite.fork_table import last_reserved_row
+from backscroll_worker.stores.sqlite.gone_ids import note_gone
 
 _NEXT: Final = (
-    "SELECT id, session_id FROM messages INDEXED BY messagerow_author_session_id"
+    "SELECT id, session_id, platform_id FROM messages INDEXED BY messagerow_author_session_id"
     " WHERE author = ? AND session_id BETWEEN ? AND ? AND id <= ? ORDER BY session_id, id LIMIT ?"
 )
 
@@ -78,9 +79,10 @@ def move_at_once(connection: apsw.Connection, erasing: ErasingAuthor, session: i
     """Move all that one session still has, which is about to be another's; how many messages."""
     moved = connection.execute(
         "UPDATE messages SET session_id = ?"
-        " WHERE session_id = ? AND author = ? AND id <= ? RETURNING id",
-        (erasing.session, session, erasing.author, erasing.last_row),
+        " WHERE session_id = ? AND author = ? AND id <= ? RETURNING id, ?, platform_id",
+        (erasing.session, session, erasing.author, erasing.last_row, session),
     ).fetchall()
+    _note_gone(connection, erasing, moved)
     connection.execute(
         "UPDATE erasing_authors SET sessions = sessions + ? WHERE session_id = ?",
         (bool(moved), erasing.session),
@@ -106,9 +108,10 @@ def _move(access: Access, erasing: ErasingAuthor) -> Generator[None]:
             rows, left = found[:count], found[count:]
             connection.executemany(
                 "UPDATE messages SET session_id = ? WHERE id = ?",
-                [(erasing.session, row) for row, _ in rows],
+                [(erasing.session, row) for row, _, _ in rows],
             )
-            moved, is_left = Counter(session for _, session in rows), bool(left)
+            _note_gone(connection, erasing, rows)
+            moved, is_left = Counter(session for _, session, _ in rows), bool(left)
             connection.executemany(
                 "UPDATE sessions SET message_count = message_count - ? WHERE id = ?",
                 [(messages, session) for session, messages in moved.items()],
@@ -122,6 +125,15 @@ def _move(access: Access, erasing: ErasingAuthor) -> Generator[None]:
                 (len(moved), erasing.author if is_left else None, erasing.session),
             )
         yield
+
+
+def _note_gone(connection: apsw.Connection, erasing: ErasingAuthor, rows: Iterable[Any]) -> None:
+    """Keep the sessions from storing what was erased, when the platform delivers it again."""
+    erased_at: Any = connection.execute(
+        "SELECT created_at FROM sessions WHERE id = ?", (erasing.session,)
+    ).get
+    for _, session, platform_id in rows:
+        note_gone(connection, session, [platform_id], erased_at)
 
 
 def finish_lost(access: Access) -> Generator[None]:
