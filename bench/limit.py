@@ -17,7 +17,8 @@ import apsw
 
 from backscroll.contract.messages import to_micros
 from backscroll_worker.stores.search.text import folded
-from backscroll_worker.stores.sqlite.schema import open_database, pack_id
+from backscroll_worker.stores.sqlite.packed_ids import pack_id
+from backscroll_worker.stores.sqlite.schema import open_database
 from bench.arena import Arena
 from bench.data import appends
 

@@ -43,8 +43,8 @@ from backscroll_worker.stores.sqlite.fork_table import Copying
 from backscroll_worker.stores.sqlite.listing import get_session
 from backscroll_worker.stores.sqlite.maintenance import author_erasure
 from backscroll_worker.stores.sqlite.maintenance.space import with_checkpoints
+from backscroll_worker.stores.sqlite.packed_ids import pack_id, unpack_id
 from backscroll_worker.stores.sqlite.pending import put_index, put_messages
-from backscroll_worker.stores.sqlite.schema import pack_id, unpack_id
 from backscroll_worker.stores.sqlite.write_group import WriteGroup
 from backscroll_worker.stores.sqlite.writer_cache import KnownSession
 

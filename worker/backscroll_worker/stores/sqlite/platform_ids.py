@@ -16,7 +16,7 @@ from backscroll.contract.results import Outcome
 from backscroll_worker.contract.platform_ids import platform_digest
 from backscroll_worker.contract.turns import CONFLICT, outcome
 from backscroll_worker.stores.sqlite.gone_ids import note_gone
-from backscroll_worker.stores.sqlite.schema import unpack_id
+from backscroll_worker.stores.sqlite.packed_ids import unpack_id
 from backscroll_worker.stores.sqlite.writer_cache import KnownSession
 
 PackedId = bytes | str

@@ -28,8 +28,8 @@ from backscroll_worker.stores.sqlite.bound import bounded_seconds
 from backscroll_worker.stores.sqlite.extra_search import search_extra
 from backscroll_worker.stores.sqlite.listing import get_session, list_sessions
 from backscroll_worker.stores.sqlite.message_listing import list_messages
+from backscroll_worker.stores.sqlite.packed_ids import pack_id, unpack_id
 from backscroll_worker.stores.sqlite.rows import MESSAGE_COLUMNS, message_of
-from backscroll_worker.stores.sqlite.schema import pack_id, unpack_id
 from backscroll_worker.stores.sqlite.search import search
 from backscroll_worker.stores.sqlite.session_states import get_states
 from backscroll_worker.stores.sqlite.usage import usage

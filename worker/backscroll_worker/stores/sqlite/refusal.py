@@ -11,7 +11,7 @@ from backscroll.contract.operations import Append, Operation
 from backscroll.contract.results import Outcome
 from backscroll_worker.contract.answer_budget import out_of_memory
 from backscroll_worker.stores.sqlite.failures import is_out_of_memory
-from backscroll_worker.stores.sqlite.schema import pack_id
+from backscroll_worker.stores.sqlite.packed_ids import pack_id
 
 
 def refused(

@@ -12,8 +12,8 @@ from typing import Any, Final
 import apsw
 
 from backscroll.contract.messages import ChatMessage, SessionInfo, to_micros
+from backscroll_worker.stores.sqlite.packed_ids import pack_id, unpack_id
 from backscroll_worker.stores.sqlite.reads import stored_messages
-from backscroll_worker.stores.sqlite.schema import pack_id, unpack_id
 
 _LAST_ROW: Final = 2**63 - 1
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 from backscroll.contract.messages import ChatMessage, EarlierVersion, from_micros
 from backscroll_worker.stores.sqlite.attachments import loads
 from backscroll_worker.stores.sqlite.edits import unpack_extra
-from backscroll_worker.stores.sqlite.schema import unpack_id
+from backscroll_worker.stores.sqlite.packed_ids import unpack_id
 
 MESSAGE_COLUMNS: Final = (
     "role, content, extra, message_id, messages.created_at,"

@@ -52,7 +52,7 @@ from backscroll_worker.stores.sqlite import (
 from backscroll_worker.stores.sqlite import restore as restoring
 from backscroll_worker.stores.sqlite.maintenance import author_erasure, erasure
 from backscroll_worker.stores.sqlite.maintenance import purge as detached
-from backscroll_worker.stores.sqlite.schema import pack_id
+from backscroll_worker.stores.sqlite.packed_ids import pack_id
 from backscroll_worker.stores.sqlite.waiting import forget
 from backscroll_worker.stores.sqlite.write_group import WriteGroup
 from backscroll_worker.stores.sqlite.writer_cache import KnownSession

@@ -29,10 +29,10 @@ from backscroll_worker.stores.sqlite import (
 )
 from backscroll_worker.stores.sqlite.attachments import dumps
 from backscroll_worker.stores.sqlite.maintenance import author_erasure
+from backscroll_worker.stores.sqlite.packed_ids import pack_id
 from backscroll_worker.stores.sqlite.pending import Pending
 from backscroll_worker.stores.sqlite.platform_ids import PlatformIds
 from backscroll_worker.stores.sqlite.reads import row_of
-from backscroll_worker.stores.sqlite.schema import pack_id
 from backscroll_worker.stores.sqlite.waiting import WaitingChanges
 from backscroll_worker.stores.sqlite.writer_cache import KnownSession, Memory
 

@@ -33,7 +33,7 @@ from backscroll_worker.stores.sqlite.maintenance.space import (
     merge_indexes,
     with_checkpoints,
 )
-from backscroll_worker.stores.sqlite.schema import pack_id, unpack_id
+from backscroll_worker.stores.sqlite.packed_ids import pack_id, unpack_id
 from backscroll_worker.stores.sqlite.scrub import scrub
 from backscroll_worker.stores.sqlite.waiting import forget, forget_author
 

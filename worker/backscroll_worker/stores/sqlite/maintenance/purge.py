@@ -21,7 +21,8 @@ from backscroll_worker.stores.sqlite.access import Door
 from backscroll_worker.stores.sqlite.fts_merge import unindex
 from backscroll_worker.stores.sqlite.gone_ids import note_all_gone, note_later_gone
 from backscroll_worker.stores.sqlite.name_index import index_name
-from backscroll_worker.stores.sqlite.schema import SessionRow, pack_id
+from backscroll_worker.stores.sqlite.packed_ids import pack_id
+from backscroll_worker.stores.sqlite.tables import SessionRow
 
 MOST_AT_ONCE: Final = 1_000
 """Messages that a group deletes itself, in some 10 ms; for more it only removes the key."""
