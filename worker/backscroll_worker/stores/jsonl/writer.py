@@ -116,12 +116,12 @@ class Writer:
         """Whether the journal with that number was removed, and all before it."""
         return not self._retired or self._retired[0].journal.number > number
 
-    def sync_some(self, most: int = FILES_PER_STEP) -> None:
+    def sync_some(self, most: int | None = None) -> None:
         """Sync some files of the oldest retired journal, and remove it after the last one."""
         if not self._retired:
             return
         journal = self._retired[0].journal
-        names = list(itertools.islice(journal.written, most))
+        names = list(itertools.islice(journal.written, most or FILES_PER_STEP))
         sync_files(self._directory, {name: journal.written.pop(name) for name in names})
         if not journal.written:
             self._directory.sync()  # names too, and the removal of the journal before this one
