@@ -91,11 +91,16 @@ def test_each_kind_of_round_notices_a_worker_that_is_broken(
     scheme: str,
     found: str,
 ) -> None:
-    place, (of_kind, *_) = tmp_path / "broken", [each for each in KINDS if each.name == kind]
-    with Laboratory(crashable.url, place, scheme, 1, tally, writers=of_kind.writers) as broken:
-        broken.mutant = mutant
-        ROUNDS[kind](broken)
-        assert found in {violation.kind for violation in broken.check()}
+    of_kind = next(each for each in KINDS if each.name == kind)
+
+    def is_noticed(attempt: int) -> bool:
+        place = tmp_path / f"broken{attempt}"
+        with Laboratory(crashable.url, place, scheme, 1, tally, writers=of_kind.writers) as broken:
+            broken.mutant = mutant
+            ROUNDS[kind](broken)
+            return found in {violation.kind for violation in broken.check()}
+
+    assert any(map(is_noticed, range(3)))  # where a kill strikes is the machine's choice
 
 
 @pytest.mark.parametrize("scheme", ["sqlite", "jsonl"])
