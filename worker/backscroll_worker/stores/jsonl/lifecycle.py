@@ -4,22 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from backscroll.contract.lifecycle import Merge, Rename, Reset
 from backscroll.contract.messages import to_micros
 from backscroll.contract.operations import Operation, Write
 from backscroll_worker.contract.attributes import begun_anew
+from backscroll_worker.contract.clock import StoreClock
 from backscroll_worker.contract.merging import check_size, in_order_of_time
 from backscroll_worker.contract.session_renames import SessionRename
 from backscroll_worker.contract.tombstones import EMPTIED, digest
 from backscroll_worker.contract.turns import CONFLICT
 from backscroll_worker.stores.jsonl.lines import Line, note_platform_ids
 from backscroll_worker.stores.jsonl.maintained_session import MARK
+from backscroll_worker.stores.jsonl.renames import Renames
 from backscroll_worker.stores.jsonl.session import Session
+from backscroll_worker.stores.jsonl.waiting import WaitingChanges
 
-if TYPE_CHECKING:
-    from backscroll_worker.stores.jsonl.write_batch import Group
+
+class Group(Protocol):
+    """The group of operations that an effect belongs to."""
+
+    now: int
+    clock: StoreClock
+    renames: Renames
+    waiting: WaitingChanges
+
+    def find(self, key: str) -> Session:
+        """The session, whether it exists or not."""
 
 
 def rename(group: Group, operation: Rename) -> int:
