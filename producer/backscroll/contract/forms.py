@@ -258,7 +258,6 @@ def _message(values: Any) -> ChatMessage:
         _put_role(message, role)
         _put_content(message, content)
         return message
-    count = 0
     for name, value in values.items():
         field_of_message = _SENT_FIELDS.get(name)
         if field_of_message is None:
@@ -266,10 +265,9 @@ def _message(values: Any) -> ChatMessage:
         put, read_value = field_of_message
         if value is not None:
             put(message, value if read_value is None else read_value(name, value))
-            count += name in _NEEDED
-    if count < len(_NEEDED):
-        missing = next(name for name in _NEEDED if values.get(name) is None)
-        raise InvalidInputError(missing, "is missing")
+    for name in _NEEDED:
+        if values.get(name) is None:
+            raise InvalidInputError(name, "is missing")
     return message
 
 

@@ -93,7 +93,10 @@ def _message_size(message: ChatMessage, limit: int, was_json: bool) -> int:
 
 def _check_circumstances(message: ChatMessage) -> None:
     for name, value in zip(CIRCUMSTANCES, circumstances(message), strict=True):
-        if value is not None:
+        if value is None:
+            continue
+        is_plain = type(value) is str and 0 < len(value) <= MAX_ATTRIBUTE_CHARS
+        if not (is_plain and value.isprintable() and name != "tokens"):  # hardly ever
             check_circumstance(name, value)
     if message.author_name is not None and message.author is None:
         raise InvalidInputError("author_name", "needs an author, the platform's id of that person")
