@@ -75,6 +75,7 @@ def _under_load(
         ThreadPoolExecutor(1) as pool,
         arena.running(*worker_program("Backscroll"), str(commits)) as process,
     ):
+        producer.append(*next(sayings), ack="stored")  # from here on the worker has started
         before = call_at_random(producer, itertools.islice(sayings, _BEFORE), RATE)
         producer.append(*next(sayings), ack="stored")
         began = time.monotonic()
@@ -89,10 +90,10 @@ def _under_load(
             producer.search(query)
         worker_mib = resident_mib(process.pid)
     ends = read_commits(commits)
-    committed = ends[_BEFORE + 1 :][: len(called)]
+    committed = ends[_BEFORE + 2 :][: len(called)]
     if len(committed) != len(called):
         raise BenchmarkFailedError(f"{len(committed)} of {len(called)} messages were committed")
-    alone = _waited(before[_WARM_UP:], ends[_WARM_UP:_BEFORE])
+    alone = _waited(before[_WARM_UP:], ends[_WARM_UP + 1 : _BEFORE + 1])
     return UnderLoad(seconds, len(called), p99(_waited(called, committed)), p99(alone), worker_mib)
 
 
