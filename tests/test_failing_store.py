@@ -31,6 +31,7 @@ def test_a_locked_store_pauses_the_worker_which_then_continues(
     with running_worker(settings, client, log) as process:
         producer.append("k", ChatMessage.user("a"), ack="stored")
         other = apsw.Connection(settings.store.removeprefix("sqlite://"))
+        other.set_busy_timeout(60_000)  # the worker may be writing
         other.execute("BEGIN IMMEDIATE")
         producer.append("k", ChatMessage.user("b"))
         (key,) = workers(client)
@@ -88,6 +89,7 @@ def test_stopping_while_the_store_fails_puts_the_jobs_back(
     with running_worker(settings, client, log) as process:
         producer.append("k", ChatMessage.user("a"), ack="stored")
         other = apsw.Connection(settings.store.removeprefix("sqlite://"))
+        other.set_busy_timeout(60_000)  # the worker may be writing
         other.execute("BEGIN IMMEDIATE")
         receipt = producer.append("k", ChatMessage.user("b"))
         (key,) = workers(client)
