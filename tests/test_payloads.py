@@ -21,7 +21,7 @@ from backscroll import (
 )
 from backscroll import SessionFilter as Sessions
 from backscroll.contract.attachment_reading import GetAttachment
-from backscroll.contract.codec import decode, encode
+from backscroll.contract.codec import decode, encode, mark_spooled
 from backscroll.contract.forks import Fork
 from backscroll.contract.lifecycle import Merge, Rename, Reset, Rewind
 from backscroll.contract.message_checks import Limits
@@ -207,7 +207,9 @@ def test_an_operation_that_is_sent_again_is_the_same(
     kind: str, arguments: str, operation: Operation
 ) -> None:
     again = Requests(Limits()).again(operation)
-    assert (again, again.kind, again is operation) == (operation, kind, False)
+    late = decode(operation.op_id, mark_spooled(encode(operation)))
+    assert (again, again.kind, again is operation) == (late, kind, False)
+    assert again.was_spooled
     assert orjson.dumps(again.arguments()).decode() == arguments
 
 

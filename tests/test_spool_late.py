@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from backscroll import AsyncProducer, ChatMessage, Producer
+from backscroll import AsyncProducer, ChatMessage, Producer, ServerUnavailableError
 from backscroll.contract.codec import encode
 from backscroll.contract.ids import new_op_id
 from backscroll.contract.operations import Append
@@ -86,6 +86,18 @@ def test_what_is_sent_again_after_a_delete_does_not_undo_it(
         assert connected.session("s") is None
         connected.append("s", ChatMessage.user("after"))
         assert [message.content for message in connected.load("s")] == ["after"]
+
+
+def test_an_operation_of_an_error_does_not_undo_a_later_delete(
+    settings: Settings, client: redis.Redis, tmp_path: Path
+) -> None:
+    cut_off = Producer(f"unix://{tmp_path}/nobody", retries=0)
+    with cut_off, pytest.raises(ServerUnavailableError) as caught:
+        cut_off.append("s", ChatMessage.user("before"))
+    with running_worker(settings, client, tmp_path / "log"), Producer(settings.redis_url) as other:
+        other.delete("s", ack="stored")
+        other.send(caught.value.operation, ack="stored")
+        assert other.session("s") is None
 
 
 def test_a_requeued_job_does_not_bring_back_what_was_deleted(

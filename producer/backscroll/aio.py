@@ -214,4 +214,4 @@ class AsyncProducer(AsyncMessages, AsyncLifecycle):
 
         Raises `InvalidInputError` for anything else; the rest as every call.
         """
-        return await self._write(self._requests.again(operation), ack, is_again=True)
+        return await self._write(self._requests.again(operation), ack)

@@ -113,8 +113,6 @@ class Calls:
         operation: Operation,
         ack: Ack | None,
         message_ids: tuple[str, ...] = (),
-        *,
-        is_again: bool = False,
     ) -> Receipt:
         ack = self._ack if ack is None else check_ack(ack)
         if self._redact is not None:  # the one door of all that has texts, before anything keeps it
@@ -124,7 +122,7 @@ class Calls:
             if ack == "queued":
                 return Receipt(operation.op_id, message_ids, spooled=True)
             enqueued = await self._once_sent(enqueued, operation, ack)
-        if is_again:
+        if operation.was_spooled:  # and may have its result already
             enqueued = SENT_AGAIN
         if ack == "stored" and isinstance(operation, Write):
             value = await self._await_result(operation, ack, enqueued.last_result)

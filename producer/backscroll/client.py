@@ -204,4 +204,4 @@ class Producer(Messages, Lifecycle):
 
         Raises `InvalidInputError` for anything else; the rest as every call.
         """
-        return run(self._write, self._requests.again(operation), ack, is_again=True)
+        return run(self._write, self._requests.again(operation), ack)

@@ -45,7 +45,8 @@ def function_name(kind: str) -> str:
 
 def encode(operation: Operation) -> bytes:
     """The job payload of `operation`."""
-    return orjson.dumps([function_name(operation.kind), None, [], operation.arguments()])
+    payload = orjson.dumps([function_name(operation.kind), None, [], operation.arguments()])
+    return mark_spooled(payload) if operation.was_spooled else payload
 
 
 def mark_spooled(payload: bytes) -> bytes:
@@ -68,10 +69,7 @@ def decode_unpacked(op_id: str, data: bytes) -> Operation:
     call = _loads(data)
     if not isinstance(call, list) or len(call) != 4:
         raise MalformedJobError("the job's data is not [function, null, [], arguments]")
-    operation = parse_call(op_id, *call)
-    if data.endswith(_SPOOLED):
-        object.__setattr__(operation, "was_spooled", True)  # it is only being made
-    return operation
+    return parse_call(op_id, *call, was_spooled=data.endswith(_SPOOLED))
 
 
 def payload_json(payload: bytes) -> Any:
@@ -98,7 +96,13 @@ def unpack(payload: bytes | None) -> bytes:
 
 
 def parse_call(
-    op_id: str, function: object, instance: object, positional: object, named: object
+    op_id: str,
+    function: object,
+    instance: object,
+    positional: object,
+    named: object,
+    *,
+    was_spooled: bool = False,
 ) -> Operation:
     """The operation that a call of `function` with these arguments stands for.
 
@@ -111,7 +115,7 @@ def parse_call(
     if instance is not None or positional != [] or not isinstance(named, dict):
         raise MalformedJobError(f"{function} takes named arguments only")
     try:
-        parsed = operation.parse(op_id, named)  # which takes them out of it
+        parsed = operation.parse(op_id, named, was_spooled)  # which takes them out of it
     except InvalidInputError as error:
         hint = _OLDER if "unknown field" in str(error) else ""
         raise MalformedJobError(f"{function}: {error}{hint}") from None

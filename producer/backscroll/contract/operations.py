@@ -54,8 +54,8 @@ class Operation:
     """One thing asked of the store. `at` is when, in microseconds since 1970 UTC.
 
     `was_spooled` says that it waited on the adapter's disk, or was sent again, so that what was
-    asked for after it may have been carried out before it. It is not an argument; see
-    `codec.mark_spooled`.
+    asked for after it may have been carried out before it. It is not an argument, see
+    `codec.mark_spooled`, and stays with what is made of the operation by `changed`.
     """
 
     kind: ClassVar[str]
@@ -64,14 +64,14 @@ class Operation:
     was_spooled: bool = field(default=False, init=False)
 
     @classmethod
-    def parse(cls, op_id: str, arguments: Arguments) -> Self:
+    def parse(cls, op_id: str, arguments: Arguments, was_spooled: bool = False) -> Self:
         """The operation with these arguments, which it takes out of `arguments`.
 
         Raises `InvalidInputError` for one that is missing or does not fit.
         """
         made = cls.__new__(cls)
         _put_op_id(made, op_id)
-        _put_was_spooled(made, False)
+        _put_was_spooled(made, was_spooled)
         forms.read(made, arguments)
         made.check_together()
         return made
@@ -79,6 +79,12 @@ class Operation:
     def arguments(self) -> Arguments:
         """What the job carries: the set fields besides the op id, in JSON types."""
         return forms.written(self)
+
+    def changed(self, **fields: Any) -> Self:
+        """The operation with other values in these fields."""
+        made = replace(self, **fields)
+        _put_was_spooled(made, self.was_spooled)
+        return made
 
     def check_together(self) -> None:
         """Raise `InvalidInputError` where fields do not fit each other."""
@@ -151,9 +157,7 @@ class Append(Write):
         """The append of only these of its messages, each with the id that it has in this one."""
         places = range(len(self.messages)) if self.places is None else self.places
         kept = tuple([self.messages[index] for index in indexes])
-        made = replace(self, messages=kept, places=tuple([places[index] for index in indexes]))
-        _put_was_spooled(made, self.was_spooled)
-        return made
+        return self.changed(messages=kept, places=tuple([places[index] for index in indexes]))
 
     def check_together(self) -> None:
         if self.places is not None and len(self.places) != len(self.messages):

@@ -177,7 +177,10 @@ class Requests:
         return self.new(tokens.GetUsage, _filter(SearchFilter, where, given or {}))
 
     def again(self, operation: Operation) -> Operation:
-        """`operation`, which an error carried, if it is one that a job can carry."""
+        """`operation`, which an error carried, as sent late, if it is one that a job can carry.
+
+        Others may have asked for something since, such as a deletion, that it must not undo.
+        """
         kind = operation.kind if isinstance(operation, Operation) else ""
         if OPERATIONS.get(kind) is not type(operation):
             raise InvalidInputError("operation", f"must be an operation, not {shown(operation)}")
@@ -185,7 +188,7 @@ class Requests:
             if not _OP_ID.fullmatch(operation.op_id):
                 raise InvalidInputError("operation", "its op id may have only A-Z a-z 0-9 _ -")
             carried = orjson.loads(orjson.dumps(operation.arguments()))
-            return operation.parse(operation.op_id, carried)
+            return operation.parse(operation.op_id, carried, was_spooled=True)
         except STUMBLES as error:
             raise InvalidInputError("operation", f"cannot be sent: {error}") from None
 

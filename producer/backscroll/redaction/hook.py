@@ -62,7 +62,7 @@ def redacted(operation: Op, policy: Policy, limits: Limits) -> Op:
             }
     if not changes:
         return operation
-    made = replace(operation, **changes)
+    made = operation.changed(**changes)
     forms.check(made, limits)
     return made
 

@@ -11,7 +11,6 @@ whose clock is slow means the new session, so only what comes out of a spool is 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from typing import Any, Final, NamedTuple, TypeVar
 
 from backscroll.contract.lifecycle import Merge, Rename, Reset
@@ -79,13 +78,13 @@ class SessionRenames:
                 return operation, -1
             for new, asked_at in self._reached(key):
                 if has_turn(new, turn_id):
-                    return _moved(operation, new), asked_at
+                    return operation.changed(key=new), asked_at
         found, since, place = key, -1, -1
         is_late = operation.was_spooled and not isinstance(operation, Reset)
         while (at := self._next(found, place, operation.at, is_late)) is not None:
             place, rename = at, self._renames[at]
             found, since = rename.new, rename.asked_at
-        return (operation, -1) if found == key else (_moved(operation, found), since)
+        return (operation, -1) if found == key else (operation.changed(key=found), since)
 
     def _next(self, key: str, after: int, at: int, is_late: bool) -> int | None:
         """The place of the first later rename of the key that was requested at `at` or later."""
@@ -120,12 +119,6 @@ class SessionRenames:
 def _turn_of(operation: Operation) -> str | None:
     turn_id: str | None = getattr(operation, "turn_id", None)
     return turn_id
-
-
-def _moved(operation: W, key: str) -> W:
-    moved: Any = replace(operation, key=key)  # type: ignore[call-arg]
-    object.__setattr__(moved, "was_spooled", operation.was_spooled)  # it is only being made
-    return moved  # type: ignore[no-any-return]
 
 
 def earlier_tombstone(tombstones: Tombstones, until: int, now: int) -> Tombstone:

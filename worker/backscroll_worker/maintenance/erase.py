@@ -16,7 +16,7 @@ from typing import Any, Final
 import orjson
 import redis
 
-from backscroll.contract.codec import decode, encode, mark_spooled, payload_json
+from backscroll.contract.codec import decode, encode, payload_json
 from backscroll.contract.errors import (
     BackscrollError,
     MalformedJobError,
@@ -153,7 +153,7 @@ class _Traces:
         spared = self._tombstones.spared(operation)
         if spared is None or spared is operation:
             return None if spared is None else payload
-        return mark_spooled(encode(spared)) if spared.was_spooled else encode(spared)
+        return encode(spared)
 
     def are_in_answer(self, answer: object) -> bool:
         """Of maintenance: reports name sessions as their `key`, at any depth."""
