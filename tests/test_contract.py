@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from backscroll import AsyncProducer, ChatMessage, OperationRefusedError, Producer, SearchFilter
-from backscroll.contract import results as answers
+from backscroll.contract import answers
 from backscroll.transport.acks import ACKS
 from backscroll_worker.settings import Settings
 from tests.processes import in_flight, running_worker

@@ -12,7 +12,8 @@ import pytest
 import redis
 
 from backscroll import ChatMessage, Producer
-from backscroll.contract.operations import Append, Load
+from backscroll.contract.operations import Append
+from backscroll.contract.reads import Load
 from backscroll_worker.loop.worker import run_worker
 from backscroll_worker.settings import Settings
 from backscroll_worker.stores.jsonl import JsonlBackend

@@ -16,7 +16,7 @@ from rq.suspension import resume, suspend
 
 from backscroll import ChatMessage, OperationRefusedError, Producer
 from backscroll.contract.ids import new_op_id
-from backscroll.contract.operations import Load
+from backscroll.contract.reads import Load
 from backscroll_worker.settings import Settings
 from backscroll_worker.testing.stores import apply_all, open_tested, requests
 from tests.processes import burst, depth, running_worker, stop, wait_for, workers

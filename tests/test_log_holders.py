@@ -13,7 +13,8 @@ import pytest
 import redis
 
 from backscroll import ChatMessage, Producer
-from backscroll.contract.results import CompactReport, answered_compact
+from backscroll.contract.answers import answered_compact
+from backscroll.contract.results import CompactReport
 from backscroll_worker.contract.pacing import finish
 from backscroll_worker.ops.log_holders import held_log
 from backscroll_worker.ops.up import environment

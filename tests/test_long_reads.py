@@ -11,9 +11,11 @@ import pytest
 import redis
 
 from backscroll import ChatMessage, OperationRefusedError, Producer
+from backscroll.contract.answers import answered_cleanup, answered_session
 from backscroll.contract.ids import new_op_id
-from backscroll.contract.operations import Append, Load
-from backscroll.contract.results import Outcome, answered_cleanup, answered_session
+from backscroll.contract.operations import Append
+from backscroll.contract.reads import Load
+from backscroll.contract.results import Outcome
 from backscroll_worker.contract.answer_budget import AnswerBudget
 from backscroll_worker.loop.worker import run_worker
 from backscroll_worker.settings import Settings

@@ -34,16 +34,13 @@ from backscroll.contract.operations import (
     Delete,
     Describe,
     Erase,
-    GetSession,
-    ListSessions,
-    Load,
     Operation,
     RenameAgent,
     Replace,
     Restore,
     Rollback,
-    Search,
 )
+from backscroll.contract.reads import GetSession, ListSessions, Load, Search
 from backscroll.contract.requests import Requests
 from backscroll.contract.states import GetStates, SetState
 from backscroll.contract.tokens import GetUsage

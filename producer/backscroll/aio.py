@@ -15,6 +15,12 @@ from typing import Self
 from backscroll.aio_lifecycle import AsyncLifecycle
 from backscroll.aio_messages import AsyncMessages
 from backscroll.aio_turns import AsyncTurn, WhileRunning
+from backscroll.contract.answers import (
+    answered_cleanup,
+    answered_compact,
+    answered_erasure,
+    answered_restore,
+)
 from backscroll.contract.messages import (
     ChatMessage,
     SessionAttributes,
@@ -26,10 +32,6 @@ from backscroll.contract.results import (
     ErasureReceipt,
     Receipt,
     RestoreReport,
-    answered_cleanup,
-    answered_compact,
-    answered_erasure,
-    answered_restore,
 )
 from backscroll.settings import ProducerSettings, check_option, check_waiting
 from backscroll.spool.queue import DEFAULT_MAX_BYTES

@@ -18,10 +18,11 @@ from typing import Any, ClassVar, Final, ParamSpec, TypeVar
 import redis
 
 from backscroll.batch_sender import BatchSender
+from backscroll.contract.answers import answered_receipt
 from backscroll.contract.errors import BackscrollError, ServerRefusedError, carrying
 from backscroll.contract.operations import Operation, Read, Write
 from backscroll.contract.requests import Requests
-from backscroll.contract.results import Receipt, answered_receipt
+from backscroll.contract.results import Receipt
 from backscroll.redaction.hook import redacted
 from backscroll.settings import ProducerSettings
 from backscroll.spool.forwarder import Forwarder

@@ -13,6 +13,12 @@ from backscroll.calls import run
 from backscroll.client_lifecycle import Lifecycle
 from backscroll.client_messages import Messages
 from backscroll.client_turns import Turn, WhileRunning
+from backscroll.contract.answers import (
+    answered_cleanup,
+    answered_compact,
+    answered_erasure,
+    answered_restore,
+)
 from backscroll.contract.messages import (
     ChatMessage,
     SessionAttributes,
@@ -24,10 +30,6 @@ from backscroll.contract.results import (
     ErasureReceipt,
     Receipt,
     RestoreReport,
-    answered_cleanup,
-    answered_compact,
-    answered_erasure,
-    answered_restore,
 )
 from backscroll.settings import ProducerSettings, check_waiting
 from backscroll.spool.queue import DEFAULT_MAX_BYTES

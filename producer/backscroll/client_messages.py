@@ -8,10 +8,11 @@ from typing import Unpack
 
 from backscroll.calls import run
 from backscroll.client_sessions import Sessions
+from backscroll.contract.answers import answered_hits, answered_messages
 from backscroll.contract.attachment_reading import answered_attachment
 from backscroll.contract.filters import SearchFields, SearchFilter, SearchPage, Within
 from backscroll.contract.messages import ChatMessage, SessionAttributes
-from backscroll.contract.results import Receipt, answered_hits, answered_messages
+from backscroll.contract.results import Receipt
 from backscroll.contract.tokens import CountedLoad, CountTokens
 from backscroll.contract.tool_calls import LoadedMessages
 from backscroll.transport.acks import Ack

@@ -8,6 +8,12 @@ from datetime import datetime
 from typing import Any, Unpack
 
 from backscroll.calls import Calls, run
+from backscroll.contract.answers import (
+    answered_page,
+    answered_session,
+    answered_states,
+    answered_usage,
+)
 from backscroll.contract.filters import SearchFields, SearchFilter
 from backscroll.contract.messages import (
     ChatMessage,
@@ -18,14 +24,7 @@ from backscroll.contract.messages import (
     State,
 )
 from backscroll.contract.requests import UNSET, Unset
-from backscroll.contract.results import (
-    Receipt,
-    Usage,
-    answered_page,
-    answered_session,
-    answered_states,
-    answered_usage,
-)
+from backscroll.contract.results import Receipt, Usage
 from backscroll.contract.states import DEFAULT_STATE, NO_STATE, SessionState
 from backscroll.transport.acks import Ack
 

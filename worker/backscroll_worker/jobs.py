@@ -12,10 +12,10 @@ from typing import Any
 
 from rq import get_current_job
 
+from backscroll.contract.answers import Answer, to_json
 from backscroll.contract.codec import function_name, parse_call
 from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.operations import OPERATIONS, Maintenance
-from backscroll.contract.results import Answer, to_json
 from backscroll_worker.contract.pacing import Unfinished, finish
 from backscroll_worker.maintenance.dispatch import maintenance_slices
 from backscroll_worker.settings import Settings

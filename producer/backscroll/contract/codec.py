@@ -16,6 +16,7 @@ import orjson
 import backscroll.contract.attachment_reading
 import backscroll.contract.forks
 import backscroll.contract.lifecycle
+import backscroll.contract.reads
 import backscroll.contract.states
 import backscroll.contract.tokens
 import backscroll.contract.turns  # noqa: F401 - declares operations

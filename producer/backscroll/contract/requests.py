@@ -17,6 +17,7 @@ from backscroll.contract import (
     forms,
     lifecycle,
     operations,
+    reads,
     tokens,
     turns,
 )
@@ -92,8 +93,8 @@ class Requests:
     rename_agent = _by_fields(operations.RenameAgent)
     set_state = _by_fields(SetState)
     states = _by_fields(GetStates)
-    load = _by_fields(operations.Load)
-    session = _by_fields(operations.GetSession)
+    load = _by_fields(reads.Load)
+    session = _by_fields(reads.GetSession)
     attachment = _by_fields(attachment_reading.GetAttachment)
     cleanup = _by_fields(operations.Cleanup)
     restore = _by_fields(operations.Restore)
@@ -151,10 +152,10 @@ class Requests:
         limit: int,
         cursor: str | None,
         where: SessionFilter | None = None,
-    ) -> operations.ListSessions:
+    ) -> reads.ListSessions:
         """`given` are fields of a filter by name, and come before what `where` says."""
         wanted = _filter(SessionFilter, where, given)
-        return self.new(operations.ListSessions, wanted, limit, cursor)
+        return self.new(reads.ListSessions, wanted, limit, cursor)
 
     def search(
         self,
@@ -165,10 +166,10 @@ class Requests:
         cursor: str | None = None,
         given: SearchFields | None = None,
         within: Within | None = None,
-    ) -> operations.Search:
+    ) -> reads.Search:
         """`given` are fields of a filter by name, and come before what `where` says."""
         wanted = _filter(SearchFilter, where, given or {})
-        return self.new(operations.Search, query, wanted, limit, by_session, cursor, within)
+        return self.new(reads.Search, query, wanted, limit, by_session, cursor, within)
 
     def usage(
         self, where: SearchFilter | None, given: SearchFields | None = None

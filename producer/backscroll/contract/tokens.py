@@ -12,7 +12,8 @@ from backscroll.contract.errors import InvalidInputError
 from backscroll.contract.filters import SearchFilter
 from backscroll.contract.ids import new_op_id
 from backscroll.contract.messages import ChatMessage
-from backscroll.contract.operations import Load, Read, operation
+from backscroll.contract.operations import Read, operation
+from backscroll.contract.reads import Load
 from backscroll.contract.tool_calls import LoadedMessages
 from backscroll.contract.validation import MAX_LOAD, shown
 

@@ -13,10 +13,10 @@ from typing import Any, Final, TypeVar
 
 import orjson
 
+from backscroll.contract.answers import Answer, EncodedAnswer, encode_answer, hit_to_json
 from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.filters import SearchHit, SearchPage
 from backscroll.contract.messages import ChatMessage
-from backscroll.contract.results import Answer, EncodedAnswer, encode_answer, hit_to_json
 from backscroll.contract.tool_calls import LoadedMessages
 
 T = TypeVar("T")

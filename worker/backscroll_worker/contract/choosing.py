@@ -12,12 +12,12 @@ from dataclasses import replace
 from itertools import chain, islice
 from typing import Any
 
+from backscroll.contract.answers import Answer
 from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.filters import SearchFilter
 from backscroll.contract.ids import made_at
 from backscroll.contract.messages import ChatMessage, to_micros
-from backscroll.contract.operations import Load
-from backscroll.contract.results import Answer
+from backscroll.contract.reads import Load
 from backscroll.contract.tokens import tokens_of, within
 from backscroll.contract.tool_calls import Exchange, exchange_of, orphans
 from backscroll_worker.contract.answer_budget import AnswerBudget, history

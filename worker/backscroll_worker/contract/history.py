@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final, Self, Unpack, cast
 
+from backscroll.contract.answers import Answer
 from backscroll.contract.conflicts import conflict
 from backscroll.contract.errors import (
     InvalidInputError,
@@ -28,7 +29,7 @@ from backscroll.contract.messages import (
 )
 from backscroll.contract.operations import Operation
 from backscroll.contract.requests import Requests
-from backscroll.contract.results import Answer, CleanupReport, ErasureReceipt, Outcome, Usage
+from backscroll.contract.results import CleanupReport, ErasureReceipt, Outcome, Usage
 from backscroll.contract.states import DEFAULT_STATE, NO_STATE, SessionState
 from backscroll.contract.tokens import CountedLoad, CountTokens
 from backscroll.contract.tool_calls import LoadedMessages

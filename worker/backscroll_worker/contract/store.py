@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
+from backscroll.contract.answers import Answer
 from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.messages import ChatMessage
 from backscroll.contract.operations import Erase, Operation
-from backscroll.contract.results import Answer, CleanupReport, CompactReport, ErasureReceipt
+from backscroll.contract.results import CleanupReport, CompactReport, ErasureReceipt
 from backscroll_worker.contract.answer_budget import AnswerBudget
 from backscroll_worker.contract.archiving import RemovalArchive
 from backscroll_worker.contract.findings import Finding, Totals

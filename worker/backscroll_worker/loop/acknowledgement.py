@@ -16,8 +16,8 @@ from typing import Any, Final
 from rq.defaults import DEFAULT_FAILURE_TTL, DEFAULT_RESULT_TTL
 from rq.utils import now, utcformat
 
+from backscroll.contract.answers import Answer, encode_answer
 from backscroll.contract.errors import OperationRefusedError
-from backscroll.contract.results import Answer, encode_answer
 from backscroll.transport.pinned_connection import Command
 from backscroll.transport.rq_protocol import (
     LUA_KEYS,

@@ -12,10 +12,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from backscroll.contract.answers import Answer
 from backscroll.contract.codec import decode_unpacked, unpack
 from backscroll.contract.errors import MalformedJobError, OperationRefusedError
 from backscroll.contract.operations import Maintenance, Operation, Read, Write
-from backscroll.contract.results import Answer
 from backscroll_worker.contract.pacing import Unfinished
 from backscroll_worker.loop.acknowledgement import Acknowledgement
 from backscroll_worker.loop.reservation import MAX_GROUP_BYTES, ReservedJob

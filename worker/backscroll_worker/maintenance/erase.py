@@ -23,7 +23,8 @@ from backscroll.contract.errors import (
     OperationRefusedError,
 )
 from backscroll.contract.ids import new_op_id
-from backscroll.contract.operations import Erase, Load, Operation, Replace, Write
+from backscroll.contract.operations import Erase, Operation, Replace, Write
+from backscroll.contract.reads import Load
 from backscroll.contract.results import ErasureReceipt
 from backscroll.contract.validation import OF_SESSIONS
 from backscroll.transport.connection import is_forbidden

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Unpack
 
+from backscroll.contract.answers import Answer
 from backscroll.contract.errors import (
     OperationRefusedError,
     StoreUnavailableError,
@@ -23,8 +24,9 @@ from backscroll.contract.errors import (
 from backscroll.contract.forks import Fork
 from backscroll.contract.ids import new_op_id
 from backscroll.contract.messages import ChatMessage, SessionInfo, check_key, to_micros
-from backscroll.contract.operations import Erase, GetSession, Operation, Read, Write
-from backscroll.contract.results import Answer, CleanupReport, CompactReport, ErasureReceipt
+from backscroll.contract.operations import Erase, Operation, Read, Write
+from backscroll.contract.reads import GetSession
+from backscroll.contract.results import CleanupReport, CompactReport, ErasureReceipt
 from backscroll.private_files import make_private_directory
 from backscroll_worker.contract.answer_budget import AnswerBudget, out_of_memory, until_used_up
 from backscroll_worker.contract.archiving import RemovalArchive

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Final
 
+from backscroll.contract.answers import Answer
 from backscroll.contract.attachment_reading import GetAttachment
 from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.messages import (
@@ -18,8 +19,8 @@ from backscroll.contract.messages import (
     SessionPage,
     to_micros,
 )
-from backscroll.contract.operations import GetSession, ListSessions, Load, Read, Search
-from backscroll.contract.results import Answer
+from backscroll.contract.operations import Read
+from backscroll.contract.reads import GetSession, ListSessions, Load, Search
 from backscroll.contract.states import GetStates, SessionState
 from backscroll.contract.tokens import GetUsage
 from backscroll_worker.contract.answer_budget import AnswerBudget, history

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from backscroll.contract.filters import SearchFilter, SearchHit, SearchPage, Within
 from backscroll.contract.messages import LATEST_MICROS, ChatMessage, from_micros, to_micros
-from backscroll.contract.operations import Search
+from backscroll.contract.reads import Search
 from backscroll_worker.contract.answer_budget import PAGE_BYTES, hit_bytes
 from backscroll_worker.stores.jsonl.session import Session
 from backscroll_worker.stores.jsonl.write_batch import Group

@@ -11,7 +11,7 @@ from typing import Final
 import orjson
 
 from backscroll.contract.errors import OperationRefusedError
-from backscroll.contract.operations import Search
+from backscroll.contract.reads import Search
 
 _DIGEST_BYTES: Final = 9
 

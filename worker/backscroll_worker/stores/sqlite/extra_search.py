@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import apsw
 
 from backscroll.contract.filters import SearchPage, Within
-from backscroll.contract.operations import Search
+from backscroll.contract.reads import Search
 from backscroll_worker.contract.answer_budget import page_of
 from backscroll_worker.stores.search.cursor import read_cursor, write_cursor
 from backscroll_worker.stores.search.place import text_of_attachments, text_of_extra

@@ -25,7 +25,7 @@ from backscroll.contract.messages import (
     from_micros,
     to_micros,
 )
-from backscroll.contract.operations import ListSessions
+from backscroll.contract.reads import ListSessions
 from backscroll.contract.validation import TEXT_ATTRIBUTES
 from backscroll_worker.stores.search.query import name_query
 from backscroll_worker.stores.sqlite import session_meta

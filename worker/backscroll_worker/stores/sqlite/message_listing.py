@@ -8,7 +8,7 @@ from typing import Any, Final
 import apsw
 
 from backscroll.contract.filters import SearchHit, SearchPage
-from backscroll.contract.operations import Search
+from backscroll.contract.reads import Search
 from backscroll_worker.contract.answer_budget import page_of
 from backscroll_worker.stores.search.cursor import read_cursor, write_cursor
 from backscroll_worker.stores.search.query import Query

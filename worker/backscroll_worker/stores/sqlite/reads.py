@@ -10,12 +10,14 @@ from typing import Any, Final
 import apsw
 from playhouse.apsw_ext import APSWDatabase
 
+from backscroll.contract.answers import Answer
 from backscroll.contract.attachment_reading import GetAttachment
 from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.filters import SearchPage
 from backscroll.contract.messages import ChatMessage, SessionInfo, SessionPage, to_micros
-from backscroll.contract.operations import GetSession, ListSessions, Load, Read, Search
-from backscroll.contract.results import Answer, Usage
+from backscroll.contract.operations import Read
+from backscroll.contract.reads import GetSession, ListSessions, Load, Search
+from backscroll.contract.results import Usage
 from backscroll.contract.states import GetStates, SessionState
 from backscroll.contract.tokens import GetUsage
 from backscroll.contract.validation import MAX_PAGE

@@ -7,7 +7,7 @@ import pytest
 from backscroll.contract.errors import InvalidInputError, OperationRefusedError
 from backscroll.contract.ids import new_op_id
 from backscroll.contract.messages import ChatMessage
-from backscroll.contract.operations import DEFAULT_AROUND, Load
+from backscroll.contract.reads import DEFAULT_AROUND, Load
 from backscroll_worker.testing.stores import StoreUnderTest, open_tested, say
 
 
