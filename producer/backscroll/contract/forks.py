@@ -23,7 +23,7 @@ class Fork(Write):
     upto_platform_id: str | None = None
 
     def check_together(self) -> None:
-        check_one("upto", self.upto, "upto_platform_id", self.upto_platform_id)
+        check_one(self, ("upto", "upto_platform_id"))
         if self.key == self.new_key:
             raise InvalidInputError("new_key", "must be another key")
 

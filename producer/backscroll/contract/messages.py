@@ -230,7 +230,8 @@ ChatMessage.system = _of_role("system", "A system message")
 ChatMessage.tool = _of_role("tool", "A tool's result")
 
 
-_SESSION_TIMES: Final = ("created_at", "last_activity", "turn_started_at", "turn_expires_at")
+SESSION_TIMES: Final = ("created_at", "last_activity", "turn_started_at", "turn_expires_at")
+"""The fields of a `SessionInfo` that are times; in JSON microseconds since 1970 UTC."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +273,7 @@ class SessionInfo:
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it: every field, times in microseconds."""
         fields = {name: getattr(self, name) for name in self.__slots__}
-        for name in _SESSION_TIMES:
+        for name in SESSION_TIMES:
             if fields[name] is not None:
                 fields[name] = to_micros(fields[name])
         return fields
@@ -281,7 +282,7 @@ class SessionInfo:
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
         """The inverse of `to_dict`."""
         values = dict(fields)
-        for name in _SESSION_TIMES:
+        for name in SESSION_TIMES:
             if values.get(name) is not None:
                 values[name] = from_micros(values[name])
         return cls(**values)

@@ -166,6 +166,9 @@ class Append(Write):
         return f"append {count} message{'s' if count != 1 else ''}"
 
 
+_MESSAGE_IDS: Final = ("message_id", "platform_id")
+
+
 @operation
 class Rollback(Write):
     """Drop the last message, or exactly the one named; nothing if it is not there."""
@@ -176,7 +179,7 @@ class Rollback(Write):
     platform_id: str | None = None
 
     def check_together(self) -> None:
-        check_one("message_id", self.message_id, "platform_id", self.platform_id)
+        check_one(self, _MESSAGE_IDS)
 
 
 @operation
@@ -194,7 +197,7 @@ class Replace(Write):
     platform_id: str | None = None
 
     def check_together(self) -> None:
-        check_one("message_id", self.message_id, "platform_id", self.platform_id)
+        check_one(self, _MESSAGE_IDS)
 
 
 @operation

@@ -63,9 +63,7 @@ class Load(Read):
         return limit // 2, limit - limit // 2
 
     def check_together(self) -> None:
-        given = [name for name in _PLACES if getattr(self, name) is not None]
-        for other in given[1:]:
-            check_one(given[0], True, other, True)
+        check_one(self, _PLACES)
         if self.is_chosen:
             check_apart(self, "around", _NOT_AROUND)
             check_apart(self, "around_platform_id", _NOT_AROUND)

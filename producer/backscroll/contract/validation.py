@@ -168,7 +168,8 @@ def check_apart(operation: object, name: str, others: Sequence[str]) -> None:
                 raise InvalidInputError(name, f"cannot be given together with {other}")
 
 
-def check_one(name: str, value: object, other: str, other_value: object) -> None:
-    """Of two arguments that say which message is meant, at most one may be given."""
-    if value is not None and other_value is not None:
-        raise InvalidInputError(other, f"cannot be given together with {name}")
+def check_one(operation: object, names: Sequence[str]) -> None:
+    """Of these fields, which say which message is meant, at most one may be given."""
+    given = [name for name in names if getattr(operation, name) is not None]
+    if len(given) > 1:
+        raise InvalidInputError(given[1], f"cannot be given together with {given[0]}")

@@ -33,8 +33,9 @@ import zstandard
 from backscroll.contract.attachments import ATTACHMENT_FIELDS
 from backscroll.contract.errors import STUMBLES, InvalidInputError
 from backscroll.contract.messages import (
-    CIRCUMSTANCES,
+    SESSION_TIMES,
     ChatMessage,
+    EarlierVersion,
     SessionInfo,
     check_key,
     to_micros,
@@ -46,12 +47,9 @@ from backscroll_worker.contract.states import States, read_states
 VERSION: Final = 1
 VERSION_LINE: Final = b'{"backscroll_export":%d}\n' % VERSION
 
-_TIMES: Final = ("created_at", "last_activity", "turn_started_at", "turn_expires_at")
-_SESSION_FIELDS: Final = ("key", *_TIMES, *ATTRIBUTES, *ORIGINS)
-_MESSAGE_FIELDS: Final = (
-    "role", "content", "extra", "message_id", "created_at", "edits", "attachments", *CIRCUMSTANCES
-)  # fmt: skip
-_EDIT_FIELDS: Final = ("role", "content", "extra", "replaced_at")
+_SESSION_FIELDS: Final = ("key", *SESSION_TIMES, *ATTRIBUTES, *ORIGINS)
+_MESSAGE_FIELDS: Final = tuple(ChatMessage.__slots__)
+_EDIT_FIELDS: Final = tuple(EarlierVersion.__slots__)
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 
 

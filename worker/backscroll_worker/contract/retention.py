@@ -232,7 +232,7 @@ def duration_micros(text: str) -> int | None:
 
 
 def _micros(hours: float | None) -> int | None:
-    return None if hours is None else int(check_number("ttl_hours", hours, -1e9) * MICROS_PER_HOUR)
+    return None if hours is None else micros_of("ttl_hours", hours)
 
 
 def _first(fields: Mapping[str, Any]) -> str:
