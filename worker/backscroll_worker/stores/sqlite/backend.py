@@ -137,7 +137,7 @@ class SqliteBackend(LocalStore):
         passage = self._clock.passage()
         cleanup = Cleanup(self._access, retention, passage, archive, self.blobs, dry_run=dry_run)
         report = yield from self._clock.watch(cleanup.slices())
-        if report.messages or report.capped:
+        if not dry_run and (report.messages or report.capped):
             yield from remove_unused(self._access, self.blobs)
         return report
 
