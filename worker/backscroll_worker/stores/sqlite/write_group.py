@@ -60,6 +60,8 @@ class WriteGroup:
         self._now = now
         self._memory = memory
         memory.tombstones.reopened = clock.reopened
+        if memory.erasing:  # slices between the groups end these erasures
+            memory.erasing = author_erasure.load(connection)
         self._sessions = memory.sessions
         self._pending = Pending(now, memory)
         self._packed = {op.op_id: pack_id(op.op_id) for op in operations if isinstance(op, Write)}
