@@ -248,6 +248,7 @@ class Group(WriteGroup):
         del self._sessions[operation.key]
         self._platform_ids.forget(session.id)
         self._pending.touched.pop(session.id, None)
+        self._pending.imported.pop(session.id, None)  # the next session may get its row
         return 1
 
     def _rename(self, operation: Rename) -> int:
