@@ -76,13 +76,13 @@ class TransactionalStore(LocalStore):
         """See `Access`. The next commit of a group takes it to the disk, as it is before it in the
         log; until then it costs those who wait for that commit no sync of its own.
         """
-        with self._outside() as connection:
-            connection.pragma("synchronous", _NORMAL)
+        with self._outside():
+            self._connection.pragma("synchronous", _NORMAL)
             try:
-                with self._transaction():
+                with self._transaction() as connection:
                     yield connection
-            finally:
-                connection.pragma("synchronous", FULL)
+            finally:  # of the present connection: the transaction may have opened the files anew
+                self._connection.pragma("synchronous", FULL)
 
     @contextmanager
     def _outside(self) -> Iterator[apsw.Connection]:
