@@ -203,3 +203,19 @@ def test_a_source_that_is_damaged_holds_up_nothing_but_its_fork(tmp_path: Path) 
             connection.execute("UPDATE messages SET content = 'w6' WHERE id = 7")
         assert done(store, operation) == Outcome(30)
         assert store.verify(deep=True) == []
+
+
+def test_a_source_that_is_damaged_holds_up_no_erasure(tmp_path: Path) -> None:
+    path, operation = tmp_path / "store", fork()
+    with open_tested(f"sqlite://{path}") as store:
+        say(store, "other", "x")
+        store.append("s", *numbered(LARGE))
+        with closing(apsw.Connection(str(path))) as connection:
+            connection.execute("UPDATE messages SET content = CAST(x'ff' AS TEXT) WHERE id = 7")
+        begun(store, operation)
+        assert finish(store.erase(key="other")).messages == 1
+        assert keys(store) == {"s"}
+        with pytest.raises(UnicodeDecodeError):
+            done(store, operation)
+        while store.maintain_while_idle():
+            pass

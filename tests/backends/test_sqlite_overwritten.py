@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 
 from backscroll import ChatMessage, StoreUnavailableError, StoreUnusableError
-from backscroll_worker.testing.stores import StoreUnderTest, contents, open_tested, requests, say
+from backscroll_worker.contract.pacing import finish
+from backscroll_worker.testing.stores import (
+    Clock,
+    StoreUnderTest,
+    contents,
+    open_tested,
+    requests,
+    say,
+)
 from tests.prepared import Prepared, run_prepared
 from tests.processes import wait_for
 
@@ -169,3 +177,13 @@ while True:
         finally:
             other.kill()
     assert len(contents(store, "k")) == 101
+
+
+def test_maintenance_goes_on_after_its_log_was_removed(path: Path) -> None:
+    clock = Clock()
+    with open_tested(f"sqlite://{path}", clock=clock) as store:
+        say(store, "k", "a")
+        clock.advance(hours=2)
+        path.with_name("b.db-wal").unlink()
+        assert finish(store.cleanup(1)).sessions == 1
+        assert store.verify() == []

@@ -49,9 +49,9 @@ def restore(store: Store, archive: Archive | None, operation: Restore) -> Slices
     # A cleanup that was killed may have left the very messages, out of sight, in the store.
     yield from store.finish_removals()
     files = archive.files() if operation.file is None else [archive.file(operation.file)]
-    tombstones = store.tombstones()  # a file that was elsewhere may have what was erased
-    parts = yield from _parts(files, key, store, tombstones)
-    parts = list(_not_superseded(parts))
+    # A file that was elsewhere may have what was erased; and another erasure may have begun since.
+    parts = yield from _parts(files, key, store, store.tombstones())
+    parts = list(_not_superseded(_without_erased(parts, store.tombstones())))
     if not parts:
         raise OperationRefusedError(
             f"the archive has no session {key!r}; 'backscroll restore --list' shows what it has"
@@ -97,6 +97,14 @@ def _parts(
 
 def _is_of_erased(tombstones: Tombstones, session: ArchivedSession, message: ChatMessage) -> bool:
     return message.author is not None and is_erased(tombstones, session, message.author)
+
+
+def _without_erased(parts: list[_Part], tombstones: Tombstones) -> list[_Part]:
+    parts = [part for part in parts if not is_erased(tombstones, part.session)]
+    for part in parts:
+        said, session = part.messages, part.session
+        part.messages = [each for each in said if not _is_of_erased(tombstones, session, each)]
+    return parts
 
 
 def _not_superseded(parts: list[_Part]) -> Iterator[_Part]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Final, Unpack
 
 import apsw
@@ -31,20 +29,18 @@ from backscroll_worker.contract.store import Answers
 from backscroll_worker.contract.takeover import ImportSession
 from backscroll_worker.contract.tombstones import Tombstones
 from backscroll_worker.contract.waiting import MAX_AGE_MICROS
-from backscroll_worker.stores.filesystem import check_file
-from backscroll_worker.stores.local import LocalStore, Options
+from backscroll_worker.stores.local import Options
 from backscroll_worker.stores.search.text import Folder
 from backscroll_worker.stores.sqlite import forks
 from backscroll_worker.stores.sqlite.access import Access
 from backscroll_worker.stores.sqlite.attachments import beside, remove_unused
 from backscroll_worker.stores.sqlite.clock import Times, open_clock
-from backscroll_worker.stores.sqlite.committer import Committer
 from backscroll_worker.stores.sqlite.failures import (
     is_out_of_memory,
     is_store_failure,
     store_errors,
 )
-from backscroll_worker.stores.sqlite.files import LogIsGoneError, StoreFiles, size_bytes
+from backscroll_worker.stores.sqlite.files import size_bytes
 from backscroll_worker.stores.sqlite.folding import refolded
 from backscroll_worker.stores.sqlite.fts_merge import merge, merge_pace
 from backscroll_worker.stores.sqlite.identity import read_identity
@@ -57,28 +53,22 @@ from backscroll_worker.stores.sqlite.maintenance.space import with_checkpoints
 from backscroll_worker.stores.sqlite.maintenance.verify import verify
 from backscroll_worker.stores.sqlite.reads import messages_after, read
 from backscroll_worker.stores.sqlite.refusal import refused
-from backscroll_worker.stores.sqlite.schema import FULL, open_database
-from backscroll_worker.stores.sqlite.search import register_score
 from backscroll_worker.stores.sqlite.totals import totals
-from backscroll_worker.stores.sqlite.wal import WriteAheadLog
+from backscroll_worker.stores.sqlite.transactions import TransactionalStore
 from backscroll_worker.stores.sqlite.write_batch import Group
 from backscroll_worker.stores.sqlite.writer_cache import Memory
 
-logger = logging.getLogger("backscroll.store")
-
 _MOST_KNOWN_SESSIONS: Final = 20_000
 _MERGED_GROUPS: Final = 64  # each is a segment of the index, until it is merged
-_NORMAL: Final = 1  # of "synchronous": a commit does not wait for the disk
 
 
-class SqliteBackend(LocalStore):
+class SqliteBackend(TransactionalStore):
     """Sessions in one SQLite file with FTS5; see `open_store`."""
 
     scheme = "sqlite"
 
     def __init__(self, url: str, **options: Unpack[Options]) -> None:
         super().__init__(url, **options)
-        self._given_path = self.path
         self._memory: Memory | None = None
         self._fold = Folder()
         self._unmerged_groups = _MERGED_GROUPS  # those before it may have left some
@@ -137,7 +127,7 @@ class SqliteBackend(LocalStore):
         passage = self._clock.passage()
         cleanup = Cleanup(self._access, retention, passage, archive, self.blobs, dry_run=dry_run)
         report = yield from self._clock.watch(cleanup.slices())
-        if report.messages or report.capped:
+        if not dry_run and (report.messages or report.capped):
             yield from remove_unused(self._access, self.blobs)
         return report
 
@@ -201,16 +191,9 @@ class SqliteBackend(LocalStore):
     def size_bytes(self) -> int:
         return size_bytes(self.path)
 
-    def _check_path(self) -> None:
-        check_file(self._given_path)
-
-    def _lock_path(self, place: Path) -> Path:
-        return place.with_name(f"{place.name}.lock")
-
     def _open(self) -> None:
-        self.path = self._given_path.resolve()  # SQLite's log lies there, too
+        super()._open()
         self.blobs = beside(self.path)
-        self._open_files()
         with store_errors(self.path):
             self._clock = open_clock(self._connection, self._given_clock)
         self._access = Access(
@@ -218,17 +201,11 @@ class SqliteBackend(LocalStore):
         )
         self._copier = forks.Copier(self._fold, self._clock.now)
         self._times = Times(self._clock, self._repeatable)
-        self._committer = Committer()
         self._is_open = True
 
     def _open_files(self) -> None:
-        self._database = open_database(self.path, read_only=self._read_only)
-        self._connection: apsw.Connection = self._database.connection()
-        register_score(self._connection)
-        self._log = WriteAheadLog(self.path, self._connection)
         self._memory, self._remaining = None, self._remains()
-        self._files = StoreFiles(self._given_path, self._claim, self._connection)  # it opened all
-        self._files.check()
+        super()._open_files()
 
     def _remains(self) -> Iterator[None]:
         yield from forks.finish_all(self._access, self._copier)
@@ -330,25 +307,6 @@ class SqliteBackend(LocalStore):
                 answers.append(refusal)
         return answers
 
-    def _check_files(self) -> None:
-        """See that all that a commit relies on is where others look for it.
-
-        SQLite goes on writing to files that were moved or removed under it. What a log that is gone
-        has is put into the database, and another one begun.
-        """
-        try:
-            self._files.check()
-        except LogIsGoneError as error:
-            logger.warning("%s; putting what it had into the database", error)
-            self._log.empty()
-            self._database.close()
-            self._open_files()
-        except StoreUnavailableError:
-            if not self._read_only:
-                with suppress(apsw.Error):  # what was committed goes with the database
-                    self._log.empty()
-            raise
-
     @contextmanager
     def _removing(self) -> Iterator[apsw.Connection]:
         """A repeatable transaction that may take sessions or messages away."""
@@ -356,50 +314,6 @@ class SqliteBackend(LocalStore):
             if self._memory is not None:
                 self._memory.sessions.clear()
             yield connection
-
-    @contextmanager
-    def _repeatable(self) -> Iterator[apsw.Connection]:
-        """See `Access`. The next commit of a group takes it to the disk, as it is before it in the
-        log; until then it costs those who wait for that commit no sync of its own.
-        """
-        with self._outside() as connection:
-            connection.pragma("synchronous", _NORMAL)
-            try:
-                with self._transaction():
-                    yield connection
-            finally:
-                connection.pragma("synchronous", FULL)
-
-    @contextmanager
-    def _outside(self) -> Iterator[apsw.Connection]:
-        """The connection outside of any transaction, with others kept from it."""
-        with self._lock, store_errors(self.path):
-            yield self._connection
-
-    @contextmanager
-    def _transaction(self, *, commits: bool = True) -> Iterator[apsw.Connection]:
-        """One with the write lock from its start; unless it `commits`, the caller does."""
-        with self._lock, store_errors(self.path):
-            self._check_files()
-            connection = self._connection
-            connection.execute("BEGIN" if self._read_only else "BEGIN IMMEDIATE")
-            try:
-                yield connection
-                if commits:
-                    connection.execute("COMMIT")
-            except BaseException:
-                self._committer.wait()
-                if connection.in_transaction:  # SQLite ends it by itself on some errors
-                    connection.execute("ROLLBACK")
-                raise
-            if not self._read_only:
-                self._check_files()  # or what was committed just now may be where nobody finds it
-                self._log.bound()
-
-    def _save_log(self) -> None:
-        """Do not leave what was committed in a log that was removed."""
-        with suppress(StoreUnavailableError, StoreUnusableError), self._outside():
-            self._check_files()
 
     def _commit(self, group: Group, prepare_next: Callable[[], None] | None) -> None:
         group.flush_tables()

@@ -11,6 +11,7 @@ As the last messages are the first to be copied, that is rarely much.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 import apsw
@@ -140,11 +141,12 @@ def rest(access: Access, copier: Copier, operation: Fork, outcome: Outcome) -> O
 
 
 def finish_all(access: Access, copier: Copier) -> Generator[None]:
-    """Copy all that is still to be copied."""
+    """Copy all that is still to be copied; what cannot be fails when its own job comes again."""
     with access.outside() as connection:
         targets = [copying.target for copying in fork_table.load(connection)]
     for target in targets:
-        yield from with_checkpoints(access, _finish(access, copier, target))
+        with suppress(UnicodeDecodeError):
+            yield from with_checkpoints(access, _finish(access, copier, target))
 
 
 def _finish(access: Access, copier: Copier, target: int) -> Generator[None]:

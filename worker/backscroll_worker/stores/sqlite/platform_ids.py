@@ -52,17 +52,15 @@ class PlatformIds:
         self, operations: Iterable[Operation], find: Callable[[str], KnownSession | None]
     ) -> bool:
         """Find what the messages of appends to known sessions need; whether any has such an id."""
-        places, has_some = list[tuple[int, str]](), False
+        wanted = dict[str, list[str]]()
         for operation in operations:
-            if not isinstance(operation, Append):
-                continue
-            for message in operation.messages:
-                if message.platform_id is not None:
-                    has_some = True
-                    if (session := find(operation.key)) is not None:
-                        places.append((session.id, message.platform_id))
-        self.look_up(places)
-        return has_some
+            if isinstance(operation, Append):
+                for message in operation.messages:
+                    if message.platform_id is not None:
+                        wanted.setdefault(operation.key, []).append(message.platform_id)
+        sessions = ((find(key), ids) for key, ids in wanted.items())
+        self.look_up([(each.id, id_) for each, ids in sessions if each for id_ in ids])
+        return bool(wanted)
 
     def look_up(self, wanted: Sequence[tuple[int, str]]) -> None:
         """Find messages by session and platform id, all together."""

@@ -56,6 +56,11 @@ def _to_version_4(database: APSWDatabase) -> None:
     _add_columns(database)
     with database.bind_ctx(MODELS):
         database.create_tables(MODELS)
+    _create_others(database)
+
+
+def _create_others(database: APSWDatabase) -> None:
+    """The tables of version 4 that have no model."""
     create_meta_index(database)
     create_states(database)
     create_renames(database)
@@ -158,11 +163,7 @@ def _step(database: APSWDatabase, version: int) -> int:
         for statement in _creation():
             database.execute_sql(statement)
         create_name_index(database)
-        create_meta_index(database)
-        create_states(database)
-        create_renames(database)
-        create_forks(database)
-        create_blob_uses(database)
+        _create_others(database)
         configure(database.connection(), "message_index")
         write_folding(database.connection())
         return VERSION

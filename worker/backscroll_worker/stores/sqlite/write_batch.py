@@ -99,7 +99,7 @@ class Group(WriteGroup):
             session_meta.described(self._connection, known.id, operation.session)  # or refused now
         if is_conditional(operation) and not self._holds(operation):
             return CONFLICT
-        session = known or self._find_or_create(operation.key)
+        session = known or self._create(operation.key)
         if operation.session is not None:
             lacking = attributes.lacking(self._connection, session.id, operation.session)
             if lacking:
@@ -248,6 +248,7 @@ class Group(WriteGroup):
         del self._sessions[operation.key]
         self._platform_ids.forget(session.id)
         self._pending.touched.pop(session.id, None)
+        self._pending.imported.pop(session.id, None)  # the next session may get its row
         return 1
 
     def _rename(self, operation: Rename) -> int:

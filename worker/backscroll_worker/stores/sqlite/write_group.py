@@ -60,6 +60,8 @@ class WriteGroup:
         self._now = now
         self._memory = memory
         memory.tombstones.reopened = clock.reopened
+        if memory.erasing:  # slices between the groups end these erasures
+            memory.erasing = author_erasure.load(connection)
         self._sessions = memory.sessions
         self._pending = Pending(now, memory)
         self._packed = {op.op_id: pack_id(op.op_id) for op in operations if isinstance(op, Write)}
@@ -96,15 +98,16 @@ class WriteGroup:
         return session
 
     def _find_or_create(self, key: str) -> KnownSession:
-        session = self._find(key)
-        if session is None:
-            self._connection.execute(
-                "INSERT INTO sessions(key, state, pinned, created_at, last_activity, message_count)"
-                " VALUES (?, 'idle', 0, ?, ?, 0)",
-                (key, self._now, self._now),
-            )
-            session = self._sessions[key] = KnownSession(self._connection.last_insert_rowid(), 0)
-            self._platform_ids.new_sessions.add(session.id)
+        return self._find(key) or self._create(key)
+
+    def _create(self, key: str) -> KnownSession:
+        self._connection.execute(
+            "INSERT INTO sessions(key, state, pinned, created_at, last_activity, message_count)"
+            " VALUES (?, 'idle', 0, ?, ?, 0)",
+            (key, self._now, self._now),
+        )
+        session = self._sessions[key] = KnownSession(self._connection.last_insert_rowid(), 0)
+        self._platform_ids.new_sessions.add(session.id)
         return session
 
     def _add(

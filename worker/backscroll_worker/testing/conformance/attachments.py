@@ -204,9 +204,11 @@ def test_a_cleanup_removes_the_bytes_of_what_goes(
     store: StoreUnderTest, rules: Rules, clock: Clock
 ) -> None:
     store.append("s", with_data(CAT))
+    store.append("deleted", with_data(DOG))
+    store.delete("deleted")
     clock.advance(hours=2)
     finish(store.cleanup(rules('[default]\nttl = "1h"'), dry_run=True))
-    assert blobs(store) == 1
+    assert blobs(store) == 2
     finish(store.cleanup(rules('[default]\nttl = "1h"')))
     assert blobs(store) == 0
 

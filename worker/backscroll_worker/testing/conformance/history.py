@@ -377,6 +377,16 @@ def test_an_imported_session_goes_on_like_any_other(open_store: Open, clock: Clo
     assert (info.created_at, info.last_activity) == (from_micros(1_000), from_micros(clock.now))
 
 
+def test_an_import_that_is_deleted_at_once_changes_no_other_session(store: StoreUnderTest) -> None:
+    described = requests.describe("new", {"name": "New"})
+    apply_all(store, [_import("old", "a"), requests.delete("old"), described])
+    info = store.session("new")
+    assert info is not None
+    assert info.message_count == 0
+    assert info.created_at == info.last_activity > from_micros(2_000)
+    assert store.verify() == []
+
+
 def _import(key: str, *texts: str) -> ImportSession:
     said = requests.append(key, tuple(ChatMessage.user(text) for text in texts), None)
     attributes: dict[str, str | bool | None] = {"name": "Imported", "pinned": True}

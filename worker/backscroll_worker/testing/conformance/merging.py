@@ -170,6 +170,16 @@ def test_an_erasure_under_way_finds_what_is_merged(store: StoreUnderTest) -> Non
 
 
 @pytest.mark.needs("erasure")
+def test_a_merge_after_an_authors_erasure_is_in_the_order_of_time(store: StoreUnderTest) -> None:
+    store.append("other", *timed(0, author="ada"))
+    finish(store.erase(author="ada"))
+    store.append("b", *timed(1, 4))
+    store.append("a", *timed(0, 3))
+    store.merge("a", "b")
+    assert contents(store, "b") == ["at 0", "at 1", "at 3", "at 4"]
+
+
+@pytest.mark.needs("erasure")
 def test_an_erasure_takes_what_was_merged(todays: Open) -> None:
     with todays() as store:
         for key in ("a", "b", "c"):

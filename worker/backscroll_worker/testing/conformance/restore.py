@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 
 from backscroll.contract.errors import OperationRefusedError
@@ -10,17 +12,19 @@ from backscroll.contract.messages import ChatMessage
 from backscroll.contract.operations import Restore
 from backscroll_worker.archive.directory import Archive
 from backscroll_worker.archive.disk import ArchiveError
-from backscroll_worker.contract.pacing import finish
+from backscroll_worker.contract.pacing import SliceClock, finish
 from backscroll_worker.maintenance.restore import restore
 from backscroll_worker.testing.fixtures import Open, Rules
 from backscroll_worker.testing.stores import (
     Clock,
     StoreUnderTest,
+    apply_all,
     bring_back,
     contents,
     found,
     keys,
     open_tested,
+    requests,
     say,
 )
 
@@ -296,3 +300,32 @@ def test_a_damaged_file_is_an_error_and_changes_nothing(
     with pytest.raises(ArchiveError, match="is damaged: its SHA-256"):
         bring_back(store, archive, "s")
     assert store.session("s") is None
+
+
+@pytest.mark.needs("erasure")
+@pytest.mark.parametrize(("subject", "left"), [({"author": "ann"}, ["b"]), ({"sender": "S"}, [])])
+def test_what_is_erased_while_a_restoration_reads_it_does_not_come_back(
+    store: StoreUnderTest,
+    clock: Clock,
+    archive: Archive,
+    monkeypatch: pytest.MonkeyPatch,
+    subject: dict[str, str],
+    left: list[str],
+) -> None:
+    said = ChatMessage.user("a", author="ann"), ChatMessage.user("b")
+    store.append("s", *said, session={"sender": "S"})
+    clock.advance(hours=2)
+    finish(store.cleanup(1, archive=archive))
+    erase, number, at = requests.erase(**subject), 0, clock.now
+    with monkeypatch.context() as patched, suppress(OperationRefusedError):  # nothing may be left
+        patched.setattr(SliceClock, "is_over", True)
+        first = restore(store.store, archive, Restore(new_op_id(), at, "s", into="t"))
+        slices = sum(1 for _ in first)
+        store.delete("t")
+        for _ in restore(store.store, archive, Restore(new_op_id(), at, "s")):
+            number += 1
+            if number == slices:
+                apply_all(store, [erase])
+    assert number == slices
+    finish(store.store.erase(erase))
+    assert contents(store, "s") == left

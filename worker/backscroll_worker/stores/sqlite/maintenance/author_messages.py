@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from itertools import chain
@@ -17,9 +16,8 @@ from backscroll_worker.contract.clock import Passage
 from backscroll_worker.contract.pacing import SliceClock
 from backscroll_worker.contract.retention import Retention, Rule
 from backscroll_worker.stores.sqlite.access import Door
-from backscroll_worker.stores.sqlite.fts_merge import unindex
-from backscroll_worker.stores.sqlite.gone_ids import note_gone
 from backscroll_worker.stores.sqlite.listing import get_session
+from backscroll_worker.stores.sqlite.maintenance.removed import delete_messages, digest_of
 from backscroll_worker.stores.sqlite.reads import stored_messages
 
 MESSAGES_PER_REMOVAL: Final = 250
@@ -64,25 +62,13 @@ class AuthorMessages:
         """Delete them; returns their number, or None when they have changed since the choice."""
         if now.pinned or now.created_at != self.info.created_at:
             return None
-        if self.digest is not None and self.digest != self._digest(connection):
+        if self.digest is not None and self.digest != digest_of(
+            self.read(connection, 0, MESSAGES_PER_REMOVAL)
+        ):
             return None
-        rows: list[Any] = connection.execute(
-            "DELETE FROM messages WHERE session_id = ? AND author = ?"
-            " AND id IN (SELECT value FROM json_each(?)) RETURNING id, platform_id",
-            (self.row, self.author, orjson.dumps(self.rows).decode()),
-        ).fetchall()
-        unindex(connection, "message_index", [(row,) for row, _ in rows])
-        note_gone(connection, self.row, [platform_id for _, platform_id in rows], at)
-        connection.execute(
-            "UPDATE sessions SET message_count = message_count - ? WHERE id = ?",
-            (len(rows), self.row),
-        )
-        return len(rows)
-
-    def _digest(self, connection: apsw.Connection) -> bytes:
-        messages = self.read(connection, 0, MESSAGES_PER_REMOVAL)
-        lines = (orjson.dumps(message.to_dict()) + b"\n" for _, message in messages)
-        return hashlib.sha256(b"".join(lines)).digest()
+        which = "WHERE session_id = ? AND author = ? AND id IN (SELECT value FROM json_each(?))"
+        values = self.author, orjson.dumps(self.rows).decode()
+        return delete_messages(connection, self.row, which, values, at)
 
 
 class AuthorScan:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,8 +13,7 @@ from backscroll_worker.contract.pacing import Pace, SliceClock, Slices
 from backscroll_worker.contract.retention import Rule
 from backscroll_worker.contract.tool_calls import Exchanges
 from backscroll_worker.stores.sqlite.access import Door
-from backscroll_worker.stores.sqlite.fts_merge import unindex
-from backscroll_worker.stores.sqlite.gone_ids import note_gone
+from backscroll_worker.stores.sqlite.maintenance.removed import delete_messages, digest_of
 from backscroll_worker.stores.sqlite.reads import stored_messages
 
 MESSAGES_PER_PART: Final = 250
@@ -83,25 +81,12 @@ class Part:
         oldest: Any = connection.execute(f"SELECT min(id) {_IN_SESSION}", (self.row, 0)).get
         if oldest is None or oldest < self.first:
             return None
-        if self.digest is not None and self.digest != self._digest(connection):
+        if self.digest is not None and self.digest != digest_of(
+            self.read(connection, self.first, self.messages + 1)
+        ):
             return None
-        rows: list[Any] = connection.execute(
-            "DELETE FROM messages INDEXED BY messagerow_session_id"
-            " WHERE session_id = ? AND id >= ? AND id < ? RETURNING id, platform_id",
-            (self.row, self.first, self.end),
-        ).fetchall()
-        unindex(connection, "message_index", [(row,) for row, _ in rows])
-        note_gone(connection, self.row, [platform_id for _, platform_id in rows], at)
-        connection.execute(
-            "UPDATE sessions SET message_count = message_count - ? WHERE id = ?",
-            (len(rows), self.row),
-        )
-        return len(rows)
-
-    def _digest(self, connection: apsw.Connection) -> bytes:
-        found = self.read(connection, self.first, self.messages + 1)
-        lines = (orjson.dumps(message.to_dict()) + b"\n" for _, message in found)
-        return hashlib.sha256(b"".join(lines)).digest()
+        which = "INDEXED BY messagerow_session_id WHERE session_id = ? AND id >= ? AND id < ?"
+        return delete_messages(connection, self.row, which, (self.first, self.end), at)
 
 
 def parts(door: Door, row: int, info: SessionInfo, rule: Rule, pace: Pace) -> Slices[list[Part]]:
