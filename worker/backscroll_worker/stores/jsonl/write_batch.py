@@ -138,6 +138,7 @@ class Group:
             return self._erase(operation)
         asked, since = operation, -1
         if self.renames.sessions:
+            self._erase_renamed(operation)
             has_turn = partial(self._has_turn, operation.op_id)
             operation, since = self.renames.sessions.followed(operation, has_turn)
         if self.forks.pending:
@@ -296,6 +297,16 @@ class Group:
                     self._forget_renames(session.key, pending.asked_at)
                     self.waiting.forget(session.key)
                 self._sessions[session.key] = session
+
+    def _erase_renamed(self, operation: Write) -> None:
+        """Erase what pending erasures are about of the sessions that had the operation's keys.
+
+        Only then is it known that the operation may be one of those erased.
+        """
+        if self.erasures.pending:
+            for key in keys_of(operation):
+                for renamed, _ in self.renames.sessions.reached(key):
+                    self.find(renamed)
 
     def _forget_renames(self, key: str, asked_at: int) -> None:
         """An erased session is erased under its earlier keys, too."""
