@@ -257,8 +257,9 @@ class Group(WriteGroup):
         return renamed
 
     def _merge(self, operation: Merge) -> int:
+        is_there = self._find(operation.key) is not None
         merged = merging.merge(self, operation)
-        if self._find(operation.key) is None:
+        if is_there and self._find(operation.key) is None:
             self._catch_up_moved(operation.key, operation.into)
         return merged
 

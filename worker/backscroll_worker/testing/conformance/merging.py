@@ -105,6 +105,12 @@ def test_a_message_that_both_have_is_there_once(open_store: Open) -> None:
         assert store.verify(deep=True) == []
 
 
+def test_what_waits_stays_where_it_is_if_there_is_nothing_to_merge(store: StoreUnderTest) -> None:
+    apply_all(store, [undo("a", "1"), edit("a", "2", "early"), requests.merge("a", "b")])
+    apply_all(store, [batch(key, "1", "2") for key in ("b", "a")])
+    assert (said(store, "b"), contents(store, "a")) == (["1", "2"], ["early"])
+
+
 def test_a_merge_waits_for_no_turn_and_opens_nothing(store: StoreUnderTest) -> None:
     say(store, "a", "1")
     turn = store.begin_turn("b", ChatMessage.user("hi"))
