@@ -78,6 +78,17 @@ def test_a_merge_has_the_messages_in_the_order_of_time(open_keeping: Open) -> No
         assert store.verify(deep=True) == []
 
 
+@pytest.mark.needs("erasure")
+def test_a_merge_after_an_authors_erasure_is_in_the_order_of_time(store: StoreUnderTest) -> None:
+    store.append("b", *timed(1, author="x"), *timed(4))
+    erasure = requests.erase(author="x")
+    apply_all(store, [erasure])
+    finish(store.store.erase(erasure))
+    store.append("a", *timed(3))
+    store.merge("a", "b")
+    assert contents(store, "b") == ["at 3", "at 4"]
+
+
 def test_what_is_said_under_the_merged_key_is_for_the_other(todays: Open) -> None:
     with todays() as store:
         first = [requests.append(key, (ChatMessage.user(key),), "1") for key in ("a", "b")]
