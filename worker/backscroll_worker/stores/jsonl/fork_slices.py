@@ -90,7 +90,9 @@ def _finish(open_group: OpenGroup, op_id: str) -> Generator[None]:
         with open_group() as group:
             if op_id not in group.forks.pending:  # it was completed meanwhile
                 return
-            if not copy.is_complete:
+            if copy.is_complete:
+                group.erasures.exclude_fork(fork.new_key)
+            else:
                 group.forks.drop(op_id)
         if not copy.is_complete:
             raise unknown_message(fork.operation())
