@@ -116,6 +116,20 @@ def test_a_message_that_both_have_is_there_once(open_store: Open) -> None:
         assert store.verify(deep=True) == []
 
 
+@pytest.mark.needs("erasure")
+@pytest.mark.parametrize("way", ["merge", "rename"])
+def test_what_waits_since_an_erasure_goes_along(todays: Open, way: str) -> None:
+    with todays() as store:
+        finish(store.erase(key="other"))
+        apply_all(store, [batch("a", "1"), edit("a", "2", "early")])
+        if way == "merge":
+            say(store, "b", "0")
+        getattr(store, way)("a", "b")
+    with todays() as store:
+        apply_all(store, [batch("b", "2")])
+        assert contents(store, "b")[-1] == "early"
+
+
 def test_what_waits_stays_where_it_is_if_there_is_nothing_to_merge(store: StoreUnderTest) -> None:
     apply_all(store, [undo("a", "1"), edit("a", "2", "early"), requests.merge("a", "b")])
     apply_all(store, [batch(key, "1", "2") for key in ("b", "a")])
