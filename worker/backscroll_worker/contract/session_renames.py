@@ -76,7 +76,7 @@ class SessionRenames:
         if turn_id is not None:
             if has_turn(key, turn_id):
                 return operation, -1
-            for new, asked_at in self._reached(key):
+            for new, asked_at in self.reached(key):
                 if has_turn(new, turn_id):
                     return operation.changed(key=new), asked_at
         found, since, place = key, -1, -1
@@ -94,10 +94,10 @@ class SessionRenames:
                 return place
         return None
 
-    def _reached(self, key: str) -> Iterator[tuple[str, int]]:
+    def reached(self, key: str) -> Iterator[tuple[str, int]]:
         """The keys that a session with this key may have by now, and when it got each."""
-        reached = {key}
-        for rename in self._renames[self._places[key][0] :]:
+        reached, (first, *_) = {key}, self._places.get(key, [len(self._renames)])
+        for rename in self._renames[first:]:
             if rename.old in reached:
                 reached.add(rename.new)
                 yield rename.new, rename.asked_at

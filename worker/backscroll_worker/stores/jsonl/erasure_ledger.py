@@ -161,6 +161,12 @@ class Erasures:
                 pending.looked_at.add(session.key)
                 self._is_changed = True
 
+    def exclude_fork(self, key: str) -> None:
+        """The same for a fork that a rename is going to make: what it copies was checked."""
+        for pending in self.pending:
+            pending.looked_at.add(key)
+            self._is_changed = True
+
     def claim(self, pending: Pending, session: Session) -> bool:
         """Whether this erasure has to erase the session; then it is recorded here.
 

@@ -27,7 +27,7 @@ from backscroll_worker.stores.jsonl.decoding import ENCODING_BYTES, as_utf8
 from backscroll_worker.stores.jsonl.file_names import SessionNames
 from backscroll_worker.stores.jsonl.files import TEMPORARY, Stamp, naming, set_mtime
 from backscroll_worker.stores.jsonl.fork_ledger import PendingFork
-from backscroll_worker.stores.jsonl.forks import Copier, describe
+from backscroll_worker.stores.jsonl.forks import Copier, complete, describe
 from backscroll_worker.stores.jsonl.lines import Record, control_line, joined
 from backscroll_worker.stores.jsonl.session_cache import CachedSession
 from backscroll_worker.stores.jsonl.slices import OpenGroup
@@ -84,13 +84,15 @@ def _finish(open_group: OpenGroup, op_id: str) -> Generator[None]:
         file.seek(0)
         if as_utf8(start) is not start:  # another program wrote it
             with open_group() as group:
-                group.complete(fork)
+                complete(group, fork)
             return
         yield from copy.write(file, began)
         with open_group() as group:
             if op_id not in group.forks.pending:  # it was completed meanwhile
                 return
-            if not copy.is_complete:
+            if copy.is_complete:
+                group.erasures.exclude_fork(fork.new_key)
+            else:
                 group.forks.drop(op_id)
         if not copy.is_complete:
             raise unknown_message(fork.operation())

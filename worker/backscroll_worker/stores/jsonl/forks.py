@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
-from typing import Final
+from typing import Final, Protocol
 
+from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.forks import Fork
+from backscroll.contract.operations import Erase, Write
 from backscroll_worker.contract import forks as limits
-from backscroll_worker.contract.forks import attributes_of_fork, unknown_message, unknown_session
+from backscroll_worker.contract.forks import (
+    attributes_of_fork,
+    sessions_of,
+    spares_messages,
+    unknown_message,
+    unknown_session,
+)
 from backscroll_worker.contract.turns import CONFLICT
-from backscroll_worker.stores.jsonl.fork_ledger import PendingFork
+from backscroll_worker.stores.jsonl.fork_ledger import Forks, PendingFork
 from backscroll_worker.stores.jsonl.lines import Line
 from backscroll_worker.stores.jsonl.session import Session
 
 _FEWEST_BYTES: Final = 100
 """The least that a message takes in a file."""
+
+
+class Group(Protocol):
+    """The group of operations that a fork belongs to, or is completed in."""
+
+    forks: Forks
+
+    def find(self, key: str) -> Session:
+        """The session, whether it exists or not."""
 
 
 def fork(target: Session, source: Session, operation: Fork) -> int:
@@ -57,6 +75,29 @@ def pending_fork(target: Session, source: Session, operation: Fork) -> PendingFo
         return None
     keys = operation.keys
     return PendingFork(operation.op_id, operation.at, *keys, upto, by_platform)
+
+
+def give_way(group: Group, operation: Write) -> None:
+    """Copy at once what the operation would take from a fork, or add to it."""
+    keys, is_sparing = sessions_of(operation), spares_messages(operation)
+    for pending in list(group.forks.pending.values()):
+        if operation.op_id == pending.op_id:
+            continue
+        if (
+            isinstance(operation, Erase)
+            or pending.new_key in keys
+            or (pending.key in keys and not is_sparing)
+        ):
+            complete(group, pending)
+
+
+def complete(group: Group, pending: PendingFork) -> None:
+    """Copy at once what is being copied; what cannot be copied is dropped."""
+    group.forks.drop(pending.op_id)
+    operation, target = pending.operation(), group.find(pending.new_key)
+    if target.applied(pending.op_id) is None:
+        with suppress(OperationRefusedError):
+            fork(target, group.find(pending.key), operation)
 
 
 def describe(target: Session, source: Session, operation: Fork, upto: str | None) -> None:

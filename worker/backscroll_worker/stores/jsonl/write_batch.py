@@ -9,13 +9,11 @@ session is removed after it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final
 
-from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.forks import Fork
 from backscroll.contract.lifecycle import Rewind
 from backscroll.contract.operations import (
@@ -34,7 +32,6 @@ from backscroll.contract.results import Outcome
 from backscroll.contract.states import SetState
 from backscroll.contract.turns import BeginTurn, EndTurn
 from backscroll_worker.contract.clock import StoreClock
-from backscroll_worker.contract.forks import sessions_of, spares_messages
 from backscroll_worker.contract.session_renames import earlier_tombstone
 from backscroll_worker.contract.takeover import ImportSession, RestoreSession
 from backscroll_worker.contract.tombstones import digest, keys_of
@@ -51,8 +48,8 @@ from backscroll_worker.stores.jsonl.file_names import (
     key_of,
 )
 from backscroll_worker.stores.jsonl.files import Directory
-from backscroll_worker.stores.jsonl.fork_ledger import Forks, PendingFork
-from backscroll_worker.stores.jsonl.forks import fork, pending_fork
+from backscroll_worker.stores.jsonl.fork_ledger import Forks
+from backscroll_worker.stores.jsonl.forks import fork, give_way, pending_fork
 from backscroll_worker.stores.jsonl.renames import Renames
 from backscroll_worker.stores.jsonl.session import Session
 from backscroll_worker.stores.jsonl.session_cache import CachedSession, SessionCache
@@ -137,14 +134,15 @@ class Group:
         if isinstance(operation, RenameAgent):
             return self._rename_agent(operation)
         if isinstance(operation, Erase):
-            self._give_way(operation)
+            give_way(self, operation)
             return self._erase(operation)
         asked, since = operation, -1
         if self.renames.sessions:
+            self._erase_renamed(operation)
             has_turn = partial(self._has_turn, operation.op_id)
             operation, since = self.renames.sessions.followed(operation, has_turn)
         if self.forks.pending:
-            self._give_way(operation)
+            give_way(self, operation)
         key: str = keys_of(operation)[-1]  # a fork's op id is with the fork
         session = self._sessions.get(key) or self.find(key)
         affected = self.applied(session, operation)
@@ -191,27 +189,6 @@ class Group:
     def is_copying(self, operation: Operation) -> bool:
         """Whether the operation is a fork that is being copied."""
         return operation.op_id in self.forks.pending
-
-    def complete(self, pending: PendingFork) -> None:
-        """Copy at once what is being copied; what cannot be copied is dropped."""
-        self.forks.drop(pending.op_id)
-        operation, target = pending.operation(), self.find(pending.new_key)
-        if target.applied(pending.op_id) is None:
-            with suppress(OperationRefusedError):
-                fork(target, self.find(pending.key), operation)
-
-    def _give_way(self, operation: Write) -> None:
-        """Copy at once what the operation would take from a fork, or add to it."""
-        keys, is_sparing = sessions_of(operation), spares_messages(operation)
-        for pending in list(self.forks.pending.values()):
-            if operation.op_id == pending.op_id:
-                continue
-            if (
-                isinstance(operation, Erase)
-                or pending.new_key in keys
-                or (pending.key in keys and not is_sparing)
-            ):
-                self.complete(pending)
 
     def new_session(self, key: str) -> Session:
         """The session as it is on the disk, without a part in the group's commit."""
@@ -320,6 +297,16 @@ class Group:
                     self._forget_renames(session.key, pending.asked_at)
                     self.waiting.forget(session.key)
                 self._sessions[session.key] = session
+
+    def _erase_renamed(self, operation: Write) -> None:
+        """Erase what pending erasures are about of the sessions that had the operation's keys.
+
+        Only then is it known that the operation may be one of those erased.
+        """
+        if self.erasures.pending:
+            for key in keys_of(operation):
+                for renamed, _ in self.renames.sessions.reached(key):
+                    self.find(renamed)
 
     def _forget_renames(self, key: str, asked_at: int) -> None:
         """An erased session is erased under its earlier keys, too."""

@@ -152,6 +152,7 @@ class SqliteBackend(TransactionalStore):
         with store_errors(self.path):
             yield from forks.finish_all(self._access, self._copier)
             receipt = yield from erasure.erase(self._access, operation, self._clock.now)
+        self._memory = None  # it may know of an author who was being erased
         yield from remove_unused(self._access, self.blobs)
         return replace(receipt, finished_at=self._clock.now())
 

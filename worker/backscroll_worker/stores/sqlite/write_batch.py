@@ -258,15 +258,20 @@ class Group(WriteGroup):
         return renamed
 
     def _merge(self, operation: Merge) -> int:
+        is_there = self._find(operation.key) is not None
         merged = merging.merge(self, operation)
-        if self._find(operation.key) is None:
+        if is_there and self._find(operation.key) is None:
             self._catch_up_moved(operation.key, operation.into)
         return merged
 
     def _catch_up_moved(self, key: str, new_key: str) -> None:
         """Carry out what has waited under either key, as far as its messages are there now."""
+        session = self._find_or_create(new_key)
         for change in self._waiting.moved(key, new_key):
-            self._catch_up(change)
+            if self._platform_ids.knows(session.id, change.platform_id or ""):
+                self._catch_up(change)
+            else:
+                self._waiting.hold(change)
 
     def _describe(self, operation: Describe) -> int:
         session = self._find_or_create(operation.key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -196,6 +197,24 @@ def test_a_late_fork_brings_nothing_back(store: StoreUnderTest, erased: str) -> 
     finish(store.store.erase(erase(erased)))
     assert done(store, Fork(op_id(), EARLY, "s", "f")) == Outcome(0)
     assert "f" not in keys(store)
+
+
+@pytest.mark.needs("erasure")
+@pytest.mark.parametrize("subject", ["author", "sender"])
+def test_a_large_fork_of_what_was_said_after_an_erasure_stays(
+    open_store: Open, subject: str
+) -> None:
+    copied = fork()
+    with open_store() as store:
+        store.append("s", *numbered(LARGE))
+        erasure = requests.erase(**{subject: "ann"})
+        after = requests.append("s", (ChatMessage.user("after", **ANN),), None, {"sender": "ann"})
+        apply_all(store, [erasure, replace(after, at=erasure.at + 1)])
+        assert done(store, copied).affected == LARGE + 1
+    with open_store() as store:  # as after a kill, before the erasure has seen all
+        assert finish(store.store.erase(erasure)).messages == 0
+        assert contents(store, "f") == contents(store, "s")
+        assert len(contents(store, "f")) == LARGE + 1
 
 
 @pytest.mark.needs("erasure")

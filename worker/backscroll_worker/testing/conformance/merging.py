@@ -78,6 +78,17 @@ def test_a_merge_has_the_messages_in_the_order_of_time(open_keeping: Open) -> No
         assert store.verify(deep=True) == []
 
 
+@pytest.mark.needs("erasure")
+def test_a_merge_after_an_authors_erasure_is_in_the_order_of_time(store: StoreUnderTest) -> None:
+    store.append("b", *timed(1, author="x"), *timed(4))
+    erasure = requests.erase(author="x")
+    apply_all(store, [erasure])
+    finish(store.store.erase(erasure))
+    store.append("a", *timed(3))
+    store.merge("a", "b")
+    assert contents(store, "b") == ["at 3", "at 4"]
+
+
 def test_what_is_said_under_the_merged_key_is_for_the_other(todays: Open) -> None:
     with todays() as store:
         first = [requests.append(key, (ChatMessage.user(key),), "1") for key in ("a", "b")]
@@ -103,6 +114,26 @@ def test_a_message_that_both_have_is_there_once(open_store: Open) -> None:
         assert said(store, "b")[-1] == "8"
         assert contents(store, "b")[-1] == "early"
         assert store.verify(deep=True) == []
+
+
+@pytest.mark.needs("erasure")
+@pytest.mark.parametrize("way", ["merge", "rename"])
+def test_what_waits_since_an_erasure_goes_along(todays: Open, way: str) -> None:
+    with todays() as store:
+        finish(store.erase(key="other"))
+        apply_all(store, [batch("a", "1"), edit("a", "2", "early")])
+        if way == "merge":
+            say(store, "b", "0")
+        getattr(store, way)("a", "b")
+    with todays() as store:
+        apply_all(store, [batch("b", "2")])
+        assert contents(store, "b")[-1] == "early"
+
+
+def test_what_waits_stays_where_it_is_if_there_is_nothing_to_merge(store: StoreUnderTest) -> None:
+    apply_all(store, [undo("a", "1"), edit("a", "2", "early"), requests.merge("a", "b")])
+    apply_all(store, [batch(key, "1", "2") for key in ("b", "a")])
+    assert (said(store, "b"), contents(store, "a")) == (["1", "2"], ["early"])
 
 
 def test_a_merge_waits_for_no_turn_and_opens_nothing(store: StoreUnderTest) -> None:

@@ -141,6 +141,19 @@ def test_what_was_spooled_before_a_reset_is_for_the_past(todays: Open) -> None:
         assert contents(store, "s") == []
 
 
+@pytest.mark.needs("erasure")
+def test_what_is_late_for_an_erased_past_is_not_stored(todays: Open) -> None:
+    late = [requests.append("s", (ChatMessage.user("late"),), None), requests.describe("s", KEPT)]
+    with todays() as store:
+        store.append("s", ChatMessage.user("1"), session={"sender": "42"})
+        store.reset("s")
+        apply_all(store, [requests.describe("s", {"sender": "another"})])
+        new = requests.append("s", (ChatMessage.user("new"),), None)
+        apply_all(store, [requests.erase(sender="42"), *late, new])
+    with todays() as store:
+        assert (keys(store), contents(store, "s")) == ({"s"}, ["new"])
+
+
 @pytest.mark.needs("archive")
 def test_the_past_is_archived_by_itself(open_store: Open, clock: Clock, archive: Archive) -> None:
     with open_store() as store:
