@@ -41,7 +41,7 @@ def test_a_zone_that_is_none_is_refused(settings: Settings, tmp_path: Path) -> N
     path = samples.chat_text(tmp_path)
     result = run(settings, "import", "--zone", "Mars/Olympus", str(path))
     assert result.exit_code == ExitCode.USAGE
-    assert "no time zone" in result.output
+    assert "not a valid time zone" in result.output
 
 
 def test_an_import_shows_who_said_what(settings: Settings, tmp_path: Path) -> None:
@@ -103,3 +103,21 @@ def test_an_import_that_broke_off_goes_on_and_joins_no_other(
         assert report == ImportReport(refused=report.refused)
         assert "another history" in report.refused[0]
         assert len(producer.load("nanobot_other")) == 1
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_history_that_has_grown_is_not_put_behind_itself(
+    settings: Settings, server_url: str, tmp_path: Path
+) -> None:
+    """Its first batch is the same as before, and its second one would add some messages again."""
+    entries: Any = [
+        {"_type": "metadata", "key": "grown"},
+        *({"role": "user", "content": f"{n}", "timestamp": 1767225600 + n} for n in range(700)),
+    ]
+    with Producer(server_url, settings.queue) as producer:
+        for count in (601, 701):
+            path = samples.log(entries[:count])(tmp_path)
+            report = import_through_queue([path], producer, Options(), lambda _: None)
+        assert "another history" in report.refused[0]
+        said = [each.content for each in producer.load("nanobot_grown", 2_000)]
+        assert said == [str(number) for number in range(600)]
