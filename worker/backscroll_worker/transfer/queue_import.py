@@ -1,13 +1,13 @@
 """`backscroll import --through-queue`: takes histories over beside a running worker.
 
-Each session is appended in batches whose ids follow from its key and the batch's messages, so that
-an import that broke off goes on when it is begun again, and nothing is stored twice. The first
+Each session is appended in batches whose ids follow from the whole of it, so that an import that
+broke off goes on when it is begun again, and nothing is stored twice. One with other messages by
+now is another history: none of its batches is taken for one of before. The first
 batch begins the session, or is refused: a history is not put behind another one.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -48,7 +48,7 @@ def _append(where: str, taken: ImportSession, producer: Producer, report: Import
             receipt = producer.append(
                 taken.key,
                 *(replace(message, message_id=None) for message in batch),
-                dedup_key=f"import {number} {_digest(batch)}",
+                dedup_key=f"{taken.op_id} {number}",
                 session=taken.attributes or None,
                 expect_tail=None if number else "",
                 ack="stored",
@@ -77,7 +77,3 @@ def _batches(messages: Sequence[ChatMessage]) -> Iterator[list[ChatMessage]]:
         chars += len(message.content)
     if batch:
         yield batch
-
-
-def _digest(batch: Sequence[ChatMessage]) -> str:
-    return hashlib.sha256(repr([message.to_dict() for message in batch]).encode()).hexdigest()
