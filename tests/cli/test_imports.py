@@ -41,7 +41,7 @@ def test_a_zone_that_is_none_is_refused(settings: Settings, tmp_path: Path) -> N
     path = samples.chat_text(tmp_path)
     result = run(settings, "import", "--zone", "Mars/Olympus", str(path))
     assert result.exit_code == ExitCode.USAGE
-    assert "no time zone" in result.output
+    assert "not a valid time zone" in result.output
 
 
 def test_an_import_shows_who_said_what(settings: Settings, tmp_path: Path) -> None:
@@ -103,3 +103,53 @@ def test_an_import_that_broke_off_goes_on_and_joins_no_other(
         assert report == ImportReport(refused=report.refused)
         assert "another history" in report.refused[0]
         assert len(producer.load("nanobot_other")) == 1
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_history_that_has_grown_is_not_put_behind_itself(
+    settings: Settings, server_url: str, tmp_path: Path
+) -> None:
+    """Its first batch is the same as before, and its second one would add some messages again."""
+    entries: Any = [
+        {"_type": "metadata", "key": "grown"},
+        *({"role": "user", "content": f"{n}", "timestamp": 1767225600 + n} for n in range(700)),
+    ]
+    with Producer(server_url, settings.queue) as producer:
+        for count in (601, 701):
+            path = samples.log(entries[:count])(tmp_path)
+            report = import_through_queue([path], producer, Options(), lambda _: None)
+        assert "another history" in report.refused[0]
+        said = [each.content for each in producer.load("nanobot_grown", 2_000)]
+        assert said == [str(number) for number in range(600)]
+
+
+@pytest.mark.usefixtures("worker")
+def test_an_export_goes_through_the_queue_with_what_an_append_can_give(
+    settings: Settings, server_url: str, tmp_path: Path
+) -> None:
+    at = 1767225600000000
+    edit = {"role": "user", "content": "old", "replaced_at": at}
+    begun = {"created_at": at, "last_activity": at}
+    lines: list[Any] = [
+        {"backscroll_export": 1},
+        {
+            "session": {"key": "own", **begun, "name": "N", "state": "running", "closed": True,
+                        "forked_from": "other"},
+            "states": {"default": {"value": 1, "version": 1}},
+        },
+        *({"role": "user", "content": f"{n}", "message_id": f"m{n}", "created_at": at,
+           **({"edits": [edit]} if n == 0 else {})} for n in range(600)),
+        {"end": 600},
+        {"session": {"key": "empty", **begun}},
+        {"end": 0},
+    ]  # fmt: skip
+    path = samples.log(lines)(tmp_path)
+    with Producer(server_url, settings.queue) as producer:
+        report = import_through_queue([path], producer, Options(), lambda _: None)
+        info = producer.session("own")
+    assert (report.sessions, report.messages, report.known, report.refused) == (1, 600, 0, [])
+    assert [line.partition(": ")[2] for line in report.left_out] == ["has no messages"]
+    assert set(report.not_kept.values()) == {1}
+    assert len(report.not_kept) == 3
+    assert info is not None
+    assert (info.message_count, info.name, info.closed, info.state) == (600, "N", True, "idle")

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import random
+import sqlite3
+import time
+import zipfile
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +17,8 @@ import orjson
 import pytest
 
 from backscroll import ChatMessage
-from backscroll_worker.transfer.chats.conversation import Options
+from backscroll.channels import slack
+from backscroll_worker.transfer.chats.conversation import Options, branches
 from backscroll_worker.transfer.import_files import ImportReport, import_files, look_through
 from tests.transfer import chat_samples as samples
 from tests.transfer.sessions import everything
@@ -281,3 +286,147 @@ def test_halves_of_characters_do_not_cost_a_file(tmp_path: Path) -> None:
     report, sessions = taken(path, tmp_path)
     assert sessions["chatgpt_c1"][0].content == "How much??"
     assert report.not_kept["halves of characters"] >= 1
+
+
+def changed(sample: Any, **fields: Any) -> list[Any]:
+    """A list of one conversation, with other fields."""
+    return [{**sample[0], **fields}]
+
+
+def test_a_conversation_without_an_id_is_refused_and_others_are_not(tmp_path: Path) -> None:
+    value = [*changed(samples.CHATGPT, conversation_id=None), *samples.CHATGPT]
+    report, sessions = taken(samples.document(value)(tmp_path), tmp_path)
+    (refused,) = report.refused
+    assert refused.endswith("conversation 1: has no id")
+    assert "chatgpt_c1" in sessions
+
+
+def test_a_conversation_that_is_a_circle_is_taken_over(tmp_path: Path) -> None:
+    nodes = samples.CHATGPT[0]["mapping"]
+    circle = {"a": {**nodes["a"], "parent": "b"}, "b": nodes["b"]}
+    value = changed(samples.CHATGPT, mapping=circle, current_node=None)
+    _, sessions = taken(samples.document(value)(tmp_path), tmp_path)
+    assert [each.content for each in sessions["chatgpt_c1"]] == ["How much?", "38 EUR."]
+
+
+def test_a_message_that_a_log_has_twice_is_stored_once(tmp_path: Path) -> None:
+    report, sessions = taken(samples.log(samples.CLAUDE_CODE * 2)(tmp_path), tmp_path)
+    assert report.refused == []
+    assert [each.content for each in sessions["claude-code_log"]] == ["How much?", "39 EUR."]
+    assert report.not_kept["messages that were there already"] == 2
+
+
+def test_many_branches_are_read_one_after_another() -> None:
+    parents: dict[str, str | None] = {"0": None}
+    for number in range(1, 20_000):
+        parents[str(number)] = str(number - 1)
+        parents[f"end {number}"] = str(number)
+    shown = next(branches(parents, "5"))
+    assert shown.nodes == ["0", "1", "2", "3", "4", "5"]
+
+
+def test_a_dry_run_counts_a_conversation_that_is_there_twice_once(tmp_path: Path) -> None:
+    other = changed(samples.CLAUDE, chat_messages=samples.CLAUDE[0]["chat_messages"][1:])
+    path = samples.document([*samples.CLAUDE, *samples.CLAUDE, *other])(tmp_path)
+    said = look_through([path], OPTIONS, lambda _: None)
+    assert (said.sessions, said.messages, said.known, len(said.refused)) == (1, 2, 1, 1)
+    assert said == taken(path, tmp_path)[0]
+
+
+def test_sessions_in_a_database_keep_their_order_of_messages(tmp_path: Path) -> None:
+    path = LANGCHAIN(tmp_path)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE message_store SET session_id = 's' || (id % 2)")
+        connection.execute(
+            "INSERT INTO message_store(session_id, message) SELECT session_id, message"
+            " FROM message_store ORDER BY id"
+        )
+        connection.execute("INSERT INTO message_store(message) VALUES ('{}')")
+    report, sessions = taken(path, tmp_path)
+    assert {key: len(said) for key, said in sessions.items()} == {"s0": 1, "s1": 2}
+    (refused,) = report.refused
+    assert refused.endswith("has no id")
+
+
+def test_an_item_with_only_an_image_keeps_it(tmp_path: Path) -> None:
+    item = {"role": "user", "content": [{"type": "input_image", "image_url": "data:x"}]}
+    path = samples.database("agent_messages", "message_data", [item], samples.TIME)(tmp_path)
+    _, sessions = taken(path, tmp_path)
+    (message,) = sessions["s1"]
+    assert (message.role, message.extra) == ("user", item)
+
+
+def test_slack_is_read_as_a_bot_reads_it(tmp_path: Path) -> None:
+    place = samples.slack_folder(tmp_path)
+    events = [
+        {"type": "message", "user": "U42", "text": "&lt;@U9&gt; <@U9> &amp; all",
+         "ts": "1767139201.000100"},
+        {"type": "message", "subtype": "thread_broadcast", "user": "U9", "text": "Both",
+         "ts": "1767139202.000100", "thread_ts": "1767139201.000100"},
+    ]  # fmt: skip
+    (place / "fares" / "2025-12-31.json").write_bytes(orjson.dumps(events))
+    (place / "fares" / "2025-12-30.json").write_bytes(b"[{")
+    report, sessions = taken(place, tmp_path)
+    assert report.not_kept["days whose file is not JSON"] == 1
+    contents = [each.content for each in sessions["slack_C5"]]
+    assert contents[:2] == ["<@U9> @fares & all", "Both"]
+    assert [each.content for each in sessions["slack_C5_1767139201.000100"]] == ["Both"]
+    read = [change for each in events for change in slack.read({**each, "channel": "C5"})]
+    assert {change.key for change in read} <= sessions.keys()
+
+
+@pytest.mark.parametrize("spoil", ["damaged", "not JSON"])
+def test_a_bad_document_in_a_zip_file_costs_only_itself(tmp_path: Path, spoil: str) -> None:
+    packed = tmp_path / "export.zip"
+    first = orjson.dumps(samples.CHATGPT)
+    with zipfile.ZipFile(packed, "w") as file:
+        file.writestr("conversations-001.json", b"[{" if spoil == "not JSON" else first)
+        file.writestr("conversations-002.json", first)
+    if spoil == "damaged":
+        packed.write_bytes(packed.read_bytes().replace(b"EUR", b"USD", 1))
+    report, sessions = taken(packed, tmp_path)
+    (refused,) = report.refused
+    assert "conversations-001.json" in refused
+    assert sessions["chatgpt_c1"][-1].content == "39 EUR."
+
+
+def test_dates_that_are_not_in_the_order_given_are_refused(tmp_path: Path) -> None:
+    path = samples.chat_text(tmp_path)
+    (refused,) = look_through([path], Options(dates="mdy"), lambda _: None).refused
+    assert str(path) in refused
+    assert "in the order mdy" in refused
+
+
+def test_dates_of_which_only_the_first_is_clear_are_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "_chat.txt"
+    path.write_text("05/05/25, 18:05 - Ada: x\n05/06/25, 18:05 - Ada: y\n")
+    (refused,) = look_through([path], OPTIONS, lambda _: None).refused
+    assert "--dates dmy or mdy" in refused
+
+
+def test_times_without_a_zone_are_in_the_one_of_their_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        for zone in (None, ZoneInfo("Europe/Berlin")):
+            options = Options(zone=zone)
+            hours = [
+                moment.astimezone(UTC).hour
+                for day in ("2025-01-31", "2025-07-31")
+                if (moment := options.moment(f"{day}T12:00:00"))
+            ]
+            assert hours == [11, 10]
+        path = tmp_path / "_chat.txt"
+        path.write_text("31/01/25, 12:00 - Ada: x\n31/07/25, 12:00 - Ada: y\n")
+        store = f"sqlite://{tmp_path / 'store.db'}"
+        import_files([path], store, Options(), lambda _: None)
+        ((_, said),) = everything(store).values()
+        assert [each.created_at.astimezone(UTC).hour for each in said if each.created_at] == [
+            11,
+            10,
+        ]
+    finally:
+        monkeypatch.undo()
+        time.tzset()

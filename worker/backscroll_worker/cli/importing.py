@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, tzinfo
+from datetime import tzinfo
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -41,7 +41,7 @@ class ZoneName(click.ParamType[tzinfo]):
         try:
             return ZoneInfo(value)
         except (ValueError, OSError, KeyError):
-            self.fail(f"{value!r} is no time zone, such as Europe/Berlin", param, ctx)
+            self.fail(f"{value!r} is not a valid time zone, such as Europe/Berlin", param, ctx)
 
 
 @click.command("import")
@@ -62,7 +62,7 @@ class ZoneName(click.ParamType[tzinfo]):
 )  # fmt: skip
 @click.option(
     "--dates", type=click.Choice(("dmy", "mdy", "ymd")),
-    help="The order of day and month in a chat of WhatsApp, where its dates do not tell.",
+    help="The order of day and month in a chat of WhatsApp, where its dates do not say.",
 )  # fmt: skip
 @click.option(
     "--through-queue",
@@ -97,8 +97,7 @@ def import_(
       backscroll import --me "Kitchen Bot" result.json
       backscroll import --key-prefix examples_ training.jsonl
     """
-    local = zone or datetime.now().astimezone().tzinfo or UTC
-    options = Options(key_prefix, frozenset(me), local, dates)
+    options = Options(key_prefix, frozenset(me), zone, dates)
     with progress_bar("reading" if dry_run else "importing") as bar:
 
         def observe(each: Total | Advance) -> None:

@@ -85,7 +85,7 @@ class Model:
 
 
 class Replica:
-    """One of the adapter's processes, as it were: it stores what it is told of, and answers."""
+    """One of the adapter's processes, so to say: it stores the updates it gets, and answers."""
 
     def __init__(
         self, history: AsyncProducer, platform: Platform, model: Model, key: str, seed: str

@@ -52,7 +52,7 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """What an adapter is told; `id` is that of the update."""
+    """What an adapter gets; `id` is that of the update."""
 
     id: str
     kind: Literal["said", "edited", "deleted"]
@@ -63,7 +63,7 @@ Handle = Callable[[Update], Awaitable[None]]
 
 
 class Subscription:
-    """What one adapter is told, with its delay."""
+    """What one adapter gets, with its delay."""
 
     def __init__(self, handle: Handle, arrived: set[str], seed: str) -> None:
         self.early = self.delivered_again = 0
@@ -119,7 +119,7 @@ class Platform:
         self._messages = 0
 
     def subscribe(self, handle: Handle, seed: str) -> Subscription:
-        """Have an adapter told of all that is said from now on."""
+        """Send an adapter all that happens from now on."""
         self.subscriptions.append(Subscription(handle, self._arrived, seed))
         return self.subscriptions[-1]
 
@@ -142,8 +142,8 @@ class Platform:
         self._messages += 1
         message = Shown(f"m{self._messages}", author, text, reply_to)
         self.window[message.id] = message
-        if author != BOT:  # an adapter is not told of what it says itself
-            self._tell("said", message)
+        if author != BOT:  # an adapter gets nothing of what it says itself
+            self._send("said", message)
         return message
 
     def edit(self, id_: str, text: str) -> None:
@@ -152,13 +152,13 @@ class Platform:
             self.window[id_] = message = replace(message, text=text)
             if message.author != BOT:
                 self.edited += 1
-                self._tell("edited", message)
+                self._send("edited", message)
 
     def delete(self, id_: str) -> None:
         """Take a message away, if it is there."""
         if (message := self.window.pop(id_, None)) is not None:
             self.deleted += 1
-            self._tell("deleted", message)
+            self._send("deleted", message)
 
     async def _say(self, author: str, *, asks: bool) -> None:
         text = self._random.choice(QUESTIONS if asks else _LINES)
@@ -168,7 +168,7 @@ class Platform:
         async with self.posting:
             self.post(author, text, reply_to)
 
-    def _tell(self, kind: Literal["said", "edited", "deleted"], message: Shown) -> None:
+    def _send(self, kind: Literal["said", "edited", "deleted"], message: Shown) -> None:
         self._updates += 1
         for subscription in self.subscriptions:
             subscription.put(Update(f"u{self._updates}", kind, message))

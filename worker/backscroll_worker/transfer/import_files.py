@@ -16,6 +16,7 @@ from backscroll.contract.errors import InvalidInputError
 from backscroll.contract.messages import ChatMessage
 from backscroll_worker.contract.interchange import is_packed, unpacked
 from backscroll_worker.contract.pacing import now_micros
+from backscroll_worker.contract.takeover import has_another_history
 from backscroll_worker.stores import Store
 from backscroll_worker.stores.local import keeping
 from backscroll_worker.stores.sqlite.schema import MAGIC
@@ -84,12 +85,20 @@ def import_files(
 
 def look_through(paths: Iterable[Path], options: Options, observe: Observe) -> ImportReport:
     """What an import of these files into an empty store would do; needs no store."""
-    report = ImportReport()
+    report, seen = ImportReport(), dict[str, int]()
     for path in paths:
         try:
             for incoming in incoming_of(path, options, report, observe):
-                report.sessions += 1
-                report.messages += len(incoming.operation.messages)
+                key, messages = incoming.operation.key, incoming.operation.messages
+                said = hash(tuple((each.message_id, each.content) for each in messages))
+                if key not in seen:
+                    report.sessions += 1
+                    report.messages += len(messages)
+                    seen[key] = said
+                elif seen[key] == said:
+                    report.known += 1
+                else:
+                    report.refused.append(f"{incoming.where}: {has_another_history(key)}")
         except InvalidInputError as error:
             report.refused.append(str(error))
     return report

@@ -1,13 +1,13 @@
 """`backscroll import --through-queue`: takes histories over beside a running worker.
 
-Each session is appended in batches whose ids follow from its key and the batch's messages, so that
-an import that broke off goes on when it is begun again, and nothing is stored twice. The first
+Each session is appended in batches whose ids follow from the whole of it, so that an import that
+broke off goes on when it is begun again, and nothing is stored twice. One with other messages by
+now is another history: none of its batches is taken for one of before. The first
 batch begins the session, or is refused: a history is not put behind another one.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +15,18 @@ from typing import Final
 
 from backscroll import ChatMessage, Producer
 from backscroll.contract.errors import ConflictError, InvalidInputError
+from backscroll.contract.validation import ATTRIBUTES, ORIGINS
 from backscroll_worker.contract.takeover import ImportSession, has_another_history
 from backscroll_worker.transfer.chats.conversation import Options
 from backscroll_worker.transfer.import_files import ImportReport, Observe, incoming_of
 
 _BATCH_MESSAGES: Final = 500
 _BATCH_CHARS: Final = 1024 * 1024
+_GIVEN: Final = tuple(name for name in ATTRIBUTES if name not in ("state", "turn_id", "closed"))
+"""What the first batch says of its session: no turn is running that would end."""
+_EDITS: Final = "earlier versions of messages"
+_ORIGINS: Final = "from which session another one comes"
+_STATES: Final = "states of sessions"
 
 
 def import_through_queue(
@@ -42,14 +48,18 @@ def import_through_queue(
 
 
 def _append(where: str, taken: ImportSession, producer: Producer, report: ImportReport) -> None:
+    if not taken.messages:
+        report.left_out.append(f"{where}: has no messages")
+        return
+    attributes = {name: taken.attributes[name] for name in _GIVEN if name in taken.attributes}
     stored = 0
     for number, batch in enumerate(_batches(taken.messages)):
         try:
             receipt = producer.append(
                 taken.key,
-                *(replace(message, message_id=None) for message in batch),
-                dedup_key=f"import {number} {_digest(batch)}",
-                session=taken.attributes or None,
+                *(replace(message, message_id=None, edits=()) for message in batch),
+                dedup_key=f"{taken.op_id} {number}",
+                session=attributes or None,
                 expect_tail=None if number else "",
                 ack="stored",
             )
@@ -63,8 +73,21 @@ def _append(where: str, taken: ImportSession, producer: Producer, report: Import
     report.messages += stored
     if stored:
         report.sessions += 1
+        if taken.attributes.get("closed"):  # nobody could append to it before
+            producer.close_session(taken.key, ack="stored")
+        _note_not_kept(taken, report)
     else:
         report.known += 1
+
+
+def _note_not_kept(taken: ImportSession, report: ImportReport) -> None:
+    """What a session of Backscroll has that no append can give it."""
+    edits = sum(len(message.edits) for message in taken.messages)
+    origins = sum(name in taken.attributes for name in ORIGINS)
+    counts = (_EDITS, edits), (_ORIGINS, origins), (_STATES, len(taken.states))
+    for what, count in counts:
+        if count:
+            report.not_kept[what] = report.not_kept.get(what, 0) + count
 
 
 def _batches(messages: Sequence[ChatMessage]) -> Iterator[list[ChatMessage]]:
@@ -77,7 +100,3 @@ def _batches(messages: Sequence[ChatMessage]) -> Iterator[list[ChatMessage]]:
         chars += len(message.content)
     if batch:
         yield batch
-
-
-def _digest(batch: Sequence[ChatMessage]) -> str:
-    return hashlib.sha256(repr([message.to_dict() for message in batch]).encode()).hexdigest()

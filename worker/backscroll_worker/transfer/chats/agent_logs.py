@@ -1,29 +1,28 @@
 """The logs of agents, a JSON object a line: Claude Code, Codex, OpenClaw and nanobot.
 
 One file is one session. Calls of tools and their results are kept in the form of the model's
-provider, in `extra`, so that `load(legal=True)` knows them. A line that is not JSON is reported;
-one that is not part of the conversation (a snapshot, a change of the model) is counted.
+provider, in `extra`, so that `load(legal=True)` knows them. Lines that are not JSON, or
+not part of the conversation (a snapshot, a change of the model), are counted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import PurePath
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from backscroll_worker.contract.interchange import BadLineError, parse_object
+from backscroll.channels.values import mapping, objects
 from backscroll_worker.stores.jsonl.fields import text_of
 from backscroll_worker.transfer.chats.conversation import (
-    ASSISTANT,
+    REASONING,
     Conversation,
     Options,
-    items,
-    mapping,
     moment,
+    object_in,
     text,
 )
+from backscroll_worker.transfer.chats.responses import add_item, call
 
-_REASONING: Final = "reasoning"
 _OTHER: Final = "lines that are no messages"
 _BAD: Final = "lines that are not JSON"
 _CALLS: Final = ("tool_use", "tool_result")
@@ -46,47 +45,32 @@ def form_of(first: Mapping[str, Any]) -> str | None:
 def read(
     form: str, lines: Iterable[tuple[int, bytes]], name: str, options: Options
 ) -> Iterator[Conversation]:
-    """The sessions in a log of that form, whose file has that name."""
-    yield from _READERS[form](_objects(lines), name, options)
-
-
-class _Bad:
-    """Stands for a line that is not JSON."""
-
-
-def _objects(lines: Iterable[tuple[int, bytes]]) -> Iterator[Mapping[str, Any] | _Bad]:
+    """The session in a log of that form, whose file has that name."""
+    log = _LOGS[form]
+    made = Conversation(options.key(log.program, PurePath(name).stem), channel=log.channel)
     for _, raw in lines:
-        try:
-            yield parse_object(raw)
-        except BadLineError:
-            yield _Bad()
-
-
-def _claude_code(
-    entries: Iterator[Mapping[str, Any] | _Bad], name: str, options: Options
-) -> Iterator[Conversation]:
-    made = Conversation(options.key("claude-code", PurePath(name).stem), channel="cli")
-    for entry in entries:
-        if isinstance(entry, _Bad):
+        if (entry := object_in(raw)) is None:
             made.not_kept[_BAD] += 1
-            continue
-        kind, message = entry.get("type"), mapping(entry.get("message"))
-        if kind == "summary":
-            made.name = text(entry.get("summary")) or made.name
-            continue
-        if kind not in ("user", "assistant") or not message or entry.get("isMeta"):
+        elif not log.add(made, entry, options):
             made.not_kept[_OTHER] += 1
-            continue
-        if entry.get("isSidechain"):
-            made.not_kept["messages of subagents"] += 1
-            continue
-        content = message.get("content")
-        blocks = [mapping(block) for block in items(content)]
-        made.not_kept[_REASONING] += sum(block.get("type") == "thinking" for block in blocks)
-        called = [block for block in blocks if block.get("type") in _CALLS]
-        said = content if isinstance(content, str) else text_of(_spoken(blocks))
-        if not said and not called:
-            continue
+    yield made
+
+
+def _claude_code(made: Conversation, entry: Mapping[str, Any], options: Options) -> bool:
+    kind, message = entry.get("type"), mapping(entry.get("message"))
+    if kind == "summary":
+        made.name = text(entry.get("summary")) or made.name
+        return True
+    if kind not in ("user", "assistant") or not message or entry.get("isMeta"):
+        return False
+    if entry.get("isSidechain"):
+        made.not_kept["messages of subagents"] += 1
+        return True
+    content = message.get("content")
+    blocks = objects(content)
+    called = [block for block in blocks if block.get("type") in _CALLS]
+    said = content if isinstance(content, str) else _spoken(made, blocks)
+    if said or called:
         made.add(
             message.get("role") or kind,
             said,
@@ -95,42 +79,31 @@ def _claude_code(
             tokens=_tokens(mapping(message.get("usage")), "output_tokens"),
             extra=_known(content=called, model=message.get("model")),
         )
-    yield made
+    return True
 
 
-def _openclaw(
-    entries: Iterator[Mapping[str, Any] | _Bad], name: str, options: Options
-) -> Iterator[Conversation]:
-    made = Conversation(options.key("openclaw", PurePath(name).stem))
-    for entry in entries:
-        if isinstance(entry, _Bad):
-            made.not_kept[_BAD] += 1
-            continue
-        if entry.get("type") == "session":
-            made.key = options.key("openclaw", entry.get("id"))
-            continue
-        message = mapping(entry.get("message"))
-        if entry.get("type") != "message" or not message:
-            made.not_kept[_OTHER] += 1
-            continue
-        content = message.get("content")
-        blocks = [mapping(block) for block in items(content)]
-        made.not_kept[_REASONING] += sum(block.get("type") == "thinking" for block in blocks)
-        calls = [
-            _call(block.get("id"), block.get("name"), block.get("arguments"))
-            for block in blocks
-            if block.get("type") == "toolCall"
-        ]
-        said = content if isinstance(content, str) else text_of(_spoken(blocks))
-        result, role = message.get("toolCallId"), message.get("role")
-        if not said and not calls and result is None:
-            continue
+def _openclaw(made: Conversation, entry: Mapping[str, Any], options: Options) -> bool:
+    if entry.get("type") == "session":
+        made.key = options.key("openclaw", entry.get("id")) or made.key
+        return True
+    message = mapping(entry.get("message"))
+    if entry.get("type") != "message" or not message:
+        return False
+    content = message.get("content")
+    blocks = objects(content)
+    calls = [
+        call(block.get("id"), block.get("name"), block.get("arguments"))
+        for block in blocks
+        if block.get("type") == "toolCall"
+    ]
+    said = content if isinstance(content, str) else _spoken(made, blocks)
+    result, role = message.get("toolCallId"), message.get("role")
+    if said or calls or result is not None:
         made.add(
             "tool" if role == "toolResult" else role or "user",
             said,
             moment(entry.get("timestamp")) or moment(message.get("timestamp")),
             platform_id=text(entry.get("id")),
-            reply_to=None,
             tokens=_tokens(mapping(message.get("usage")), "output"),
             extra=_known(
                 tool_calls=calls,
@@ -139,88 +112,56 @@ def _openclaw(
                 model=message.get("model"),
             ),
         )
-    yield made
+    return True
 
 
-def _codex(
-    entries: Iterator[Mapping[str, Any] | _Bad], name: str, options: Options
-) -> Iterator[Conversation]:
-    made = Conversation(options.key("codex", PurePath(name).stem), channel="cli")
-    for entry in entries:
-        if isinstance(entry, _Bad):
-            made.not_kept[_BAD] += 1
-            continue
-        payload, at = mapping(entry.get("payload")), moment(entry.get("timestamp"))
-        if entry.get("type") == "session_meta":
-            made.key = options.key("codex", payload.get("id") or PurePath(name).stem)
-            continue
-        kind = payload.get("type")
-        if entry.get("type") != "response_item":
-            made.not_kept[_OTHER] += 1  # what a user said is a response item, too
-        elif kind == "message":
-            said = text_of(items(payload.get("content"))) or text(payload.get("content"))
-            if said:
-                made.add(payload.get("role") or "user", said, at)
-        elif kind in ("function_call", "custom_tool_call", "local_shell_call"):
-            asked = payload.get("arguments", payload.get("input", payload.get("action")))
-            call = _call(payload.get("call_id"), payload.get("name") or kind, asked)
-            made.add(ASSISTANT, "", at, extra={"tool_calls": [call]})
-        elif kind in ("function_call_output", "custom_tool_call_output"):
-            output = payload.get("output")
-            said = output if isinstance(output, str) else text_of(output)
-            made.add("tool", said, at, extra=_known(tool_call_id=payload.get("call_id")))
-        else:
-            made.not_kept[_REASONING if kind == "reasoning" else _OTHER] += 1
-    yield made
+def _codex(made: Conversation, entry: Mapping[str, Any], options: Options) -> bool:
+    payload = mapping(entry.get("payload"))
+    if entry.get("type") == "session_meta":
+        made.key = options.key("codex", payload.get("id")) or made.key
+        return True
+    # What a user said is a response item, too.
+    return entry.get("type") == "response_item" and add_item(
+        made, payload, moment(entry.get("timestamp"))
+    )
 
 
-def _nanobot(
-    entries: Iterator[Mapping[str, Any] | _Bad], name: str, options: Options
-) -> Iterator[Conversation]:
-    made = Conversation(options.key("nanobot", PurePath(name).stem))
-    for entry in entries:
-        if isinstance(entry, _Bad):
-            made.not_kept[_BAD] += 1
-            continue
-        if entry.get("_type") == "metadata":
-            made.key = options.key("nanobot", entry.get("key") or PurePath(name).stem)
-            continue
-        left = {
-            field: value
-            for field, value in entry.items()
-            if field not in ("role", "content", "timestamp")
-        }
-        content = entry.get("content")
-        if not isinstance(entry.get("role"), str):
-            made.not_kept[_OTHER] += 1
-            continue
-        if not isinstance(content, str):
-            if content is not None:
-                left["content"] = content
-            content = text_of(content)
-        made.add(entry["role"], content, moment(entry.get("timestamp")), extra=left)
-    yield made
+def _nanobot(made: Conversation, entry: Mapping[str, Any], options: Options) -> bool:
+    if entry.get("_type") == "metadata":
+        made.key = options.key("nanobot", entry.get("key")) or made.key
+        return True
+    role, content = entry.get("role"), entry.get("content")
+    if not isinstance(role, str):
+        return False
+    left = {name: entry[name] for name in entry if name not in ("role", "content", "timestamp")}
+    if not isinstance(content, str):
+        if content is not None:
+            left["content"] = content
+        content = text_of(content)
+    made.add(role, content, options.moment(entry.get("timestamp")), extra=left)
+    return True
 
 
-_READERS: Final = {
-    "claude_code": _claude_code,
-    "openclaw": _openclaw,
-    "codex": _codex,
-    "nanobot": _nanobot,
+class _Log(NamedTuple):
+    """A program's log; `add` takes an entry over, or returns False for one that is no message."""
+
+    program: str
+    channel: str | None
+    add: Callable[[Conversation, Mapping[str, Any], Options], bool]
+
+
+_LOGS: Final = {
+    "claude_code": _Log("claude-code", "cli", _claude_code),
+    "openclaw": _Log("openclaw", None, _openclaw),
+    "codex": _Log("codex", "cli", _codex),
+    "nanobot": _Log("nanobot", None, _nanobot),
 }
 
 
-def _spoken(blocks: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return [block for block in blocks if block.get("type") == "text"]
-
-
-def _call(id_: object, name: object, arguments: object) -> dict[str, Any]:
-    """A call of a tool as OpenAI's messages have it."""
-    return {
-        "id": id_,
-        "type": "function",
-        "function": {"name": name, "arguments": arguments},
-    }
+def _spoken(made: Conversation, blocks: list[Mapping[str, Any]]) -> str:
+    """The text of these blocks; those of reasoning are counted."""
+    made.not_kept[REASONING] += sum(block.get("type") == "thinking" for block in blocks)
+    return text_of([block for block in blocks if block.get("type") == "text"])
 
 
 def _known(**fields: object) -> dict[str, Any]:

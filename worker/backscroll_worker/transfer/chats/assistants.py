@@ -11,32 +11,31 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from backscroll.channels.message import file
+from backscroll.channels.values import mapping, name, objects
+from backscroll.contract.attachment_checks import MAX_KIND_CHARS
 from backscroll_worker.stores.jsonl.fields import text_of
 from backscroll_worker.transfer.chats.conversation import (
     ASSISTANT,
+    REASONING,
     USER,
     Conversation,
     Options,
-    branches,
-    file,
     items,
-    mapping,
     moment,
-    of_branches,
     text,
+    trees,
 )
 
 _HIDDEN: Final = "hidden messages"
-_REASONING: Final = "reasoning"
 
 
 def chatgpt(conversation: Mapping[str, Any], options: Options) -> Iterator[Conversation]:
     """ChatGPT: `mapping` has the messages by id, `current_node` ends the branch that is shown."""
     nodes = mapping(conversation["mapping"])
-    parents = {id_: _parent(node, "parent") for id_, node in nodes.items()}
-    id_ = str(conversation.get("conversation_id") or conversation.get("id") or "")
-    ways = branches(parents, conversation.get("current_node"))
-    for made, way in of_branches("chatgpt", id_, ways, options):
+    id_ = conversation.get("conversation_id") or conversation.get("id")
+    current = conversation.get("current_node")
+    for made, way in trees("chatgpt", id_, nodes, "parent", current, options):
         made.name = text(conversation.get("title")) or None
         for node in way:
             _add_chatgpt(made, mapping(mapping(nodes[node]).get("message")))
@@ -50,10 +49,10 @@ def _add_chatgpt(made: Conversation, message: Mapping[str, Any]) -> None:
     author = mapping(message.get("author"))
     kind = content.get("content_type")
     if kind in ("thoughts", "reasoning_recap"):
-        made.not_kept[_REASONING] += 1
+        made.not_kept[REASONING] += 1
         return
     parts = items(content.get("parts"))
-    files = [mapping(part) for part in parts if isinstance(part, dict)]
+    files = objects(parts)
     said = "\n".join(part for part in parts if isinstance(part, str)) or text(content.get("text"))
     role = author.get("role") or USER
     if about.get("is_visually_hidden_from_conversation") or (role == "system" and not said):
@@ -74,7 +73,7 @@ def _add_chatgpt(made: Conversation, message: Mapping[str, Any]) -> None:
         platform_id=text(message.get("id")),
         attachments=[
             file(
-                text(each.get("content_type")).removesuffix("_asset_pointer") or "file",
+                name(text(each.get("content_type")).removesuffix("_asset_pointer"), MAX_KIND_CHARS),
                 size=each.get("size_bytes"),
                 platform_id=each.get("asset_pointer"),
             )
@@ -86,34 +85,24 @@ def _add_chatgpt(made: Conversation, message: Mapping[str, Any]) -> None:
 
 def claude(conversation: Mapping[str, Any], options: Options) -> Iterator[Conversation]:
     """Claude: `chat_messages` in order, in newer exports with the id of the one before."""
-    messages = [mapping(each) for each in items(conversation["chat_messages"])]
-    by_id = {text(each.get("uuid")) or str(number): each for number, each in enumerate(messages)}
-    ids = list(by_id)
-    before = dict(zip(ids[1:], ids, strict=False))
-    parents = {
-        id_: _parent(each, "parent_message_uuid")
-        if "parent_message_uuid" in each
-        else before.get(id_)
-        for id_, each in by_id.items()
-    }
-    current = conversation.get("current_leaf_message_uuid")
-    ways = branches(parents, current)
-    for made, way in of_branches("claude", str(conversation.get("uuid", "")), ways, options):
+    by_id = _by_id("uuid", conversation["chat_messages"])
+    id_, current = conversation["uuid"], conversation.get("current_leaf_message_uuid")
+    for made, way in trees("claude", id_, by_id, "parent_message_uuid", current, options):
         made.name = text(conversation.get("name")) or None
-        for id_ in way:
-            _add_claude(made, id_, by_id[id_])
+        for node in way:
+            _add_claude(made, node, by_id[node])
         yield made
 
 
 def _add_claude(made: Conversation, id_: str, message: Mapping[str, Any]) -> None:
-    blocks = [mapping(block) for block in items(message.get("content"))]
+    blocks = objects(message.get("content"))
     tools = [block for block in blocks if block.get("type") in ("tool_use", "tool_result")]
-    made.not_kept[_REASONING] += sum(block.get("type") == "thinking" for block in blocks)
+    made.not_kept[REASONING] += sum(block.get("type") == "thinking" for block in blocks)
     spoken = [text(block.get("text")) for block in blocks if block.get("type") == "text"]
     said = "\n\n".join(filter(None, spoken)) or text(message.get("text"))
-    attached = [mapping(each) for each in items(message.get("attachments"))]
+    attached = objects(message.get("attachments"))
     said = "\n\n".join(filter(None, [said, *(text(a.get("extracted_content")) for a in attached)]))
-    files = [*attached, *map(mapping, items(message.get("files")))]
+    files = [*attached, *objects(message.get("files"))]
     if not said and not tools and not files:
         return
     role = USER if message.get("sender") == "human" else ASSISTANT
@@ -123,7 +112,11 @@ def _add_claude(made: Conversation, id_: str, message: Mapping[str, Any]) -> Non
         moment(message.get("created_at")),
         platform_id=id_,
         attachments=[
-            file("file", each.get("file_name"), each.get("file_type"), each.get("file_size"))
+            file(
+                name_=each.get("file_name"),
+                mime_type=each.get("file_type"),
+                size=each.get("file_size"),
+            )
             for each in files
         ],
         extra={"content": tools} if tools else None,
@@ -134,42 +127,36 @@ def open_webui(conversation: Mapping[str, Any], options: Options) -> Iterator[Co
     """Open WebUI: `chat.history.messages` by id, `currentId` ends the branch that is shown."""
     chat = mapping(conversation["chat"])
     history = mapping(chat.get("history"))
-    nodes = mapping(history.get("messages"))
-    if not nodes:
-        listed = [mapping(each) for each in items(chat.get("messages"))]
-        nodes = {text(each.get("id")) or str(number): each for number, each in enumerate(listed)}
-    ids = list(nodes)
-    before = dict(zip(ids[1:], ids, strict=False))
-    parents = {
-        id_: _parent(node, "parentId") if "parentId" in mapping(node) else before.get(id_)
-        for id_, node in nodes.items()
-    }
-    ways = branches(parents, history.get("currentId"))
-    for made, way in of_branches("openwebui", str(conversation.get("id", "")), ways, options):
+    nodes = mapping(history.get("messages")) or _by_id("id", chat.get("messages"))
+    id_, current = conversation["id"], history.get("currentId")
+    for made, way in trees("openwebui", id_, nodes, "parentId", current, options):
         made.name = text(conversation.get("title")) or text(chat.get("title")) or None
-        for id_ in way:
-            message = mapping(nodes[id_])
-            files = [mapping(each) for each in items(message.get("files"))]
-            content = message.get("content")
-            made.add(
-                message.get("role") or USER,
-                content if isinstance(content, str) else text_of(content),
-                moment(message.get("timestamp")),
-                platform_id=id_,
-                attachments=[
-                    file(
-                        text(each.get("type")) or "file",
-                        each.get("name"),
-                        size=each.get("size"),
-                        platform_id=each.get("id"),
-                    )
-                    for each in files
-                ],
-                extra={"model": message["model"]} if message.get("model") else None,
-            )
+        for node in way:
+            _add_open_webui(made, node, mapping(nodes[node]))
         yield made
 
 
-def _parent(node: object, name: str) -> str | None:
-    parent = mapping(node).get(name)
-    return parent if isinstance(parent, str) else None
+def _add_open_webui(made: Conversation, id_: str, message: Mapping[str, Any]) -> None:
+    content = message.get("content")
+    made.add(
+        message.get("role") or USER,
+        content if isinstance(content, str) else text_of(content),
+        moment(message.get("timestamp")),
+        platform_id=id_,
+        attachments=[
+            file(
+                name(each.get("type"), MAX_KIND_CHARS),
+                name_=each.get("name"),
+                size=each.get("size"),
+                platform_id=each.get("id"),
+            )
+            for each in objects(message.get("files"))
+        ],
+        extra={"model": message["model"]} if message.get("model") else None,
+    )
+
+
+def _by_id(field: str, messages: object) -> dict[str, Mapping[str, Any]]:
+    """A list of messages by their ids; by their places where they have none."""
+    listed = enumerate(map(mapping, items(messages)))
+    return {text(each.get(field)) or str(number): each for number, each in listed}

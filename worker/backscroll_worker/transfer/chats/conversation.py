@@ -8,34 +8,32 @@ conversation read again gets the same ones.
 from __future__ import annotations
 
 import hashlib
+import zipfile
+import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, tzinfo
+from datetime import datetime, tzinfo
+from importlib.resources.abc import Traversable
 from typing import Any, Final, NamedTuple
 
 import orjson
 
-from backscroll.contract.attachment_checks import MAX_ATTACHMENTS, MAX_KIND_CHARS
-from backscroll.contract.attachments import Attachment
+from backscroll.channels.values import identifier, mapping, name
+from backscroll.contract.attachment_checks import MAX_ATTACHMENTS
 from backscroll.contract.errors import InvalidInputError
 from backscroll.contract.ids import derived_op_id
-from backscroll.contract.messages import (
-    MAX_ATTRIBUTE_CHARS,
-    ChatMessage,
-    check_key,
-    from_micros,
-    to_micros,
-)
+from backscroll.contract.messages import ChatMessage, check_key, from_micros, to_micros
 from backscroll_worker.contract.pacing import now_micros
 from backscroll_worker.contract.takeover import ImportSession
 from backscroll_worker.stores.jsonl.fields import read_time
 from backscroll_worker.transfer.source import Damage, Found, Incoming, NotKept, check_message
 
 USER: Final = "user"
-FILES: Final = "the bytes of files"
-_LARGEST_FILE: Final = 1 << 50
 ASSISTANT: Final = "assistant"
+FILES: Final = "the bytes of files"
+REASONING: Final = "reasoning"
+_REPEATED: Final = "messages that were there already"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +41,13 @@ class Options:
     """What a file does not say.
 
     `me` are the ids or names under which the assistant wrote; `zone` is where times without a zone
-    were written down, `dates` in which order days, months and years, as "dmy"; `modified` is when
-    the file was last changed, in microseconds since 1970 UTC.
+    were written down, this host's if None; `dates` in which order days, months and years, as
+    "dmy"; `modified` is when the file was last changed, in microseconds since 1970 UTC.
     """
 
     key_prefix: str | None = None
     me: frozenset[str] = frozenset()
-    zone: tzinfo = UTC
+    zone: tzinfo | None = None
     dates: str | None = None
     modified: int = 0
 
@@ -58,8 +56,31 @@ class Options:
         return ASSISTANT if any(str(name) in self.me for name in names if name) else USER
 
     def key(self, program: str, id_: object) -> str:
-        """The key of a session: the program's name and its id of the conversation."""
-        return f"{program}_{id_}" if self.key_prefix is None else f"{self.key_prefix}{id_}"
+        """The key of a session: the program's name and its id of the conversation.
+
+        It is empty where that is not an id.
+        """
+        own = identifier(id_)
+        if own is None:
+            return ""
+        return f"{program}_{own}" if self.key_prefix is None else f"{self.key_prefix}{own}"
+
+    def in_zone(self, local: datetime) -> datetime:
+        """A time that was written down without a zone, with the one that holds on that day."""
+        return local.astimezone() if self.zone is None else local.replace(tzinfo=self.zone)
+
+    def moment(self, value: object) -> datetime | None:
+        """As `moment`, but text without a zone is in this one."""
+        try:
+            local = datetime.fromisoformat(value) if isinstance(value, str) else None
+        except ValueError:
+            local = None
+        if local is None or local.tzinfo is not None:
+            return moment(value)
+        try:
+            return moment(self.in_zone(local).isoformat())
+        except (ValueError, OverflowError):
+            return None
 
 
 @dataclass(slots=True)
@@ -80,10 +101,9 @@ class Conversation:
         self.not_kept["files of a message with too many"] += max(0, len(attached) - MAX_ATTACHMENTS)
         fields["attachments"] = tuple(attached[:MAX_ATTACHMENTS])
         known = {name: value for name, value in fields.items() if value not in (None, "", {}, ())}
-        name = known.get("author_name")
-        if name is not None:
-            known["author_name"] = line(name)
-            known.setdefault("author", known["author_name"])
+        if shown := name(known.pop("author_name", None)):
+            known["author_name"] = shown
+            known.setdefault("author", shown)
         if (
             not content.isascii()
             and (said := content.encode("utf-8", "replace").decode()) != content
@@ -94,19 +114,26 @@ class Conversation:
 
     def found(self, where: str, options: Options) -> Iterator[Found]:
         """The session, what of it cannot be taken over, and what is not kept."""
+        if not self.key:
+            yield Damage(where, "has no id")
+            return
         try:
             check_key(self.key)
         except InvalidInputError as error:
             yield Damage(where, str(error))
             return
-        said, moment = list[ChatMessage](), from_micros(options.modified)
-        first = next((each.created_at for each in self.messages if each.created_at), moment)
-        moment = first
+        said, ids = list[ChatMessage](), set[str]()
+        at = next((each.created_at for each in self.messages if each.created_at), None)
+        at = at or from_micros(options.modified)
         for number, message in enumerate(self.messages, 1):
-            moment = message.created_at or moment
+            at = message.created_at or at
             own = derived_op_id(self.key, message.platform_id or f"message {number}")
+            if own in ids:
+                self.not_kept[_REPEATED] += 1
+                continue
+            ids.add(own)
             try:
-                said.append(check_message(replace(message, message_id=own, created_at=moment)))
+                said.append(check_message(replace(message, message_id=own, created_at=at)))
             except InvalidInputError as error:
                 yield Damage(f"{where}: message {number}", str(error), is_session=False)
         for what, count in self.not_kept.items():
@@ -116,38 +143,13 @@ class Conversation:
 
     def _operation(self, said: list[ChatMessage]) -> ImportSession:
         known = {"name": self.name, "channel": self.channel, "room": self.room}
-        attributes = {name: line(value) for name, value in known.items() if value}
+        attributes = {field_: shown for field_, value in known.items() if (shown := name(value))}
         times = [to_micros(each.created_at) for each in said if each.created_at]
         digest = hashlib.sha256(repr((said, attributes)).encode()).hexdigest()
         op_id = derived_op_id(self.key, f"import {digest}")
         return ImportSession(
             op_id, now_micros(), self.key, tuple(said), attributes, min(times), max(times)
         )
-
-
-def file(
-    kind: str,
-    name: object = None,
-    mime_type: object = None,
-    size: object = None,
-    url: object = None,
-    platform_id: object = None,
-) -> Attachment:
-    """What is known of a file that a message has; what is not text, or no size, is left out."""
-    fields: dict[str, Any] = {}
-    known = {"name": name, "mime_type": mime_type, "url": url, "platform_id": platform_id}
-    for field_, value in known.items():
-        if shown := line(text(value)):
-            fields[field_] = shown
-    if type(size) is int and 0 <= size <= _LARGEST_FILE:
-        fields["size"] = size
-    return Attachment(line(kind)[:MAX_KIND_CHARS] or "file", **fields)
-
-
-def line(value: object) -> str:
-    """A name as it may be stored: one line of printable characters, not too long."""
-    text = " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())
-    return text[:MAX_ATTRIBUTE_CHARS]
 
 
 def moment(value: object) -> datetime | None:
@@ -165,14 +167,17 @@ def object_in(line_: bytes) -> dict[str, Any] | None:
     return fields if isinstance(fields, dict) else None
 
 
+def bytes_of(place: Traversable) -> bytes:
+    """All of a file; raises `InvalidInputError` where a ZIP file is damaged or has a password."""
+    try:
+        return place.read_bytes()
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        raise InvalidInputError("file", f"{place} cannot be read: {error}") from None
+
+
 def text(value: object) -> str:
     """`value` if it is text, else none."""
     return value if isinstance(value, str) else ""
-
-
-def mapping(value: object) -> Mapping[str, Any]:
-    """`value` if it is a JSON object, else an empty one."""
-    return value if isinstance(value, dict) else {}
 
 
 def items(value: object) -> list[Any]:
@@ -187,36 +192,51 @@ class Branch(NamedTuple):
     nodes: list[str]
 
 
-def branches(parents: Mapping[str, str | None], current: object) -> list[Branch]:
+def branches(parents: Mapping[str, str | None], current: object) -> Iterator[Branch]:
     """The ways from each beginning to each end: first the one to `current`, or else the last.
 
-    A node whose parent is not there begins a way; one that is its own ancestor is left out.
+    A node whose parent is not there begins a way; so does the one where a circle closes.
     """
-    has_child = {parent for parent in parents.values() if parent is not None}
-    leaves = [node for node in parents if node not in has_child]
-    main = current if isinstance(current, str) and current in parents else None
-    if main is None:
-        main = leaves[-1] if leaves else None
-    way = [] if main is None else _way(parents, main)
-    found = [] if main is None else [Branch(main, way)]
-    return found + [Branch(leaf, _way(parents, leaf)) for leaf in leaves if leaf != main]
+    has_child = set(parents.values())
+    ends = [node for node in parents if node not in has_child] or list(parents)[-1:]
+    if isinstance(current, str) and current in parents:
+        ends.append(current)
+    main = ends[-1:]
+    for end in dict.fromkeys(main + ends):
+        yield Branch(end, _way(parents, end))
 
 
-def _way(parents: Mapping[str, str | None], leaf: str) -> list[str]:
-    way, node = dict[str, None](), leaf
+def _way(parents: Mapping[str, str | None], end: str) -> list[str]:
+    way, node = dict[str, None](), end
     while node in parents and node not in way:
         way[node] = None
         node = parents[node] or ""
     return list(reversed(way))
 
 
-def of_branches(
+def trees(
     program: str,
-    id_: str,
-    ways: Iterable[Branch],
+    id_: object,
+    nodes: Mapping[str, object],
+    parent: str,
+    current: object,
     options: Options,
 ) -> Iterator[tuple[Conversation, list[str]]]:
-    """A conversation for each way; those beside the main one have the end's id in their keys."""
-    for number, way in enumerate(ways):
-        key = options.key(program, id_)
-        yield Conversation(key if number == 0 else f"{key}~{way.leaf[:36]}"), way.nodes
+    """A conversation for each way through the nodes, whose field `parent` is the id before.
+
+    Where a node has no such field, the one before it in the file is its parent. The keys of those
+    beside the main way have the end's id in them.
+    """
+    ids = list(nodes)
+    before = dict(zip(ids[1:], ids, strict=False))
+    parents = {each: _parent(nodes[each], parent, before.get(each)) for each in ids}
+    key = options.key(program, id_)
+    for number, way in enumerate(branches(parents, current)):
+        yield Conversation(f"{key}~{way.leaf[:36]}" if number else key), way.nodes
+        if not key:
+            return  # which is said once
+
+
+def _parent(node: object, name_: str, before: str | None) -> str | None:
+    parent = mapping(node).get(name_, before)
+    return parent if isinstance(parent, str) else None

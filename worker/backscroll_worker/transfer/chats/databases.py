@@ -10,11 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 
 import apsw
 
+from backscroll.channels.values import mapping, objects
 from backscroll.contract.errors import InvalidInputError
 from backscroll_worker.stores.jsonl.fields import text_of
 from backscroll_worker.transfer.chats.conversation import (
@@ -22,12 +25,11 @@ from backscroll_worker.transfer.chats.conversation import (
     USER,
     Conversation,
     Options,
-    items,
-    mapping,
     moment,
     object_in,
     text,
 )
+from backscroll_worker.transfer.chats.responses import add_item, call
 from backscroll_worker.transfer.original_database import open_database, read_original
 from backscroll_worker.transfer.source import Advance, Found, Total
 
@@ -69,49 +71,21 @@ def _conversations(
     connection: apsw.Connection, table: str, columns: tuple[str, ...], options: Options
 ) -> Iterator[Conversation]:
     _, session, *said = columns
-    keys: Any = connection.execute(
-        f"SELECT {session} FROM {table} GROUP BY {session} ORDER BY min(id)"  # noqa: S608
-    ).fetchall()
-    for (key,) in keys:
-        made = Conversation(f"{options.key_prefix or ''}{key}")
-        rows: Any = connection.execute(
-            f"SELECT {', '.join(said)} FROM {table} WHERE {session} = ? ORDER BY id",  # noqa: S608
-            (key,),
-        )
-        for raw, *at in rows:
+    # One pass in the order of the sessions: LangChain's table has no index of them.
+    rows: Any = connection.execute(
+        f"SELECT {session}, {', '.join(said)} FROM {table} ORDER BY {session}, id"  # noqa: S608
+    )
+    for key, its_rows in groupby(rows, itemgetter(0)):
+        made = Conversation("" if key is None else f"{options.key_prefix or ''}{key}")
+        for _, raw, *at in its_rows:
             fields = object_in(raw if isinstance(raw, bytes) else str(raw).encode())
             if not fields:
                 made.not_kept["rows that are not JSON"] += 1
-            elif table == "agent_messages":
-                _add_item(made, fields, *at)
-            else:
+            elif table == "message_store":
                 _add_langchain(made, fields)
+            elif not add_item(made, fields, moment(*at)):
+                made.add(fields.get("role") or ASSISTANT, "", moment(*at), extra=dict(fields))
         yield made
-
-
-def _add_item(made: Conversation, item: Mapping[str, Any], at: object) -> None:
-    """An item of the Responses API: a message, a call, a result, or another kind as it is."""
-    kind, when = item.get("type", "message"), moment(at)
-    if kind == "message":
-        content = item.get("content")
-        said = content if isinstance(content, str) else text_of(_texts(content))
-        made.add(item.get("role") or ASSISTANT, said, when)
-    elif kind == "function_call":
-        function = {"name": item.get("name"), "arguments": item.get("arguments")}
-        call = {"id": item.get("call_id"), "type": "function", "function": function}
-        made.add(ASSISTANT, "", when, extra={"tool_calls": [call]})
-    elif kind == "function_call_output":
-        output = item.get("output")
-        said = output if isinstance(output, str) else text_of(output)
-        made.add("tool", said, when, extra={"tool_call_id": item.get("call_id")})
-    elif kind == "reasoning":
-        made.not_kept["reasoning"] += 1
-    else:
-        made.add(ASSISTANT, "", when, extra=dict(item))
-
-
-def _texts(content: object) -> list[object]:
-    return [part for part in items(content) if isinstance(mapping(part).get("text"), str)]
 
 
 def _add_langchain(made: Conversation, message: Mapping[str, Any]) -> None:
@@ -119,12 +93,8 @@ def _add_langchain(made: Conversation, message: Mapping[str, Any]) -> None:
     kind, content = text(message.get("type")), data.get("content")
     extra = dict(mapping(data.get("additional_kwargs")))
     calls = [
-        {
-            "id": call.get("id"),
-            "type": "function",
-            "function": {"name": call.get("name"), "arguments": call.get("args")},
-        }
-        for call in map(mapping, items(data.get("tool_calls")))
+        call(each.get("id"), each.get("name"), each.get("args"))
+        for each in objects(data.get("tool_calls"))
     ]
     if calls:
         extra["tool_calls"] = calls

@@ -1,7 +1,8 @@
 """The exports of messengers as JSON: Telegram Desktop and DiscordChatExporter.
 
 Everybody in them is a user, but for whom the options call the assistant, and the bot of a Telegram
-bot's chat. Keys are those that an adapter gives the same conversation.
+bot's chat. Keys of groups and channels are those that an adapter gives them. A private chat has the
+id of the other one there, and of a forum all topics are one session.
 """
 
 from __future__ import annotations
@@ -10,14 +11,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from typing import Any, Final
 
+from backscroll.channels.message import file
+from backscroll.channels.values import identifier, mapping, name, objects
+from backscroll.contract.attachment_checks import MAX_KIND_CHARS
 from backscroll.contract.attachments import Attachment
 from backscroll_worker.transfer.chats.conversation import (
     ASSISTANT,
     Conversation,
     Options,
-    file,
     items,
-    mapping,
     moment,
     text,
 )
@@ -32,20 +34,20 @@ def telegram(document: Mapping[str, Any], options: Options) -> Iterator[Conversa
     chats = mapping(document.get("chats"))
     if chats:
         left = mapping(document.get("left_chats"))
-        for chat in [*items(chats.get("list")), *items(left.get("list"))]:
-            yield _telegram_chat(mapping(chat), options)
+        for chat in [*objects(chats.get("list")), *objects(left.get("list"))]:
+            yield _telegram_chat(chat, options)
     else:
         yield _telegram_chat(document, options)
 
 
 def _telegram_chat(chat: Mapping[str, Any], options: Options) -> Conversation:
-    id_, kind = chat.get("id"), text(chat.get("type"))
-    if "group" in kind or "channel" in kind:
+    id_, kind = identifier(chat.get("id")), text(chat.get("type"))
+    if id_ and ("group" in kind or "channel" in kind):
         # As the Bot API writes them: -100 before the id of a supergroup or channel.
         id_ = f"-100{id_}" if kind.endswith(_SUPERGROUPS) else f"-{id_}"
-    made = Conversation(options.key("telegram", id_), channel="telegram", room=str(id_))
+    made = Conversation(options.key("telegram", id_), channel="telegram", room=id_)
     made.name = text(chat.get("name")) or None
-    for message in map(mapping, items(chat.get("messages"))):
+    for message in objects(chat.get("messages")):
         if message.get("type") != "message":
             made.not_kept["events, such as who joined"] += 1
             continue
@@ -56,9 +58,9 @@ def _telegram_chat(chat: Mapping[str, Any], options: Options) -> Conversation:
 def _add_telegram(
     made: Conversation, message: Mapping[str, Any], options: Options, bot: object
 ) -> None:
-    author, name = text(message.get("from_id")), text(message.get("from"))
+    author, shown = text(message.get("from_id")), text(message.get("from"))
     number = author.removeprefix("user").removeprefix("channel").removeprefix("chat")
-    role = options.role_of(author, number, name)
+    role = options.role_of(author, number, shown)
     if bot is not None and number == str(bot):
         role = ASSISTANT
     files = _telegram_files(message)
@@ -69,17 +71,16 @@ def _add_telegram(
     known = {"forwarded_from": message.get("forwarded_from"), **others}
     if not said and not files and not others:
         return
-    reply = message.get("reply_to_message_id")
     made.add(
         role,
         said,
-        moment(message.get("date_unixtime")) or moment(message.get("date")),
+        moment(message.get("date_unixtime")) or options.moment(message.get("date")),
         author=number,
-        author_name=name,
-        platform_id=str(message.get("id", "")),
-        reply_to=None if reply is None else str(reply),
+        author_name=shown,
+        platform_id=identifier(message.get("id")),
+        reply_to=identifier(message.get("reply_to_message_id")),
         attachments=files,
-        extra={name: value for name, value in known.items() if value},
+        extra={field: value for field, value in known.items() if value},
     )
 
 
@@ -87,11 +88,11 @@ def _telegram_files(message: Mapping[str, Any]) -> list[Attachment]:
     """A photo or a file; instead of a path there may be why the export does not have it."""
     size = message.get("file_size", message.get("photo_file_size"))
     if message.get("photo"):
-        return [file("image", _path(message["photo"]), size=size)]
+        return [file("image", name_=_path(message["photo"]), size=size)]
     if message.get("file"):
-        name = message.get("file_name") or _path(message["file"])
-        kind = text(message.get("media_type")).removesuffix("_file") or "file"
-        return [file(kind, name, message.get("mime_type"), size)]
+        own = message.get("file_name") or _path(message["file"])
+        kind = name(text(message.get("media_type")).removesuffix("_file"), MAX_KIND_CHARS)
+        return [file(kind, name_=own, mime_type=message.get("mime_type"), size=size)]
     return []
 
 
@@ -115,9 +116,9 @@ def discord(document: Mapping[str, Any], options: Options) -> Iterator[Conversat
     made.name = (
         " / ".join(filter(None, (text(guild.get("name")), text(channel.get("name"))))) or None
     )
-    for message in map(mapping, items(document["messages"])):
+    for message in objects(document["messages"]):
         author = mapping(message.get("author"))
-        attached = [mapping(each) for each in items(message.get("attachments"))]
+        attached = objects(message.get("attachments"))
         made.not_kept["reactions"] += bool(message.get("reactions"))
         made.not_kept["embeds"] += len(items(message.get("embeds")))
         made.not_kept["what an edited message said before"] += bool(message.get("timestampEdited"))
@@ -138,8 +139,7 @@ def discord(document: Mapping[str, Any], options: Options) -> Iterator[Conversat
             reply_to=text(mapping(message.get("reference")).get("messageId")),
             attachments=[
                 file(
-                    "file",
-                    each.get("fileName"),
+                    name_=each.get("fileName"),
                     size=each.get("fileSizeBytes"),
                     url=each.get("url"),
                     platform_id=each.get("id"),

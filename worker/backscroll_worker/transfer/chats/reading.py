@@ -15,13 +15,14 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from backscroll.channels.values import mapping
 from backscroll.contract.errors import InvalidInputError
 from backscroll_worker.contract.interchange import numbered_lines
 from backscroll_worker.transfer.chats import agent_logs, assistants, messengers, slack, whatsapp
 from backscroll_worker.transfer.chats.conversation import (
     Conversation,
     Options,
-    mapping,
+    bytes_of,
     object_in,
 )
 from backscroll_worker.transfer.source import Advance, Damage, Found
@@ -123,13 +124,16 @@ def read_folder(name: str, folder: Traversable, options: Options) -> Iterator[Fo
         )
     )
     for document in documents:
-        raw = folder.joinpath(document).read_bytes()
-        yield from read_document(f"{name}/{document}", raw, options)
+        try:
+            raw = bytes_of(folder.joinpath(document))
+            yield from read_document(f"{name}/{document}", raw, options)
+        except InvalidInputError as error:
+            yield Damage("file", str(error).removeprefix("file: "))
     if documents:
         return
     for each in folder.iterdir():
         if each.name.endswith(".txt") and each.is_file():
-            lines = each.read_bytes().splitlines(keepends=True)
+            lines = bytes_of(each).splitlines(keepends=True)
             if lines and whatsapp.is_whatsapp(lines[0].decode("utf-8", "replace")):
                 own = name if each.name == "_chat.txt" else each.name
                 yield from read_chat(f"{own}/_chat.txt" if own is name else own, lines, options)
@@ -181,7 +185,8 @@ class _Again(io.RawIOBase):
 
 def _found(where: str, conversations: Iterator[Conversation], options: Options) -> Iterator[Found]:
     for conversation in conversations:
-        yield from conversation.found(f"{where}: {conversation.key}", options)
+        own = f"{where}: {conversation.key}" if conversation.key else where
+        yield from conversation.found(own, options)
 
 
 def _form(name: str, first: object) -> _Form:

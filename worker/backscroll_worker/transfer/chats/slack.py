@@ -1,30 +1,34 @@
 """The export of a Slack workspace: a folder with a folder a channel, and in it a file a day.
 
-The replies in a thread are a session of their own, as in an adapter; all else is the channel's.
+A file has the events that a bot got, and `backscroll.channels.slack` reads them: a history that is
+imported and one that a bot stored are the same.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from importlib.resources.abc import Traversable
 from typing import Any, Final
 
 import orjson
 
+from backscroll.channels import Said
+from backscroll.channels import slack as channel
+from backscroll.channels.values import mapping, objects
 from backscroll.contract.errors import InvalidInputError
 from backscroll_worker.transfer.chats.conversation import (
+    FILES,
     Conversation,
     Options,
-    file,
-    items,
-    mapping,
-    moment,
+    bytes_of,
     text,
 )
 
 LISTS: Final = ("channels.json", "groups.json", "mpims.json", "dms.json")
 _EVENTS: Final = "events, such as who joined"
-_SPOKEN: Final = ("bot_message", "thread_broadcast", "me_message", "file_share", "file_comment")
+_UNREADABLE: Final = "days whose file is not JSON"
 
 
 def is_slack(folder: Traversable) -> bool:
@@ -36,77 +40,53 @@ def is_slack(folder: Traversable) -> bool:
 
 def slack(folder: Traversable, options: Options) -> Iterator[Conversation]:
     """The channels, private channels, groups and direct messages in an export."""
-    names = {
-        user["id"]: _shown(user)
-        for user in map(mapping, items(_read(folder, "users.json")))
-        if isinstance(user.get("id"), str)
-    }
+    users = objects(_read(folder, "users.json"))
+    names = {user["id"]: _shown(user) for user in users if isinstance(user.get("id"), str)}
+    me = options.me | {id_ for id_, name in names.items() if name in options.me}
     for listing in LISTS:
         if not folder.joinpath(listing).is_file():
             continue
-        for channel in map(mapping, items(_read(folder, listing))):
-            id_ = text(channel.get("id"))
-            name = text(channel.get("name")) or id_
+        for listed in objects(_read(folder, listing)):
+            id_ = text(listed.get("id"))
+            name = text(listed.get("name")) or id_
             place = folder.joinpath(name)
             if id_ and "/" not in name and name not in (".", "..") and place.is_dir():
-                yield from _channel(place, id_, name, names, options)
+                here = Conversation(options.key("slack", id_), name=f"#{name}", channel="slack")
+                here.room = id_
+                yield from _channel(place, here, names, me, options)
 
 
 def _channel(
-    place: Traversable, id_: str, name: str, names: Mapping[str, str], options: Options
+    place: Traversable,
+    here: Conversation,
+    names: Mapping[str, str],
+    me: frozenset[str],
+    options: Options,
 ) -> Iterator[Conversation]:
-    made: dict[str, Conversation] = {}
-    days = sorted(each.name for each in place.iterdir() if each.name.endswith(".json"))
-    for day in days:
-        for message in map(mapping, items(_read(place, day))):
-            thread = text(message.get("thread_ts"))
-            is_reply = bool(thread) and thread != message.get("ts")
-            key = options.key("slack", f"{id_}_{thread}" if is_reply else id_)
-            into = made.setdefault(
-                key, Conversation(key, name=f"#{name}", channel="slack", room=id_)
-            )
-            _add(into, message, names, options)
+    """The channel, and each of its threads."""
+    made = {here.key: here}
+    for day in sorted(each.name for each in place.iterdir() if each.name.endswith(".json")):
+        try:
+            events = objects(_read(place, day))
+        except InvalidInputError:
+            here.not_kept[_UNREADABLE] += 1
+            continue
+        for event in events:
+            changes = channel.read({**event, "channel": here.room}, me=me, names=names)
+            here.not_kept["reactions"] += bool(event.get("reactions"))
+            here.not_kept["what an edited message said before"] += bool(event.get("edited"))
+            here.not_kept[_EVENTS] += not changes
+            for change in changes:
+                if isinstance(change, Said):
+                    key = options.key("slack", change.key.removeprefix("slack_"))
+                    into = made.setdefault(
+                        key, replace(here, key=key, messages=[], not_kept=Counter())
+                    )
+                    into.messages.append(change.message)
+                    into.not_kept[FILES] += len(change.message.attachments)
     for conversation in made.values():
         conversation.messages.sort(key=lambda each: each.platform_id or "")
         yield conversation
-
-
-def _add(
-    made: Conversation, message: Mapping[str, Any], names: Mapping[str, str], options: Options
-) -> None:
-    kind = message.get("subtype")
-    if kind is not None and kind not in _SPOKEN:
-        made.not_kept[_EVENTS] += 1
-        return
-    files = [mapping(each) for each in items(message.get("files"))]
-    made.not_kept["reactions"] += bool(message.get("reactions"))
-    made.not_kept["what an edited message said before"] += bool(message.get("edited"))
-    author = text(message.get("user")) or text(message.get("bot_id"))
-    shown = names.get(author) or text(message.get("username"))
-    sent, thread = text(message.get("ts")), text(message.get("thread_ts"))
-    said = text(message.get("text"))
-    if not said and not files:
-        return
-    made.add(
-        options.role_of(author, shown),
-        said,
-        moment(sent),
-        author=author,
-        author_name=shown if author else None,
-        platform_id=sent,
-        reply_to=thread if thread != sent else None,
-        attachments=[
-            file(
-                "file",
-                each.get("name"),
-                each.get("mimetype"),
-                each.get("size"),
-                each.get("url_private"),
-                each.get("id"),
-            )
-            for each in files
-        ],
-    )
 
 
 def _shown(user: Mapping[str, Any]) -> str:
@@ -121,6 +101,6 @@ def _shown(user: Mapping[str, Any]) -> str:
 
 def _read(folder: Traversable, name: str) -> Any:
     try:
-        return orjson.loads(folder.joinpath(name).read_bytes())
+        return orjson.loads(bytes_of(folder.joinpath(name)))
     except ValueError as error:
         raise InvalidInputError("file", f"{folder.name}/{name} is not JSON: {error}") from None

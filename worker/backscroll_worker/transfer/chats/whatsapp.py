@@ -17,8 +17,10 @@ from datetime import datetime
 from pathlib import PurePath
 from typing import Final, NamedTuple
 
+from backscroll.channels.message import file
+from backscroll.channels.values import name as shown
 from backscroll.contract.errors import InvalidInputError
-from backscroll_worker.transfer.chats.conversation import Conversation, Options, file, line
+from backscroll_worker.transfer.chats.conversation import Conversation, Options
 
 _MARKS: Final = dict.fromkeys(map(ord, "\u200e\u200f\u202a\u202b\u202c\ufeff"))
 _MARK: Final = "\u200e"
@@ -49,9 +51,9 @@ def is_whatsapp(start: str) -> bool:
 def whatsapp(lines: Iterable[str], name: str, options: Options) -> Iterator[Conversation]:
     """The chat in a file of that name; raises `InvalidInputError` if its dates cannot be read."""
     entries = list(_entries(lines))
-    order = options.dates or _order([entry.numbers for entry in entries])
+    order = _order(name, [entry.numbers for entry in entries], options.dates)
     chat = _chat_name(name)
-    made = Conversation(options.key("whatsapp", line(chat) or "chat"), name=chat or None)
+    made = Conversation(options.key("whatsapp", shown(chat) or "chat"), name=chat or None)
     made.channel = "whatsapp"
     for entry in entries:
         spoken = _AUTHOR.fullmatch(entry.rest)
@@ -68,7 +70,7 @@ def whatsapp(lines: Iterable[str], name: str, options: Options) -> Iterator[Conv
             _moment(entry, order, options),
             author=who,
             author_name=who,
-            attachments=[file("file", found["name"] or found["file"])] if found else (),
+            attachments=[file(name_=found["name"] or found["file"])] if found else (),
         )
     yield made
 
@@ -99,16 +101,19 @@ def _begun(found: re.Match[str]) -> _Line:
     return _Line(numbers, hour, int(found["minute"]), int(found["second"] or 0), found["rest"])
 
 
-def _order(dates: list[tuple[int, int, int]]) -> str:
+def _order(name: str, dates: list[tuple[int, int, int]], given: str | None) -> str:
     """Which of the numbers are day, month and year: the only order in which all dates are."""
-    fitting = [order for order in _ORDERS if all(_date(each, order) for each in dates)]
+    orders = _ORDERS if given is None else (given,)
+    fitting = [order for order in orders if all(_date(each, order) for each in dates)]
     in_turn = [order for order in fitting if _is_sorted([_date(each, order) for each in dates])]
     fitting = in_turn or fitting
     if not fitting:
-        raise InvalidInputError("file", "its dates cannot be read in any order of day and month")
-    if len(fitting) > 1 and len({_date(dates[0], order) for order in fitting}) > 1:
+        which = f"the order {given}" if given else "any order of day and month"
+        raise InvalidInputError("file", f"{name} has dates that cannot be read in {which}")
+    if any(len({_date(each, order) for order in fitting}) > 1 for each in dates):
         raise InvalidInputError(
-            "file", "its dates do not say which number is the day; give --dates dmy or mdy"
+            "file",
+            f"{name} has dates that do not say which number is the day; give --dates dmy or mdy",
         )
     return fitting[0]
 
@@ -133,8 +138,7 @@ def _moment(entry: _Line, order: str, options: Options) -> datetime | None:
     day = _date(entry.numbers, order)
     if day is None or entry.hour > 23 or entry.minute > 59 or entry.second > 59:
         return None
-    at = day.replace(hour=entry.hour, minute=entry.minute, second=entry.second)
-    return at.replace(tzinfo=options.zone)
+    return options.in_zone(day.replace(hour=entry.hour, minute=entry.minute, second=entry.second))
 
 
 def _chat_name(name: str) -> str:
