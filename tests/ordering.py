@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import subprocess
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -85,8 +86,12 @@ def _takes_long(item: pytest.Item) -> bool:
 
 def _starts_something(item: pytest.Item) -> bool:
     has_server = not _SERVERS.isdisjoint(getattr(item, "fixturenames", ()))
-    module = getattr(item, "module", None)
-    return has_server or any(_is_starter(each) for each in vars(module).values())
+    return has_server or _has_starter(getattr(item, "module", None))
+
+
+@cache  # or each of a module's tests would look through all that the module has
+def _has_starter(module: object) -> bool:
+    return any(_is_starter(each) for each in vars(module).values())
 
 
 def _is_starter(value: Any) -> bool:

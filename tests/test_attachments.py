@@ -104,7 +104,9 @@ def test_bytes_are_not_printed_and_names_are_redacted(settings: Settings) -> Non
 def test_commands_show_search_and_write_attachments(settings: Settings, tmp_path: Path) -> None:
     with open_tested(settings.store) as store:
         store.append("s", with_data(CAT), ChatMessage.user("", attachments=[Attachment("voice")]))
-    assert "[image: cat.png]" in done(settings, "load", "s")
+    shown = done(settings, "load", "s")
+    assert "  look\n  [image: cat.png]\n" in shown
+    assert "  \n" not in shown  # of a message without words
     (loaded, _) = document(settings, "load", "s")
     assert loaded["attachments"][0]["sha256"] == OF_CAT
     assert run(settings, "attachment", "s", OF_CAT).stdout_bytes == CAT
@@ -113,7 +115,7 @@ def test_commands_show_search_and_write_attachments(settings: Settings, tmp_path
     missing = run(settings, "attachment", "other", OF_CAT)
     assert (missing.exit_code, missing.stdout) == (1, "")
     assert "cat.png" in done(settings, "search", "--in", "attachments", "cat")
-    assert "1 files" in done(settings, "stats")
+    assert "1 file, " in done(settings, "stats")
     for form in ("markdown", "html"):
         shown = done(settings, "export", "--format", form)
         assert "image: cat" in shown

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import redis
 from click.testing import CliRunner, Result
 
 from backscroll_worker.cli import main
@@ -48,6 +49,11 @@ def work_off(settings: Settings, directory: Path) -> None:
     """Let a worker do all that waits."""
     log = directory / "burst.log"
     assert spawn(settings, "worker", "--burst", log=log).wait(timeout=60) == 0, log.read_text()
+
+
+def queued(client: redis.Redis) -> int:
+    """How many operations wait for a worker."""
+    return int(client.llen("rq:queue:backscroll"))
 
 
 def in_terminal(

@@ -149,7 +149,7 @@ def test_an_import_does_not_go_past_a_worker(filled: Settings, tmp_path: Path) -
     with open_tested(filled.store):
         result = run(filled, "import", str(tmp_path / "x"))
     assert result.exit_code == ExitCode.STORE
-    assert "stop the worker, then import" in result.stderr
+    assert "stop the worker, then import, or give --through-queue\n" in result.stderr
 
 
 def test_long_work_has_a_bar_on_a_terminal(filled: Settings, tmp_path: Path) -> None:

@@ -214,7 +214,7 @@ def _store_table(store: StoreStats) -> Table:
     facts.add_row("sessions", f"{store.sessions:,}")
     facts.add_row("messages", f"{store.messages:,}")
     if store.blobs:
-        facts.add_row("attachments", f"{store.blobs:,} files, {size(store.blob_bytes)}")
+        facts.add_row("attachments", f"{counted(store.blobs, 'file')}, {size(store.blob_bytes)}")
     if store.waiting_changes:
         facts.add_row("early changes", f"{store.waiting_changes:,}")
     return facts

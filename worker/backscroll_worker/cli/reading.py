@@ -223,9 +223,10 @@ def _show_message(out: Console, message: ChatMessage) -> None:
         Text(one_line(message.message_id or ""), style="dim"),
         soft_wrap=True,
     )
-    for line in printable(message.content).split("\n"):
+    labels = attached(message)
+    for line in printable(message.content).split("\n") if message.content or not labels else ():
         out.print(Text(f"  {line}"), soft_wrap=True)
-    for label in attached(message):
+    for label in labels:
         out.print(Text(f"  {one_line(label)}", style="dim"), soft_wrap=True)
     if message.extra:
         extra = orjson.dumps(message.extra).decode()

@@ -26,43 +26,10 @@ from backscroll_worker.contract.takeover import ImportSession
 from backscroll_worker.contract.turns import CONFLICT, lease_of, outcome
 from backscroll_worker.contract.waiting import Change
 from backscroll_worker.stores.search.query import Query
+from backscroll_worker.testing.model_session import ModelSession
 from backscroll_worker.testing.stores import StoreUnderTest
 
 State = dict[str, tuple[list[ChatMessage], SessionInfo | None]]
-
-
-@dataclass(slots=True)
-class ModelSession:
-    created_at: int
-    last_activity: int
-    messages: list[ChatMessage] = field(default_factory=list)
-    attributes: dict[str, Any] = field(default_factory=dict)
-    states: dict[str, SessionState] = field(default_factory=dict)
-    platform_ids: set[str] = field(default_factory=set)
-    """Those that it has, or had."""
-    lease: int | None = None
-
-    def is_turn(self, turn_id: str) -> bool:
-        """Whether that turn runs."""
-        return self._turn == ("running", turn_id)
-
-    def is_taken(self, now: int) -> bool:
-        """Whether a turn runs whose lease has not expired."""
-        expires_at = self.attributes.get("turn_expires_at")
-        return self._turn[0] == "running" and (expires_at is None or expires_at >= now)
-
-    def index(self, change: Change) -> int | None:
-        """The place of the last message, or of the one named."""
-        wanted = change.message_id or change.platform_id
-        name = "message_id" if change.message_id else "platform_id"
-        found = [each for each, m in enumerate(self.messages) if getattr(m, name) == wanted]
-        if wanted is None:
-            return len(self.messages) - 1 if self.messages else None
-        return found[0] if found else None
-
-    @property
-    def _turn(self) -> tuple[str | None, str | None]:
-        return self.attributes.get("state"), self.attributes.get("turn_id")
 
 
 @dataclass(slots=True)
@@ -161,9 +128,7 @@ class Model:
                 self.waiting = {place: c for place, c in self.waiting.items() if place[0] != key}
                 return int(self.sessions.pop(key, None) is not None)
             case Describe(key=key, attributes=attributes):
-                self._describe(
-                    self.sessions.setdefault(key, ModelSession(now, now)), attributes, now
-                )
+                self.sessions.setdefault(key, ModelSession(now, now)).describe(attributes, now)
                 return 1
             case Fork():
                 return self._fork(operation, now)
@@ -175,7 +140,7 @@ class Model:
                 return self._merge(operation, now)
             case Reset() if self._load(operation.key):
                 past = self.sessions[operation.past_key] = self.sessions.pop(operation.key)
-                self.sessions[operation.key] = self._begun_anew(past, operation.past_key, now)
+                self.sessions[operation.key] = past.begun_anew(operation.past_key, now)
                 self.renames.append((operation.key, operation.past_key))
                 return len(past.messages)
             case RenameAgent(old=old, new=new):
@@ -203,15 +168,6 @@ class Model:
         into.created_at, into.last_activity = min(into.created_at, session.created_at), now
         self._move_waiting(operation.key, operation.into, now)
         return len(new)
-
-    def _begun_anew(self, past: ModelSession, past_key: str, now: int) -> ModelSession:
-        new = ModelSession(now, now, [], dict(past.attributes), dict(past.states))
-        new.platform_ids |= past.platform_ids
-        if past.attributes.get("state") == "running":
-            self._describe(past, {"state": "idle"}, now)
-        self._describe(new, {"state": "idle", "closed": False}, now)
-        new.attributes.update(forked_from=None, forked_upto=None, continued_from=past_key)
-        return new
 
     def _rename_session(self, key: str, new_key: str, now: int) -> int:
         if new_key in self.sessions:
@@ -266,7 +222,7 @@ class Model:
         if self.is_closed(operation.key) or not self._holds(operation, now):
             return CONFLICT
         session = self.sessions.setdefault(operation.key, ModelSession(now, now))
-        self._describe_anew(session, operation.session or {}, now)
+        session.describe_beside(operation.session or {}, now)
         before = len(session.messages)
         for message in operation.stamped():
             if message.platform_id is None or message.platform_id not in session.platform_ids:
@@ -304,7 +260,7 @@ class Model:
         affected = self._append(operation, now)
         if affected != CONFLICT:
             session = self.sessions[operation.key]
-            self._describe(session, {"state": "running", "turn_id": operation.op_id}, now)
+            session.describe({"state": "running", "turn_id": operation.op_id}, now)
             session.lease = lease_of(operation)
             session.attributes["turn_expires_at"] = now + session.lease
         return affected
@@ -313,7 +269,7 @@ class Model:
         session = self.sessions.get(operation.key)
         if session is None or not session.is_turn(operation.turn_id):
             return CONFLICT
-        self._describe(session, {"state": operation.state}, now)
+        session.describe({"state": operation.state}, now)
         gone = [each for each in session.messages if each.message_id in operation.remove]
         if gone:
             session.messages = [each for each in session.messages if each not in gone]
@@ -347,27 +303,6 @@ class Model:
             return
         if not isinstance(self.waiting.get(place), Rollback):
             self.waiting[place] = change
-
-    def _describe(self, session: ModelSession, attributes: Any, now: int) -> None:
-        values = dict(attributes)
-        if "state" in values:
-            is_running = values["state"] == "running"
-            values["turn_id"] = values.get("turn_id") if is_running else None
-            values["turn_started_at"] = now if is_running else None
-            values["turn_expires_at"] = session.lease = None
-        if "meta" in values:
-            meta = {**(session.attributes.get("meta") or {}), **values["meta"]}
-            values["meta"] = {name: value for name, value in meta.items() if value is not None}
-        session.attributes.update(values)
-
-    def _describe_anew(self, session: ModelSession, attributes: Any, now: int) -> None:
-        """As `_describe`, but for a turn that is running already: it did not begin now."""
-        before, lease = dict(session.attributes), session.lease
-        self._describe(session, attributes, now)
-        if all(session.attributes.get(name) == before.get(name) for name in ("state", "turn_id")):
-            session.lease = lease
-            for name in ("turn_started_at", "turn_expires_at"):
-                session.attributes[name] = before.get(name)
 
     def _set_state(self, operation: SetState, now: int) -> int:
         before = self.states(operation.key).get(operation.name, SessionState())

@@ -72,7 +72,7 @@ def import_files(
     are reported as refused. Raises `StoreUnavailableError` when a worker holds the store.
     """
     report = ImportReport()
-    with writing(url, "import") as store:
+    with writing(url, "import, or give --through-queue") as store:
         for path in paths:
             groups = Groups(incoming_of(path, options, report, observe, keeping(store)), store)
             try:
