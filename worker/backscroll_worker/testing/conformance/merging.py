@@ -201,7 +201,7 @@ def test_an_erasure_under_way_finds_what_is_merged(store: StoreUnderTest) -> Non
 
 
 @pytest.mark.needs("erasure")
-def test_a_merge_after_an_authors_erasure_is_in_the_order_of_time(store: StoreUnderTest) -> None:
+def test_an_erasure_elsewhere_leaves_merges_in_the_order_of_time(store: StoreUnderTest) -> None:
     store.append("other", *timed(0, author="ada"))
     finish(store.erase(author="ada"))
     store.append("b", *timed(1, 4))
