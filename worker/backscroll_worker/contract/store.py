@@ -4,8 +4,7 @@ One writer at a time, any number of readers. `docs/writing-a-store.md` is the gu
 `backscroll_worker.testing` has the tests, `History` puts the calls of a `Producer` over any store.
 
 "The store's errors" are `StoreUnavailableError`: the same call may succeed later; and
-`StoreUnusableError`: somebody has to change something first. Work that deletes hands over after
-each slice of some milliseconds (`Slices`), and appends are applied in between.
+`StoreUnusableError`: somebody has to change something first. Deletions are done in short `Slices`.
 """
 
 from __future__ import annotations
