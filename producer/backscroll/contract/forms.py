@@ -77,17 +77,14 @@ _MESSAGE_DEFAULTS: Final = tuple(
     [(_PUTTERS[each.name], each.default) for each in fields(ChatMessage)[2:]]
 )
 _put_role, _put_content = _PUTTERS["role"], _PUTTERS["content"]
-_NEEDED: Final = ("role", "content")
-# What travels of a message, and how it is read; the types of the others are checked with the
-# values, by `check_messages`.
-_SENT_FIELDS: Final[dict[str, tuple[Callable[[Any, Any], None], Any]]] = {
-    **{name: (_PUTTERS[name], partial(of_type, str)) for name in _NEEDED},
+# What travels of a message: these as they are, for `check_messages` to check, and those read first.
+_PLAIN_FIELDS: Final = {name: _PUTTERS[name] for name in ("role", "content", *CIRCUMSTANCES)}
+_READ_FIELDS: Final[dict[str, tuple[Callable[[Any, Any], None], Any]]] = {
     "extra": (_PUTTERS["extra"], partial(of_type, dict)),
     "created_at": (
         _PUTTERS["created_at"],
         lambda name, value: from_micros(check_micros(name, value)),
     ),
-    **{name: (_PUTTERS[name], None) for name in CIRCUMSTANCES},
     "attachments": (_PUTTERS["attachments"], read_attachments),
 }
 
@@ -254,20 +251,21 @@ def _message(values: Any) -> ChatMessage:
     for put, default in _MESSAGE_DEFAULTS:
         put(message, default)
     role, content = values.get("role"), values.get("content")
-    if len(values) == 2 and type(role) is str and type(content) is str:  # nearly all of them
-        _put_role(message, role)
-        _put_content(message, content)
+    if role is None or content is None:
+        raise InvalidInputError("role" if role is None else "content", "is missing")
+    _put_role(message, role)
+    _put_content(message, content)
+    if len(values) == 2:  # nearly all of them
         return message
     for name, value in values.items():
-        field_of_message = _SENT_FIELDS.get(name)
-        if field_of_message is None:
+        if (put_plain := _PLAIN_FIELDS.get(name)) is not None:
+            put_plain(message, value)
+            continue
+        if name not in _READ_FIELDS:
             raise InvalidInputError("messages", f"unknown field {str(name)[:40]!r}")
-        put, read_value = field_of_message
         if value is not None:
-            put(message, value if read_value is None else read_value(name, value))
-    for name in _NEEDED:
-        if values.get(name) is None:
-            raise InvalidInputError(name, "is missing")
+            put, read_value = _READ_FIELDS[name]
+            put(message, read_value(name, value))
     return message
 
 

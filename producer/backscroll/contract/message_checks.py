@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -84,21 +84,24 @@ def _message_size(message: ChatMessage, limit: int, was_json: bool) -> int:
         )
     if message.created_at is not None:
         check_moment("created_at", message.created_at)
-    if circumstances(message) != NO_CIRCUMSTANCES:
-        _check_circumstances(message)
+    if (said := circumstances(message)) != NO_CIRCUMSTANCES:
+        _check_circumstances(said)
     if message.attachments != ():
         size += check_attachments(message.attachments)
     return size
 
 
-def _check_circumstances(message: ChatMessage) -> None:
-    for name, value in zip(CIRCUMSTANCES, circumstances(message), strict=True):
-        if value is None:
-            continue
-        is_plain = type(value) is str and 0 < len(value) <= MAX_ATTRIBUTE_CHARS
-        if not (is_plain and value.isprintable() and name != "tokens"):  # hardly ever
-            check_circumstance(name, value)
-    if message.author_name is not None and message.author is None:
+def _check_circumstances(said: tuple[Any, ...]) -> None:
+    try:  # nearly always they are few short texts, which together are within the limit of each
+        together = "".join(filter(None, said))
+    except TypeError:
+        together = ""
+    if "" in said or not (0 < len(together) <= MAX_ATTRIBUTE_CHARS and together.isprintable()):
+        for name, value in zip(CIRCUMSTANCES, said, strict=True):
+            if value is not None:
+                check_circumstance(name, value)
+    author, author_name, *_ = said
+    if author_name is not None and author is None:
         raise InvalidInputError("author_name", "needs an author, the platform's id of that person")
 
 
