@@ -46,6 +46,7 @@ def test_both_producers_load_what_is_legal_and_fits(served: str) -> None:
         assert (said(legal), legal.open_calls) == ("a3", ("c1",))
         counted = history.load("both", max_tokens=9, count_tokens=lambda _: 3)
         assert [message.message_id for message in counted] == list(ids[1:])
+        assert said(history.load("both", 1, oldest=True)) == "a"
         assert asyncio.run(load_on_asyncio()) == [history.load("both", 2, legal=True), counted]
 
 

@@ -128,6 +128,7 @@ PAYLOADS: list[tuple[str, str, Operation]] = [
      Load(ID, 1, "k", before_platform_id="p")),
     ("load", '{"at":1,"key":"k","around_platform_id":"p"}',
      Load(ID, 1, "k", around_platform_id="p")),
+    ("load", '{"at":1,"key":"k","limit":2,"oldest":true}', Load(ID, 1, "k", 2, oldest=True)),
     ("session", '{"at":1,"key":"k"}', GetSession(ID, 1, "k")),
     ("sessions", '{"at":1,"where":{},"limit":100}', ListSessions(ID, 1, Sessions(), 100)),
     ("sessions", '{"at":1,"where":{"state":"idle","pinned":false,"stuck_seconds":1.5,'
@@ -240,6 +241,8 @@ def test_an_operation_that_is_sent_again_is_the_same(
         ("load", {"at": 1, "key": "k", "legal": "yes"}, "legal: must be true or false"),
         ("load", {"at": 1, "key": "k", "max_tokens": 0}, "max_tokens: must be a whole number"),
         ("load", {"at": 1, "key": "k", "active": True, "role": "a"}, "cannot be given together"),
+        ("load", {"at": 1, "key": "k", "active": True, "oldest": True}, "cannot be given together"),
+        ("load", {"at": 1, "key": "k", "around": "m", "oldest": True}, "cannot be given together"),
         ("erase", {"at": 1, "key": "k", "room": "r"}, "name either a session key, a sender, a"),
         ("append", {"at": 1, "key": "k", "messages": [SAID], "places": []}, "as many as the"),
         ("append", {"at": 1, "key": "k", "messages": [SAID], "places": [-1]}, "ascending whole"),

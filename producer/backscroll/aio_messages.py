@@ -133,6 +133,7 @@ class AsyncMessages(AsyncSessions):
         include_edits: bool = False,
         before_platform_id: str | None = None,
         around_platform_id: str | None = None,
+        oldest: bool = False,
     ) -> LoadedMessages:
         """The newest `limit` messages (all without one), oldest first; [] without a session.
 
@@ -141,7 +142,8 @@ class AsyncMessages(AsyncSessions):
         messages (21 without one) with that one in their middle; fewer where the session begins or
         ends. `before_platform_id` and `around_platform_id` are the same by the platform's id; of
         these four one may be given. `include_edits` adds the earlier versions of replaced messages,
-        as far as BACKSCROLL_KEEP_EDITS had them kept.
+        as far as BACKSCROLL_KEEP_EDITS had them kept. `oldest`: the first `limit` messages, of all
+        or of those before one, instead of the newest.
 
         `role`, `author`, `since` (inclusive) and `until` (exclusive): only such messages count.
 
@@ -155,13 +157,13 @@ class AsyncMessages(AsyncSessions):
         out. If that message is gone, what was sent after it. Without a summary, all.
 
         Raises `InvalidInputError` for `around` with what is not `limit` or `include_edits`,
-        `active` with `after` or a filter, `count_tokens` without `max_tokens`;
+        `active` with `after`, `oldest` or a filter, `count_tokens` without `max_tokens`;
         `OperationRefusedError` when the session has no message that one of them names; the rest as
         every call.
         """
         load = self._requests.load(
             key, limit, before, include_edits, around, after, since, until, role, author, legal,
-            max_tokens, active, before_platform_id, around_platform_id,
+            max_tokens, active, before_platform_id, around_platform_id, oldest,
         )  # fmt: skip
         if count_tokens is None:
             return answered_messages(await self._read(load))

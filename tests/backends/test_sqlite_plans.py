@@ -35,6 +35,7 @@ READS: Final[dict[str, Read]] = {
     "load after": lambda store: store.load(
         "busy", limit=5, after=store.load("busy", limit=10)[0].message_id
     ),
+    "load the oldest": lambda store: store.load("busy", limit=5, oldest=True),
     "load by author": lambda store: store.load("busy", limit=5, author="ada"),
     "load by role": lambda store: store.load("busy", limit=5, role="user", since=_LATER),
     "load for a model": lambda store: store.load("busy", legal=True, max_tokens=9, active=True),

@@ -49,6 +49,7 @@ def test_a_history_for_a_model_is_shown_as_it_would_get_it(
     assert contents("--limit", "3", "--legal") == ["", "short"]
     assert contents("--max-tokens", "12") == ["3", "", "short"]
     assert contents("--after", first, "--limit", "1") == [""]
+    assert contents("--oldest", "--limit", "2") == ["hello", ""]
     assert contents("--active", "--max-tokens", "8") == ["short", ""]
     assert contents("--author", "42", "--since", "yesterday") == ["hello"]
     assert contents("--role", "tool", "--until", "2020-01") == []

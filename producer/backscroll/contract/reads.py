@@ -13,7 +13,7 @@ from backscroll.contract.operations import Read, operation
 from backscroll.contract.validation import check_apart, check_one
 
 _PLACES: Final = ("before", "around", "before_platform_id", "around_platform_id")
-_NOT_ACTIVE: Final = ("after", "since", "until", "role", "author")
+_NOT_ACTIVE: Final = ("after", "since", "until", "role", "author", "oldest")
 _NOT_AROUND: Final = (*_NOT_ACTIVE, "legal", "max_tokens", "active")
 
 DEFAULT_AROUND: Final = 21
@@ -24,9 +24,9 @@ DEFAULT_AROUND: Final = 21
 class Load(Read):
     """The newest `limit` messages in order, those just before one, or those around one.
 
-    Or the first `limit` after one. `role`, `author`, `since` and `until` say which messages count
-    at all, `max_tokens` how many tokens they may have together, `legal` that no tool result comes
-    without its call, `active` that a session begins with its newest summary.
+    Or the first `limit` after one, or of all (`oldest`). `role`, `author`, `since` and `until` say
+    which messages count at all, `max_tokens` how many tokens they may have together, `legal` that
+    no tool result comes without its call, `active` that a session begins with its newest summary.
     """
 
     kind = "load"
@@ -45,11 +45,19 @@ class Load(Read):
     active: bool = False
     before_platform_id: str | None = None
     around_platform_id: str | None = None
+    oldest: bool = False
+
+    @property
+    def is_forward(self) -> bool:
+        """Whether they count from the first one on, not from the last one back."""
+        return self.oldest or self.after is not None
 
     @property
     def is_chosen(self) -> bool:
         """Whether it is not just for so many messages at a place."""
-        return bool(self.legal or self.active or self.max_tokens or self.after or self.is_filtered)
+        return bool(
+            self.legal or self.active or self.max_tokens or self.is_forward or self.is_filtered
+        )
 
     @property
     def is_filtered(self) -> bool:

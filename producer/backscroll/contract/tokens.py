@@ -83,7 +83,7 @@ class CountedLoad:
 
         Raises `InvalidInputError` for a count that is not a whole number from 0.
         """
-        is_forward = self._load.after is not None
+        is_forward = self._load.is_forward
         first = messages[:1] if self._load.active and messages and messages[0].upto else []
         rest = messages[len(first) :]
         in_turn = [*first, *(rest if is_forward else reversed(rest))]

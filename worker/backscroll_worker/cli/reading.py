@@ -39,6 +39,7 @@ _ROLE_STYLES = {"user": "bold cyan", "assistant": "bold green", "system": "bold 
 @click.command(cls=TextCommand)
 @click.argument("key")
 @click.option("--limit", type=int, help="Maximum number of messages; the newest are shown.")
+@click.option("--oldest", is_flag=True, help="The first messages instead of the newest.")
 @click.option("--before", metavar="ID", help="Messages before this one, to page back.")
 @click.option("--after", metavar="ID", help="Messages after this one, to page forward.")
 @click.option("--around", metavar="ID", help="Messages around this one; 21 without --limit.")
@@ -60,6 +61,7 @@ def load(
     key: str,
     limit: int | None,
     before: str | None,
+    oldest: bool,
     edits: bool,
     as_json: bool,
     **options: Any,
@@ -71,12 +73,13 @@ def load(
     \b
     Example:
       backscroll load telegram_user123 --limit 20
+      backscroll load telegram_user123 --limit 20 --oldest
       backscroll load telegram_user123 --around 0193e1f2a3b47c5d8e9f0a1b2c3d4e5f
       backscroll load telegram_user123 --legal --max-tokens 8000 --active
       backscroll load telegram_user123 --edits --json
     """
     with open_reader(settings) as reader:
-        messages = reader.load(key, limit, before, include_edits=edits, **options)
+        messages = reader.load(key, limit, before, oldest=oldest, include_edits=edits, **options)
         is_missing = not messages and not reader.exists(key)
     if as_json:
         print_json(messages)

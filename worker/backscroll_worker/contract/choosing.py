@@ -34,8 +34,8 @@ class SessionMessages(ABC):
         """Those before one, or all, newest first."""
 
     @abstractmethod
-    def onward(self, after: str, before: str | None) -> Iterator[ChatMessage]:
-        """Those after one and before another, oldest first."""
+    def onward(self, after: str | None, before: str | None) -> Iterator[ChatMessage]:
+        """Those after one, or all, and before another, oldest first."""
 
     @abstractmethod
     def newest_summary(self, before: str | None) -> ChatMessage | None:
@@ -48,14 +48,14 @@ class SessionMessages(ABC):
 
 def choose(load: Load, messages: SessionMessages, budget: AnswerBudget | None) -> Answer:
     """What `load` asks for, encoded within the budget, if there is one."""
-    limit, max_tokens, first, is_forward = load.limit, load.max_tokens, None, False
+    limit, max_tokens, first = load.limit, load.max_tokens, None
     if load.active and (first := messages.newest_summary(load.before)) is not None:
         found = _after_summary(first, load.before, messages)
         limit = None if limit is None else limit - 1
         if max_tokens is not None and (max_tokens := max_tokens - tokens_of(first)) < 0:
             return history((), budget)
-    elif load.after is not None:
-        found, is_forward = messages.onward(load.after, load.before), True
+    elif load.is_forward:
+        found = messages.onward(load.after, load.before)
     else:
         found = messages.back(load.before)
     if max_tokens is not None:
@@ -64,9 +64,9 @@ def choose(load: Load, messages: SessionMessages, budget: AnswerBudget | None) -
     tools = _Tools() if load.legal else None
 
     def arrange(as_read: list[Any]) -> list[Any]:
-        if not is_forward:
+        if not load.is_forward:
             as_read.reverse()
-        return as_read if tools is None else tools.legal(as_read, is_forward=is_forward)
+        return as_read if tools is None else tools.legal(as_read, is_forward=load.is_forward)
 
     return history(chosen if tools is None else tools.noting(chosen), budget, arrange)
 

@@ -71,11 +71,12 @@ class HistoryReader:
         include_edits: bool = False,
         before_platform_id: str | None = None,
         around_platform_id: str | None = None,
+        oldest: bool = False,
     ) -> LoadedMessages:
-        """The newest `limit` messages in order, or those before, after or around one."""
+        """The newest or `oldest` messages in order, or those before, after or around one."""
         load = _requests.load(
             key, limit, before, include_edits, around, after, since, until, role, author, legal,
-            max_tokens, active, before_platform_id, around_platform_id,
+            max_tokens, active, before_platform_id, around_platform_id, oldest,
         )  # fmt: skip
         if count_tokens is None:
             return cast(LoadedMessages, self._apply(load))

@@ -92,15 +92,15 @@ class _Messages(SessionMessages):
     def back(self, before: str | None) -> Iterator[ChatMessage]:
         return self._passing(self._back(before))
 
-    def onward(self, after: str, before: str | None) -> Iterator[ChatMessage]:
+    def onward(self, after: str | None, before: str | None) -> Iterator[ChatMessage]:
         if before is None and self._part is not None:
             with _refusing("after", after):
                 lines = self._part.onward(after)
             if lines is not None:
                 return self._passing(lines)
         whole = self._session.lines
-        start, end = _place_of(whole, "after", after) + 1, _place_of(whole, "before", before)
-        return self._passing(whole[start:end])
+        start = 0 if after is None else _place_of(whole, "after", after) + 1
+        return self._passing(whole[start : _place_of(whole, "before", before)])
 
     def newest_summary(self, before: str | None) -> ChatMessage | None:
         lines = self._back(before, having=b'"upto"')

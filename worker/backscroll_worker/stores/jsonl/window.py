@@ -87,8 +87,10 @@ class PartReader:
         nearest = reversed(window.lines[: window.position])
         return chain(nearest, self._back(self._parsed_from, having))
 
-    def onward(self, after: str) -> Iterator[Line] | None:
-        """The lines after a message, oldest first; None as above. Raises as `beside`."""
+    def onward(self, after: str | None) -> Iterator[Line] | None:
+        """The lines after a message, or all, oldest first; None as above. Raises as `beside`."""
+        if after is None:
+            return self._onward(0) if self._is_in_utf8 else None
         window = self.beside(after, 0, 1)
         if window is None:
             return None

@@ -118,7 +118,7 @@ class _Messages(SessionMessages):
     def back(self, before: str | None) -> Iterator[ChatMessage]:
         return self._between(None, before, "DESC")
 
-    def onward(self, after: str, before: str | None) -> Iterator[ChatMessage]:
+    def onward(self, after: str | None, before: str | None) -> Iterator[ChatMessage]:
         return self._between(after, before, "ASC")
 
     def newest_summary(self, before: str | None) -> ChatMessage | None:

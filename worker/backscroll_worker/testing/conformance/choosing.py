@@ -53,6 +53,20 @@ def test_the_messages_between_two_are_loaded(store: StoreUnderTest) -> None:
     assert store.load("s", after=ids[5], before=ids[1]) == []
 
 
+def test_the_oldest_messages_are_loaded_in_their_order(store: StoreUnderTest) -> None:
+    ids = say(store, "s", *"abcdefgh")
+    assert texts(store.load("s", 3, oldest=True)) == "abc"
+    assert texts(store.load("s", oldest=True)) == "abcdefgh"
+    assert texts(store.load("s", 3, oldest=True, before=ids[2])) == "ab"
+    assert texts(store.load("s", 2, oldest=True, after=ids[2])) == "de"
+    store.remove("s", ids[0])
+    assert texts(store.load("s", 2, oldest=True)) == "bc"
+    assert store.load("nobody", 2, oldest=True) == []
+    for other in ({"active": True}, {"around": ids[3]}):
+        with pytest.raises(InvalidInputError, match="cannot be given together with oldest"):
+            store.load("s", oldest=True, **other)
+
+
 @pytest.mark.parametrize("argument", ["before", "after"])
 def test_a_place_that_is_not_in_the_session_is_refused(
     store: StoreUnderTest, argument: str

@@ -37,6 +37,7 @@ _OPTIONS = st.fixed_dictionaries(
         "author": st.just("ann"),
         "max_tokens": st.integers(1, 40),
         "legal": st.just(True),
+        "oldest": st.just(True),
     },
 )
 
@@ -70,16 +71,18 @@ def _expected(
     author: str | None = None,
     max_tokens: int | None = None,
     legal: bool = False,
+    oldest: bool = False,
 ) -> list[ChatMessage]:
     """The rules in plain Python, over the whole session."""
+    is_forward = oldest or "after" in given
     found = everything[given.get("after", -1) + 1 : given.get("before")]
     found = [each for each in found if role in (None, each.role) and author in (None, each.author)]
-    if "after" not in given:
+    if not is_forward:
         found.reverse()
     found = found[:limit]
     while max_tokens is not None and sum(map(tokens_of, found)) > max_tokens:
         found.pop()
-    if "after" not in given:
+    if not is_forward:
         found.reverse()
     kept: list[ChatMessage] = []
     called: set[str] = set()
