@@ -137,6 +137,8 @@ PAYLOADS: list[tuple[str, str, Operation]] = [
                                   active_since=MOMENT), 9, "c")),
     ("sessions", '{"at":1,"where":{"meta":{"a":0.5}},"limit":9}',
      ListSessions(ID, 1, Sessions(meta={"a": 0.5}), 9)),
+    ("sessions", '{"at":1,"where":{"prefix":"k%"},"limit":9}',
+     ListSessions(ID, 1, Sessions(prefix="k%"), 9)),
     ("search", '{"at":1,"query":"fox","where":{},"limit":20}',
      Search(ID, 1, "fox", SearchFilter(), 20)),
     ("search", '{"at":1,"query":"","where":{"key":"k","role":"user","since":1767323045678901},'

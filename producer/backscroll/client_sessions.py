@@ -174,6 +174,7 @@ class Sessions(Calls):
         active_until: datetime | None = None,
         meta: Meta | None = None,
         forked_from: str | None = None,
+        prefix: str | None = None,
         limit: int = 100,
         cursor: str | None = None,
     ) -> SessionPage:
@@ -187,7 +188,8 @@ class Sessions(Calls):
         search finds them, the last maybe unfinished (`cafe p` finds `Café plans`). `active_since`
         (inclusive) and `active_until` (exclusive) bound the last activity. `meta`: only those that
         have each of these keys with this value; 1 is 1.0, but true is not 1. `forked_from`: only
-        forks of the session with that key.
+        forks of the session with that key. `prefix`: only those whose key begins with this text;
+        no character in it has a meaning of its own.
 
         Paging shows no session twice, and each one that nobody writes to meanwhile. What is written
         to moves to the front: ask for it afterwards with `active_since`.
@@ -199,7 +201,7 @@ class Sessions(Calls):
             "agent": agent, "channel": channel, "room": room, "sender": sender, "author": author,
             "state": state, "pinned": pinned, "stuck_seconds": stuck_seconds, "expired": expired,
             "name": name, "active_since": active_since, "active_until": active_until,
-            "meta": meta, "forked_from": forked_from,
+            "meta": meta, "forked_from": forked_from, "prefix": prefix,
         }  # fmt: skip
         return answered_page(run(self._read, self._requests.sessions(given, limit, cursor, where)))
 

@@ -59,11 +59,13 @@ READS: Final[dict[str, Read]] = {
     "state": lambda store: store.sessions(state="running"),
     "pinned": lambda store: store.sessions(pinned=True),
     "name": lambda store: store.sessions(name="plan"),
+    "prefix": lambda store: store.sessions(prefix="s1"),
     "forks": lambda store: store.sessions(forked_from="busy"),
     "fork": lambda store: store.fork("busy", new_op_id()),
     "all of them": lambda store: store.sessions(
         channel="slack", room="r1", sender="me", agent="main", state="running", pinned=True,
         author="ada", meta={"odd": True}, stuck_seconds=0, name="plan", active_since=_LATER,
+        prefix="s",
     ),
 }  # fmt: skip
 

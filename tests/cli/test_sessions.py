@@ -22,6 +22,8 @@ def test_attributes_are_set_cleared_and_filtered_by(settings: Settings, tmp_path
     (info,) = document(settings, "sessions", "--channel", "slack", "--pinned")["sessions"]
     assert (info["name"], info["state"], info["turn_id"]) == ("Trip", "running", "t1")
     assert document(settings, "sessions", "--agent", "a3")["sessions"][0]["key"] == "other"
+    assert document(settings, "sessions", "--prefix", "ot")["sessions"][0]["key"] == "other"
+    assert document(settings, "sessions", "--prefix", "o%")["sessions"] == []
     assert document(settings, "sessions", "--stuck-seconds", "1000")["sessions"] == []
     done(settings, "describe", "k", "--clear", "name", "--clear", "turn-id", "--unpinned")
     work_off(settings, tmp_path)

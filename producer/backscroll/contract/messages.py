@@ -332,6 +332,8 @@ class SessionFilter:
     """Only sessions that have each of these keys with this value."""
     forked_from: str | None = None
     """Only forks of the session with that key."""
+    prefix: str | None = None
+    """Only sessions whose key begins with this text, whatever characters it has."""
 
 
 def _joined(extra: object, more: dict[str, Any]) -> Any:

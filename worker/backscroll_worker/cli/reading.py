@@ -126,6 +126,7 @@ def load(
     help="Only sessions with this value, as 'describe' takes it; may be given several times.",
 )
 @click.option("--forked-from", metavar="KEY", help="Only forks of this session.")
+@click.option("--prefix", metavar="TEXT", help="Only sessions whose key begins with this text.")
 @click.option(
     "--active-since", type=Moment(), help=f"Last active at or after this time: {SINCE_HELP}."
 )
@@ -154,6 +155,7 @@ def sessions(
       backscroll sessions --stuck-seconds 600
       backscroll sessions --expired
       backscroll sessions --meta project=apollo
+      backscroll sessions --prefix telegram_
     """
     meta = {name: value for name, _, value in map(meta_pair, pairs)} or None
     with open_reader(settings) as reader:

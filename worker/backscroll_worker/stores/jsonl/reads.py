@@ -198,7 +198,7 @@ def _list_sessions(group: Group, operation: ListSessions) -> SessionPage:
     until = LATEST_MICROS if where.active_until is None else to_micros(where.active_until)
     after = (until, "") if operation.cursor is None else _parse_cursor(operation.cursor)
     found: list[tuple[_Place, Session]] = []
-    for at, sessions in group.newest_first():
+    for at, sessions in group.newest_first(where.prefix or ""):
         if at < since or len(found) > limit:
             break
         if at < until and at <= after[0]:

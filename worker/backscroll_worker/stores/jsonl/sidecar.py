@@ -165,6 +165,8 @@ class Sidecar:
             wanted = getattr(where, name)
             if wanted is not None and self.attributes.get(name) != wanted:
                 return False
+        if where.prefix is not None and not self.key.startswith(where.prefix):
+            return False
         if where.meta and not has_meta(self.attributes.get("meta") or {}, where.meta):
             return False
         if where.state is not None and self._state != where.state:

@@ -112,10 +112,11 @@ class Group:
             if key is not None and key not in self._sessions and (found := self._open(key)).exists:
                 yield found
 
-    def newest_first(self) -> Iterator[tuple[int, Iterator[Session]]]:
+    def newest_first(self, prefix: str = "") -> Iterator[tuple[int, Iterator[Session]]]:
         """The times of last activity, latest first, each with its sessions.
 
-        A session is opened when the iterator reaches it: a page of a listing needs few of them.
+        A session is opened when the iterator reaches it, if its key begins with `prefix`: a page of
+        a listing needs few of them.
         """
         opened = {session.names.messages: session for session in self._sessions.values()}
         places = [(session.last_activity, name) for name, session in opened.items()]
@@ -126,7 +127,7 @@ class Group:
         ]
         places.sort(reverse=True)
         for at, same in groupby(places, key=itemgetter(0)):
-            sessions = (opened.get(name) or self._of_file(name) for _, name in same)
+            sessions = (opened.get(name) or self._of_file(name, prefix) for _, name in same)
             yield at, (session for session in sessions if session is not None and session.exists)
 
     def write(self, operation: Write) -> Outcome:
@@ -264,9 +265,9 @@ class Group:
             self._erase_if_pending(session, self.erasures.pending)
         return session
 
-    def _of_file(self, name: str) -> Session | None:
+    def _of_file(self, name: str, prefix: str) -> Session | None:
         key = self.key_of(name)
-        return None if key is None else self._open(key)
+        return None if key is None or not key.startswith(prefix) else self._open(key)
 
     def _erase(self, operation: Erase) -> Outcome:
         record = self.erasures.applied.get(operation.op_id)

@@ -30,6 +30,7 @@ from backscroll.contract.validation import TEXT_ATTRIBUTES
 from backscroll_worker.stores.search.query import name_query
 from backscroll_worker.stores.sqlite import session_meta
 from backscroll_worker.stores.sqlite.folding import query_of_index
+from backscroll_worker.stores.sqlite.key_prefix import BY_KEY, begins_with
 
 FEW: Final = 1_000
 """The number of sessions that are scanned or sorted in about a millisecond."""
@@ -174,6 +175,9 @@ def _leads(where: SessionFilter, words: str | None) -> Iterator[_Lead]:
         value = getattr(where, name)
         if value is not None:
             yield _by_index(name, f"{name} = ?", value)
+    if where.prefix is not None:
+        sql, keys = begins_with(where.prefix)
+        yield _Lead(_Condition(sql, keys), f"SELECT 1 FROM {BY_KEY} WHERE {sql}", BY_KEY)  # noqa: S608
 
 
 def _by_index(column: str, sql: str, *values: Any) -> _Lead:

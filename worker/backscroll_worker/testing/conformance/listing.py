@@ -175,6 +175,8 @@ FILTERS: list[dict[str, Any]] = [
     {"stuck_seconds": 1.0},
     {"meta": {"odd": True}},
     {"meta": {"odd": False, "third": 1}, "channel": "web"},
+    {"prefix": "s1"},
+    {"prefix": "s", "channel": "slack", "name": "plan"},
     {"active_since": from_micros(1_750_000_000_000_003)},
     {"active_until": from_micros(1_750_000_000_000_009), "channel": "slack"},
 ]
@@ -220,17 +222,38 @@ def passes(info: SessionInfo, where: dict[str, Any], clock: Clock) -> bool:
     """The filter again, in other words."""
     given = dict(where)
     words = given.pop("name", "").split()
+    prefix = given.pop("prefix", "")
     since, until = given.pop("active_since", None), given.pop("active_until", None)
     stuck, meta = given.pop("stuck_seconds", None), given.pop("meta", {})
     latest = from_micros(clock.now) - timedelta(seconds=stuck or 0)
     return (
-        all(getattr(info, name) == value for name, value in given.items())
+        info.key.startswith(prefix)
+        and all(getattr(info, name) == value for name, value in given.items())
         and meta.items() <= info.meta.items()
         and all(word in (info.name or "") for word in words)
         and (since is None or info.last_activity >= since)
         and (until is None or info.last_activity < until)
         and (stuck is None or (info.turn_started_at is not None and info.turn_started_at < latest))
     )
+
+
+LAST, BEFORE_SURROGATES = "\U0010ffff", "\ud7ff"
+ODD_KEYS = [
+    "a", "a%", "a%b", "a_", "a_b", "a*", "A", "ab", "a/b", "b", "é", "éa", "ê", BEFORE_SURROGATES,
+    BEFORE_SURROGATES + "x", "\ue000", LAST, LAST * 2, LAST + "a", "a" + LAST, "a" + LAST + "b",
+    "a" * 512,
+]  # fmt: skip
+
+
+def test_a_prefix_of_keys_is_taken_literally(store: StoreUnderTest) -> None:
+    say_in = [requests.append(key, (ChatMessage.user("x"),)) for key in ODD_KEYS]
+    apply_all(store, say_in)
+    for prefix in (*ODD_KEYS, "%", "_", "?", "*", "a" * 511, "a\u0300"):
+        expected = {key for key in ODD_KEYS if key.startswith(prefix)}
+        assert set(all_keys(store, 5, prefix=prefix)) == expected, prefix
+    for wrong in ("", "x" * 513, "a\0", 5):
+        with pytest.raises(InvalidInputError, match="prefix"):
+            store.sessions(prefix=wrong)
 
 
 @pytest.mark.parametrize("where", [{}, {"channel": "slack"}, {"name": "plan"}])
