@@ -8,7 +8,14 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from backscroll import AsyncProducer, ChatMessage, InvalidInputError, LoadedMessages, Producer
+from backscroll import (
+    AsyncProducer,
+    ChatMessage,
+    FoundMessage,
+    InvalidInputError,
+    LoadedMessages,
+    Producer,
+)
 from backscroll_worker.settings import Settings
 from tests.processes import running_worker
 
@@ -39,6 +46,10 @@ def test_both_producers_load_what_is_legal_and_fits(served: str) -> None:
                 await history.load("both", max_tokens=9, count_tokens=lambda _: 3),
             ]
 
+    async def get_on_asyncio(id_: str) -> tuple[FoundMessage | None, str]:
+        async with AsyncProducer(served, timeout_seconds=60) as history:
+            return await history.get(id_), history.message_id("both", "d")
+
     with Producer(served, timeout_seconds=60) as history:
         ids = history.append("both", ChatMessage.user("a"), CALL, RESULT, CALL).message_ids
         assert said(history.load("both", 2, legal=True)) == ""
@@ -47,6 +58,12 @@ def test_both_producers_load_what_is_legal_and_fits(served: str) -> None:
         counted = history.load("both", max_tokens=9, count_tokens=lambda _: 3)
         assert [message.message_id for message in counted] == list(ids[1:])
         assert said(history.load("both", 1, oldest=True)) == "a"
+        found = history.get(ids[0])
+        assert found == FoundMessage("both", history.load("both", 1, oldest=True)[0])
+        assert asyncio.run(get_on_asyncio(ids[0])) == (found, history.message_id("both", "d"))
+        assert history.get(history.message_id("both", "d")) is None
+        with Producer(served, "elsewhere") as other:
+            assert other.message_id("both", "d") != history.message_id("both", "d")
         assert asyncio.run(load_on_asyncio()) == [history.load("both", 2, legal=True), counted]
 
 

@@ -40,7 +40,7 @@ from backscroll.contract.operations import (
     Restore,
     Rollback,
 )
-from backscroll.contract.reads import GetSession, ListSessions, Load, Search
+from backscroll.contract.reads import GetMessage, GetSession, ListSessions, Load, Search
 from backscroll.contract.requests import Requests
 from backscroll.contract.states import GetStates, SetState
 from backscroll.contract.tokens import GetUsage
@@ -129,6 +129,7 @@ PAYLOADS: list[tuple[str, str, Operation]] = [
     ("load", '{"at":1,"key":"k","around_platform_id":"p"}',
      Load(ID, 1, "k", around_platform_id="p")),
     ("load", '{"at":1,"key":"k","limit":2,"oldest":true}', Load(ID, 1, "k", 2, oldest=True)),
+    ("get", '{"at":1,"message_id":"m"}', GetMessage(ID, 1, "m")),
     ("session", '{"at":1,"key":"k"}', GetSession(ID, 1, "k")),
     ("sessions", '{"at":1,"where":{},"limit":100}', ListSessions(ID, 1, Sessions(), 100)),
     ("sessions", '{"at":1,"where":{"state":"idle","pinned":false,"stuck_seconds":1.5,'

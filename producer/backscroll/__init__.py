@@ -29,7 +29,14 @@ from backscroll.contract.errors import (
     StoreUnavailableError,
     StoreUnusableError,
 )
-from backscroll.contract.filters import SearchFields, SearchFilter, SearchHit, SearchPage, Within
+from backscroll.contract.filters import (
+    FoundMessage,
+    SearchFields,
+    SearchFilter,
+    SearchHit,
+    SearchPage,
+    Within,
+)
 from backscroll.contract.messages import (
     ChatMessage,
     EarlierVersion,
@@ -74,6 +81,7 @@ __all__ = [
     "CountTokens",
     "EarlierVersion",
     "ErasureReceipt",
+    "FoundMessage",
     "InvalidInputError",
     "InvalidSettingError",
     "LoadedMessages",

@@ -6,9 +6,15 @@ from datetime import datetime
 from typing import Unpack
 
 from backscroll.aio_sessions import AsyncSessions
-from backscroll.contract.answers import answered_hits, answered_messages
+from backscroll.contract.answers import answered_hits, answered_message, answered_messages
 from backscroll.contract.attachment_reading import answered_attachment
-from backscroll.contract.filters import SearchFields, SearchFilter, SearchPage, Within
+from backscroll.contract.filters import (
+    FoundMessage,
+    SearchFields,
+    SearchFilter,
+    SearchPage,
+    Within,
+)
 from backscroll.contract.messages import ChatMessage, SessionAttributes
 from backscroll.contract.results import Receipt
 from backscroll.contract.tokens import CountedLoad, CountTokens
@@ -56,6 +62,15 @@ class AsyncMessages(AsyncSessions):
         if ack is None and (expect_tail is not None or turn_id is not None):
             ack = "stored"
         return await self._write(operation, ack, operation.message_ids)
+
+    def message_id(self, key: str, dedup_key: str) -> str:
+        """The id of the message that `append` stores in the session with that `dedup_key`.
+
+        Of several appended together, the first one's. It is the same whether it was appended yet or
+        not, on every adapter of this queue; after a rename, with the key that the append had. Needs
+        no server. Raises `InvalidInputError`.
+        """
+        return self._requests.message_id(key, dedup_key)
 
     async def rollback(
         self,
@@ -171,6 +186,13 @@ class AsyncMessages(AsyncSessions):
         while counted.loaded is None:
             counted.take(answered_messages(await self._read(counted.operation)))
         return counted.loaded
+
+    async def get(self, message_id: str) -> FoundMessage | None:
+        """The message with that id and the key of its session, or None if no session has it.
+
+        By an index in SQLite; with JSONL, files are read until it is found. Raises as every call.
+        """
+        return answered_message(await self._read(self._requests.get(message_id)))
 
     async def attachment(self, key: str, sha256: str) -> bytes | None:
         """The bytes of an attachment by the `sha256` that a loaded message has of it.

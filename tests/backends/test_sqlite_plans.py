@@ -36,6 +36,7 @@ READS: Final[dict[str, Read]] = {
         "busy", limit=5, after=store.load("busy", limit=10)[0].message_id
     ),
     "load the oldest": lambda store: store.load("busy", limit=5, oldest=True),
+    "get": lambda store: store.get(store.load("busy", limit=1)[0].message_id or ""),
     "load by author": lambda store: store.load("busy", limit=5, author="ada"),
     "load by role": lambda store: store.load("busy", limit=5, role="user", since=_LATER),
     "load for a model": lambda store: store.load("busy", legal=True, max_tokens=9, active=True),

@@ -30,6 +30,10 @@ def test_what_is_appended_is_loaded_back_in_order(settings: Settings, tmp_path: 
     shown = done(settings, "load", "k")
     assert shown.index("hello") < shown.index("  two\n  lines")
     assert first["message_id"] in shown
+    assert document(settings, "get", first["message_id"]) == {"key": "k", "message": first}
+    key, _, *text = done(settings, "get", second["message_id"]).splitlines()
+    assert (key, text) == ("k", ["  two", "  lines", "  "])
+    assert run(settings, "get", "unknown").exit_code == ExitCode.FAILED
 
 
 def test_a_history_for_a_model_is_shown_as_it_would_get_it(

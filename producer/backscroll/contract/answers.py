@@ -16,7 +16,7 @@ import orjson
 from backscroll.contract.attachments import to_base64
 from backscroll.contract.conflicts import conflict
 from backscroll.contract.errors import STUMBLES, OperationRefusedError
-from backscroll.contract.filters import SearchHit, SearchPage
+from backscroll.contract.filters import FoundMessage, SearchHit, SearchPage
 from backscroll.contract.messages import ChatMessage, SessionInfo, SessionPage
 from backscroll.contract.operations import Operation
 from backscroll.contract.results import (
@@ -53,6 +53,7 @@ Answer = (
     | list[ChatMessage]
     | dict[str, SessionState]
     | bytes
+    | FoundMessage
     | SearchPage
     | Usage
     | None
@@ -94,6 +95,8 @@ def to_json(answer: Answer) -> Any:
         return {"sessions": [info.to_dict() for info in answer.sessions], "cursor": answer.cursor}
     if isinstance(answer, SessionInfo):
         return answer.to_dict()
+    if isinstance(answer, FoundMessage):
+        return {"key": answer.key, "message": answer.message.to_dict()}
     if isinstance(answer, SearchPage):
         page = {"hits": [hit_to_json(hit) for hit in answer.hits], "cursor": answer.cursor}
         return {**page, "excluded": answer.excluded} if answer.excluded else page
@@ -156,6 +159,13 @@ def answered_page(value: Any) -> SessionPage:
 def answered_hits(value: Any) -> SearchPage:
     hits = tuple([_hit(item) for item in value["hits"]])
     return SearchPage(hits, value["cursor"], tuple(value.get("excluded", ())))
+
+
+@_understood
+def answered_message(value: Mapping[str, Any] | None) -> FoundMessage | None:
+    if value is None:
+        return None
+    return FoundMessage(value["key"], ChatMessage.from_dict(value["message"]))
 
 
 @_understood

@@ -1,4 +1,4 @@
-"""The nouns of search: where to look, and what is found."""
+"""The nouns of search: where to look, and what is found; also by its id alone."""
 
 from __future__ import annotations
 
@@ -69,6 +69,14 @@ class SearchHit:
             parts += [self.snippet[end:start], before, self.snippet[start:stop], after]
             end = stop
         return "".join([*parts, self.snippet[end:]])
+
+
+@dataclass(frozen=True, slots=True)
+class FoundMessage:
+    """A message, and the key of the session that has it."""
+
+    key: str
+    message: ChatMessage
 
 
 @dataclass(frozen=True, slots=True)

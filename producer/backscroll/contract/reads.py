@@ -79,6 +79,14 @@ class Load(Read):
 
 
 @operation
+class GetMessage(Read):
+    """The message with that id, and its session's key; None if no session has it."""
+
+    kind = "get"
+    message_id: str
+
+
+@operation
 class GetSession(Read):
     """What is known of one session; None if there is no such session."""
 

@@ -23,13 +23,14 @@ from backscroll.contract import (
 )
 from backscroll.contract.errors import STUMBLES, InvalidInputError
 from backscroll.contract.filters import SearchFields, SearchFilter, Within
-from backscroll.contract.ids import DEFAULT_QUEUE, derived_op_id, new_op_id
+from backscroll.contract.ids import DEFAULT_QUEUE, derived_op_id, message_id, new_op_id
 from backscroll.contract.message_checks import Limits
 from backscroll.contract.messages import (
     MAX_ATTRIBUTE_CHARS,
     ChatMessage,
     SessionAttributes,
     SessionFilter,
+    check_key,
     check_text,
 )
 from backscroll.contract.operations import OPERATIONS, Operation
@@ -94,6 +95,7 @@ class Requests:
     set_state = _by_fields(SetState)
     states = _by_fields(GetStates)
     load = _by_fields(reads.Load)
+    get = _by_fields(reads.GetMessage)
     session = _by_fields(reads.GetSession)
     attachment = _by_fields(attachment_reading.GetAttachment)
     cleanup = _by_fields(operations.Cleanup)
@@ -116,6 +118,11 @@ class Requests:
         said = key, messages, session, expect_tail, turn_id
         appended = self._checked(operations.Append(op_id, _now(), *said))
         return appended if dedup_key is None else self._once(appended, appended.key, dedup_key)
+
+    def message_id(self, key: str, dedup_key: str) -> str:
+        """The id of the message that is appended to the session with that `dedup_key`."""
+        dedup_key = check_text("dedup_key", dedup_key, MAX_ATTRIBUTE_CHARS)
+        return message_id(derived_op_id(check_key(key), dedup_key, self._queue), 0)
 
     def replace(
         self,

@@ -23,6 +23,7 @@ from backscroll_worker.cli.describing import COMMANDS as DESCRIBING
 from backscroll_worker.cli.erasing import COMMANDS as ERASING
 from backscroll_worker.cli.exporting import COMMANDS as EXPORTING
 from backscroll_worker.cli.failed import COMMANDS as FAILED
+from backscroll_worker.cli.getting import COMMANDS as GETTING
 from backscroll_worker.cli.importing import COMMANDS as IMPORTING
 from backscroll_worker.cli.lifecycle import COMMANDS as LIFECYCLE
 from backscroll_worker.cli.maintenance import COMMANDS as MAINTENANCE
@@ -180,6 +181,7 @@ for _command in (
     *DESCRIBING,
     *LIFECYCLE,
     *READING,
+    *GETTING,
     *ATTACHMENT,
     *SEARCHING,
     *EXPORTING,

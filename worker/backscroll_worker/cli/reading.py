@@ -1,4 +1,4 @@
-"""The commands load, sessions and usage; search has a module of its own."""
+"""The commands load, sessions and usage; get and search have modules of their own."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def load(
     else:
         out = console()
         for message in messages:
-            _show_message(out, message)
+            show_message(out, message)
     if is_missing:
         note(f"session {key!r} does not exist")
         raise click.exceptions.Exit(ExitCode.FAILED)
@@ -221,7 +221,8 @@ def usage(settings: Settings, /, as_json: bool, **where: Any) -> None:
 COMMANDS = (load, sessions, usage)
 
 
-def _show_message(out: Console, message: ChatMessage) -> None:
+def show_message(out: Console, message: ChatMessage) -> None:
+    """A message as `load` shows it."""
     out.print(
         *who(message, _ROLE_STYLES.get(message.role, "bold")),
         Text(local_time(message.created_at), style="dim"),

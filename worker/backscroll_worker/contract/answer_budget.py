@@ -15,7 +15,7 @@ import orjson
 
 from backscroll.contract.answers import Answer, EncodedAnswer, encode_answer, hit_to_json
 from backscroll.contract.errors import OperationRefusedError
-from backscroll.contract.filters import SearchHit, SearchPage
+from backscroll.contract.filters import FoundMessage, SearchHit, SearchPage
 from backscroll.contract.messages import ChatMessage
 from backscroll.contract.tool_calls import LoadedMessages
 
@@ -144,7 +144,8 @@ def page_of(found: Iterable[T], limit: int, hit: Callable[[T], SearchHit]) -> tu
 
 def _encoded(answer: Answer) -> EncodedAnswer:
     encoded = EncodedAnswer(encode_answer(answer))
-    is_one = isinstance(answer, SearchPage) and len(answer) == 1
+    is_one = isinstance(answer, FoundMessage)
+    is_one |= isinstance(answer, SearchPage) and len(answer) == 1
     if len(encoded.json) > (_ONE_MESSAGE_BYTES if is_one else MAX_ANSWER_BYTES):
         raise _too_large()
     return encoded

@@ -16,7 +16,13 @@ from backscroll.contract.errors import (
     InvalidInputError,
     OperationRefusedError,
 )
-from backscroll.contract.filters import SearchFields, SearchFilter, SearchPage, Within
+from backscroll.contract.filters import (
+    FoundMessage,
+    SearchFields,
+    SearchFilter,
+    SearchPage,
+    Within,
+)
 from backscroll.contract.message_checks import Limits
 from backscroll.contract.messages import (
     ChatMessage,
@@ -84,6 +90,14 @@ class HistoryReader:
         while counted.loaded is None:
             counted.take(cast(LoadedMessages, self._apply(counted.operation)))
         return counted.loaded
+
+    def get(self, message_id: str) -> FoundMessage | None:
+        """The message with that id and its session's key; None if no session has it."""
+        return cast(FoundMessage | None, self._apply(_requests.get(message_id)))
+
+    def message_id(self, key: str, dedup_key: str) -> str:
+        """The id of the message that is appended with that `dedup_key`, on the default queue."""
+        return _requests.message_id(key, dedup_key)
 
     def stream(self, key: str) -> Iterator[ChatMessage]:
         """All messages with their edits, oldest first; see `Store.stream`."""

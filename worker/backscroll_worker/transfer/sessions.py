@@ -20,7 +20,7 @@ from backscroll import (
     SessionState,
     Usage,
 )
-from backscroll.contract.filters import SearchPage
+from backscroll.contract.filters import FoundMessage, SearchPage
 from backscroll.contract.messages import SessionPage
 from backscroll_worker.contract.states import States
 
@@ -34,6 +34,8 @@ class Reader(Protocol):
 
     @property
     def load(self) -> Callable[..., LoadedMessages]: ...
+    @property
+    def get(self) -> Callable[[str], FoundMessage | None]: ...
     @property
     def session(self) -> Callable[[str], SessionInfo | None]: ...
     @property
@@ -57,6 +59,7 @@ class QueueReader:
 
     def __init__(self, producer: Producer) -> None:
         self.load = producer.load
+        self.get = producer.get
         self.session = producer.session
         self.exists = producer.exists
         self.sessions = producer.sessions

@@ -20,7 +20,7 @@ from backscroll.contract.messages import (
     to_micros,
 )
 from backscroll.contract.operations import Read
-from backscroll.contract.reads import GetSession, ListSessions, Load, Search
+from backscroll.contract.reads import GetMessage, GetSession, ListSessions, Load, Search
 from backscroll.contract.states import GetStates, SessionState
 from backscroll.contract.tokens import GetUsage
 from backscroll_worker.contract.answer_budget import AnswerBudget, history
@@ -35,6 +35,7 @@ from backscroll_worker.contract.states import states_asked
 from backscroll_worker.stores.jsonl.attachments import get_attachment
 from backscroll_worker.stores.jsonl.files import naming
 from backscroll_worker.stores.jsonl.lines import Line
+from backscroll_worker.stores.jsonl.message_by_id import get_message
 from backscroll_worker.stores.jsonl.search import search
 from backscroll_worker.stores.jsonl.session import Session
 from backscroll_worker.stores.jsonl.usage import usage
@@ -241,6 +242,7 @@ def _parse_cursor(cursor: str) -> _Place:
 
 
 _READERS: Final[dict[type[Read], Callable[[Group, Any], Answer]]] = {
+    GetMessage: get_message,
     GetSession: _get_session,
     GetStates: _get_states,
     ListSessions: _list_sessions,

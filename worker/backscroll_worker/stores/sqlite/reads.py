@@ -13,10 +13,10 @@ from playhouse.apsw_ext import APSWDatabase
 from backscroll.contract.answers import Answer
 from backscroll.contract.attachment_reading import GetAttachment
 from backscroll.contract.errors import OperationRefusedError
-from backscroll.contract.filters import SearchPage
+from backscroll.contract.filters import FoundMessage, SearchPage
 from backscroll.contract.messages import ChatMessage, SessionInfo, SessionPage, to_micros
 from backscroll.contract.operations import Read
-from backscroll.contract.reads import GetSession, ListSessions, Load, Search
+from backscroll.contract.reads import GetMessage, GetSession, ListSessions, Load, Search
 from backscroll.contract.results import Usage
 from backscroll.contract.states import GetStates, SessionState
 from backscroll.contract.tokens import GetUsage
@@ -43,6 +43,10 @@ _LAST_ROW: Final = 2**62
 _BY_ID: Final = "messages INDEXED BY messagerow_message_id WHERE message_id = ? AND session_id = ?"
 _BY_PLATFORM_ID: Final = (
     "messages INDEXED BY messagerow_platform_id_session_id WHERE platform_id = ? AND session_id = ?"
+)
+_BY_ID_ALONE: Final = (
+    "messages INDEXED BY messagerow_message_id CROSS JOIN sessions ON sessions.id = session_id"
+    " WHERE message_id = ? AND key IS NOT NULL"
 )
 _AT_ONCE: Final = 64
 _LOAD_LESS: Final = "ask for less with limit=, max_tokens= or before="
@@ -267,6 +271,12 @@ def _with_edits(
             yield message_of(*columns, edits=earlier.get(row, ()))
 
 
+def _get_message(database: APSWDatabase, _now: int, operation: GetMessage) -> FoundMessage | None:
+    sql = f"SELECT key, {MESSAGE_COLUMNS} FROM {_BY_ID_ALONE}"  # noqa: S608
+    found: Any = database.connection().execute(sql, (pack_id(operation.message_id),)).fetchone()
+    return None if found is None else FoundMessage(found[0], message_of(*found[1:]))
+
+
 def _get_session(database: APSWDatabase, _now: int, operation: GetSession) -> SessionInfo | None:
     return get_session(database.connection(), operation.key)
 
@@ -291,6 +301,7 @@ def _get_states(database: APSWDatabase, _now: int, operation: GetStates) -> dict
 
 
 _READERS: Final[dict[type[Read], Callable[[APSWDatabase, int, Any], Answer]]] = {
+    GetMessage: _get_message,
     GetSession: _get_session,
     GetStates: _get_states,
     ListSessions: _list_sessions,
