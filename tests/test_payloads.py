@@ -23,7 +23,7 @@ from backscroll import SessionFilter as Sessions
 from backscroll.contract.attachment_reading import GetAttachment
 from backscroll.contract.codec import decode, encode, mark_spooled
 from backscroll.contract.forks import Fork
-from backscroll.contract.lifecycle import Merge, Rename, Reset, Rewind
+from backscroll.contract.lifecycle import DeleteSessions, Merge, Rename, Reset, Rewind
 from backscroll.contract.message_checks import Limits
 from backscroll.contract.operations import (
     OPERATIONS,
@@ -104,6 +104,7 @@ PAYLOADS: list[tuple[str, str, Operation]] = [
      Replace(ID, 1, "k", HI, platform_id="p")),
     ("clear", '{"at":1,"key":"k"}', Clear(ID, 1, "k")),
     ("delete", '{"at":1,"key":"k"}', Delete(ID, 1, "k")),
+    ("delete_sessions", '{"at":1,"prefix":"k"}', DeleteSessions(ID, 1, "k")),
     ("describe", '{"at":1,"key":"k","attributes":{"agent":null,"state":"running"}}',
      Describe(ID, 1, "k", {"agent": None, "state": "running"})),
     ("describe", '{"at":1,"key":"k","attributes":{"meta":{"a":1,"b":null,"c":true}}}',
@@ -199,8 +200,9 @@ def test_every_operation_has_a_payload_here_a_job_function_and_a_call() -> None:
     assert kinds == set(OPERATIONS) == {each.kind for each in OPERATIONS.values()}
     for kind in OPERATIONS:
         assert inspect.isfunction(getattr(jobs, kind))
-        assert inspect.isfunction(getattr(Producer, kind))
-        assert inspect.iscoroutinefunction(getattr(AsyncProducer, kind))
+        call = {"delete_sessions": "delete"}.get(kind, kind)
+        assert inspect.isfunction(getattr(Producer, call))
+        assert inspect.iscoroutinefunction(getattr(AsyncProducer, call))
 
 
 @pytest.mark.parametrize(("kind", "arguments", "operation"), PAYLOADS)

@@ -122,12 +122,18 @@ class AsyncMessages(AsyncSessions):
         """
         return await self._write(self._requests.clear(key), ack)
 
-    async def delete(self, key: str, *, ack: Ack | None = None) -> Receipt:
-        """Drop the session with everything in it.
+    async def delete(
+        self, key: str | None = None, *, prefix: str | None = None, ack: Ack | None = None
+    ) -> Receipt:
+        """Drop the session with everything in it, or all sessions whose key begins with `prefix`.
 
-        Returns a receipt; with "stored", `affected` is 1 or 0. Raises as every call.
+        No character of `prefix` has a meaning of its own. It is one write: sessions that there are
+        at its place in the order go, and what is said afterwards begins new ones.
+
+        Returns a receipt; with "stored", `affected` counts the sessions. Raises `InvalidInputError`
+        unless exactly one of the two is given; the rest as every call.
         """
-        return await self._write(self._requests.delete(key), ack)
+        return await self._write(self._requests.delete(key, prefix), ack)
 
     async def load(
         self,

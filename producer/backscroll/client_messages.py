@@ -124,12 +124,18 @@ class Messages(Sessions):
         """
         return run(self._write, self._requests.clear(key), ack)
 
-    def delete(self, key: str, *, ack: Ack | None = None) -> Receipt:
-        """Drop the session with everything in it.
+    def delete(
+        self, key: str | None = None, *, prefix: str | None = None, ack: Ack | None = None
+    ) -> Receipt:
+        """Drop the session with everything in it, or all sessions whose key begins with `prefix`.
 
-        Returns a receipt; with "stored", `affected` is 1 or 0. Raises as every call.
+        No character of `prefix` has a meaning of its own. It is one write: sessions that there are
+        at its place in the order go, and what is said afterwards begins new ones.
+
+        Returns a receipt; with "stored", `affected` counts the sessions. Raises `InvalidInputError`
+        unless exactly one of the two is given; the rest as every call.
         """
-        return run(self._write, self._requests.delete(key), ack)
+        return run(self._write, self._requests.delete(key, prefix), ack)
 
     def load(
         self,

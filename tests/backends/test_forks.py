@@ -32,6 +32,7 @@ def _ten_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
 CHANGES: dict[str, Callable[[StoreUnderTest, list[str]], Any]] = {
     "append": lambda store, _: say(store, "f", "after"),
     "delete": lambda store, _: store.delete("s"),
+    "delete by prefix": lambda store, _: store.delete(prefix="s"),
     "clear": lambda store, _: store.clear("s"),
     "rewind": lambda store, ids: store.rewind("s", ids[2]),
     "remove": lambda store, ids: store.remove("s", ids[2]),

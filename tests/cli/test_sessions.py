@@ -168,6 +168,17 @@ def test_nothing_is_dropped_unless_somebody_confirms_it(
     assert queued(client) == 1
 
 
+def test_all_sessions_of_a_prefix_are_deleted(settings: Settings, tmp_path: Path) -> None:
+    for key in ("t_1", "t_2", "tx"):
+        done(settings, "append", key, "user", "hello")
+    for wrong in (("delete", "--yes"), ("delete", "--yes", "t_1", "--prefix", "t_")):
+        assert run(settings, *wrong).exit_code == ExitCode.USAGE
+    assert in_terminal(settings, "delete", "--prefix", "t_", typed=b"n\n")[0] == ExitCode.FAILED
+    done(settings, "delete", "--yes", "--prefix", "t_")
+    work_off(settings, tmp_path)
+    assert [each["key"] for each in document(settings, "sessions")["sessions"]] == ["tx"]
+
+
 def test_an_agent_is_taken_out_of_its_sessions_only_when_that_is_meant(
     settings: Settings, client: redis.Redis, tmp_path: Path
 ) -> None:

@@ -1,10 +1,22 @@
-"""The verbs for sessions that live on: taken back, renamed, copied, ended."""
+"""The verbs for sessions that live on: taken back, renamed, copied, ended; and for many at once."""
 
 from __future__ import annotations
 
 from backscroll.contract.errors import InvalidInputError
 from backscroll.contract.messages import MAX_KEY_CHARS
 from backscroll.contract.operations import Write, operation
+
+
+@operation
+class DeleteSessions(Write):
+    """Drop all sessions whose key begins with a text, with everything in them.
+
+    Those that there are at its place in the order. What was requested before it and comes late is
+    dropped, in all sessions with that prefix, as after a deletion.
+    """
+
+    kind = "delete_sessions"
+    prefix: str
 
 
 @operation

@@ -90,7 +90,6 @@ class Requests:
     rename = _by_fields(lifecycle.Rename)
     fork = _by_fields(forks.Fork)
     clear = _by_fields(operations.Clear)
-    delete = _by_fields(operations.Delete)
     rename_agent = _by_fields(operations.RenameAgent)
     set_state = _by_fields(SetState)
     states = _by_fields(GetStates)
@@ -118,6 +117,16 @@ class Requests:
         said = key, messages, session, expect_tail, turn_id
         appended = self._checked(operations.Append(op_id, _now(), *said))
         return appended if dedup_key is None else self._once(appended, appended.key, dedup_key)
+
+    def delete(
+        self, key: str | None, prefix: str | None = None
+    ) -> operations.Delete | lifecycle.DeleteSessions:
+        """Of one session, or of all whose key begins with a prefix."""
+        if (key is None) == (prefix is None):
+            raise InvalidInputError("prefix", "give either a key or a prefix")
+        if prefix is not None:
+            return self.new(lifecycle.DeleteSessions, prefix)
+        return self.new(operations.Delete, key or "")
 
     def message_id(self, key: str, dedup_key: str) -> str:
         """The id of the message that is appended to the session with that `dedup_key`."""

@@ -159,23 +159,30 @@ def clear(settings: Settings, key: str, yes: bool, wait: bool, as_json: bool) ->
 
 
 @click.command(cls=TextCommand)
-@click.argument("key")
+@click.argument("key", required=False)
+@click.option("--prefix", metavar="TEXT", help="Delete all sessions whose key begins with this.")
 @yes_option
 @wait_option
 @json_option
 @click.pass_obj
-def delete(settings: Settings, key: str, yes: bool, wait: bool, as_json: bool) -> None:
+def delete(
+    settings: Settings, key: str | None, prefix: str | None, yes: bool, wait: bool, as_json: bool
+) -> None:
     """Delete session KEY with everything in it.
 
     \b
     Example:
       backscroll delete --yes telegram_user123
+      backscroll delete --prefix telegram_
     """
-    confirm(f"Delete {key!r} with everything in it?", yes)
+    if (key is None) == (prefix is None):
+        raise click.UsageError("give either KEY or --prefix")
+    what = repr(key) if prefix is None else f"all sessions that begin with {prefix!r},"
+    confirm(f"Delete {what} with everything in it?", yes)
     send(
         settings,
         "delete",
-        lambda producer, ack: producer.delete(key, ack=ack),
+        lambda producer, ack: producer.delete(key, prefix=prefix, ack=ack),
         wait,
         as_json,
         touched="session",

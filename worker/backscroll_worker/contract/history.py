@@ -281,9 +281,11 @@ class History(HistoryReader):
         """Drop a session's messages and keep the session; how many there were."""
         return self._write(_requests.clear(key)).affected
 
-    def delete(self, key: str) -> bool:
-        """Drop a session with everything in it; whether there was one."""
-        return self._write(_requests.delete(key)).affected > 0
+    def delete(self, key: str | None = None, *, prefix: str | None = None) -> int:
+        """Drop a session with everything in it, or all whose key begins with `prefix`; how many
+        there were.
+        """
+        return self._write(_requests.delete(key, prefix)).affected
 
     def describe(self, key: str, **attributes: str | bool | Meta | None) -> None:
         """Set session attributes; of `meta` the given keys, and None clears one."""

@@ -12,7 +12,7 @@ lose messages of adapters whose clocks are slow.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import ItemsView, Mapping
+from collections.abc import ItemsView, Iterable, Mapping
 from typing import Final, NamedTuple, Self
 
 from backscroll.contract.forks import Fork
@@ -52,6 +52,10 @@ def undone_by(operation: Operation) -> tuple[str, ...]:
     if isinstance(operation, Erase):
         return ()
     return ("deleted",) if isinstance(operation, Describe | SetState) else ("deleted", "cleared")
+
+
+BY_PREFIX: Final = "prefix"
+"""What a tombstone is for that has no subject of an erasure: all sessions whose key begins so."""
 
 
 def keys_of(operation: Operation) -> tuple[str, ...]:
@@ -192,6 +196,21 @@ class Tombstones:
         if author is None or at > self.latest:
             return False
         return self.is_before(at, self.moment("author", author))
+
+    def is_obsolete(
+        self, operation: Operation, key: str, emptied: Iterable[int | None], since: int, until: int
+    ) -> bool:
+        """Whether a late operation on a session was requested before that was emptied.
+
+        `emptied` are the times at which it was, by itself. Before `since` and after `until` another
+        session had the key.
+        """
+        moments = [moment for moment in emptied if moment is not None]
+        if undone_by(operation):
+            moments += [self.moment(BY_PREFIX, key[:end]) for end in range(1, len(key) + 1)]
+        return any(
+            since < moment <= until and self.is_before(operation.at, moment) for moment in moments
+        )
 
     def is_before(self, at: int, erased_at: int) -> bool:
         """Whether a request at `at` precedes an erasure, a deletion or a clear."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from backscroll.contract.forks import Fork
-from backscroll.contract.lifecycle import Merge, Rename, Reset, Rewind
+from backscroll.contract.lifecycle import DeleteSessions, Merge, Rename, Reset, Rewind
 from backscroll.contract.messages import ChatMessage, SessionInfo, to_micros
 from backscroll.contract.operations import (
     Append,
@@ -127,6 +127,12 @@ class Model:
             case Delete(key=key):
                 self.waiting = {place: c for place, c in self.waiting.items() if place[0] != key}
                 return int(self.sessions.pop(key, None) is not None)
+            case DeleteSessions(prefix=prefix):
+                self.waiting = {
+                    place: c for place, c in self.waiting.items() if not place[0].startswith(prefix)
+                }
+                gone = [key for key in self.sessions if key.startswith(prefix)]
+                return len([self.sessions.pop(key) for key in gone])
             case Describe(key=key, attributes=attributes):
                 self.sessions.setdefault(key, ModelSession(now, now)).describe(attributes, now)
                 return 1

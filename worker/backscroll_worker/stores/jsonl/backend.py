@@ -41,6 +41,8 @@ from backscroll_worker.stores.filesystem import check_names
 from backscroll_worker.stores.jsonl import fork_slices, maintenance
 from backscroll_worker.stores.jsonl.activity import Activity
 from backscroll_worker.stores.jsonl.cleanup import Cleanup
+from backscroll_worker.stores.jsonl.detached import Detached
+from backscroll_worker.stores.jsonl.detached_slices import remove_detached
 from backscroll_worker.stores.jsonl.erasure_ledger import Erasures
 from backscroll_worker.stores.jsonl.file_names import MESSAGES_SUFFIX, SessionNames
 from backscroll_worker.stores.jsonl.files import Directory, naming
@@ -92,6 +94,7 @@ class JsonlBackend(LocalStore):
         self._renames = Renames(self._directory)
         self._waiting = WaitingChanges(self._directory)
         self._forks = Forks(self._directory)
+        self._detached = Detached(self._directory)
         self._erasures = Erasures(self._directory)
         self._writer = Writer(self._directory, self._activity)
         if self._must_recover:
@@ -137,11 +140,13 @@ class JsonlBackend(LocalStore):
         cleanup = Cleanup(self._group, retention, passage, archive, dry_run=dry_run)
         if not dry_run:
             yield from fork_slices.finish_all(self._group)
+            yield from remove_detached(self._group)
         return (yield from self._clock.watch(cleanup.slices()))
 
     def compact(self, op_ids_hours: float) -> Slices[CompactReport]:
         self._refuse_if_read_only()
         micros = micros_of("op_ids_hours", op_ids_hours)
+        yield from remove_detached(self._group)
         with self._group():
             passage = self._clock.passage()
         old, waited = passage.cutoff(micros), passage.cutoff(MAX_AGE_MICROS)
@@ -153,7 +158,9 @@ class JsonlBackend(LocalStore):
 
     def maintain_while_idle(self) -> bool:
         with suppress(StoreUnavailableError, StoreUnusableError):
-            return next(self._remaining, True) is None
+            if next(self._remaining, True) is None:
+                return True
+            return bool(self._detached.names) and next(remove_detached(self._group), True) is None
         return False
 
     def stream(self, key: str) -> Iterator[ChatMessage]:
@@ -166,6 +173,7 @@ class JsonlBackend(LocalStore):
         self._refuse_if_read_only()
         self._begin_erasure(operation)
         yield from fork_slices.finish_all(self._group)
+        yield from remove_detached(self._group)
         return (yield from maintenance.erase(self._group, operation, self._clock.now))
 
     def tombstones(self) -> Tombstones:
@@ -263,6 +271,7 @@ class JsonlBackend(LocalStore):
                     self._waiting,
                     self._erasures,
                     self._forks,
+                    self._detached,
                     self._clock,
                     self._keep_edits,
                 )
@@ -283,6 +292,7 @@ class JsonlBackend(LocalStore):
         """Correct times in the future; a reader reads what the writer has recorded since."""
         if self._read_only:
             self._activity.load()
+            self._detached.recover()
             return
         now, reopened = self._clock.now(), self._clock.reopened
         self._activity.fell_back_to = None if reopened is None else reopened[0]
@@ -305,6 +315,7 @@ class JsonlBackend(LocalStore):
         self._renames.recover()
         self._waiting.recover()
         self._forks.recover()
+        self._detached.recover()
         self._erasures.recover()
         self._must_recover = False
 

@@ -71,6 +71,11 @@ def key_of(path: Path) -> str | None:
         return None
 
 
+def beginning(prefix: str) -> str:
+    """How the names of files begin whose session's key begins with `prefix`; others may, too."""
+    return _prefix(_characters(prefix))
+
+
 def damaged_name(name: str) -> str:
     """The name of the file for damaged content of file `name`, which is cut if it is too long."""
     room = _MAX_NAME_BYTES - len(DAMAGED_SUFFIX)
@@ -98,12 +103,16 @@ def key_in_sidecar(sidecar: Path) -> str | None:
 def _file_name(key: str, suffix: str) -> str:
     if _ORDINARY.fullmatch(key):
         return key + suffix
-    characters = [char if _is_plain(char) else _encoded(char) for char in key]
+    characters = _characters(key)
     name = "".join(characters) + suffix
     if len(name.encode()) <= _MAX_NAME_BYTES:
         return name
     digest = hashlib.sha256(key.encode()).hexdigest()
     return f"{_prefix(characters)}{_DIGEST_MARK}{digest}{suffix}"
+
+
+def _characters(key: str) -> list[str]:
+    return [char if _is_plain(char) else _encoded(char) for char in key]
 
 
 def _is_plain(char: str) -> bool:

@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.forks import Fork
+from backscroll.contract.lifecycle import DeleteSessions
 from backscroll.contract.operations import Erase, Write
 from backscroll_worker.contract import forks as limits
 from backscroll_worker.contract.forks import (
@@ -83,8 +84,12 @@ def give_way(group: Group, operation: Write) -> None:
     for pending in list(group.forks.pending.values()):
         if operation.op_id == pending.op_id:
             continue
+        is_one = isinstance(operation, DeleteSessions) and any(
+            key.startswith(operation.prefix) for key in (pending.key, pending.new_key)
+        )
         if (
             isinstance(operation, Erase)
+            or is_one
             or pending.new_key in keys
             or (pending.key in keys and not is_sparing)
         ):

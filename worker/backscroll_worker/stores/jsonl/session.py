@@ -216,12 +216,7 @@ class Session(MaintainedSession):
         Before `since` and after `until` another session had the key.
         """
         moments = [self.applied(MARK + how) for how in undone_by(operation)]
-        return any(
-            moment is not None
-            and since < moment <= until
-            and tombstones.is_before(operation.at, moment)
-            for moment in moments
-        )
+        return tombstones.is_obsolete(operation, self.key, moments, since, until)
 
     def note(self, op_id: str, affected: int) -> int:
         """Record an operation of the group that changes nothing here."""

@@ -6,6 +6,7 @@ import os
 from typing import NamedTuple
 
 from backscroll_worker.contract.findings import Totals
+from backscroll_worker.stores.jsonl.detached import load_names
 from backscroll_worker.stores.jsonl.file_names import MESSAGES_SUFFIX, key_of
 from backscroll_worker.stores.jsonl.files import Directory, Stamp, naming
 from backscroll_worker.stores.jsonl.transcript import stream
@@ -33,6 +34,7 @@ class Counts:
     def totals(self) -> Totals:
         """The current totals."""
         size, before, self._by_name = 0, self._by_name, {}
+        detached = load_names(self._directory)
         with naming(self._directory.path), os.scandir(self._directory.path) as entries:
             for entry in entries:
                 try:
@@ -40,7 +42,7 @@ class Counts:
                 except FileNotFoundError:
                     continue
                 size += stamp.size
-                if entry.name.endswith(MESSAGES_SUFFIX):
+                if entry.name.endswith(MESSAGES_SUFFIX) and entry.name not in detached:
                     counted = self._count(entry.name, stamp, before)
                     self._by_name[entry.name] = counted
         found = [counted for counted in self._by_name.values() if counted is not None]

@@ -82,6 +82,11 @@ class WaitingChanges:
         """Drop what waits for messages of this session."""
         self._is_changed |= self._by_key.pop(key, None) is not None
 
+    def forget_prefix(self, prefix: str) -> None:
+        """Drop what waits for messages of sessions whose key begins so."""
+        for key in [key for key in self._by_key if key.startswith(prefix)]:
+            self.forget(key)
+
     def forget_author(self, author: str) -> None:
         """Drop the edits that wait and are the author's, or may be."""
         for waiting in self._by_key.values():

@@ -15,7 +15,7 @@ from operator import itemgetter
 from typing import Any, Final
 
 from backscroll.contract.forks import Fork
-from backscroll.contract.lifecycle import Rewind
+from backscroll.contract.lifecycle import DeleteSessions, Rewind
 from backscroll.contract.operations import (
     Append,
     Clear,
@@ -34,17 +34,18 @@ from backscroll.contract.turns import BeginTurn, EndTurn
 from backscroll_worker.contract.clock import StoreClock
 from backscroll_worker.contract.session_renames import earlier_tombstone
 from backscroll_worker.contract.takeover import ImportSession, RestoreSession
-from backscroll_worker.contract.tombstones import digest, keys_of
+from backscroll_worker.contract.tombstones import keys_of
 from backscroll_worker.contract.turns import CONFLICT, outcome
 from backscroll_worker.contract.waiting import arrived, may_wait
 from backscroll_worker.stores.blobs import references
-from backscroll_worker.stores.jsonl import lifecycle
+from backscroll_worker.stores.jsonl import lifecycle, restored
 from backscroll_worker.stores.jsonl.changes import Changes
+from backscroll_worker.stores.jsonl.deleting import delete_sessions
+from backscroll_worker.stores.jsonl.detached import Detached
 from backscroll_worker.stores.jsonl.erasure_ledger import Erasures, Pending
 from backscroll_worker.stores.jsonl.file_names import (
     MESSAGES_SUFFIX,
-    SIDECAR_SUFFIX,
-    key_in_sidecar,
+    beginning,
     key_of,
 )
 from backscroll_worker.stores.jsonl.files import Directory
@@ -69,6 +70,7 @@ class Group:
         waiting: WaitingChanges,
         erasures: Erasures,
         forks: Forks,
+        detached: Detached,
         clock: StoreClock,
         keep_edits: bool = False,
     ) -> None:
@@ -81,6 +83,7 @@ class Group:
         self.waiting = waiting
         self.erasures = erasures
         self.forks = forks
+        self.detached = detached
         erasures.tombstones.reopened = clock.reopened
         self.changes = Changes()
         self.activity = cache.activity
@@ -92,7 +95,21 @@ class Group:
         session = self._sessions.get(key)
         if session is None:
             session = self._sessions[key] = self._open(key)
+            if self.detached.take(session.names.messages) and session.exists:
+                session.leave()
         return session
+
+    def opened(self) -> Iterator[Session]:
+        """The existing sessions that the group has to do with."""
+        yield from [session for session in self._sessions.values() if session.exists]
+
+    def remove_detached(self, name: str) -> None:
+        """Delete a session by the name of its file; nobody has opened it."""
+        key = self.key_of(name)
+        if key is not None and (session := self._open(key)).exists:
+            session.leave()
+            self._sessions[key] = session
+        self.detached.drop(name)
 
     def of_file(self, name: str) -> Session | None:
         """The existing session with this messages file, to work on."""
@@ -106,9 +123,9 @@ class Group:
 
     def sessions(self) -> Iterator[Session]:
         """All existing sessions, in any order."""
-        yield from [session for session in self._sessions.values() if session.exists]
+        yield from self.opened()
         for name in self.directory.names(MESSAGES_SUFFIX):
-            key = self.key_of(name)
+            key = None if name in self.detached.names else self.key_of(name)
             if key is not None and key not in self._sessions and (found := self._open(key)).exists:
                 yield found
 
@@ -118,12 +135,13 @@ class Group:
         A session is opened when the iterator reaches it, if its key begins with `prefix`: a page of
         a listing needs few of them.
         """
+        begins = beginning(prefix)
         opened = {session.names.messages: session for session in self._sessions.values()}
         places = [(session.last_activity, name) for name, session in opened.items()]
         places += [
             (self.activity.of(name, stamp, self.now), name)
             for name, stamp in self.directory.stamps(MESSAGES_SUFFIX)
-            if name not in opened
+            if name.startswith(begins) and name not in opened and name not in self.detached.names
         ]
         places.sort(reverse=True)
         for at, same in groupby(places, key=itemgetter(0)):
@@ -132,11 +150,8 @@ class Group:
 
     def write(self, operation: Write) -> Outcome:
         """Apply one write, unless its op id has been applied before; a fork's is with the fork."""
-        if isinstance(operation, RenameAgent):
-            return self._rename_agent(operation)
-        if isinstance(operation, Erase):
-            give_way(self, operation)
-            return self._erase(operation)
+        if (handle := _OF_MANY.get(type(operation))) is not None:
+            return handle(self, operation)
         asked, since = operation, -1
         if self.renames.sessions:
             self._erase_renamed(operation)
@@ -169,7 +184,7 @@ class Group:
 
     def _carry_out(self, session: Session, operation: Write) -> int:
         if isinstance(operation, RestoreSession):
-            affected = session.put_back(operation, self._restored(operation))
+            affected = session.put_back(operation, restored.others(self, operation))
             return self._wait(session, operation, affected)
         if isinstance(operation, Fork):
             return self._fork(session, operation)
@@ -238,6 +253,7 @@ class Group:
         self.renames.stage(self.changes)
         self.waiting.stage(self.changes)
         self.forks.stage(self.changes)
+        self.detached.stage(self.changes)
         self.erasures.stage(self.changes)
         self.activity.stage(self.changes)
         self._spare()
@@ -248,6 +264,7 @@ class Group:
         self.renames.settle()
         self.waiting.settle()
         self.forks.settle()
+        self.detached.settle()
         self.erasures.settle()
 
     def _spare(self) -> None:
@@ -270,6 +287,7 @@ class Group:
         return None if key is None or not key.startswith(prefix) else self._open(key)
 
     def _erase(self, operation: Erase) -> Outcome:
+        give_way(self, operation)
         record = self.erasures.applied.get(operation.op_id)
         if record is not None:
             return Outcome(record.affected, duplicate=True)
@@ -334,20 +352,6 @@ class Group:
             session.erase_until(tombstone.erased_at)
         return True
 
-    def _restored(self, operation: RestoreSession) -> list[Session]:
-        """The other sessions that may have messages of the restored one."""
-        digests = {digest("key", key).hex() for key in (operation.source, operation.key)}
-        keys = {operation.source, *self._sessions}
-        for name in self.directory.names(SIDECAR_SUFFIX):
-            if b'"restored_from"' in (self.directory.read(name) or b""):
-                keys.add(key_in_sidecar(self.directory.path / name) or operation.source)
-        found = [self.find(key) for key in keys if key != operation.key]
-        return [
-            session
-            for session in found
-            if session.key == operation.source or session.sidecar.restored_from in digests
-        ]
-
     def _rename_agent(self, operation: RenameAgent) -> Outcome:
         affected = self.renames.applied(operation.op_id)
         if affected is not None:
@@ -370,6 +374,11 @@ def _outcome(
     return outcome(affected, duplicate=duplicate)
 
 
+_OF_MANY: Final[dict[type[Operation], Callable[[Group, Any], Outcome]]] = {
+    RenameAgent: Group._rename_agent,
+    Erase: Group._erase,
+    DeleteSessions: delete_sessions,
+}
 _HANDLERS: Final[dict[type[Operation], Callable[[Session, Any], int]]] = {
     Append: Session.append,
     BeginTurn: Session.begin_turn,

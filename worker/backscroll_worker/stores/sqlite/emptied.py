@@ -42,13 +42,11 @@ def is_late(
 
     Before `since` and after `until` another session had the key.
     """
-    for how in undone_by(operation):
-        sql = "SELECT erased_at FROM erased WHERE digest = ?"
-        emptied_at: Any = connection.execute(sql, (_name(how, key),)).get
-        is_its_own = emptied_at is not None and since < emptied_at <= until
-        if is_its_own and tombstones.is_before(operation.at, emptied_at):
-            return True
-    return False
+    sql = "SELECT erased_at FROM erased WHERE digest = ?"
+    moments: list[Any] = [
+        connection.execute(sql, (_name(how, key),)).get for how in undone_by(operation)
+    ]
+    return tombstones.is_obsolete(operation, key, moments, since, until)
 
 
 def _name(how: str, key: str) -> bytes:

@@ -18,7 +18,7 @@ import apsw
 
 from backscroll.contract.forks import Fork
 from backscroll.contract.ids import message_id as nth_message_id
-from backscroll.contract.lifecycle import Rewind
+from backscroll.contract.lifecycle import DeleteSessions, Rewind
 from backscroll.contract.messages import CIRCUMSTANCES
 from backscroll.contract.operations import (
     Operation,
@@ -242,6 +242,15 @@ def give_way(group: WriteGroup, operation: Write) -> None:
             for key in keys
         ):
             _hurry(group, copying, _first_changed(group, operation))
+
+
+def give_way_to_all(group: WriteGroup, operation: DeleteSessions) -> None:
+    """Copy at once what is copied to or from a session that is about to be deleted."""
+    for copying in fork_table.load(group._connection):
+        sql = "SELECT key FROM sessions WHERE id = ?"
+        key: Any = group._connection.execute(sql, (copying.source,)).get
+        if any((name or "").startswith(operation.prefix) for name in (key, copying.new_key)):
+            _hurry(group, copying, 0)
 
 
 def _first_changed(group: WriteGroup, operation: Write) -> int:

@@ -19,6 +19,7 @@ from backscroll_worker.contract.waiting import (
     change_of,
     message_of,
 )
+from backscroll_worker.stores.sqlite.key_prefix import begins_with
 
 
 class WaitingChanges:
@@ -86,6 +87,12 @@ class WaitingChanges:
 def forget(connection: apsw.Connection, keys: Iterable[str]) -> None:
     """Delete what waits for messages of these sessions."""
     connection.executemany("DELETE FROM waiting_changes WHERE key = ?", [(key,) for key in keys])
+
+
+def forget_prefix(connection: apsw.Connection, prefix: str) -> None:
+    """Delete what waits for messages of sessions whose key begins so."""
+    condition, values = begins_with(prefix)
+    connection.execute(f"DELETE FROM waiting_changes WHERE {condition}", values)  # noqa: S608
 
 
 def forget_author(connection: apsw.Connection, author: str) -> None:

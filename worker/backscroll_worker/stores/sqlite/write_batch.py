@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.ids import message_id as nth_message_id
-from backscroll.contract.lifecycle import Merge, Rename
+from backscroll.contract.lifecycle import DeleteSessions, Merge, Rename
 from backscroll.contract.messages import ChatMessage
 from backscroll.contract.operations import (
     Append,
@@ -42,6 +42,7 @@ from backscroll_worker.contract.turns import CONFLICT, is_conditional, lease_of,
 from backscroll_worker.contract.waiting import arrived, may_wait
 from backscroll_worker.stores.sqlite import (
     attributes,
+    deleting,
     edits,
     forks,
     lifecycle,
@@ -234,23 +235,6 @@ class Group(WriteGroup):
         self._pending.touched[session.id] = session
         return count
 
-    def _delete(self, operation: Delete) -> int:
-        forget(self._connection, [operation.key])
-        session = self._find(operation.key)
-        if session is None:
-            return 0
-        if session.message_count > detached.MOST_AT_ONCE:
-            self.flush()
-            detached.detach(self._connection, session.id)
-        else:
-            self._delete_messages(session)
-            self._connection.execute("DELETE FROM sessions WHERE id = ?", (session.id,))
-        del self._sessions[operation.key]
-        self._platform_ids.forget(session.id)
-        self._pending.touched.pop(session.id, None)
-        self._pending.imported.pop(session.id, None)  # the next session may get its row
-        return 1
-
     def _rename(self, operation: Rename) -> int:
         renamed = lifecycle.rename(self, operation)
         if renamed > 0:
@@ -363,7 +347,7 @@ class Group(WriteGroup):
                 self._pending.touched[session.id] = session
             self._platform_ids.forget(session.id)
             if not session.message_count:
-                self._delete(Delete(operation.op_id, operation.at, key))
+                deleting.delete(self, Delete(operation.op_id, operation.at, key))
         return True
 
 
@@ -374,7 +358,8 @@ _HANDLERS: Final[dict[type[Operation], Callable[[Group, Any], int]]] = {
     Rollback: Group._rollback,
     Replace: Group._replace,
     Clear: Group._clear,
-    Delete: Group._delete,
+    Delete: deleting.delete,
+    DeleteSessions: deleting.delete_sessions,
     Describe: Group._describe,
     Rename: Group._rename,
     Merge: Group._merge,

@@ -154,6 +154,10 @@ class Operations(RuleBasedStateMachine):
     def empty(self, key: str, kind: str) -> None:
         self.send(requests.clear(key) if kind == "clear" else requests.delete(key))
 
+    @rule(key=keys, length=st.integers(1, 2))
+    def delete_by_prefix(self, key: str, length: int) -> None:
+        self.send(requests.delete(None, key[:length]))
+
     @rule(key=keys, given=attributes)
     def describe(self, key: str, given: dict[str, Any]) -> None:
         self.send(requests.describe(key, given))
