@@ -23,7 +23,7 @@ _NOTE: Final = "# Made from {} by producer/generate.py, which `make lint` checks
 _IMPORT: Final = "from backscroll.calls import run\n"
 _NAMES: Final = {
     "AsyncProducer": "Producer", "AsyncMessages": "Messages", "AsyncSessions": "Sessions",
-    "AsyncLifecycle": "Lifecycle",
+    "AsyncLifecycle": "Lifecycle", "AsyncChatHistory": "ChatHistory",
     "AsyncTurn": "Turn", "AsyncBox": "Box", "backscroll.aio": "backscroll.client",
     "__aenter__": "__enter__", "__aexit__": "__exit__",
 }  # fmt: skip

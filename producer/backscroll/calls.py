@@ -1,4 +1,4 @@
-"""How a call gets to the server and its answer back, for `Producer` and `AsyncProducer` alike.
+"""What the calls stand on, whatever carries them out, and the way over the queue.
 
 Written once, with `await`. Where a caller blocks, so does its box: nothing awaited here suspends
 then, and `run` drives the call from beginning to end in the caller's thread.
@@ -7,6 +7,7 @@ then, and `run` drives the call from beginning to end in the caller's thread.
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
@@ -20,10 +21,11 @@ import redis
 from backscroll.batch_sender import BatchSender
 from backscroll.contract.answers import answered_receipt
 from backscroll.contract.errors import BackscrollError, ServerRefusedError, carrying
+from backscroll.contract.message_checks import Limits
 from backscroll.contract.operations import Operation, Read, Write
 from backscroll.contract.requests import Requests
 from backscroll.contract.results import Receipt
-from backscroll.redaction.hook import redacted
+from backscroll.redaction.hook import Policy, redacted
 from backscroll.settings import ProducerSettings
 from backscroll.spool.forwarder import Forwarder
 from backscroll.spool.queue import Spool
@@ -53,10 +55,47 @@ def run(call: Callable[P, Coroutine[Any, Any, T]], *given: P.args, **named: P.kw
     raise RuntimeError("a blocking call was suspended")
 
 
-class Calls:
-    """What both producers are made of: senders, the waiting for results, and the spool."""
+class Calls(ABC):
+    """What the calls of sessions, messages and turns need of who has them."""
 
     _box: ClassVar[type[Box | AsyncBox]]
+
+    def __init__(
+        self, queue: str, limits: Limits, redact: Policy | None, timeout_seconds: float
+    ) -> None:
+        self.queue = queue
+        self._limits = limits
+        self._redact = redact
+        self._requests = Requests(limits, queue)
+        self._timeout_seconds = timeout_seconds
+
+    @abstractmethod
+    async def _write(
+        self, operation: Operation, ack: Ack | None, message_ids: tuple[str, ...] = ()
+    ) -> Receipt:
+        """Carry out a write; `message_ids` are those of the receipt unless its outcome has some."""
+
+    @abstractmethod
+    async def _read(self, operation: Operation) -> Any:
+        """The answer to a read or to maintenance, for an `answered_…` function."""
+
+    @abstractmethod
+    async def _close(self) -> None: ...
+
+    async def _pause(self, seconds: float) -> None:
+        """Sleep, in the caller's way."""
+        with suppress(TimeoutError):
+            await self._box().outcome(seconds)
+
+    def _redacted(self, operation: Operation) -> Operation:
+        """What may be kept of it: the one door of all that has texts."""
+        if self._redact is None:
+            return operation
+        return redacted(operation, self._redact, self._limits)
+
+
+class QueueCalls(Calls):
+    """What both producers are made of: senders, the waiting for results, and the spool."""
 
     def __init__(
         self,
@@ -67,13 +106,9 @@ class Calls:
         spool: str | Path | None,
         spool_max_bytes: int,
     ) -> None:
+        super().__init__(settings.queue, settings.limits, settings.redact, timeout_seconds)
         self.url = settings.url
-        self.queue = settings.queue
         self._ack = check_ack(ack)
-        self._timeout_seconds = timeout_seconds
-        self._redact = settings.redact
-        self._limits = settings.limits
-        self._requests = Requests(settings.limits, settings.queue)
         writer = JobWriter(settings.queue, settings.max_queue_depth, timeout_seconds)
         retry = retries_of(retries) if spool is None else new_connection_at_once(retries)
         self._results = Results(settings.url, retries)
@@ -116,8 +151,7 @@ class Calls:
         message_ids: tuple[str, ...] = (),
     ) -> Receipt:
         ack = self._ack if ack is None else check_ack(ack)
-        if self._redact is not None:  # the one door of all that has texts, before anything keeps it
-            operation = redacted(operation, self._redact, self._limits)
+        operation = self._redacted(operation)  # before anything keeps it
         enqueued = await self._enqueue(operation, ack)
         if isinstance(enqueued, Spooled):
             if ack == "queued":
@@ -180,11 +214,6 @@ class Calls:
             self._forwarder.notify_empty(self._timeout_seconds, box)
         if not await box.outcome():
             raise not_yet_sent(self.spooled)
-
-    async def _pause(self, seconds: float) -> None:
-        """Sleep, in the caller's way."""
-        with suppress(TimeoutError):
-            await self._box().outcome(seconds)
 
     async def _await_result(self, operation: Operation, ack: Ack, after: str) -> Any:
         deadline = time.monotonic() + self._timeout_seconds

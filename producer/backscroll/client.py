@@ -6,38 +6,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-from backscroll.calls import run
-from backscroll.client_lifecycle import Lifecycle
-from backscroll.client_messages import Messages
-from backscroll.client_turns import Turn, WhileRunning
-from backscroll.contract.answers import (
-    answered_cleanup,
-    answered_compact,
-    answered_erasure,
-    answered_restore,
-)
-from backscroll.contract.messages import (
-    ChatMessage,
-    SessionAttributes,
-)
-from backscroll.contract.operations import Operation
-from backscroll.contract.results import (
-    CleanupReport,
-    CompactReport,
-    ErasureReceipt,
-    Receipt,
-    RestoreReport,
-)
+from backscroll.calls import QueueCalls
+from backscroll.client_chat_history import ChatHistory
 from backscroll.settings import ProducerSettings, check_waiting
 from backscroll.spool.queue import DEFAULT_MAX_BYTES
 from backscroll.transport.acks import Ack
 from backscroll.transport.mailbox import Box
 
 
-class Producer(Messages, Lifecycle):
+class Producer(ChatHistory, QueueCalls):
     """Enqueues what was said and reads what is stored; one for all of a process's threads.
 
     `url` is redis://, rediss:// or unix://; the default is BACKSCROLL_REDIS_URL or REDIS_URL.
@@ -98,112 +76,3 @@ class Producer(Messages, Lifecycle):
             url, queue, max_queue_depth, max_message_bytes, redact, os.environ
         )
         super().__init__(settings, ack, timeout_seconds, retries, spool, spool_max_bytes)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Send what calls are waiting for, and disconnect; no call may follow.
-
-        What is in the spool stays there for the next producer on it. Raises nothing.
-        """
-        run(self._close)
-
-    def turn(
-        self,
-        key: str,
-        *messages: ChatMessage,
-        session: SessionAttributes | None = None,
-        running: WhileRunning = "wait",
-        lease_seconds: float = 120.0,
-        limit: int = 50,
-        every_seconds: float = 0.5,
-    ) -> Turn:
-        """A turn of a session, to be used as a context manager.
-
-        It begins by appending `messages`, of which there may be none, and marking the session as
-        running, and has the `limit` newest messages, these included, in `turn.history`, as `load`
-        gives them with `legal` and `active`. `turn.stream` shows a reply while it grows, written at
-        most every `every_seconds`. At its end the reply is complete and the session idle; where the
-        block raises, exactly what the turn appended is removed and the session is in the state
-        "error". `session` has attributes, as `append` takes them.
-
-        A platform may deliver a message again. Where the messages have platform ids, and a turn
-        with them ended before, `turn.is_repeated` is true, and there is nothing to answer. If that
-        turn failed, or its process died, they are answered now, and are in the session once.
-
-        While another turn runs in the session, this one does as `running` says: "wait" until it
-        ends (for `timeout_seconds` at most), "refuse" (`ConflictError`), or "supersede" it: what
-        the other still sends changes nothing, and its end raises `ConflictError`. What was said
-        already supersedes nothing, and waits. A turn whose process died frees the session when its
-        lease expires, `lease_seconds` after its last write.
-
-        Raises `InvalidInputError` for an argument that is not valid; the block's beginning and end
-        raise `ConflictError` as said, and the rest as every call.
-        """
-        return Turn(self, key, messages, session, running, lease_seconds, limit, every_seconds)
-
-    def cleanup(self, ttl_hours: float | None = None, *, dry_run: bool = False) -> CleanupReport:
-        """Have the worker delete sessions idle for longer than `ttl_hours`, and wait for it.
-
-        Without it, the worker's retention rules decide. Raises `NotConfirmedError` when it takes
-        longer than `timeout_seconds`, and goes on; the rest as every call.
-        """
-        return answered_cleanup(run(self._read, self._requests.cleanup(ttl_hours, dry_run)))
-
-    def restore(
-        self,
-        key: str,
-        *,
-        into: str | None = None,
-        file: str | None = None,
-        pin: bool = False,
-    ) -> RestoreReport:
-        """Have the worker bring back what cleanup took of a session, and wait for it.
-
-        With its ids, times and attributes, before what the session has by now; what the store has
-        already stays as it is. `into` is another key for it, `file` the only file of the archive
-        to take it from. Its last activity is the old one, so without `pin` the next cleanup takes
-        it again.
-
-        Raises `OperationRefusedError` when the archive does not have it; the rest as `cleanup`.
-        """
-        return answered_restore(run(self._read, self._requests.restore(key, into, file, pin)))
-
-    def compact(self) -> CompactReport:
-        """Have the worker compact the store, and wait for it. Raises as `cleanup`."""
-        return answered_compact(run(self._read, self._requests.compact()))
-
-    def erase(
-        self,
-        *,
-        key: str | None = None,
-        sender: str | None = None,
-        room: str | None = None,
-        author: str | None = None,
-    ) -> ErasureReceipt:
-        """Have every trace of a session, a sender, a room or an author removed, and wait for it.
-
-        Of an author the messages go, in every session; everybody else's stay. All that was asked
-        for before goes with it, even what arrives later: a sender's or a room's sessions are those
-        that are known as theirs by now. What is said afterwards is stored.
-
-        Returns a receipt that names nobody, to be kept as proof. Raises `InvalidInputError` unless
-        exactly one of the four is given; the rest as `cleanup`.
-        """
-        return answered_erasure(run(self._read, self._requests.erase(key, sender, room, author)))
-
-    def send(self, operation: Operation, ack: Ack | None = None) -> Receipt:
-        """Send an operation that an error carried, again and as it was: it is applied once.
-
-        Raises `InvalidInputError` for anything else; the rest as every call.
-        """
-        return run(self._write, self._requests.again(operation), ack)
