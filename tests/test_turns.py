@@ -1,4 +1,4 @@
-"""Turns as adapters have them: by both producers, beside a real worker."""
+"""Turns as adapters have them: by both producers, beside a real worker, and embedded."""
 
 from __future__ import annotations
 
@@ -19,14 +19,25 @@ from backscroll import (
     NotConfirmedError,
     Producer,
 )
+from backscroll.client_chat_history import ChatHistory
+from backscroll_worker.embedded import Local
 from backscroll_worker.settings import Settings
 from tests.processes import contents, running_worker
 
 HI = ChatMessage.user("hi")
 
 
-@pytest.fixture
-def producer(settings: Settings, client: redis.Redis, tmp_path: Path) -> Iterator[Producer]:
+BESIDE_A_WORKER = pytest.mark.parametrize("producer", ["queue"], indirect=True)
+
+
+@pytest.fixture(params=["queue", "local"])
+def producer(
+    request: pytest.FixtureRequest, settings: Settings, client: redis.Redis, tmp_path: Path
+) -> Iterator[ChatHistory]:
+    if request.param == "local":
+        with Local(settings.store) as local:
+            yield local
+        return
     log = tmp_path / "worker.log"
     with running_worker(settings, client, log), Producer(settings.redis_url) as made:
         yield made
@@ -95,6 +106,7 @@ def test_a_second_turn_is_refused_or_supersedes(producer: Producer) -> None:
     assert state(producer) == "idle"
 
 
+@BESIDE_A_WORKER
 @pytest.mark.usefixtures("producer")
 def test_turns_of_many_tasks_come_one_after_the_other(settings: Settings) -> None:
     async def talk(number: int) -> None:
@@ -112,6 +124,7 @@ def test_turns_of_many_tasks_come_one_after_the_other(settings: Settings) -> Non
     assert sorted(said) == sorted([f"{who}{number}" for who in "aq" for number in range(6)])
 
 
+@BESIDE_A_WORKER
 def test_a_cancelled_turn_frees_its_session(settings: Settings, producer: Producer) -> None:
     async def cancelled() -> None:
         async with (
@@ -129,6 +142,7 @@ def test_a_cancelled_turn_frees_its_session(settings: Settings, producer: Produc
     assert state(producer) == "error"
 
 
+@BESIDE_A_WORKER
 def test_waiting_for_a_turn_has_an_end(settings: Settings, producer: Producer) -> None:
     producer.describe("s", state="running", ack="stored")
     with Producer(settings.redis_url, timeout_seconds=0.3) as hurried:
@@ -230,6 +244,7 @@ def test_a_message_that_was_deleted_is_not_answered(producer: Producer) -> None:
     assert producer.load("s") == []
 
 
+@BESIDE_A_WORKER
 def test_of_two_adapters_with_the_same_message_one_answers(
     settings: Settings, producer: Producer
 ) -> None:

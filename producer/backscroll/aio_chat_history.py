@@ -50,9 +50,10 @@ class AsyncChatHistory(AsyncMessages, AsyncLifecycle):
         await self.close()
 
     async def close(self) -> None:
-        """Send what calls are waiting for, and disconnect; no call may follow.
+        """Finish what calls are waiting for, and let go of the server or the store.
 
-        What is in the spool stays there for the next producer on it. Raises nothing.
+        No call may follow. What is in a spool stays there for the next producer on it. Raises
+        nothing.
         """
         await self._close()
 

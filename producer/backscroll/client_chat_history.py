@@ -52,9 +52,10 @@ class ChatHistory(Messages, Lifecycle):
         self.close()
 
     def close(self) -> None:
-        """Send what calls are waiting for, and disconnect; no call may follow.
+        """Finish what calls are waiting for, and let go of the server or the store.
 
-        What is in the spool stays there for the next producer on it. Raises nothing.
+        No call may follow. What is in a spool stays there for the next producer on it. Raises
+        nothing.
         """
         run(self._close)
 

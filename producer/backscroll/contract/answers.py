@@ -41,6 +41,13 @@ class EncodedAnswer:
     json: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Unencoded:
+    """An answer of a store in this process, as it is: the `answered_…` functions return it."""
+
+    answer: Any
+
+
 Answer = (
     Outcome
     | EncodedAnswer
@@ -69,6 +76,8 @@ def _understood(read: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(read)
     def reading(*arguments: P.args, **options: P.kwargs) -> T:
+        if isinstance(arguments[0], Unencoded):
+            return arguments[0].answer  # type: ignore[no-any-return]
         try:
             return read(*arguments, **options)
         except STUMBLES as error:
@@ -128,7 +137,13 @@ def hit_to_json(hit: SearchHit) -> dict[str, Any]:
 def answered_receipt(
     value: Any, operation: Operation, message_ids: tuple[str, ...], was_known: bool
 ) -> Receipt:
-    outcome = _known(Outcome, value)
+    return receipt_of(_known(Outcome, value), operation, message_ids, was_known)
+
+
+def receipt_of(
+    outcome: Outcome, operation: Operation, message_ids: tuple[str, ...], was_known: bool = False
+) -> Receipt:
+    """What a write's caller gets; raises `ConflictError` where its condition did not hold."""
     if outcome.conflict:
         raise conflict(operation, was_known=outcome.duplicate or was_known)
     message_ids, duplicate = tuple(outcome.message_ids or message_ids), outcome.duplicate

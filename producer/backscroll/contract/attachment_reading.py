@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Annotated, Any, Final
 
+from backscroll.contract.answers import Unencoded
 from backscroll.contract.attachment_checks import check_sha256
 from backscroll.contract.attachments import from_base64
 from backscroll.contract.errors import OperationRefusedError
@@ -25,6 +26,8 @@ class GetAttachment(Read):
 
 def answered_attachment(operation: GetAttachment, value: Any) -> bytes | None:
     """The bytes in an answer; raises `OperationRefusedError` where they are not those asked for."""
+    if isinstance(value, Unencoded):
+        return value.answer  # type: ignore[no-any-return]
     if value is None:
         return None
     try:

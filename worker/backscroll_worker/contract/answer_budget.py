@@ -56,7 +56,7 @@ class AnswerBudget:
         """Whether what comes next has to wait for another transaction; only reads use it up."""
         return self._has_read and (self._left_bytes <= 0 or time.monotonic() > self._deadline)
 
-    def encode(self, answer: Answer) -> EncodedAnswer:
+    def encode(self, answer: Answer) -> Answer:
         """Any answer; raises `OperationRefusedError` when it is too large."""
         self._has_read = True
         encoded = _encoded(answer)
@@ -65,7 +65,7 @@ class AnswerBudget:
 
     def messages(
         self, as_read: Iterable[ChatMessage], arrange: Callable[[list[Any]], list[Any]] = list
-    ) -> EncodedAnswer:
+    ) -> Answer:
         """A history; stops reading where it becomes too large, and raises."""
         self._has_read = True
         parts: list[bytes] = []
@@ -78,6 +78,20 @@ class AnswerBudget:
             parts.append(part)
         self._left_bytes -= size_bytes
         return EncodedAnswer(b"[" + b",".join(arrange(parts)) + b"]")
+
+
+class TimeBudget(AnswerBudget):
+    """For callers in this process: answers stay as they are, and only their time counts."""
+
+    def encode(self, answer: Answer) -> Answer:
+        self._has_read = True
+        return answer
+
+    def messages(
+        self, as_read: Iterable[ChatMessage], arrange: Callable[[list[Any]], list[Any]] = list
+    ) -> Answer:
+        self._has_read = True
+        return LoadedMessages(arrange(list(as_read)))
 
 
 def oldest_first(as_read: list[T]) -> list[T]:

@@ -24,10 +24,11 @@ log = logging.getLogger("backscroll.worker")
 
 
 def maintenance_slices(
-    store: Store, settings: Settings, operation: Operation, connection: redis.Redis
+    store: Store, settings: Settings, operation: Operation, connection: redis.Redis | None
 ) -> Slices[Any]:
     """The slices that carry out a cleanup, restoration, erasure or compaction.
 
+    Without a `connection` there is no server, whose clock and jobs would have to be looked at.
     Raises `OperationRefusedError` for a cleanup without an age or rules. The slices raise what
     the operation raises: the store's errors, `ArchiveError`, `OperationRefusedError`.
     """
@@ -53,11 +54,11 @@ def _cleanup(
     settings: Settings,
     archive: Archive | None,
     operation: Cleanup,
-    connection: redis.Redis,
+    connection: redis.Redis | None,
 ) -> Slices[CleanupReport]:
     """The rules are read for each cleanup. If the file is invalid by then, nothing is deleted."""
     retention = settings.load_retention(operation.ttl_hours)
-    if not operation.dry_run:
+    if connection is not None and not operation.dry_run:
         refuse_if_ahead(connection)
     slices = store.cleanup(retention, dry_run=operation.dry_run, archive=archive)
     return (yield from slices)

@@ -48,11 +48,11 @@ _LOG_RESETS: Final = (
 def erase(
     store: Store,
     archive: Archive | None,
-    connection: redis.Redis,
+    connection: redis.Redis | None,
     queue: str,
     operation: Erase,
 ) -> Slices[ErasureReceipt]:
-    """Erase from the store, then from the archive, then from the server.
+    """Erase from the store, then from the archive, then from the server, if there is one.
 
     Raises `ArchiveError` when a file of the archive cannot be read or written, and the store's and
     the server's errors. Begun again it goes on.
@@ -65,8 +65,10 @@ def erase(
             partial(_until, operation, tombstones),
             is_of_erased=partial(_is_of_erased, tombstones),
         )
-    failed = yield from _erase_jobs(connection, queue, _Traces(operation, tombstones, store))
-    _reset_logs(connection)
+    failed = 0
+    if connection is not None:
+        failed = yield from _erase_jobs(connection, queue, _Traces(operation, tombstones, store))
+        _reset_logs(connection)
     return replace(receipt, archived=archived, failed_jobs=failed)
 
 
