@@ -29,6 +29,8 @@ from backscroll import (
     Producer,
     StoreUnavailableError,
     StoreUnusableError,
+    connect,
+    connect_async,
 )
 from backscroll_worker.embedded import AsyncLocal, Local
 from backscroll_worker.settings import Settings
@@ -262,6 +264,34 @@ def test_who_is_interrupted_anywhere_harms_no_later_call(tmp_path: Path) -> None
         with Local(url) as after:
             after.append("s", HI)
     assert line > 50
+
+
+def test_one_call_connects_to_a_queue_and_to_a_store(
+    url: str, server_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with connect(server_url, "q", ack="fsynced") as history:
+        assert (type(history), history.queue) == (Producer, "q")
+    with connect(url, "q", redact=str.upper) as history:
+        assert (type(history), history.queue, history.spooled) == (Local, "q", 0)
+        assert history.append("s", HI).affected == 1
+    monkeypatch.setenv("BACKSCROLL_REDIS_URL", server_url)
+    with connect() as history:
+        assert history.url == server_url
+
+    async def both() -> None:
+        async with connect_async(url) as stored, connect_async(server_url) as queued:
+            assert (type(stored), type(queued)) == (AsyncLocal, AsyncProducer)
+            assert [message.content for message in await stored.load("s")] == ["HI"]
+
+    asyncio.run(both())
+    for place, option in ((url, {"spool": "x"}), (server_url, {"archive": "x"})):
+        with pytest.raises(InvalidSettingError, match=f"{next(iter(option))}: has no meaning here"):
+            connect(place, **option)
+    with pytest.raises(InvalidSettingError, match="cannot be used"):
+        connect("http://localhost")
+    monkeypatch.setitem(sys.modules, "backscroll_worker.embedded", None)
+    with pytest.raises(InvalidSettingError, match=r"pip install 'backscroll\[worker\]'"):
+        connect(url)
 
 
 def test_a_program_that_never_closes_it_leaves_one_file(tmp_path: Path) -> None:

@@ -1,15 +1,18 @@
-"""What a chat channel adapter imports: enqueue what was said, read it back.
+"""What a chat channel adapter imports: say what was said, read it back.
 
-from backscroll import ChatMessage, Producer
+from backscroll import ChatMessage, connect
 
-with Producer("redis://localhost:6379/0") as producer:
-    producer.append("telegram_user123", ChatMessage.user("hello"))
+with connect("redis://localhost:6379/0") as history:  # or sqlite:///chat.db, in this process
+    history.append("telegram_user123", ChatMessage.user("hello"))
 """
 
 from backscroll.aio import AsyncProducer
+from backscroll.aio_chat_history import AsyncChatHistory
 from backscroll.aio_turns import AsyncTurn, WhileRunning
 from backscroll.client import Producer
+from backscroll.client_chat_history import ChatHistory
 from backscroll.client_turns import Turn
+from backscroll.connecting import connect, connect_async
 from backscroll.contract.attachments import Attachment
 from backscroll.contract.errors import (
     AuthenticationFailedError,
@@ -68,11 +71,13 @@ from backscroll.transport.acks import Ack
 __all__ = [
     "UNSET",
     "Ack",
+    "AsyncChatHistory",
     "AsyncProducer",
     "AsyncTurn",
     "Attachment",
     "AuthenticationFailedError",
     "BackscrollError",
+    "ChatHistory",
     "ChatMessage",
     "CleanedSession",
     "CleanupReport",
@@ -118,4 +123,6 @@ __all__ = [
     "Usage",
     "WhileRunning",
     "Within",
+    "connect",
+    "connect_async",
 ]

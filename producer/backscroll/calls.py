@@ -58,6 +58,10 @@ def run(call: Callable[P, Coroutine[Any, Any, T]], *given: P.args, **named: P.kw
 class Calls(ABC):
     """What the calls of sessions, messages and turns need of who has them."""
 
+    url: str
+    """Where it all goes: a server's, or a store's."""
+    queue: str
+    """The queue's name, which counts in a `dedup_key`."""
     _box: ClassVar[type[Box | AsyncBox]]
 
     def __init__(
@@ -68,6 +72,11 @@ class Calls(ABC):
         self._redact = redact
         self._requests = Requests(limits, queue)
         self._timeout_seconds = timeout_seconds
+
+    @property
+    def spooled(self) -> int:
+        """How many operations wait in the spool; 0 without one."""
+        return 0
 
     @abstractmethod
     async def _write(
@@ -131,7 +140,6 @@ class QueueCalls(Calls):
 
     @property
     def spooled(self) -> int:
-        """How many operations wait in the spool; 0 without one."""
         return 0 if self._forwarder is None else self._forwarder.count
 
     async def _close(self) -> None:
@@ -217,17 +225,19 @@ class QueueCalls(Calls):
 
     async def _await_result(self, operation: Operation, ack: Ack, after: str) -> Any:
         deadline = time.monotonic() + self._timeout_seconds
-        while True:
-            watch = self._results.watch(operation, after, box := self._box())
-            try:
-                result = await box.outcome(max(0.0, deadline - time.monotonic()))
-            except TimeoutError:
-                raise no_response(operation, self._timeout_seconds, self.queue) from None
-            except redis.RedisError as error:
-                raise explain(error, self.url, operation) from error
-            finally:
-                self._results.forget(watch)
-            if result is not GONE:
-                return result_of(operation, result)
+        while (result := await self._result(operation, after, deadline)) is GONE:
             # Done before anybody wanted its result; the store knows what came of it.
             await self._enqueue(operation, ack, is_known=True)
+        return result_of(operation, result)
+
+    async def _result(self, operation: Operation, after: str, deadline: float) -> Any:
+        """The fields of the first result after `after`, or `GONE`."""
+        watch = self._results.watch(operation, after, box := self._box())
+        try:
+            return await box.outcome(max(0.0, deadline - time.monotonic()))
+        except TimeoutError:
+            raise no_response(operation, self._timeout_seconds, self.queue) from None
+        except redis.RedisError as error:
+            raise explain(error, self.url, operation) from error
+        finally:
+            self._results.forget(watch)

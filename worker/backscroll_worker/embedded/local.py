@@ -12,7 +12,7 @@ from backscroll.aio_chat_history import AsyncChatHistory
 from backscroll.calls import Calls
 from backscroll.client_chat_history import ChatHistory
 from backscroll.contract.answers import Unencoded, receipt_of
-from backscroll.contract.errors import InvalidSettingError, StoreUnavailableError
+from backscroll.contract.errors import InvalidSettingError
 from backscroll.contract.message_checks import Limits
 from backscroll.contract.operations import Operation
 from backscroll.contract.results import Receipt
@@ -29,9 +29,6 @@ from backscroll_worker.settings import Settings
 
 class EmbeddedCalls(Calls):
     """What both are made of: a share of the thread that has the store open."""
-
-    spooled = 0
-    """Nothing ever waits to be sent."""
 
     def __init__(
         self,
@@ -65,15 +62,15 @@ class EmbeddedCalls(Calls):
         super().__init__(settings.queue, limits, policy, timeout_seconds)
         settings.load_retention()  # fails now rather than in the first cleanup
         self._settings = settings
-        self._thread = open_thread(url, settings.keep_edits, _refuse)
+        self._thread = open_thread(url, keep_edits=settings.keep_edits)
         self.url = self._thread.url
         self._leave = weakref.finalize(self, self._thread.leave)
         self._leave.atexit = False
-        if self._thread.keep_edits != settings.keep_edits:
+        if self._thread.options != {"keep_edits": settings.keep_edits}:
             self._leave()
             raise InvalidSettingError(
                 f"keep_edits: {self.url} is open in this process with "
-                f"keep_edits={self._thread.keep_edits}"
+                f"keep_edits={not settings.keep_edits}"
             )
 
     async def _write(
@@ -90,7 +87,7 @@ class EmbeddedCalls(Calls):
     async def _carry_out(self, operation: Operation) -> Any:
         if not self._leave.alive:
             raise closed(self.url)
-        self._thread.put(Call(operation, self._slices, box := self._box()))
+        self._thread.put(Call(operation, box := self._box(), self._slices))
         return await box.outcome()
 
     async def _close(self) -> None:
@@ -137,14 +134,6 @@ class AsyncLocal(AsyncChatHistory, EmbeddedCalls):
     """
 
     _box = AsyncBox
-
-
-def _refuse(holder: str) -> None:
-    """Another process writes to the store."""
-    raise StoreUnavailableError(
-        f"process {holder} has the store open, and an embedded store is for one process. Several "
-        'share one by a queue: run "backscroll worker" on it, and connect("redis://…")'
-    )
 
 
 def _as_text(value: object) -> str | None:

@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty
-from typing import Any, Final
+from typing import Any, Final, Unpack
 
 from backscroll.contract.errors import (
     BackscrollError,
     OperationRefusedError,
+    StoreUnavailableError,
     StoreUnusableError,
     carrying,
 )
@@ -27,8 +28,8 @@ from backscroll.contract.operations import Maintenance, Operation, Read
 from backscroll.transport.mailbox import Box, Inbox, Mailbox, deliver
 from backscroll_worker.contract.answer_budget import TimeBudget
 from backscroll_worker.contract.pacing import Slices, Unfinished
-from backscroll_worker.contract.store import OnWait, Store
-from backscroll_worker.stores import store_at
+from backscroll_worker.contract.store import Store
+from backscroll_worker.stores import StoreOptions, store_at
 
 log = logging.getLogger("backscroll.store")
 
@@ -40,13 +41,18 @@ Begin = Callable[[Store, Operation], Slices[Any]]
 """Makes the slices of a maintenance operation."""
 
 
+def only_reads(_store: Store, operation: Operation) -> Slices[Any]:
+    """The `Begin` of who maintains nothing."""
+    raise TypeError(f"{operation.kind} is for the one who writes to the store")
+
+
 @dataclass(eq=False, slots=True)
 class Call:
     """An operation whose answer, or error, goes into `box`; `begin` is for maintenance."""
 
     operation: Operation
-    begin: Begin
     box: Mailbox
+    begin: Begin = only_reads
 
 
 @dataclass(eq=False, slots=True)
@@ -67,12 +73,15 @@ class _Leave:
 class StoreThread:
     """A thread that opens `store` for its first user, and closes it when the last one has left.
 
-    `refuse` is called with the name of another process that writes to the store, and raises.
+    While another process writes to the store, it cannot be opened but for reading.
     """
 
-    def __init__(self, store: Store, keep_edits: bool, refuse: OnWait) -> None:
+    identity: str | None = None
+    """The store's id, once it is open."""
+
+    def __init__(self, store: Store, options: StoreOptions) -> None:
         self.url = store.url
-        self.keep_edits = keep_edits
+        self.options = options
         self._store = store
         self._process = os.getpid()
         self._inbox: Inbox[Call | _Join | _Leave] = Inbox(self._decline)
@@ -84,9 +93,7 @@ class StoreThread:
         self._is_settled = False
         self._problem: Exception | None = None
         self._budget = TimeBudget()
-        threading.Thread(
-            target=self._run, args=(refuse,), name="backscroll-store", daemon=True
-        ).start()
+        threading.Thread(target=self._run, name="backscroll-store", daemon=True).start()
 
     def put(self, call: Call) -> None:
         """Have `call` carried out, after all that was put before it."""
@@ -115,12 +122,13 @@ class StoreThread:
         with suppress(TimeoutError):
             box.wait(_LAST_SECONDS)
 
-    def _run(self, refuse: OnWait) -> None:
+    def _run(self) -> None:
         first = self._inbox.get()
         rest: list[Call | _Join | _Leave] = [first]
         try:
             if isinstance(first, _Join):  # else another thread has the store
-                self._store.acquire(refuse)
+                self._store.acquire(_refuse)
+                self.identity = self._store.identity()
                 self._note(rest.pop())
                 self._serve()
         except Exception as error:
@@ -128,8 +136,8 @@ class StoreThread:
             if self._users:
                 log.exception("storing into %s failed unexpectedly", self.url)
         self._store.close()
-        if _open.get(self.url) is self:  # whoever opens it next waits until here
-            del _open[self.url]
+        for place in [place for place, thread in _open.items() if thread is self]:
+            del _open[place]  # whoever opens it next waits until here
         self._inbox.end()
         rest += [*self._waiting, *[call for call, _ in self._under_way], *self._leaving]
         for item in rest:
@@ -249,22 +257,30 @@ class StoreThread:
             item.box.put(False if self._problem is None else _own(self._problem))
 
 
-def open_thread(url: str, keep_edits: bool, refuse: OnWait) -> StoreThread:
-    """The thread that uses the store at `url` in this process, for one more; a new one, if none is.
+def open_thread(url: str, **options: Unpack[StoreOptions]) -> StoreThread:
+    """The thread that uses the store at `url` in this process, for one more; if need be a new one.
 
-    `keep_edits` is how the first one wants it. Raises what `store_at` and `acquire` do.
+    `options` are as the first one wants them. Raises what `open_store` does.
     """
-    store = store_at(url, keep_edits=keep_edits)
+    store = store_at(url, **options)
+    place = store.url, options.get("read_only", False)
     while True:
-        thread = _open.get(store.url)
+        thread = _open.get(place)
         if thread is None:
-            made = StoreThread(store, keep_edits, refuse)
+            made = StoreThread(store, options)
             # One step, so that there is one without a lock, which who is interrupted may keep.
-            thread = _open.setdefault(store.url, made)
+            thread = _open.setdefault(place, made)
             if thread is not made:
                 made.leave()
         if thread.join():
             return thread
+
+
+def _refuse(holder: str) -> None:
+    raise StoreUnavailableError(
+        f"process {holder} has the store open, and an embedded store is for one process. Several "
+        'share one by a queue: run "backscroll worker" on it, and connect("redis://…")'
+    )
 
 
 def closed(url: str) -> StoreUnusableError:
@@ -286,7 +302,7 @@ def _own(error: Exception, operation: Operation | None = None) -> Exception:
     return own.with_traceback(error.__traceback__)
 
 
-_open: dict[str, StoreThread] = {}
+_open: dict[tuple[str, bool], StoreThread] = {}  # by the store, and whether it is only read
 _inherited: Final[list[StoreThread]] = []  # kept: SQLite must not close a parent's connection
 
 
