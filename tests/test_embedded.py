@@ -38,6 +38,7 @@ from backscroll_worker.stores import open_store
 from backscroll_worker.testing.fixtures import UrlAt, url_at
 from tests.processes import running_worker
 from tests.test_interruptions import interrupted_at
+from tests.test_readme import python_blocks
 
 __all__ = ["url_at"]
 
@@ -298,3 +299,13 @@ def test_a_program_that_never_closes_it_leaves_one_file(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     subprocess.run([sys.executable, "-c", NEVER_CLOSED, f"sqlite://{path}"], check=True, timeout=60)
     assert sorted(each.name for each in tmp_path.iterdir()) == ["a.db", "a.db.lock"]
+
+
+def test_the_page_on_embedding_can_be_followed(tmp_path: Path) -> None:
+    names: dict[str, Any] = {"directory": tmp_path}
+    blocks = python_blocks("docs/embedded.md")
+    assert len(blocks) == 3
+    for code in blocks:
+        exec(code, names)  # noqa: S102 - it is our page
+    assert names["said"][-1] == "Noon on Friday it is."
+    assert (len(names["found"]), names["sessions"], names["report"].sessions) == (2, 21, 0)
