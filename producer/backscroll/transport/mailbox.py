@@ -79,6 +79,8 @@ class AsyncBox:
 
     async def outcome(self, seconds: float | None = None) -> Any:
         """As `Box.outcome`, but it suspends."""
+        if seconds is None:
+            return await self._future
         async with asyncio.timeout(seconds):  # wait_for of 3.11 may swallow a cancellation
             return await self._future
 

@@ -31,7 +31,7 @@ from backscroll_worker.stores.sqlite.extra_search import search_extra
 from backscroll_worker.stores.sqlite.listing import get_session, list_sessions
 from backscroll_worker.stores.sqlite.message_listing import list_messages
 from backscroll_worker.stores.sqlite.packed_ids import pack_id, unpack_id
-from backscroll_worker.stores.sqlite.rows import MESSAGE_COLUMNS, message_of
+from backscroll_worker.stores.sqlite.rows import MESSAGE_COLUMNS, message_of, messages_of
 from backscroll_worker.stores.sqlite.search import search
 from backscroll_worker.stores.sqlite.session_states import get_states
 from backscroll_worker.stores.sqlite.usage import usage
@@ -184,7 +184,7 @@ def _without_edits(
 ) -> Iterator[ChatMessage]:
     """The messages that `sql` selects, read lazily."""
     rows = connection.execute(sql.format(columns=MESSAGE_COLUMNS), values)
-    return (message_of(*row) for row in rows)
+    return messages_of(rows)
 
 
 def _row(connection: apsw.Connection, session: int, argument: str, message_id: str) -> int:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
 from typing import Any, Final
 
-from backscroll.contract.messages import ChatMessage, EarlierVersion, from_micros
+from backscroll.contract.messages import EPOCH, ChatMessage, DraftMessage, EarlierVersion
 from backscroll_worker.stores.sqlite.attachments import loads
 from backscroll_worker.stores.sqlite.edits import unpack_extra
 from backscroll_worker.stores.sqlite.packed_ids import unpack_id
@@ -15,18 +17,39 @@ MESSAGE_COLUMNS: Final = (
 )
 
 
-def message_of(
-    role: str,
-    content: str,
-    extra: str | None,
-    message_id: bytes | str,
-    created_at: int,
-    *others: Any,
-    edits: tuple[EarlierVersion, ...] = (),
-) -> ChatMessage:
+def message_of(*columns: Any, edits: tuple[EarlierVersion, ...] = ()) -> ChatMessage:
     """The message in a row of `MESSAGE_COLUMNS`."""
-    id_, at = unpack_id(message_id), from_micros(created_at)
-    *circumstances, attachments = others
-    if attachments is not None:
-        circumstances.append(loads(attachments))
-    return ChatMessage(role, content, unpack_extra(extra), id_, at, edits, *circumstances)
+    return next(messages_of([columns], edits))
+
+
+def messages_of(
+    rows: Iterable[tuple[Any, ...]], edits: tuple[EarlierVersion, ...] = ()
+) -> Iterator[ChatMessage]:
+    """The messages in rows of `MESSAGE_COLUMNS`.
+
+    Adapters wait for many of them at once, so the two conversions that each of them needs are
+    written out.
+    """
+    draft, epoch, hexadecimal = DraftMessage, EPOCH, bytes.hex
+    for (
+        role, content, extra, id_, created_at,
+        author, author_name, platform_id, reply_to, tokens, upto, attachments,
+    ) in rows:  # fmt: skip
+        is_uuid = type(id_) is bytes and len(id_) == 16
+        made = draft(
+            role,
+            content,
+            None if extra is None else unpack_extra(extra),
+            hexadecimal(id_) if is_uuid else unpack_id(id_),
+            epoch + timedelta(0, 0, created_at),
+            edits,
+            author,
+            author_name,
+            platform_id,
+            reply_to,
+            tokens,
+            upto,
+            () if attachments is None else loads(attachments),
+        )
+        made.__class__ = ChatMessage
+        yield made

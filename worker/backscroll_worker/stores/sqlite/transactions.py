@@ -110,6 +110,18 @@ class TransactionalStore(LocalStore):
                 self._check_files()  # or what was committed just now may be where nobody finds it
                 self._log.bound()
 
+    @contextmanager
+    def _snapshot(self) -> Iterator[None]:
+        """A transaction that only reads: it waits for nobody's, and leaves the log as it is."""
+        with self._lock, store_errors(self.path):
+            self._check_files()
+            self._connection.execute("BEGIN")
+            try:
+                yield
+            finally:
+                if self._connection.in_transaction:  # SQLite ends it by itself on some errors
+                    self._connection.execute("ROLLBACK")
+
     def _save_log(self) -> None:
         """Do not leave what was committed in a log that was removed."""
         with suppress(StoreUnavailableError, StoreUnusableError), self._outside():
