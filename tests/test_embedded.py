@@ -304,7 +304,7 @@ def test_a_program_that_never_closes_it_leaves_one_file(tmp_path: Path) -> None:
 def test_the_page_on_embedding_can_be_followed(tmp_path: Path) -> None:
     names: dict[str, Any] = {"directory": tmp_path}
     blocks = python_blocks("docs/embedded.md")
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     for code in blocks:
         exec(code, names)  # noqa: S102 - it is our page
     assert names["said"][-1] == "Noon on Friday it is."
