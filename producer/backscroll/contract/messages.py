@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields, make_dataclass
+from dataclasses import dataclass, field, make_dataclass
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import Any, ClassVar, Final, Literal, Protocol, Self, overload
@@ -182,15 +182,7 @@ class ChatMessage:
 
 # To make a frozen one costs a call for each field: three times as much as to fill a class with the
 # same slots and to make that one. Whoever loads a history makes hundreds.
-DraftMessage: Any = make_dataclass(
-    "DraftMessage",
-    [
-        (each.name, each.type, field() if each.default is MISSING else field(default=each.default))
-        for each in fields(ChatMessage)
-    ],
-    eq=False,
-    slots=True,
-)
+DraftMessage: Any = make_dataclass("DraftMessage", ChatMessage.__slots__, eq=False, slots=True)
 
 
 def stored_message(*values: Any) -> ChatMessage:
