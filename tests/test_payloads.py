@@ -42,6 +42,7 @@ from backscroll.contract.operations import (
 )
 from backscroll.contract.reads import GetMessage, GetSession, ListSessions, Load, Search
 from backscroll.contract.requests import Requests
+from backscroll.contract.splicing import Splice
 from backscroll.contract.states import GetStates, SetState
 from backscroll.contract.tokens import GetUsage
 from backscroll.contract.turns import BeginTurn, EndTurn
@@ -66,6 +67,13 @@ PAYLOADS: list[tuple[str, str, Operation]] = [
                                           reply_to="o", tokens=1),), None, "", "t")),
     ("append", '{"at":1,"key":"k","messages":[{"role":"system","content":"hi","upto":"m"}]}',
      Append(ID, 1, "k", (ChatMessage.summary("hi", upto="m"),))),
+    ("splice", '{"at":1,"key":"k","messages":[],"expect":[],"remove":"all"}',
+     Splice(ID, 1, "k", (), expect=(), remove="all")),
+    ("splice", '{"at":1,"key":"k","messages":[{"role":"user","content":"hi"}],"session":'
+     '{"name":"n"},"expect":["a","b"],"remove":["c"]}',
+     Splice(ID, 1, "k", (HI,), {"name": "n"}, expect=("a", "b"), remove=("c",))),
+    ("splice", '{"at":1,"key":"k","messages":[{"role":"user","content":"hi"}],"remove":2}',
+     Splice(ID, 1, "k", (HI,), remove=2)),
     ("begin_turn", '{"at":1,"key":"k","messages":[{"role":"user","content":"hi"}],'
      '"lease_seconds":2.5,"supersedes":true}',
      BeginTurn(ID, 1, "k", (HI,), lease_seconds=2.5, supersedes=True)),
@@ -254,6 +262,22 @@ def test_an_operation_that_is_sent_again_is_the_same(
         ("append", {"at": 1, "key": "k", "messages": [SAID], "places": [True]}, "ascending whole"),
         ("append", {"at": 1, "key": "k", "messages": [SAID] * 2, "places": [1, 1]}, "ascending"),
         ("append", {"at": 1, "key": "k", "messages": []}, "give at least one message"),
+        ("splice", {"at": 1, "key": "k", "messages": []}, "at least one, or what to remove"),
+        *(
+            ("splice", {"at": 1, "key": "k", "messages": [SAID], **each}, words)
+            for each, words in (
+                ({"remove": -1}, "remove: must be a whole number"),
+                ({"remove": True}, "remove: must be a whole number"),
+                ({"remove": "some"}, "remove: must be a whole number"),
+                ({"remove": 2**62}, "remove: must be a whole number"),
+                ({"remove": {"a": 1}}, "remove: must be ids of messages, not dict"),
+                ({"remove": [7]}, "remove: must be text, not int"),
+                ({"remove": ["x"] * 5_001}, "remove: has 5,001 ids; the limit is 5,000"),
+                ({"expect": 7}, "expect: must be ids of messages, not 7"),
+                ({"expect": [""]}, "expect: must not be empty"),
+                ({"expect_tail": "x"}, "expect_tail: is not for a splice"),
+            )
+        ),
         ("append", {"at": 1, "key": "k", "messages": [{"role": "user"}]}, "content: is missing"),
         *(
             ("append", {"at": 1, "key": "k", "messages": [{**SAID, "attachments": each}]}, words)

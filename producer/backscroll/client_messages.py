@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Unpack
+from typing import Literal, Unpack
 
 from backscroll.calls import run
 from backscroll.client_sessions import Sessions
@@ -73,6 +74,41 @@ class Messages(Sessions):
         no server. Raises `InvalidInputError`.
         """
         return self._requests.message_id(key, dedup_key)
+
+    def splice(
+        self,
+        key: str,
+        *messages: ChatMessage,
+        expect: str | Sequence[str] | None = None,
+        remove: int | Sequence[str] | Literal["all"] = 0,
+        session: SessionAttributes | None = None,
+        dedup_key: str | None = None,
+        ack: Ack | None = None,
+    ) -> Receipt:
+        """Remove messages of session `key`, then add `messages` at its end: both or neither.
+
+        `remove` is a number, of the newest messages, or the ids of up to 5,000, or "all". Whatever
+        of it is not there is not removed. It goes as by `rollback`. `expect` has the ids of the
+        session's last messages as far as they matter, oldest first, or the id of the last one; ()
+        or "" is a session without messages, None whatever there is. Where the session does not end
+        so, nothing is done, for good: sent again, it is refused again. With `expect` it is waited
+        for as with "stored".
+
+        Messages may have been loaded from the session: one that is removed and added again by the
+        same call is stored with its `platform_id`, and a summary among them goes up to the message
+        as it is stored anew. What was deleted before is not stored again. `session` and `dedup_key`
+        are as for `append`.
+
+        Returns a receipt with the id of each of `messages`; with "stored", `affected` counts what
+        was removed and what was added. Raises `ConflictError` with "stored" where the session does
+        not end with `expect`, or is closed and there are `messages`; `InvalidInputError` as
+        `append`, but messages are needed only where nothing is to be removed; the rest as every
+        call.
+        """
+        operation = self._requests.splice(key, messages, expect, remove, session, dedup_key)
+        if ack is None and expect is not None:
+            ack = "stored"
+        return run(self._write, operation, ack, operation.message_ids)
 
     def rollback(
         self,

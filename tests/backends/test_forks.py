@@ -35,6 +35,8 @@ CHANGES: dict[str, Callable[[StoreUnderTest, list[str]], Any]] = {
     "delete by prefix": lambda store, _: store.delete(prefix="s"),
     "clear": lambda store, _: store.clear("s"),
     "rewind": lambda store, ids: store.rewind("s", ids[2]),
+    "splice": lambda store, ids: store.splice("s", remove=[ids[2]]),
+    "empty": lambda store, _: store.splice("s", remove="all"),
     "remove": lambda store, ids: store.remove("s", ids[2]),
     "replace": lambda store, ids: store.replace("s", ChatMessage.user("edited"), ids[2]),
     "erase": lambda store, _: finish(store.erase(key="s")),

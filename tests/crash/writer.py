@@ -215,6 +215,13 @@ class Writer:
         known = self._message_ids.get(key, ["no-such-message"])
         return self._requests.rewind(key, self._random.choice(known[-3:]))
 
+    def _splice(self, key: str) -> Write:
+        known = self._message_ids.get(key, ["no-such-message"])[-4:]
+        remove = self._random.choice((1, 2, "all", known, known[:1]))
+        expect = self._random.choice((None, None, known[-1], known[-2:]))
+        messages = self._batch(key) if self._random.random() < 0.7 else ()
+        return self._note(self._requests.splice(key, messages, expect, remove))
+
     def _replace(self, key: str) -> Write:
         return self._requests.replace(key, self._message("edited"), self._some_message(key))
 
@@ -332,6 +339,7 @@ _OWN_SHARES: Final[dict[Callable[[Writer, str], Write], int]] = {
     Writer._append: 40,
     Writer._rollback: 8,
     Writer._rewind: 1,
+    Writer._splice: 4,
     Writer._replace: 8,
     Writer._set_state: 2,
     Writer._describe: 3,

@@ -17,6 +17,7 @@ import backscroll.contract.attachment_reading
 import backscroll.contract.forks
 import backscroll.contract.lifecycle
 import backscroll.contract.reads
+import backscroll.contract.splicing
 import backscroll.contract.states
 import backscroll.contract.tokens
 import backscroll.contract.turns  # noqa: F401 - declares operations

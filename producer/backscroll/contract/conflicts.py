@@ -6,11 +6,13 @@ from backscroll.contract.errors import ConflictError, carrying
 from backscroll.contract.forks import Fork
 from backscroll.contract.lifecycle import Merge, Rename
 from backscroll.contract.operations import Append, Operation
+from backscroll.contract.splicing import Splice
 from backscroll.contract.states import SetState
 from backscroll.contract.turns import BeginTurn
 
 _RUNNING = "another turn is running in the session: wait until it ends, or supersede it"
 _TAIL = "the session's last message is not `expect_tail`: load the session, and decide anew"
+_EXPECTED = "the session does not end as `expect` says: load the session, and decide anew"
 _TURN = "the turn is not running any more: it has ended, or another one has superseded it"
 _CLOSED = "the session is closed: reopen it, or begin another one"
 
@@ -24,6 +26,8 @@ def conflict(operation: Operation, *, was_known: bool = False) -> ConflictError:
         problems.append(_TURN)
     if getattr(operation, "expect_tail", None) is not None:
         problems.append(_TAIL)
+    if isinstance(operation, Splice) and operation.expect is not None:
+        problems.append(_EXPECTED)
     if isinstance(operation, SetState):
         version = f"the state {operation.name!r} does not have version {operation.expect}"
         problems.append(f"{version}: get it, and decide anew")
@@ -37,6 +41,6 @@ def conflict(operation: Operation, *, was_known: bool = False) -> ConflictError:
         problems.append(
             f"a turn is running in one of the sessions, or {operation.into!r} is closed"
         )
-    if isinstance(operation, Append):
+    if isinstance(operation, Append) and operation.needs_open:
         problems.append(_CLOSED)
     return carrying(operation, ConflictError(", or ".join(problems), was_known=was_known))

@@ -143,7 +143,23 @@ class Append(Write):
         places = range(len(self.messages)) if self.places is None else self.places
         return tuple([message_id(self.op_id, place) for place in places])
 
-    def only(self, indexes: Sequence[int]) -> Append:
+    @property
+    def tail(self) -> tuple[str, ...] | None:
+        """The ids that the session's last messages must have: () for no message, None for any."""
+        return None if self.expect_tail is None else (self.expect_tail,) * bool(self.expect_tail)
+
+    @property
+    def needs_open(self) -> bool:
+        """Whether it is a conflict in a session that is closed."""
+        return True
+
+    def may_be_elsewhere(self, affected: int) -> bool:
+        """Whether some of its messages, of which it stored so many, may have another id: that of
+        the message with the same platform id.
+        """
+        return 0 <= affected < len(self.messages)
+
+    def only(self, indexes: Sequence[int]) -> Self:
         """The append of only these of its messages, each with the id that it has in this one."""
         places = range(len(self.messages)) if self.places is None else self.places
         kept = tuple([self.messages[index] for index in indexes])

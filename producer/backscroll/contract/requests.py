@@ -18,6 +18,7 @@ from backscroll.contract import (
     lifecycle,
     operations,
     reads,
+    splicing,
     tokens,
     turns,
 )
@@ -132,6 +133,23 @@ class Requests:
         """The id of the message that is appended to the session with that `dedup_key`."""
         dedup_key = check_text("dedup_key", dedup_key, MAX_ATTRIBUTE_CHARS)
         return message_id(derived_op_id(check_key(key), dedup_key, self._queue), 0)
+
+    def splice(
+        self,
+        key: str,
+        messages: tuple[ChatMessage, ...],
+        expect: Any = None,
+        remove: Any = 0,
+        session: SessionAttributes | None = None,
+        dedup_key: str | None = None,
+    ) -> splicing.Splice:
+        """As for an append; the same `dedup_key` may be an append's, too."""
+        session = None if session == {} else session
+        spliced = self.new(splicing.Splice, key, messages, session, expect=expect, remove=remove)
+        if dedup_key is not None:
+            self._once(spliced, spliced.key, dedup_key, "splice\0")
+        said = splicing.with_summaries(spliced.messages, spliced.message_ids)
+        return spliced.changed(messages=said)
 
     def replace(
         self,

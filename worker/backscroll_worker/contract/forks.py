@@ -8,6 +8,7 @@ from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.forks import Fork
 from backscroll.contract.messages import SessionInfo
 from backscroll.contract.operations import Append, Describe, Erase, Operation, RenameAgent
+from backscroll.contract.splicing import Splice
 from backscroll.contract.states import SetState
 from backscroll.contract.turns import EndTurn
 
@@ -44,8 +45,9 @@ def sessions_of(operation: Operation) -> set[str]:
 
 def spares_messages(operation: Operation) -> bool:
     """Whether it changes no message that a session has; an erasure does, but not at once."""
-    is_end = isinstance(operation, EndTurn) and not operation.remove
-    return is_end or isinstance(operation, _SPARING)
+    if isinstance(operation, EndTurn | Splice):
+        return not operation.remove
+    return isinstance(operation, _SPARING)
 
 
 def unknown_session(operation: Fork) -> OperationRefusedError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Any, Final, Self, Unpack, cast
+from typing import Any, Final, Literal, Self, Unpack, cast
 
 from backscroll.contract.answers import Answer
 from backscroll.contract.conflicts import conflict
@@ -194,6 +194,19 @@ class History(HistoryReader):
         operation = _requests.append(key, messages, dedup_key, session, expect_tail, turn_id)
         outcome = self._write(operation)
         return list(outcome.message_ids or operation.message_ids)
+
+    def splice(
+        self,
+        key: str,
+        *messages: ChatMessage,
+        expect: str | Sequence[str] | None = None,
+        remove: int | Sequence[str] | Literal["all"] = 0,
+        session: SessionAttributes | None = None,
+        dedup_key: str | None = None,
+    ) -> list[str]:
+        """Remove messages of a session, then add others at its end; returns the ids of these."""
+        operation = _requests.splice(key, messages, expect, remove, session, dedup_key)
+        return list(self._write(operation).message_ids or operation.message_ids)
 
     def remove_last(self, key: str) -> bool:
         """Drop the last message; whether there was one."""

@@ -30,6 +30,7 @@ from backscroll.contract.operations import (
     described_attributes,
 )
 from backscroll.contract.results import ErasureReceipt
+from backscroll.contract.splicing import Splice
 from backscroll.contract.states import SetState
 from backscroll_worker.contract.clock import Cutoff
 
@@ -56,6 +57,11 @@ def undone_by(operation: Operation) -> tuple[str, ...]:
 
 BY_PREFIX: Final = "prefix"
 """What a tombstone is for that has no subject of an erasure: all sessions whose key begins so."""
+
+
+def removes_messages(operation: Append) -> bool:
+    """Whether it takes messages out of the session, too."""
+    return isinstance(operation, Splice) and bool(operation.remove)
 
 
 def keys_of(operation: Operation) -> tuple[str, ...]:
@@ -188,7 +194,7 @@ class Tombstones:
         ]
         if len(kept) == len(operation.messages):
             return operation
-        return operation.only(kept) if kept else None
+        return operation.only(kept) if kept or removes_messages(operation) else None
 
     def is_of_erased_author(self, message: ChatMessage, at: int) -> bool:
         """Whether the message's author was erased after `at`, in microseconds."""

@@ -20,6 +20,7 @@ from backscroll.contract.operations import (
     Rollback,
 )
 from backscroll.contract.results import Outcome
+from backscroll.contract.splicing import Splice
 from backscroll.contract.states import SessionState, SetState
 from backscroll.contract.turns import BeginTurn, EndTurn
 from backscroll_worker.contract.takeover import ImportSession
@@ -114,6 +115,8 @@ class Model:
                 return self._begin_turn(operation, now)
             case EndTurn():
                 return self._end_turn(operation, now)
+            case Splice():
+                return self._splice(operation, now)
             case Append():
                 return self._append(operation, now)
             case Rollback() | Replace():
@@ -225,7 +228,8 @@ class Model:
         return count
 
     def _append(self, operation: Append, now: int) -> int:
-        if self.is_closed(operation.key) or not self._holds(operation, now):
+        is_refused = operation.needs_open and self.is_closed(operation.key)
+        if is_refused or not self._holds(operation, now):
             return CONFLICT
         session = self.sessions.setdefault(operation.key, ModelSession(now, now))
         session.describe_beside(operation.session or {}, now)
@@ -241,6 +245,26 @@ class Model:
             if change is not None:
                 self._change(change, now)
         return len(session.messages) - before
+
+    def _splice(self, operation: Splice, now: int) -> int:
+        key, expect, remove = operation.key, operation.expect, operation.remove
+        messages = self._load(key)
+        ids = [message.message_id for message in messages]
+        ends = expect is None or (ids[-len(expect) :] == list(expect) if expect else not ids)
+        if not ends or (operation.needs_open and self.is_closed(key)):
+            return CONFLICT
+        if isinstance(remove, int):
+            gone = set(ids[-remove:] if remove else [])
+        else:
+            gone = {*ids} if remove == "all" else {*ids}.intersection(remove)
+        session = self.sessions.get(key)
+        if session is not None and gone:
+            session.messages = [each for each in messages if each.message_id not in gone]
+            back = {m.platform_id for m in messages if m.message_id in gone}
+            session.platform_ids -= {str(m.platform_id) for m in operation.messages} & back
+            session.last_activity = now
+        is_more = operation.messages or operation.session is not None
+        return len(gone) + (self._append(replace(operation, expect=None), now) if is_more else 0)
 
     def _holds(self, operation: Append | Replace, now: int) -> bool:
         session = self.sessions.get(operation.key)

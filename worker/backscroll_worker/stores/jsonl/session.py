@@ -24,7 +24,7 @@ from backscroll_worker.contract.takeover import (
     has_another_history,
 )
 from backscroll_worker.contract.tombstones import Tombstones, digest, emptied_by, undone_by
-from backscroll_worker.contract.turns import CONFLICT, is_conditional, lease_of
+from backscroll_worker.contract.turns import CONFLICT, is_conditional, lease_of, tail_of
 from backscroll_worker.stores.jsonl.lines import (
     Line,
     Record,
@@ -39,20 +39,31 @@ class Session(MaintainedSession):
     """A session after the operations so far."""
 
     def append(self, operation: Append) -> int:
-        if self.is_closed:
+        if not self.takes(operation):
             return self._note(operation.op_id, CONFLICT)
+        return self.add(operation)
+
+    def takes(self, operation: Append) -> bool:
+        """Whether the session takes the messages, if there is one; otherwise it is a conflict."""
+        if self.is_closed and operation.needs_open:
+            return False
         if operation.session is not None and self.exists:
             with_meta(self.sidecar.attributes, operation.session)  # or refused now
         if is_conditional(operation) and not self._holds(operation):
-            return self._note(operation.op_id, CONFLICT)
-        op_id, count = operation.op_id, len(operation.messages)
+            return False
         cached = self._cached or self._cached_session()
-        is_one = count == 1 and operation.places is None
+        is_one = len(operation.messages) == 1 and operation.places is None
         if not is_one and any(map(cached.known.__contains__, operation.message_ids)):
             raise OperationRefusedError(
                 "a message with this operation's id is stored already, though its op id is "
                 "forgotten"
             )
+        return True
+
+    def add(self, operation: Append) -> int:
+        """Add the messages that the session takes; returns how many."""
+        op_id, count = operation.op_id, len(operation.messages)
+        cached = self._cached or self._cached_session()
         new = self._new_ones(operation)
         lines = lines_of(operation, self._directory.blobs, new)
         if new is not None or not count:
@@ -71,9 +82,9 @@ class Session(MaintainedSession):
 
     def _holds(self, operation: Append | Replace) -> bool:
         """Whether the condition of a write holds; one under a turn id renews the lease."""
-        if isinstance(operation, Append) and (tail := operation.expect_tail) is not None:
-            last = self.lines[-1].message.message_id if self.exists and self.count else ""
-            if tail != last:
+        if (tail := tail_of(operation)) is not None:
+            lines = self.lines[-max(1, len(tail)) :] if self.exists else []
+            if [line.message.message_id for line in lines] != list(tail):
                 return False
         if operation.turn_id is not None:
             if not self.exists or not self.sidecar.turn.is_that_of(operation.turn_id):

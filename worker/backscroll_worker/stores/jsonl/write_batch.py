@@ -29,6 +29,7 @@ from backscroll.contract.operations import (
     Write,
 )
 from backscroll.contract.results import Outcome
+from backscroll.contract.splicing import Splice
 from backscroll.contract.states import SetState
 from backscroll.contract.turns import BeginTurn, EndTurn
 from backscroll_worker.contract.clock import StoreClock
@@ -54,6 +55,7 @@ from backscroll_worker.stores.jsonl.forks import fork, give_way, pending_fork
 from backscroll_worker.stores.jsonl.renames import Renames
 from backscroll_worker.stores.jsonl.session import Session
 from backscroll_worker.stores.jsonl.session_cache import CachedSession, SessionCache
+from backscroll_worker.stores.jsonl.splicing import splice
 from backscroll_worker.stores.jsonl.waiting import WaitingChanges
 from backscroll_worker.stores.jsonl.writer import Writer
 
@@ -369,7 +371,7 @@ def _outcome(
     session: Session, operation: Write, affected: int, *, duplicate: bool = False
 ) -> Outcome:
     """Of an append that stored less than its messages, also the ids of those that are stored."""
-    if isinstance(operation, Append) and CONFLICT < affected < len(operation.messages):
+    if isinstance(operation, Append) and operation.may_be_elsewhere(affected):
         return Outcome(affected, duplicate, message_ids=session.stored_ids(operation))
     return outcome(affected, duplicate=duplicate)
 
@@ -381,6 +383,7 @@ _OF_MANY: Final[dict[type[Operation], Callable[[Group, Any], Outcome]]] = {
 }
 _HANDLERS: Final[dict[type[Operation], Callable[[Session, Any], int]]] = {
     Append: Session.append,
+    Splice: splice,
     BeginTurn: Session.begin_turn,
     EndTurn: Session.end_turn,
     Rollback: Session.rollback,

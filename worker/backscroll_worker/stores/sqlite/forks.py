@@ -27,6 +27,7 @@ from backscroll.contract.operations import (
     Write,
 )
 from backscroll.contract.results import Outcome
+from backscroll.contract.splicing import Splice
 from backscroll.contract.turns import EndTurn
 from backscroll_worker.contract import forks as limits
 from backscroll_worker.contract.forks import (
@@ -38,7 +39,7 @@ from backscroll_worker.contract.forks import (
 )
 from backscroll_worker.contract.pacing import Pace, Unfinished
 from backscroll_worker.contract.turns import CONFLICT
-from backscroll_worker.stores.sqlite import fork_table, session_states
+from backscroll_worker.stores.sqlite import fork_table, session_states, splicing
 from backscroll_worker.stores.sqlite.access import Access
 from backscroll_worker.stores.sqlite.fork_table import Copying
 from backscroll_worker.stores.sqlite.listing import get_session
@@ -262,6 +263,8 @@ def _first_changed(group: WriteGroup, operation: Write) -> int:
         named = [(id_, None) for id_ in operation.remove]
     elif isinstance(operation, Rewind):
         named = [(operation.to, None)]
+    elif isinstance(operation, Splice):
+        return min(splicing.rows_of(group, operation), default=_ALL)
     else:
         return 0
     rows = [group._locate(operation.key, *ids)[1] for ids in named]

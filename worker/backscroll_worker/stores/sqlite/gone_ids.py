@@ -46,6 +46,14 @@ def note_later_gone(connection: apsw.Connection, session: int, row: int, now: in
     note_gone(connection, session, _ids_after(connection, session, row), now)
 
 
+def bring_back(connection: apsw.Connection, session: int, platform_ids: Iterable[str]) -> None:
+    """The opposite: such messages may be stored again."""
+    connection.executemany(
+        "DELETE FROM gone_platform_ids WHERE session_id = ? AND digest = ?",
+        [(session, platform_digest(id_)) for id_ in platform_ids],
+    )
+
+
 def _ids_after(connection: apsw.Connection, session: int, row: int) -> list[str]:
     found: Iterable[Any] = connection.execute(
         "SELECT platform_id FROM messages INDEXED BY messagerow_session_id"

@@ -14,7 +14,7 @@ from backscroll.contract.messages import ChatMessage
 from backscroll.contract.operations import Append, Operation, Write
 from backscroll.contract.results import Outcome
 from backscroll_worker.contract.platform_ids import platform_digest
-from backscroll_worker.contract.turns import CONFLICT, outcome
+from backscroll_worker.contract.turns import outcome
 from backscroll_worker.stores.sqlite.gone_ids import note_gone
 from backscroll_worker.stores.sqlite.packed_ids import unpack_id
 from backscroll_worker.stores.sqlite.writer_cache import KnownSession
@@ -147,7 +147,7 @@ class PlatformIds:
         self, write: Write, find: Callable[[str], KnownSession | None], affected: int
     ) -> Outcome:
         """The outcome of an operation that was applied before."""
-        if isinstance(write, Append) and CONFLICT < affected < len(write.messages):
+        if isinstance(write, Append) and write.may_be_elsewhere(affected):
             session = find(write.key)
             named = None if session is None else self._named(session.id, write)
             return Outcome(affected, duplicate=True, message_ids=named)

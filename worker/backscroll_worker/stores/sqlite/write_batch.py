@@ -27,6 +27,7 @@ from backscroll.contract.operations import (
     Write,
 )
 from backscroll.contract.results import Outcome
+from backscroll.contract.splicing import Splice
 from backscroll.contract.turns import BeginTurn, EndTurn
 from backscroll_worker.contract.attributes import with_turn
 from backscroll_worker.contract.takeover import (
@@ -49,6 +50,7 @@ from backscroll_worker.stores.sqlite import (
     merging,
     session_meta,
     session_states,
+    splicing,
 )
 from backscroll_worker.stores.sqlite import restore as restoring
 from backscroll_worker.stores.sqlite.maintenance import author_erasure, erasure
@@ -93,14 +95,26 @@ class Group(WriteGroup):
         return outcome(affected)
 
     def _append(self, operation: Append) -> int:
-        known = self._find(operation.key)
-        if known is not None and known.closed:
+        return self._added(operation) if self._takes(operation) else CONFLICT
+
+    def _splice(self, operation: Splice) -> int:
+        if not self._takes(operation):
             return CONFLICT
+        removed = splicing.remove(self, operation)
+        is_more = operation.messages or operation.session is not None
+        return removed + (self._added(operation) if is_more else 0)
+
+    def _takes(self, operation: Append) -> bool:
+        """Whether the session takes the messages, if there is one; otherwise it is a conflict."""
+        known = self._find(operation.key)
+        if known is not None and known.closed and operation.needs_open:
+            return False
         if known is not None and operation.session is not None:
             session_meta.described(self._connection, known.id, operation.session)  # or refused now
-        if is_conditional(operation) and not self._holds(operation):
-            return CONFLICT
-        session = known or self._create(operation.key)
+        return not is_conditional(operation) or self._holds(operation)
+
+    def _added(self, operation: Append) -> int:
+        session = self._find_or_create(operation.key)
         if operation.session is not None:
             lacking = attributes.lacking(self._connection, session.id, operation.session)
             if lacking:
@@ -225,9 +239,7 @@ class Group(WriteGroup):
             return 0
         count = session.message_count
         if count > detached.MOST_AT_ONCE:
-            self.flush()
-            self._pending.touched.pop(session.id, None)
-            session.id = detached.detach_messages(self._connection, session.id, self._now)
+            splicing.empty(self, session)
         else:
             gone = self._delete_messages(session)
             self._platform_ids.note_gone(session.id, gone, self._now)
@@ -353,6 +365,7 @@ class Group(WriteGroup):
 
 _HANDLERS: Final[dict[type[Operation], Callable[[Group, Any], int]]] = {
     Append: Group._append,
+    Splice: Group._splice,
     BeginTurn: Group._begin_turn,
     EndTurn: Group._end_turn,
     Rollback: Group._rollback,

@@ -20,7 +20,7 @@ from backscroll.contract.operations import (
 )
 from backscroll_worker.contract.clock import StoreClock
 from backscroll_worker.contract.tombstones import keys_of
-from backscroll_worker.contract.turns import Turn
+from backscroll_worker.contract.turns import Turn, tail_of
 from backscroll_worker.stores.blobs import Blobs
 from backscroll_worker.stores.sqlite import (
     attributes,
@@ -213,11 +213,8 @@ class WriteGroup:
     def _holds(self, operation: Append | Replace) -> bool:
         """Whether the condition of a write holds; one under a turn id renews the lease."""
         session = self._find(operation.key)
-        if isinstance(operation, Append) and (tail := operation.expect_tail) is not None:
-            _, last = self._locate(operation.key, None)
-            expected = None if tail == "" else self._locate(operation.key, tail)[1]
-            if last != expected or (last is None and tail != ""):
-                return False
+        if (tail := tail_of(operation)) is not None and not self._ends_with(session, tail):
+            return False
         if operation.turn_id is not None:
             turn = None if session is None else self._turn(session)
             if turn is None or session is None or not turn.is_that_of(operation.turn_id):
@@ -225,6 +222,19 @@ class WriteGroup:
             if turn.lease is not None:
                 self._set(session, {"turn_expires_at": turn.renewed(self._now)})
         return True
+
+    def _ends_with(self, session: KnownSession | None, tail: Sequence[str]) -> bool:
+        """Whether these are the ids of its last messages; for none, whether it has no messages."""
+        if session is None:
+            return not tail
+        self._flush_rows()
+        but, values = author_erasure.but_those_of(self._memory.erasing)
+        last: Iterable[Any] = self._connection.execute(
+            "SELECT message_id FROM messages INDEXED BY messagerow_session_id"  # noqa: S608
+            f" WHERE session_id = ?{but} ORDER BY id DESC LIMIT ?",
+            (session.id, *values, max(1, len(tail))),
+        )
+        return [id_ for (id_,) in last] == [pack_id(id_) for id_ in reversed(tail)]
 
     def _note_emptied(self, operation: Write, how: str) -> None:
         key: str = operation.key  # type: ignore[attr-defined]

@@ -120,6 +120,20 @@ class Operations(RuleBasedStateMachine):
         self.message_ids += operation.message_ids
         self.send(operation)
 
+    @rule(
+        key=keys,
+        said=st.just([]) | said,
+        session=st.none() | attributes,
+        data=st.data(),
+    )
+    def splice(self, key: str, said: list[ChatMessage], session: Any, data: st.DataObject) -> None:
+        some = st.lists(st.sampled_from(self.message_ids[-6:]), max_size=3)
+        remove = data.draw(st.integers(0 if said else 1, 4) | st.just("all") | some.filter(bool))
+        expect = data.draw(st.none() | some | st.sampled_from(["", *self.message_ids[-4:]]))
+        operation = requests.splice(key, tuple(said), expect, remove, session)
+        self.message_ids += operation.message_ids
+        self.send(operation)
+
     @rule(key=keys, message=messages, data=st.data())
     def replace_in_a_turn(self, key: str, message: ChatMessage, data: st.DataObject) -> None:
         turn_id = self._some_turn(data)

@@ -1,0 +1,45 @@
+"""Removes a part of a session's messages and adds others, as a splice says."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from backscroll.contract.splicing import Splice
+from backscroll_worker.contract.turns import CONFLICT
+from backscroll_worker.stores.jsonl.lines import Line, note_platform_ids
+from backscroll_worker.stores.jsonl.session import Session
+
+
+def splice(session: Session, operation: Splice) -> int:
+    """Apply the operation."""
+    if not session.takes(operation):
+        return session.note(operation.op_id, CONFLICT)
+    removed = _named(session, operation)
+    if removed:
+        back = {each.platform_id for each in operation.messages}
+        remove(session, removed, back)
+    if operation.session is not None:
+        session._create()
+    return session.note(operation.op_id, len(removed) + session.add(operation))
+
+
+def remove(session: Session, gone: Sequence[Line], back: Collection[str | None] = ()) -> None:
+    """Remove these lines; the platform ids in `back` are not noted as gone."""
+    places = set(map(id, gone))
+    session._touch()
+    session._note_gone([line for line in gone if line.message.platform_id not in back])
+    lines = session._rewrite()
+    lines[:] = [line for line in lines if id(line) not in places]
+    cached = session._cached_session()
+    cached.count, cached.platform_ids = len(lines), note_platform_ids(lines, {})
+
+
+def _named(session: Session, operation: Splice) -> list[Line]:
+    """The lines that it is to remove."""
+    wanted = operation.remove
+    if not wanted or not session.exists or not session.count:
+        return []
+    if isinstance(wanted, tuple):
+        ids = set(wanted)
+        return [line for line in session.lines if line.message.message_id in ids]
+    return session.lines[-min(wanted, session.count) :] if wanted != "all" else session.lines[:]
