@@ -59,12 +59,12 @@ junk = st.sampled_from(JUNK)
 CALLS = [
     "append", "rollback", "replace", "clear", "delete", "describe", "rename_agent", "load",
     "session", "exists", "sessions", "search", "cleanup", "restore", "compact", "erase", "send",
-    "fork", "splice",
+    "fork", "splice", "pop",
 ]  # fmt: skip
 OF_A_STORE = [
     "append", "remove_last", "remove", "replace", "clear", "delete", "describe", "rename_agent",
     "load", "session", "exists", "sessions", "search", "cleanup", "compact", "erase", "stream",
-    "fork", "splice",
+    "fork", "splice", "pop",
 ]  # fmt: skip
 FILTERS = ["key", "role", "channel", "since", "until", "active_since", "stuck_seconds", "pinned"]
 often = fuzzing(

@@ -42,7 +42,7 @@ from backscroll.contract.operations import (
 )
 from backscroll.contract.reads import GetMessage, GetSession, ListSessions, Load, Search
 from backscroll.contract.requests import Requests
-from backscroll.contract.splicing import Splice
+from backscroll.contract.splicing import Pop, Splice
 from backscroll.contract.states import GetStates, SetState
 from backscroll.contract.tokens import GetUsage
 from backscroll.contract.turns import BeginTurn, EndTurn
@@ -67,6 +67,7 @@ PAYLOADS: list[tuple[str, str, Operation]] = [
                                           reply_to="o", tokens=1),), None, "", "t")),
     ("append", '{"at":1,"key":"k","messages":[{"role":"system","content":"hi","upto":"m"}]}',
      Append(ID, 1, "k", (ChatMessage.summary("hi", upto="m"),))),
+    ("pop", '{"at":1,"key":"k","count":2}', Pop(ID, 1, "k", 2)),
     ("splice", '{"at":1,"key":"k","messages":[],"expect":[],"remove":"all"}',
      Splice(ID, 1, "k", (), expect=(), remove="all")),
     ("splice", '{"at":1,"key":"k","messages":[{"role":"user","content":"hi"}],"session":'
@@ -262,6 +263,8 @@ def test_an_operation_that_is_sent_again_is_the_same(
         ("append", {"at": 1, "key": "k", "messages": [SAID], "places": [True]}, "ascending whole"),
         ("append", {"at": 1, "key": "k", "messages": [SAID] * 2, "places": [1, 1]}, "ascending"),
         ("append", {"at": 1, "key": "k", "messages": []}, "give at least one message"),
+        ("pop", {"at": 1, "key": "k", "count": 0}, "count: must be a whole number from 1"),
+        ("pop", {"at": 1, "key": "k", "count": 101}, "count: must be at most 100"),
         ("splice", {"at": 1, "key": "k", "messages": []}, "at least one, or what to remove"),
         *(
             ("splice", {"at": 1, "key": "k", "messages": [SAID], **each}, words)

@@ -110,6 +110,21 @@ class Messages(Sessions):
             ack = "stored"
         return run(self._write, operation, ack, operation.message_ids)
 
+    def pop(self, key: str, count: int = 1) -> list[ChatMessage]:
+        """Remove the session's last `count` messages, at most 100, and return them, oldest first.
+
+        They go as by `rollback`; [] where there are none. It waits for the worker, which records
+        what it returns, up to 1 MiB for a session: where the caller is not told, the error's
+        `operation`, sent again with `send(error.operation, "stored")`, returns the same in the
+        receipt's `messages`, for about a day.
+
+        Raises `OperationRefusedError`, and removes nothing, where several messages have more than
+        1 MiB in JSON; also where it is sent again and what it removed is not recorded any more; the
+        rest as every call.
+        """
+        receipt = run(self._write, self._requests.pop(key, count), "stored")
+        return list(receipt.messages)
+
     def rollback(
         self,
         key: str,

@@ -36,6 +36,7 @@ CHANGES: dict[str, Callable[[StoreUnderTest, list[str]], Any]] = {
     "clear": lambda store, _: store.clear("s"),
     "rewind": lambda store, ids: store.rewind("s", ids[2]),
     "splice": lambda store, ids: store.splice("s", remove=[ids[2]]),
+    "pop": lambda store, _: store.pop("s", 3),
     "empty": lambda store, _: store.splice("s", remove="all"),
     "remove": lambda store, ids: store.remove("s", ids[2]),
     "replace": lambda store, ids: store.replace("s", ChatMessage.user("edited"), ids[2]),

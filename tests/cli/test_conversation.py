@@ -315,3 +315,16 @@ def test_an_erasure_that_found_nothing_says_so(
             assert typo.stderr == "backscroll: nothing of sender 'sombody' was found\n"
         assert "was found" not in run(settings, "erase", "--sender", "somebody", "--yes").stderr
         assert document(settings, "sessions")["sessions"] == []
+
+
+def test_a_pop_removes_messages_and_shows_them(
+    settings: Settings, client: redis.Redis, tmp_path: Path
+) -> None:
+    for content in ("one", "two", "three"):
+        done(settings, "append", "k", "user", content)
+    with running_worker(settings, client, tmp_path / "worker.log"):
+        assert [each["content"] for each in document(settings, "pop", "k")] == ["three"]
+        shown = done(settings, "pop", "k", "--count", "2")
+        assert shown.index("one") < shown.index("two")
+        assert done(settings, "pop", "k") == ""
+        assert run(settings, "pop", "k", "--count", "101").exit_code == ExitCode.USAGE

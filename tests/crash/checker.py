@@ -228,7 +228,7 @@ def _check_once(
     store: StoreUnderTest, writer: WriterRecord, applied: set[str]
 ) -> Iterator[Violation]:
     """Delivered again, each operation is known, and touched as much as it should have."""
-    _, affected = writer.model(applied)
+    model, affected = writer.model(applied)
     done = [each for each in writer.asked if each.op_id in affected]
     for start in range(0, len(done), _A_GROUP):
         group = done[start : start + _A_GROUP]
@@ -237,8 +237,10 @@ def _check_once(
             expected = outcome(affected[operation.op_id], duplicate=True)
             if not isinstance(said, Outcome) or not said.duplicate:
                 yield Violation("doubled", where, f"delivered again it would be: {said}")
-            elif replace(said, message_ids=None) != expected:
+            elif replace(said, message_ids=None, messages=None) != expected:
                 yield Violation("altered", where, f"{said} instead of {expected}")
+            elif said.messages and [*said.messages] != model.popped[operation.op_id]:
+                yield Violation("altered", where, "it returns other messages than it removed")
 
 
 def _check_erased(

@@ -215,6 +215,9 @@ class Writer:
         known = self._message_ids.get(key, ["no-such-message"])
         return self._requests.rewind(key, self._random.choice(known[-3:]))
 
+    def _pop(self, key: str) -> Write:
+        return self._requests.pop(key, self._random.choice((1, 1, 3)))
+
     def _splice(self, key: str) -> Write:
         known = self._message_ids.get(key, ["no-such-message"])[-4:]
         remove = self._random.choice((1, 2, "all", known, known[:1]))
@@ -339,7 +342,8 @@ _OWN_SHARES: Final[dict[Callable[[Writer, str], Write], int]] = {
     Writer._append: 40,
     Writer._rollback: 8,
     Writer._rewind: 1,
-    Writer._splice: 4,
+    Writer._splice: 3,
+    Writer._pop: 2,
     Writer._replace: 8,
     Writer._set_state: 2,
     Writer._describe: 3,

@@ -30,6 +30,7 @@ from backscroll.contract.results import (
     RuleTotals,
     Usage,
 )
+from backscroll.contract.splicing import popped
 from backscroll.contract.states import SessionState
 from backscroll.contract.tool_calls import LoadedMessages
 
@@ -116,9 +117,15 @@ def to_json(answer: Answer) -> Any:
     if isinstance(answer, dict):
         return {name: asdict(state) for name, state in answer.items()}
     if isinstance(answer, Outcome) and answer.message_ids is None:
-        outcome = {"affected": answer.affected, "duplicate": answer.duplicate}
-        return {**outcome, "conflict": True} if answer.conflict else outcome
+        return _outcome_to_json(answer)
     return None if answer is None else asdict(answer)
+
+
+def _outcome_to_json(outcome: Outcome) -> dict[str, Any]:
+    fields: dict[str, Any] = {"affected": outcome.affected, "duplicate": outcome.duplicate}
+    if outcome.messages is not None:
+        fields["messages"] = [message.to_dict() for message in outcome.messages]
+    return {**fields, "conflict": True} if outcome.conflict else fields
 
 
 def hit_to_json(hit: SearchHit) -> dict[str, Any]:
@@ -137,7 +144,9 @@ def hit_to_json(hit: SearchHit) -> dict[str, Any]:
 def answered_receipt(
     value: Any, operation: Operation, message_ids: tuple[str, ...], was_known: bool
 ) -> Receipt:
-    return receipt_of(_known(Outcome, value), operation, message_ids, was_known)
+    messages = tuple([ChatMessage.from_dict(item) for item in value.get("messages") or ()])
+    outcome = _known(Outcome, {**value, "messages": messages})
+    return receipt_of(outcome, operation, message_ids, was_known)
 
 
 def receipt_of(
@@ -147,7 +156,8 @@ def receipt_of(
     if outcome.conflict:
         raise conflict(operation, was_known=outcome.duplicate or was_known)
     message_ids, duplicate = tuple(outcome.message_ids or message_ids), outcome.duplicate
-    return Receipt(operation.op_id, message_ids, outcome.affected, duplicate or was_known)
+    known = outcome.affected, duplicate or was_known
+    return Receipt(operation.op_id, message_ids, *known, messages=popped(operation, outcome))
 
 
 @_understood

@@ -85,6 +85,7 @@ class Requests:
     begin_turn = _by_fields(turns.BeginTurn)
     end_turn = _by_fields(turns.EndTurn)
     rollback = _by_fields(operations.Rollback)
+    pop = _by_fields(splicing.Pop)
     rewind = _by_fields(lifecycle.Rewind)
     merge = _by_fields(lifecycle.Merge)
     reset = _by_fields(lifecycle.Reset)

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from backscroll.contract.messages import ChatMessage
+
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
@@ -19,7 +21,7 @@ class Receipt:
     `message_ids` has one id for each message of an append. A message whose platform id the session
     has already is not stored again: `affected` does not count it, and with `ack="stored"` its id
     here is that of the stored message. If that one is gone by now, nothing has the id. Of a fork it
-    has the id of the last message.
+    has the id of the last message. `messages` are what a pop removed, oldest first.
     """
 
     op_id: str
@@ -27,6 +29,7 @@ class Receipt:
     affected: int | None = None
     duplicate: bool | None = None
     spooled: bool = False
+    messages: tuple[ChatMessage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +38,14 @@ class Outcome:
 
     `conflict`: its condition did not hold, so it did nothing, and will not when it is sent again.
     `message_ids` are those of an append's messages, if they are others than follow from its op id.
+    `messages` are what a pop removed, as far as that is recorded.
     """
 
     affected: int
     duplicate: bool = False
     conflict: bool = False
     message_ids: tuple[str, ...] | None = None
+    messages: tuple[ChatMessage, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

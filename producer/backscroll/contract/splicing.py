@@ -1,4 +1,4 @@
-"""The verb that takes messages out of a session and adds others, in one write."""
+"""The verbs that take messages out of a session, and add others or return what they took."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Final, Literal
 
-from backscroll.contract.errors import InvalidInputError
+from backscroll.contract.errors import InvalidInputError, OperationRefusedError
 from backscroll.contract.forms import ANY_MESSAGES, Form
 from backscroll.contract.messages import MAX_ATTRIBUTE_CHARS, ChatMessage, check_text
-from backscroll.contract.operations import Append, operation
-from backscroll.contract.validation import MAX_LOAD, shown
+from backscroll.contract.operations import Append, Operation, Write, operation
+from backscroll.contract.results import Outcome
+from backscroll.contract.validation import MAX_LOAD, check_limit, shown
 
 MOST_NAMED: Final = 5_000
 """Messages that a splice may name: each is looked up and removed by itself, in some 10 µs."""
+
+MOST_POPPED: Final = 100
+"""Messages that a pop may remove, as all of them are recorded with its op id."""
 
 Removed = int | tuple[str, ...] | Literal["all"]
 """The newest so many messages, those with these ids, or all of a session."""
@@ -49,6 +53,12 @@ _REMOVED: Final = Form(
     lambda name, value, _limits: _removed(name, value),
     _removed,
     lambda value: list(value) if isinstance(value, tuple) else value,
+)
+
+
+_COUNT: Final = Form(
+    lambda name, value, _limits: check_limit(value, MOST_POPPED, name),
+    lambda name, value: check_limit(value, MOST_POPPED, name),
 )
 
 
@@ -88,6 +98,31 @@ class Splice(Append):
 
     def describe(self) -> str:
         return f"splice {len(self.messages)} messages"
+
+
+@operation
+class Pop(Write):
+    """Remove a session's last messages, as by rollback, and return them, oldest first.
+
+    The outcome's `messages` are recorded with the op id, and returned again when it is sent again.
+    """
+
+    kind = "pop"
+    key: str
+    count: Annotated[int, _COUNT] = 1
+
+
+def popped(operation: Operation, outcome: Outcome) -> tuple[ChatMessage, ...]:
+    """What an operation removed and returns.
+
+    Raises `OperationRefusedError` where it was applied before and nothing is recorded of that.
+    """
+    if isinstance(operation, Pop) and outcome.affected and not outcome.messages:
+        raise OperationRefusedError(
+            f"pop {operation.op_id} was carried out, and what it removed is not recorded any more: "
+            "that was more than a day ago, or it was erased, or many others followed"
+        )
+    return tuple(outcome.messages or ())
 
 
 def with_summaries(messages: Sequence[ChatMessage], ids: Sequence[str]) -> tuple[ChatMessage, ...]:

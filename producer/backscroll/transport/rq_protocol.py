@@ -20,6 +20,7 @@ from backscroll.contract.codec import encode
 from backscroll.contract.errors import OperationRefusedError, QueueFullError, carrying
 from backscroll.contract.messages import from_micros
 from backscroll.contract.operations import Maintenance, Operation, Read
+from backscroll.contract.splicing import Pop
 from backscroll.transport.acks import Ack
 from backscroll.transport.pinned_connection import Command, Script
 
@@ -236,6 +237,8 @@ class JobWriter:
         """`operation` as a job."""
         time = from_micros(operation.at).isoformat(timespec="microseconds")[:-6] + "Z"
         ttl = self._read_ttl if isinstance(operation, Read) else _result_ttl(operation, ack)
+        if isinstance(operation, Pop):  # no text stays on the server for longer than for a read
+            ttl = min(ttl, -self._read_ttl)
         return operation.op_id, ttl, time, operation.describe(), encode(operation)
 
     def script_call(self, jobs: Iterable[Job]) -> list[Any]:

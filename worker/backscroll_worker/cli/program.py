@@ -29,6 +29,7 @@ from backscroll_worker.cli.lifecycle import COMMANDS as LIFECYCLE
 from backscroll_worker.cli.maintenance import COMMANDS as MAINTENANCE
 from backscroll_worker.cli.monitoring import COMMANDS as MONITORING
 from backscroll_worker.cli.output import note, printable
+from backscroll_worker.cli.popping import COMMANDS as POPPING
 from backscroll_worker.cli.reading import COMMANDS as READING
 from backscroll_worker.cli.retention import COMMANDS as RETENTION
 from backscroll_worker.cli.searching import COMMANDS as SEARCHING
@@ -180,6 +181,7 @@ for _command in (
     *WRITING,
     *DESCRIBING,
     *LIFECYCLE,
+    *POPPING,
     *READING,
     *GETTING,
     *ATTACHMENT,

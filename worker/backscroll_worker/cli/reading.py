@@ -222,7 +222,7 @@ COMMANDS = (load, sessions, usage)
 
 
 def show_message(out: Console, message: ChatMessage) -> None:
-    """A message as `load` shows it."""
+    """Print one message, with what is known of it."""
     out.print(
         *who(message, _ROLE_STYLES.get(message.role, "bold")),
         Text(local_time(message.created_at), style="dim"),

@@ -17,6 +17,7 @@ from backscroll.contract.answers import Answer, EncodedAnswer, encode_answer, hi
 from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.filters import FoundMessage, SearchHit, SearchPage
 from backscroll.contract.messages import ChatMessage
+from backscroll.contract.results import Outcome
 from backscroll.contract.tool_calls import LoadedMessages
 
 T = TypeVar("T")
@@ -53,13 +54,23 @@ class AnswerBudget:
 
     @property
     def is_used_up(self) -> bool:
-        """Whether what comes next has to wait for another transaction; only reads use it up."""
+        """Whether what comes next has to wait for another transaction; only what returns
+        messages or other data uses it up."""
         return self._has_read and (self._left_bytes <= 0 or time.monotonic() > self._deadline)
 
     def encode(self, answer: Answer) -> Answer:
         """Any answer; raises `OperationRefusedError` when it is too large."""
         self._has_read = True
         encoded = _encoded(answer)
+        self._left_bytes -= len(encoded.json)
+        return encoded
+
+    def outcome(self, outcome: Outcome) -> Outcome | EncodedAnswer:
+        """What a write did, encoded where it returns messages; their size was limited before."""
+        if outcome.messages is None:
+            return outcome
+        self._has_read = True
+        encoded = EncodedAnswer(encode_answer(outcome))
         self._left_bytes -= len(encoded.json)
         return encoded
 

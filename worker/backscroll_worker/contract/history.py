@@ -36,6 +36,7 @@ from backscroll.contract.messages import (
 from backscroll.contract.operations import Operation
 from backscroll.contract.requests import Requests
 from backscroll.contract.results import CleanupReport, ErasureReceipt, Outcome, Usage
+from backscroll.contract.splicing import popped
 from backscroll.contract.states import DEFAULT_STATE, NO_STATE, SessionState
 from backscroll.contract.tokens import CountedLoad, CountTokens
 from backscroll.contract.tool_calls import LoadedMessages
@@ -207,6 +208,11 @@ class History(HistoryReader):
         """Remove messages of a session, then add others at its end; returns the ids of these."""
         operation = _requests.splice(key, messages, expect, remove, session, dedup_key)
         return list(self._write(operation).message_ids or operation.message_ids)
+
+    def pop(self, key: str, count: int = 1) -> list[ChatMessage]:
+        """Remove the last messages, at most 100, and return them, oldest first."""
+        operation = _requests.pop(key, count)
+        return list(popped(operation, self._write(operation)))
 
     def remove_last(self, key: str) -> bool:
         """Drop the last message; whether there was one."""

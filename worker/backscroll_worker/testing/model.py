@@ -20,7 +20,7 @@ from backscroll.contract.operations import (
     Rollback,
 )
 from backscroll.contract.results import Outcome
-from backscroll.contract.splicing import Splice
+from backscroll.contract.splicing import Pop, Splice
 from backscroll.contract.states import SessionState, SetState
 from backscroll.contract.turns import BeginTurn, EndTurn
 from backscroll_worker.contract.takeover import ImportSession
@@ -41,6 +41,8 @@ class Model:
     applied: dict[str, int] = field(default_factory=dict)
     waiting: dict[tuple[str, str | None], Change] = field(default_factory=dict)
     """By key and platform id, changes of messages that have not arrived."""
+    popped: dict[str, list[ChatMessage]] = field(default_factory=dict)
+    """By op id, what pops removed."""
     renames: list[tuple[str, str]] = field(default_factory=list)
     """The old key and the new one of sessions that got another, in their order."""
 
@@ -115,6 +117,8 @@ class Model:
                 return self._begin_turn(operation, now)
             case EndTurn():
                 return self._end_turn(operation, now)
+            case Pop():
+                return self._pop(operation, now)
             case Splice():
                 return self._splice(operation, now)
             case Append():
@@ -245,6 +249,14 @@ class Model:
             if change is not None:
                 self._change(change, now)
         return len(session.messages) - before
+
+    def _pop(self, operation: Pop, now: int) -> int:
+        messages = self.popped[operation.op_id] = self._load(operation.key)[-operation.count :]
+        if messages:
+            session = self.sessions[operation.key]
+            del session.messages[-len(messages) :]
+            session.last_activity = now
+        return len(messages)
 
     def _splice(self, operation: Splice, now: int) -> int:
         key, expect, remove = operation.key, operation.expect, operation.remove

@@ -10,6 +10,7 @@ from backscroll.contract.attachment_reading import GetAttachment
 from backscroll_worker.contract.pacing import Slices
 from backscroll_worker.stores.blobs import BlobTotals, Used, references
 from backscroll_worker.stores.jsonl.decoding import as_utf8
+from backscroll_worker.stores.jsonl.file_names import SIDECAR_SUFFIX
 from backscroll_worker.stores.jsonl.files import Directory, Stamp, naming
 from backscroll_worker.stores.jsonl.journal import PREFIX
 from backscroll_worker.stores.jsonl.slices import OpenGroup, portions
@@ -73,10 +74,15 @@ def _used(open_group: OpenGroup, directory: Directory) -> Slices[set[str]]:
 
 
 def _files(directory: Directory) -> list[tuple[str, Stamp]]:
-    """Those that may refer to blobs, whatever they are for: all but the journals."""
+    """Those that may refer to blobs: all but the journals, and the sidecars.
+
+    What a sidecar has is what pops removed, which keeps no blob.
+    """
     with naming(directory.path), os.scandir(directory.path) as entries:
         return [
             (entry.name, Stamp.of(entry.stat()))
             for entry in entries
-            if entry.is_file() and not entry.name.startswith(PREFIX)
+            if entry.is_file()
+            and not entry.name.startswith(PREFIX)
+            and not entry.name.endswith(SIDECAR_SUFFIX)
         ]

@@ -238,7 +238,7 @@ class JsonlBackend(LocalStore):
                 answer = group.write(operation)
                 if isinstance(operation, Fork) and group.is_copying(operation):
                     return Unfinished(fork_slices.finish(self._group, operation, answer))
-                return answer
+                return answer if budget is None else budget.outcome(answer)
             if isinstance(operation, Read):
                 return read(group, operation, budget)
         except OperationRefusedError as refusal:  # raised before anything was changed

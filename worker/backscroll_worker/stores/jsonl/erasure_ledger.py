@@ -196,7 +196,7 @@ class Erasures:
         if not pending.is_about(session):
             return False
         lines = session.said_by(pending.value)
-        pending.sessions += 1
+        pending.sessions += session.quotes(pending.value)
         pending.message_ids += [str(line.message.message_id) for line in lines]
         pending.op_ids += sum(map(session.is_own_of_author, lines))
         self._is_changed = True

@@ -125,6 +125,7 @@ def _take_in(session: Session, other: Session) -> int:
     sidecar = session.sidecar
     sidecar.created_at = min(sidecar.created_at, other.sidecar.created_at)
     sidecar.restored_from = sidecar.restored_from or _origin(other)
+    sidecar.popped.update(other.sidecar.popped)
     session._is_described = True
     session._touch()
     session._cached_session().count = len(own)
@@ -159,7 +160,11 @@ def _begin_anew(session: Session, past_key: str, now: int) -> None:
     session.transcript.damage.clear()
     session._cached_session().count = 0
     session._sidecar = replace(
-        before, created_at=now, attributes=dict(before.attributes), states=dict(before.states)
+        before,
+        created_at=now,
+        attributes=dict(before.attributes),
+        states=dict(before.states),
+        popped={},  # the past one's
     )
     session.sidecar.describe(begun_anew(past_key), now)
     session._is_described = True

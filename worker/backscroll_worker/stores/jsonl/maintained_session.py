@@ -78,9 +78,13 @@ class MaintainedSession(StoredSession):
     def erase_author(self, author: str) -> None:
         """Delete an author's messages, which is no activity, and damage that names the author.
 
+        So go those that pops removed.
+
         Op ids are kept: others' messages may have come with them. Only another program's op id is
         deleted with the only message it brought, as it may contain the author's name.
         """
+        self._is_described |= self.sidecar.has_popped(author)
+        self.sidecar.forget_popped(author)
         gone = self.said_by(author)
         damage = self.transcript.damage
         damage[:] = [each for each in damage if not may_quote(each.raw, author)]
@@ -104,6 +108,8 @@ class MaintainedSession(StoredSession):
         if not self.exists:
             return
         latest = from_micros(moment)
+        self._is_described |= bool(self.sidecar.popped)  # which may be as old
+        self.sidecar.popped.clear()
         kept = [line for line in self.lines if (line.message.created_at or latest) > latest]
         if not kept:
             self.erase()
@@ -141,8 +147,11 @@ class MaintainedSession(StoredSession):
                 self.sidecar.attributes.pop(name, None)
             self._is_described = True
 
-    def compact(self, old: Cutoff) -> tuple[int, int]:
-        """Drop expired records and set damage aside; returns the number of both."""
+    def compact(self, old: Cutoff, waited: Cutoff) -> tuple[int, int]:
+        """Drop expired records and set damage aside; returns the number of both.
+
+        What pops removed goes earlier: by `waited`.
+        """
         if self._is_rewritten:  # by an erasure just now; the next compaction finds it as written
             return 0, 0
         transcript = self.transcript
@@ -150,7 +159,11 @@ class MaintainedSession(StoredSession):
         purged = drop_old(transcript.records, old)
         described = drop_old(self.sidecar.applied, old)
         self._is_rewritten = purged > 0 or damaged > 0
-        self._is_described = described > 0
+        popped = self.sidecar.popped
+        forgotten = [op_id for op_id, (at, _) in popped.items() if waited.is_past(at)]
+        for op_id in forgotten:
+            del popped[op_id]
+        self._is_described = described > 0 or bool(forgotten)
         self._cached = self._read_known()
         return purged + described, damaged
 

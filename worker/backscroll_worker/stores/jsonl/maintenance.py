@@ -44,7 +44,7 @@ def compact(open_group: OpenGroup, old: Cutoff, waited: Cutoff) -> Slices[Compac
     for names in portions(files):
         with open_group() as group:
             for session in filter(None, map(group.of_file, names)):
-                records, lines = session.compact(old)
+                records, lines = session.compact(old, waited)
                 purged, corrupt = purged + records, corrupt + lines
         yield
     for start in range(0, len(others), FILES_PER_SLICE):

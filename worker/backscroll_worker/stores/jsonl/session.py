@@ -339,7 +339,11 @@ class Session(MaintainedSession):
         return self._done(operation.op_id, len(lines))
 
     def mentions(self, author: str) -> bool:
-        """Whether the author said something here, or a damaged line may be the author's."""
+        """Whether the author said something here, though a pop removed it."""
+        return self.quotes(author) or self.sidecar.has_popped(author)
+
+    def quotes(self, author: str) -> bool:
+        """Whether the author said something that is here, or a damaged line may be the author's."""
         if self.is_on_disk and not may_quote(self._directory.read(self.names.messages), author):
             return False
         damage = self.transcript.damage

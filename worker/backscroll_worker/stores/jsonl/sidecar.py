@@ -4,10 +4,11 @@
 `turn_started_at` and `turn_expires_at` (microseconds since 1970 UTC), `turn_lease` (microseconds),
 those of the attributes `name`, `agent`, `channel`, `room`, `sender`, `state`, `turn_id`,
 `pinned`, `closed` and `meta` that are set, `forked_from`, `forked_upto` and `continued_from`,
-`states`, each with its `value` and `version`, `applied`, the op ids of the operations that
-described it, and `restored_from`, the hash of the key under which its messages were archived, if
-that was another. The last activity is in the store's `.activity`, and messages are counted in their
-file, so that an append writes one file. A sidecar without a messages file is ignored.
+`states`, each with its `value` and `version`, `popped`, the op ids of pops, each with its time and
+what it removed, `applied`, the op ids of the operations that described it, and `restored_from`, the
+hash of the key under which its messages were archived, if that was another. The last activity is in
+the store's `.activity`, and messages are counted in their file, so that an append writes one file.
+A sidecar without a messages file is ignored.
 
 `<name>.gone.json` has in `applied` the op ids of a session that does not exist. Beside a messages
 file it is ignored.
@@ -15,15 +16,17 @@ file it is ignored.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
-from backscroll.contract.errors import InvalidInputError, OperationRefusedError
+from backscroll.contract.errors import STUMBLES, InvalidInputError, OperationRefusedError
 from backscroll.contract.messages import (
     LATEST_MICROS,
+    ChatMessage,
     SessionAttributes,
     SessionFilter,
     SessionInfo,
@@ -35,6 +38,7 @@ from backscroll.contract.states import SessionState
 from backscroll.contract.validation import ATTRIBUTES, FLAGS, ORIGINS
 from backscroll_worker.contract.attributes import with_turn
 from backscroll_worker.contract.clock import TOLERANCE
+from backscroll_worker.contract.popped import kept
 from backscroll_worker.contract.states import read_states
 from backscroll_worker.contract.takeover import (
     TurnTimes,
@@ -52,6 +56,13 @@ _STORED: Final = (*ATTRIBUTES, *ORIGINS)
 Attributes = dict[str, Any]
 
 
+class Popped(NamedTuple):
+    """What a pop removed, and when, in microseconds: the messages as in JSON."""
+
+    at: int
+    messages: list[dict[str, Any]]
+
+
 @dataclass(slots=True)
 class Sidecar:
     """The content of a sidecar."""
@@ -65,6 +76,8 @@ class Sidecar:
     applied: Records = field(default_factory=dict)
     restored_from: str | None = None
     states: dict[str, SessionState] = field(default_factory=dict)
+    popped: dict[str, Popped] = field(default_factory=dict)
+    """By op id, what pops removed, the oldest first."""
     is_damaged: bool = False
     """Whether the file is unreadable, so that the attributes are unknown."""
 
@@ -96,6 +109,7 @@ class Sidecar:
             records_from_json(fields.get("applied")) or {},
             source if isinstance(source, str) else None,
             _states(fields.get("states")),
+            _popped(fields.get("popped")),
         )
 
     def dumps(self) -> bytes:
@@ -112,9 +126,35 @@ class Sidecar:
             fields["restored_from"] = self.restored_from
         if self.states:
             fields["states"] = {name: asdict(state) for name, state in self.states.items()}
+        if self.popped:
+            fields["popped"] = [[op_id, *popped] for op_id, popped in self.popped.items()]
         if self.applied:
             fields["applied"] = records_to_json(self.applied)
         return orjson.dumps(fields) + b"\n"
+
+    def note_popped(self, op_id: str, at: int, encoded: Iterable[bytes]) -> None:
+        """Record what a pop removes; the oldest records may go for it."""
+        self.popped[op_id] = Popped(at, [orjson.loads(each) for each in encoded])
+        newest = list(self.popped)[::-1]
+        sizes = [(len(each), len(orjson.dumps(each))) for each in map(self.messages_of, newest)]
+        for each in newest[kept(sizes) :]:
+            del self.popped[each]
+
+    def messages_of(self, op_id: str) -> list[dict[str, Any]]:
+        """What a pop removed, as far as it is recorded."""
+        record = self.popped.get(op_id)
+        return [] if record is None else record.messages
+
+    def has_popped(self, author: str) -> bool:
+        """Whether an author's message is among what pops removed."""
+        return any(
+            each.get("author") == author for _, said in self.popped.values() for each in said
+        )
+
+    def forget_popped(self, author: str) -> None:
+        """Drop an author's messages from what pops removed."""
+        for op_id, (at, said) in self.popped.items():
+            self.popped[op_id] = Popped(at, [m for m in said if m.get("author") != author])
 
     @property
     def is_pinned(self) -> bool:
@@ -218,6 +258,17 @@ def _states(value: object) -> dict[str, SessionState]:
     with suppress(InvalidInputError):
         return read_states(value)
     return {}
+
+
+def _popped(value: object) -> dict[str, Popped]:
+    found: dict[str, Popped] = {}
+    for item in value if isinstance(value, list) else []:
+        match item:
+            case [str(op_id), int(at), list(messages)]:
+                with suppress(*STUMBLES):
+                    list(map(ChatMessage.from_dict, messages))
+                    found[op_id] = Popped(at, messages)
+    return found
 
 
 def _fits(name: str, value: object) -> bool:

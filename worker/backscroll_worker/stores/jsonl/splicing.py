@@ -1,10 +1,12 @@
-"""Removes a part of a session's messages and adds others, as a splice says."""
+"""Removes a part of a session's messages, and adds others or records what is returned."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
-from backscroll.contract.splicing import Splice
+from backscroll.contract.messages import ChatMessage
+from backscroll.contract.splicing import Pop, Splice
+from backscroll_worker.contract.popped import in_json
 from backscroll_worker.contract.turns import CONFLICT
 from backscroll_worker.stores.jsonl.lines import Line, note_platform_ids
 from backscroll_worker.stores.jsonl.session import Session
@@ -21,6 +23,24 @@ def splice(session: Session, operation: Splice) -> int:
     if operation.session is not None:
         session._create()
     return session.note(operation.op_id, len(removed) + session.add(operation))
+
+
+def pop(session: Session, operation: Pop) -> int:
+    """Apply the operation; what it returns is in the sidecar then."""
+    gone = session.lines[-operation.count :] if session.exists else []
+    if not gone:
+        return session.note(operation.op_id, 0)
+    encoded = in_json(line.message for line in gone)
+    remove(session, gone)
+    session.sidecar.note_popped(operation.op_id, session._now, encoded)
+    session._is_described |= not session.sidecar.is_damaged  # which a repair may still read
+    return session._done(operation.op_id, len(gone))
+
+
+def popped(sessions: Iterable[Session], operation: Pop) -> tuple[ChatMessage, ...]:
+    """What it removed, as far as one of the sessions, which its own became, has that recorded."""
+    records = (each.sidecar.messages_of(operation.op_id) for each in sessions)
+    return tuple(map(ChatMessage.from_dict, next(filter(None, records), ())))
 
 
 def remove(session: Session, gone: Sequence[Line], back: Collection[str | None] = ()) -> None:

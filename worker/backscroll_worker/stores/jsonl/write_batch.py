@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import groupby
+from itertools import chain, groupby
 from operator import itemgetter
 from typing import Any, Final
 
@@ -29,7 +29,7 @@ from backscroll.contract.operations import (
     Write,
 )
 from backscroll.contract.results import Outcome
-from backscroll.contract.splicing import Splice
+from backscroll.contract.splicing import Pop, Splice
 from backscroll.contract.states import SetState
 from backscroll.contract.turns import BeginTurn, EndTurn
 from backscroll_worker.contract.clock import StoreClock
@@ -55,7 +55,7 @@ from backscroll_worker.stores.jsonl.forks import fork, give_way, pending_fork
 from backscroll_worker.stores.jsonl.renames import Renames
 from backscroll_worker.stores.jsonl.session import Session
 from backscroll_worker.stores.jsonl.session_cache import CachedSession, SessionCache
-from backscroll_worker.stores.jsonl.splicing import splice
+from backscroll_worker.stores.jsonl.splicing import pop, popped, splice
 from backscroll_worker.stores.jsonl.waiting import WaitingChanges
 from backscroll_worker.stores.jsonl.writer import Writer
 
@@ -167,7 +167,7 @@ class Group:
         if affected is None and self.is_copying(operation):
             affected = 0
         if affected is not None:
-            return _outcome(session, operation, affected, duplicate=True)
+            return self._outcome(session, operation, affected, duplicate=True)
         if operation.at <= self.erasures.tombstones.latest:
             spared = self.erasures.tombstones.spared(operation)
             if self._is_erased(operation) or spared is None:
@@ -175,7 +175,7 @@ class Group:
             operation = spared
         if operation.was_spooled and self._is_late(operation, asked, since):
             return Outcome(session.drop_late(operation))
-        return _outcome(session, operation, self._carry_out(session, operation))
+        return self._outcome(session, operation, self._carry_out(session, operation))
 
     def applied(self, session: Session, operation: Operation) -> int | None:
         """How much the operation affected; None if it was not applied before."""
@@ -194,6 +194,18 @@ class Group:
             return handle(self, operation)  # type: ignore[no-any-return]
         affected = _HANDLERS[type(operation)](session, operation)
         return self._wait(session, operation, affected)
+
+    def _outcome(
+        self, session: Session, operation: Write, affected: int, *, duplicate: bool = False
+    ) -> Outcome:
+        """With the ids of what an append stored, if not all of it, or what a pop removed."""
+        if isinstance(operation, Append) and operation.may_be_elsewhere(affected):
+            return Outcome(affected, duplicate, message_ids=session.stored_ids(operation))
+        if isinstance(operation, Pop):
+            renamed = (self.find(key) for key, _ in self.renames.sessions.reached(session.key))
+            removed = popped(chain([session], renamed), operation) if affected else ()
+            return Outcome(affected, duplicate, messages=removed)
+        return outcome(affected, duplicate=duplicate)
 
     def _fork(self, target: Session, operation: Fork) -> int:
         """Copy now or, as `is_copying` says, later."""
@@ -332,9 +344,8 @@ class Group:
     def _forget_renames(self, key: str, asked_at: int) -> None:
         """An erased session is erased under its earlier keys, too."""
         for earlier, until in self.renames.forget(key):
-            moments = min(until, asked_at), self.now
-            tombstone = earlier_tombstone(self.erasures.tombstones, *moments)
-            self.erasures.add_tombstone("key", earlier, tombstone)
+            known, at = self.erasures.tombstones, min(until, asked_at)
+            self.erasures.add_tombstone("key", earlier, earlier_tombstone(known, at, self.now))
 
     def _is_erased(self, operation: Write) -> bool:
         """Whether the operation was requested before its session or subject was erased.
@@ -367,15 +378,6 @@ class Group:
         return Outcome(affected)
 
 
-def _outcome(
-    session: Session, operation: Write, affected: int, *, duplicate: bool = False
-) -> Outcome:
-    """Of an append that stored less than its messages, also the ids of those that are stored."""
-    if isinstance(operation, Append) and operation.may_be_elsewhere(affected):
-        return Outcome(affected, duplicate, message_ids=session.stored_ids(operation))
-    return outcome(affected, duplicate=duplicate)
-
-
 _OF_MANY: Final[dict[type[Operation], Callable[[Group, Any], Outcome]]] = {
     RenameAgent: Group._rename_agent,
     Erase: Group._erase,
@@ -384,6 +386,7 @@ _OF_MANY: Final[dict[type[Operation], Callable[[Group, Any], Outcome]]] = {
 _HANDLERS: Final[dict[type[Operation], Callable[[Session, Any], int]]] = {
     Append: Session.append,
     Splice: splice,
+    Pop: pop,
     BeginTurn: Session.begin_turn,
     EndTurn: Session.end_turn,
     Rollback: Session.rollback,

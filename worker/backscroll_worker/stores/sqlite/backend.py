@@ -10,6 +10,7 @@ from typing import Final, Unpack
 
 import apsw
 
+from backscroll.contract.answers import EncodedAnswer
 from backscroll.contract.errors import (
     BackscrollError,
     OperationRefusedError,
@@ -303,17 +304,18 @@ class SqliteBackend(TransactionalStore):
                 if isinstance(operation, Write) and group is not None:
                     self._refuse_if_read_only()
                     outcome = group.write(operation)
-                    answers.append(outcome)
+                    answers.append(outcome if budget is None else budget.outcome(outcome))
                     if isinstance(operation, Fork):
                         answers[-1] = forks.rest(self._access, self._copier, operation, outcome)
                 elif isinstance(operation, Read):
                     if group is not None:
                         group.flush()
                     answers.append(read(self._database, self.blobs, now, operation, budget))
-                    if budget is not None and budget.is_used_up:
-                        break
                 else:
                     raise TypeError(f"{operation.kind} does not go through apply")
+                is_encoded = isinstance(answers[-1], EncodedAnswer)
+                if is_encoded and budget is not None and budget.is_used_up:
+                    break
             except OperationRefusedError as refusal:  # raised before anything was changed
                 answers.append(refusal)
         return answers

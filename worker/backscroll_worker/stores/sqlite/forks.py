@@ -27,7 +27,7 @@ from backscroll.contract.operations import (
     Write,
 )
 from backscroll.contract.results import Outcome
-from backscroll.contract.splicing import Splice
+from backscroll.contract.splicing import Pop, Splice
 from backscroll.contract.turns import EndTurn
 from backscroll_worker.contract import forks as limits
 from backscroll_worker.contract.forks import (
@@ -263,7 +263,7 @@ def _first_changed(group: WriteGroup, operation: Write) -> int:
         named = [(id_, None) for id_ in operation.remove]
     elif isinstance(operation, Rewind):
         named = [(operation.to, None)]
-    elif isinstance(operation, Splice):
+    elif isinstance(operation, Splice | Pop):
         return min(splicing.rows_of(group, operation), default=_ALL)
     else:
         return 0

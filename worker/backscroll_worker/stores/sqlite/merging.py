@@ -14,7 +14,7 @@ import apsw
 from backscroll.contract.lifecycle import Merge, Rename
 from backscroll_worker.contract.merging import check_size, in_order_of_time
 from backscroll_worker.contract.turns import CONFLICT
-from backscroll_worker.stores.sqlite import lifecycle
+from backscroll_worker.stores.sqlite import lifecycle, popped
 from backscroll_worker.stores.sqlite.attachments import forget_uses, note_uses
 from backscroll_worker.stores.sqlite.maintenance import author_erasure
 from backscroll_worker.stores.sqlite.write_group import WriteGroup
@@ -110,4 +110,5 @@ def _give(connection: apsw.Connection, session: int, target: int) -> None:
         " min(created_at, (SELECT created_at FROM sessions WHERE id = ?)) WHERE id = ?",
         (session, target),
     )
+    popped.move(connection, session, target)
     connection.execute("DELETE FROM sessions WHERE id = ?", (session,))

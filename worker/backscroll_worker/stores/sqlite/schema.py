@@ -22,6 +22,7 @@ from backscroll_worker.stores.sqlite.fork_table import create_forks
 from backscroll_worker.stores.sqlite.fts_merge import configure, resume_merging
 from backscroll_worker.stores.sqlite.identity import read_identity, write_identity
 from backscroll_worker.stores.sqlite.name_index import create_name_index
+from backscroll_worker.stores.sqlite.popped import create_popped
 from backscroll_worker.stores.sqlite.session_meta import create_meta_index
 from backscroll_worker.stores.sqlite.session_renames import create_renames
 from backscroll_worker.stores.sqlite.session_states import create_states
@@ -66,6 +67,7 @@ def _create_others(database: APSWDatabase) -> None:
     create_renames(database)
     create_forks(database)
     create_blob_uses(database)
+    create_popped(database)
 
 
 _ADDED: Final[dict[str, dict[str, str]]] = {

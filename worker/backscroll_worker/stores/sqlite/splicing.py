@@ -1,15 +1,19 @@
-"""Removes a part of a session's messages, as a splice names it."""
+"""Removes a part of a session's messages: as a splice names it, or to be returned."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from backscroll.contract.splicing import Splice
+from backscroll.contract.messages import ChatMessage
+from backscroll.contract.operations import Operation
+from backscroll.contract.splicing import Pop, Splice
+from backscroll_worker.stores.sqlite import popped
 from backscroll_worker.stores.sqlite.gone_ids import bring_back
 from backscroll_worker.stores.sqlite.maintenance import author_erasure
 from backscroll_worker.stores.sqlite.maintenance import purge as detached
 from backscroll_worker.stores.sqlite.reads import row_of
+from backscroll_worker.stores.sqlite.rows import MESSAGE_COLUMNS, message_of
 from backscroll_worker.stores.sqlite.write_group import WriteGroup
 from backscroll_worker.stores.sqlite.writer_cache import KnownSession
 
@@ -37,11 +41,34 @@ def remove(group: WriteGroup, operation: Splice) -> int:
     return len(rows)
 
 
-def rows_of(group: WriteGroup, operation: Splice) -> list[int]:
-    """The rows of the messages that a splice is to remove."""
+def pop(group: WriteGroup, operation: Pop) -> int:
+    """Apply the operation; what it returns is in the group's `_also` then."""
+    session, rows = group._find(operation.key), rows_of(group, operation)[::-1]
+    messages = [_message(group, row) for row in rows]
+    if session is not None and messages:
+        op_id = group._packed[operation.op_id]
+        popped.put(group._connection, op_id, session.id, messages, group._now)
+        gone = [group._remove(session, row) for row in rows]
+        group._platform_ids.note_gone(session.id, gone, group._now)
+    group._also["messages"] = tuple(messages)
+    return len(messages)
+
+
+def _message(group: WriteGroup, row: int) -> ChatMessage:
+    (found,) = group._connection.execute(
+        f"SELECT {MESSAGE_COLUMNS} FROM messages WHERE id = ?",  # noqa: S608
+        (row,),
+    )
+    return message_of(*found)
+
+
+def rows_of(group: WriteGroup, operation: Splice | Pop) -> list[int]:
+    """The rows of the messages that it is to remove."""
     session = group._find(operation.key)
     if session is None:
         return []
+    if isinstance(operation, Pop):
+        return newest(group, session, operation.count)
     if isinstance(operation.remove, tuple):
         found = (group._locate(operation.key, id_)[1] for id_ in dict.fromkeys(operation.remove))
         return [row for row in found if row is not None]
@@ -92,3 +119,6 @@ def _remove_many(group: WriteGroup, session: KnownSession, count: int, back: set
         group._pending.touched[session.id] = session
     returning = [id_ for id_, row in rows.items() if row is not None and row > (stays or 0)]
     bring_back(connection, session.id, returning)
+
+
+HANDLERS: Final[dict[type[Operation], Callable[[WriteGroup, Any], int]]] = {Pop: pop}

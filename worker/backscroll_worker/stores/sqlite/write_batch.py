@@ -27,7 +27,7 @@ from backscroll.contract.operations import (
     Write,
 )
 from backscroll.contract.results import Outcome
-from backscroll.contract.splicing import Splice
+from backscroll.contract.splicing import Pop, Splice
 from backscroll.contract.turns import BeginTurn, EndTurn
 from backscroll_worker.contract.attributes import with_turn
 from backscroll_worker.contract.takeover import (
@@ -48,6 +48,7 @@ from backscroll_worker.stores.sqlite import (
     forks,
     lifecycle,
     merging,
+    popped,
     session_meta,
     session_states,
     splicing,
@@ -72,6 +73,8 @@ class Group(WriteGroup):
         if renames.latest >= 0:
             operation, since = renames.followed(operation, self._has_turn)
         if affected is not None:
+            if isinstance(operation, Pop):
+                return popped.outcome_again(self._connection, op_id, affected)
             return self._platform_ids.outcome_again(operation, self._find, affected)
         if self._memory.is_forking:
             forks.give_way(self, operation)
@@ -89,9 +92,9 @@ class Group(WriteGroup):
         self._pending.op_ids.append((op_id, self._now, affected))
         if not is_late and (how := emptied_by(operation)) is not None:
             self._note_emptied(operation, how)
-        if self._named is not None:
-            named, self._named = self._named, None
-            return Outcome(affected, message_ids=named)
+        if self._also:
+            also, self._also = self._also, {}
+            return Outcome(affected, **also)
         return outcome(affected)
 
     def _append(self, operation: Append) -> int:
@@ -103,15 +106,6 @@ class Group(WriteGroup):
         removed = splicing.remove(self, operation)
         is_more = operation.messages or operation.session is not None
         return removed + (self._added(operation) if is_more else 0)
-
-    def _takes(self, operation: Append) -> bool:
-        """Whether the session takes the messages, if there is one; otherwise it is a conflict."""
-        known = self._find(operation.key)
-        if known is not None and known.closed and operation.needs_open:
-            return False
-        if known is not None and operation.session is not None:
-            session_meta.described(self._connection, known.id, operation.session)  # or refused now
-        return not is_conditional(operation) or self._holds(operation)
 
     def _added(self, operation: Append) -> int:
         session = self._find_or_create(operation.key)
@@ -131,7 +125,9 @@ class Group(WriteGroup):
             and self._has_platform_ids
             and (selected := self._platform_ids.take(session.id, ids, messages))
         ):
-            ids, messages, self._named = selected
+            ids, messages, named = selected
+            if named is not None:
+                self._also["message_ids"] = named
         if messages:
             self._add(session, operation.at, ids, messages)
         return len(messages)
@@ -382,4 +378,5 @@ _HANDLERS: Final[dict[type[Operation], Callable[[Group, Any], int]]] = {
     Erase: Group._erase,
     **lifecycle.HANDLERS,
     **forks.HANDLERS,
+    **splicing.HANDLERS,
 }

@@ -20,12 +20,13 @@ from backscroll.contract.operations import (
 )
 from backscroll_worker.contract.clock import StoreClock
 from backscroll_worker.contract.tombstones import keys_of
-from backscroll_worker.contract.turns import Turn, tail_of
+from backscroll_worker.contract.turns import Turn, is_conditional, tail_of
 from backscroll_worker.stores.blobs import Blobs
 from backscroll_worker.stores.sqlite import (
     attributes,
     edits,
     emptied,
+    session_meta,
 )
 from backscroll_worker.stores.sqlite.attachments import dumps
 from backscroll_worker.stores.sqlite.maintenance import author_erasure
@@ -69,7 +70,8 @@ class WriteGroup:
         self._platform_ids = PlatformIds(connection, self._flush_rows)
         self._waiting = WaitingChanges(connection, now)
         self._has_platform_ids = self._platform_ids.expect(operations, self._find)
-        self._named: tuple[str, ...] | None = None
+        self._also: dict[str, Any] = {}
+        """What the outcome of the present operation says besides how much it affected."""
 
     def flush(self) -> None:
         """Write everything collected to the transaction."""
@@ -209,6 +211,15 @@ class WriteGroup:
     def _has_turn(self, key: str, turn_id: str) -> bool:
         session = self._find(key)
         return session is not None and self._turn(session).is_that_of(turn_id)
+
+    def _takes(self, operation: Append) -> bool:
+        """Whether the session takes the messages, if there is one; otherwise it is a conflict."""
+        known = self._find(operation.key)
+        if known is not None and known.closed and operation.needs_open:
+            return False
+        if known is not None and operation.session is not None:
+            session_meta.described(self._connection, known.id, operation.session)  # or refused now
+        return not is_conditional(operation) or self._holds(operation)
 
     def _holds(self, operation: Append | Replace) -> bool:
         """Whether the condition of a write holds; one under a turn id renews the lease."""

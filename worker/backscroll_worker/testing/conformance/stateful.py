@@ -21,6 +21,7 @@ from hypothesis.stateful import (
 
 from backscroll.contract.messages import ChatMessage
 from backscroll.contract.operations import Write
+from backscroll.contract.splicing import Pop
 from backscroll_worker.contract.pacing import finish
 from backscroll_worker.testing.fixtures import UrlAt
 from backscroll_worker.testing.model import Model, activity, state_of
@@ -91,6 +92,10 @@ class Operations(RuleBasedStateMachine):
     @rule(key=keys, data=st.data())
     def rollback(self, key: str, data: st.DataObject) -> None:
         self.send(requests.rollback(key, self._some_message(data)))
+
+    @rule(key=keys, count=st.integers(1, 4))
+    def pop(self, key: str, count: int) -> None:
+        self.send(requests.pop(key, count))
 
     @rule(key=keys, platform_id=st.sampled_from(PLATFORM_IDS), edit=st.none() | messages)
     def change_by_platform_id(self, key: str, platform_id: str, edit: ChatMessage | None) -> None:
@@ -247,8 +252,11 @@ class Beside(Operations):
     @rule(reopen=st.booleans())
     def commit(self, reopen: bool) -> None:
         expected = self.model.apply(self.group, self.clock.now)
-        given = [replace(each, message_ids=None) for each in apply_all(self.store, self.group)]
-        assert given == expected
+        given = apply_all(self.store, self.group)
+        assert [replace(each, message_ids=None, messages=None) for each in given] == expected
+        for operation, each in zip(self.group, given, strict=True):
+            if each.messages or (isinstance(operation, Pop) and not each.duplicate):
+                assert [*(each.messages or ())] == self.model.popped[operation.op_id]
         self.group = []
         if reopen:
             self.reopen()

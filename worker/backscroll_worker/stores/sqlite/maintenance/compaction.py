@@ -33,7 +33,8 @@ def compact(
     started, before = time.monotonic(), size_bytes()
     with access.repeatable() as connection:
         too_long = waited.condition("noted_at")
-        connection.execute(f"DELETE FROM waiting_changes WHERE {too_long}")  # noqa: S608
+        for table in ("waiting_changes", "popped"):
+            connection.execute(f"DELETE FROM {table} WHERE {too_long}")  # noqa: S608
     purged = yield from with_checkpoints(access, _tidied(access, old))
     with access.outside() as connection:
         connection.execute("PRAGMA optimize").fetchall()

@@ -22,7 +22,7 @@ from backscroll.contract.operations import Erase
 from backscroll.contract.results import ErasureReceipt
 from backscroll_worker.contract.pacing import Pace, Slices
 from backscroll_worker.contract.tombstones import Tombstone, Tombstones, digest, erasure_receipt
-from backscroll_worker.stores.sqlite import fork_table
+from backscroll_worker.stores.sqlite import fork_table, popped
 from backscroll_worker.stores.sqlite.access import Access
 from backscroll_worker.stores.sqlite.emptied import ERASED_BYTES
 from backscroll_worker.stores.sqlite.fts_merge import unindex
@@ -89,6 +89,7 @@ def begin(
     if subject == "author":
         author_erasure.begin(connection, op_id, value, now)
         forget_author(connection, value)
+        popped.forget_author(connection, value)
     else:
         keys = _hide_sessions(connection, op_id, subject, value)
         forget(connection, [*keys, value] if subject == "key" else keys)
@@ -116,6 +117,7 @@ def _hide_sessions(
 
 def delete_late(connection: apsw.Connection, session: int, erased_at: int) -> list[int]:
     """Delete the earlier messages of a session that turns out to be the subject's; their rows."""
+    popped.forget_session(connection, session)
     rows: list[Any] = connection.execute(
         "DELETE FROM messages WHERE session_id = ? AND created_at <= ? RETURNING id",
         (session, erased_at),

@@ -16,7 +16,7 @@ from backscroll.contract.messages import ChatMessage
 from backscroll.contract.operations import Append, Operation
 from backscroll_worker.contract.pacing import Pace
 from backscroll_worker.contract.takeover import ImportSession, RestoreSession
-from backscroll_worker.stores.sqlite import session_states
+from backscroll_worker.stores.sqlite import popped, session_states
 from backscroll_worker.stores.sqlite.access import Door
 from backscroll_worker.stores.sqlite.fts_merge import unindex
 from backscroll_worker.stores.sqlite.gone_ids import note_all_gone, note_later_gone
@@ -68,6 +68,7 @@ def detach_messages(connection: apsw.Connection, session: int, now: int) -> int:
     successor = insert_alike(connection, session, key)
     index_name(connection, successor, name)
     session_states.move(connection, session, successor)
+    popped.move(connection, session, successor)
     note_all_gone(connection, session, successor, now)
     return successor
 
