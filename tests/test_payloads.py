@@ -25,9 +25,11 @@ from backscroll.contract.codec import decode, encode, mark_spooled
 from backscroll.contract.forks import Fork
 from backscroll.contract.lifecycle import DeleteSessions, Merge, Rename, Reset, Rewind
 from backscroll.contract.message_checks import Limits
+from backscroll.contract.messages import from_micros
 from backscroll.contract.operations import (
     OPERATIONS,
     Append,
+    Backfill,
     Cleanup,
     Clear,
     Compact,
@@ -94,6 +96,10 @@ PAYLOADS: list[tuple[str, str, Operation]] = [
      GetAttachment(ID, 1, "k", "0" * 64)),
     ("append", '{"at":1,"key":"k","messages":[{"role":"user","content":"hi"}],"places":[2]}',
      Append(ID, 1, "k", (HI,), places=(2,))),
+    ("backfill", '{"at":1,"key":"k","messages":[{"role":"user","content":"hi","created_at":2,'
+     '"platform_id":"p"}],"session":{"name":"N"}}',
+     Backfill(ID, 1, "k", (ChatMessage.user("hi", platform_id="p", created_at=from_micros(2)),),
+              {"name": "N"})),
     ("merge", '{"at":1,"key":"k","into":"n"}', Merge(ID, 1, "k", "n")),
     ("reset", '{"at":1,"key":"k"}', Reset(ID, 1, "k")),
     ("rename", '{"at":1,"key":"k","new_key":"n"}', Rename(ID, 1, "k", "n")),

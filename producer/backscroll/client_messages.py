@@ -125,6 +125,28 @@ class Messages(Sessions):
         receipt = run(self._write, self._requests.pop(key, count), "stored")
         return list(receipt.messages)
 
+    def backfill(
+        self,
+        key: str,
+        *messages: ChatMessage,
+        session: SessionAttributes | None = None,
+        ack: Ack | None = None,
+    ) -> Receipt:
+        """Add `messages` of earlier, which were said elsewhere, at their places in the session.
+
+        Each has a `platform_id` and a `created_at`. Those that the session has, or had, are not
+        stored again, so it may be sent again and again. The others go between these as they are
+        here, and among further messages by their time. What was said before an erasure of its
+        author, its session or what `session` has of that is dropped.
+
+        `session` is as in `append`. Returns a receipt with the id of each message; with "stored",
+        `affected` counts the new ones. Raises `ConflictError` with "stored" if the session is
+        closed; `InvalidInputError` as `append`, and for a message without one of the two; the rest
+        as every call. A worker of before this call fails it.
+        """
+        operation = self._requests.backfill(key, messages, session)
+        return run(self._write, operation, ack, operation.message_ids)
+
     def rollback(
         self,
         key: str,

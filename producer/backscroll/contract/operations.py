@@ -28,6 +28,7 @@ from backscroll.contract.messages import (
     ChatMessage,
     SessionAttributes,
     from_micros,
+    to_micros,
 )
 from backscroll.contract.validation import (
     SUBJECTS,
@@ -180,6 +181,33 @@ class Append(Write):
     def describe(self) -> str:
         count = len(self.messages)
         return f"append {count} message{'s' if count != 1 else ''}"
+
+
+@operation
+class Backfill(Append):
+    """Add messages of earlier that were said elsewhere, at their places; creates the session.
+
+    Each has a platform id and a time of its own. Those that the session has, or had, are skipped,
+    and say where the others belong: between them as they are here. Otherwise each goes before the
+    first message of the session that is later.
+    """
+
+    kind = "backfill"
+
+    def check_together(self) -> None:
+        Append.check_together(self)  # `super()` does not work in a dataclass with slots
+        if self.expect_tail is not None or self.turn_id is not None:
+            raise InvalidInputError("backfill", "has no condition")
+        for name in ("platform_id", "created_at"):
+            if any(getattr(message, name) is None for message in self.messages):
+                raise InvalidInputError("messages", f"each needs a {name}")
+
+    def said_at(self, message: ChatMessage) -> int:
+        """When it was said, in microseconds: before the operation was requested."""
+        return min(self.at, to_micros(message.created_at or from_micros(self.at)))
+
+    def describe(self) -> str:
+        return f"backfill {len(self.messages)} of a session's messages"
 
 
 _MESSAGE_IDS: Final = ("message_id", "platform_id")

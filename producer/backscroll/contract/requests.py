@@ -82,6 +82,7 @@ class Requests:
         """An operation of that kind; `given` are its fields, as they are declared."""
         return self._checked(kind(new_op_id(), _now(), *given, **named))
 
+    backfill = _by_fields(operations.Backfill)
     begin_turn = _by_fields(turns.BeginTurn)
     end_turn = _by_fields(turns.EndTurn)
     rollback = _by_fields(operations.Rollback)

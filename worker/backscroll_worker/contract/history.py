@@ -214,6 +214,12 @@ class History(HistoryReader):
         operation = _requests.pop(key, count)
         return list(popped(operation, self._write(operation)))
 
+    def backfill(
+        self, key: str, *messages: ChatMessage, session: SessionAttributes | None = None
+    ) -> int:
+        """Add messages of earlier at their places; returns how many are new."""
+        return self._write(_requests.backfill(key, messages, session)).affected
+
     def remove_last(self, key: str) -> bool:
         """Drop the last message; whether there was one."""
         return self._write(_requests.rollback(key, None)).affected > 0

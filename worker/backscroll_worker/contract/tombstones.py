@@ -20,6 +20,7 @@ from backscroll.contract.lifecycle import Merge
 from backscroll.contract.messages import ChatMessage
 from backscroll.contract.operations import (
     Append,
+    Backfill,
     Clear,
     Delete,
     Describe,
@@ -32,6 +33,7 @@ from backscroll.contract.operations import (
 from backscroll.contract.results import ErasureReceipt
 from backscroll.contract.splicing import Splice
 from backscroll.contract.states import SetState
+from backscroll.contract.validation import SUBJECTS
 from backscroll_worker.contract.clock import Cutoff
 
 _EMPTIED: Final[dict[type[Operation], str]] = {Delete: "deleted", Clear: "cleared"}
@@ -154,6 +156,10 @@ class Tombstones:
             {name: each for name, each in self.items() if not old.is_past(each.noted_at)}
         )
 
+    def may_concern(self, operation: Write) -> bool:
+        """Whether the operation, or a message of it, may be of before an erasure."""
+        return operation.at <= self.latest or (self.latest >= 0 and type(operation) is Backfill)
+
     def cover(self, operation: Operation) -> bool:
         """Whether the operation's session was erased after the operation was requested.
 
@@ -181,7 +187,8 @@ class Tombstones:
     def spared(self, operation: Write) -> Write | None:
         """The operation without messages of authors who were erased after it was requested.
 
-        None if nothing is left of it. An append's other messages keep their ids.
+        None if nothing is left of it. An append's other messages keep their ids. Of a backfill also
+        without what was said before an erasure of its author, its session or what that is said of.
         """
         if isinstance(operation, Replace):
             return None if self.is_of_erased_author(operation.message, operation.at) else operation
@@ -190,11 +197,22 @@ class Tombstones:
         kept = [
             index
             for index, message in enumerate(operation.messages)
-            if not self.is_of_erased_author(message, operation.at)
+            if not self._is_erased(operation, message)
         ]
         if len(kept) == len(operation.messages):
             return operation
         return operation.only(kept) if kept or removes_messages(operation) else None
+
+    def _is_erased(self, operation: Append, message: ChatMessage) -> bool:
+        if type(operation) is not Backfill:
+            return self.is_of_erased_author(message, operation.at)
+        said_at = operation.said_at(message)
+        named = {"key": operation.key, **(operation.session or {}), "author": message.author}
+        return said_at <= self.latest and any(
+            self.is_before(said_at, self.moment(subject, value))
+            for subject in SUBJECTS
+            if isinstance(value := named.get(subject), str)
+        )
 
     def is_of_erased_author(self, message: ChatMessage, at: int) -> bool:
         """Whether the message's author was erased after `at`, in microseconds."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, Final
 
 from backscroll.contract.messages import ChatMessage
+from backscroll.contract.operations import Operation
 from backscroll.contract.splicing import Pop, Splice
 from backscroll_worker.contract.popped import in_json
 from backscroll_worker.contract.turns import CONFLICT
@@ -63,3 +65,6 @@ def _named(session: Session, operation: Splice) -> list[Line]:
         ids = set(wanted)
         return [line for line in session.lines if line.message.message_id in ids]
     return session.lines[-min(wanted, session.count) :] if wanted != "all" else session.lines[:]
+
+
+HANDLERS: Final[dict[type[Operation], Callable[[Session, Any], int]]] = {Splice: splice, Pop: pop}

@@ -29,7 +29,7 @@ from backscroll.contract.operations import (
     Write,
 )
 from backscroll.contract.results import Outcome
-from backscroll.contract.splicing import Pop, Splice
+from backscroll.contract.splicing import Pop
 from backscroll.contract.states import SetState
 from backscroll.contract.turns import BeginTurn, EndTurn
 from backscroll_worker.contract.clock import StoreClock
@@ -39,7 +39,7 @@ from backscroll_worker.contract.tombstones import keys_of
 from backscroll_worker.contract.turns import CONFLICT, outcome
 from backscroll_worker.contract.waiting import arrived, may_wait
 from backscroll_worker.stores.blobs import references
-from backscroll_worker.stores.jsonl import lifecycle, restored
+from backscroll_worker.stores.jsonl import backfilling, lifecycle, restored, splicing
 from backscroll_worker.stores.jsonl.changes import Changes
 from backscroll_worker.stores.jsonl.deleting import delete_sessions
 from backscroll_worker.stores.jsonl.detached import Detached
@@ -55,7 +55,6 @@ from backscroll_worker.stores.jsonl.forks import fork, give_way, pending_fork
 from backscroll_worker.stores.jsonl.renames import Renames
 from backscroll_worker.stores.jsonl.session import Session
 from backscroll_worker.stores.jsonl.session_cache import CachedSession, SessionCache
-from backscroll_worker.stores.jsonl.splicing import pop, popped, splice
 from backscroll_worker.stores.jsonl.waiting import WaitingChanges
 from backscroll_worker.stores.jsonl.writer import Writer
 
@@ -168,7 +167,7 @@ class Group:
             affected = 0
         if affected is not None:
             return self._outcome(session, operation, affected, duplicate=True)
-        if operation.at <= self.erasures.tombstones.latest:
+        if self.erasures.tombstones.may_concern(operation):
             spared = self.erasures.tombstones.spared(operation)
             if self._is_erased(operation) or spared is None:
                 return Outcome(0)
@@ -203,7 +202,7 @@ class Group:
             return Outcome(affected, duplicate, message_ids=session.stored_ids(operation))
         if isinstance(operation, Pop):
             renamed = (self.find(key) for key, _ in self.renames.sessions.reached(session.key))
-            removed = popped(chain([session], renamed), operation) if affected else ()
+            removed = splicing.popped(chain([session], renamed), operation) if affected else ()
             return Outcome(affected, duplicate, messages=removed)
         return outcome(affected, duplicate=duplicate)
 
@@ -385,8 +384,8 @@ _OF_MANY: Final[dict[type[Operation], Callable[[Group, Any], Outcome]]] = {
 }
 _HANDLERS: Final[dict[type[Operation], Callable[[Session, Any], int]]] = {
     Append: Session.append,
-    Splice: splice,
-    Pop: pop,
+    **backfilling.HANDLERS,
+    **splicing.HANDLERS,
     BeginTurn: Session.begin_turn,
     EndTurn: Session.end_turn,
     Rollback: Session.rollback,

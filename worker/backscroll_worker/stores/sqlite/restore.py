@@ -31,10 +31,12 @@ def missing(
     return tuple(message for message in wanted if message.message_id not in there)
 
 
-def take_out(connection: apsw.Connection, session: int) -> list[tuple[int, ChatMessage]]:
-    """Delete a session's messages; returns them with their rows."""
-    messages = stored_messages(connection, session, 0, _LAST_ROW, -1)
-    connection.execute("DELETE FROM messages WHERE session_id = ?", (session,))
+def take_out(
+    connection: apsw.Connection, session: int, first: int = 0
+) -> list[tuple[int, ChatMessage]]:
+    """Delete a session's messages from that row on; returns them with their rows."""
+    messages = stored_messages(connection, session, first, _LAST_ROW, -1)
+    connection.execute("DELETE FROM messages WHERE session_id = ? AND id >= ?", (session, first))
     return messages
 
 

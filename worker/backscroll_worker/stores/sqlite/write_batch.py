@@ -43,6 +43,7 @@ from backscroll_worker.contract.turns import CONFLICT, is_conditional, lease_of,
 from backscroll_worker.contract.waiting import arrived, may_wait
 from backscroll_worker.stores.sqlite import (
     attributes,
+    backfilling,
     deleting,
     edits,
     forks,
@@ -78,7 +79,7 @@ class Group(WriteGroup):
             return self._platform_ids.outcome_again(operation, self._find, affected)
         if self._memory.is_forking:
             forks.give_way(self, operation)
-        if operation.at <= self._memory.tombstones.latest:
+        if self._memory.tombstones.may_concern(operation):
             spared = self._memory.tombstones.spared(operation)
             if self._is_erased(operation) or spared is None:
                 return outcome(0)
@@ -376,6 +377,7 @@ _HANDLERS: Final[dict[type[Operation], Callable[[Group, Any], int]]] = {
     ImportSession: Group._import_session,
     RestoreSession: Group._restore_session,
     Erase: Group._erase,
+    **backfilling.HANDLERS,
     **lifecycle.HANDLERS,
     **forks.HANDLERS,
     **splicing.HANDLERS,
