@@ -12,6 +12,7 @@ import redis
 from backscroll import ChatMessage, Producer, Receipt
 from backscroll_worker.ops.exit_codes import ExitCode
 from backscroll_worker.settings import Settings
+from backscroll_worker.transfer import joining
 from backscroll_worker.transfer.chats.conversation import Options
 from backscroll_worker.transfer.import_files import ImportReport
 from backscroll_worker.transfer.queue_import import import_through_queue
@@ -66,43 +67,72 @@ def test_through_the_queue_beside_a_worker(settings: Settings, tmp_path: Path) -
     assert run(settings, "import", str(path)).exit_code == ExitCode.STORE
 
 
+AT = 1767225600
+
+
+def export(folder: Path, key: str, count: int) -> Path:
+    """An export of Backscroll with so many messages."""
+    at = AT * 1_000_000
+    lines: list[Any] = [
+        {"backscroll_export": 1},
+        {"session": {"key": key, "created_at": at, "last_activity": at}},
+        *({"role": "user", "content": f"{n}", "message_id": f"{key}{n}", "created_at": at}
+          for n in range(count)),
+        {"end": count},
+    ]  # fmt: skip
+    return samples.log(lines)(folder)
+
+
+def nanobot(folder: Path, key: str, count: int) -> Path:
+    """A log of nanobot with so many messages."""
+    entries: list[Any] = [
+        {"_type": "metadata", "key": key},
+        *({"role": "user", "content": f"{n}", "timestamp": AT + n} for n in range(count)),
+    ]
+    return samples.log(entries)(folder)
+
+
+def watch(each: Total | Advance) -> None:
+    pass
+
+
+class Breaks(Producer):
+    """Is interrupted at its third write."""
+
+    writes = 0
+
+    def append(self, *given: Any, **options: Any) -> Receipt:
+        self._write_on()
+        return super().append(*given, **options)
+
+    def backfill(self, *given: Any, **options: Any) -> Receipt:
+        self._write_on()
+        return super().backfill(*given, **options)
+
+    def _write_on(self) -> None:
+        self.writes += 1
+        if self.writes == 3:
+            raise KeyboardInterrupt
+
+
 @pytest.mark.usefixtures("worker")
-def test_an_import_that_broke_off_goes_on_and_joins_no_other(
+def test_an_export_that_broke_off_goes_on_and_joins_no_other(
     settings: Settings, server_url: str, tmp_path: Path
 ) -> None:
-    entries: Any = [
-        {"_type": "metadata", "key": "long"},
-        *({"role": "user", "content": f"{n}", "timestamp": 1767225600 + n} for n in range(1_200)),
-    ]
-    path = samples.log(entries)(tmp_path)
-    options = Options()
-
-    class Breaks(Producer):
-        appended = 0
-
-        def append(self, *given: Any, **options: Any) -> Receipt:
-            self.appended += 1
-            if self.appended == 3:
-                raise KeyboardInterrupt
-            return super().append(*given, **options)
-
-    def watch(each: Total | Advance) -> None:
-        pass
-
+    path, options = export(tmp_path, "long", 1_200), Options()
     with Breaks(server_url, settings.queue) as broken, pytest.raises(KeyboardInterrupt):
         import_through_queue([path], broken, options, watch)
     with Producer(server_url, settings.queue) as producer:
         report = import_through_queue([path], producer, options, watch)
         assert (report.sessions, report.messages) == (1, 200)
-        said = [each.content for each in producer.load("nanobot_long", 2_000)]
+        said = [each.content for each in producer.load("long", 2_000)]
         assert said == [str(number) for number in range(1_200)]
 
-        producer.append("nanobot_other", ChatMessage.user("I was here."), ack="stored")
-        entries[0]["key"] = "other"
-        report = import_through_queue([samples.log(entries)(tmp_path)], producer, options, watch)
+        producer.append("other", ChatMessage.user("I was here."), ack="stored")
+        report = import_through_queue([export(tmp_path, "other", 3)], producer, options, watch)
         assert report == ImportReport(refused=report.refused)
         assert "another history" in report.refused[0]
-        assert len(producer.load("nanobot_other")) == 1
+        assert len(producer.load("other")) == 1
 
 
 @pytest.mark.usefixtures("worker")
@@ -110,17 +140,46 @@ def test_a_history_that_has_grown_is_not_put_behind_itself(
     settings: Settings, server_url: str, tmp_path: Path
 ) -> None:
     """Its first batch is the same as before, and its second one would add some messages again."""
-    entries: Any = [
-        {"_type": "metadata", "key": "grown"},
-        *({"role": "user", "content": f"{n}", "timestamp": 1767225600 + n} for n in range(700)),
-    ]
     with Producer(server_url, settings.queue) as producer:
-        for count in (601, 701):
-            path = samples.log(entries[:count])(tmp_path)
-            report = import_through_queue([path], producer, Options(), lambda _: None)
+        for count in (600, 700):
+            path = export(tmp_path, "grown", count)
+            report = import_through_queue([path], producer, Options(), watch)
         assert "another history" in report.refused[0]
-        said = [each.content for each in producer.load("nanobot_grown", 2_000)]
+        said = [each.content for each in producer.load("grown", 2_000)]
         assert said == [str(number) for number in range(600)]
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_conversation_comes_before_what_is_said_meanwhile(
+    settings: Settings, server_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(joining, "_BATCH_MESSAGES", 101)
+    path, options, key = nanobot(tmp_path, "living", 350), Options(), "nanobot_living"
+    numbers = [str(number) for number in range(350)]
+    with Producer(server_url, settings.queue) as producer:
+        producer.append(key, ChatMessage.user("now"), session={"name": "N"})
+        with Breaks(server_url, settings.queue) as broken, pytest.raises(KeyboardInterrupt):
+            import_through_queue([path], broken, options, watch)
+        producer.append(key, ChatMessage.user("meanwhile"))
+        assert len(producer.load(key, 1_000)) == 203
+        report = import_through_queue([path], producer, options, watch)
+        assert report == ImportReport(messages=149, extended=1)
+        said = [each.content for each in producer.load(key, 1_000)]
+        assert said == [*numbers, "now", "meanwhile"]
+        info = producer.session(key)
+        assert info is not None
+        assert info.created_at.timestamp() == AT
+        assert import_through_queue([path], producer, options, watch) == ImportReport(known=1)
+        assert len(producer.load(key, 1_000)) == 352
+
+        producer.describe(key, channel="telegram")
+        producer.close_session(key, ack="stored")
+        grown = nanobot(tmp_path, "living", 351)
+        report = import_through_queue([grown], producer, options, watch)
+        assert "is closed" in report.refused[0]
+        path = samples.document({**samples.DISCORD, "channel": {"id": "living"}})(tmp_path)
+        report = import_through_queue([path], producer, Options("nanobot_"), watch)
+        assert "of telegram: give --key-prefix" in report.refused[0]
 
 
 @pytest.mark.usefixtures("worker")

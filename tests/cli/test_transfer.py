@@ -46,7 +46,8 @@ def test_an_export_is_imported_once(filled: Settings, empty: Settings, tmp_path:
     shown = done(empty, "import", str(path))
     assert [line.split()[-1] for line in shown.splitlines()] == ["count", "2", "2", "0", "0", "0"]
     assert document(empty, "import", str(path)) == {
-        "sessions": 0, "messages": 0, "known": 2, "refused": [], "left_out": [], "not_kept": {},
+        "sessions": 0, "messages": 0, "extended": 0, "known": 2, "refused": [], "left_out": [],
+        "not_kept": {},
     }  # fmt: skip
     assert done(empty, "export") == path.read_text()
 

@@ -329,7 +329,7 @@ def test_a_dry_run_counts_a_conversation_that_is_there_twice_once(tmp_path: Path
     other = changed(samples.CLAUDE, chat_messages=samples.CLAUDE[0]["chat_messages"][1:])
     path = samples.document([*samples.CLAUDE, *samples.CLAUDE, *other])(tmp_path)
     said = look_through([path], OPTIONS, lambda _: None)
-    assert (said.sessions, said.messages, said.known, len(said.refused)) == (1, 2, 1, 1)
+    assert (said.sessions, said.messages, said.known, said.refused) == (1, 2, 2, [])
     assert said == taken(path, tmp_path)[0]
 
 
@@ -430,3 +430,14 @@ def test_times_without_a_zone_are_in_the_one_of_their_day(
     finally:
         monkeypatch.undo()
         time.tzset()
+
+
+def test_an_hour_that_is_there_twice_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "_chat.txt"
+    hours = ("01:50", "02:10", "02:50", "02:49", "02:05", "02:55", "03:01")
+    path.write_text("".join(f"26/10/25, {hour} - Ada: {hour}\n" for hour in hours))
+    _, sessions = taken(path, tmp_path)
+    ((said),) = sessions.values()
+    times = [each.created_at.astimezone(UTC) for each in said if each.created_at]
+    shown = ["23:50", "00:10", "00:50", "00:49", "01:05", "01:55", "02:01"]
+    assert [f"{at:%H:%M}" for at in times] == shown

@@ -86,8 +86,8 @@ def import_(
     """Import the sessions in FILEs.
 
     A FILE is an export (jsonl or openai), the original's sessions.db, or the history of another
-    program; - is standard input. Stop the worker first, or give --through-queue. Sessions that the
-    store already has are not changed, so it is safe to repeat. docs/imports.md lists the programs.
+    program; - is standard input. Stop the worker first, or give --through-queue. What the store
+    already has is not changed, so it is safe to repeat. docs/imports.md lists the programs.
 
     \b
     Example:
@@ -113,15 +113,7 @@ def import_(
     if as_json:
         print_json(report)
     else:
-        is_one_refusal = len(files) == len(report.refused) == 1
-        if not is_one_refusal or report != ImportReport(refused=report.refused):
-            _show(report, "would be imported" if dry_run else "imported")
-        for what, count in report.not_kept.items():
-            note(f"not kept: {what} ({count:,})")
-        for line in report.left_out:
-            note(f"skipped: {line}")
-        for line in report.refused:
-            note(f"refused: {line}")
+        _say(report, len(files), "would be imported" if dry_run else "imported")
     if report.refused:
         raise click.exceptions.Exit(ExitCode.FAILED)
 
@@ -167,10 +159,25 @@ def migrate(settings: Settings, directory: Path, as_json: bool) -> None:
 COMMANDS = (import_, migrate)
 
 
+def _say(report: ImportReport, files: int, title: str) -> None:
+    is_one_refusal = files == len(report.refused) == 1
+    if not is_one_refusal or report != ImportReport(refused=report.refused):
+        _show(report, title)
+    if report.known and not (report.sessions or report.extended or report.refused):
+        note("nothing is new: the store has all of it")
+    for what, count in report.not_kept.items():
+        note(f"not kept: {what} ({count:,})")
+    for line in report.left_out:
+        note(f"skipped: {line}")
+    for line in report.refused:
+        note(f"refused: {line}")
+
+
 def _show(report: ImportReport, title: str) -> None:
     counts = (
         ("sessions", report.sessions),
         ("messages", report.messages),
+        *([("sessions added to", report.extended)] if report.extended else []),
         ("sessions already there", report.known),
         ("sessions refused", len(report.refused)),
         ("rows skipped", len(report.left_out)),

@@ -6,6 +6,7 @@ import sys
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +15,7 @@ from zstandard import ZstdError
 
 from backscroll.contract.errors import InvalidInputError
 from backscroll.contract.messages import ChatMessage
+from backscroll_worker.contract.history import History
 from backscroll_worker.contract.interchange import is_packed, unpacked
 from backscroll_worker.contract.pacing import now_micros
 from backscroll_worker.contract.takeover import has_another_history
@@ -34,10 +36,11 @@ from backscroll_worker.transfer.chats.reading import (
     with_line,
 )
 from backscroll_worker.transfer.chats.whatsapp import is_whatsapp
+from backscroll_worker.transfer.joining import Joined, into_store, join, platform_ids
 from backscroll_worker.transfer.jsonl import read_jsonl
 from backscroll_worker.transfer.openai import read_openai
 from backscroll_worker.transfer.source import Advance, Damage, Found, Incoming, NotKept, Total
-from backscroll_worker.transfer.store import Groups, take_in, writing
+from backscroll_worker.transfer.store import Groups, Taken, take_in, writing
 
 STANDARD_INPUT: Final = Path("-")
 _PEEKED_BYTES: Final = 4_096
@@ -50,17 +53,31 @@ Observe = Callable[[Total | Advance], None]
 class ImportReport:
     """What an import did, or would do.
 
-    `known` sessions were in the store already. `refused` are the sessions and files that were not
-    taken over, `left_out` what was skipped of others: lines of `where: why`. `not_kept` counts what
-    messages of another program have and ours do not, by its name.
+    Of the sessions that were there, `extended` ones got messages, and `known` ones had them all.
+    `refused` are the sessions and files that were not taken over, `left_out` what was skipped of
+    others: lines of `where: why`. `not_kept` counts what messages of another program have and ours
+    do not, by its name.
     """
 
     sessions: int = 0
     messages: int = 0
+    extended: int = 0
     known: int = 0
     refused: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     not_kept: dict[str, int] = field(default_factory=dict)
+
+    def count(self, where: str, joined: Joined) -> None:
+        """Count what became of a session."""
+        self.messages += joined.messages
+        if joined.refusal is not None:
+            self.refused.append(f"{where}: {joined.refusal}")
+        elif not joined.was_there:
+            self.sessions += 1
+        elif joined.messages:
+            self.extended += 1
+        else:
+            self.known += 1
 
 
 def import_files(
@@ -68,11 +85,13 @@ def import_files(
 ) -> ImportReport:
     """Take over every session in these files, as the store's one writer.
 
-    Sessions that the store has, with the same messages, stay as they are. Files that cannot be read
-    are reported as refused. Raises `StoreUnavailableError` when a worker holds the store.
+    A conversation of another program adds what is new to the session that the store has. Others
+    with the same messages stay as they are. Files that cannot be read are reported as refused.
+    Raises `StoreUnavailableError` when a worker holds the store.
     """
     report = ImportReport()
     with writing(url, "import, or give --through-queue") as store:
+        options = replace(options, held=partial(platform_ids, History(store)))
         for path in paths:
             groups = Groups(incoming_of(path, options, report, observe, keeping(store)), store)
             try:
@@ -86,10 +105,16 @@ def import_files(
 def look_through(paths: Iterable[Path], options: Options, observe: Observe) -> ImportReport:
     """What an import of these files into an empty store would do; needs no store."""
     report, seen = ImportReport(), dict[str, int]()
+    there = dict[str, set[str | None]]()
     for path in paths:
         try:
             for incoming in incoming_of(path, options, report, observe):
                 key, messages = incoming.operation.key, incoming.operation.messages
+                if incoming.joins:
+                    known = there.get(key, set())
+                    there[key] = known | {each.platform_id for each in messages}
+                    report.count(incoming.where, Joined(len(there[key]) - len(known), bool(known)))
+                    continue
                 said = hash(tuple((each.message_id, each.content) for each in messages))
                 if key not in seen:
                     report.sessions += 1
@@ -110,15 +135,22 @@ def _take(
     report: ImportReport,
     meanwhile: Callable[[], None],
 ) -> None:
-    results = take_in(store, [each.operation for each in group], meanwhile)
-    for incoming, taken in zip(group, results, strict=True):
-        if taken.refusal is not None:
-            report.refused.append(f"{incoming.where}: {taken.refusal}")
-        elif taken.was_there:
-            report.known += 1
+    """Take over whole sessions together, and add to those that are there one by one."""
+    history = History(store)
+    are_there = [each.joins and history.exists(each.operation.key) for each in group]
+    new = [each for each, is_there in zip(group, are_there, strict=True) if not is_there]
+    reads_store = any(each.joins for each in group)  # and nobody may while it writes
+    operations = [each.operation for each in new]
+    results = iter(take_in(store, operations, None if reads_store else meanwhile))
+    for incoming, is_there in zip(group, are_there, strict=True):
+        taken = Taken() if is_there else next(results)
+        there = is_there or (taken.refusal is not None and incoming.joins)
+        if there and history.exists(incoming.operation.key):
+            joined = join(incoming.operation, history, into_store(history))
         else:
-            report.sessions += 1
-            report.messages += taken.messages
+            stored = 0 if taken.was_there else taken.messages
+            joined = Joined(stored, taken.was_there, taken.refusal)
+        report.count(incoming.where, joined)
 
 
 def incoming_of(

@@ -1,24 +1,29 @@
 """`backscroll import --through-queue`: takes histories over beside a running worker.
 
-Each session is appended in batches whose ids follow from the whole of it, so that an import that
-broke off goes on when it is begun again, and nothing is stored twice. One with other messages by
-now is another history: none of its batches is taken for one of before. The first
-batch begins the session, or is refused: a history is not put behind another one.
+A conversation of another program adds what is new to its session, see `joining`. Each session of an
+export of Backscroll is appended in batches whose ids follow from the whole of it, so that an import
+that broke off goes on when it is begun again, and nothing is stored twice. One with other messages
+by now is another history: none of its batches is taken for one of before. The first batch begins
+the session, or is refused: a history is not put behind another one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from backscroll import ChatMessage, Producer
 from backscroll.contract.errors import ConflictError, InvalidInputError
+from backscroll.contract.message_checks import Limits, check_messages
 from backscroll.contract.validation import ATTRIBUTES, ORIGINS
 from backscroll_worker.contract.takeover import ImportSession, has_another_history
 from backscroll_worker.transfer.chats.conversation import Options
 from backscroll_worker.transfer.import_files import ImportReport, Observe, incoming_of
+from backscroll_worker.transfer.joining import join, platform_ids, through_queue
+from backscroll_worker.transfer.source import Incoming
 
 _BATCH_MESSAGES: Final = 500
 _BATCH_CHARS: Final = 1024 * 1024
@@ -37,14 +42,31 @@ def import_through_queue(
     The sessions' times are those of the import, those of the messages are kept. Files that cannot
     be read are reported as refused. Raises as `Producer.append`, and may be called again then.
     """
-    report = ImportReport()
+    report, fill = ImportReport(), through_queue(producer)
+    options = replace(options, held=partial(platform_ids, producer))
     for path in paths:
         try:
             for incoming in incoming_of(path, options, report, observe):
+                if incoming.joins:
+                    taken = _that_fits(incoming, report)
+                    report.count(incoming.where, join(taken, producer, fill))
+                    continue
                 _append(incoming.where, incoming.operation, producer, report)
         except InvalidInputError as error:
             report.refused.append(str(error))
     return report
+
+
+def _that_fits(incoming: Incoming, report: ImportReport) -> ImportSession:
+    """Without the messages that are larger than a job may have, which are named."""
+    said = list[ChatMessage]()
+    for message in incoming.operation.messages:
+        try:
+            check_messages([message], Limits())
+            said.append(message)
+        except InvalidInputError as error:
+            report.left_out.append(f"{incoming.where}: {message.platform_id}: {error}")
+    return replace(incoming.operation, messages=tuple(said))
 
 
 def _append(where: str, taken: ImportSession, producer: Producer, report: ImportReport) -> None:

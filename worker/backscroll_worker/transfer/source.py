@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Final
 
 from backscroll.contract.message_checks import MAX_OPERATION_BYTES, Limits, check_messages
@@ -14,10 +14,15 @@ LIMITS: Final = Limits(MAX_OPERATION_BYTES, MAX_OPERATION_BYTES)
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A session to take over, and where it was read, for errors."""
+    """A session to take over, and where it was read, for errors.
+
+    What `joins` may be added to the messages that the session has: each has a platform id.
+    """
 
     where: str
     operation: ImportSession
+    _: KW_ONLY
+    joins: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 
 from backscroll.contract.errors import OperationRefusedError, StoreUnavailableError
 from backscroll.contract.ids import derived_op_id, new_op_id
-from backscroll.contract.messages import ChatMessage, to_micros
+from backscroll.contract.messages import ChatMessage, from_micros, to_micros
 from backscroll.contract.operations import Clear
 from backscroll.contract.results import Outcome
 from backscroll.contract.validation import OF_SESSIONS
@@ -131,7 +131,7 @@ def take_in(
     stored.
     """
     tombstones = store.tombstones()
-    operations = [_without_erased_authors(each, tombstones) for each in operations]
+    operations = [_without_erased(each, tombstones) for each in operations]
     welcome = [each for each in operations if not _was_erased(each, tombstones)]
     answers = iter(store.apply(welcome, prepare_next=prepare_next))
 
@@ -199,13 +199,28 @@ def _was_erased(operation: ImportSession, tombstones: Tombstones) -> bool:
     )
 
 
-def _without_erased_authors(operation: ImportSession, tombstones: Tombstones) -> ImportSession:
-    """Without the messages of authors who were erased after they had said them."""
+def _without_erased(operation: ImportSession, tombstones: Tombstones) -> ImportSession:
+    """Without what was said before an erasure of its author, or of what the session is of.
+
+    A session that was erased, and of which nothing is later, stays as it is: it is refused.
+    """
+    if _was_erased(operation, tombstones):
+        return operation
+    named = {"key": operation.key, **operation.attributes}
+    moments = [
+        tombstones.moment(subject, value)
+        for subject in OF_SESSIONS
+        if isinstance(value := named.get(subject), str)
+    ]
+    until = from_micros(max(moments)) if max(moments) >= 0 else None
     kept = tuple(
         message
         for message in operation.messages
         if message.created_at is None
-        or not tombstones.is_of_erased_author(message, to_micros(message.created_at))
+        or not (
+            (until is not None and message.created_at <= until)
+            or tombstones.is_of_erased_author(message, to_micros(message.created_at))
+        )
     )
     return operation if len(kept) == len(operation.messages) else replace(operation, messages=kept)
 

@@ -3,7 +3,7 @@
 All three are a JSON array of conversations. Those of ChatGPT and Open WebUI, and newer ones of
 Claude, are trees: an answer that was made anew and a question that was edited begin another branch.
 The branch that the program shows becomes the session, each other one a session of its own, whose
-key has the id of its last message behind a `~`.
+key has the id of its first own message behind a `~`.
 """
 
 from __future__ import annotations

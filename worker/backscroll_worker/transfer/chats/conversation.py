@@ -1,19 +1,21 @@
 """A conversation of another program, and the session that is made of it.
 
-A reader gives the messages in their order, with what the other program knows of each. Ids are made
-here: they follow from the key and the platform's id of the message (or its place), so that the same
-conversation read again gets the same ones.
+A reader gives the messages in their order, with what the other program knows of each. A message
+that has no id there gets one here, which follows from when and by whom what was said: a later
+export may begin elsewhere, so that its place does not tell. So the same message read again has the
+same ids.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from importlib.resources.abc import Traversable
 from typing import Any, Final, NamedTuple
 
@@ -24,15 +26,19 @@ from backscroll.contract.attachment_checks import MAX_ATTACHMENTS
 from backscroll.contract.errors import InvalidInputError
 from backscroll.contract.ids import derived_op_id
 from backscroll.contract.messages import ChatMessage, check_key, from_micros, to_micros
+from backscroll.contract.states import SessionState
 from backscroll_worker.contract.pacing import now_micros
 from backscroll_worker.contract.takeover import ImportSession
 from backscroll_worker.stores.jsonl.fields import read_time
+from backscroll_worker.transfer.joining import MARK, Mark
 from backscroll_worker.transfer.source import Damage, Found, Incoming, NotKept, check_message
 
 USER: Final = "user"
 ASSISTANT: Final = "assistant"
 FILES: Final = "the bytes of files"
 REASONING: Final = "reasoning"
+_ID_CHARS: Final = 36
+_OUT_OF_ORDER: Final = timedelta(minutes=2)
 _REPEATED: Final = "messages that were there already"
 
 
@@ -50,6 +56,7 @@ class Options:
     zone: tzinfo | None = None
     dates: str | None = None
     modified: int = 0
+    held: Callable[[str], Container[str | None]] = lambda _key: ()
 
     def role_of(self, *names: object) -> str:
         """The part of somebody who has these ids and names."""
@@ -65,8 +72,18 @@ class Options:
             return ""
         return f"{program}_{own}" if self.key_prefix is None else f"{self.key_prefix}{own}"
 
-    def in_zone(self, local: datetime) -> datetime:
-        """A time that was written down without a zone, with the one that holds on that day."""
+    def in_zone(self, local: datetime, after: datetime | None = None) -> datetime:
+        """A time that was written down without a zone, with the one that holds on that day.
+
+        Where clocks are set back, an hour is there twice: the second is meant if the first would be
+        before the time `after` which it was written down, by more than chats are out of order.
+        """
+        first = self._placed(local)
+        if after is not None and _utc(after) - _utc(first) > _OUT_OF_ORDER:
+            return self._placed(local.replace(fold=1))
+        return first
+
+    def _placed(self, local: datetime) -> datetime:
         return local.astimezone() if self.zone is None else local.replace(tzinfo=self.zone)
 
     def moment(self, value: object) -> datetime | None:
@@ -78,7 +95,9 @@ class Options:
         if local is None or local.tzinfo is not None:
             return moment(value)
         try:
-            return moment(self.in_zone(local).isoformat())
+            placed = self.in_zone(local)
+            made = moment(placed.isoformat())
+            return made and made.astimezone(placed.tzinfo)
         except (ValueError, OverflowError):
             return None
 
@@ -122,24 +141,26 @@ class Conversation:
         except InvalidInputError as error:
             yield Damage(where, str(error))
             return
-        said, ids = list[ChatMessage](), set[str]()
+        said, ids, alike = list[ChatMessage](), set[str](), Counter[str]()
         at = next((each.created_at for each in self.messages if each.created_at), None)
         at = at or from_micros(options.modified)
-        for number, message in enumerate(self.messages, 1):
-            at = message.created_at or at
-            own = derived_op_id(self.key, message.platform_id or f"message {number}")
-            if own in ids:
+        for number, given in enumerate(self.messages, 1):
+            at = given.created_at or at
+            platform_id = given.platform_id or _made_id(given, alike)
+            if platform_id in ids:
                 self.not_kept[_REPEATED] += 1
                 continue
-            ids.add(own)
+            ids.add(platform_id)
+            message = replace(given, platform_id=platform_id, created_at=at)
+            own = derived_op_id(self.key, platform_id)
             try:
-                said.append(check_message(replace(message, message_id=own, created_at=at)))
+                said.append(check_message(replace(message, message_id=own)))
             except InvalidInputError as error:
                 yield Damage(f"{where}: message {number}", str(error), is_session=False)
         for what, count in self.not_kept.items():
             yield NotKept(what, count)
         if said:
-            yield Incoming(where, self._operation(said))
+            yield Incoming(where, self._operation(said), joins=True)
 
     def _operation(self, said: list[ChatMessage]) -> ImportSession:
         known = {"name": self.name, "channel": self.channel, "room": self.room}
@@ -147,9 +168,26 @@ class Conversation:
         times = [to_micros(each.created_at) for each in said if each.created_at]
         digest = hashlib.sha256(repr((said, attributes)).encode()).hexdigest()
         op_id = derived_op_id(self.key, f"import {digest}")
+        states = {MARK: SessionState(Mark.of(said)._asdict(), 1)}
         return ImportSession(
-            op_id, now_micros(), self.key, tuple(said), attributes, min(times), max(times)
-        )
+            op_id, now_micros(), self.key, tuple(said), attributes, min(times), max(times),
+            states=states,
+        )  # fmt: skip
+
+
+def _made_id(message: ChatMessage, alike: Counter[str]) -> str:
+    """The id of a message without one; `alike` counts those that are the same.
+
+    Its time is as it was written down, whatever zone that is taken to be in.
+    """
+    at = message.created_at and message.created_at.replace(tzinfo=None)
+    said = repr((at, message.author or message.role, message.content or message.extra))
+    alike[said] += 1
+    return "import-" + hashlib.sha256(f"{said} {alike[said]}".encode()).hexdigest()[:32]
+
+
+def _utc(moment_: datetime) -> datetime:
+    return moment_.astimezone(UTC)  # or two of one zone are compared as they are written
 
 
 def moment(value: object) -> datetime | None:
@@ -224,17 +262,42 @@ def trees(
 ) -> Iterator[tuple[Conversation, list[str]]]:
     """A conversation for each way through the nodes, whose field `parent` is the id before.
 
-    Where a node has no such field, the one before it in the file is its parent. The keys of those
-    beside the main way have the end's id in them.
+    Where a node has no such field, the one before it in the file is its parent. The main way is the
+    one that the session has, or else that to `current`. The keys of the others have the id of their
+    first own node, which is the same when they have grown.
     """
     ids = list(nodes)
     before = dict(zip(ids[1:], ids, strict=False))
     parents = {each: _parent(nodes[each], parent, before.get(each)) for each in ids}
     key = options.key(program, id_)
-    for number, way in enumerate(branches(parents, current)):
-        yield Conversation(f"{key}~{way.leaf[:36]}" if number else key), way.nodes
-        if not key:
-            return  # which is said once
+    held = options.held(key)
+    seen = {node for node in nodes if node in held}
+    main = _way_with(seen, parents, current)
+    for way in branches(parents, current if main is None else main):
+        if way.leaf == main or (main is None and not seen):
+            yield Conversation(key), way.nodes
+            if not key:
+                return  # which is said once
+        elif own := _first_own(way.nodes, seen):
+            yield Conversation(f"{key}~{_short(own)}"), way.nodes
+        seen.update(way.nodes)
+
+
+def _way_with(wanted: set[str], parents: Mapping[str, str | None], current: object) -> str | None:
+    """The end of the way that has all these nodes, if there is one: a session has them."""
+    if not wanted:
+        return None
+    return next((each.leaf for each in branches(parents, current) if wanted <= {*each.nodes}), None)
+
+
+def _first_own(way: list[str], seen: Container[str]) -> str | None:
+    """The first node after all that were seen; None if that is the last one."""
+    own = list(itertools.takewhile(lambda node: node not in seen, reversed(way)))
+    return own[-1] if own else None
+
+
+def _short(id_: str) -> str:
+    return id_ if len(id_) <= _ID_CHARS else hashlib.sha256(id_.encode()).hexdigest()[:_ID_CHARS]
 
 
 def _parent(node: object, name_: str, before: str | None) -> str | None:

@@ -55,7 +55,9 @@ def whatsapp(lines: Iterable[str], name: str, options: Options) -> Iterator[Conv
     chat = _chat_name(name)
     made = Conversation(options.key("whatsapp", shown(chat) or "chat"), name=chat or None)
     made.channel = "whatsapp"
+    at: datetime | None = None
     for entry in entries:
+        at = _moment(entry, order, options, at) or at
         spoken = _AUTHOR.fullmatch(entry.rest)
         said = "" if spoken is None else spoken["text"].lstrip(_MARK)
         found = _ATTACHED.fullmatch(said)
@@ -67,7 +69,7 @@ def whatsapp(lines: Iterable[str], name: str, options: Options) -> Iterator[Conv
         made.add(
             options.role_of(who),
             "" if found else said,
-            _moment(entry, order, options),
+            at,
             author=who,
             author_name=who,
             attachments=[file(name_=found["name"] or found["file"])] if found else (),
@@ -134,11 +136,12 @@ def _is_sorted(dates: list[datetime | None]) -> bool:
     return all(one <= other for one, other in itertools.pairwise(known))
 
 
-def _moment(entry: _Line, order: str, options: Options) -> datetime | None:
+def _moment(entry: _Line, order: str, options: Options, after: datetime | None) -> datetime | None:
     day = _date(entry.numbers, order)
     if day is None or entry.hour > 23 or entry.minute > 59 or entry.second > 59:
         return None
-    return options.in_zone(day.replace(hour=entry.hour, minute=entry.minute, second=entry.second))
+    local = day.replace(hour=entry.hour, minute=entry.minute, second=entry.second)
+    return options.in_zone(local, after)
 
 
 def _chat_name(name: str) -> str:
