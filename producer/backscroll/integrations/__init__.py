@@ -1,0 +1,1 @@
+"""Backscroll as the history of other frameworks; each module needs its framework, and no other."""
