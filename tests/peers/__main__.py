@@ -41,7 +41,7 @@ def main() -> int:
     for framework in _installed(packages):
         files = source(framework)
         for place, open_at in (("embedded", _embedded), ("queue", _queue)):
-            directory = work / f"{framework.name} {place}"
+            directory = work / f"{framework.name}-{place}"
             directory.mkdir()
             with open_at(directory) as url:
                 outcomes = run_tests(framework.name, files, url, directory, packages=packages)

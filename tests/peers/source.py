@@ -52,7 +52,7 @@ PINNED: Final = (
 def source(of: Distribution) -> Path:
     """The directory with its files, unpacked in build/peers, where it is looked for first.
 
-    Raises `UnavailableError`.
+    Raises `UnavailableError`, and `ValueError` where the checksum is another one.
     """
     PEERS.mkdir(parents=True, exist_ok=True)
     place = PEERS / f"{of.name}-{of.version}"
@@ -81,6 +81,8 @@ def _get(of: Distribution, place: Path) -> None:
         raise UnavailableError(f"pip did not get {of.name} within {_SECONDS} s") from None
     if ended.returncode != 0:
         lines = [line for line in ended.stderr.splitlines() if line.startswith("ERROR")]
+        if any("HASHES" in line for line in lines):
+            raise ValueError(f"{of.name} {of.version} is not what it was when it was pinned")
         raise UnavailableError(f"pip did not get {of.name}: {' '.join(lines[-1:])}")
     (archive,) = work.glob("*.tar.gz")
     with tarfile.open(archive) as files:
