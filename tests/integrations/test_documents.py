@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -9,15 +10,23 @@ from typing import Any
 import orjson
 import pytest
 import redis
+from pydantic_ai.messages import (
+    ModelMessage,
+    ModelResponse,
+    TextPart,
+    ToolCallPart,
+    ToolReturnPart,
+)
+from pydantic_ai.models.function import AgentInfo, FunctionModel
 
-from backscroll import Producer
+from backscroll import AsyncProducer, Producer
 from backscroll_worker.cli import main
 from backscroll_worker.settings import Settings
 from tests.processes import running_worker
 from tests.servers import ROOT
 from tests.test_readme import python_blocks
 
-PAGES = ["mcp", "tools"]
+PAGES = ["mcp", "pydantic-ai", "tools"]
 
 
 @pytest.fixture
@@ -26,9 +35,25 @@ def producer(settings: Settings, client: redis.Redis, log: Any) -> Iterator[Prod
         yield made
 
 
+@pytest.fixture
+def history(producer: Producer) -> Iterator[AsyncProducer]:
+    made = AsyncProducer(producer.url)
+    yield made
+    asyncio.run(made.close())
+
+
+def a_model(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+    """It looks for lemons if it has a tool for that, and says what it found."""
+    last = messages[-1].parts[-1]
+    if info.function_tools and not isinstance(last, ToolReturnPart):
+        return ModelResponse(parts=[ToolCallPart("search_history", {"query": "lemons"})])
+    return ModelResponse(parts=[TextPart(str(getattr(last, "content", "")))])
+
+
 @pytest.mark.parametrize("page", PAGES)
-def test_a_page_can_be_followed(producer: Producer, page: str) -> None:
-    names: dict[str, Any] = {"producer": producer}
+def test_a_page_can_be_followed(producer: Producer, history: AsyncProducer, page: str) -> None:
+    names: dict[str, Any] = {"producer": producer, "history": history}
+    names["model"] = FunctionModel(a_model)
     blocks = python_blocks(f"docs/integrations/{page}.md")
     assert blocks
     for code in blocks:
