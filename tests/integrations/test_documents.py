@@ -26,7 +26,7 @@ from tests.processes import running_worker
 from tests.servers import ROOT
 from tests.test_readme import python_blocks
 
-PAGES = ["mcp", "pydantic-ai", "tools"]
+PAGES = ["langchain", "langgraph", "mcp", "pydantic-ai", "tools"]
 
 
 @pytest.fixture
