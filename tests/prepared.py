@@ -28,7 +28,6 @@ _IMPORTED_LATE: Final = (
     "rq.cli",
     "rq_dashboard",
     "waitress",
-    "backscroll.integrations.mcp",
     "backscroll_worker.ops.dashboard",
     "backscroll_worker.loop.worker",
     "backscroll_worker.maintenance.scheduler",

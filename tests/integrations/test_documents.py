@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
+from importlib import import_module
 from typing import Any
 
 import orjson
 import pytest
 import redis
+import yaml
+from google.adk.models.base_llm import BaseLlm
+from google.adk.models.llm_request import LlmRequest
+from google.adk.models.llm_response import LlmResponse
+from google.adk.sessions import BaseSessionService
+from google.genai.types import Content, Part
 from pydantic_ai.messages import (
     ModelMessage,
     ModelResponse,
@@ -26,7 +33,9 @@ from tests.processes import running_worker
 from tests.servers import ROOT
 from tests.test_readme import python_blocks
 
-PAGES = ["langchain", "langgraph", "mcp", "pydantic-ai", "tools"]
+pytestmark = pytest.mark.slow
+
+PAGES = ["google-adk", "langchain", "langgraph", "mcp", "pydantic-ai", "tools"]
 
 
 @pytest.fixture
@@ -50,10 +59,20 @@ def a_model(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
     return ModelResponse(parts=[TextPart(str(getattr(last, "content", "")))])
 
 
+class EchoLlm(BaseLlm):
+    """A model of ADK that repeats what was said."""
+
+    async def generate_content_async(
+        self, llm_request: LlmRequest, stream: bool = False
+    ) -> AsyncGenerator[LlmResponse, None]:
+        said = llm_request.contents[-1].parts or []
+        yield LlmResponse(content=Content(role="model", parts=[Part(text=said[0].text)]))
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_can_be_followed(producer: Producer, history: AsyncProducer, page: str) -> None:
     names: dict[str, Any] = {"producer": producer, "history": history}
-    names["model"] = FunctionModel(a_model)
+    names |= {"model": FunctionModel(a_model), "llm": EchoLlm(model="echo")}
     blocks = python_blocks(f"docs/integrations/{page}.md")
     assert blocks
     for code in blocks:
@@ -69,3 +88,14 @@ def test_what_a_client_is_configured_with_is_a_command() -> None:
     context: Any = main.make_context(server["command"], list(arguments[: place + 1]))
     command = context.command.commands["mcp"]
     assert command.make_context("mcp", arguments[place + 1 :], parent=context).params["author"]
+
+
+def test_what_adk_is_configured_with_is_a_session_service() -> None:
+    text = (ROOT / "docs/integrations/google-adk.md").read_text()
+    (block,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    (service,) = yaml.safe_load(block)["services"]
+    module, _, name = service["class"].rpartition(".")
+    made = getattr(import_module(module), name)(
+        AsyncProducer("redis://127.0.0.1:1"), uri=f"{service['scheme']}://", agents_dir="."
+    )
+    assert isinstance(made, BaseSessionService)

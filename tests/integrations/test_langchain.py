@@ -23,6 +23,8 @@ from backscroll import ChatMessage, InvalidInputError
 from backscroll.integrations.langchain import BackscrollChatMessageHistory
 from backscroll_worker.embedded import Local
 
+pytestmark = pytest.mark.slow
+
 CALL = {"name": "weather", "args": {"place": "Naples", "days": [1, None]}, "id": "c1"}
 MESSAGES: list[BaseMessage] = [
     SystemMessage("Be kind."),

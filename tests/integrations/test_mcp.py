@@ -21,8 +21,9 @@ from tests.prepared import Prepared
 from tests.processes import running_worker, stop
 from tests.servers import ROOT
 
+pytestmark = pytest.mark.slow
 
-@pytest.mark.slow
+
 def test_a_client_reads_within_the_scope_with_and_without_a_worker(
     settings: Settings, client: redis.Redis, log: Path
 ) -> None:

@@ -40,6 +40,8 @@ from backscroll.integrations.pydantic_ai import BackscrollConversationStore, sea
 from backscroll.integrations.tools import Scope
 from backscroll_worker.embedded import AsyncLocal
 
+pytestmark = pytest.mark.slow
+
 Test = Callable[[ConversationStore], Awaitable[None]]
 
 
