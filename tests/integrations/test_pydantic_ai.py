@@ -35,7 +35,7 @@ from pydantic_ai.models.function import AgentInfo, FunctionModel
 from pydantic_ai.models.test import TestModel
 from pydantic_ai.tools import ToolDefinition
 
-from backscroll import ChatMessage, ConflictError
+from backscroll import ChatMessage, ConflictError, Receipt
 from backscroll.integrations.pydantic_ai import BackscrollConversationStore, search_history_tool
 from backscroll.integrations.tools import Scope
 from backscroll_worker.embedded import AsyncLocal
@@ -275,6 +275,39 @@ def test_of_those_who_save_at_once_one_does_and_nothing_else_is_left(url: str) -
             assert won is not None
             assert (again.messages, again.usage) == (won.messages, won.usage)
             assert len(await store.history.load("a")) == len(won.messages)
+
+    asyncio.run(run())
+
+
+class Interrupted(AsyncLocal):
+    """It says when a state is about to be set, and gives others a turn."""
+
+    begun: asyncio.Event
+
+    async def set_state(self, *arguments: Any, **options: Any) -> Receipt:
+        self.begun.set()
+        await asyncio.sleep(0)
+        return await super().set_state(*arguments, **options)
+
+
+def test_a_save_that_is_cancelled_is_carried_out_to_its_end(url: str) -> None:
+    async def run() -> None:
+        async with Interrupted(url) as history:
+            history.begun = asyncio.Event()
+            store = BackscrollConversationStore(history)
+            await saved(store, "a", "one")
+            loaded = await store.load("a")
+            assert loaded is not None
+            loaded.messages.append(request("two"))
+            history.begun.clear()
+            task = asyncio.create_task(store.save(loaded))
+            await history.begun.wait()
+            task.cancel()
+            await asyncio.wait({task})
+            assert task.cancelled()
+            again = await store.load("a")
+            assert again is not None
+            assert said(again.messages) == ["one", "two"]
 
     asyncio.run(run())
 

@@ -26,6 +26,7 @@ from backscroll.contract.messages import ChatMessage, SessionAttributes, Session
 from backscroll.contract.states import SessionState, check_state
 from backscroll.integrations.google_events import event_of, message_of
 from backscroll.integrations.opened import history_of
+from backscroll.integrations.settling import settled
 
 _STATE: Final = "google_adk"
 _SCHEME: Final = "backscroll+"
@@ -83,13 +84,17 @@ class BackscrollSessionService(BaseSessionService):
         id_ = (session_id or "").strip() or str(uuid.uuid4())
         key, now = self.key(app_name, user_id, id_), datetime.now(UTC).timestamp()
         of_app, of_user, own = _parted(state or {})
-        document = {"state": own, "created": now}
-        try:
-            await self.history.set_state(key, document, _STATE, expect=0)
-        except ConflictError:
-            raise AlreadyExistsError(f"Session with id {id_} already exists.") from None
-        await self.history.describe(key, **self._of_session(app_name, user_id, id_, now))
-        await self._merge_shared(app_name, user_id, of_app, of_user)
+
+        async def create() -> None:
+            try:
+                document = {"state": own, "created": now}
+                await self.history.set_state(key, document, _STATE, expect=0)
+            except ConflictError:
+                raise AlreadyExistsError(f"Session with id {id_} already exists.") from None
+            await self.history.describe(key, **self._of_session(app_name, user_id, id_, now))
+            await self._merge_shared(app_name, user_id, of_app, of_user)
+
+        await settled(create())
         shared = await self._shared(app_name, user_id)
         return Session(
             id=id_, app_name=app_name, user_id=user_id, state=own | shared, last_update_time=now
@@ -165,8 +170,9 @@ class BackscrollSessionService(BaseSessionService):
 
         Raises `SessionNotFoundError` where the session does not exist any more.
         """
-        if event.partial:
-            return event
+        return event if event.partial else await settled(self._append(session, event))
+
+    async def _append(self, session: Session, event: Event) -> Event:
         app_name, user_id = session.app_name, session.user_id
         key = self.key(app_name, user_id, session.id)
         state = await self.history.get_state(key, _STATE)

@@ -34,6 +34,7 @@ from backscroll.integrations.pydantic_messages import (
     is_entry,
     messages_of,
 )
+from backscroll.integrations.settling import settled
 from backscroll.integrations.tools import (
     AsyncHistoryTool,
     HistoryTool,
@@ -136,29 +137,11 @@ class BackscrollConversationStore(ConversationStore):
         nobody else has set it; otherwise the entries are removed again. A process that dies in
         between leaves them in the session: they are found by search, and not in the conversation.
         """
-        id_, key = record.conversation_id, self.key(record.conversation_id)
-        version, stored = await self._expected(id_, expected_revision)
-        document = check_state(_records.dump_python(record, mode="json"))
-        before = new_entries[0].parent_id if new_entries else record.head_id
-        messages = await self._carried(before, record, stored)
-        messages += messages_of(new_entries, self._author, self._author_name)
-        appended = await self._append(key, messages, record, is_new=stored is None)
-        try:
-            await self.history.set_state(key, document, _STATE, expect=version)
-        except ConflictError:
-            for message_id in reversed(appended):
-                await self.history.rollback(key, message_id)
-            raise ConversationConflict(id_) from None
+        await settled(self._write(record, new_entries, expected_revision))
 
     async def delete_record(self, conversation_id: str, *, expected_revision: str) -> None:
         """As `ConversationStore` says; the messages are deleted with it."""
-        key = self.key(conversation_id)
-        version, _ = await self._expected(conversation_id, expected_revision)
-        try:
-            await self.history.set_state(key, None, _STATE, expect=version)
-        except ConflictError:
-            raise ConversationConflict(conversation_id) from None
-        await self.history.delete(key, ack="stored")
+        await settled(self._delete(conversation_id, expected_revision))
 
     async def read_entry(self, entry_id: str) -> ConversationEntry:
         """As `ConversationStore` says; raises `LookupError` if there is none.
@@ -199,6 +182,35 @@ class BackscrollConversationStore(ConversationStore):
         # Somebody has removed the newest message: what is left is the conversation.
         last = entry_id(messages[-1]) if messages else ""
         return chained(messages, last, limit, is_whole=True) or []
+
+    async def _write(
+        self,
+        record: ConversationRecord,
+        new_entries: Sequence[ConversationEntry],
+        expected_revision: str | None,
+    ) -> None:
+        id_, key = record.conversation_id, self.key(record.conversation_id)
+        version, stored = await self._expected(id_, expected_revision)
+        document = check_state(_records.dump_python(record, mode="json"))
+        before = new_entries[0].parent_id if new_entries else record.head_id
+        messages = await self._carried(before, record, stored)
+        messages += messages_of(new_entries, self._author, self._author_name)
+        appended = await self._append(key, messages, record, is_new=stored is None)
+        try:
+            await self.history.set_state(key, document, _STATE, expect=version)
+        except ConflictError:
+            for message_id in reversed(appended):
+                await self.history.rollback(key, message_id)
+            raise ConversationConflict(id_) from None
+
+    async def _delete(self, conversation_id: str, expected_revision: str) -> None:
+        key = self.key(conversation_id)
+        version, _ = await self._expected(conversation_id, expected_revision)
+        try:
+            await self.history.set_state(key, None, _STATE, expect=version)
+        except ConflictError:
+            raise ConversationConflict(conversation_id) from None
+        await self.history.delete(key, ack="stored")
 
     async def _expected(
         self, conversation_id: str, revision: str | None
