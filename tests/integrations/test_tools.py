@@ -51,6 +51,7 @@ def test_the_tools_answer_in_text_that_a_model_can_go_on_with(stored: StoreUnder
     assert answer.startswith("1 message found, best first.")
     assert f"Ada [42] (user) · message {first.message_id}\n    Lemons of Naples?" in answer
     assert "load_session with around=MESSAGE" in answer
+    assert "load_session" not in search_history(stored, EVERYTHING)({"query": "naples"})
 
     answer = load({"session": "here", "around": first.message_id, "limit": 1})
     assert answer.startswith('Session here ("Trip"): 1 message, oldest first.')
@@ -71,6 +72,7 @@ def test_the_tools_answer_in_text_that_a_model_can_go_on_with(stored: StoreUnder
     pages.append(search({"query": "lemons", "limit": 2, "cursor": cursor}))
     assert [page.count("· message ") for page in pages] == [2, 1]
     assert search({"query": "", "since": "2020-01-01T00:00:00Z"}).count("· message ") == 3
+    assert search_history(stored, Scope(key="here"))({"query": " "}).count("· message ") == 2
 
 
 @pytest.mark.parametrize(
@@ -146,6 +148,7 @@ def test_a_scope_has_to_be_said() -> None:
     ("arguments", "problem"),
     [
         ({}, "query: is missing"),
+        ({"query": " ", "limit": 5}, "query: without words, say by another argument"),
         ({"query": 7}, "query: must be text, not int"),
         ({"query": "x" * 1_001}, "the limit is 1000"),
         ({"query": "x", "limit": 0}, "limit: must be a whole number from 1"),

@@ -148,7 +148,7 @@ QUERY: Final = Argument(
     _string(
         "Words that must all occur in a message, in any order and of any case. "
         '"several words" in quotes is a phrase, word* a prefix, this OR that either of both, '
-        "-word must not occur. Empty: the newest messages that pass the other arguments.",
+        "-word must not occur. Empty, with another argument: the newest messages that fit it.",
         maxLength=MAX_QUERY_CHARS,
     ),
     lambda _name, value: check_query(value),
