@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import redis
 from mcp import Client, StdioServerParameters
 
 from backscroll import ChatMessage, Producer
+from backscroll_worker.ops.exit_codes import ExitCode
 from backscroll_worker.settings import Settings
 from backscroll_worker.testing.stores import open_tested
 from tests.cli.command import options, run
@@ -22,6 +24,12 @@ from tests.processes import running_worker, stop
 from tests.servers import ROOT
 
 pytestmark = pytest.mark.slow
+
+BEGIN = {
+    "protocolVersion": "2025-06-18",
+    "capabilities": {},
+    "clientInfo": {"name": "test", "version": "1"},
+}
 
 
 def test_a_client_reads_within_the_scope_with_and_without_a_worker(
@@ -82,15 +90,10 @@ def test_a_client_reads_within_the_scope_with_and_without_a_worker(
 
 def test_the_server_survives_what_any_client_sends(settings: Settings) -> None:
     """And writes nothing but answers on standard output, also where it cannot read anything."""
-    begin = {
-        "protocolVersion": "2025-06-18",
-        "capabilities": {},
-        "clientInfo": {"name": "test", "version": "1"},
-    }
     lines = [
         b"\xff\xfe not JSON",
         b"[" * 100_000,
-        request(1, "initialize", begin),
+        request(1, "initialize", BEGIN),
         orjson.dumps({"jsonrpc": "2.0", "method": "notifications/initialized"}),
         request(2, "nonsense/method", {}),
         request(3, "tools/call", {"name": "search_history", "arguments": "text"}),
@@ -117,6 +120,19 @@ def test_the_server_survives_what_any_client_sends(settings: Settings) -> None:
     assert text == "Error: the history cannot be read now; try again later"
     assert answers[5]["result"]["isError"]
     assert b"no worker serves queue" in errors
+
+
+def test_ctrl_c_ends_the_server_at_once(settings: Settings) -> None:
+    with Prepared(
+        [*options(settings), "mcp"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(request(1, "initialize", BEGIN) + b"\n")
+        process.stdin.flush()
+        assert process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == ExitCode.INTERRUPTED
 
 
 def request(number: int, method: str, params: dict[str, Any]) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from functools import partial
 
 import click
@@ -9,6 +11,7 @@ import click
 from backscroll.integrations.tools import EVERYTHING, Scope
 from backscroll_worker.cli import logs
 from backscroll_worker.cli.access import open_reader
+from backscroll_worker.ops.exit_codes import ExitCode
 from backscroll_worker.settings import Settings
 
 
@@ -37,6 +40,8 @@ def mcp(settings: Settings, /, **fields: str | None) -> None:
     is_limited = any(value is not None for value in fields.values())
     scope = Scope(**fields) if is_limited else EVERYTHING
     logs.configure(settings.log_level, dated=True)
+    # The SDK waits for its input in a way that nothing interrupts; there is nothing to finish.
+    signal.signal(signal.SIGINT, lambda *_: os._exit(ExitCode.INTERRUPTED))
     serve(partial(open_reader, settings), scope)
 
 
