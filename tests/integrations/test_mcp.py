@@ -144,3 +144,13 @@ def test_a_scope_of_nothing_is_refused(settings: Settings) -> None:
     result = run(settings, "mcp", "--author", "")
     assert result.exit_code == 2
     assert result.stderr == "backscroll: author: must not be empty\n"
+
+
+def test_without_the_extra_the_command_says_what_to_install(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "backscroll.integrations.mcp", raising=False)
+    monkeypatch.setitem(sys.modules, "anyio", None)
+    result = run(settings, "mcp")
+    assert result.exit_code == 2
+    assert result.stderr.endswith("run pip install 'backscroll[mcp]'\n")

