@@ -90,7 +90,8 @@ class BackscrollSession:
 
     async def pop_item(self) -> Item | None:
         """Remove the newest item and return it; None if there is none."""
-        return await self._pop_item_with_validation()
+        popped = _items(await settled(self.history.pop(self.key)))
+        return popped[0] if popped else None
 
     async def clear_session(self) -> None:
         """Remove all items; the session's attributes stay."""
@@ -103,10 +104,11 @@ class BackscrollSession:
 
         It is the newest one at that moment, whatever others add or remove meanwhile.
         """
+        if validate is None:
+            return await self.pop_item()
         while messages := await self.history.load(self.key, 1):
             (item,) = _items(messages)
-            if validate is not None:
-                validate(item)
+            validate(item)
             if await self._replaced(messages, []):
                 return item
         return None
@@ -144,11 +146,15 @@ class BackscrollSession:
     async def _prefix(self, wanted: Callable[[Item], bool], end: ChatMessage) -> list[ChatMessage]:
         """The first messages, as long as they pass, and before `end`."""
         found: list[ChatMessage] = []
-        page = await self.history.load(self.key, _PAGE, end.message_id)
+        page = await self.history.load(self.key, _PAGE, end.message_id, oldest=True)
         while page:
-            found = [*page, *found]
-            page = await self.history.load(self.key, _PAGE, page[0].message_id)
-        return list(takewhile(lambda message: wanted(*_items([message])), found))
+            passing = list(takewhile(lambda message: wanted(*_items([message])), page))
+            found += passing
+            if len(passing) < len(page):
+                break
+            last = page[-1].message_id
+            page = await self.history.load(self.key, _PAGE, end.message_id, after=last)
+        return found
 
     async def _replaced(
         self,

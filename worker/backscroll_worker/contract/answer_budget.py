@@ -98,6 +98,10 @@ class TimeBudget(AnswerBudget):
         self._has_read = True
         return answer
 
+    def outcome(self, outcome: Outcome) -> Outcome:
+        self._has_read |= outcome.messages is not None
+        return outcome
+
     def messages(
         self, as_read: Iterable[ChatMessage], arrange: Callable[[list[Any]], list[Any]] = list
     ) -> Answer:

@@ -33,7 +33,7 @@ MAGIC: Final = b"SQLite format 3\0"
 """The first bytes of any SQLite database (https://www.sqlite.org/fileformat.html)."""
 
 APPLICATION_ID: Final = int.from_bytes(b"BkSc", "big")
-VERSION: Final = 4
+VERSION: Final = 5
 FULL: Final = 2
 """The value of "synchronous" with which a commit waits for the disk."""
 
@@ -61,7 +61,7 @@ def _to_version_4(database: APSWDatabase) -> None:
 
 
 def _create_others(database: APSWDatabase) -> None:
-    """The tables of version 4 that have no model."""
+    """The tables that have no model."""
     create_meta_index(database)
     create_states(database)
     create_renames(database)
@@ -100,6 +100,7 @@ MIGRATIONS: Final[dict[int, Callable[[APSWDatabase], None]]] = {
     1: _to_version_2,
     2: _to_version_3,
     3: _to_version_4,
+    4: create_popped,
 }
 
 
