@@ -2,7 +2,7 @@
 
 from backscroll import ChatMessage, connect
 
-with connect("redis://localhost:6379/0") as history:  # or sqlite:///chat.db, in this process
+with connect("redis://localhost:6379/0") as history:  # or sqlite://chat.db, in this process
     history.append("telegram_user123", ChatMessage.user("hello"))
 """
 

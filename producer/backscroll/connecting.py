@@ -25,7 +25,8 @@ def connect(url: str | None = None, queue: str | None = None, **options: Any) ->
     redis://, rediss:// and unix:// lead to a queue's server; what is said goes through the queue to
     a worker, and a `Producer` is returned. The default is BACKSCROLL_REDIS_URL or REDIS_URL.
     sqlite:///PATH and jsonl:///DIRECTORY are a store that this process opens for itself: no server
-    and no worker. A `Local` is returned, which `pip install "backscroll[worker]"` provides.
+    and no worker; with two slashes the path is relative to the working directory. A `Local` is
+    returned, which `pip install "backscroll[worker]"` provides.
 
     `options` are those of `Producer`, or of `Local`. With a server and on the store's host,
     `local_reads=True` has reads answered from the store's files, beside the worker; see

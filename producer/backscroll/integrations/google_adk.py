@@ -38,8 +38,8 @@ _AT_ONCE: Final = 100
 class BackscrollSessionService(BaseSessionService):
     """Sessions of ADK, each in a session of a history whose key is made of app, user and id.
 
-    `history` is an `AsyncProducer`, an `AsyncLocal`, or a URL: "sqlite:///chat.db" or
-    "jsonl:///chats" for a store in this process, "redis://…" for the queue. What a URL opens is
+    `history` is an `AsyncProducer`, an `AsyncLocal`, or a URL: "sqlite://chat.db" or
+    "jsonl://chats" for a store in this process, "redis://…" for the queue. What a URL opens is
     shared by all of the process, and open until it ends; what you give is yours to close. `uri` is
     how ADK gives a URL, behind `backscroll+`, to what a `services.yaml` names.
 

@@ -40,8 +40,8 @@ class CompactionSnapshot:
 class BackscrollSession:
     """The items of one conversation, in the session `prefix + session_id` of a history.
 
-    `history` is an `AsyncProducer`, an `AsyncLocal`, or a URL: "sqlite:///chat.db" or
-    "jsonl:///chats" for a store in this process, "redis://…" for the queue. What a URL opens is
+    `history` is an `AsyncProducer`, an `AsyncLocal`, or a URL: "sqlite://chat.db" or
+    "jsonl://chats" for a store in this process, "redis://…" for the queue. What a URL opens is
     shared by all sessions of the process, and open until it ends; what you give is yours to close.
 
     `author` and `author_name` are who speaks as "user". `attributes` are those of the session, as

@@ -68,8 +68,8 @@ class _EntryId(str):
 class BackscrollConversationStore(ConversationStore):
     """Conversations of Pydantic AI, each in the session `prefix + conversation_id` of a history.
 
-    `history` is an `AsyncProducer`, an `AsyncLocal`, or a URL: "sqlite:///chat.db" or
-    "jsonl:///chats" for a store in this process, "redis://…" for the queue. What a URL opens is
+    `history` is an `AsyncProducer`, an `AsyncLocal`, or a URL: "sqlite://chat.db" or
+    "jsonl://chats" for a store in this process, "redis://…" for the queue. What a URL opens is
     shared by all of the process, and open until it ends; what you give is yours to close.
 
     The scope of a conversation is the sender of its session. `author` and `author_name` are who

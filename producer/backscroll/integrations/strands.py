@@ -28,7 +28,7 @@ _PAGE: Final = 500
 class BackscrollRepository(SessionRepository):
     """Sessions of Strands, each with its agents in the session `prefix + session_id` of a history.
 
-    `history` is a `Producer`, a `Local`, or a URL: "sqlite:///chat.db" or "jsonl:///chats" for a
+    `history` is a `Producer`, a `Local`, or a URL: "sqlite://chat.db" or "jsonl://chats" for a
     store in this process, "redis://…" for the queue. What a URL opens is shared by all of the
     process, and open until it ends; what you give is yours to close.
 
