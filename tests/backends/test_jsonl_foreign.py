@@ -174,10 +174,10 @@ def test_a_time_is_read_in_whatever_unit_it_is(name: str, written: str) -> None:
 def test_time_per_byte_is_flat_whatever_a_file_holds(part: bytes) -> None:
     def seconds(size: int) -> float:
         content, best = part * (size // len(part)), float("inf")
-        for _ in range(2):
-            start = time.perf_counter()
+        for _ in range(4):
+            start = time.thread_time()  # of the processor: others may use this machine, too
             list(stream(BytesIO(content), "k", 7))
-            best = min(best, time.perf_counter() - start)
+            best = min(best, time.thread_time() - start)
         return best
 
     assert seconds(8 * 4_096) < 24 * (seconds(4_096) + 0.001)
