@@ -21,7 +21,7 @@ from rq import SimpleWorker, Worker
 
 from backscroll.contract.operations import Append, Operation
 from backscroll.transport.rq_protocol import OrjsonSerializer
-from backscroll_worker.loop.worker import run_worker
+from backscroll_worker.loop.running import run_worker
 from backscroll_worker.settings import Settings
 from backscroll_worker.stores.jsonl.backend import JsonlBackend
 from backscroll_worker.stores.sqlite.backend import SqliteBackend

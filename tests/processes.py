@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import redis
 
-from backscroll_worker.loop.worker import run_worker
+from backscroll_worker.loop.running import run_worker
 from backscroll_worker.ops.up import environment
 from backscroll_worker.settings import Settings
 from backscroll_worker.testing.stores import open_tested

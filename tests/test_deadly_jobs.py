@@ -14,7 +14,7 @@ import redis
 from backscroll import ChatMessage, Producer
 from backscroll.contract.operations import Append
 from backscroll.contract.reads import Load
-from backscroll_worker.loop.worker import run_worker
+from backscroll_worker.loop.running import run_worker
 from backscroll_worker.settings import Settings
 from backscroll_worker.stores.jsonl import JsonlBackend
 from backscroll_worker.stores.sqlite import SqliteBackend

@@ -17,7 +17,7 @@ from backscroll.contract.operations import Append
 from backscroll.contract.reads import Load
 from backscroll.contract.results import Outcome
 from backscroll_worker.contract.answer_budget import AnswerBudget
-from backscroll_worker.loop.worker import run_worker
+from backscroll_worker.loop.running import run_worker
 from backscroll_worker.settings import Settings
 from backscroll_worker.stores.sqlite import SqliteBackend
 from backscroll_worker.testing.stores import open_tested

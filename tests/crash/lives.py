@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from backscroll_worker.loop import reservation
-from backscroll_worker.loop.worker import run_worker
+from backscroll_worker.loop.running import run_worker
 from backscroll_worker.settings import Settings
 from backscroll_worker.stores.jsonl import JsonlBackend
 from backscroll_worker.stores.sqlite import SqliteBackend

@@ -99,7 +99,7 @@ def worker(settings: Settings, burst: bool, max_jobs: int | None, accept_store: 
       backscroll worker
       backscroll worker --burst
     """
-    from backscroll_worker.loop.worker import run_worker
+    from backscroll_worker.loop.running import run_worker
 
     settings = settings.with_options(accept_store=accept_store)
     with _server(settings) as url:
