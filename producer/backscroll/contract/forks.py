@@ -35,3 +35,7 @@ class Fork(Write):
     def keys(self) -> tuple[str, str]:
         """The sessions that it is about."""
         return self.key, self.new_key
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        return self.keys

@@ -46,6 +46,10 @@ class Reset(Write):
         suffix = f"~{self.op_id}"
         return self.key[: MAX_KEY_CHARS - len(suffix)] + suffix
 
+    @property
+    def changes(self) -> tuple[str, ...]:
+        return self.key, self.past_key
+
 
 @operation
 class Merge(Write):
@@ -69,6 +73,10 @@ class Merge(Write):
         """The sessions that it is about."""
         return self.key, self.into
 
+    @property
+    def changes(self) -> tuple[str, ...]:
+        return self.keys
+
 
 @operation
 class Rename(Write):
@@ -85,3 +93,7 @@ class Rename(Write):
     def check_together(self) -> None:
         if self.key == self.new_key:
             raise InvalidInputError("new_key", "must be another key")
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        return self.key, self.new_key

@@ -104,6 +104,11 @@ class Write(Operation):
 
     __slots__ = ()
 
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """The keys of the sessions that it may change, as far as it names them; "" for any."""
+        return (getattr(self, "key", None) or "",)
+
 
 class Read(Operation):
     """An operation that answers from the store and changes nothing."""
@@ -345,3 +350,7 @@ class Erase(Write, Maintenance):
 
     def check_together(self) -> None:
         check_subject({name: getattr(self, name) for name in SUBJECTS})
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        return ("",)

@@ -60,6 +60,12 @@ class Load(Read):
         )
 
     @property
+    def is_plain(self) -> bool:
+        """Whether it is for the newest messages as they are."""
+        has_place = any(getattr(self, name) is not None for name in _PLACES)
+        return not (self.is_chosen or has_place or self.include_edits)
+
+    @property
     def is_filtered(self) -> bool:
         """Whether not every message counts."""
         return (self.role, self.author, self.since, self.until) != (None,) * 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from backscroll.contract.messages import ChatMessage
 
@@ -38,7 +38,8 @@ class Outcome:
 
     `conflict`: its condition did not hold, so it did nothing, and will not when it is sent again.
     `message_ids` are those of an append's messages, if they are others than follow from its op id.
-    `messages` are what a pop removed, as far as that is recorded.
+    `messages` are what a pop removed, as far as that is recorded. `key` is that of the session that
+    was changed, if it is another than the operation's: it was renamed since that was requested.
     """
 
     affected: int
@@ -46,6 +47,7 @@ class Outcome:
     conflict: bool = False
     message_ids: tuple[str, ...] | None = None
     messages: tuple[ChatMessage, ...] | None = None
+    key: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ session is removed after it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import chain, groupby
 from operator import itemgetter
@@ -174,7 +175,8 @@ class Group:
             operation = spared
         if operation.was_spooled and self._is_late(operation, asked, since):
             return Outcome(session.drop_late(operation))
-        return self._outcome(session, operation, self._carry_out(session, operation))
+        done = self._outcome(session, operation, self._carry_out(session, operation))
+        return done if since < 0 else replace(done, key=key)
 
     def applied(self, session: Session, operation: Operation) -> int | None:
         """How much the operation affected; None if it was not applied before."""

@@ -93,10 +93,16 @@ class Group(WriteGroup):
         self._pending.op_ids.append((op_id, self._now, affected))
         if not is_late and (how := emptied_by(operation)) is not None:
             self._note_emptied(operation, how)
-        if self._also:
-            also, self._also = self._also, {}
-            return Outcome(affected, **also)
+        if self._also or since >= 0:
+            return self._outcome(operation, affected, since)
         return outcome(affected)
+
+    def _outcome(self, operation: Any, affected: int, since: int) -> Outcome:
+        """With what else there is to say of the present operation."""
+        also, self._also = self._also, {}
+        if since >= 0:
+            also["key"] = operation.key
+        return Outcome(affected, **also)
 
     def _append(self, operation: Append) -> int:
         return self._added(operation) if self._takes(operation) else CONFLICT
