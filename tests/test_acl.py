@@ -98,6 +98,13 @@ def test_a_producer_can_do_all_its_calls(guarded: Guarded) -> None:
         producer.describe("k", agent="a")
         producer.rollback("k")
         assert len(producer.load("k")) == 2
+        with guarded.client("admin") as admin:
+            tails, pending = (f"backscroll:backscroll:{name}" for name in ("tails", "pending"))
+            wait_for(lambda: producer.load("k") and admin.hexists(tails, "k"), "a tail")
+            producer.append("k", HI)
+            producer.rollback("k", ack="stored")
+            assert len(producer.load("k")) == 2
+            assert not admin.hexists(pending, "k")
         assert producer.search("hi")
         assert producer.session("k") is not None
         assert producer.sessions().sessions

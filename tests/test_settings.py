@@ -94,6 +94,7 @@ def test_another_process_reads_the_same_settings_from_its_environment() -> None:
         "BACKSCROLL_REDACT": "1",
         "BACKSCROLL_GROUP_SIZE": "13",
         "BACKSCROLL_GROUP_WAIT_MS": "14",
+        "BACKSCROLL_TAILS_MIB": "15",
         "BACKSCROLL_TTL_HOURS": "1.5",
         "BACKSCROLL_RETENTION": "/rules.toml",
         "BACKSCROLL_ARCHIVE": "/archive",

@@ -32,6 +32,7 @@ from backscroll.transport.rq_protocol import (
     Spooled,
 )
 from backscroll.transport.sender import JobConnection, Reply, is_own_fault, too_large
+from backscroll.transport.tails import About, Trust
 
 log = logging.getLogger("backscroll.producer")
 
@@ -148,7 +149,8 @@ class _Batches:
     ) -> None:
         self._url = url
         self._client = client
-        self._connection = JobConnection(client, writer)
+        self._trust = Trust()
+        self._connection = JobConnection(client, writer, self._trust)
         self._idle: list[JobConnection] = []
         self._confirming: set[threading.Thread] = set()
         self._writer = writer
@@ -182,12 +184,12 @@ class _Batches:
         forwarder = None if batch[0].is_known else self._forwarder
         if forwarder is not None and forwarder.count:
             return self._spooled(forwarder, batch, None)
-        jobs = [item.job for item in batch]
+        jobs, sessions = [item.job for item in batch], [About.of(item.operation) for item in batch]
         try:
             replies, failures = with_retries(
                 self._retry,
                 lambda failures: self._connection.enqueue(
-                    jobs, again=batch[0].is_known or failures > 0
+                    jobs, sessions, again=batch[0].is_known or failures > 0
                 ),
             )
         except redis.RedisError as error:
@@ -197,7 +199,10 @@ class _Batches:
             return self._spooled(forwarder, batch, error)
         outcomes = [self._outcome(*pair) for pair in zip(batch, replies, strict=True)]
         if failures:
-            outcomes = [SENT_AGAIN if isinstance(it, Enqueued) else it for it in outcomes]
+            outcomes = [
+                SENT_AGAIN if isinstance(it, Enqueued) and it.answer is None else it
+                for it in outcomes
+            ]
         if forwarder is not None and any(depth == 0 for depth, *_ in replies):
             return self._keep_refused(forwarder, batch, outcomes, replies)
         return outcomes
@@ -220,7 +225,9 @@ class _Batches:
             return
         connection = self._connection
         self._connection = (
-            self._idle.pop() if self._idle else JobConnection(self._client, self._writer)
+            self._idle.pop()
+            if self._idle
+            else JobConnection(self._client, self._writer, self._trust)
         )
         thread = threading.Thread(
             target=self._confirm, args=(connection, sent), name="backscroll-fsync", daemon=True
@@ -238,7 +245,8 @@ class _Batches:
     ) -> Sequence[Outcome]:
         def attempt(failures: int) -> Any:
             if failures:  # on a new connection, which has to write them again
-                connection.enqueue([item.job for item, _ in sent], again=True)
+                sessions = [About.of(item.operation) for item, _ in sent]
+                connection.enqueue([item.job for item, _ in sent], sessions, again=True)
             return connection.wait_fsynced()
 
         try:

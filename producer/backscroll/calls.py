@@ -35,6 +35,7 @@ from backscroll.transport.mailbox import AsyncBox, Box
 from backscroll.transport.result_stream import GONE, Results
 from backscroll.transport.rq_protocol import SENT_AGAIN, Enqueued, JobWriter, Spooled, result_of
 from backscroll.transport.sender import Sender
+from backscroll.transport.tails import kept_answer
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -185,6 +186,8 @@ class QueueCalls(Calls):
             raise
         if isinstance(enqueued, Spooled):  # an erasure is a write as well
             enqueued = await self._once_sent(enqueued, operation, "queued")
+        if enqueued.answer is not None:
+            return kept_answer(operation, enqueued.answer)
         return await self._await_result(operation, "queued", enqueued.last_result)
 
     async def _enqueue(

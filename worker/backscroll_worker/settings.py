@@ -130,6 +130,10 @@ class Settings:
         "for more, in milliseconds. A single job is committed at once. With slow disks, a few "
         "milliseconds make larger groups and fewer fsyncs.",
     )  # fmt: skip
+    tails_mib: int = _setting(
+        "BACKSCROLL_TAILS_MIB", 32, Whole(0, 4_096), "How many MiB of Redis the newest messages of "
+        "sessions that are read may take, so that a read needs no worker; `0` keeps none there.",
+    )  # fmt: skip
     ttl_hours: float = _setting(
         "BACKSCROLL_TTL_HOURS", 0.0, _hours, "Cleanup deletes sessions idle for longer, unless a "
         "rule in `BACKSCROLL_RETENTION` says otherwise; `0` keeps them for ever. Pinned sessions "

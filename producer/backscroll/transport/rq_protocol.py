@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import zlib
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Mapping
-from itertools import chain
+from collections.abc import Mapping, Sequence
 from math import ceil
 from typing import Any, Final, NamedTuple
 
@@ -23,6 +22,7 @@ from backscroll.contract.operations import Maintenance, Operation, Read
 from backscroll.contract.splicing import Pop
 from backscroll.transport.acks import Ack
 from backscroll.transport.pinned_connection import Command, Script
+from backscroll.transport.tails import ANY_SESSION, LUA_TAILS, About
 
 DEFAULT_TIMEOUT_SECONDS: Final = 30.0
 CONFIRMATION_TTL_SECONDS: Final = 600
@@ -70,7 +70,7 @@ def workers_key(queue: str) -> str:
 
 
 def own_key(queue: str, *names: str) -> str:
-    """A key of Backscroll's own: "fence", "store", or "cron" and a kind of maintenance."""
+    """A key of Backscroll's own: "fence", "store", "tails", "pending", or "cron" and a kind."""
     return ":".join(("backscroll", queue, *names))
 
 
@@ -117,12 +117,15 @@ end
 # place. An older users.acl forbids what only this needs, hence the pcall; the job is then left as
 # it is.
 #
-# A ttl below zero is that of a read, whose job expires when its answer would.
+# A ttl below zero is that of a read, whose job expires when its answer would. A read that a tail
+# answers is not queued: its reply has -3 and the answer. See `transport.tails`.
 ENQUEUE: Final = Script(
     LUA_KEYS
     + LUA_WRITE_JOB
+    + LUA_TAILS
     + """
 local queue, most, name = KEYS[1], tonumber(ARGV[1]), ARGV[2]
+local tails = open_tails(name, ARGV[3] == '1')
 local replies, depth = {}, redis.call('LLEN', queue)
 local registries = {failed = 'failed', stopped = 'failed', canceled = 'canceled',
   scheduled = 'scheduled', deferred = 'deferred'}
@@ -145,23 +148,26 @@ local function is_withdrawn(id, key, status)
   return true
 end
 
-local function push(id)
+local function push(id, mark, changes)
   if depth >= most then return 0 end
+  tails.mark(changes, mark)
   depth = redis.call('RPUSH', queue, id)
   return depth
 end
 
-local function add(id, ttl, ...)
-  local reply = push(id)
+local function add(id, changes, ttl, ...)
+  local reply = push(id, id, changes)
   if reply > 0 then write_job(id, name, ttl, ...) end
   return reply
 end
 
-local function add_again(id, key, status, ttl, ...)
+-- Of an id that is queued twice nobody can tell which of the two a worker has done: such a mark
+-- stays until a later write of the session, or until nothing waits.
+local function add_again(id, changes, key, status, ttl, ...)
   local is_moving = status == 'queued' or status == 'started'
   if not is_moving and status ~= 'finished' then
-    if depth >= most or is_withdrawn(id, key, status) then return add(id, ttl, ...) end
-  elseif is_moving and not is_waiting(id) and push(id) == 0 then
+    if depth >= most or is_withdrawn(id, key, status) then return add(id, changes, ttl, ...) end
+  elseif is_moving and not is_waiting(id) and push(id, id .. ' again', changes) == 0 then
     return 0
   end
   local known = tonumber(redis.call('HGET', key, 'result_ttl')) or 0
@@ -175,18 +181,27 @@ local function last_result(id, status)
   return results[1] and results[1][1] or '0-0'
 end
 
-for i = 3, #ARGV, 5 do
+local i = 4
+while i <= #ARGV do
   local id, ttl = ARGV[i], tonumber(ARGV[i + 1])
+  local time, description, data = ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
+  local need, count = tonumber(ARGV[i + 5]), tonumber(ARGV[i + 6])
+  local changes, read = {unpack(ARGV, i + 7, i + 6 + count)}, ARGV[i + 7]
+  if need >= 0 then changes = {} end
+  i = i + 7 + count
   local key, keep, reply, last = job_key(id), math.abs(ttl), 0, ''
   local status = redis.call('HGET', key, 'status')
   local origin = status and redis.call('HGET', key, 'origin') or name
+  local answer = need >= 0 and not status and tails.answer(read, need)
   if origin ~= name then
     reply, last = -2, origin
+  elseif answer then
+    reply, last, ttl = -3, answer, 0
   else
     if status then
-      reply = add_again(id, key, status, keep, ARGV[i + 2], ARGV[i + 3], ARGV[i + 4])
+      reply = add_again(id, changes, key, status, keep, time, description, data)
     else
-      reply = add(id, keep, ARGV[i + 2], ARGV[i + 3], ARGV[i + 4])
+      reply = add(id, changes, keep, time, description, data)
     end
     if ttl < 0 and reply ~= 0 then redis.pcall('EXPIRE', key, keep) end
     if ttl ~= 0 then last = last_result(id, status) end
@@ -203,10 +218,14 @@ Job = tuple[str, int, str, str, bytes]
 
 
 class Enqueued(NamedTuple):
-    """What the server says of a job: whether it had it already, and the last result it has."""
+    """What the server says of a job: whether it had it already, and the last result it has.
+
+    Or the `answer` to a read, out of a tail.
+    """
 
     was_known: bool
     last_result: str
+    answer: bytes | None = None
 
 
 class Spooled(NamedTuple):
@@ -241,13 +260,25 @@ class JobWriter:
             ttl = min(ttl, -self._read_ttl)
         return operation.op_id, ttl, time, operation.describe(), encode(operation)
 
-    def script_call(self, jobs: Iterable[Job]) -> list[Any]:
-        """What the script takes: number of keys, keys, arguments."""
-        return [*self._head, *chain.from_iterable(jobs)]
+    def script_call(
+        self, jobs: Sequence[Job], about: Sequence[About] | None, *, may_answer: bool
+    ) -> list[Any]:
+        """What the script takes: number of keys, keys, arguments.
+
+        `about` says for each job which sessions it is about; without, each may be about any.
+        """
+        about = [ANY_SESSION] * len(jobs) if about is None else about
+        arguments = [*self._head, int(may_answer)]
+        for job, (need, keys) in zip(jobs, about, strict=True):
+            arguments += job
+            arguments += need, len(keys), *keys
+        return arguments
 
     def parse_reply(self, reply: tuple[int, bytes]) -> Enqueued:
         """The script's reply for one job; raises `QueueFullError` or `OperationRefusedError`."""
         depth, last_result = reply
+        if depth == -3:
+            return Enqueued(was_known=False, last_result="", answer=last_result)
         if depth == 0:
             raise QueueFullError(self.queue, self.max_depth)
         last = last_result.decode(errors="replace")

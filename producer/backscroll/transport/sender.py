@@ -32,6 +32,7 @@ from backscroll.transport.rq_protocol import (
     Job,
     JobWriter,
 )
+from backscroll.transport.tails import About, Trust
 
 # No limit of a server (proto-max-bulk-len, client-query-buffer-limit) can be set lower.
 LEAST_LIMIT_BYTES: Final = 1024 * 1024
@@ -45,17 +46,26 @@ Reply = tuple[int, bytes]
 class JobConnection:
     """One connection on which jobs are enqueued; whatever fails, the next call connects anew."""
 
-    def __init__(self, client: redis.Redis, writer: JobWriter) -> None:
+    def __init__(self, client: redis.Redis, writer: JobWriter, trust: Trust | None = None) -> None:
         self._connection = PinnedConnection(client)
         self._writer = writer
+        self._trust = trust or Trust()
+        self._was_connected = False
 
-    def enqueue(self, jobs: Sequence[Job], *, again: bool = False) -> list[Reply]:
+    def enqueue(
+        self, jobs: Sequence[Job], about: Sequence[About] | None = None, *, again: bool = False
+    ) -> list[Reply]:
         """Run the script once, without retries; its reply for each job.
 
-        What is sent `again` may arrive after what others have asked for since.
+        `about` says for each job which sessions it is about, None that each may be about any. What
+        is sent `again` may arrive after what others have asked for since.
         """
-        call = self._writer.script_call([marked(job) for job in jobs] if again else jobs)
         self._connection.refresh()
+        if self._was_connected and self._connection.socket is None:
+            self._trust.lose()
+        self._was_connected = True
+        jobs = [marked(job) for job in jobs] if again else jobs
+        call = self._writer.script_call(jobs, about, may_answer=self._trust.holds)
         try:
             replies = self._connection.run(ENQUEUE, *call)
         except redis.ResponseError as error:
@@ -128,6 +138,7 @@ class Sender:
         self._writer = writer
         self._retry = retry
         self._client = connect(url)
+        self._trust = Trust()
         self._idle: PerProcess[list[JobConnection]] = PerProcess(list)
 
     def close(self) -> None:
@@ -139,13 +150,13 @@ class Sender:
     def send(self, operation: Operation, ack: Ack, *, again: bool = False) -> Enqueued:
         """Enqueue `operation`, and with "fsynced" wait for the server's disk.
 
-        `again`: the server had it already.
+        `again`: the server had it already. A read may be answered at once.
         """
-        job = self._writer.job(operation, ack)
+        job, sessions = self._writer.job(operation, ack), [About.of(operation)]
 
         def attempt(failures: int) -> Enqueued:
             with self._connection() as connection:
-                (reply,) = connection.enqueue([job], again=again or failures > 0)
+                (reply,) = connection.enqueue([job], sessions, again=again or failures > 0)
                 enqueued = self._writer.parse_reply(reply)
                 if ack == "fsynced":  # of this connection's writes, so on the same one
                     check_fsynced(connection.wait_fsynced(), operation)
@@ -157,7 +168,7 @@ class Sender:
             raise self._explained(error, operation, job) from error
         except BackscrollError as error:
             raise carrying(operation, error) from None
-        return SENT_AGAIN if failures else enqueued
+        return SENT_AGAIN if failures and enqueued.answer is None else enqueued
 
     def _explained(self, error: Exception, operation: Operation, job: Job) -> BackscrollError:
         if is_retryable(error) and is_own_fault(error, [job]):
@@ -173,7 +184,7 @@ class Sender:
         try:
             connection = idle.pop()
         except IndexError:
-            connection = JobConnection(self._client, self._writer)
+            connection = JobConnection(self._client, self._writer, self._trust)
         try:
             yield connection
         finally:

@@ -87,6 +87,7 @@ class Acknowledgement:
         self._kept: list[bytes] = []
         self._ahead: list[Batch] = []
         self._batch = Batch()
+        self._last: list[Command] = []
         self.succeeded = 0
         self.failed = 0
 
@@ -157,6 +158,10 @@ class Acknowledgement:
             )
             self._publish_error(job, job.result_ttl or DEFAULT_RESULT_TTL, error)
 
+    def also(self, commands: Sequence[Command]) -> None:
+        """Have `commands` executed together with the jobs' release."""
+        self._last += commands
+
     def commands(self, seconds: float) -> list[Command]:
         """The remaining results, the worker's counters and the jobs' release, in one transaction.
 
@@ -172,7 +177,7 @@ class Acknowledgement:
         if self.failed:
             self._add("HINCRBY", self._worker.key, "failed_job_count", self.failed)
         self._add("HINCRBYFLOAT", self._worker.key, "total_working_time", seconds)
-        return [("MULTI",), *commands, ("EXEC",)]
+        return [("MULTI",), *commands, *self._last, ("EXEC",)]
 
     def _keep(self, job: ReservedJob) -> None:
         """Release the job, and keep its hash."""

@@ -28,7 +28,8 @@ _FRESH_SECONDS: Final = 0.1
 class Group:
     """The operations to be applied, and the acknowledgement of their jobs.
 
-    `operations` are those that are decoded and not yet applied. `maintenance` is started when the
+    `operations` are those that are decoded and not yet applied, `done` those of this part that were
+    applied, each with its answer. `maintenance` is started when the
     whole group has been applied, so that it sees the group's effects. `unfinished` are writes that
     were applied and whose rest is to be done in slices.
     """
@@ -43,6 +44,7 @@ class Group:
         self.operations: list[Operation] = []
         self.maintenance: list[tuple[ReservedJob, Maintenance]] = []
         self.unfinished: list[tuple[ReservedJob, Operation, Unfinished]] = []
+        self.done: list[tuple[Operation, object]] = []
         self._jobs: list[ReservedJob] = []
         self._waiting = deque(jobs)
         self._is_deadly = is_deadly
@@ -58,6 +60,7 @@ class Group:
     def begin_part(self) -> None:
         """Prepare the next part, and an acknowledgement for it."""
         self.acknowledgement = self._new_acknowledgement()
+        self.done.clear()
         size_bytes = sum(len(job.payload or b"") for job in self._jobs)
         while self._waiting and size_bytes < MAX_GROUP_BYTES:
             job = self._waiting.popleft()
@@ -90,6 +93,7 @@ class Group:
         done = zip(self._jobs[:count], self.operations[:count], answers, strict=True)
         for job, operation, answer in done:
             self._settle_one(job, operation, answer)
+            self.done.append((operation, answer))
         del self._jobs[:count], self.operations[:count]
 
     def _settle_one(

@@ -33,7 +33,6 @@ from backscroll.contract.errors import (
     StoreUnavailableError,
     StoreUnusableError,
 )
-from backscroll.transport.connection import connect, server_errors
 from backscroll.transport.pinned_connection import PinnedConnection
 from backscroll.transport.rq_protocol import job_key
 from backscroll_worker.contract.answer_budget import AnswerBudget
@@ -49,6 +48,7 @@ from backscroll_worker.loop.store_waits import (
     FailingStore,
     acquire_or_stop,
 )
+from backscroll_worker.loop.tails import Tails
 from backscroll_worker.settings import Settings
 from backscroll_worker.stores import store_at
 from backscroll_worker.stores.identity import check_present, recognize
@@ -100,10 +100,15 @@ class GroupCommitWorker(ResilientWorker):
             self._maintenance = MaintenanceRunner(
                 store, settings, self._acknowledgement, self.connection
             )
+            self._tails = Tails(
+                self.connection, self._queue.name, store, 1024 * 1024 * settings.tails_mib
+            )
             gc.freeze()  # objects that exist now are permanent: spare the collector
             try:
                 has_worked = super().work(*args, **options)
             finally:
+                with suppress(*SERVER_TROUBLE):
+                    self._tails.close()
                 with suppress(*SERVER_TROUBLE):
                     self._blames_jobs = self._crash is not None
                     self._put_back()
@@ -132,6 +137,8 @@ class GroupCommitWorker(ResilientWorker):
                 self.heartbeat()
                 if self._must_put_back:
                     self._put_back()
+                if not self._maintenance:
+                    self._tails.refresh()
                 group = self._next_group()
                 if (
                     group is None
@@ -163,6 +170,7 @@ class GroupCommitWorker(ResilientWorker):
             if job is not None:
                 self._work_through(job)
             if self._maintenance and not self._stop_requested:
+                self._tails.close()
                 self._run_slice()
         except SERVER_TROUBLE as error:
             # What was committed is safe; what was not acknowledged comes again, and is a no-op.
@@ -210,6 +218,7 @@ class GroupCommitWorker(ResilientWorker):
         with suppress(*SERVER_TROUBLE):
             self._confirm()
         self._acknowledgements.reset()
+        self._tails.renew()
         count = self._reservations.put_back(after_death=self._blames_jobs)
         self._must_put_back = self._blames_jobs = False
         if count:
@@ -299,8 +308,10 @@ class GroupCommitWorker(ResilientWorker):
         if group.is_done:
             for job, operation in group.maintenance:
                 self._maintenance.start(job, operation, group.acknowledgement)
+        acknowledgement = group.acknowledgement
+        acknowledgement.also(self._tails.update(group.done, acknowledgement.released))
         seconds = time.monotonic() - started
-        self._send(group.acknowledgement, seconds)
+        self._send(acknowledgement, seconds)
         log.debug("committed %d jobs in %.1f ms", count - len(group.operations), 1e3 * seconds)
         return group.is_done
 
@@ -374,24 +385,3 @@ class GroupCommitWorker(ResilientWorker):
         except SERVER_TROUBLE as error:
             self._blames_jobs = not is_state_of_server(error)
             raise
-
-
-def run_worker(
-    settings: Settings,
-    url: str,
-    *,
-    burst: bool = False,
-    max_jobs: int | None = None,
-    on_wait: Callable[[str], None] | None = None,
-) -> None:
-    """Work until a signal; in burst mode, until the queue is empty.
-
-    Raises `ServerUnavailableError`, `StoreUnavailableError` or `StoreUnusableError` when it cannot
-    begin. Once it works, it survives temporary failures.
-    """
-    connection = connect(url)
-    with server_errors(url):
-        worker = GroupCommitWorker(
-            [settings.queue], connection=connection, settings=settings, on_wait=on_wait
-        )
-        worker.work(burst=burst, max_jobs=max_jobs, logging_level=None)

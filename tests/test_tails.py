@@ -1,0 +1,343 @@
+"""Tails that a worker keeps on the server: what they answer, and that this is never stale."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from backscroll import (
+    AsyncProducer,
+    ChatMessage,
+    ConflictError,
+    NotConfirmedError,
+    OperationRefusedError,
+    Producer,
+    SessionFilter,
+    calls,
+)
+from backscroll.contract.message_checks import Limits
+from backscroll.contract.requests import Requests
+from backscroll.transport.rq_protocol import own_key
+from backscroll.transport.tails import kept_answer
+from backscroll_worker.settings import Settings
+from tests.processes import running_worker, stop, wait_for, work_here
+
+TAILS, PENDING = own_key("backscroll", "tails"), own_key("backscroll", "pending")
+HI = ChatMessage.user("hi")
+
+
+class Hits:
+    """How many reads were answered out of a tail."""
+
+    count = 0
+
+
+@pytest.fixture
+def hits(monkeypatch: pytest.MonkeyPatch) -> Hits:
+    hits, real = Hits(), kept_answer
+
+    def counting(*given: Any) -> Any:
+        hits.count += 1
+        return real(*given)
+
+    monkeypatch.setattr(calls, "kept_answer", counting)
+    return hits
+
+
+@pytest.fixture(params=["sqlite", "jsonl"])
+def working(
+    request: pytest.FixtureRequest, settings: Settings, client: redis.Redis, tmp_path: Path
+) -> Iterator[Any]:
+    settings = settings.with_options(store=f"{request.param}://{tmp_path / 'store'}")
+    with running_worker(settings, client, tmp_path / "worker.log") as worker:
+        yield worker
+
+
+def warm(producer: Producer, hits: Hits, *keys: str, limit: int | None = 50) -> None:
+    """Read each session until a tail answers."""
+    for key in keys:
+        before = hits.count
+
+        def is_kept(key: str = key, before: int = before) -> bool:
+            producer.load(key, limit)
+            return hits.count > before
+
+        wait_for(is_kept, f"a tail of {key}")
+
+
+def texts(messages: list[ChatMessage]) -> list[str]:
+    return [message.content for message in messages]
+
+
+def test_a_session_that_is_read_needs_no_worker(
+    working: Any, producer: Producer, hits: Hits, client: redis.Redis
+) -> None:
+    producer.append("s", *(ChatMessage.user(str(number)) for number in range(80)))
+    producer.append("short", HI)
+    warm(producer, hits, "s", "short")
+    working.send_signal(signal.SIGSTOP)
+    try:
+        with Producer(producer.url, timeout_seconds=0.2) as hasty:
+            for limit in (1, 7, 50):
+                assert texts(hasty.load("s", limit)) == list(map(str, range(80 - limit, 80)))
+            info = hasty.session("s")
+            assert info is not None
+            assert info.message_count == 80
+            assert texts(hasty.load("short")) == ["hi"]  # all of it, as it is all there
+
+            async def use() -> list[str]:
+                async with AsyncProducer(producer.url, timeout_seconds=0.2) as other:
+                    return texts(await other.load("s", 3))
+
+            assert asyncio.run(use()) == ["77", "78", "79"]
+            others: list[Callable[[], Any]] = [
+                lambda: hasty.load("s", 51),
+                lambda: hasty.load("s"),
+                lambda: hasty.load("s", 5, legal=True),
+                lambda: hasty.load("s", 5, oldest=True),
+                lambda: hasty.load("s", 5, include_edits=True),
+                lambda: hasty.load("other", 5),
+            ]
+            for other in others:
+                with pytest.raises(NotConfirmedError):
+                    other()
+            hasty.append("s", HI)
+            with pytest.raises(NotConfirmedError):  # it would lack an own write
+                hasty.load("s", 5)
+            assert texts(hasty.load("short", 5)) == ["hi"]
+    finally:
+        working.send_signal(signal.SIGCONT)
+    assert texts(producer.load("s", 2)) == ["79", "hi"]
+    wait_for(lambda: not client.exists(PENDING), "all to be done")
+
+
+def one(rng: random.Random, keys: list[str]) -> Callable[[Any], Any]:
+    """A random change."""
+    key, other = rng.sample(keys, 2)
+    name = str(rng.random())
+    at = datetime.fromtimestamp(rng.uniform(1.7e9, 1.8e9), UTC)
+    said = ChatMessage.user(name, author=rng.choice("xyz"), platform_id=name)
+    changes: list[Callable[[Any], Any]] = [
+        lambda p: p.append(key, said, dedup_key=rng.choice(name)),
+        lambda p: p.append(key, said, HI),
+        lambda p: p.replace(key, ChatMessage.user(name)),
+        lambda p: p.rollback(key),
+        lambda p: p.splice(key, said, remove=2),
+        lambda p: p.pop(key),
+        lambda p: p.describe(key, name=name),
+        lambda p: p.backfill(key, ChatMessage.user(name, platform_id=name, created_at=at)),
+    ]
+    rare: list[Callable[[Any], Any]] = [
+        lambda p: p.clear(key),
+        lambda p: p.delete(key),
+        lambda p: p.delete(prefix=key),
+        lambda p: p.fork(key, other),
+        lambda p: p.rename(key, other),
+        lambda p: p.merge(key, other),
+        lambda p: p.reset(key),
+        lambda p: p.erase(key=key),
+        lambda p: p.erase(author="x"),
+        lambda p: p.rename_agent("a", "b"),
+        lambda p: p.close_session(key),
+        lambda p: p.reopen_session(key),
+        lambda p: p.cleanup(1e6),
+        lambda p: p.compact(),
+    ]
+    return rng.choice(changes) if rng.random() < 0.8 else rng.choice(rare)
+
+
+def check_fresh(producer: Producer, key: str, limit: int | None) -> None:
+    """A read that a tail may answer says what one says that no tail can."""
+    kept, info = producer.load(key, limit), producer.session(key)
+    assert kept == producer.load(key, limit, include_edits=True)
+    listed = {each.key: each for each in producer.sessions(SessionFilter(prefix=key)).sessions}
+    assert info == listed.get(key)
+
+
+@pytest.mark.usefixtures("working")
+def test_after_any_change_a_tail_is_as_fresh_as_the_store(producer: Producer, hits: Hits) -> None:
+    rng, keys = random.Random(time.time_ns()), ["a", "b", "c"]
+    with Producer(producer.url) as other:
+        for key in keys:
+            producer.append(key, HI, session={"agent": "a"})
+        for _ in range(150):
+            change = one(rng, keys)
+            writer = rng.choice([producer, other])
+            with suppress(ConflictError, OperationRefusedError):
+                change(writer)
+            for _ in range(rng.choice([1, 1, 2])):
+                check_fresh(rng.choice([producer, other]), rng.choice(keys), rng.choice([1, 3, 50]))
+    assert hits.count > 40
+
+
+@pytest.mark.usefixtures("working")
+def test_adapters_at_once_read_their_own_writes(producer: Producer, hits: Hits) -> None:
+    async def talk(history: AsyncProducer, key: str) -> None:
+        said = []
+        for number in range(30):
+            said.append(f"{key} {number}")
+            await history.append(key, ChatMessage.user(said[-1]))
+            if number % 3:
+                assert texts(await history.load(key, 5)) == said[-5:]
+            pending = asyncio.create_task(history.append(key, ChatMessage.user(f"{number} late")))
+            said.append(f"{number} late")
+            await asyncio.sleep(0)  # it is made, and nobody has waited for it
+            assert texts(await history.load(key, 2)) == said[-2:]
+            await pending
+
+    async def use() -> None:
+        async with AsyncProducer(producer.url) as history:
+            await asyncio.gather(*(talk(history, f"s{number}") for number in range(10)))
+            for _ in range(3):
+                for number in range(10):
+                    assert len(await history.load(f"s{number}", 50)) == 50
+
+    asyncio.run(use())
+    assert hits.count > 10
+
+
+@pytest.mark.usefixtures("working")
+def test_what_arrives_under_an_earlier_key_shows_under_the_new_one(
+    producer: Producer, hits: Hits
+) -> None:
+    producer.append("old", HI)
+    late = Requests(Limits(), "backscroll").append("old", (ChatMessage.user("late"),))
+    producer.rename("old", "new", ack="stored")
+    warm(producer, hits, "new")
+    producer.send(late, "stored")
+    assert texts(producer.load("new", 50)) == ["hi", "late"]
+    assert producer.load("old", 50) == []
+
+
+@pytest.mark.usefixtures("working")
+def test_a_large_fork_is_read_when_it_is_complete(producer: Producer, hits: Hits) -> None:
+    producer.append("s", *(ChatMessage.user(str(number)) for number in range(2_500)))
+    for number in range(4):
+        warm(producer, hits, "s")
+        producer.fork("s", f"f{number}")
+        assert texts(producer.load(f"f{number}", 3)) == ["2497", "2498", "2499"]
+        info = producer.session(f"f{number}")
+        assert info is not None
+        assert info.message_count == 2_500
+
+
+def test_jobs_that_waited_before_there_were_tails_come_first(
+    settings: Settings, client: redis.Redis, producer: Producer, hits: Hits, log: Path
+) -> None:
+    producer.append("s", HI)
+    work_here(settings)
+    assert client.exists(TAILS) == 0  # whoever stops leaves none
+    with running_worker(settings, client, log) as worker:
+        warm(producer, hits, "s")
+        client.delete(TAILS, PENDING)  # as when they had expired
+        worker.send_signal(signal.SIGSTOP)
+        producer.append("other", HI)
+        producer.append("s", ChatMessage.user("more"))
+        worker.send_signal(signal.SIGCONT)
+        for _ in range(5):
+            assert texts(producer.load("s", 50)) == ["hi", "more"]
+        warm(producer, hits, "s")
+
+
+def test_a_killed_worker_leaves_tails_for_a_short_while_and_the_next_one_begins_anew(
+    settings: Settings, client: redis.Redis, producer: Producer, hits: Hits, log: Path
+) -> None:
+    with running_worker(settings, client, log) as worker:
+        producer.append("s", HI, ack="stored")
+        warm(producer, hits, "s")
+        worker.kill()
+        worker.wait()
+    assert 0 < client.pttl(TAILS) <= 12_000
+    mark = client.hget(TAILS, "")
+    assert texts(producer.load("s", 50)) == ["hi"]
+    producer.append("s", ChatMessage.user("more"))
+    with running_worker(settings, client, log) as worker:
+        assert texts(producer.load("s", 50)) == ["hi", "more"]
+        warm(producer, hits, "s")
+        assert client.hget(TAILS, "") not in (None, mark)
+        assert stop(worker) == 0
+    assert client.exists(TAILS) == 0
+
+
+@pytest.mark.usefixtures("working")
+def test_a_job_that_is_queued_twice_leaves_its_session_to_the_worker(
+    working: Any, producer: Producer, client: redis.Redis, hits: Hits
+) -> None:
+    producer.append("s", HI, ack="stored")
+    warm(producer, hits, "s")
+    working.send_signal(signal.SIGSTOP)
+    producer.append("other", HI)  # which the server gives to the worker that waits
+    first = producer.append("s", ChatMessage.user("1"), dedup_key="1")
+    client.lrem("rq:queue:backscroll", 0, first.op_id)  # as if it were far ahead
+    producer.append("s", ChatMessage.user("2"))
+    producer.append("s", ChatMessage.user("1"), dedup_key="1")
+    assert client.hget(PENDING, "s") == f"{first.op_id} again".encode()
+    client.lpush("rq:queue:backscroll", first.op_id)  # it comes first all the same
+    working.send_signal(signal.SIGCONT)
+    assert texts(producer.load("s", 50)) == ["hi", "1", "2"]
+    wait_for(lambda: not client.exists(PENDING), "the mark to go when nothing waits")
+    warm(producer, hits, "s")
+
+
+@pytest.mark.usefixtures("working")
+def test_a_lost_connection_costs_the_trust_in_tails_for_a_while(
+    producer: Producer, client: redis.Redis, hits: Hits
+) -> None:
+    producer.append("s", HI, ack="stored")
+    warm(producer, hits, "s")
+    before = hits.count
+    client.client_kill_filter(_type="normal", skipme=True)
+    for _ in range(3):
+        assert texts(producer.load("s", 50)) == ["hi"]
+    assert hits.count == before
+
+
+@pytest.mark.usefixtures("working")
+def test_an_erasure_leaves_no_text_in_the_tails(
+    producer: Producer, client: redis.Redis, hits: Hits
+) -> None:
+    producer.append("s", ChatMessage.user("secret"), ack="stored")
+    warm(producer, hits, "s")
+    assert "secret" in str(client.hgetall(TAILS))
+    producer.erase(key="s")
+    assert "secret" not in str(client.hgetall(TAILS))
+    assert producer.load("s", 50) == []
+
+
+def test_tails_take_no_more_than_they_may(
+    settings: Settings, client: redis.Redis, producer: Producer, hits: Hits, log: Path
+) -> None:
+    text = ChatMessage.user("x" * 20_000)
+    with running_worker(settings, client, log, BACKSCROLL_TAILS_MIB="1"):
+        producer.append("large", *[text] * 8)
+        for number in range(60):
+            producer.append(f"s{number}", text, text)
+        for number in [*range(60), *range(50, 60)]:
+            assert texts(producer.load(f"s{number}", 50)) == [text.content] * 2
+        for _ in range(3):
+            assert len(producer.load("large", 50)) == 8
+        tails = client.hgetall(TAILS)
+        assert b"large" not in tails
+        assert 10 < len(tails) < 30
+        assert sum(map(len, tails.values())) <= 1024 * 1024
+        warm(producer, hits, "s59")
+
+
+def test_there_are_none_where_they_are_switched_off(
+    settings: Settings, client: redis.Redis, producer: Producer, hits: Hits, log: Path
+) -> None:
+    with running_worker(settings, client, log, BACKSCROLL_TAILS_MIB="0"):
+        producer.append("s", HI)
+        for _ in range(5):
+            assert texts(producer.load("s", 50)) == ["hi"]
+    assert (hits.count, client.exists(TAILS, PENDING)) == (0, 0)
