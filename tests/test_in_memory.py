@@ -5,12 +5,28 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import random
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import redis
 
-from backscroll import AsyncProducer, ChatMessage, ConflictError, Producer, connect
+from backscroll import (
+    AsyncProducer,
+    ChatMessage,
+    ConflictError,
+    OperationRefusedError,
+    Producer,
+    Receipt,
+    connect,
+)
 from backscroll.testing import AsyncInMemoryProducer, InMemoryProducer
+from backscroll_worker.settings import Settings
+from tests.changes import random_change
+from tests.processes import running_worker
 from tests.test_embedded import calls
 
 pytest_plugins = ["backscroll.pytest_plugin"]
@@ -60,3 +76,43 @@ def test_one_that_is_not_closed_leaves_nothing(caplog: pytest.LogCaptureFixture)
     assert taken - inspect.signature(InMemoryProducer).parameters.keys() == {
         "max_queue_depth", "retries", "spool", "spool_max_bytes",
     }  # fmt: skip
+
+
+def outcome(change: Callable[[Any], Any], producer: Any) -> Any:
+    """What a caller sees of a change, without ids and times."""
+    try:
+        answer = change(producer)
+    except (ConflictError, OperationRefusedError) as error:
+        return type(error)
+    if isinstance(answer, Receipt):
+        return answer.affected, answer.duplicate, len(answer.message_ids)
+    return [said(each) for each in answer] if isinstance(answer, list) else type(answer)
+
+
+def said(message: ChatMessage) -> Any:
+    return message.role, message.content, message.author, message.platform_id
+
+
+def shown(producer: Any, keys: list[str]) -> Any:
+    """All that readers see of the sessions, without ids and times."""
+    infos = sorted(producer.sessions(limit=1_000).sessions, key=lambda info: info.created_at)
+    return [
+        (info.key.partition("~")[0], info.message_count, info.name, info.agent, info.closed)
+        for info in infos
+    ], [[said(message) for message in producer.load(key, 50)] for key in keys]
+
+
+def test_it_says_what_a_producer_says_over_a_queue(
+    backscroll_producer: InMemoryProducer, settings: Settings, client: redis.Redis, log: Path
+) -> None:
+    rng, keys = random.Random(time.time_ns()), ["a", "b", "c"]
+    with (
+        running_worker(settings, client, log),
+        Producer(settings.redis_url, ack="stored") as producer,
+    ):
+        done = []
+        for _ in range(120):
+            change = random_change(rng, keys)
+            done.append(outcome(change, producer))
+            assert outcome(change, backscroll_producer) == done[-1], len(done)
+            assert shown(backscroll_producer, keys) == shown(producer, keys), len(done)

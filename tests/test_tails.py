@@ -8,7 +8,6 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from backscroll.contract.requests import Requests
 from backscroll.transport.rq_protocol import own_key
 from backscroll.transport.tails import kept_answer
 from backscroll_worker.settings import Settings
+from tests.changes import random_change
 from tests.processes import running_worker, stop, wait_for, work_here
 
 TAILS, PENDING = own_key("backscroll", "tails"), own_key("backscroll", "pending")
@@ -121,41 +121,6 @@ def test_a_session_that_is_read_needs_no_worker(
     wait_for(lambda: not client.exists(PENDING), "all to be done")
 
 
-def one(rng: random.Random, keys: list[str]) -> Callable[[Any], Any]:
-    """A random change."""
-    key, other = rng.sample(keys, 2)
-    name = str(rng.random())
-    at = datetime.fromtimestamp(rng.uniform(1.7e9, 1.8e9), UTC)
-    said = ChatMessage.user(name, author=rng.choice("xyz"), platform_id=name)
-    changes: list[Callable[[Any], Any]] = [
-        lambda p: p.append(key, said, dedup_key=rng.choice(name)),
-        lambda p: p.append(key, said, HI),
-        lambda p: p.replace(key, ChatMessage.user(name)),
-        lambda p: p.rollback(key),
-        lambda p: p.splice(key, said, remove=2),
-        lambda p: p.pop(key),
-        lambda p: p.describe(key, name=name),
-        lambda p: p.backfill(key, ChatMessage.user(name, platform_id=name, created_at=at)),
-    ]
-    rare: list[Callable[[Any], Any]] = [
-        lambda p: p.clear(key),
-        lambda p: p.delete(key),
-        lambda p: p.delete(prefix=key),
-        lambda p: p.fork(key, other),
-        lambda p: p.rename(key, other),
-        lambda p: p.merge(key, other),
-        lambda p: p.reset(key),
-        lambda p: p.erase(key=key),
-        lambda p: p.erase(author="x"),
-        lambda p: p.rename_agent("a", "b"),
-        lambda p: p.close_session(key),
-        lambda p: p.reopen_session(key),
-        lambda p: p.cleanup(1e6),
-        lambda p: p.compact(),
-    ]
-    return rng.choice(changes) if rng.random() < 0.8 else rng.choice(rare)
-
-
 def check_fresh(producer: Producer, key: str, limit: int | None) -> None:
     """A read that a tail may answer says what one says that no tail can."""
     kept, info = producer.load(key, limit), producer.session(key)
@@ -171,7 +136,7 @@ def test_after_any_change_a_tail_is_as_fresh_as_the_store(producer: Producer, hi
         for key in keys:
             producer.append(key, HI, session={"agent": "a"})
         for _ in range(150):
-            change = one(rng, keys)
+            change = random_change(rng, keys)
             writer = rng.choice([producer, other])
             with suppress(ConflictError, OperationRefusedError):
                 change(writer)
