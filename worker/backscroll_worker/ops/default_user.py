@@ -71,6 +71,10 @@ def _written(queue: str) -> tuple[tuple[str, ...], ...]:
         ("lrem", in_flight, "1", "x"),
         ("set", own_key(queue, "fence"), "x"),
         ("hset", own_key(queue, "cron", "x"), "tick", "1"),
+        *((command, own_key(queue, name), *value)
+          for name in ("pending", "tails")
+          for command, value in (("hset", ("x", "x")), ("hdel", ("x",)), ("unlink", ()),
+                                 ("del", ()), ("pexpireat", ("1",)))),
         ("hset", job, "data", "x"),
         ("persist", job),
         ("pexpireat", job, "1"),
