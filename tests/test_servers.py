@@ -15,6 +15,7 @@ import redis
 import yaml
 
 from backscroll import ChatMessage, Producer
+from backscroll.transport.rq_protocol import own_key
 from backscroll_worker.ops.default_user import _written, missing_right
 from backscroll_worker.ops.exit_codes import ExitCode
 from tests.cli.command import run
@@ -184,7 +185,7 @@ def look_at_default_user(guarded: Guarded, user: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", names())
-def test_the_servers_logs_quote_nothing_of_what_was_erased(name: str, tmp_path: Path) -> None:
+def test_the_server_quotes_nothing_of_what_was_erased(name: str, tmp_path: Path) -> None:
     server, guarded = program(name), Guarded(tmp_path)
     with_commandlog = FILE
     if version(server) >= (True, 8, 1, 0):
@@ -198,7 +199,11 @@ def test_the_servers_logs_quote_nothing_of_what_was_erased(name: str, tmp_path: 
             running_worker(guarded.settings("worker"), admin, tmp_path / "worker.log"),
             Producer(guarded.url("producer"), timeout_seconds=60) as producer,
         ):
+            tails = own_key("backscroll", "tails")
+            wait_for(lambda: producer.load("zebra", 1) and admin.hexists(tails, "zebra"), "a tail")
+            assert "quagga" in str(admin.hgetall(tails))
             assert producer.erase(key="zebra").messages == 2
+            assert "quagga" not in str(admin.hgetall(tails))
         assert "does not let this user" not in (tmp_path / "worker.log").read_text()
         assert b"quagga" not in repr(admin.slowlog_get(1000)).encode()
 
