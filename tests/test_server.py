@@ -13,7 +13,7 @@ from typing import Final
 import pytest
 import redis
 
-from backscroll.contract.errors import ServerUnavailableError
+from backscroll.contract.errors import InvalidSettingError, ServerUnavailableError
 from backscroll_worker.ops.server import running_server
 from backscroll_worker.ops.socket_place import choose_socket, prepare_directory, socket_path
 from backscroll_worker.settings import Settings
@@ -180,3 +180,11 @@ def test_a_named_server_is_taken_as_it_is(tmp_path: Path) -> None:
     with running_server(settings) as url:
         assert url == "redis://example.invalid"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_with_a_space_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    with (
+        pytest.raises(InvalidSettingError, match="because of the space: choose another directory"),
+        running_server(settings_in(tmp_path / "my data")),
+    ):
+        pass

