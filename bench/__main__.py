@@ -13,7 +13,15 @@ from bench.program import Output, output_options, run
 from bench.suite import BENCHMARKS, Plan
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+def _described() -> str:
+    """What there is, by the first line of each description."""
+    lines = (
+        f"  {name:8} {(each.__doc__ or '').splitlines()[0]}" for name, each in BENCHMARKS.items()
+    )
+    return "\n".join(["\b", "Benchmarks:", *lines])
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_described())
 @click.option("--quick", is_flag=True, help="Only test that everything works: few jobs, one run.")
 @click.option(
     "--only", type=click.Choice(list(BENCHMARKS)), multiple=True, help="Only this benchmark."

@@ -14,7 +14,7 @@ import redis
 
 _PACKAGES: Final = (
     "rq", "redis", "hiredis", "orjson", "apsw", "peewee", "huey", "dramatiq", "celery", "kombu",
-    "taskiq", "taskiq-redis",
+    "taskiq", "taskiq-redis", "openai-agents", "aiosqlite", "sqlalchemy",
 )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
@@ -36,6 +36,12 @@ class Series:
             "runs": list(self.runs),
             "problem": self.problem,
         }
+
+
+def best(several: Sequence[Series]) -> Series:
+    """The one with the highest median; of those that could be measured, if there are any."""
+    measured = [series for series in several if not series.problem]
+    return max(measured, key=lambda series: series.median, default=several[0])
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,18 +11,21 @@ from typing import Final, TypeVar
 
 from bench import enqueue, memory
 from bench.arena import Arena, arena
+from bench.conversations import EMBEDDED, LOCAL_READS, OPENAI, OVER_REDIS, STORED
 from bench.drain import Contestant, drain, peer, worker
 from bench.fill import fill_with_people
 from bench.fork import fork_under_load
 from bench.latency import latency
 from bench.limit import straight_into_sqlite
-from bench.measure import Comparison, Runs, Series, at_least, at_most, interleaved
+from bench.measure import Comparison, Runs, Series, at_least, at_most, best, interleaved
+from bench.reads import WAITING_JOBS, Reading, reading
 
 T = TypeVar("T")
 
 PEERS: Final = {"huey": 3_000, "dramatiq": 3_000, "celery": 1_000, "taskiq": 2_000}
 _OURS: Final = "Backscroll"
 _QUICK_SHARE: Final = 20
+_SESSIONS: Final = 50
 _SEVERAL_GROUPS: Final = 6_000  # the worker takes up to 2,000 jobs at once
 
 
@@ -51,6 +54,14 @@ class Plan:
 
     def in_turns(self, **contestants: Callable[[], T]) -> dict[str, Runs[T]]:
         return interleaved(contestants, self.runs, self.tell)
+
+    def in_rounds(
+        self, names: Iterable[str], measure: Callable[[str], float], unit: str
+    ) -> dict[str, Series]:
+        """`measure` of each name, in many short rounds, as load of the machine comes and goes."""
+        contestants = {name: partial(measure, name) for name in names}
+        rounds = self.runs if self.is_quick else 3 * self.runs
+        return _series(interleaved(contestants, rounds, self.tell), unit)
 
 
 def drain_sqlite(plan: Plan) -> Iterable[Comparison]:
@@ -132,6 +143,16 @@ def forks(plan: Plan) -> Iterable[Comparison]:
         yield Comparison(f"call to commit during a fork, {store}, p99", ours, idle, at_most(3))
 
 
+def reads(plan: Plan) -> Iterable[Comparison]:
+    """Loads, pops and turns of 50 sessions, beside openai-agents' sessions."""
+    items = plan.count(1_000)
+    with arena(plan.url, plan.directory) as fresh, reading(fresh, _SESSIONS, items) as opened:
+        yield from _loads(plan, opened)
+        yield from _pops(plan, opened)
+        yield from _turns(plan, opened)
+        yield from _loads_while_jobs_wait(plan, opened)
+
+
 def worker_memory(plan: Plan) -> Iterable[Comparison]:
     """The worker's resident memory, late compared with early; one run, as it is long."""
     early, late = plan.count(10_000), plan.count(1_000_000)
@@ -165,9 +186,54 @@ BENCHMARKS: Final[dict[str, Callable[[Plan], Iterable[Comparison]]]] = {
     "enqueue": enqueueing,
     "latency": latencies,
     "fork": forks,
+    "reads": reads,
     "memory": worker_memory,
     "bytes": queued_bytes,
 }
+
+
+def _loads(plan: Plan, opened: Reading) -> Iterable[Comparison]:
+    names = (OVER_REDIS, "RedisSession", EMBEDDED, LOCAL_READS, "SQLiteSession")
+    measured = plan.in_rounds(names, partial(opened.load_p50, count=plan.count(500)), "ms")
+    for way, theirs, bound in (
+        (OVER_REDIS, "RedisSession", 2),
+        (EMBEDDED, "SQLiteSession", 1.1),
+        (LOCAL_READS, "SQLiteSession", 1.1),
+    ):
+        yield Comparison(f"load 50 {way}, p50", measured[way], measured[theirs], at_most(bound))
+
+
+def _pops(plan: Plan, opened: Reading) -> Iterable[Comparison]:
+    names = (OVER_REDIS, "AsyncSQLiteSession")
+    measured = plan.in_rounds(names, partial(opened.pop_p50, count=plan.count(100, 30)), "ms")
+    ours, theirs = measured.values()
+    yield Comparison("pop over Redis, p50", ours, theirs, at_most(2))
+
+
+def _turns(plan: Plan, opened: Reading) -> Iterable[Comparison]:
+    ways = (OVER_REDIS, STORED, EMBEDDED)
+    measured = plan.in_rounds(
+        (*ways, *OPENAI), partial(opened.turns, count=plan.count(4, 1)), "turns/s"
+    )
+    others = [measured[name] for name in OPENAI]
+    for way in ways:
+        for theirs in others if way == OVER_REDIS else [best(others)]:
+            yield Comparison(
+                f"{_SESSIONS} sessions at once {way}", measured[way], theirs, at_least(1.5)
+            )
+
+
+def _loads_while_jobs_wait(plan: Plan, opened: Reading) -> Iterable[Comparison]:
+    count, seconds = plan.count(400, 50), 4 if plan.is_quick else 15
+    idle, busy = f"load 50 {OVER_REDIS}, at idle", f"load 50 while {WAITING_JOBS:,} jobs wait"
+    measured = plan.in_turns(
+        **{
+            idle: partial(opened.load_p99, count=count),
+            busy: partial(opened.load_p99_while_jobs_wait, count=count, seconds=seconds),
+        }
+    )
+    theirs, ours = _series(measured, "ms").values()
+    yield Comparison(f"{busy}, p99", ours, theirs, at_most(5))
 
 
 def _drains(

@@ -24,6 +24,7 @@ from bench.million_fill import as_said, fill, write_files
 from bench.million_maintenance import compact
 from bench.million_reads import Queries, append_rate, load_p99, p99, search_p99
 from bench.report import as_markdown
+from bench.suite import BENCHMARKS
 from bench.workers import count_commits, read_commits
 
 ENVIRONMENT: dict[str, Any] = {
@@ -138,6 +139,12 @@ def test_what_finds_nothing_is_no_measurement(tmp_path: Path) -> None:
         pytest.raises(LookupError, match="nothing was found"),
     ):
         load_p99(store.store, ["nobody"], 5)
+
+
+def test_the_help_describes_each_benchmark() -> None:
+    said = CliRunner().invoke(bench_all, ["--help"]).output.splitlines()
+    listed = [line.split(maxsplit=1) for line in said[said.index("  Benchmarks:") + 1 :]]
+    assert [name for name, description in listed if description] == list(BENCHMARKS)
 
 
 def test_a_benchmark_checks_its_output_file_before_it_measures() -> None:
