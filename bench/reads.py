@@ -13,7 +13,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 from backscroll.contract.ids import DEFAULT_QUEUE
@@ -66,7 +65,8 @@ class Reading:
         with connect(self.arena.url) as server:
 
             def waiting() -> int:
-                return int(server.llen(queue_key(DEFAULT_QUEUE)))
+                lists = queue_key(DEFAULT_QUEUE), in_flight_key(DEFAULT_QUEUE)
+                return sum(int(server.llen(name)) for name in lists)
 
             with self.arena.running("bench.refill", str(jobs)):
                 wait_until(lambda: waiting() >= jobs, f"{jobs:,} waiting jobs")
@@ -78,8 +78,7 @@ class Reading:
                     return time.monotonic() > until and len(depths) > _FEWEST
 
                 waited = self.runner.run(self._timed(OVER_REDIS, _load, count, is_over))
-            in_flight = partial(server.llen, in_flight_key(DEFAULT_QUEUE))
-            wait_until(lambda: not waiting() and not in_flight(), "the end of the other's jobs")
+            wait_until(lambda: waiting() == 0, "the end of the other producer's jobs")
         if (usual := statistics.median(depths)) < _NEARLY * jobs:
             raise BenchmarkFailedError(f"{usual:,.0f} jobs waited, and not {jobs:,}")
         return p99(waited)

@@ -66,8 +66,8 @@ def test_loads_are_measured_while_another_process_fills_the_queue(opened: Readin
     assert opened.load_p99(5) > 0
     with SqliteProgress(opened.arena) as seen, connect(opened.arena.url) as server:
         before = seen.committed()
-        assert opened.load_p99_while_jobs_wait(10, 0.5, jobs=200) > 0
-        assert seen.committed() >= before + 200
+        assert opened.load_p99_while_jobs_wait(4, 0.1, jobs=2_500) > 0
+        assert seen.committed() >= before + 2_500
         assert server.llen(queue_key(DEFAULT_QUEUE)) == 0
 
 
@@ -76,13 +76,13 @@ def test_a_queue_is_filled_to_the_same_depth_again(server_url: str, tmp_path: Pa
     with (
         arena(server_url, tmp_path) as fresh,
         connect(server_url) as server,
-        fresh.running("bench.refill", "300"),
+        fresh.running("bench.refill", "2500"),
     ):
-        wait_for(lambda: server.llen(queue) == 300, "a full queue")
-        taken: Any = server.lpop(queue, 120)
-        wait_for(lambda: server.llen(queue) == 300, "a queue that is full again")
+        wait_for(lambda: server.llen(queue) == 2_500, "a full queue")
+        taken: Any = server.lpop(queue, 500)
+        wait_for(lambda: server.llen(queue) == 2_500, "a queue that is full again")
         waiting: Any = server.lrange(queue, 0, -1)
-    assert len({*taken, *waiting}) == 420
+    assert len({*taken, *waiting}) == 3_000
 
 
 def test_the_best_is_that_of_the_highest_median_that_was_measured() -> None:

@@ -7,7 +7,7 @@ second, or still fewer (docs/benchmarks.md).
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -45,25 +45,24 @@ class _Theirs:
 @asynccontextmanager
 async def opened(name: str, url: str, file: Path, key: str) -> AsyncIterator[Conversation]:
     """The session `key` of the class `name`, in `file` or on the server at `url`."""
-    match name:
-        case "SQLiteSession":
-            with closing(SQLiteSession(key, file)) as plain:
-                yield _Theirs(plain)
-        case "AdvancedSQLiteSession":
-            advanced = AdvancedSQLiteSession(session_id=key, db_path=file, create_tables=True)
-            with closing(advanced):
-                yield _Theirs(advanced)
-        case "AsyncSQLiteSession":
-            asynchronous = AsyncSQLiteSession(key, file)
-            yield _Theirs(asynchronous)
-            await asynchronous.close()
-        case "RedisSession":
-            on_server = RedisSession.from_url(key, url=url)
-            yield _Theirs(on_server)
-            await on_server.close()
-        case "SQLAlchemySession":
-            engine = create_async_engine(f"sqlite+aiosqlite:///{file}")
-            yield _Theirs(SQLAlchemySession(key, engine=engine, create_tables=True))
-            await engine.dispose()
-        case other:
-            raise InvalidInputError("name", f"must be a class of openai-agents, not {other}")
+    session: Session
+    async with AsyncExitStack() as stack:
+        match name:
+            case "SQLiteSession":
+                session = stack.enter_context(closing(SQLiteSession(key, file)))
+            case "AdvancedSQLiteSession":
+                advanced = AdvancedSQLiteSession(session_id=key, db_path=file, create_tables=True)
+                session = stack.enter_context(closing(advanced))
+            case "AsyncSQLiteSession":
+                session = asynchronous = AsyncSQLiteSession(key, file)
+                stack.push_async_callback(asynchronous.close)
+            case "RedisSession":
+                session = on_server = RedisSession.from_url(key, url=url)
+                stack.push_async_callback(on_server.close)
+            case "SQLAlchemySession":
+                engine = create_async_engine(f"sqlite+aiosqlite:///{file}")
+                stack.push_async_callback(engine.dispose)
+                session = SQLAlchemySession(key, engine=engine, create_tables=True)
+            case other:
+                raise InvalidInputError("name", f"must be a class of openai-agents, not {other}")
+        yield _Theirs(session)
