@@ -15,6 +15,7 @@ from backscroll.contract.ids import DEFAULT_QUEUE, new_op_id
 from backscroll.transport.connection import connect
 from backscroll.transport.rq_protocol import JobWriter, queue_key
 from backscroll.transport.sender import JobConnection
+from backscroll.transport.tails import About
 from backscroll_worker.settings import Settings
 from bench.data import appends
 
@@ -26,14 +27,17 @@ _PAUSE_SECONDS: Final = 0.001
 def refill(url: str, count: int) -> None:
     """Keep `count` appends waiting, until this process is ended."""
     writer = JobWriter(DEFAULT_QUEUE, 2 * count)
-    written = itertools.cycle([writer.job(each, "queued") for each in appends(_WRITTEN)])
+    written = itertools.cycle(
+        [(writer.job(each, "queued"), About.of(each)) for each in appends(_WRITTEN)]
+    )
     with connect(url) as server:
         connection = JobConnection(server, writer)
         while True:
             missing = count - int(server.llen(queue_key(DEFAULT_QUEUE)))
-            some = itertools.islice(written, max(0, min(missing, _MOST_AT_ONCE)))
-            if jobs := [(new_op_id(), *job[1:]) for job in some]:
-                connection.enqueue(jobs)
+            some = list(itertools.islice(written, max(0, min(missing, _MOST_AT_ONCE))))
+            if some:
+                jobs = [(new_op_id(), *job[1:]) for job, _ in some]
+                connection.enqueue(jobs, [about for _, about in some])
             else:
                 time.sleep(_PAUSE_SECONDS)
 

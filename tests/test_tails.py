@@ -55,11 +55,17 @@ def hits(monkeypatch: pytest.MonkeyPatch) -> Hits:
 
 
 @pytest.fixture(params=["sqlite", "jsonl"])
-def working(
+def working_on_each(
     request: pytest.FixtureRequest, settings: Settings, client: redis.Redis, tmp_path: Path
-) -> Iterator[Any]:
+) -> Iterator[None]:
     settings = settings.with_options(store=f"{request.param}://{tmp_path / 'store'}")
-    with running_worker(settings, client, tmp_path / "worker.log") as worker:
+    with running_worker(settings, client, tmp_path / "worker.log"):
+        yield
+
+
+@pytest.fixture
+def working(settings: Settings, client: redis.Redis, log: Path) -> Iterator[Any]:
+    with running_worker(settings, client, log) as worker:
         yield worker
 
 
@@ -129,10 +135,10 @@ def check_fresh(producer: Producer, key: str, limit: int | None) -> None:
     assert info == listed.get(key)
 
 
-@pytest.mark.usefixtures("working")
+@pytest.mark.usefixtures("working_on_each")
 def test_after_any_change_a_tail_is_as_fresh_as_the_store(producer: Producer, hits: Hits) -> None:
     rng, keys = random.Random(time.time_ns()), ["a", "b", "c"]
-    with Producer(producer.url) as other:
+    with Producer(producer.url, ack="stored") as other:
         for key in keys:
             producer.append(key, HI, session={"agent": "a"})
         for _ in range(150):
@@ -142,7 +148,7 @@ def test_after_any_change_a_tail_is_as_fresh_as_the_store(producer: Producer, hi
                 change(writer)
             for _ in range(rng.choice([1, 1, 2])):
                 check_fresh(rng.choice([producer, other]), rng.choice(keys), rng.choice([1, 3, 50]))
-    assert hits.count > 40
+    assert hits.count > 20
 
 
 @pytest.mark.usefixtures("working")
@@ -163,15 +169,16 @@ def test_adapters_at_once_read_their_own_writes(producer: Producer, hits: Hits) 
     async def use() -> None:
         async with AsyncProducer(producer.url) as history:
             await asyncio.gather(*(talk(history, f"s{number}") for number in range(10)))
-            for _ in range(3):
+            until = time.monotonic() + 30
+            while hits.count < 10 and time.monotonic() < until:
                 for number in range(10):
                     assert len(await history.load(f"s{number}", 50)) == 50
 
     asyncio.run(use())
-    assert hits.count > 10
+    assert hits.count >= 10
 
 
-@pytest.mark.usefixtures("working")
+@pytest.mark.usefixtures("working_on_each")
 def test_what_arrives_under_an_earlier_key_shows_under_the_new_one(
     producer: Producer, hits: Hits
 ) -> None:
@@ -184,7 +191,7 @@ def test_what_arrives_under_an_earlier_key_shows_under_the_new_one(
     assert producer.load("old", 50) == []
 
 
-@pytest.mark.usefixtures("working")
+@pytest.mark.usefixtures("working_on_each")
 def test_a_large_fork_is_read_when_it_is_complete(producer: Producer, hits: Hits) -> None:
     producer.append("s", *(ChatMessage.user(str(number)) for number in range(2_500)))
     for number in range(4):
@@ -234,7 +241,6 @@ def test_a_killed_worker_leaves_tails_for_a_short_while_and_the_next_one_begins_
     assert client.exists(TAILS) == 0
 
 
-@pytest.mark.usefixtures("working")
 def test_a_job_that_is_queued_twice_leaves_its_session_to_the_worker(
     working: Any, producer: Producer, client: redis.Redis, hits: Hits
 ) -> None:
@@ -296,6 +302,23 @@ def test_tails_take_no_more_than_they_may(
         assert 10 < len(tails) < 30
         assert sum(map(len, tails.values())) <= 1024 * 1024
         warm(producer, hits, "s59")
+
+
+@pytest.mark.usefixtures("working")
+def test_a_session_whose_tails_nobody_reads_is_left_out_for_a_while(
+    producer: Producer, client: redis.Redis, hits: Hits
+) -> None:
+    producer.append("s", HI, ack="stored")
+    warm(producer, hits, "s")
+
+    def is_left_out() -> bool:
+        producer.append("s", HI)
+        assert producer.load("s", 1)
+        producer.append("s", HI, ack="stored")
+        return not client.hexists(TAILS, "s")
+
+    wait_for(is_left_out, "a turn after which there is no tail")
+    warm(producer, hits, "s")
 
 
 def test_there_are_none_where_they_are_switched_off(

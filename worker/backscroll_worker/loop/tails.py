@@ -1,7 +1,9 @@
 """Keeps tails of the sessions that are read, for `transport.tails`, which says what they are.
 
 A session is kept from a read that came to the worker until some minutes later, when the next read
-comes to the worker again. While maintenance is under way, which may change any session, none is.
+comes to the worker again. It is left out for a while where reads come to the worker although there
+was a tail: they follow a write that is still pending, and a tail costs the time of a read. While
+maintenance is under way, which may change any session, none is kept.
 """
 
 from __future__ import annotations
@@ -41,6 +43,8 @@ _SESSION_BYTES: Final = 512
 """Of a session that is kept, besides its tail; also in this process."""
 
 _WANTED_SECONDS: Final = 300.0
+_MOST_MISSES: Final = 2
+_LEFT_OUT_SECONDS: Final = 5.0
 _REFRESH_SECONDS: Final = LEASE_SECONDS / 6
 
 # Jobs that wait when tails begin are not marked; the last of them stands for all.
@@ -89,12 +93,33 @@ end
 
 @dataclass(slots=True)
 class _Wanted:
-    """A session that is read: for how many messages, until when, and how much it takes."""
+    """A session that is read: for how many messages, until when, and how much it takes.
+
+    `has_tail` says that there was a tail since the last read that came to the worker, `misses` how
+    often one came although there was.
+    """
 
     messages: int = 0
     until: float = 0.0
     size_bytes: int = 0
     is_too_large: bool = False
+    has_tail: bool = False
+    misses: int = 0
+    left_out_until: float = 0.0
+
+    def may_have_tail(self, now: float) -> bool:
+        return not self.is_too_large and now >= self.left_out_until
+
+    def note_read(self, messages: int, now: float) -> None:
+        """A read for so many messages came to the worker."""
+        if self.has_tail and messages <= self.messages:
+            self.misses += 1
+        self.has_tail = False
+        if self.misses >= _MOST_MISSES:
+            self.left_out_until = now + _LEFT_OUT_SECONDS
+            self.misses -= 1
+        self.messages = max(self.messages, messages)
+        self.until = now + _WANTED_SECONDS
 
 
 class Tails:
@@ -201,14 +226,13 @@ class Tails:
         if key not in self._wanted:
             self._wanted[key] = _Wanted()
             self._resize(self._wanted[key], 0)
-        wanted = self._wanted[key]
-        wanted.messages = max(wanted.messages, min(need, _MOST_MESSAGES))
-        wanted.until = time.monotonic() + _WANTED_SECONDS
+        self._wanted[key].note_read(min(need, _MOST_MESSAGES), time.monotonic())
         self._wanted.move_to_end(key)
 
     def _tails_of(self, keys: Sequence[str]) -> dict[str, bytes]:
         """The tails of the sessions, as far as they are small enough; read from the store."""
-        keys = [key for key in keys if not self._wanted[key].is_too_large]
+        now = time.monotonic()
+        keys = [key for key in keys if self._wanted[key].may_have_tail(now)]
         reads: list[Operation] = []
         for key in keys:
             reads.append(GetSession("tail", 0, key))
@@ -234,6 +258,7 @@ class Tails:
         count = known["message_count"] if known else 0
         tail = tail_of(info, messages if wanted.messages else b"[]", count, wanted.messages)
         wanted.is_too_large = len(tail) > _MOST_BYTES
+        wanted.has_tail = not wanted.is_too_large
         if wanted.is_too_large:
             tail = b""
         self._resize(wanted, len(tail))
