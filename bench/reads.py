@@ -28,6 +28,8 @@ WAITING_JOBS: Final = 10_000
 _READ_FIRST: Final = 3
 _FEWEST: Final = 3
 _NEARLY: Final = 0.8
+_CALM_SECONDS: Final = 5.5
+"""After it the worker keeps tails again of sessions whose reads always followed writes."""
 
 
 @dataclass(slots=True)
@@ -52,6 +54,7 @@ class Reading:
 
     def load_p99(self, count: int) -> float:
         """Milliseconds to load over Redis while nothing else is asked of the worker, the p99."""
+        self._calm_down()
         return p99(self.runner.run(self._timed(OVER_REDIS, _load, count)))
 
     def load_p99_while_jobs_wait(
@@ -62,6 +65,7 @@ class Reading:
         After `seconds` it ends with fewer than `count`. Raises `BenchmarkFailedError` if there were
         not that many jobs.
         """
+        self._calm_down()
         with connect(self.arena.url) as server:
 
             def waiting() -> int:
@@ -82,6 +86,11 @@ class Reading:
         if (usual := statistics.median(depths)) < _NEARLY * jobs:
             raise BenchmarkFailedError(f"{usual:,.0f} jobs waited, and not {jobs:,}")
         return p99(waited)
+
+    def _calm_down(self) -> None:
+        """Have the sessions be some that are read, and not in the middle of a turn."""
+        time.sleep(_CALM_SECONDS)
+        self.runner.run(_read_first({OVER_REDIS: self.histories[OVER_REDIS]}))
 
     async def _timed(
         self,
