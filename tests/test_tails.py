@@ -329,3 +329,28 @@ def test_there_are_none_where_they_are_switched_off(
         for _ in range(5):
             assert texts(producer.load("s", 50)) == ["hi"]
     assert (hits.count, client.exists(TAILS, PENDING)) == (0, 0)
+
+
+@pytest.mark.usefixtures("working")
+def test_a_late_pop_shows_under_the_new_key(producer: Producer, hits: Hits) -> None:
+    producer.append("old", HI, ChatMessage.user("last"))
+    late = Requests(Limits(), "backscroll").pop("old")
+    producer.rename("old", "new", ack="stored")
+    warm(producer, hits, "new")
+    producer.send(late, "stored")
+    assert texts(producer.load("new", 50)) == ["hi"]
+
+
+@pytest.mark.usefixtures("working")
+def test_what_erases_late_under_an_earlier_key_leaves_no_text(
+    producer: Producer, hits: Hits, client: redis.Redis
+) -> None:
+    producer.append("old", ChatMessage.user("secret"))
+    late = Requests(Limits(), "backscroll").describe("old", {"sender": "x"})
+    producer.rename("old", "new", ack="stored")
+    producer.erase(sender="x")  # nobody knows yet that this is theirs
+    warm(producer, hits, "new")
+    assert "secret" in str(client.hgetall(TAILS))
+    producer.send(late, "stored")
+    assert "secret" not in str(client.hgetall(TAILS))
+    assert producer.load("new", 50) == []

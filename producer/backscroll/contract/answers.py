@@ -37,9 +37,10 @@ from backscroll.contract.tool_calls import LoadedMessages
 
 @dataclass(frozen=True, slots=True)
 class EncodedAnswer:
-    """An answer that is on its way already: its JSON form, as bytes."""
+    """An answer that is on its way already: its JSON form, as bytes; `key` as in an `Outcome`."""
 
     json: bytes
+    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,7 +70,7 @@ class AnswerBudget:
         if outcome.messages is None:
             return outcome
         self._has_read = True
-        encoded = EncodedAnswer(encode_answer(outcome))
+        encoded = EncodedAnswer(encode_answer(outcome), outcome.key)
         self._left_bytes -= len(encoded.json)
         return encoded
 

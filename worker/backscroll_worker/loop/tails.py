@@ -213,7 +213,7 @@ class Tails:
             if isinstance(operation, Write):
                 for key in operation.changes:
                     changed[key] = operation.op_id
-                if isinstance(answer, Outcome) and answer.key is not None:
+                if isinstance(answer, Outcome | EncodedAnswer) and answer.key is not None:
                     changed.setdefault(answer.key, "")
             elif self._most_bytes:
                 need, keys = About.of(operation)

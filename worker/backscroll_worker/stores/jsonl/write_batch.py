@@ -164,14 +164,13 @@ class Group:
         key: str = keys_of(operation)[-1]  # a fork's op id is with the fork
         session = self._sessions.get(key) or self.find(key)
         affected = self.applied(session, operation)
-        if affected is None and self.is_copying(operation):
-            affected = 0
+        affected = 0 if affected is None and self.is_copying(operation) else affected
         if affected is not None:
             return self._outcome(session, operation, affected, duplicate=True)
         if self.erasures.tombstones.may_concern(operation):
             spared = self.erasures.tombstones.spared(operation)
             if self._is_erased(operation) or spared is None:
-                return Outcome(0)
+                return Outcome(0, key=key)
             operation = spared
         if operation.was_spooled and self._is_late(operation, asked, since):
             return Outcome(session.drop_late(operation))

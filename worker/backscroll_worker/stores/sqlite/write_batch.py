@@ -82,7 +82,7 @@ class Group(WriteGroup):
         if self._memory.tombstones.may_concern(operation):
             spared = self._memory.tombstones.spared(operation)
             if self._is_erased(operation) or spared is None:
-                return outcome(0)
+                return self._outcome(operation, 0, since)
             operation = spared
         is_late = operation.was_spooled and self._is_late(operation, asked, since)
         last_row = self._memory.last_row
@@ -93,12 +93,12 @@ class Group(WriteGroup):
         self._pending.op_ids.append((op_id, self._now, affected))
         if not is_late and (how := emptied_by(operation)) is not None:
             self._note_emptied(operation, how)
-        if self._also or since >= 0:
-            return self._outcome(operation, affected, since)
-        return outcome(affected)
+        return self._outcome(operation, affected, since)
 
     def _outcome(self, operation: Any, affected: int, since: int) -> Outcome:
         """With what else there is to say of the present operation."""
+        if not self._also and since < 0:
+            return outcome(affected)
         also, self._also = self._also, {}
         if since >= 0:
             also["key"] = operation.key
