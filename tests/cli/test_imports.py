@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 import redis
 
@@ -15,7 +16,7 @@ from backscroll_worker.settings import Settings
 from backscroll_worker.transfer import joining
 from backscroll_worker.transfer.chats.conversation import Options
 from backscroll_worker.transfer.import_files import ImportReport
-from backscroll_worker.transfer.queue_import import import_through_queue
+from backscroll_worker.transfer.queue_import import import_through_queue, look_through_queue
 from backscroll_worker.transfer.source import Advance, Total
 from tests.cli.command import document, done, run
 from tests.processes import running_worker
@@ -203,12 +204,37 @@ def test_an_export_goes_through_the_queue_with_what_an_append_can_give(
         {"end": 0},
     ]  # fmt: skip
     path = samples.log(lines)(tmp_path)
+    said = look_through_queue([path], Options(), watch)
     with Producer(server_url, settings.queue) as producer:
-        report = import_through_queue([path], producer, Options(), lambda _: None)
+        report = import_through_queue([path], producer, Options(), watch)
         info = producer.session("own")
+    assert said == report
     assert (report.sessions, report.messages, report.known, report.refused) == (1, 600, 0, [])
     assert [line.partition(": ")[2] for line in report.left_out] == ["has no messages"]
     assert set(report.not_kept.values()) == {1}
     assert len(report.not_kept) == 3
     assert info is not None
     assert (info.message_count, info.name, info.closed, info.state) == (600, "N", True, "idle")
+
+
+@pytest.mark.usefixtures("worker")
+def test_what_is_too_large_for_the_queue_is_said_before_anything_is_sent(
+    settings: Settings, server_url: str, tmp_path: Path
+) -> None:
+    large = "x" * (1024 * 1024 + 1)
+    chat, other = tmp_path / "chat.json", tmp_path / "other.jsonl"
+    said = [{**each, "text": large} for each in samples.TELEGRAM["messages"][1:2]]
+    messages = [*said, *samples.TELEGRAM["messages"][2:]]
+    chat.write_bytes(orjson.dumps({**samples.TELEGRAM, "messages": messages}))
+    lines = export(tmp_path, "large", 600).read_bytes()
+    other.write_bytes(lines.replace(b'"599"', b'"' + large.encode() + b'"'))
+    paths = [chat, other, chat]
+    report = look_through_queue(paths, Options(), watch)
+    with Producer(server_url, settings.queue) as producer:
+        assert import_through_queue(paths, producer, Options(), watch) == report
+        assert producer.session("large") is None
+    assert (report.sessions, report.messages, report.known) == (1, 1, 1)
+    assert len(report.left_out) == 2
+    assert "the limit is 1,048,576" in report.refused[0]
+    result = run(settings, "import", "--through-queue", "--dry-run", str(other))
+    assert "the limit is 1,048,576" in result.stderr

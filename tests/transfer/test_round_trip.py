@@ -223,7 +223,7 @@ def test_two_exports_in_one_file_are_two_exports(source: str, sqlite: str, tmp_p
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (b"", "neither an export"),
+        (b"", "is empty"),
         (b"\x89PNG\r\n", "neither an export"),
         (b'{"role":"user","content":"x"}\n', "backscroll migrate"),
         (b'{"messages":[]}\n', "--key-prefix"),

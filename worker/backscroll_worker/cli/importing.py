@@ -25,7 +25,7 @@ from backscroll_worker.settings import Settings
 from backscroll_worker.transfer import migrate as migration
 from backscroll_worker.transfer.chats.conversation import Options
 from backscroll_worker.transfer.import_files import ImportReport, import_files, look_through
-from backscroll_worker.transfer.queue_import import import_through_queue
+from backscroll_worker.transfer.queue_import import import_through_queue, look_through_queue
 from backscroll_worker.transfer.source import Advance, Total
 
 
@@ -104,7 +104,8 @@ def import_(
             (bar.expect if isinstance(each, Total) else bar.advance)(each.amount)
 
         if dry_run:
-            report = look_through(files, options, observe)
+            look = look_through_queue if through_queue else look_through
+            report = look(files, options, observe)
         elif through_queue:
             with open_producer(settings, needs_worker=True) as producer:
                 report = import_through_queue(files, producer, options, observe)
@@ -171,6 +172,8 @@ def _say(report: ImportReport, files: int, title: str) -> None:
         note(f"skipped: {line}")
     for line in report.refused:
         note(f"refused: {line}")
+    for name, count in report.unlisted.items():
+        note(f"and {count:,} more {'refused' if name == 'refused' else 'skipped'}")
 
 
 def _show(report: ImportReport, title: str) -> None:
@@ -179,8 +182,8 @@ def _show(report: ImportReport, title: str) -> None:
         ("messages", report.messages),
         *([("sessions added to", report.extended)] if report.extended else []),
         ("sessions already there", report.known),
-        ("sessions refused", len(report.refused)),
-        ("rows skipped", len(report.left_out)),
+        ("sessions refused", report.total("refused")),
+        ("rows skipped", report.total("left_out")),
     )
     rows = [(name, f"{count:,}") for name, count in counts]
     console().print(table((title, "count"), rows, right=("count",)))

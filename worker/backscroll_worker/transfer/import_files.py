@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
-from codecs import BOM_UTF8
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import partial
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, Final
@@ -24,26 +24,33 @@ from backscroll_worker.stores.local import keeping
 from backscroll_worker.stores.sqlite.schema import MAGIC
 from backscroll_worker.transfer.chats import databases
 from backscroll_worker.transfer.chats.conversation import Options, object_in
-from backscroll_worker.transfer.chats.reading import (
-    ZIP_MAGIC,
+from backscroll_worker.transfer.chats.documents import (
+    begins_document,
     is_document,
-    log_form,
-    opened_zip,
-    read_chat,
     read_document,
-    read_folder,
-    read_log,
-    with_line,
 )
+from backscroll_worker.transfer.chats.reading import log_form, read_chat, read_folder, read_log
 from backscroll_worker.transfer.chats.whatsapp import is_whatsapp
-from backscroll_worker.transfer.joining import Joined, into_store, join, platform_ids
-from backscroll_worker.transfer.jsonl import read_jsonl
+from backscroll_worker.transfer.folders import ZIP_MAGICS, DiskFolder, ZipFolder
+from backscroll_worker.transfer.joining import Joined, Rehearsal, into_store, join, platform_ids
+from backscroll_worker.transfer.jsonl import MAX_LINE_BYTES, read_jsonl
 from backscroll_worker.transfer.openai import read_openai
-from backscroll_worker.transfer.source import Advance, Damage, Found, Incoming, NotKept, Total
+from backscroll_worker.transfer.opening import as_utf8, opened, with_start
+from backscroll_worker.transfer.source import (
+    STANDARD_INPUT_NAME,
+    Advance,
+    Damage,
+    Found,
+    Incoming,
+    NotKept,
+    Total,
+)
 from backscroll_worker.transfer.store import Groups, Taken, take_in, writing
 
 STANDARD_INPUT: Final = Path("-")
-_PEEKED_BYTES: Final = 4_096
+_PADDING: Final = b" \t\r\n\0"
+
+_MOST_LINES: Final = 1_000
 
 Keep = Callable[[ChatMessage], ChatMessage]
 Observe = Callable[[Total | Advance], None]
@@ -55,8 +62,8 @@ class ImportReport:
 
     Of the sessions that were there, `extended` ones got messages, and `known` ones had them all.
     `refused` are the sessions and files that were not taken over, `left_out` what was skipped of
-    others: lines of `where: why`. `not_kept` counts what messages of another program have and ours
-    do not, by its name.
+    others: lines of `where: why`, the first thousand of each; `unlisted` says how many more of both
+    there are. `not_kept` counts what messages of another program have and ours do not, by its name.
     """
 
     sessions: int = 0
@@ -66,12 +73,32 @@ class ImportReport:
     refused: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     not_kept: dict[str, int] = field(default_factory=dict)
+    unlisted: dict[str, int] = field(default_factory=dict)
+
+    def refuse(self, line: str) -> None:
+        """Note a session or file that is not taken over, and why."""
+        self._note("refused", line)
+
+    def leave_out(self, line: str) -> None:
+        """Note something of a session that is skipped, and why."""
+        self._note("left_out", line)
+
+    def _note(self, name: str, line: str) -> None:
+        lines: list[str] = getattr(self, name)
+        if len(lines) < _MOST_LINES:
+            lines.append(line)
+        else:
+            self.unlisted[name] = self.unlisted.get(name, 0) + 1
+
+    def total(self, name: str) -> int:
+        """How many are `refused` or `left_out`, listed or not."""
+        return len(getattr(self, name)) + self.unlisted.get(name, 0)
 
     def count(self, where: str, joined: Joined) -> None:
         """Count what became of a session."""
         self.messages += joined.messages
         if joined.refusal is not None:
-            self.refused.append(f"{where}: {joined.refusal}")
+            self.refuse(f"{where}: {joined.refusal}")
         elif not joined.was_there:
             self.sessions += 1
         elif joined.messages:
@@ -91,29 +118,49 @@ def import_files(
     """
     report = ImportReport()
     with writing(url, "import, or give --through-queue") as store:
-        options = replace(options, held=partial(platform_ids, History(store)))
+        read, history = Rehearsal(), History(store)
+        options = replace(
+            options, held=lambda key: _Either(platform_ids(history, key), read.held(key))
+        )
         for path in paths:
-            groups = Groups(incoming_of(path, options, report, observe, keeping(store)), store)
+            found = incoming_of(path, options, report, observe, keeping(store))
+            groups = Groups(_noted(found, read), store)
             try:
                 for group in groups:
                     _take(group, store, report, groups.prepare)
             except InvalidInputError as error:
-                report.refused.append(str(error))
+                report.refuse(str(error))
     return report
+
+
+def _noted(found: Iterator[Incoming], read: Rehearsal) -> Iterator[Incoming]:
+    """The same; a conversation is read before the one ahead of it is stored."""
+    for incoming in found:
+        if incoming.joins:
+            read.join(incoming.operation)
+        yield incoming
+
+
+class _Either:
+    """What is in one of two collections."""
+
+    def __init__(self, *collections: Container[object]) -> None:
+        self._collections = collections
+
+    def __contains__(self, item: object) -> bool:
+        return any(item in each for each in self._collections)
 
 
 def look_through(paths: Iterable[Path], options: Options, observe: Observe) -> ImportReport:
     """What an import of these files into an empty store would do; needs no store."""
-    report, seen = ImportReport(), dict[str, int]()
-    there = dict[str, set[str | None]]()
+    report, seen, rehearsal = ImportReport(), dict[str, int](), Rehearsal()
+    options = replace(options, held=rehearsal.held)
     for path in paths:
         try:
             for incoming in incoming_of(path, options, report, observe):
                 key, messages = incoming.operation.key, incoming.operation.messages
                 if incoming.joins:
-                    known = there.get(key, set())
-                    there[key] = known | {each.platform_id for each in messages}
-                    report.count(incoming.where, Joined(len(there[key]) - len(known), bool(known)))
+                    report.count(incoming.where, rehearsal.join(incoming.operation))
                     continue
                 said = hash(tuple((each.message_id, each.content) for each in messages))
                 if key not in seen:
@@ -123,9 +170,9 @@ def look_through(paths: Iterable[Path], options: Options, observe: Observe) -> I
                 elif seen[key] == said:
                     report.known += 1
                 else:
-                    report.refused.append(f"{incoming.where}: {has_another_history(key)}")
+                    report.refuse(f"{incoming.where}: {has_another_history(key)}")
         except InvalidInputError as error:
-            report.refused.append(str(error))
+            report.refuse(str(error))
     return report
 
 
@@ -169,8 +216,8 @@ def incoming_of(
         if isinstance(each, Incoming):
             yield each
         elif isinstance(each, Damage):
-            lines = report.refused if each.is_session else report.left_out
-            lines.append(f"{each.where}: {each.problem}")
+            note = report.refuse if each.is_session else report.leave_out
+            note(f"{each.where}: {each.problem}")
         elif isinstance(each, NotKept):
             if each.count:
                 report.not_kept[each.what] = report.not_kept.get(each.what, 0) + each.count
@@ -184,58 +231,85 @@ def _read(path: Path, options: Options, keep: Keep) -> Iterator[Found]:
             given: Any = sys.stdin.buffer
             lines = given if isinstance(given, BufferedReader) else BufferedReader(given)
             options = replace(options, modified=now_micros())
-            yield from _read_file("standard input", lines, options, keep)
-            return
-        status = path.stat()
-        options = replace(options, modified=status.st_mtime_ns // 1000)
-        if path.is_dir():
-            yield from read_folder(str(path), path, options)
-            return
-        with path.open("rb") as file:
-            start = file.peek(len(MAGIC))
-            if start.startswith(MAGIC):
-                yield from databases.read(str(path), path, options)
-            elif start.startswith(ZIP_MAGIC):
-                yield from read_folder(str(path), opened_zip(file), options)
-            else:
-                if not is_packed(file):  # or it is not known how much there is to read
-                    yield Total(status.st_size)
-                yield from _read_file(str(path), file, options, keep)
+            yield from _read_file(STANDARD_INPUT_NAME, lines, options, keep)
+        elif path.is_dir():
+            options = replace(options, modified=path.stat().st_mtime_ns // 1000)
+            yield from read_folder(DiskFolder(path), options)
+        else:
+            with opened(path) as file:
+                yield from _read_opened(path, file, options, keep)
     except OSError as error:
         raise InvalidInputError("file", f"{path}: {error.strerror or error}") from None
     except ZstdError as error:
         raise InvalidInputError("file", f"{path} is damaged: {error}") from None
 
 
+def _read_opened(
+    path: Path, file: BufferedReader[Any], options: Options, keep: Keep
+) -> Iterator[Found]:
+    before = os.fstat(file.fileno())
+    options = replace(options, modified=before.st_mtime_ns // 1000)
+    start = file.peek(len(MAGIC))
+    if start.startswith(MAGIC):
+        yield from databases.read(str(path), path, options)
+        return
+    if start.startswith(ZIP_MAGICS):
+        yield from read_folder(ZipFolder(str(path), file), options)
+    else:
+        if stat.S_ISREG(before.st_mode) and not is_packed(file):  # or the size is not known
+            yield Total(before.st_size)
+        yield from _read_file(str(path), file, options, keep)
+    if stat.S_ISREG(before.st_mode) and not _is_as_it_was(path, before):
+        problem = "changed while it was read; import it again"
+        yield Damage(str(path), problem, is_session=False)
+
+
+def _is_as_it_was(path: Path, before: os.stat_result) -> bool:
+    try:
+        now = path.stat()
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(before, now) and (before.st_size, before.st_mtime_ns) == (
+        now.st_size,
+        now.st_mtime_ns,
+    )
+
+
 def _read_file(
     name: str, packed: BufferedReader[Any], options: Options, keep: Keep
 ) -> Iterator[Found]:
-    file = unpacked(packed)
-    if file.peek(len(BOM_UTF8)).startswith(BOM_UTF8):
-        file.read(len(BOM_UTF8))
-    start = file.peek(_PEEKED_BYTES).lstrip()
+    head, file = as_utf8(unpacked(packed))
+    start = head.lstrip(_PADDING)
     if start.startswith((b'{"backscroll_export"', b'{"session"')):
         yield from read_jsonl(name, file, keep)
     elif start.startswith(b"{"):
-        yield from _read_objects(name, file, options)
-    elif is_whatsapp(start.decode("utf-8", "replace").partition("\n")[0]):
+        yield from _read_objects(name, head, file, options)
+    elif is_whatsapp(start):
         yield from read_chat(name, file, options)
     elif start.startswith(b"["):
-        yield from read_document(name, file.read(), options)
+        yield from read_document(name, file, options)
+    elif not start:
+        raise InvalidInputError("file", f"{name} is empty")
     else:
         raise InvalidInputError("file", f"{name} is neither an export nor a known database")
 
 
-def _read_objects(name: str, file: BufferedReader[Any], options: Options) -> Iterator[Found]:
+def _read_objects(
+    name: str, head: bytes, file: BufferedReader[Any], options: Options
+) -> Iterator[Found]:
     """A JSON object: the whole file, or the first line of several."""
-    line = file.readline()
-    if (form := log_form(line)) is not None:
-        yield from read_log(form, name, with_line(line, file), options)
+    if b"\n" not in head and begins_document(head):
+        yield from read_document(name, file, options)
+        return
+    line = file.readline(MAX_LINE_BYTES)
+    file = with_start(line, file)
+    if (form := log_form(head, line)) is not None:
+        yield from read_log(form, name, file, options)
     elif not _is_training(line):
-        yield from read_document(name, line + file.read(), options)
+        yield from read_document(name, file, options)
     elif options.key_prefix is not None:
         at = options.modified
-        yield from read_openai(name, with_line(line, file), options.key_prefix, at)
+        yield from read_openai(name, file, options.key_prefix, at)
     else:
         raise InvalidInputError(
             "file", f"{name} has conversations without keys: give a --key-prefix for them"

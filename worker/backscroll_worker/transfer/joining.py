@@ -7,7 +7,8 @@ imported: what is between them and not in the session was removed from it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Sequence
+from array import array
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple, Self
 
@@ -106,23 +107,14 @@ def join(taken: ImportSession, calls: History | Producer, fill: Fill) -> Joined:
     mark: Mark | None = None
     there: Container[str | None] = ()
     if info is not None:
-        channel = attributes.get("channel")
-        if None not in (channel, info.channel) and channel != info.channel:
-            return Joined(
-                refusal=f"the store has a session {key!r} of {info.channel}: give --key-prefix"
-            )
+        if refusal := _of_another(key, attributes.get("channel"), info.channel):
+            return Joined(refusal=refusal)
         attributes = {n: value for n, value in attributes.items() if getattr(info, n) is None}
         there = platform_ids(calls, key)
         mark = Mark.read(calls.get_state(key, MARK).value)
-    covered = range(0) if mark is None else mark.covers(messages)
-    wanted = [
-        message
-        for index, message in enumerate(messages)
-        if index not in covered or message.platform_id in there
-    ]
     stored = 0
     try:
-        for batch in _batches(wanted, there):
+        for batch in _batches(_wanted(messages, there, mark), there):
             stored += fill(key, batch, attributes or None)
             attributes = {}
     except ConflictError:
@@ -133,6 +125,66 @@ def join(taken: ImportSession, calls: History | Producer, fill: Fill) -> Joined:
     if extended != mark and (stored or info is not None):
         calls.set_state(key, extended._asdict(), MARK)
     return Joined(stored, info is not None)
+
+
+class Rehearsal:
+    """What the sessions would have that were read so far, of which no store knows yet.
+
+    Of a message it keeps eight bytes, as a file may have any number.
+    """
+
+    def __init__(self) -> None:
+        self._ids: dict[str, array[int]] = {}
+        self._channels: dict[str, object] = {}
+        self._marks: dict[str, Mark] = {}
+
+    def held(self, key: str) -> Hashed:
+        """The platform ids of a session's messages."""
+        return Hashed(self._ids.get(key, ()))
+
+    def join(self, taken: ImportSession) -> Joined:
+        """What `join` would return, but that no session is closed and no message too large."""
+        key, channel = taken.key, taken.attributes.get("channel")
+        there, mark = self.held(key), self._marks.get(key)
+        if mark is not None and (refusal := _of_another(key, channel, self._channels[key])):
+            return Joined(refusal=refusal)
+        wanted = _wanted(taken.messages, there, mark)
+        new = array("q", [hash(m.platform_id) for m in wanted if m.platform_id not in there])
+        self._ids[key] = self._ids.get(key, array("q")) + new
+        self._channels[key] = self._channels.get(key) or channel
+        self._marks[key] = (
+            Mark.of(taken.messages) if mark is None else mark.extended(taken.messages)
+        )
+        return Joined(len(new), mark is not None)
+
+
+class Hashed:
+    """A set of texts of which only the hashes are there."""
+
+    def __init__(self, hashes: Iterable[int]) -> None:
+        self._hashes = frozenset(hashes)
+
+    def __contains__(self, text: object) -> bool:
+        return hash(text) in self._hashes
+
+
+def _wanted(
+    messages: Sequence[ChatMessage], there: Container[str | None], mark: Mark | None
+) -> list[ChatMessage]:
+    """All but those that were imported before and are not there any more."""
+    covered = range(0) if mark is None else mark.covers(messages)
+    return [
+        message
+        for index, message in enumerate(messages)
+        if index not in covered or message.platform_id in there
+    ]
+
+
+def _of_another(key: str, channel: object, other: object) -> str | None:
+    """Why nothing of that channel is put into the session, if it is another channel's."""
+    if None in (channel, other) or channel == other:
+        return None
+    return f"the store has a session {key!r} of {other}: give --key-prefix"
 
 
 def platform_ids(calls: HistoryReader | Producer, key: str) -> frozenset[str | None]:

@@ -219,8 +219,12 @@ class _Reader:
         return None
 
     def _columns_of(self, table: str) -> set[str]:
+        # Of a table: a view, or a virtual table, may run or hold anything.
         rows: Any = self._connection.execute(
-            "SELECT CAST(name AS BLOB) FROM pragma_table_info(?)", (table,)
+            "SELECT CAST(name AS BLOB) FROM pragma_table_info(?1)"
+            " WHERE EXISTS (SELECT 1 FROM sqlite_schema"
+            " WHERE type = 'table' AND name = ?1 AND rootpage > 0)",
+            (table,),
         )
         return {name.decode(errors="replace") for (name,) in rows}
 

@@ -22,7 +22,7 @@ from backscroll.contract.validation import ATTRIBUTES, ORIGINS
 from backscroll_worker.contract.takeover import ImportSession, has_another_history
 from backscroll_worker.transfer.chats.conversation import Options
 from backscroll_worker.transfer.import_files import ImportReport, Observe, incoming_of
-from backscroll_worker.transfer.joining import join, platform_ids, through_queue
+from backscroll_worker.transfer.joining import Rehearsal, join, platform_ids, through_queue
 from backscroll_worker.transfer.source import Incoming
 
 _BATCH_MESSAGES: Final = 500
@@ -53,8 +53,48 @@ def import_through_queue(
                     continue
                 _append(incoming.where, incoming.operation, producer, report)
         except InvalidInputError as error:
-            report.refused.append(str(error))
+            report.refuse(str(error))
     return report
+
+
+def look_through_queue(paths: Iterable[Path], options: Options, observe: Observe) -> ImportReport:
+    """What `import_through_queue` would do with these files and an empty store."""
+    report, rehearsal, seen = ImportReport(), Rehearsal(), dict[str, str]()
+    options = replace(options, held=rehearsal.held)
+    for path in paths:
+        try:
+            for incoming in incoming_of(path, options, report, observe):
+                taken, where = incoming.operation, incoming.where
+                if incoming.joins:
+                    report.count(where, rehearsal.join(_that_fits(incoming, report)))
+                elif not _may_be_sent(where, taken, report):
+                    continue
+                elif taken.key not in seen:
+                    seen[taken.key] = taken.op_id
+                    report.sessions += 1
+                    report.messages += len(taken.messages)
+                    _note_not_kept(taken, report)
+                elif seen[taken.key] == taken.op_id:
+                    report.known += 1
+                else:
+                    report.refuse(f"{where}: {has_another_history(taken.key)}")
+        except InvalidInputError as error:
+            report.refuse(str(error))
+    return report
+
+
+def _may_be_sent(where: str, taken: ImportSession, report: ImportReport) -> bool:
+    """Whether a session of an export has messages, and none that is larger than a job may have."""
+    if not taken.messages:
+        report.leave_out(f"{where}: has no messages")
+        return False
+    for batch in _batches(taken.messages):
+        try:
+            check_messages([replace(each, edits=()) for each in batch], Limits())
+        except InvalidInputError as error:
+            report.refuse(f"{where}: {error}")
+            return False
+    return True
 
 
 def _that_fits(incoming: Incoming, report: ImportReport) -> ImportSession:
@@ -65,13 +105,12 @@ def _that_fits(incoming: Incoming, report: ImportReport) -> ImportSession:
             check_messages([message], Limits())
             said.append(message)
         except InvalidInputError as error:
-            report.left_out.append(f"{incoming.where}: {message.platform_id}: {error}")
+            report.leave_out(f"{incoming.where}: {message.platform_id}: {error}")
     return replace(incoming.operation, messages=tuple(said))
 
 
 def _append(where: str, taken: ImportSession, producer: Producer, report: ImportReport) -> None:
-    if not taken.messages:
-        report.left_out.append(f"{where}: has no messages")
+    if not _may_be_sent(where, taken, report):
         return
     attributes = {name: taken.attributes[name] for name in _GIVEN if name in taken.attributes}
     stored = 0
@@ -86,10 +125,7 @@ def _append(where: str, taken: ImportSession, producer: Producer, report: Import
                 ack="stored",
             )
         except ConflictError:
-            report.refused.append(f"{where}: {has_another_history(taken.key)}")
-            return
-        except InvalidInputError as error:  # larger than an adapter may send
-            report.refused.append(f"{where}: {error}")
+            report.refuse(f"{where}: {has_another_history(taken.key)}")
             return
         stored += 0 if receipt.duplicate else receipt.affected or 0
     report.messages += stored

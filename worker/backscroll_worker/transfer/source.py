@@ -9,6 +9,7 @@ from backscroll.contract.message_checks import MAX_OPERATION_BYTES, Limits, chec
 from backscroll.contract.messages import ChatMessage
 from backscroll_worker.contract.takeover import ImportSession
 
+STANDARD_INPUT_NAME: Final = "standard input"
 LIMITS: Final = Limits(MAX_OPERATION_BYTES, MAX_OPERATION_BYTES)
 
 

@@ -59,11 +59,16 @@ class Decoded(NamedTuple):
 
 def as_utf8(content: bytes) -> bytes:
     """A file's content, converted to UTF-8 if it is in UTF-16 or UTF-32."""
-    marks = (name for mark, name in _MARKS.items() if content.startswith(mark))
-    encoding = next(marks, None) or _UNMARKED.get(content[:ENCODING_BYTES])
+    encoding = encoding_of(content[:ENCODING_BYTES])
     if encoding is None:
         return content
     return content.decode(encoding, "replace").removeprefix("\ufeff").encode(errors="replace")
+
+
+def encoding_of(start: bytes) -> str | None:
+    """The encoding of a file that begins with these bytes; None for UTF-8."""
+    marks = (name for mark, name in _MARKS.items() if start.startswith(mark))
+    return next(marks, None) or _UNMARKED.get(start)
 
 
 def decode_line(raw: bytes, is_record: IsRecord) -> Decoded:

@@ -22,6 +22,7 @@ from backscroll_worker.transfer.chats.conversation import (
     text,
 )
 from backscroll_worker.transfer.chats.responses import add_item, call
+from backscroll_worker.transfer.source import STANDARD_INPUT_NAME
 
 _OTHER: Final = "lines that are no messages"
 _BAD: Final = "lines that are not JSON"
@@ -39,6 +40,8 @@ def form_of(first: Mapping[str, Any]) -> str | None:
         return "codex"
     if "sessionId" in first or (kind == "summary" and "leafUuid" in first):
         return "claude_code"
+    if kind is None and {"id", "timestamp", "instructions"} <= first.keys():
+        return "codex"  # of 2025
     return None
 
 
@@ -47,11 +50,18 @@ def read(
 ) -> Iterator[Conversation]:
     """The session in a log of that form, whose file has that name."""
     log = _LOGS[form]
-    made = Conversation(options.key(log.program, PurePath(name).stem), channel=log.channel)
+    is_named = name != STANDARD_INPUT_NAME  # or all that come from there would be one session
+    made = Conversation(options.key(log.program, PurePath(name).stem if is_named else None))
+    made.channel = log.channel
+    has_own_key = is_named and form == "claude_code"
     for _, raw in lines:
         if (entry := object_in(raw)) is None:
             made.not_kept[_BAD] += 1
-        elif not log.add(made, entry, options):
+            continue
+        # The first one counts: what a session goes on from may stand behind it.
+        if not has_own_key and (key := options.key(log.program, log.id_of(entry))):
+            made.key, has_own_key = key, True
+        if not log.add(made, entry, options):
             made.not_kept[_OTHER] += 1
     yield made
 
@@ -84,7 +94,6 @@ def _claude_code(made: Conversation, entry: Mapping[str, Any], options: Options)
 
 def _openclaw(made: Conversation, entry: Mapping[str, Any], options: Options) -> bool:
     if entry.get("type") == "session":
-        made.key = options.key("openclaw", entry.get("id")) or made.key
         return True
     message = mapping(entry.get("message"))
     if entry.get("type") != "message" or not message:
@@ -116,19 +125,17 @@ def _openclaw(made: Conversation, entry: Mapping[str, Any], options: Options) ->
 
 
 def _codex(made: Conversation, entry: Mapping[str, Any], options: Options) -> bool:
-    payload = mapping(entry.get("payload"))
-    if entry.get("type") == "session_meta":
-        made.key = options.key("codex", payload.get("id")) or made.key
+    kind, at = entry.get("type"), moment(entry.get("timestamp"))
+    if kind == "session_meta" or (kind is None and "instructions" in entry):
         return True
+    if "payload" not in entry:  # of 2025
+        return isinstance(kind, str) and add_item(made, entry, at)
     # What a user said is a response item, too.
-    return entry.get("type") == "response_item" and add_item(
-        made, payload, moment(entry.get("timestamp"))
-    )
+    return kind == "response_item" and add_item(made, mapping(entry["payload"]), at)
 
 
 def _nanobot(made: Conversation, entry: Mapping[str, Any], options: Options) -> bool:
     if entry.get("_type") == "metadata":
-        made.key = options.key("nanobot", entry.get("key")) or made.key
         return True
     role, content = entry.get("role"), entry.get("content")
     if not isinstance(role, str):
@@ -148,13 +155,31 @@ class _Log(NamedTuple):
     program: str
     channel: str | None
     add: Callable[[Conversation, Mapping[str, Any], Options], bool]
+    id_of: Callable[[Mapping[str, Any]], object]
+    """The session's id, in an entry that has it; None in others."""
+
+
+def _id_in_codex(entry: Mapping[str, Any]) -> object:
+    if entry.get("type") == "session_meta":
+        return mapping(entry.get("payload")).get("id")
+    return entry.get("id") if "instructions" in entry else None
 
 
 _LOGS: Final = {
-    "claude_code": _Log("claude-code", "cli", _claude_code),
-    "openclaw": _Log("openclaw", None, _openclaw),
-    "codex": _Log("codex", "cli", _codex),
-    "nanobot": _Log("nanobot", None, _nanobot),
+    "claude_code": _Log("claude-code", "cli", _claude_code, lambda each: each.get("sessionId")),
+    "openclaw": _Log(
+        "openclaw",
+        None,
+        _openclaw,
+        lambda each: each.get("id") if each.get("type") == "session" else None,
+    ),
+    "codex": _Log("codex", "cli", _codex, _id_in_codex),
+    "nanobot": _Log(
+        "nanobot",
+        None,
+        _nanobot,
+        lambda each: each.get("key") if each.get("_type") == "metadata" else None,
+    ),
 }
 
 

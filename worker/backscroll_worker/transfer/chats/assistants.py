@@ -38,11 +38,11 @@ def chatgpt(conversation: Mapping[str, Any], options: Options) -> Iterator[Conve
     for made, way in trees("chatgpt", id_, nodes, "parent", current, options):
         made.name = text(conversation.get("title")) or None
         for node in way:
-            _add_chatgpt(made, mapping(mapping(nodes[node]).get("message")))
+            _add_chatgpt(made, node, mapping(mapping(nodes[node]).get("message")))
         yield made
 
 
-def _add_chatgpt(made: Conversation, message: Mapping[str, Any]) -> None:
+def _add_chatgpt(made: Conversation, id_: str, message: Mapping[str, Any]) -> None:
     if not message:
         return  # the root
     content, about = mapping(message.get("content")), mapping(message.get("metadata"))
@@ -52,8 +52,11 @@ def _add_chatgpt(made: Conversation, message: Mapping[str, Any]) -> None:
         made.not_kept[REASONING] += 1
         return
     parts = items(content.get("parts"))
-    files = objects(parts)
-    said = "\n".join(part for part in parts if isinstance(part, str)) or text(content.get("text"))
+    # What was said aloud is an object, too; what a tool found or ran is beside the parts.
+    texts = [text(mapping(part).get("text")) or text(part) for part in parts]
+    files = [part for part in objects(parts) if not text(part.get("text"))]
+    said = "\n".join(filter(None, texts)) or text(content.get("text"))
+    said = said or text(content.get("result"))
     role = author.get("role") or USER
     if about.get("is_visually_hidden_from_conversation") or (role == "system" and not said):
         made.not_kept[_HIDDEN] += bool(said)
@@ -70,7 +73,7 @@ def _add_chatgpt(made: Conversation, message: Mapping[str, Any]) -> None:
         role,
         said,
         moment(message.get("create_time")),
-        platform_id=text(message.get("id")),
+        platform_id=id_,
         attachments=[
             file(
                 name(text(each.get("content_type")).removesuffix("_asset_pointer"), MAX_KIND_CHARS),

@@ -10,13 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta, tzinfo
-from importlib.resources.abc import Traversable
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -37,8 +34,11 @@ USER: Final = "user"
 ASSISTANT: Final = "assistant"
 FILES: Final = "the bytes of files"
 REASONING: Final = "reasoning"
+NOT_UTF8: Final = "text that is not UTF-8"
 _ID_CHARS: Final = 36
 _OUT_OF_ORDER: Final = timedelta(minutes=2)
+_MAX_SHARED: Final = 200_000
+"""How many messages the branches of a conversation repeat: some trees would be squared by that."""
 _REPEATED: Final = "messages that were there already"
 
 
@@ -159,6 +159,8 @@ class Conversation:
                 yield Damage(f"{where}: message {number}", str(error), is_session=False)
         for what, count in self.not_kept.items():
             yield NotKept(what, count)
+        if not self.messages:
+            yield NotKept("conversations without messages", 1)
         if said:
             yield Incoming(where, self._operation(said), joins=True)
 
@@ -205,14 +207,6 @@ def object_in(line_: bytes) -> dict[str, Any] | None:
     return fields if isinstance(fields, dict) else None
 
 
-def bytes_of(place: Traversable) -> bytes:
-    """All of a file; raises `InvalidInputError` where a ZIP file is damaged or has a password."""
-    try:
-        return place.read_bytes()
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise InvalidInputError("file", f"{place} cannot be read: {error}") from None
-
-
 def text(value: object) -> str:
     """`value` if it is text, else none."""
     return value if isinstance(value, str) else ""
@@ -235,13 +229,16 @@ def branches(parents: Mapping[str, str | None], current: object) -> Iterator[Bra
 
     A node whose parent is not there begins a way; so does the one where a circle closes.
     """
-    has_child = set(parents.values())
-    ends = [node for node in parents if node not in has_child] or list(parents)[-1:]
+    has_child, seen = set(parents.values()), set[str]()
+    ends = [node for node in parents if node not in has_child]
     if isinstance(current, str) and current in parents:
         ends.append(current)
     main = ends[-1:]
-    for end in dict.fromkeys(main + ends):
-        yield Branch(end, _way(parents, end))
+    in_circles = (node for node in reversed(list(parents)) if node not in seen)
+    for end in itertools.chain(dict.fromkeys(main + ends), in_circles):
+        way = _way(parents, end)
+        seen.update(way)
+        yield Branch(end, way)
 
 
 def _way(parents: Mapping[str, str | None], end: str) -> list[str]:
@@ -266,12 +263,15 @@ def trees(
     one that the session has, or else that to `current`. The keys of the others have the id of their
     first own node, which is the same when they have grown.
     """
+    if not nodes:
+        yield Conversation(options.key(program, id_)), []
+        return
     ids = list(nodes)
     before = dict(zip(ids[1:], ids, strict=False))
     parents = {each: _parent(nodes[each], parent, before.get(each)) for each in ids}
     key = options.key(program, id_)
     held = options.held(key)
-    seen = {node for node in nodes if node in held}
+    seen, left = {node for node in nodes if node in held}, _MAX_SHARED
     main = _way_with(seen, parents, current)
     for way in branches(parents, current if main is None else main):
         if way.leaf == main or (main is None and not seen):
@@ -279,7 +279,11 @@ def trees(
             if not key:
                 return  # which is said once
         elif own := _first_own(way.nodes, seen):
-            yield Conversation(f"{key}~{_short(own)}"), way.nodes
+            made, shared = Conversation(f"{key}~{_short(own)}"), way.nodes.index(own)
+            left -= shared
+            if left < 0:
+                made.not_kept["messages that a branch shares with others"] += shared
+            yield made, way.nodes[shared if left < 0 else 0 :]
         seen.update(way.nodes)
 
 

@@ -19,6 +19,7 @@ import apsw
 
 from backscroll.channels.values import mapping, objects
 from backscroll.contract.errors import InvalidInputError
+from backscroll.contract.message_checks import MAX_OPERATION_BYTES
 from backscroll_worker.stores.jsonl.fields import text_of
 from backscroll_worker.transfer.chats.conversation import (
     ASSISTANT,
@@ -37,7 +38,16 @@ _TABLES: Final = {
     "agent_messages": ("id", "session_id", "message_data", "created_at"),
     "message_store": ("id", "session_id", "message"),
 }
-_ROLES: Final = {"human": USER, "ai": ASSISTANT, "system": "system", "tool": "tool"}
+_ROLES: Final = {
+    "human": USER,
+    "HumanMessageChunk": USER,
+    "ai": ASSISTANT,
+    "AIMessageChunk": ASSISTANT,
+    "system": "system",
+    "SystemMessageChunk": "system",
+    "tool": "tool",
+    "ToolMessageChunk": "tool",
+}
 
 
 def read(name: str, path: Path, options: Options) -> Iterator[Found]:
@@ -48,12 +58,16 @@ def read(name: str, path: Path, options: Options) -> Iterator[Found]:
     with closing(open_database(path)) as connection:
         try:
             connection.execute("BEGIN")
-            for table, columns in _TABLES.items():
-                if set(columns) <= _columns(connection, table):
-                    break
-            else:
+            named = [table for table in _TABLES if _columns(connection, table)]
+            if not named:
                 yield from read_original(name, path, connection)
                 return
+            table, columns = named[0], _TABLES[named[0]]
+            if missing := [each for each in columns if each not in _columns(connection, table)]:
+                lacking = " and no column ".join(missing)
+                raise InvalidInputError(
+                    "file", f"{path} has a table {table}, but it has no column {lacking}"
+                )
             yield Total(int(connection.execute(f"SELECT count(*) FROM {table}").get))  # noqa: S608
             for made in _conversations(connection, table, columns, options):
                 yield from made.found(f"{name}: {made.key}", options)
@@ -63,28 +77,43 @@ def read(name: str, path: Path, options: Options) -> Iterator[Found]:
 
 
 def _columns(connection: apsw.Connection, table: str) -> set[str]:
-    rows: Any = connection.execute("SELECT name FROM pragma_table_info(?)", (table,))
-    return {name for (name,) in rows}
+    """The columns of a table; none of a view or virtual table, which may run or hold anything."""
+    rows: Any = connection.execute(
+        "SELECT CAST(name AS BLOB) FROM pragma_table_info(?1)"
+        " WHERE EXISTS (SELECT 1 FROM sqlite_schema"
+        " WHERE type = 'table' AND name = ?1 AND rootpage > 0)",
+        (table,),
+    )
+    return {name.decode(errors="replace") for (name,) in rows}
 
 
 def _conversations(
     connection: apsw.Connection, table: str, columns: tuple[str, ...], options: Options
 ) -> Iterator[Conversation]:
-    _, session, *said = columns
+    _, session, said, *at = columns
+    # As blobs: text that is not UTF-8 is then one bad row, and not the end of reading.
     # One pass in the order of the sessions: LangChain's table has no index of them.
     rows: Any = connection.execute(
-        f"SELECT {session}, {', '.join(said)} FROM {table} ORDER BY {session}, id"  # noqa: S608
+        f"SELECT CAST({session} AS BLOB), length(CAST({said} AS BLOB)),"  # noqa: S608
+        f" CASE WHEN length(CAST({said} AS BLOB)) <= {MAX_OPERATION_BYTES}"
+        f" THEN CAST({said} AS BLOB) END{''.join(f', CAST({each} AS BLOB)' for each in at)}"
+        f" FROM {table} ORDER BY {session}, id"
     )
     for key, its_rows in groupby(rows, itemgetter(0)):
-        made = Conversation("" if key is None else f"{options.key_prefix or ''}{key}")
-        for _, raw, *at in its_rows:
-            fields = object_in(raw if isinstance(raw, bytes) else str(raw).encode())
-            if not fields:
+        made = Conversation("")
+        if key is not None:
+            made.key = f"{options.key_prefix or ''}{key.decode(errors='backslashreplace')}"
+        for _, size, raw, *sent in its_rows:
+            fields = object_in(raw) if raw is not None else None
+            when = moment(sent[0].decode(errors="replace")) if sent and sent[0] else None
+            if size is not None and raw is None:
+                made.not_kept["rows that are too large"] += 1
+            elif not fields:
                 made.not_kept["rows that are not JSON"] += 1
             elif table == "message_store":
                 _add_langchain(made, fields)
-            elif not add_item(made, fields, moment(*at)):
-                made.add(fields.get("role") or ASSISTANT, "", moment(*at), extra=dict(fields))
+            elif not add_item(made, fields, when):
+                made.add(fields.get("role") or ASSISTANT, "", when, extra=dict(fields))
         yield made
 
 

@@ -7,9 +7,10 @@ id of the other one there, and of a forum all topics are one session.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import PurePath
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from backscroll.channels.message import file
 from backscroll.channels.values import identifier, mapping, name, objects
@@ -29,39 +30,43 @@ _OTHERS: Final = ("location_information", "contact_information", "poll")
 _NOT_THERE: Final = "(File"  # of an export without files, in the place of a path
 
 
-def telegram(document: Mapping[str, Any], options: Options) -> Iterator[Conversation]:
-    """Telegram Desktop's `result.json`: of one chat, or of an account with `chats.list`."""
-    chats = mapping(document.get("chats"))
-    if chats:
-        left = mapping(document.get("left_chats"))
-        for chat in [*objects(chats.get("list")), *objects(left.get("list"))]:
-            yield _telegram_chat(chat, options)
+class Begun(NamedTuple):
+    """A chat without its messages, and what adds one to it."""
+
+    made: Conversation
+    add: Callable[[Mapping[str, Any]], None]
+
+
+def add(begun: Begun, message: object) -> None:
+    """Add what a chat's list has, if it is a message."""
+    if isinstance(message, dict):
+        begun.add(message)
     else:
-        yield _telegram_chat(document, options)
+        begun.made.not_kept["entries that are no messages"] += 1
 
 
-def _telegram_chat(chat: Mapping[str, Any], options: Options) -> Conversation:
+def telegram(chat: Mapping[str, Any], options: Options) -> Begun:
+    """A chat in Telegram Desktop's `result.json`."""
     id_, kind = identifier(chat.get("id")), text(chat.get("type"))
     if id_ and ("group" in kind or "channel" in kind):
         # As the Bot API writes them: -100 before the id of a supergroup or channel.
         id_ = f"-100{id_}" if kind.endswith(_SUPERGROUPS) else f"-{id_}"
     made = Conversation(options.key("telegram", id_), channel="telegram", room=id_)
     made.name = text(chat.get("name")) or None
-    for message in objects(chat.get("messages")):
-        if message.get("type") != "message":
-            made.not_kept["events, such as who joined"] += 1
-            continue
-        _add_telegram(made, message, options, bot=chat.get("id") if kind == "bot_chat" else None)
-    return made
+    bot = str(chat.get("id")) if kind == "bot_chat" else None
+    return Begun(made, partial(_add_telegram, made, options, bot))
 
 
 def _add_telegram(
-    made: Conversation, message: Mapping[str, Any], options: Options, bot: object
+    made: Conversation, options: Options, bot: str | None, message: Mapping[str, Any]
 ) -> None:
+    if message.get("type") != "message":
+        made.not_kept["events, such as who joined"] += 1
+        return
     author, shown = text(message.get("from_id")), text(message.get("from"))
     number = author.removeprefix("user").removeprefix("channel").removeprefix("chat")
     role = options.role_of(author, number, shown)
-    if bot is not None and number == str(bot):
+    if bot is not None and number == bot:
         role = ASSISTANT
     files = _telegram_files(message)
     others = {kind: message[kind] for kind in _OTHERS if message.get(kind)}
@@ -70,6 +75,7 @@ def _add_telegram(
     said = _telegram_text(message.get("text"))
     known = {"forwarded_from": message.get("forwarded_from"), **others}
     if not said and not files and not others:
+        made.not_kept["messages without text or files"] += 1
         return
     made.add(
         role,
@@ -108,7 +114,7 @@ def _telegram_text(value: object) -> str:
     )
 
 
-def discord(document: Mapping[str, Any], options: Options) -> Iterator[Conversation]:
+def discord(document: Mapping[str, Any], options: Options) -> Begun:
     """DiscordChatExporter's JSON: one channel."""
     guild, channel = mapping(document["guild"]), mapping(document["channel"])
     made = Conversation(options.key("discord", channel.get("id")), channel="discord")
@@ -116,35 +122,41 @@ def discord(document: Mapping[str, Any], options: Options) -> Iterator[Conversat
     made.name = (
         " / ".join(filter(None, (text(guild.get("name")), text(channel.get("name"))))) or None
     )
-    for message in objects(document["messages"]):
-        author = mapping(message.get("author"))
-        attached = objects(message.get("attachments"))
-        made.not_kept["reactions"] += bool(message.get("reactions"))
-        made.not_kept["embeds"] += len(items(message.get("embeds")))
-        made.not_kept["what an edited message said before"] += bool(message.get("timestampEdited"))
-        said = text(message.get("content"))
-        if message.get("type") not in ("Default", "Reply", "0", "19", None) and not said:
-            made.not_kept["events, such as who joined"] += 1
-            continue
-        if not said and not attached:
-            continue
-        names = author.get("id"), author.get("name"), author.get("nickname")
-        made.add(
-            options.role_of(*names),
-            said,
-            moment(message.get("timestamp")),
-            author=text(author.get("id")),
-            author_name=text(author.get("nickname")) or text(author.get("name")),
-            platform_id=text(message.get("id")),
-            reply_to=text(mapping(message.get("reference")).get("messageId")),
-            attachments=[
-                file(
-                    name_=each.get("fileName"),
-                    size=each.get("fileSizeBytes"),
-                    url=each.get("url"),
-                    platform_id=each.get("id"),
-                )
-                for each in attached
-            ],
-        )
-    yield made
+    return Begun(made, partial(_add_discord, made, options))
+
+
+def _add_discord(made: Conversation, options: Options, message: Mapping[str, Any]) -> None:
+    author = mapping(message.get("author"))
+    forwarded = mapping(message.get("forwardedMessage"))
+    attached = [*objects(message.get("attachments")), *objects(forwarded.get("attachments"))]
+    stickers = objects(message.get("stickers"))
+    made.not_kept["reactions"] += bool(message.get("reactions"))
+    made.not_kept["embeds"] += len(items(message.get("embeds")))
+    made.not_kept["what an edited message said before"] += bool(message.get("timestampEdited"))
+    said = text(message.get("content")) or text(forwarded.get("content"))
+    if message.get("type") not in ("Default", "Reply", "0", "19", None) and not said:
+        made.not_kept["events, such as who joined"] += 1
+        return
+    if not (said or attached or stickers):
+        made.not_kept["messages without text or files"] += 1
+        return
+    names = author.get("id"), author.get("name"), author.get("nickname")
+    made.add(
+        options.role_of(*names),
+        said,
+        moment(message.get("timestamp")),
+        author=text(author.get("id")),
+        author_name=text(author.get("nickname")) or text(author.get("name")),
+        platform_id=text(message.get("id")),
+        reply_to=text(mapping(message.get("reference")).get("messageId")),
+        attachments=[
+            file(
+                name_=each.get("fileName"),
+                size=each.get("fileSizeBytes"),
+                url=each.get("url"),
+                platform_id=each.get("id"),
+            )
+            for each in attached
+        ]
+        + [file("sticker", name_=each.get("name"), url=each.get("sourceUrl")) for each in stickers],
+    )

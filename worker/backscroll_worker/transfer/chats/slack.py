@@ -7,57 +7,55 @@ imported and one that a bot stored are the same.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
-from importlib.resources.abc import Traversable
 from typing import Any, Final
-
-import orjson
 
 from backscroll.channels import Said
 from backscroll.channels import slack as channel
 from backscroll.channels.values import mapping, objects
 from backscroll.contract.errors import InvalidInputError
-from backscroll_worker.transfer.chats.conversation import (
-    FILES,
-    Conversation,
-    Options,
-    bytes_of,
-    text,
-)
+from backscroll_worker.transfer.chats.conversation import FILES, Conversation, Options, text
+from backscroll_worker.transfer.folders import Folder
+from backscroll_worker.transfer.json_pieces import BadValueError, JsonPieces
+from backscroll_worker.transfer.opening import as_utf8
 
 LISTS: Final = ("channels.json", "groups.json", "mpims.json", "dms.json")
 _EVENTS: Final = "events, such as who joined"
-_UNREADABLE: Final = "days whose file is not JSON"
+_UNREADABLE: Final = "days whose file cannot be read"
+_MAX_FILE_BYTES: Final = 256 * 1024 * 1024
 
 
-def is_slack(folder: Traversable) -> bool:
-    """Whether the folder has what each export of Slack has."""
-    return folder.joinpath("users.json").is_file() and any(
-        folder.joinpath(name).is_file() for name in LISTS
-    )
+def is_slack(files: Collection[str]) -> bool:
+    """Whether a folder with these files has what each export of Slack has."""
+    return not lacks(files)
 
 
-def slack(folder: Traversable, options: Options) -> Iterator[Conversation]:
+def lacks(files: Collection[str]) -> str:
+    """What these files of a folder lack to be an export; "" if nothing."""
+    if "users.json" not in files:
+        return "users.json"
+    return ", ".join(LISTS[:-1]) + f" or {LISTS[-1]}" if set(LISTS).isdisjoint(files) else ""
+
+
+def slack(folder: Folder, options: Options) -> Iterator[Conversation]:
     """The channels, private channels, groups and direct messages in an export."""
     users = objects(_read(folder, "users.json"))
     names = {user["id"]: _shown(user) for user in users if isinstance(user.get("id"), str)}
     me = options.me | {id_ for id_, name in names.items() if name in options.me}
-    for listing in LISTS:
-        if not folder.joinpath(listing).is_file():
-            continue
+    for listing in sorted({*LISTS} & {*folder.files()}, key=LISTS.index):
         for listed in objects(_read(folder, listing)):
             id_ = text(listed.get("id"))
             name = text(listed.get("name")) or id_
-            place = folder.joinpath(name)
-            if id_ and "/" not in name and name not in (".", "..") and place.is_dir():
+            if id_ and folder.has_folder(name):
                 here = Conversation(options.key("slack", id_), name=f"#{name}", channel="slack")
                 here.room = id_
-                yield from _channel(place, here, names, me, options)
+                yield from _channel(folder, name, here, names, me, options)
 
 
 def _channel(
-    place: Traversable,
+    folder: Folder,
+    name: str,
     here: Conversation,
     names: Mapping[str, str],
     me: frozenset[str],
@@ -65,13 +63,15 @@ def _channel(
 ) -> Iterator[Conversation]:
     """The channel, and each of its threads."""
     made = {here.key: here}
-    for day in sorted(each.name for each in place.iterdir() if each.name.endswith(".json")):
+    for day in folder.files(name):
+        if not day.endswith(".json"):
+            continue
         try:
-            events = objects(_read(place, day))
+            events = _read(folder, name, day)
         except InvalidInputError:
             here.not_kept[_UNREADABLE] += 1
             continue
-        for event in events:
+        for event in objects(events):
             changes = channel.read({**event, "channel": here.room}, me=me, names=names)
             here.not_kept["reactions"] += bool(event.get("reactions"))
             here.not_kept["what an edited message said before"] += bool(event.get("edited"))
@@ -99,8 +99,17 @@ def _shown(user: Mapping[str, Any]) -> str:
     )
 
 
-def _read(folder: Traversable, name: str) -> Any:
-    try:
-        return orjson.loads(bytes_of(folder.joinpath(name)))
-    except ValueError as error:
-        raise InvalidInputError("file", f"{folder.name}/{name} is not JSON: {error}") from None
+def _read(folder: Folder, *place: str) -> list[Any]:
+    """The list in a file; raises `InvalidInputError` where it has none."""
+    where = "/".join((folder.name, *place))
+    with folder.opened(*place) as raw:
+        _, file = as_utf8(raw)
+        json = JsonPieces(file, where)
+        try:
+            found = json.value(_MAX_FILE_BYTES)
+        except BadValueError as error:
+            raise InvalidInputError("file", f"{where} {error}") from None
+        json.finish()
+    if not isinstance(found, list):
+        raise InvalidInputError("file", f"{where} is not a list")
+    return found

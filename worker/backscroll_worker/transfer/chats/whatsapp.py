@@ -1,6 +1,7 @@
 """WhatsApp's `_chat.txt`: a line a message, in the form of the phone's language.
 
     [31.12.23, 18:05:09] Ada: Happy new year        iOS, German
+    [31.12.2023 klo 18.05.09] Ada: Happy new year   iOS, Finnish
     31/12/2023, 18:05 - Ada: Happy new year         Android, British
     12/31/23, 6:05 PM - Ada: Happy new year         Android, American
 
@@ -20,12 +21,15 @@ from typing import Final, NamedTuple
 from backscroll.channels.message import file
 from backscroll.channels.values import name as shown
 from backscroll.contract.errors import InvalidInputError
+from backscroll.contract.message_checks import MAX_OPERATION_BYTES
 from backscroll_worker.transfer.chats.conversation import Conversation, Options
+from backscroll_worker.transfer.source import STANDARD_INPUT_NAME
 
 _MARKS: Final = dict.fromkeys(map(ord, "\u200e\u200f\u202a\u202b\u202c\ufeff"))
 _MARK: Final = "\u200e"
 _LINE: Final = re.compile(
     r"[\u200e\u200f\ufeff]*\[?(?P<a>\d{1,4})[./-] ?(?P<b>\d{1,2})[./-] ?(?P<c>\d{1,4})\.?,?\s+"
+    r"(?:(?:klo|kl\.|um|at|à)\s)?"
     r"(?P<hour>\d{1,2})[:.](?P<minute>\d\d)(?:[:.](?P<second>\d\d))?"
     r"\s*(?P<half>[AaPp]\.?\s?[Mm]\.?)?(?:\]| -)\s(?P<rest>.*)",
     re.DOTALL,
@@ -33,6 +37,7 @@ _LINE: Final = re.compile(
 _AUTHOR: Final = re.compile(r"(?P<name>[^:\n]{1,120}?): (?P<text>.*)", re.DOTALL)
 _ATTACHED: Final = re.compile(r"<[^<>:]{2,30}: (?P<name>[^<>]+)>|(?P<file>\S+\.\w{2,4}) \([^()]+\)")
 _ORDERS: Final = ("dmy", "mdy", "ymd")
+_FIRST_LINES: Final = 20
 
 
 class _Line(NamedTuple):
@@ -43,9 +48,10 @@ class _Line(NamedTuple):
     rest: str
 
 
-def is_whatsapp(start: str) -> bool:
-    """Whether a text begins as a chat of WhatsApp does."""
-    return _LINE.match(start) is not None
+def is_whatsapp(head: bytes) -> bool:
+    """Whether a text begins as a chat of WhatsApp does; something else may be before it."""
+    lines = head.decode("utf-8", "replace").split("\n")[:_FIRST_LINES]
+    return any(_LINE.match(line) for line in (lines[:1] if head.startswith(b"[") else lines))
 
 
 def whatsapp(lines: Iterable[str], name: str, options: Options) -> Iterator[Conversation]:
@@ -54,6 +60,8 @@ def whatsapp(lines: Iterable[str], name: str, options: Options) -> Iterator[Conv
     order = _order(name, [entry.numbers for entry in entries], options.dates)
     chat = _chat_name(name)
     made = Conversation(options.key("whatsapp", shown(chat) or "chat"), name=chat or None)
+    if name == STANDARD_INPUT_NAME:
+        made.key = ""  # or all that come from there would be one session
     made.channel = "whatsapp"
     at: datetime | None = None
     for entry in entries:
@@ -80,16 +88,18 @@ def whatsapp(lines: Iterable[str], name: str, options: Options) -> Iterator[Conv
 def _entries(lines: Iterable[str]) -> Iterator[_Line]:
     """The messages, each with all of its lines."""
     begun: _Line | None = None
-    more: list[str] = []
+    more, size = list[str](), 0
     for raw in lines:
         said = raw.rstrip("\r\n")
         found = _LINE.fullmatch(said)
         if found is None:
-            more.append(said)
+            size += len(said)
+            if begun is not None and size <= 2 * MAX_OPERATION_BYTES:  # or it is refused anyway
+                more.append(said)
             continue
         if begun is not None:
             yield begun._replace(rest="\n".join([begun.rest, *more]))
-        begun, more = _begun(found), []
+        begun, more, size = _begun(found), [], 0
     if begun is not None:
         yield begun._replace(rest="\n".join([begun.rest, *more]))
 
