@@ -246,8 +246,15 @@ OPENCLAW: Any = [
     },
     {
         "type": "message",
-        "id": "b",
+        "id": "z",
         "parentId": "a",
+        "message": {"role": "assistant", "content": "No."},
+    },
+    {"type": "model_change", "id": "m", "parentId": "a"},
+    {
+        "type": "message",
+        "id": "b",
+        "parentId": "m",
         "timestamp": "2026-01-01T00:00:02Z",
         "message": {
             "role": "assistant",

@@ -80,7 +80,7 @@ def test_a_dry_run_says_what_an_import_does(form: str, tmp_path: Path) -> None:
 
 
 def test_each_branch_is_a_session_and_the_shown_one_is_the_main(tmp_path: Path) -> None:
-    for form in ("chatgpt", "open webui"):
+    for form in ("chatgpt", "open webui", "openclaw"):
         folder = tmp_path / form
         folder.mkdir()
         write, key = FORMS[form]

@@ -200,7 +200,7 @@ def test_text_of_no_encoding_keeps_what_can_be_read(tmp_path: Path) -> None:
     path = tmp_path / "_chat.txt"
     path.write_bytes("31.12.25, 23:59 - Zoë: schön\r\n".encode("latin-1"))
     report = looked(path)
-    assert (report.messages, report.not_kept) == (1, {"text that is not UTF-8": 1})
+    assert (report.messages, report.not_kept) == (1, {"text that is not Unicode": 1})
     path.write_bytes(RAW.replace(b"38 EUR.", b"38 \xff EUR\x00."))
     report = looked(path)
     assert (report.sessions, report.refused) == (2, [])

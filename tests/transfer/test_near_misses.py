@@ -142,8 +142,9 @@ def test_rows_of_any_kind_cost_no_other_row(tmp_path: Path) -> None:
     store = f"sqlite://{tmp_path / 'store.db'}"
     report = import_files([path], store, OPTIONS, lambda _: None)
     assert report.refused == []
-    assert set(everything(store)) == {"s1", "5", "\\xff"}
-    assert (report.messages, report.not_kept["rows that are not JSON"]) == (6, 6)
+    assert set(everything(store)) == {"s1", "5", "\\xff", "\\xfe"}
+    assert (report.messages, report.not_kept["rows that are not JSON"]) == (7, 5)
+    assert report.not_kept["text that is not Unicode"] == 1
     assert report.not_kept["rows that are too large"] == 1
 
 
@@ -177,8 +178,19 @@ def test_a_line_that_is_no_message_is_counted(tmp_path: Path, form: str) -> None
     with path.open("ab") as file:
         file.write(b'null\n[]\n{"cut')
     report = looked(path)
-    assert (report.sessions, report.messages) == (1, whole.messages)
+    assert (report.sessions, report.messages) == (whole.sessions, whole.messages)
     assert report.not_kept["lines that are not JSON"] == 3
+
+
+@pytest.mark.parametrize("form", LOGS)
+def test_a_line_that_is_not_unicode_costs_no_message(tmp_path: Path, form: str) -> None:
+    path = samples.log(LOGS[form][0])(tmp_path)
+    whole, raw = looked(path), path.read_bytes()
+    for odd in (b"39 \\ud83d EUR.", b"39 \xff EUR.", b"39 \0 EUR."):
+        path.write_bytes(raw.replace(b"39 EUR.", odd))
+        report = looked(path)
+        assert (report.sessions, report.messages) == (whole.sessions, whole.messages)
+        assert report.not_kept.get("text that is not Unicode", 0) == (b"\0" not in odd)
 
 
 def test_a_log_may_begin_with_something_else(tmp_path: Path) -> None:
@@ -207,18 +219,29 @@ def test_a_log_of_codex_of_2025_is_read(tmp_path: Path) -> None:
     assert (report.messages, set(everything(store))) == (4, {"codex_old"})
 
 
+def test_what_codex_told_its_model_is_no_message_of_a_user(tmp_path: Path) -> None:
+    told = {"type": "input_text", "text": "<environment_context>\n<cwd>/x</cwd>"}
+    item = {"type": "message", "role": "user", "content": [told]}
+    entry = {**samples.CODEX[1], "payload": item}
+    report = looked(samples.log([samples.CODEX[0], entry, *samples.CODEX[1:]])(tmp_path))
+    assert report.messages == 4
+    assert report.not_kept["what the program told the model by itself"] == 1
+
+
 def test_what_was_said_aloud_is_text(tmp_path: Path) -> None:
     spoken = {"content_type": "audio_transcription", "text": "Aloud", "direction": "in"}
     sound = {"content_type": "audio_asset_pointer", "asset_pointer": "sediment://x"}
     content = {"content_type": "multimodal_text", "parts": [spoken, sound]}
     shown = {"content_type": "tether_browsing_display", "result": "A page"}
+    other = {"content_type": "user_editable_context", "user_profile": "I live there"}
     nodes = {
         id_: {"message": {"author": {"role": "user"}, "content": each}}
-        for id_, each in (("a", content), ("b", shown))
+        for id_, each in (("a", content), ("b", shown), ("c", other))
     }
     path = samples.document([{"mapping": nodes, "id": "c"}])(tmp_path)
     store = f"sqlite://{tmp_path / 'store.db'}"
-    import_files([path], store, OPTIONS, lambda _: None)
+    report = import_files([path], store, OPTIONS, lambda _: None)
+    assert report.not_kept == {"the bytes of files": 1, "content of other kinds": 1}
     (_, said) = everything(store)["chatgpt_c"]
     assert [(each.content, len(each.attachments)) for each in said] == [("Aloud", 1), ("A page", 0)]
 

@@ -7,6 +7,7 @@ not part of the conversation (a snapshot, a change of the model), are counted.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import PurePath
 from typing import Any, Final, NamedTuple
@@ -14,12 +15,15 @@ from typing import Any, Final, NamedTuple
 from backscroll.channels.values import mapping, objects
 from backscroll_worker.stores.jsonl.fields import text_of
 from backscroll_worker.transfer.chats.conversation import (
+    NOT_UNICODE,
     REASONING,
+    USER,
     Conversation,
     Options,
     moment,
-    object_in,
     text,
+    trees,
+    value_in,
 )
 from backscroll_worker.transfer.chats.responses import add_item, call
 from backscroll_worker.transfer.source import STANDARD_INPUT_NAME
@@ -27,6 +31,7 @@ from backscroll_worker.transfer.source import STANDARD_INPUT_NAME
 _OTHER: Final = "lines that are no messages"
 _BAD: Final = "lines that are not JSON"
 _CALLS: Final = ("tool_use", "tool_result")
+_NOT_SAID: Final = ("<environment_context>", "<user_instructions>")  # by the user of Codex
 
 
 def form_of(first: Mapping[str, Any]) -> str | None:
@@ -50,20 +55,79 @@ def read(
 ) -> Iterator[Conversation]:
     """The session in a log of that form, whose file has that name."""
     log = _LOGS[form]
+    if form == "openclaw":
+        yield from _tree(log, lines, name, options)
+        return
     is_named = name != STANDARD_INPUT_NAME  # or all that come from there would be one session
     made = Conversation(options.key(log.program, PurePath(name).stem if is_named else None))
     made.channel = log.channel
     has_own_key = is_named and form == "claude_code"
-    for _, raw in lines:
-        if (entry := object_in(raw)) is None:
-            made.not_kept[_BAD] += 1
-            continue
+    for entry in _entries(lines, made.not_kept):
         # The first one counts: what a session goes on from may stand behind it.
         if not has_own_key and (key := options.key(log.program, log.id_of(entry))):
             made.key, has_own_key = key, True
         if not log.add(made, entry, options):
             made.not_kept[_OTHER] += 1
     yield made
+
+
+def _entries(
+    lines: Iterable[tuple[int, bytes]], not_kept: Counter[str]
+) -> Iterator[Mapping[str, Any]]:
+    """The JSON objects in the lines; what is not kept of them is counted."""
+    for _, raw in lines:
+        found = value_in(raw)
+        not_kept[_BAD] += found is None
+        if found is not None:
+            not_kept[NOT_UNICODE] += found.is_altered
+            yield found.fields
+
+
+def _tree(
+    log: _Log, lines: Iterable[tuple[int, bytes]], name: str, options: Options
+) -> Iterator[Conversation]:
+    """OpenClaw's: an entry has the id of the one before, and the last one ends what is shown.
+
+    What is not a message is left out of the way to those behind it.
+    """
+    id_: object = None if name == STANDARD_INPUT_NAME else PurePath(name).stem
+    messages, above, beside = (
+        dict[str, Mapping[str, Any]](),
+        dict[str, str | None](),
+        Counter[str](),
+    )
+    has_own_id, last = False, None
+    for number, entry in enumerate(_entries(lines, beside), 1):
+        if (own := log.id_of(entry)) is not None:
+            id_, has_own_id = (id_ if has_own_id else own), True
+        else:
+            node, parent = text(entry.get("id")) or f"entry {number}", entry.get("parentId", last)
+            above[node] = text(parent) or None
+            is_message = log.add(Conversation(""), entry, options)
+            if is_message:
+                above[node] = node
+                messages[node] = {**entry, "parentId": _message_above(above, parent)}
+            beside[_OTHER] += not is_message
+            last = node
+    current = _message_above(above, last)
+    for made, way in trees(log.program, id_, messages, "parentId", current, options):
+        made.channel = log.channel
+        for node in way:
+            log.add(made, messages[node], options)
+        made.not_kept.update(beside)
+        beside.clear()
+        yield made
+
+
+def _message_above(above: Mapping[str, str | None], node: object) -> str | None:
+    """The nearest message from there on up, itself or the one that it goes on from."""
+    seen = set[str]()
+    while isinstance(node, str) and node in above and node not in seen:
+        seen.add(node)
+        if above[node] == node:
+            return node
+        node = above[node]
+    return None
 
 
 def _claude_code(made: Conversation, entry: Mapping[str, Any], options: Options) -> bool:
@@ -128,10 +192,13 @@ def _codex(made: Conversation, entry: Mapping[str, Any], options: Options) -> bo
     kind, at = entry.get("type"), moment(entry.get("timestamp"))
     if kind == "session_meta" or (kind is None and "instructions" in entry):
         return True
-    if "payload" not in entry:  # of 2025
-        return isinstance(kind, str) and add_item(made, entry, at)
-    # What a user said is a response item, too.
-    return kind == "response_item" and add_item(made, mapping(entry["payload"]), at)
+    if "payload" in entry and kind != "response_item":
+        return False  # what a user said is a response item, too
+    item = mapping(entry.get("payload", entry))  # without one in logs of 2025
+    if item.get("role") == USER and text_of(item.get("content")).startswith(_NOT_SAID):
+        made.not_kept["what the program told the model by itself"] += 1
+        return True
+    return isinstance(kind, str) and add_item(made, item, at)
 
 
 def _nanobot(made: Conversation, entry: Mapping[str, Any], options: Options) -> bool:

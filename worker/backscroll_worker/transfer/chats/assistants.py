@@ -28,6 +28,7 @@ from backscroll_worker.transfer.chats.conversation import (
 )
 
 _HIDDEN: Final = "hidden messages"
+_TEXTS: Final = ("text", "multimodal_text")
 
 
 def chatgpt(conversation: Mapping[str, Any], options: Options) -> Iterator[Conversation]:
@@ -62,10 +63,11 @@ def _add_chatgpt(made: Conversation, id_: str, message: Mapping[str, Any]) -> No
         made.not_kept[_HIDDEN] += bool(said)
         return
     if not said and not parts:
+        made.not_kept["content of other kinds"] += kind not in (None, *_TEXTS)
         return
     known = {
         "model": about.get("model_slug"),
-        "content_type": None if kind in ("text", "multimodal_text") else kind,
+        "content_type": None if kind in _TEXTS else kind,
         "name": author.get("name"),
         "recipient": None if message.get("recipient") == "all" else message.get("recipient"),
     }

@@ -26,6 +26,7 @@ from backscroll.contract.messages import ChatMessage, check_key, from_micros, to
 from backscroll.contract.states import SessionState
 from backscroll_worker.contract.pacing import now_micros
 from backscroll_worker.contract.takeover import ImportSession
+from backscroll_worker.stores.jsonl.decoding import Value, decode_whole
 from backscroll_worker.stores.jsonl.fields import read_time
 from backscroll_worker.transfer.joining import MARK, Mark
 from backscroll_worker.transfer.source import Damage, Found, Incoming, NotKept, check_message
@@ -34,7 +35,7 @@ USER: Final = "user"
 ASSISTANT: Final = "assistant"
 FILES: Final = "the bytes of files"
 REASONING: Final = "reasoning"
-NOT_UTF8: Final = "text that is not UTF-8"
+NOT_UNICODE: Final = "text that is not Unicode"
 _ID_CHARS: Final = 36
 _OUT_OF_ORDER: Final = timedelta(minutes=2)
 _MAX_SHARED: Final = 200_000
@@ -200,11 +201,17 @@ def moment(value: object) -> datetime | None:
 
 def object_in(line_: bytes) -> dict[str, Any] | None:
     """The JSON object that is a whole line, if it is one."""
+    found = value_in(line_)
+    return None if found is None else found.fields
+
+
+def value_in(line_: bytes) -> Value | None:
+    """The same, with whether text in it was not Unicode."""
     try:
         fields = orjson.loads(line_)
     except ValueError:
-        return None
-    return fields if isinstance(fields, dict) else None
+        return decode_whole(line_)
+    return Value(fields) if isinstance(fields, dict) else None
 
 
 def text(value: object) -> str:

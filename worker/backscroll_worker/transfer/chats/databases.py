@@ -23,12 +23,13 @@ from backscroll.contract.message_checks import MAX_OPERATION_BYTES
 from backscroll_worker.stores.jsonl.fields import text_of
 from backscroll_worker.transfer.chats.conversation import (
     ASSISTANT,
+    NOT_UNICODE,
     USER,
     Conversation,
     Options,
     moment,
-    object_in,
     text,
+    value_in,
 )
 from backscroll_worker.transfer.chats.responses import add_item, call
 from backscroll_worker.transfer.original_database import open_database, read_original
@@ -104,7 +105,9 @@ def _conversations(
         if key is not None:
             made.key = f"{options.key_prefix or ''}{key.decode(errors='backslashreplace')}"
         for _, size, raw, *sent in its_rows:
-            fields = object_in(raw) if raw is not None else None
+            found = None if raw is None else value_in(raw)
+            fields = None if found is None else found.fields
+            made.not_kept[NOT_UNICODE] += found is not None and found.is_altered
             when = moment(sent[0].decode(errors="replace")) if sent and sent[0] else None
             if size is not None and raw is None:
                 made.not_kept["rows that are too large"] += 1

@@ -19,7 +19,7 @@ from backscroll_worker.transfer.json_pieces import BadValueError, JsonPieces
 from backscroll_worker.transfer.source import Advance, Damage, Found, NotKept
 
 MAX_CONVERSATION_BYTES: Final = 256 * 1024 * 1024
-_NOT_UNICODE: Final = "text that is not Unicode, or numbers that JSON lacks"
+_NOT_JSON: Final = "text that is not Unicode, or numbers that JSON lacks"
 _FIRST_ENTRIES: Final = 100
 _ID: Final = (str, int)
 _KINDS: Final = {dict: "an object", list: "a list", str: "text", _ID: "an id"}
@@ -125,7 +125,7 @@ def read_document(name: str, file: BinaryIO, options: Options) -> Iterator[Found
         raise _nobodys(name)
     json.finish()
     yield Advance(json.advanced())
-    yield NotKept(_NOT_UNICODE, json.altered)
+    yield NotKept(_NOT_JSON, json.altered)
 
 
 def _list(name: str, json: JsonPieces, options: Options) -> Iterator[Found]:

@@ -8,7 +8,7 @@ from typing import BinaryIO, Final
 from backscroll.contract.errors import InvalidInputError
 from backscroll_worker.contract.interchange import numbered_lines
 from backscroll_worker.transfer.chats import agent_logs, slack, whatsapp
-from backscroll_worker.transfer.chats.conversation import NOT_UTF8, Options, object_in
+from backscroll_worker.transfer.chats.conversation import NOT_UNICODE, Options, object_in
 from backscroll_worker.transfer.chats.documents import found, read_document
 from backscroll_worker.transfer.folders import Folder
 from backscroll_worker.transfer.opening import as_utf8
@@ -29,7 +29,7 @@ def read_chat(name: str, file: BinaryIO, options: Options) -> Iterator[Found]:
     """The session in a chat of WhatsApp."""
     texts = _Texts(file)
     yield from found(name, whatsapp.whatsapp(texts, name, options), options)
-    yield NotKept(NOT_UTF8, texts.altered)
+    yield NotKept(NOT_UNICODE, texts.altered)
 
 
 def read_folder(folder: Folder, options: Options) -> Iterator[Found]:
