@@ -9,9 +9,11 @@ from typing import Any
 import agents
 import pytest
 import redis
+from llama_index.core.llms.mock import MockFunctionCallingLLM
 
 from backscroll_worker.settings import Settings
 from tests.integrations.agent_models import EchoModel, StrandsEcho
+from tests.integrations.scripted_client import ScriptedClient
 from tests.processes import running_worker
 from tests.test_readme import python_blocks
 
@@ -31,10 +33,16 @@ def history(
 
 
 @pytest.mark.parametrize(
-    ("page", "model"), [("openai-agents", EchoModel), ("strands", StrandsEcho)]
+    ("page", "needed"),
+    [
+        ("agent-framework", {"client": ScriptedClient}),
+        ("llama-index", {"llm": MockFunctionCallingLLM}),
+        ("openai-agents", {"model": EchoModel}),
+        ("strands", {"model": StrandsEcho}),
+    ],
 )
-def test_a_page_on_agents_can_be_followed(history: str, page: str, model: Any) -> None:
-    names: dict[str, Any] = {"history": history, "model": model()}
+def test_a_page_on_agents_can_be_followed(history: str, page: str, needed: dict[str, Any]) -> None:
+    names: dict[str, Any] = {"history": history} | {each: needed[each]() for each in needed}
     blocks = python_blocks(f"docs/integrations/{page}.md")
     assert blocks
     for code in blocks:
