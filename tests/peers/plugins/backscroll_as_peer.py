@@ -42,9 +42,11 @@ def _openai_agents() -> None:
     import agents
     from agents import memory
     from agents.extensions import memory as extensions
+    from agents.extensions.memory import encrypt_session
     from agents.memory import sqlite_session
 
     from backscroll.integrations.openai_agents import BackscrollSession
+    from backscroll.integrations.openai_encrypted import BackscrollEncryptedSession
 
     class SQLiteSession(BackscrollSession):
         def __init__(
@@ -105,6 +107,8 @@ def _openai_agents() -> None:
         module = __import__(f"agents.extensions.memory.{name}", fromlist=["x"])
         setattr(module, instead.__name__, instead)
         setattr(extensions, instead.__name__, instead)
+    setattr(extensions, "EncryptedSession", BackscrollEncryptedSession)  # noqa: B010 - it is lazy
+    encrypt_session.EncryptedSession = BackscrollEncryptedSession  # type: ignore[misc]
 
 
 def _strands_agents() -> None:
