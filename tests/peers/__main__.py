@@ -1,4 +1,5 @@
-"""Runs all tests of the newest agent frameworks that keep something, in both ways to keep it.
+"""Runs all tests of the newest agent frameworks that keep something, in both ways to keep it,
+and ours of those that come without such tests.
 
     python -m tests.peers
 
@@ -23,7 +24,7 @@ import redis
 from backscroll_worker.ops.server import running_server
 from backscroll_worker.settings import Settings
 from tests.peers.results import page
-from tests.peers.running import STORAGE_TESTS, Outcome, run_tests
+from tests.peers.running import OUR_TESTS, STORAGE_TESTS, Outcome, run_ours, run_tests
 from tests.peers.source import PEERS, ROOT, Distribution, source
 from tests.processes import running_worker
 
@@ -39,12 +40,8 @@ def main() -> int:
     _install(packages)
     found: dict[tuple[Distribution, str], Mapping[str, Outcome]] = {}
     for framework in _installed(packages):
-        files = source(framework)
-        for place, open_at in (("embedded", _embedded), ("queue", _queue)):
-            directory = work / f"{framework.name}-{place}"
-            directory.mkdir()
-            with open_at(directory) as url:
-                outcomes = run_tests(framework.name, files, url, directory, packages=packages)
+        run = _its_own if framework.name in STORAGE_TESTS else _ours
+        for place, outcomes in run(framework, packages, work):
             found[framework, place] = outcomes
             counted = Counter(each["outcome"] for each in outcomes.values())
             print(framework.name, framework.version, place, dict(counted))
@@ -56,17 +53,39 @@ def main() -> int:
     return int("failed" in all_outcomes)
 
 
+def _its_own(
+    framework: Distribution, packages: Path, work: Path
+) -> Iterator[tuple[str, Mapping[str, Outcome]]]:
+    files = source(framework)
+    for place, open_at in (("embedded", _embedded), ("queue", _queue)):
+        directory = work / f"{framework.name}-{place}"
+        directory.mkdir()
+        with open_at(directory) as url:
+            yield place, run_tests(framework.name, files, url, directory, packages=packages)
+
+
+def _ours(
+    framework: Distribution, packages: Path, work: Path
+) -> Iterator[tuple[str, Mapping[str, Outcome]]]:
+    directory = work / framework.name
+    directory.mkdir()
+    places: dict[str, dict[str, Outcome]] = {"embedded": {}, "queue": {}}
+    for name, outcome in run_ours(framework.name, directory, packages=packages).items():
+        places["queue" if "[queue" in name else "embedded"][name] = outcome
+    yield from ((place, outcomes) for place, outcomes in places.items() if outcomes)
+
+
 def _install(packages: Path) -> None:
     command = [
         sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-        "--target", str(packages), *STORAGE_TESTS,
+        "--target", str(packages), *STORAGE_TESTS, *OUR_TESTS,
     ]  # fmt: skip
     subprocess.run(command, check=True)
 
 
 def _installed(packages: Path) -> Iterator[Distribution]:
     versions = {each.name: each.version for each in distributions(path=[str(packages)])}
-    for name in STORAGE_TESTS:
+    for name in (*STORAGE_TESTS, *OUR_TESTS):
         yield Distribution(name, versions[name])
 
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Final
 
-from tests.peers.running import Outcome
+from tests.peers.running import OUR_TESTS, Outcome
 from tests.peers.source import Distribution
 
 _HEAD: Final = """\
@@ -14,16 +14,17 @@ _HEAD: Final = """\
 
 Written by `make peers`. It runs those tests in the newest source distribution of each framework
 that keep something, with Backscroll in the place of the framework's own stores: embedded, in the
-process of the tests, and over the queue, with a worker. `make test` runs a part of them in the
-versions that we are tested with.
+process of the tests, and over the queue, with a worker. Of frameworks whose source distribution has
+no tests of a store, it runs ours, which ask for what the framework's documentation says; those of
+LlamaIndex also compare each call with its `SQLAlchemyChatStore`. `make test` runs ours, and a part
+of the frameworks' own, in the versions that we are tested with.
 
-| framework | version | history | passed | failed | not applicable |
-|---|---|---|---|---|---|
+| framework | version | tests | history | passed | failed | not applicable |
+|---|---|---|---|---|---|---|
 """
 _NOTES: Final = """
 Tests that keep nothing, and those that the framework skips itself, are not counted.
-`EncryptedSession` of the OpenAI Agents SDK checks the key before it pops an item, but only over a
-`SQLiteSession`; for its tests, ours has that name.
+Those of the OpenAI Agents SDK on its `EncryptedSession` are run with `BackscrollEncryptedSession`.
 """
 
 Found = Mapping[tuple[Distribution, str], Mapping[str, Outcome]]
@@ -37,12 +38,14 @@ def page(found: Found) -> str:
             sum(each["outcome"] == kind for each in outcomes.values())
             for kind in ("passed", "failed", "not applicable")
         ]
-        cells = [framework.name, framework.version, place, *map(str, numbers)]
+        whose = "ours" if framework.name in OUR_TESTS else "its own"
+        cells = [framework.name, framework.version, whose, place, *map(str, numbers)]
         lines.append(f"| {' | '.join(cells)} |")
     text = "\n".join(lines) + "\n" + _NOTES
     for framework in dict.fromkeys(framework for framework, _ in found):
-        text += f"\n## Not applicable: {framework.name}\n\n"
-        for reason, tests in _reasons(framework, found).items():
+        reasons = _reasons(framework, found)
+        text += f"\n## Not applicable: {framework.name}\n\n" if reasons else ""
+        for reason, tests in reasons.items():
             text += f"- It {reason}: {', '.join(f'`{test}`' for test in tests)}\n"
     return text
 
