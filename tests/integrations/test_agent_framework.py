@@ -190,7 +190,7 @@ def message(code: str) -> Message:
 def test_only_what_a_session_does_not_end_with_is_new(existing: str, new: str, left: str) -> None:
     known, given = [message(code) for code in existing.split()], [*map(message, new.split())]
     assert plain(not_stored(known, given)) == plain([*map(message, left.split())])
-    newest = known[-len(given) - 1 :]
+    newest = known[-len(given) :]
     assert plain(not_stored(newest, given)) == plain(not_stored(known, given))
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import settings as tried
 from hypothesis import strategies as st
 from llama_index.core.base.llms.types import (
@@ -137,6 +137,16 @@ CALLS = st.lists(
 
 @tried(max_examples=tries(25, 1_000), deadline=None)
 @given(CALLS)
+@example(
+    [
+        ("add_messages", "a", ARCHIVED),
+        ("add_messages", "a", ACTIVE),
+        ("get_messages", "a", ACTIVE, 1, 1),
+        ("archive_oldest_messages", "a", 1),
+        ("set_messages", "a", ARCHIVED),
+        ("add_message", "a", ACTIVE),
+    ]
+)
 def test_every_call_does_what_it_does_over_sqlalchemy(history: str, calls: list[Any]) -> None:
     ours = BackscrollChatStore(history, prefix=f"{uuid.uuid4().hex}/")
 
@@ -310,18 +320,22 @@ def test_what_is_no_json_is_refused_and_nothing_stored(
 def test_a_call_that_is_cancelled_is_carried_out(history: str, prefix: str) -> None:
     store = BackscrollChatStore(history, prefix=prefix)
 
-    async def cancelled() -> None:
-        await store.add_messages("k", words("one", "two"))
-        await store.archive_oldest_messages("k", 1)
-        setting = asyncio.create_task(store.set_messages("k", words("three")))
+    async def cancelled(call: Coroutine[Any, Any, object]) -> None:
+        task = asyncio.create_task(call)
         await asyncio.sleep(0)
-        setting.cancel()
+        task.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await setting
+            await task
+
+    async def hurry() -> None:
+        await cancelled(store.add_messages("k", words("one", "two")))
+        await cancelled(store.archive_oldest_messages("k", 1))
+        assert texts(await store.get_messages("k", ARCHIVED)) == ["one"]
+        await cancelled(store.set_messages("k", words("three")))
         assert texts(await store.get_messages("k")) == ["three"]
         assert await store.get_messages("k", ARCHIVED) == []
 
-    asyncio.run(cancelled())
+    asyncio.run(hurry())
 
 
 def test_the_store_is_one_of_llamaindex(history: str) -> None:

@@ -23,7 +23,8 @@ of the frameworks' own, in the versions that we are tested with.
 |---|---|---|---|---|---|---|
 """
 _NOTES: Final = """
-Tests that keep nothing, and those that the framework skips itself, are not counted.
+Of the frameworks' own tests, those that keep nothing and those that the framework skips itself are
+not counted.
 Those of the OpenAI Agents SDK on its `EncryptedSession` are run with `BackscrollEncryptedSession`.
 """
 

@@ -110,7 +110,7 @@ class BackscrollHistoryProvider(HistoryProvider):
     async def _save(self, key: str, messages: Sequence[Message]) -> None:
         refused: str | None = None
         while True:
-            loaded = await self.history.load(key, len(messages) + 1)
+            loaded = await self.history.load(key, len(messages))
             new = not_stored([from_message(each) for each in loaded], messages)
             if not new:
                 return
