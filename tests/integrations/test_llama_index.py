@@ -203,6 +203,9 @@ def test_archived_messages_stay_so_when_the_newest_of_them_goes(history: str, pr
         assert texts(await store.get_messages("k", limit=1)) == ["five"]
         assert texts(await store.archive_oldest_messages("k", 1)) == ["five"]
         assert texts(await store.get_messages("k")) == ["by a bot"]
+        await store.history.fork(store.key("k"), store.key("fork"))
+        assert len(await store.get_messages("fork")) == 5
+        assert len(await store.get_messages("k", ARCHIVED)) == 4
 
     asyncio.run(archive())
 

@@ -136,10 +136,24 @@ def test_a_pop_that_is_cancelled_leaves_all_or_pops_one(
     asyncio.run(cancel())
 
 
+def test_the_sdks_own_class_removes_what_it_cannot_read(history: str, prefix: str) -> None:
+    """Which is why there is ours; once this fails, there need not be."""
+    session: Any = BackscrollSession("s", history, prefix=prefix)
+    right, wrong = both(EncryptedSession, session)
+
+    async def pop() -> None:
+        await right.add_items(said("one", "two"))
+        assert await wrong.pop_item() is None
+        assert await session.get_items() == []
+
+    asyncio.run(pop())
+
+
 def test_runs_are_encrypted_and_go_on(history: str, prefix: str) -> None:
     set_tracing_disabled(True)
     session = BackscrollSession("s", history, prefix=prefix)
-    right, wrong = both(BackscrollEncryptedSession, session)
+    right = BackscrollEncryptedSession("s", session, KEY)
+    wrong = BackscrollEncryptedSession("s", session, OTHER)
 
     async def run() -> None:
         for text in ("Where do the lemons grow?", "And the limes?"):

@@ -6,9 +6,9 @@ It needs the package `openai-agents` with its extra `encrypt`:
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
-from agents import RunContextWrapper, TResponseInputItem
+from agents import RunContextWrapper, SessionABC, TResponseInputItem
 from agents.extensions.memory.encrypt_session import EncryptedSession
 
 from backscroll.integrations.openai_agents import BackscrollSession
@@ -20,6 +20,17 @@ class BackscrollEncryptedSession(EncryptedSession):
     The SDK looks whether it can read an item before it pops it only where the session is its own
     `SQLiteSession`; of any other, a pop with a wrong key would remove all. Here it does so, too.
     """
+
+    def __init__(
+        self,
+        session_id: str,
+        underlying_session: BackscrollSession | SessionABC,
+        encryption_key: str,
+        ttl: int = 600,
+        max_scan_items: int | None = None,
+    ) -> None:
+        session = cast(SessionABC, underlying_session)  # it is what the SDK's own are made of
+        super().__init__(session_id, session, encryption_key, ttl, max_scan_items)
 
     async def pop_item(
         self, *, wrapper: RunContextWrapper[Any] | None = None
