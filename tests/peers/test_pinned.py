@@ -5,12 +5,15 @@ A part of them, over a store in the process; `make peers` runs all, also over th
 
 from __future__ import annotations
 
+import re
+import tomllib
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from tests.peers.running import run_tests
-from tests.peers.source import PINNED, Distribution, UnavailableError, source
+from tests.peers.source import PINNED, ROOT, Distribution, UnavailableError, source
 
 pytestmark = pytest.mark.slow
 
@@ -45,3 +48,18 @@ def test_a_frameworks_own_tests_pass_over_backscroll(
     assert not failed
     passed = [name for name, each in outcomes.items() if each["outcome"] == "passed"]
     assert len(passed) >= AT_LEAST[framework.name]
+
+
+def test_each_framework_is_tested_in_one_version() -> None:
+    """The one that is pinned: what is new on an index changes no result of CI."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    pinned = dict(each.split("==") for each in extras["peers"] if "==" in each)
+    modules = (ROOT / "producer/backscroll/integrations").glob("*.py")
+    with_module = {path.stem.replace("_", "-") for path in modules} & extras.keys()
+    assert len(with_module) >= 8
+    for extra in with_module:
+        (name,) = (re.split("[<=>]", each)[0] for each in extras[extra])
+        assert pinned[name] == version(name)
+    assert {each.name: each.version for each in PINNED}.items() <= pinned.items()
