@@ -10,7 +10,8 @@ whose clock is slow means the new session, so only what comes out of a spool is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from operator import itemgetter
 from typing import Any, Final, NamedTuple, TypeVar
 
 from backscroll.contract.lifecycle import Merge, Rename, Reset
@@ -103,17 +104,38 @@ class SessionRenames:
                 yield rename.new, rename.asked_at
 
     def forget(self, key: str) -> list[tuple[str, int]]:
-        """Forget a key that is erased; returns the earlier keys of its session, until when each."""
+        """Forget a key that is erased; returns the earlier keys of its session, until when each.
+
+        What was requested under an earlier key of another session, which had one of these on its
+        way, is still for that session.
+        """
         earlier, its_own = list[tuple[str, int]](), {key}
-        for rename in reversed(self._renames):
+        of_others = list[tuple[int, SessionRename]]()
+        for place, rename in reversed([*enumerate(self._renames)]):
             if rename.new in its_own:  # and may have been before: others are merged into it
                 earlier.append((rename.old, rename.asked_at))
                 its_own.add(rename.old)
             else:
                 its_own.discard(rename.old)  # another session had it then
+                of_others.append((place, rename))
         names = {key, *(name for name, _ in earlier)}
-        self._put([each for each in self._renames if names.isdisjoint((each.old, each.new))])
+        self._put(_past(names, reversed(of_others)))
         return earlier
+
+
+def _past(
+    names: Collection[str], renames: Iterable[tuple[int, SessionRename]]
+) -> list[SessionRename]:
+    """The renames without these names: two that meet at one of them become one, in its place."""
+    found, arrived = list[tuple[int, SessionRename]](), dict[str, list[tuple[int, SessionRename]]]()
+    for place, rename in renames:
+        came = arrived.pop(rename.old, []) if rename.old in names else [(place, rename)]
+        goes = arrived.setdefault(rename.new, []) if rename.new in names else found
+        goes += [
+            (at, each._replace(new=rename.new, is_reset=each.is_reset or rename.is_reset))
+            for at, each in came
+        ]
+    return [rename for _, rename in sorted(found, key=itemgetter(0))]
 
 
 def _turn_of(operation: Operation) -> str | None:

@@ -154,6 +154,38 @@ def test_what_is_late_for_an_erased_past_is_not_stored(todays: Open) -> None:
         assert (keys(store), contents(store, "s")) == ({"s"}, ["new"])
 
 
+@pytest.mark.needs("erasure")
+@pytest.mark.parametrize("first", ["past", "past of the past"])
+def test_a_late_write_is_of_an_erased_past_however_far_back(todays: Open, first: str) -> None:
+    """A past session may be reset, too, and its sessions are erased in any order."""
+    late = requests.append("s", (ChatMessage.user("late"),), None)
+    with todays() as store:
+        say(store, "s", "1")
+        past = store.reset("s") or ""
+        distant = store.reset(past) or ""
+        say(store, past, "2")
+        keys_of = {"past": (past, distant), "past of the past": (distant, past)}
+        for key in keys_of[first]:
+            finish(store.erase(key=key))
+        assert apply_all(store, [late]) == [Outcome(0)]
+    with todays() as store:
+        assert (keys(store), contents(store, "s")) == ({"s"}, [])
+
+
+@pytest.mark.needs("erasure")
+def test_the_erasure_of_one_past_leaves_the_way_to_another(todays: Open) -> None:
+    late = requests.append("s", (ChatMessage.user("late"),), None)
+    with todays() as store:
+        say(store, "s", "1")
+        past = store.reset("s") or ""
+        distant = store.reset(past) or ""
+        say(store, past, "2")
+        finish(store.erase(key=past))
+    with todays() as store:
+        apply_all(store, [spooled(late)])
+        assert (contents(store, distant), contents(store, "s")) == (["1", "late"], [])
+
+
 @pytest.mark.needs("archive")
 def test_the_past_is_archived_by_itself(open_store: Open, clock: Clock, archive: Archive) -> None:
     with open_store() as store:
