@@ -83,11 +83,11 @@ class Pending:
             return session.mentions(self.value)
         return session.sidecar.attributes.get(self.subject) == self.value
 
-    def receipt(self) -> ErasureReceipt:
-        """The receipt for what was erased so far."""
+    def receipt(self, operation: Erase) -> ErasureReceipt:
+        """The receipt for what was erased so far; `operation` has the subject's name as asked."""
         ids = sorted(self.message_ids)
         return erasure_receipt(
-            Erase(self.op_id, self.asked_at, **{self.subject: self.value}),
+            operation,
             sessions=self.sessions,
             messages=len(ids),
             messages_sha256=hashlib.sha256("\n".join(ids).encode()).hexdigest(),
@@ -209,12 +209,12 @@ class Erasures:
                 self.applied[op_id] = Record(began, affected)
                 self._is_changed = True
 
-    def finish(self, op_id: str, now: int) -> ErasureReceipt | None:
+    def finish(self, operation: Erase, now: int) -> ErasureReceipt | None:
         """Finish an erasure and forget its subject; returns its receipt, if it exists.
 
         Earlier ones are finished too and counted as its own: erasures end in order, or never.
         """
-        ids = [pending.op_id for pending in self.pending]
+        op_id, ids = operation.op_id, [pending.op_id for pending in self.pending]
         if op_id in ids:
             count = ids.index(op_id) + 1
             *earlier, pending = self.pending[:count]
@@ -224,7 +224,7 @@ class Erasures:
                 pending.message_ids += other.message_ids
             del self.pending[:count]
             self._seen = {place for place in self._seen if place[0] not in ids[:count]}
-            self._receipts[op_id] = now, pending.receipt()
+            self._receipts[op_id] = now, pending.receipt(operation)
             self._is_changed = True
         return self._receipts.get(op_id, (0, None))[1]
 

@@ -91,11 +91,12 @@ def erase(
         for pending in group.erasures.pending:
             if pending.subject == "author":
                 _remove_quoting(group, pending.value)
-        receipt = group.erasures.finish(operation.op_id, group.now)
+        receipt = group.erasures.finish(operation, group.now)
     yield from empty_journal(open_group)
     yield from remove_unused(open_group)
     if receipt is None:  # its record was removed meanwhile
-        receipt = Pending(operation.op_id, *operation.subject, operation.at, clock()).receipt()
+        pending = Pending(operation.op_id, *operation.subject, operation.at, clock())
+        receipt = pending.receipt(operation)
     return replace(receipt, finished_at=clock(), unreadable=unreadable)
 
 

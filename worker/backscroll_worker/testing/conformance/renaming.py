@@ -12,6 +12,7 @@ from backscroll.contract.operations import Erase
 from backscroll.contract.results import Outcome
 from backscroll_worker.archive.directory import Archive
 from backscroll_worker.contract.pacing import finish
+from backscroll_worker.contract.tombstones import digest
 from backscroll_worker.testing.conformance.late import spooled
 from backscroll_worker.testing.conformance.platform import batch, said
 from backscroll_worker.testing.conformance.waiting import edit, undo
@@ -133,7 +134,8 @@ def test_a_late_erasure_finds_the_renamed_session(todays: Open) -> None:
         say(store, "a", "new")
         assert isinstance(erase, Erase)
         apply_all(store, [erase])
-        finish(store.store.erase(erase))
+        receipt = finish(store.store.erase(erase))
+        assert (receipt.messages, receipt.subject_sha256) == (1, digest("key", "a").hex())
     with todays() as store:
         assert apply_all(store, [late]) == [Outcome(0)]
         assert (keys(store), contents(store, "a")) == ({"a"}, ["new"])
