@@ -227,6 +227,9 @@ class Group(WriteGroup):
             for change in self._waiting.take(operation.key, messages):  # type: ignore[attr-defined]
                 _, row = self._locate(change.key, None, change.platform_id)
                 gone += self._catch_up(change) * (is_append and (row or 0) > last_row)
+        if gone and self._also:  # which has ids of messages that are gone again
+            again = self._platform_ids.outcome_again(operation, self._find, affected - gone)
+            self._also["message_ids"] = again.message_ids
         return gone
 
     def _catch_up(self, change: Rollback | Replace) -> int:

@@ -218,3 +218,13 @@ def test_what_waits_goes_with_its_session(open_store: Open, clock: Clock, way: s
         apply_all(store, [original, replace(original, op_id=new_op_id(), key="kept")])
     store = open_store()
     assert (contents(store, "s"), contents(store, "kept")) == (["said a"], ["edited"])
+
+
+def test_a_message_gone_at_once_gives_its_id_to_no_repetition(open_store: Open) -> None:
+    twice = batch("s", "a", "a", "b")
+    with open_store() as store:
+        apply_all(store, [undo("s", "a")])
+        assert apply_all(store, [twice]) == [Outcome(1)]
+    with open_store() as store:
+        assert apply_all(store, [twice]) == [Outcome(1, duplicate=True)]
+        assert said(store, "s") == ["b"]
