@@ -13,6 +13,7 @@ import pytest
 from backscroll.contract.forks import Fork
 from backscroll.contract.messages import ChatMessage
 from backscroll.contract.results import Outcome
+from backscroll.contract.states import SessionState
 from backscroll_worker.contract import forks
 from backscroll_worker.contract.pacing import finish
 from backscroll_worker.testing.conformance.attachments import CAT, OF_CAT, blobs, with_data
@@ -116,6 +117,28 @@ def test_an_erasure_of_the_source_leaves_its_key_nowhere(store: StoreUnderTest, 
     finish_it()
     assert keys(store) == set()
     assert store.verify() == []
+
+
+@pytest.mark.parametrize("reopens", [False, True])
+def test_a_fork_has_what_its_source_had_when_it_was_begun(open_store: Open, reopens: bool) -> None:
+    with open_store() as store:
+        store.append("s", *numbered(LARGE), session={"name": "n", "agent": "a", "meta": {"m": 1}})
+        store.set_state("s", 1)
+        finish_it = begun(store, fork(), 1)
+        store.describe("s", name="other", room="r", meta={"m": 2})
+        store.append("s", *numbered(1), session={"sender": "x"})
+        store.set_state("s", 2)
+        assert store.rename_agent("a", "b") == 2
+        assert reopens or finish_it() == Outcome(LARGE)
+    with open_store() as store:
+        while store.maintain_while_idle():
+            pass
+        finish(store.compact(1_000))
+        info = store.session("f")
+        assert info is not None
+        assert (info.message_count, info.name, info.agent) == (LARGE, "n", "b")
+        assert (info.room, info.sender, info.meta, info.forked_from) == (None, None, {"m": 1}, "s")
+        assert store.get_state("f") == SessionState(1, 1)
 
 
 def test_a_fork_keeps_what_was_attached_when_its_source_goes(store: StoreUnderTest) -> None:

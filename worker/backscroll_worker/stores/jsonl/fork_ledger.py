@@ -6,16 +6,29 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from backscroll.contract.errors import InvalidInputError
 from backscroll.contract.forks import Fork
 from backscroll.contract.messages import ChatMessage
+from backscroll.contract.states import SessionState
+from backscroll_worker.contract.states import read_states
 from backscroll_worker.stores.jsonl.changes import Changes
 from backscroll_worker.stores.jsonl.files import Directory
 
 _NAME: Final = ".forks.json"  # no key's file begins with a dot
 
 
+class Besides(NamedTuple):
+    """What a fork has besides messages."""
+
+    attributes: dict[str, Any]
+    states: dict[str, SessionState]
+
+
 class PendingFork(NamedTuple):
-    """A fork to be copied, up to the message with one of the two ids; `at` as its operation."""
+    """A fork to be copied, up to the message with one of the two ids; `at` as its operation.
+
+    `besides` is of the source as it was when the fork was begun.
+    """
 
     op_id: str
     at: int
@@ -23,9 +36,10 @@ class PendingFork(NamedTuple):
     new_key: str
     upto: str | None
     upto_platform_id: str | None
+    besides: Besides
 
     def operation(self) -> Fork:
-        return Fork(*self)
+        return Fork(*self[:6])
 
     def ends_with(self, message: ChatMessage) -> bool:
         """Whether that is its last message."""
@@ -56,6 +70,17 @@ class Forks:
         """It is done, or cannot be."""
         self._is_changed |= self.pending.pop(op_id, None) is not None
 
+    def rename_agent(self, old: str, new: str | None) -> int:
+        """Change the agent's alias where a fork is to have it; returns in how many."""
+        count = 0
+        for fork in list(self.pending.values()):
+            attributes, states = fork.besides
+            if attributes.get("agent") == old:
+                renamed = Besides({**attributes, "agent": new}, states)
+                self.hold(fork._replace(besides=renamed))
+                count += 1
+        return count
+
     def write_again(self) -> None:
         """Write the file with the next commit, whether it has changed or not."""
         self._is_changed = True
@@ -64,7 +89,7 @@ class Forks:
         if not self._is_changed:
             return
         if self.pending:
-            rows = list(map(list, self.pending.values()))
+            rows = [[*asked, [*besides]] for *asked, besides in self.pending.values()]
             changes.put(_NAME, orjson.dumps({"version": 1, "forks": rows}) + b"\n")
         else:
             changes.remove(_NAME)
@@ -78,7 +103,11 @@ def _loads(content: bytes | None) -> dict[str, PendingFork]:
     """What the file says; nothing when it cannot be read."""
     try:
         rows: Any = orjson.loads(content or b"{}").get("forks", ())
-        forks = [PendingFork(*row) for row in rows]
-    except (ValueError, TypeError, AttributeError):
+        forks = [PendingFork(*row)._replace(besides=_besides(*row[-1])) for row in rows]
+    except (ValueError, TypeError, AttributeError, InvalidInputError):
         return {}
     return {fork.op_id: fork for fork in forks}
+
+
+def _besides(attributes: Any, states: Any) -> Besides:
+    return Besides(dict(attributes), read_states(states))

@@ -26,7 +26,7 @@ from backscroll_worker.contract.turns import outcome
 from backscroll_worker.stores.jsonl.decoding import ENCODING_BYTES, as_utf8
 from backscroll_worker.stores.jsonl.file_names import SessionNames
 from backscroll_worker.stores.jsonl.files import TEMPORARY, Stamp, naming, set_mtime
-from backscroll_worker.stores.jsonl.fork_ledger import PendingFork
+from backscroll_worker.stores.jsonl.fork_ledger import Besides, PendingFork
 from backscroll_worker.stores.jsonl.forks import Copier, complete, describe
 from backscroll_worker.stores.jsonl.lines import Record, control_line, joined
 from backscroll_worker.stores.jsonl.session_cache import CachedSession
@@ -100,7 +100,7 @@ def _finish(open_group: OpenGroup, op_id: str) -> Generator[None]:
         with open_group() as group:
             if op_id not in group.forks.pending:
                 return
-            copy.publish(group)
+            copy.publish(group, group.forks.pending[op_id].besides)
             group.forks.drop(op_id)
     yield from _renew_journals(open_group)
 
@@ -154,11 +154,11 @@ class _Copy:
                 clock.begin()
         yield from aside(self._sync)
 
-    def publish(self, group: Group) -> None:
+    def publish(self, group: Group, besides: Besides) -> None:
         """Give the file its name, with the sidecar before it; the group commits nothing of it."""
         fork, directory, now = self._fork, group.directory, group.now
         target, count = group.new_session(fork.new_key), self._copier.count
-        describe(target, group.find(fork.key), fork.operation(), self._last)
+        describe(target, besides, self._last)
         records = {**target.own_records(), fork.op_id: Record(now, count)}
         self._write(control_line(records) + b"\n")
         with naming(self._path):

@@ -19,7 +19,7 @@ from backscroll_worker.contract.forks import (
     unknown_session,
 )
 from backscroll_worker.contract.turns import CONFLICT
-from backscroll_worker.stores.jsonl.fork_ledger import Forks, PendingFork
+from backscroll_worker.stores.jsonl.fork_ledger import Besides, Forks, PendingFork
 from backscroll_worker.stores.jsonl.lines import Line
 from backscroll_worker.stores.jsonl.session import Session
 
@@ -36,8 +36,10 @@ class Group(Protocol):
         """The session, whether it exists or not."""
 
 
-def fork(target: Session, source: Session, operation: Fork) -> int:
+def fork(target: Session, source: Session, operation: Fork, besides: Besides | None = None) -> int:
     """Apply the operation; returns how many messages the fork has.
+
+    It gets what it was to have `besides` messages when it was begun, or what it is to have now.
 
     Raises `OperationRefusedError` where there is nothing to copy.
     """
@@ -51,8 +53,9 @@ def fork(target: Session, source: Session, operation: Fork) -> int:
         originals = originals[: index + 1]
     copier = Copier(operation)
     lines = list(map(copier.copy, originals))
+    besides = besides or besides_messages(target, source)
     target._create()
-    describe(target, source, operation, originals[-1].message.message_id if originals else None)
+    describe(target, besides, originals[-1].message.message_id if originals else None)
     target._touch()
     target._rewrite().extend(lines)
     cached = target._cached_session()
@@ -74,8 +77,8 @@ def pending_fork(target: Session, source: Session, operation: Fork) -> PendingFo
     upto, by_platform = operation.upto, operation.upto_platform_id
     if upto is None and by_platform is None and not (upto := source.tail):
         return None
-    keys = operation.keys
-    return PendingFork(operation.op_id, operation.at, *keys, upto, by_platform)
+    asked = operation.op_id, operation.at, *operation.keys, upto, by_platform
+    return PendingFork(*asked, besides_messages(target, source))
 
 
 def give_way(group: Group, operation: Write) -> None:
@@ -102,17 +105,23 @@ def complete(group: Group, pending: PendingFork) -> None:
     operation, target = pending.operation(), group.find(pending.new_key)
     if target.applied(pending.op_id) is None:
         with suppress(OperationRefusedError):
-            fork(target, group.find(pending.key), operation)
+            fork(target, group.find(pending.key), operation, pending.besides)
 
 
-def describe(target: Session, source: Session, operation: Fork, upto: str | None) -> None:
-    """Give the fork all that it has besides messages."""
+def besides_messages(target: Session, source: Session) -> Besides:
+    """All that a fork is to have besides messages; what the target has is its own."""
     there = target.info() if target.exists else None
     original = source.sidecar.info(source.last_activity, 0)  # nobody has to count its messages
-    attributes = attributes_of_fork(original, upto, there)
+    own = target.sidecar.states if target.exists else {}
+    return Besides(attributes_of_fork(original, None, there), {**source.sidecar.states, **own})
+
+
+def describe(target: Session, besides: Besides, upto: str | None) -> None:
+    """Give the fork all that it has besides messages."""
+    attributes = {**besides.attributes, "forked_upto": upto}
     sidecar = target.sidecar
     sidecar.attributes.update({k: value for k, value in attributes.items() if value is not None})
-    sidecar.states = {**source.sidecar.states, **sidecar.states}
+    sidecar.states = dict(besides.states)
     target._is_described = True
 
 

@@ -369,7 +369,7 @@ class Group:
         affected = self.renames.applied(operation.op_id)
         if affected is not None:
             return Outcome(affected, duplicate=True)
-        affected = 0
+        affected = self.forks.rename_agent(operation.old, operation.new)
         for session in self.sessions():
             if session.rename_agent(operation.old, operation.new):
                 self._sessions[session.key] = session
