@@ -11,6 +11,7 @@ from backscroll.contract.lifecycle import DeleteSessions, Merge, Rename, Reset, 
 from backscroll.contract.messages import ChatMessage, SessionInfo, to_micros
 from backscroll.contract.operations import (
     Append,
+    Backfill,
     Clear,
     Delete,
     Describe,
@@ -27,6 +28,12 @@ from backscroll_worker.contract.takeover import ImportSession
 from backscroll_worker.contract.turns import CONFLICT, lease_of, outcome
 from backscroll_worker.contract.waiting import Change
 from backscroll_worker.stores.search.query import Query
+from backscroll_worker.testing.model_messages import (
+    as_stored,
+    edited,
+    in_order_of_time,
+    with_earlier,
+)
 from backscroll_worker.testing.model_session import ModelSession
 from backscroll_worker.testing.stores import StoreUnderTest
 
@@ -121,6 +128,8 @@ class Model:
                 return self._pop(operation, now)
             case Splice():
                 return self._splice(operation, now)
+            case Backfill():
+                return self._backfill(operation, now)
             case Append():
                 return self._append(operation, now)
             case Rollback() | Replace():
@@ -176,7 +185,7 @@ class Model:
         self.renames.append(operation.keys)
         ids = {message.platform_id for message in into.messages} - {None}
         new = [message for message in session.messages if message.platform_id not in ids]
-        into.messages = sorted([*into.messages, *new], key=_moment)
+        into.messages = in_order_of_time(into.messages, new)
         into.platform_ids |= session.platform_ids
         into.created_at, into.last_activity = min(into.created_at, session.created_at), now
         self._move_waiting(operation.key, operation.into, now)
@@ -220,7 +229,7 @@ class Model:
             replace(message, message_id=f"{operation.op_id}-{place}")
             for place, message in enumerate(source.messages[:count], 1)
         ]
-        for name in ("name", "agent", "meta"):
+        for name in ("name", "agent", "channel", "room", "sender", "meta"):
             fork.attributes[name] = fork.attributes.get(name) or source.attributes.get(name)
         fork.attributes["meta"] = dict(fork.attributes["meta"] or {})
         fork.attributes["forked_from"] = operation.key
@@ -238,7 +247,7 @@ class Model:
         session = self.sessions.setdefault(operation.key, ModelSession(now, now))
         session.describe_beside(operation.session or {}, now)
         before = len(session.messages)
-        for message in operation.stamped():
+        for message in map(as_stored, operation.stamped()):
             if message.platform_id is None or message.platform_id not in session.platform_ids:
                 session.messages.append(message)
                 session.last_activity = now
@@ -249,6 +258,19 @@ class Model:
             if change is not None:
                 self._change(change, now)
         return len(session.messages) - before
+
+    def _backfill(self, operation: Backfill, now: int) -> int:
+        before, known = self._load(operation.key), set[str]()
+        if operation.key in self.sessions:
+            known |= self.sessions[operation.key].platform_ids
+        affected = self._append(operation, now)
+        if affected != CONFLICT and {each.platform_id for each in operation.messages} - known:
+            session = self.sessions[operation.key]
+            own, new = session.messages[: len(before)], session.messages[len(before) :]
+            session.messages = with_earlier(operation, own, new)
+            said_at = map(operation.said_at, operation.messages)
+            session.created_at = min(session.created_at, *said_at)
+        return affected
 
     def _pop(self, operation: Pop, now: int) -> int:
         messages = self.popped[operation.op_id] = self._load(operation.key)[-operation.count :]
@@ -329,12 +351,7 @@ class Model:
             return 0
         old = session.messages.pop(index)
         if isinstance(change, Replace):
-            new = change.message
-            tokens = old.tokens if new.tokens is None else new.tokens
-            edited = replace(
-                old, role=new.role, content=new.content, extra=new.extra, tokens=tokens
-            )
-            session.messages.insert(index, edited)
+            session.messages.insert(index, edited(old, change.message))
         session.last_activity = now
         return 1
 
@@ -367,13 +384,9 @@ class Model:
     def _import(self, operation: ImportSession, now: int) -> int:
         session = self.sessions.setdefault(operation.key, ModelSession(now, now))
         session.attributes.update(operation.attributes, turn_started_at=operation.turn_started_at)
-        session.messages = list(operation.messages)
+        session.messages = [*map(as_stored, operation.messages)]
         session.created_at, session.last_activity = operation.created_at, operation.last_activity
         return len(operation.messages)
-
-
-def _moment(message: ChatMessage) -> int:
-    return 0 if message.created_at is None else to_micros(message.created_at)
 
 
 def state_of(store: StoreUnderTest, keys: Iterable[str]) -> State:

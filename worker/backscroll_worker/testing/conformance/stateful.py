@@ -19,8 +19,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from backscroll.contract.messages import ChatMessage
-from backscroll.contract.operations import Write
+from backscroll.contract.attachments import Attachment
+from backscroll.contract.messages import ChatMessage, from_micros
+from backscroll.contract.operations import Append, Replace, Write
 from backscroll.contract.splicing import Pop
 from backscroll_worker.contract.pacing import finish
 from backscroll_worker.testing.fixtures import UrlAt
@@ -40,11 +41,16 @@ PLATFORM_IDS = "pqrstu"
 
 keys = st.sampled_from(KEYS)
 texts = st.lists(st.sampled_from(WORDS), max_size=3).map(" ".join)
+attachments = st.lists(
+    st.builds(Attachment, st.just("file"), data=st.none() | st.sampled_from([b"", b"cat", b"dog"])),
+    max_size=2,
+)
 messages = st.builds(
     ChatMessage,
     st.sampled_from(["user", "tool"]),
     texts,
     platform_id=st.none() | st.sampled_from(PLATFORM_IDS),
+    attachments=st.just(()) | attachments.map(tuple),
 )
 said = st.lists(messages, min_size=1, max_size=4)
 attributes = st.fixed_dictionaries(
@@ -139,6 +145,23 @@ class Operations(RuleBasedStateMachine):
         self.message_ids += operation.message_ids
         self.send(operation)
 
+    @rule(
+        key=keys,
+        said=st.lists(st.tuples(messages, st.integers(0, 40)), min_size=1, max_size=5),
+        ids=st.permutations(PLATFORM_IDS),
+        session=st.none() | attributes,
+    )
+    def backfill(
+        self, key: str, said: list[tuple[ChatMessage, int]], ids: list[str], session: Any
+    ) -> None:
+        earlier = tuple(
+            replace(message, platform_id=id_, created_at=from_micros(Clock().now + hour * HOUR))
+            for (message, hour), id_ in zip(said, ids, strict=False)
+        )
+        operation = requests.backfill(key, earlier, session)
+        self.message_ids += operation.message_ids
+        self.send(operation)
+
     @rule(key=keys, message=messages, data=st.data())
     def replace_in_a_turn(self, key: str, message: ChatMessage, data: st.DataObject) -> None:
         turn_id = self._some_turn(data)
@@ -211,10 +234,11 @@ class Beside(Operations):
 
     lease_seconds = 1, 5_000  # by this test's clock, which passes an hour at a time
 
-    def __init__(self, url_at: UrlAt, *, searches: bool) -> None:
+    def __init__(self, url_at: UrlAt, lacking: frozenset[str]) -> None:
         super().__init__()
         self.url_at = url_at
-        self.searches = searches
+        self.searches = "search" not in lacking
+        self.attaches = "attachments" not in lacking
 
     @initialize()
     def open(self) -> None:
@@ -235,7 +259,7 @@ class Beside(Operations):
         shutil.rmtree(self.directory)
 
     def take(self, operation: Write) -> None:
-        self.group.append(operation)
+        self.group.append(operation if self.attaches else _without_attachments(operation))
 
     @rule(key=keys, new_key=keys, text=texts, has_upto=st.booleans())
     def fork(self, key: str, new_key: str, text: str, has_upto: bool) -> None:
@@ -299,13 +323,20 @@ class Beside(Operations):
             assert hits == self.model.search(query)
 
 
+def _without_attachments(operation: Write) -> Write:
+    if isinstance(operation, Replace):
+        return operation.changed(message=replace(operation.message, attachments=()))
+    if not isinstance(operation, Append):
+        return operation
+    bare = [replace(each, attachments=()) for each in operation.messages]
+    return operation.changed(messages=tuple(bare))
+
+
 def test_a_store_is_as_the_model_says_whatever_is_applied(
     url_at: UrlAt, lacking: frozenset[str]
 ) -> None:
     run_state_machine_as_test(
-        lambda: Beside(  # type: ignore[arg-type] # a factory does, too
-            url_at, searches="search" not in lacking
-        ),
+        lambda: Beside(url_at, lacking),  # type: ignore[arg-type] # a factory does, too
         settings=settings(
             max_examples=60,
             stateful_step_count=30,
