@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import redis
 
+from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.filters import SearchFilter
 from backscroll.contract.messages import ChatMessage, SessionInfo
 from backscroll.contract.operations import Write
@@ -31,7 +32,7 @@ FINISHED: Final = "rq:finished:backscroll"
 
 _ATTRIBUTES: Final = (
     "name", "agent", "channel", "room", "sender", "state", "turn_id", "pinned",
-    "meta",
+    "meta", "closed", "forked_from", "forked_upto", "continued_from",
 )  # fmt: skip
 _A_GROUP: Final = 1_000
 
@@ -83,7 +84,8 @@ def check_store(url: str, ledger: Ledger, *, prefix: bool = False) -> list[Viola
         found = [Violation("damaged", finding.where, finding.problem) for finding in store.verify()]
         found += _check_search(store, loaded)
         applied = _applied_of(store, ledger.unsure)
-        found += _check_sessions(loaded, ledger, applied)
+        found += _check_sessions(store, loaded, ledger, applied)
+        found += _check_attachments(store, loaded)
         if prefix:
             found += _check_prefix(ledger, applied, by_session=url.startswith("jsonl"))
         for writer in ledger.writers:
@@ -150,7 +152,22 @@ def _check_prefix(ledger: Ledger, applied: set[str], *, by_session: bool) -> Ite
                 return
 
 
-def _check_sessions(loaded: Loaded, ledger: Ledger, applied: set[str]) -> Iterator[Violation]:
+def _check_attachments(store: StoreUnderTest, loaded: Loaded) -> Iterator[Violation]:
+    """The bytes of what messages have are there, and intact."""
+    for key, (_, messages) in loaded.items():
+        for sha256 in {each.sha256 for message in messages for each in message.attachments}:
+            try:
+                is_there = sha256 is None or store.attachment(key, sha256) is not None
+            except OperationRefusedError as error:
+                yield Violation("lost", key, str(error))
+            else:
+                if not is_there:
+                    yield Violation("lost", key, f"what is attached as {sha256} cannot be read")
+
+
+def _check_sessions(
+    store: StoreUnderTest, loaded: Loaded, ledger: Ledger, applied: set[str]
+) -> Iterator[Violation]:
     writer_of = ledger.writer_of()
     expected: dict[str, Model] = {"": _given(ledger)}
     expected |= {writer.name: writer.model(applied)[0] for writer in ledger.writers}
@@ -164,6 +181,8 @@ def _check_sessions(loaded: Loaded, ledger: Ledger, applied: set[str]) -> Iterat
             yield from _compare(key, session.messages, own)
             if not key.startswith("shared/"):
                 yield from _compare_attributes(key, session.attributes, info)
+                if (states := store.states(key)) != session.states:
+                    yield Violation("altered", key, f"{states} instead of {session.states}")
     keys = {key for model in expected.values() for key in model.sessions}
     for key, (info, messages) in loaded.items():
         if key not in keys:
@@ -217,7 +236,7 @@ def _compare(
 def _compare_attributes(
     key: str, attributes: dict[str, Any], info: SessionInfo
 ) -> Iterator[Violation]:
-    defaults: dict[str, Any] = {"state": "idle", "pinned": False, "meta": {}}
+    defaults: dict[str, Any] = {"state": "idle", "pinned": False, "meta": {}, "closed": False}
     for name in _ATTRIBUTES:
         expected, seen = attributes.get(name, defaults.get(name)), getattr(info, name)
         if seen != expected:
@@ -265,7 +284,8 @@ def _check_erased(
 
 
 def _check_words(place: Path, writer: WriterRecord) -> Iterator[Violation]:
-    files = place.rglob("*") if place.is_dir() else place.parent.glob(f"{place.name}*")
+    roots = [place] if place.is_dir() else place.parent.glob(f"{place.name}*")
+    files = (file for root in roots for file in (root, *root.rglob("*")))
     contents = b"".join(file.read_bytes() for file in files if file.is_file())
     for key, message in writer.erased_texts():
         if word_of(message).encode() in contents:

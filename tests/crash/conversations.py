@@ -8,14 +8,17 @@ comes after it would supersede it in any case.
 from __future__ import annotations
 
 import random
+import time
 from collections import defaultdict
 from dataclasses import replace
 from typing import Final
 
-from backscroll.contract.messages import ChatMessage
-from backscroll.contract.operations import Append, Erase, Write
+from backscroll.contract.messages import ChatMessage, from_micros
+from backscroll.contract.operations import Append, Backfill, Erase, Write
 from backscroll.contract.requests import Requests
 from backscroll.contract.turns import BeginTurn
+from backscroll_worker.testing.model import Model
+from tests.crash.attached import attached
 
 SECRET: Final = "secret"
 """What stands before the word of a message that its erasure must not leave anywhere."""
@@ -28,15 +31,16 @@ _GROUPS: Final = 2
 class Conversations:
     """Those of one writer."""
 
-    def __init__(self, name: str, requests: Requests, rng: random.Random) -> None:
+    def __init__(self, name: str, requests: Requests, rng: random.Random, model: Model) -> None:
         self._name = name
+        self._model = model
         self._requests = requests
         self._random = rng
         self._arrived = defaultdict[str, int](int)
         self._turns = defaultdict[str, list[str]](lambda: ["no-such-turn"])
-        self._may_have_expired = set[str]()
         self._said_in_groups: list[Write] = []
         self._group_messages = 0
+        self._began = time.time()
 
     def batch(self, key: str, messages: list[ChatMessage]) -> tuple[ChatMessage, ...]:
         """The messages with platform ids one after the other, of which some have been there."""
@@ -47,23 +51,34 @@ class Conversations:
             for place, message in enumerate(messages)
         )
 
+    def backfill(self, key: str, messages: tuple[ChatMessage, ...]) -> Backfill:
+        """Earlier messages, said at some time since the writer began, among them known ones."""
+        moments = sorted(self._random.uniform(self._began, time.time()) for _ in messages)
+        said = zip(messages, moments, strict=True)
+        return self._requests.backfill(
+            key,
+            tuple(replace(each, created_at=from_micros(int(at * 1e6))) for each, at in said),
+        )
+
     def change(self, key: str, edited: ChatMessage) -> Write:
-        """An edit or a deletion by platform id, of a message that may not have arrived."""
+        """An edit or a deletion by platform id, of a message that may not have arrived.
+
+        The edit says whose it is: what waits and names nobody goes with any author's erasure.
+        """
         number = self._arrived[key] + self._random.randrange(-2, 2)
         if self._random.random() < 0.4:
             return self._requests.rollback(key, platform_id=f"m{number}")
+        edited = replace(edited, author=f"{self._name}/editor")
         return self._requests.replace(key, edited, platform_id=f"m{number}")
 
     def begin_turn(self, key: str, messages: tuple[ChatMessage, ...]) -> BeginTurn:
         """A turn that waits or supersedes; the last one may be of an adapter that has died."""
-        supersedes = key in self._may_have_expired or self._random.random() < 0.4
+        supersedes = may_have_expired(self._model, key) or self._random.random() < 0.4
         lease_seconds = _LONG_LEASE_SECONDS
-        self._may_have_expired.discard(key)
         if supersedes:  # there is something new in it, so it does begin
             messages = (*messages, replace(messages[0], platform_id=None))
             if self._random.random() < 0.3:
                 lease_seconds = _SHORT_LEASE_SECONDS
-                self._may_have_expired.add(key)
         operation = self._requests.begin_turn(
             key, messages, lease_seconds=lease_seconds, supersedes=supersedes
         )
@@ -128,14 +143,25 @@ class Conversations:
     def _group_message(self) -> ChatMessage:
         self._group_messages += 1
         number = self._group_messages
-        text = f"{self._name} {SECRET} {SECRET}{self._name}g{number}z"
-        return ChatMessage.user(text, author=self._author(), platform_id=f"g{number}")
+        word = f"{SECRET}{self._name}g{number}z"
+        text = f"{self._name} {SECRET} {word}"
+        attachments = attached(self._random, word, is_secret=True)
+        author, platform_id = self._author(), f"g{number}"
+        return ChatMessage.user(
+            text, author=author, platform_id=platform_id, attachments=attachments
+        )
 
     def _author(self) -> str:
         return f"{self._name}/author {self._random.randrange(_AUTHORS)}"
 
     def _group(self) -> str:
         return f"{self._name}/group/{self._random.randrange(_GROUPS)}"
+
+
+def may_have_expired(model: Model, key: str) -> bool:
+    """Whether the session's turn has so short a lease that the time says whether it runs."""
+    session = model.sessions.get(key)
+    return session is not None and session.lease == _SHORT_LEASE_SECONDS * 1e6
 
 
 def is_group(operation: Write) -> bool:

@@ -15,9 +15,10 @@ from typing import Any, Final, Self
 
 import redis
 
+from backscroll import Producer
 from backscroll.contract.message_checks import Limits
 from backscroll.contract.messages import ChatMessage
-from backscroll.contract.operations import Append
+from backscroll.contract.operations import Append, Operation
 from backscroll.contract.requests import Requests
 from backscroll_worker.contract.takeover import ImportSession
 from backscroll_worker.settings import Settings
@@ -26,7 +27,7 @@ from tests.crash.checker import IN_FLIGHT, QUEUE, Violation, check_server, check
 from tests.crash.ledger import Ledger
 from tests.crash.lives import KILLED, Life
 from tests.crash.points import Point
-from tests.crash.writer import Writer, WriterPlan, queue
+from tests.crash.writer import Writer, WriterPlan
 
 SCHEMES: Final = ("sqlite", "jsonl")
 _FENCE: Final = "backscroll:backscroll:fence"  # each worker's first act is to change it
@@ -230,7 +231,7 @@ class Laboratory:
 
     def queue_maintenance(self) -> None:
         """A cleanup of what `age` put there, and a compaction."""
-        queue(self._url, _requests.cleanup(24, dry_run=False), _requests.compact())
+        self._queue(_requests.cleanup(24, dry_run=False), _requests.compact())
 
     def queue_restorations(self, count: int) -> None:
         """Ask for sessions that a cleanup has archived, each under a new name."""
@@ -240,7 +241,13 @@ class Laboratory:
             into = f"restored/{len(self._restored)}"
             operations.append(_requests.restore(session.key, into, None, pin=False))
             self._restored.append(replace(session, key=into))
-        queue(self._url, *operations)
+        self._queue(*operations)
+
+    def _queue(self, *operations: Operation) -> None:
+        """As the scheduler does, without waiting for it."""
+        with Producer(self._url) as producer:
+            for operation in operations:
+                producer.send(operation, "queued")
 
     def ledger(self) -> Ledger:
         """What has to be in the store."""

@@ -16,11 +16,13 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any, Final
 
+from backscroll_worker.contract import forks
 from backscroll_worker.loop import reservation
 from backscroll_worker.loop.running import run_worker
 from backscroll_worker.settings import Settings
-from backscroll_worker.stores.jsonl import JsonlBackend
+from backscroll_worker.stores.jsonl import JsonlBackend, deleting
 from backscroll_worker.stores.sqlite import SqliteBackend
+from backscroll_worker.stores.sqlite.maintenance import purge
 from backscroll_worker.transfer import store as intake
 from backscroll_worker.transfer.migrate import migrate
 from tests.crash.disk import watch
@@ -87,7 +89,16 @@ def _live(life: Life) -> None:
     # Whoever dies here was killed, which says nothing of the job that was in flight alone; that
     # one which does kill its workers fails is shown by tests/test_deadly_jobs.py.
     swap(reservation, "DEATHS_ALONE", 1_000)
+    if life.seed % 2:
+        _do_little_at_once()
     run_worker(life.settings, life.settings.redis_url, burst=life.burst)
+
+
+def _do_little_at_once() -> None:
+    """What a group leaves to slices where sessions are large, it leaves to them here, too."""
+    swap(forks, "MOST_AT_ONCE", 4)
+    swap(purge, "MOST_AT_ONCE", 4)
+    swap(deleting, "MOST_AT_ONCE", 1)
 
 
 def _set_clock(seconds_ahead: int) -> None:

@@ -28,6 +28,7 @@ from backscroll import (
 )
 from backscroll.contract.codec import encode
 from backscroll.contract.filters import SearchFilter
+from backscroll.contract.lifecycle import DeleteSessions
 from backscroll.contract.message_checks import Limits
 from backscroll.contract.messages import ChatMessage
 from backscroll.contract.operations import Append, Operation, Read, RenameAgent, Write
@@ -35,13 +36,16 @@ from backscroll.contract.requests import Requests
 from backscroll.transport.acks import Ack
 from backscroll_worker.testing.model import Model
 from tests.crash.async_client import AsyncClient
+from tests.crash.attached import attached
 from tests.crash.conversations import SECRET, Conversations
+from tests.crash.lifecycles import Lifecycles
 
 SHARED_SESSIONS: Final = tuple(f"shared/{number}" for number in range(3))
 _OWN_SESSIONS: Final = 4
 _READ_EVERY: Final = 40
 _LARGE_BYTES: Final = 4_000_000
 """What a server with low limits may refuse; the journal has it as asked for."""
+_OF_MANY: Final = (RenameAgent, DeleteSessions)
 _FILLERS: Final = ("", "x" * 10, "x" * 10, "x" * 200, "x" * 4_000)
 
 
@@ -80,13 +84,15 @@ class Writer:
         self._plan = plan
         self._random = random.Random(plan.seed)
         self._requests = Requests(Limits())
-        self._conversations = Conversations(plan.name, self._requests, self._random)
+        self._model = Model()
+        drawn = self._requests, self._random, self._model
+        self._conversations = Conversations(plan.name, *drawn)
+        self._lifecycles = Lifecycles(*drawn)
         client = AsyncClient if plan.is_async else Producer
         self._producer = client(
             plan.url, retries=1, timeout_seconds=plan.timeout_seconds, spool=plan.spool
         )
         self._journal = plan.journal.open("ab", buffering=0)
-        self._model = Model()
         self._sent: list[Write] = []
         self._message_ids: dict[str, list[str]] = {}
         self._count = 0
@@ -132,8 +138,9 @@ class Writer:
 
     def _name_sessions(self) -> None:
         """Sessions that nobody has written to."""
-        name, generation = self._plan.name, self._generation
-        self._own = [f"{name}/{generation}/{number}" for number in range(_OWN_SESSIONS)]
+        prefix = f"{self._plan.name}/{self._generation}/"
+        self._own = [f"{prefix}{number}" for number in range(_OWN_SESSIONS)]
+        self._lifecycles.prefix = prefix
         self._shared = list(SHARED_SESSIONS)
 
     def _ask(self, operation: Operation) -> None:
@@ -193,7 +200,7 @@ class Writer:
             return self._random.choices(kinds, (4, 5, 1, 9, 2))[0]()
         if self._shared and self._random.random() < 0.25:
             return self._shared_operation(self._random.choice(self._shared))
-        return self._own_operation(self._random.choice(self._own))
+        return self._own_operation(self._random.choice([*self._own, *self._lifecycles.aside()]))
 
     def _shared_operation(self, key: str) -> Write:
         dice = self._random.random()
@@ -242,6 +249,12 @@ class Writer:
 
     def _rename_agent(self, _key: str) -> Write:
         return self._requests.rename_agent(self._agent(), self._agent())
+
+    def _live_on(self, key: str) -> Write:
+        return self._lifecycles.draw(key) or self._append(key)
+
+    def _backfill(self, key: str) -> Write:
+        return self._note(self._conversations.backfill(key, self._batch(key)))
 
     def _append_batch(self, key: str) -> Write:
         return self._note(self._requests.append(key, self._batch(key)))
@@ -309,7 +322,7 @@ class Writer:
         recent = [
             sent
             for sent in self._sent[-50:]
-            if getattr(sent, "key", None) in self._own or isinstance(sent, RenameAgent)
+            if getattr(sent, "key", None) in self._own or isinstance(sent, _OF_MANY)
         ]
         return self._random.choice(recent) if recent else self._append(key)
 
@@ -317,7 +330,8 @@ class Writer:
         filler = self._random.choice(self._plan.fillers)
         number = f"{verb}{self._plan.seed}n{self._count}z" if verb == SECRET else self._count
         text = f"{self._plan.name} {verb} {number} {filler}"
-        return self._random.choice((ChatMessage.user, ChatMessage.assistant))(text)
+        make = self._random.choice((ChatMessage.user, ChatMessage.assistant))
+        return make(text, attachments=attached(self._random, str(number), verb == SECRET))
 
     def _some_message(self, key: str, *, must_be_one: bool = False) -> str | None:
         """None is the last one; in a shared session that may be anybody's."""
@@ -358,9 +372,12 @@ _OWN_SHARES: Final[dict[Callable[[Writer, str], Write], int]] = {
     Writer._replace_in_turn: 3,
     Writer._end_turn: 4,
     Writer._append_after: 2,
+    Writer._backfill: 2,
+    Writer._live_on: 16,
 }
 """What is done in a writer's own sessions, and how often. A new operation of the contract has its
-line here, and its case in `backscroll_worker.testing.model`, from which follows what it must do.
+line here or in `tests.crash.lifecycles`, and its case in `backscroll_worker.testing.model`, from
+which follows what it must do.
 """
 _OWN_OPERATIONS: Final = tuple(_OWN_SHARES)
 _SHARES: Final = tuple(_OWN_SHARES.values())
@@ -374,13 +391,6 @@ def write_until(plan: WriterPlan, stop: Stop) -> None:
         writer.write_until(stop)
     finally:
         writer.close()
-
-
-def queue(url: str, *operations: Operation) -> None:
-    """Queue maintenance, as the scheduler does, without waiting for it."""
-    with Producer(url) as producer:
-        for operation in operations:
-            producer.send(operation, "queued")
 
 
 def _texts(messages: list[ChatMessage]) -> list[str]:
