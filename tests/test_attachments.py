@@ -12,6 +12,7 @@ import pytest
 import redis
 
 from backscroll import AsyncProducer, Attachment, ChatMessage, InvalidInputError, Producer, Redact
+from backscroll.contract.errors import StoreUnavailableError
 from backscroll.contract.message_checks import Limits
 from backscroll.contract.requests import Requests
 from backscroll_worker.archive.directory import Archive
@@ -20,6 +21,7 @@ from backscroll_worker.contract.retention import Retention
 from backscroll_worker.maintenance.erase import erase as erase_everywhere
 from backscroll_worker.ops.exit_codes import ExitCode
 from backscroll_worker.settings import Settings
+from backscroll_worker.stores.blobs import Blobs
 from backscroll_worker.testing.fixtures import UrlAt
 from backscroll_worker.testing.interruptions import killed_at
 from backscroll_worker.testing.stores import Clock, open_tested, requests
@@ -260,3 +262,24 @@ def test_killed_at_any_step_no_message_lacks_its_bytes(url_at: UrlAt, tmp_path: 
             assert store.verify(deep=True) == []
         step += 3 if url.startswith("jsonl") else 2  # of some sixty, and of some twenty
     assert step > 7
+
+
+def test_bytes_go_nowhere_when_the_store_is_moved_away_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, elsewhere, put = tmp_path / "store", tmp_path / "elsewhere", Blobs._put
+
+    def moved_first(blobs: Blobs, sha256: str, data: bytes) -> None:
+        path.rename(elsewhere)
+        put(blobs, sha256, data)
+
+    with open_tested(f"jsonl://{path}") as store:
+        store.append("s", ChatMessage.user("hi"))
+        monkeypatch.setattr(Blobs, "_put", moved_first)
+        with pytest.raises(StoreUnavailableError):
+            store.append("s", with_data(CAT))
+        assert not path.exists()
+        monkeypatch.undo()
+        elsewhere.rename(path)
+        store.append("s", with_data(CAT))
+        assert store.attachment("s", OF_CAT) == CAT

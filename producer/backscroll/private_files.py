@@ -47,7 +47,12 @@ def make_private_directory(path: Path) -> None:
     if path.is_dir():
         return
     make_private_directory(path.parent)
-    with suppress(FileExistsError):  # another process was faster
+    make_private_folder(path)
+
+
+def make_private_folder(path: Path) -> None:
+    """Make `path` in a directory that is there; raises `FileNotFoundError` where it is not."""
+    with suppress(FileExistsError):  # it is there, or another process was faster
         path.mkdir(mode=DIRECTORY)
         path.chmod(DIRECTORY)
 

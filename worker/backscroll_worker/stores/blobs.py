@@ -23,7 +23,7 @@ from typing import Final, NamedTuple
 from backscroll.contract.attachments import Attachment
 from backscroll.contract.errors import OperationRefusedError, StoreUnavailableError
 from backscroll.contract.messages import ChatMessage
-from backscroll.private_files import make_private_directory, replacing, sync_path, write_all
+from backscroll.private_files import make_private_folder, replacing, sync_path, write_all
 from backscroll_worker.contract.findings import Finding
 from backscroll_worker.contract.pacing import SliceClock, Slices
 
@@ -184,7 +184,8 @@ class Blobs:
             return
         with _reporting(path):
             if not path.parent.is_dir():
-                make_private_directory(path.parent)
+                for folder in (self.path, path.parent):  # not the store's, which may be moved
+                    make_private_folder(folder)
                 sync_path(self.path)
                 sync_path(self.path.parent)
             with replacing(path, path.with_name(_TEMPORARY)) as descriptor:
