@@ -9,17 +9,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from backscroll.contract.forks import Fork
+from backscroll.contract.lifecycle import DeleteSessions, Merge, Rename, Reset
 from backscroll.contract.operations import Append, Erase, Operation
 from backscroll.contract.results import Outcome
+from backscroll.contract.splicing import Pop, Splice
 from backscroll.contract.turns import BeginTurn
 from backscroll.transport.pinned_connection import Script
 from backscroll_worker.contract.clock import Cutoff, Passage
 from backscroll_worker.loop import reservation
 from backscroll_worker.loop.worker import GroupCommitWorker
 from backscroll_worker.maintenance import dispatch
+from backscroll_worker.stores import blobs
 from backscroll_worker.stores.jsonl import JsonlBackend
+from backscroll_worker.stores.jsonl import backfilling as jsonl_backfilling
 from backscroll_worker.stores.jsonl import waiting as jsonl_waiting
 from backscroll_worker.stores.sqlite import SqliteBackend
+from backscroll_worker.stores.sqlite import backfilling as sqlite_backfilling
 from backscroll_worker.stores.sqlite import waiting as sqlite_waiting
 from backscroll_worker.stores.sqlite.pending import Pending
 from tests.crash.points import around, swap
@@ -107,6 +113,51 @@ def _let_no_change_wait() -> None:
         swap(waiting, "hold", lambda *_: None)
 
 
+def _fork_everything() -> None:
+    _parse(Fork, lambda operation: replace(operation, upto=None))
+
+
+def _rename_nothing() -> None:
+    _parse(Rename, lambda operation: replace(operation, key=f"{operation.key}?"))
+
+
+def _merge_the_other_way_round() -> None:
+    _parse(Merge, lambda each: replace(each, key=each.into, into=each.key))
+
+
+def _reset_nothing() -> None:
+    _parse(Reset, lambda operation: replace(operation, key=f"{operation.key}?"))
+
+
+def _append_to_closed_sessions() -> None:
+    swap(Append, "needs_open", False)
+
+
+def _delete_one_instead_of_all() -> None:
+    _parse(DeleteSessions, lambda operation: replace(operation, prefix=f"{operation.prefix}0"))
+
+
+def _lose_what_is_attached() -> None:
+    """A file is there, and has other bytes."""
+    swap(blobs, "write_all", lambda descriptor, data: os.write(descriptor, data[:1]))
+
+
+def _splice_under_no_condition() -> None:
+    _parse(Splice, lambda operation: replace(operation, expect=None))
+
+
+def _pop_one() -> None:
+    _parse(Pop, lambda operation: replace(operation, count=1))
+
+
+def _append_instead_of_backfilling() -> None:
+    def last(operation: Any, own: Any, new: Any) -> list[Any]:
+        return [each.item for each in (*own, *new)]
+
+    for backfilling in (sqlite_backfilling, jsonl_backfilling):
+        swap(backfilling, "with_backfilled", last)
+
+
 def _cut_long_messages() -> None:
     def cut(operation: Append) -> Append:
         messages = [
@@ -129,4 +180,14 @@ MUTANTS: Final[dict[str, Callable[[], None]]] = {
     "begin any turn": _begin_any_turn,
     "erase another author": _erase_another_author,
     "let no change wait": _let_no_change_wait,
+    "fork everything": _fork_everything,
+    "rename nothing": _rename_nothing,
+    "merge the other way round": _merge_the_other_way_round,
+    "reset nothing": _reset_nothing,
+    "append to closed sessions": _append_to_closed_sessions,
+    "delete one instead of all": _delete_one_instead_of_all,
+    "lose what is attached": _lose_what_is_attached,
+    "splice under no condition": _splice_under_no_condition,
+    "pop one": _pop_one,
+    "append instead of backfilling": _append_instead_of_backfilling,
 }

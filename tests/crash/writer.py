@@ -372,7 +372,7 @@ _OWN_SHARES: Final[dict[Callable[[Writer, str], Write], int]] = {
     Writer._replace_in_turn: 3,
     Writer._end_turn: 4,
     Writer._append_after: 2,
-    Writer._backfill: 2,
+    Writer._backfill: 4,
     Writer._live_on: 16,
 }
 """What is done in a writer's own sessions, and how often. A new operation of the contract has its
