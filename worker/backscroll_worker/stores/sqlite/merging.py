@@ -2,7 +2,7 @@
 
 A session's messages are in the order of their rows, which is that in which they came. So those of
 two sessions are nearly in the order of time as they are; the others swap rows among themselves.
-While an author is being erased none do, as their rows say what is to be erased.
+While an author is being erased they get new rows instead: earlier ones say what is to be erased.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ def merge(group: WriteGroup, operation: Merge) -> int:
     ids = {id_ for _, _, id_ in own if id_ is not None}
     repeated = [row for row, _, id_ in others if id_ in ids]
     kept = [each for each in others if each[2] not in ids]
-    moves = [] if group._memory.erasing else _moves(own, kept)
+    moves = _to_new_rows(group, own, kept) if group._memory.erasing else _moves(own, kept)
     check_size(operation, len(moves))
     connection.executemany("DELETE FROM messages WHERE id = ?", [(row,) for row in repeated])
-    for row in (*repeated, *(new for new, _ in moves)):
+    for row in (*repeated, *(old for _, old in moves)):
         group._pending.forget(row)
     _move(connection, moves)
     found: Any = connection.executemany(
@@ -77,9 +77,23 @@ def _messages(connection: apsw.Connection, session: int) -> list[Message]:
 
 def _moves(*sessions: list[Message]) -> list[tuple[int, int]]:
     """The new row and the old one of each message that is not in the order of time by its row."""
-    times = [[at for _, at, _ in messages] for messages in sessions]
-    order = [sessions[which][index][0] for which, index in in_order_of_time(*times)]
+    order = _rows_in_order(*sessions)
     return [(new, old) for old, new in zip(order, sorted(order), strict=True) if old != new]
+
+
+def _to_new_rows(group: WriteGroup, *sessions: list[Message]) -> list[tuple[int, int]]:
+    """The same with rows that no message ever had, from the first such message on."""
+    order = _rows_in_order(*sessions)
+    pairs = enumerate(zip(order, sorted(order), strict=True))
+    first = next((index for index, (old, row) in pairs if old != row), len(order))
+    last_row = group._memory.last_row
+    group._memory.last_row += len(order) - first
+    return [(last_row + number, old) for number, old in enumerate(order[first:], 1)]
+
+
+def _rows_in_order(*sessions: list[Message]) -> list[int]:
+    times = [[at for _, at, _ in messages] for messages in sessions]
+    return [sessions[which][index][0] for which, index in in_order_of_time(*times)]
 
 
 def _move(connection: apsw.Connection, moves: list[tuple[int, int]]) -> None:

@@ -211,6 +211,27 @@ def test_an_erasure_elsewhere_leaves_merges_in_the_order_of_time(store: StoreUnd
 
 
 @pytest.mark.needs("erasure")
+def test_a_merge_during_an_authors_erasure_keeps_the_order_of_time(open_store: Open) -> None:
+    erase = requests.erase(author="ada")
+    assert isinstance(erase, Erase)
+    with open_store() as store:
+        store.append("b", *timed(1, 4, 9), *timed(10, author="ada"), with_data(CAT))
+        store.append("a", *timed(0, 5), *timed(6, author="ada"), *timed(7))
+        apply_all(store, [erase])
+        store.append("a", *timed(8, author="ada"))
+        assert store.merge("a", "b") == 4
+        finish(store.store.erase(erase))
+        order = ["at 0", "at 1", "at 4", "at 5", "at 7", "at 8", "at 9", "look"]
+        assert contents(store, "b") == order
+        say(store, "b", "last")
+    with open_store() as store:
+        assert contents(store, "b") == [*order, "last"]
+        assert found(store, "at") == set(order[:-1])
+        assert store.attachment("b", OF_CAT) == CAT
+        assert store.verify(deep=True) == []
+
+
+@pytest.mark.needs("erasure")
 def test_an_erasure_takes_what_was_merged(todays: Open) -> None:
     with todays() as store:
         for key in ("a", "b", "c"):
