@@ -218,9 +218,16 @@ def test_cleanup_and_compact_report_what_they_did(producer: Producer) -> None:
     assert producer.compact().bytes_after >= 0
 
 
-def test_cleanup_without_any_ttl_is_refused(producer: Producer) -> None:
-    with pytest.raises(OperationRefusedError, match="BACKSCROLL_TTL_HOURS"):
-        producer.cleanup()
+def test_cleanup_without_any_rule_goes_by_the_sessions_own_ttls(producer: Producer) -> None:
+    producer.append("plain", ChatMessage.user("a"))
+    producer.append("kept", ChatMessage.user("b"), session={"ttl_hours": 1})
+    producer.describe("other", ttl_hours=1e-9, ack="stored")
+    session = producer.session("kept")
+    assert session is not None
+    assert session.ttl_hours == 1
+    assert producer.cleanup().keys == ("other",)
+    assert {info.key: info.ttl_hours for info in producer.sessions()} == {"plain": None, "kept": 1}
+    assert producer.cleanup(0).keys == ("plain",)
 
 
 def test_the_asyncio_producer_does_all_the_same(producer: Producer) -> None:

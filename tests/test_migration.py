@@ -73,7 +73,7 @@ def test_our_own_files_come_over_whole(directory: Path, store: str) -> None:
         ids = ours.append(key, ChatMessage.user("a", ts="1"), ChatMessage.assistant("b"))
         ours.append(key, ChatMessage.user("gone"))
         ours.remove_last(key)
-        ours.describe(key, name="Thread", channel="slack", pinned=True)
+        ours.describe(key, name="Thread", channel="slack", pinned=True, ttl_hours=5)
         before = ours.load(key)
     assert migrate(directory, store).refused == []
     with open_tested(store, read_only=True) as backend:
@@ -82,6 +82,7 @@ def test_our_own_files_come_over_whole(directory: Path, store: str) -> None:
         session = backend.session(key)
         assert session is not None
         assert (session.name, session.channel, session.pinned) == ("Thread", "slack", True)
+        assert session.ttl_hours == 5
     assert list(directory.glob("*.jsonl")) == []
     assert list(directory.glob("*.meta.json")) == []
 

@@ -62,6 +62,9 @@ PAYLOADS: list[tuple[str, str, Operation]] = [
     ("append", '{"at":1,"key":"k","messages":[{"role":"tool","content":"","extra":{"a":[1,null]},'
      '"created_at":1767323045678901}],"session":{"name":null,"pinned":true,"state":"idle"}}',
      Append(ID, 1, "k", (WHOLE,), {"name": None, "pinned": True, "state": "idle"})),
+    ("append", '{"at":1,"key":"k","messages":[{"role":"user","content":"hi"}],'
+     '"session":{"ttl_hours":24.0}}',
+     Append(ID, 1, "k", (HI,), {"ttl_hours": 24.0})),
     ("append", '{"at":1,"key":"k","messages":[{"role":"user","content":"hi","author":"a",'
      '"author_name":"A","platform_id":"p","reply_to":"o","tokens":1}],"expect_tail":"",'
      '"turn_id":"t"}',

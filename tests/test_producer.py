@@ -103,6 +103,9 @@ BAD_CALLS: list[tuple[str, str, int | None, Any]] = [
         None,
         lambda p: p.search("x", SearchFilter(since=datetime(2026, 1, 1))),
     ),
+    ("own ttl negative", "ttl_hours", None, lambda p: p.describe("k", ttl_hours=-1)),
+    ("own ttl bool", "ttl_hours", None, lambda p: p.describe("k", ttl_hours=True)),
+    ("own ttl NaN", "ttl_hours", None, lambda p: p.describe("k", ttl_hours=float("nan"))),
     ("ttl negative", "ttl_hours", None, lambda p: p.cleanup(-1)),
 ]
 

@@ -111,7 +111,7 @@ def test_cleanup_and_compaction_keep_their_own_times(
 
 
 def test_a_compaction_decodes_too(settings: Settings, clock: Clock, client: redis.Redis) -> None:
-    maintenance = scheduler(settings, clock)
+    maintenance = scheduler(replace(settings, cleanup_cron="0 0 1 1 *"), clock)
     maintenance.enqueue_jobs()
     clock.advance(timedelta(days=1))
     maintenance.enqueue_jobs()
@@ -247,15 +247,10 @@ def test_two_queues_of_one_server_have_their_own_maintenance(
     assert queued(client) != queued(client, "b.2")
 
 
-def test_cleanup_is_not_scheduled_when_sessions_are_kept_for_ever(
+def test_cleanup_is_scheduled_without_any_rule_for_the_sessions_own_ttls(
     settings: Settings, clock: Clock
 ) -> None:
-    assert [job.name for job in scheduler(settings, clock).get_jobs()] == ["compact"]
-
-
-def test_cleanup_is_scheduled_for_retention_rules_alone(settings: Settings, clock: Clock) -> None:
-    ruled = replace(settings, retention=settings.data_dir / "retention.toml")
-    assert {job.name for job in scheduler(ruled, clock).get_jobs()} == {"compact", "cleanup"}
+    assert {job.name for job in scheduler(settings, clock).get_jobs()} == {"compact", "cleanup"}
 
 
 def test_it_sleeps_until_the_next_tick_or_its_registration_expires(

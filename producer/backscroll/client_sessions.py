@@ -45,6 +45,7 @@ class Sessions(Calls):
         turn_id: str | Unset | None = UNSET,
         pinned: bool | Unset = UNSET,
         meta: Meta | Unset | None = UNSET,
+        ttl_hours: float | Unset | None = UNSET,
         ack: Ack | None = None,
     ) -> Receipt:
         """Set the attributes given; None clears one. `pinned` sessions are never cleaned up.
@@ -53,13 +54,18 @@ class Sessions(Calls):
         value of None clears its key, all others stay; `meta=None` clears all. A session has up to
         16 KiB of them in JSON: what would be more is refused with "stored", and changes nothing.
 
+        `ttl_hours` is how long the session may be idle before a cleanup deletes it, instead of what
+        the worker's rules say: from 0 to 1e9 hours, and 0 keeps it for ever. With None the rules
+        apply again. The rules' `keep_messages` and those for authors apply in any case.
+
         The session is made if there is none. Returns a receipt. Raises `InvalidInputError` for no
-        attribute at all, one of more than 512 characters, an unknown state or another value in
-        `meta`; the rest as every call.
+        attribute at all, one of more than 512 characters, an unknown state, another value in `meta`
+        or another number of hours; the rest as every call.
         """
         attributes = {
             "name": name, "agent": agent, "channel": channel, "room": room, "sender": sender,
             "state": state, "turn_id": turn_id, "pinned": pinned, "meta": meta,
+            "ttl_hours": ttl_hours,
         }  # fmt: skip
         return run(self._write, self._requests.describe(key, attributes), ack)
 

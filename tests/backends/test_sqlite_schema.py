@@ -33,8 +33,10 @@ def test_a_migrated_database_is_made_like_a_new_one_and_works_like_it(tmp_path: 
         with open_tested(f"sqlite://{old}", keep_edits=True) as store:
             assert contents(store, "s") == ["hello"]
             say(store, "s", "again")
+            store.describe("s", ttl_hours=1)
             store.replace("s", store.load("s")[0])
             assert found(store, "hello") == {"hello"}
+            assert [each.ttl_hours for each in store.sessions()] == [1]
             (finding,) = store.verify()
             assert (finding.where, finding.repairable) == ("index", True)
             assert "older rules" in finding.problem

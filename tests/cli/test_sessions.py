@@ -16,6 +16,7 @@ from tests.processes import running_worker
 def test_attributes_are_set_cleared_and_filtered_by(settings: Settings, tmp_path: Path) -> None:
     given = ("--name", "Trip", "--agent", "a1", "--channel", "slack", "--state", "running")
     done(settings, "describe", "k", *given, "--turn-id", "t1", "--pinned")
+    done(settings, "describe", "other", "--ttl-hours", "48")
     done(settings, "describe", "other", "--agent", "a2")
     done(settings, "rename-agent", "a2", "a3")
     work_off(settings, tmp_path)
@@ -25,10 +26,15 @@ def test_attributes_are_set_cleared_and_filtered_by(settings: Settings, tmp_path
     assert document(settings, "sessions", "--prefix", "ot")["sessions"][0]["key"] == "other"
     assert document(settings, "sessions", "--prefix", "o%")["sessions"] == []
     assert document(settings, "sessions", "--stuck-seconds", "1000")["sessions"] == []
+    assert document(settings, "sessions", "--agent", "a3")["sessions"][0]["ttl_hours"] == 48
+    assert "ttl 48 h" in done(settings, "sessions", "--agent", "a3")
+    done(settings, "describe", "other", "--clear", "ttl-hours")
+    assert run(settings, "describe", "other", "--ttl-hours", "-1").exit_code == ExitCode.USAGE
     done(settings, "describe", "k", "--clear", "name", "--clear", "turn-id", "--unpinned")
     work_off(settings, tmp_path)
     (info,) = document(settings, "sessions", "--unpinned", "--channel", "slack")["sessions"]
     assert (info["name"], info["turn_id"], info["pinned"]) == (None, None, False)
+    assert document(settings, "sessions", "--agent", "a3")["sessions"][0]["ttl_hours"] is None
 
 
 def test_own_values_are_set_cleared_and_filtered_by(settings: Settings, tmp_path: Path) -> None:

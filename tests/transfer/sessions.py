@@ -56,6 +56,7 @@ attributes = st.fixed_dictionaries(
         "meta": st.dictionaries(
             plain, plain | st.booleans() | st.floats(-1, 1), min_size=1, max_size=2
         ),
+        "ttl_hours": st.floats(0, 999_999_999),
     },
 )
 sessions = st.builds(

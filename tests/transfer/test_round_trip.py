@@ -59,7 +59,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> str:
         for number in range(20):
             key, clock.now = f"chat {number:02}", clock.now + 1
             said = tuple(ChatMessage.user(f"{turn} of {key}") for turn in range(5))
-            attributes = {"name": key.upper(), "channel": f"c{number % 2}", "pinned": number == 3}
+            attributes: dict[str, Any] = {"name": key.upper(), "channel": f"c{number % 2}"}
+            attributes |= {"pinned": number == 3, "ttl_hours": float(number) or None}
             apply_all(
                 backend,
                 [

@@ -136,8 +136,8 @@ class Settings:
     )  # fmt: skip
     ttl_hours: float = _setting(
         "BACKSCROLL_TTL_HOURS", 0.0, _hours, "Cleanup deletes sessions idle for longer, unless a "
-        "rule in `BACKSCROLL_RETENTION` says otherwise; `0` keeps them for ever. Pinned sessions "
-        "are never deleted.",
+        "rule in `BACKSCROLL_RETENTION` says otherwise, or the session itself; `0` keeps them "
+        "for ever. Pinned sessions are never deleted.",
     )  # fmt: skip
     retention: Path | None = _setting(
         "BACKSCROLL_RETENTION", None, _path, "A TOML file with retention rules, for sessions and "
@@ -203,11 +203,6 @@ class Settings:
             for setting, value in values
             if value is not None
         }
-
-    @property
-    def has_retention(self) -> bool:
-        """Whether sessions or messages may have to go by themselves one day."""
-        return self.ttl_hours > 0 or self.retention is not None
 
     @property
     def names_store(self) -> bool:

@@ -23,7 +23,7 @@ MAX_ATTRIBUTE_CHARS: Final = 512
 Meta = Mapping[str, str | int | float | bool | None]
 """A session's own keys and values; where they are changed, None clears a key."""
 
-SessionAttributes = Mapping[str, str | bool | Meta | None]
+SessionAttributes = Mapping[str, str | bool | float | Meta | None]
 """Attributes of a session by name, as `describe` takes them; None clears one."""
 
 State = Literal["idle", "running", "error"]
@@ -275,6 +275,8 @@ class SessionInfo:
     """The id of that session's last message that the fork has; None if there was none."""
     continued_from: str | None = None
     """The key of the conversation before, where `reset` has begun this one."""
+    ttl_hours: float | None = None
+    """How long it may be idle; 0 for ever, None as the worker's rules say."""
 
     @property
     def is_running(self) -> bool:

@@ -54,9 +54,10 @@ class Outcome:
 class CleanedSession:
     """A session that a cleanup removed, or of which it took the oldest messages, and why.
 
-    `rule` names the rule of the retention file that held, or is "default". `messages` is how many
-    went. With `is_whole` the session is gone, else it had more messages than the rule keeps, or the
-    rule is for an author whose messages are older.
+    `rule` names the rule of the retention file that held, or is "default", or "own" where the
+    session's own `ttl_hours` held. `messages` is how many went. With
+    `is_whole` the session is gone, else it had more messages than the rule keeps, or the rule is
+    for an author whose messages are older.
     """
 
     key: str

@@ -30,7 +30,7 @@ MAX_QUERY_CHARS: Final = 1_000
 
 TEXT_ATTRIBUTES: Final = ("name", "agent", "channel", "room", "sender", "turn_id")
 FLAGS: Final = ("pinned", "closed")
-ATTRIBUTES: Final = (*TEXT_ATTRIBUTES, "state", *FLAGS, "meta")
+ATTRIBUTES: Final = (*TEXT_ATTRIBUTES, "state", *FLAGS, "meta", "ttl_hours")
 FORKED: Final = ("forked_from", "forked_upto")
 """What says of which session another one is a fork; nobody sets it."""
 ORIGINS: Final = (*FORKED, "continued_from")
@@ -96,12 +96,14 @@ def check_attributes(attributes: Mapping[str, object]) -> SessionAttributes:
     """`attributes` if each is one a session has and its value fits."""
     if not attributes:
         raise InvalidInputError("attributes", "give at least one")
-    checked: dict[str, str | bool | Meta | None] = {}
+    checked: dict[str, str | bool | float | Meta | None] = {}
     for name, value in attributes.items():
         if name in TEXT_ATTRIBUTES:
             checked[name] = None if value is None else check_text(name, value, MAX_ATTRIBUTE_CHARS)
         elif name == "meta":
             checked[name] = None if value is None else check_meta(value)
+        elif name == "ttl_hours":
+            checked[name] = None if value is None else check_number(name, value)
         elif (name == "state" and isinstance(value, str) and value in STATES) or (
             name in FLAGS and isinstance(value, bool)
         ):

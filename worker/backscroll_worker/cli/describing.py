@@ -31,6 +31,12 @@ from backscroll_worker.settings import Settings
 @click.option("--turn-id", metavar="ID", help="The id of the current turn.")
 @click.option("--pinned/--unpinned", default=None, help="Pinned sessions are never cleaned up.")
 @click.option(
+    "--ttl-hours",
+    type=float,
+    metavar="HOURS",
+    help="How long it may be idle, whatever the worker's rules say; 0 keeps it for ever.",
+)
+@click.option(
     "--meta",
     "pairs",
     metavar="KEY=VALUE",
@@ -41,7 +47,7 @@ from backscroll_worker.settings import Settings
     "--clear",
     "cleared",
     multiple=True,
-    type=click.Choice([name.replace("_", "-") for name in TEXT_ATTRIBUTES]),
+    type=click.Choice([name.replace("_", "-") for name in (*TEXT_ATTRIBUTES, "ttl_hours")]),
     help="Remove an attribute; may be given several times.",
 )
 @wait_option

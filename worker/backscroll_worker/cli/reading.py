@@ -257,5 +257,7 @@ def _row(info: SessionInfo) -> Row:
 def _remarks(info: SessionInfo) -> str:
     remarks: list[str] = [] if info.state == "idle" else [info.state]
     remarks += [name for name in FLAGS if getattr(info, name)]
+    if info.ttl_hours is not None:
+        remarks.append(f"ttl {info.ttl_hours:g} h" if info.ttl_hours else "kept for ever")
     remarks += [f"fork of {info.forked_from}"] if info.forked_from is not None else []
     return " ".join(remarks)

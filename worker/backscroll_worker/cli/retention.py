@@ -173,6 +173,8 @@ def _show_cleanup(report: CleanupReport) -> None:
     whole = sum(detail.is_whole for detail in report.details)
     if whole < report.sessions:
         click.echo(f"… and {report.sessions - whole:,} more sessions")
+    if report.ttl_hours is None and not report.rules:
+        note("sessions without a rule and a TTL of their own are kept: see BACKSCROLL_TTL_HOURS")
 
 
 def _cleaned(detail: CleanedSession) -> Row:

@@ -34,7 +34,8 @@ class Tally:
         self, key: str, rule: Rule, last_activity: int, messages: int, *, is_whole: bool
     ) -> None:
         """Count a deleted session, or `messages` of its messages."""
-        counts = self._by_rule.setdefault(rule.name, _Counts())
+        name = rule.name_of(is_whole=is_whole)
+        counts = self._by_rule.setdefault(name, _Counts())
         if is_whole:
             counts.sessions += 1
             counts.messages += messages
@@ -42,7 +43,7 @@ class Tally:
             counts.capped += messages
         if len(self._details) < MAX_DETAILS:
             idle_hours = round((self.now - last_activity) / MICROS_PER_HOUR, 3)
-            self._details.append(CleanedSession(key, rule.name, idle_hours, messages, is_whole))
+            self._details.append(CleanedSession(key, name, idle_hours, messages, is_whole))
 
     def report(self) -> CleanupReport:
         """The report of all removals."""

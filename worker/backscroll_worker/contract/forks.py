@@ -23,7 +23,8 @@ _KEYS: Final = ("key", "new_key", "into")
 
 _SPARING: Final = (Append, Describe, SetState, Fork, RenameAgent, Erase)
 
-_TAKEN: Final = ("name", "agent", "channel", "room", "sender", "meta")
+_TAKEN: Final = ("name", "agent", "channel", "room", "sender", "meta", "ttl_hours")
+_UNSET: Final[tuple[Any, ...]] = (None, {})
 
 
 def attributes_of_fork(
@@ -33,8 +34,9 @@ def attributes_of_fork(
 
     It is idle and not pinned, whatever its source is.
     """
-    found = {name: getattr(source, name) for name in _TAKEN if not getattr(there, name, None)}
-    set_ones = {name: value for name, value in found.items() if value}
+    lacking = (name for name in _TAKEN if getattr(there, name, None) in _UNSET)
+    found = {name: getattr(source, name) for name in lacking}
+    set_ones = {name: value for name, value in found.items() if value not in _UNSET}
     return {**set_ones, "forked_from": source.key, "forked_upto": upto}
 
 

@@ -312,7 +312,7 @@ class History(HistoryReader):
         """
         return self._write(_requests.delete(key, prefix)).affected
 
-    def describe(self, key: str, **attributes: str | bool | Meta | None) -> None:
+    def describe(self, key: str, **attributes: str | bool | float | Meta | None) -> None:
         """Set session attributes; of `meta` the given keys, and None clears one."""
         self._write(_requests.describe(key, attributes))
 

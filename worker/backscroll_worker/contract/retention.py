@@ -11,9 +11,10 @@
 
 Of the rules that match a session, the one with the most literal characters in its patterns applies,
 the first of several such. Missing values are those of the default; if that has no ttl,
-BACKSCROLL_TTL_HOURS applies. Rules with an `author` are about single messages, and are chosen among
-themselves in the same way; `contract.author_retention` says which messages they delete. The user's
-guide is docs/retention.md.
+BACKSCROLL_TTL_HOURS applies. A session's own `ttl_hours` comes before any rule's ttl.
+
+Rules with an `author` are about single messages, and are chosen among themselves in the same way;
+`contract.author_retention` says which messages they delete. The user's guide is docs/retention.md.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import fnmatch
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -35,6 +36,7 @@ MICROS_PER_HOUR: Final = 3_600_000_000
 _MINUTES: Final = {"m": 1, "h": 60, "d": 1_440, "w": 10_080, "y": 525_600}
 _DURATION: Final = re.compile(r"([1-9][0-9]{0,5}) ?([mhdwy])")
 _FOREVER: Final = ("forever", "none")
+_OWN: Final = "own"  # no rule of the file: those have a pattern in their names
 _WILDCARD: Final = re.compile(r"\[!?\]?[^\]]*\]|[*?]")
 
 
@@ -53,6 +55,12 @@ class Rule:
     patterns: tuple[tuple[str, re.Pattern[str]], ...] = ()
     literals: int = 0
     """The number of literal characters in the patterns."""
+    has_own_ttl: bool = False
+    """Whether `ttl_micros` is that of a single session."""
+
+    def name_of(self, *, is_whole: bool) -> str:
+        """What a report says why a session went, or some of its messages."""
+        return _OWN if is_whole and self.has_own_ttl else self.name
 
     def fits(self, attributes: Mapping[str, Any]) -> bool:
         """Whether the rule matches a session with this key and these attributes.
@@ -119,18 +127,22 @@ class Retention:
         return next((rule for rule in self.author_rules if rule.fits(said)), None)
 
     def rule_for(self, attributes: Mapping[str, Any]) -> Rule:
-        """The rule that applies to a session with this key and these attributes."""
-        return next((rule for rule in self.rules if rule.fits(attributes)), self.default)
+        """The rule that applies to a session with this key and these attributes.
 
-    @property
-    def deletes_anything(self) -> bool:
-        """Whether any rule has a limit."""
-        limits = (self.shortest_ttl, self.smallest_cap)
-        return any(limit is not None for limit in limits) or bool(self.author_rules)
+        Its ttl is the session's `ttl_hours`, if that is set.
+        """
+        found = next((rule for rule in self.rules if rule.fits(attributes)), self.default)
+        hours = attributes.get("ttl_hours")
+        if hours is None:
+            return found
+        return replace(found, ttl_micros=_micros(hours or None), has_own_ttl=True)
 
     @property
     def shortest_ttl(self) -> int | None:
-        """Sessions active more recently are kept under any rule; None: all sessions are kept."""
+        """Sessions active more recently are kept under any rule; None: all sessions are kept.
+
+        Except those with a `ttl_hours` of their own.
+        """
         ttls = (rule.ttl_micros for rule in self._all())
         return min((ttl for ttl in ttls if ttl is not None), default=None)
 

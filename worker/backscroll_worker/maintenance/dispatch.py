@@ -7,7 +7,6 @@ from typing import Any
 
 import redis
 
-from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.operations import Cleanup, Compact, Erase, Operation, Restore
 from backscroll.contract.results import CleanupReport, CompactReport
 from backscroll_worker.archive.directory import Archive
@@ -29,16 +28,11 @@ def maintenance_slices(
     """The slices that carry out a cleanup, restoration, erasure or compaction.
 
     Without a `connection` there is no server, whose clock and jobs would have to be looked at.
-    Raises `OperationRefusedError` for a cleanup without an age or rules. The slices raise what
-    the operation raises: the store's errors, `ArchiveError`, `OperationRefusedError`.
+    They raise what the operation raises: the store's errors, `ArchiveError`,
+    `OperationRefusedError`.
     """
     archive = None if settings.archive is None else Archive(settings.archive)
     if isinstance(operation, Cleanup):
-        if operation.ttl_hours is None and not settings.has_retention:
-            raise OperationRefusedError(
-                "BACKSCROLL_TTL_HOURS is 0, which keeps sessions for ever; set it or "
-                "BACKSCROLL_RETENTION, or give the cleanup --ttl-hours"
-            )
         return _cleanup(store, settings, archive, operation, connection)
     if isinstance(operation, Restore):
         return restore_session(store, archive, operation)

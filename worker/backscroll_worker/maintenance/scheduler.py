@@ -179,9 +179,10 @@ class MaintenanceScheduler(CronScheduler):
         self._url = url
         self._now = now
         self._writer = JobWriter(settings.queue, settings.max_queue_depth)
-        self.maintenance_jobs = [self._maintenance_job(Compact, settings.compact_cron)]
-        if settings.has_retention:
-            self.maintenance_jobs.append(self._maintenance_job(Cleanup, settings.cleanup_cron))
+        self.maintenance_jobs = [
+            self._maintenance_job(Compact, settings.compact_cron),
+            self._maintenance_job(Cleanup, settings.cleanup_cron),
+        ]
         self._cron_jobs.extend(self.maintenance_jobs)  # what RQ shows of a scheduler
 
     def enqueue_jobs(self) -> list[CronJob]:
@@ -249,8 +250,6 @@ def run_scheduler(settings: Settings, url: str) -> None:
     scheduler = MaintenanceScheduler(settings, url)
     for job in scheduler.maintenance_jobs:
         log.info("%s: %r in UTC, next at %s", job.name, job.cron_expression, job.next_enqueue_time)
-    if not settings.has_retention:
-        log.info("no cleanup: BACKSCROLL_TTL_HOURS is 0, sessions are kept for ever")
     with _until_stopped() as pause:
         scheduler.run(pause)
 

@@ -65,12 +65,8 @@ class Model:
             if query.matches(message.content)
         }
 
-    def cleanup(self, idle_before: int) -> set[str]:
-        idle = {
-            key
-            for key, session in self.sessions.items()
-            if session.last_activity < idle_before and not session.attributes.get("pinned")
-        }
+    def cleanup(self, now: int, ttl_hours: float) -> set[str]:
+        idle = {key for key, session in self.sessions.items() if session.is_due(now, ttl_hours)}
         for key in idle:
             del self.sessions[key]
         return idle

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -30,6 +31,13 @@ class ModelSession:
         """Whether a turn runs whose lease has not expired."""
         expires_at = self.attributes.get("turn_expires_at")
         return self._turn[0] == "running" and (expires_at is None or expires_at >= now)
+
+    def is_due(self, now: int, ttl_hours: float) -> bool:
+        """Whether cleanup deletes it, by its own ttl or else by this one."""
+        own = self.attributes.get("ttl_hours")
+        hours = ttl_hours if own is None else own or math.inf
+        is_idle = (now - self.last_activity) / 3.6e9 > hours
+        return is_idle and not self.attributes.get("pinned")
 
     def index(self, change: Change) -> int | None:
         """The place of the last message, or of the one named."""

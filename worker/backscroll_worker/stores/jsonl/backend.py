@@ -48,6 +48,7 @@ from backscroll_worker.stores.jsonl.file_names import MESSAGES_SUFFIX, SessionNa
 from backscroll_worker.stores.jsonl.files import Directory, naming
 from backscroll_worker.stores.jsonl.fork_ledger import Forks
 from backscroll_worker.stores.jsonl.identity import read_identity, write_identity
+from backscroll_worker.stores.jsonl.own_ttls import OwnTtls
 from backscroll_worker.stores.jsonl.reader import stream_messages
 from backscroll_worker.stores.jsonl.reads import read
 from backscroll_worker.stores.jsonl.renames import Renames
@@ -74,6 +75,7 @@ class JsonlBackend(LocalStore):
     def __init__(self, url: str, **options: Unpack[Options]) -> None:
         super().__init__(url, **options)
         self._must_recover = not self._read_only
+        self._own_ttls = OwnTtls()
 
     def _check_path(self) -> None:
         if self.path.exists() and not self.path.is_dir():
@@ -137,7 +139,7 @@ class JsonlBackend(LocalStore):
             self._refuse_if_read_only()
         with self._group():  # which corrects times in the future
             passage = self._clock.passage()
-        cleanup = Cleanup(self._group, retention, passage, archive, dry_run=dry_run)
+        cleanup = Cleanup(self._group, retention, passage, archive, self._own_ttls, dry_run=dry_run)
         if not dry_run:
             yield from fork_slices.finish_all(self._group)
             yield from remove_detached(self._group)

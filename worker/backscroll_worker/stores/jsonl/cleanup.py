@@ -6,7 +6,7 @@ deleted. A session that was written to meanwhile is active: it is kept, and leav
 
 The last activity of each session is on record, so most files are never opened. The number of
 messages is not, so files that are large enough to exceed the limit are read, and all of them for
-rules that name authors.
+rules that name authors. `own_ttls` knows whose ttl is to be looked at.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from backscroll_worker.stores.jsonl.attachments import remove_unused
 from backscroll_worker.stores.jsonl.file_names import MESSAGES_SUFFIX
 from backscroll_worker.stores.jsonl.lines import Line
 from backscroll_worker.stores.jsonl.maintenance import empty_journal
+from backscroll_worker.stores.jsonl.own_ttls import OwnTtls
 from backscroll_worker.stores.jsonl.session import Session
 from backscroll_worker.stores.jsonl.slices import OpenGroup
 from backscroll_worker.stores.jsonl.write_batch import Group
@@ -70,7 +71,7 @@ class _Removal:
             lines = rules.due(session).get(rule, [])
         else:
             lines = session.lines[: self.messages]
-            if rules.of(session) is not rule or not self._still_holds(session):
+            if rules.of(session) != rule or not self._still_holds(session):
                 return False
         if _digest(lines, rule) != self.digest:
             return False
@@ -125,6 +126,7 @@ class Cleanup:
         retention: Retention,
         passage: Passage,
         archive: RemovalArchive | None,
+        own_ttls: OwnTtls,
         *,
         dry_run: bool,
     ) -> None:
@@ -133,6 +135,7 @@ class Cleanup:
         self._passage = passage
         self._rules = _Rules(retention, passage)
         self._archive = archive
+        self._own_ttls = own_ttls
         self._dry_run = dry_run
         self._tally = Tally(retention, passage.now, dry_run)
         self._unreadable = 0
@@ -140,12 +143,11 @@ class Cleanup:
     def slices(self) -> Slices[CleanupReport]:
         """Run the whole cleanup, in slices."""
         waiting = deque[str]()
-        if self._retention.deletes_anything:
-            with self._open() as group:
-                waiting.extend(group.directory.names(MESSAGES_SUFFIX))
-                if not self._dry_run:
-                    group.activity.keep_only(waiting)
-            yield
+        with self._open() as group:
+            waiting.extend(group.directory.names(MESSAGES_SUFFIX))
+            if not self._dry_run:
+                group.activity.keep_only(waiting)
+        yield
         if self._archive is None or self._dry_run:
             yield from self._remove_at_once(waiting)
         else:
@@ -173,7 +175,12 @@ class Cleanup:
         ttl, cap = self._retention.shortest_ttl, self._retention.smallest_cap
         is_idle = self._rules.is_idle(ttl, group.activity.of(name, stamp, group.now))
         may_exceed = cap is not None and stamp.size > cap * _MIN_LINE_BYTES
-        if is_idle or may_exceed or self._retention.author_rules:
+        if (
+            is_idle
+            or may_exceed
+            or self._retention.author_rules
+            or self._own_ttls.has(group.directory, name)
+        ):
             return group.of_file(name)
         return None
 
@@ -251,7 +258,12 @@ class Cleanup:
         rule, now, clock = removal.rule, self._passage.now, SliceClock()
         writer.begin(
             ArchivedSession(
-                removal.info, now, rule.name, removal.is_whole, removal.states, rule.is_for_author
+                removal.info,
+                now,
+                rule.name_of(is_whole=removal.is_whole),
+                removal.is_whole,
+                removal.states,
+                rule.is_for_author,
             )
         )
         for line in lines:

@@ -3,12 +3,12 @@
 `<name>.meta.json` is one JSON object: `version` (1), `key` (exactly as given), `created_at`,
 `turn_started_at` and `turn_expires_at` (microseconds since 1970 UTC), `turn_lease` (microseconds),
 those of the attributes `name`, `agent`, `channel`, `room`, `sender`, `state`, `turn_id`,
-`pinned`, `closed` and `meta` that are set, `forked_from`, `forked_upto` and `continued_from`,
-`states`, each with its `value` and `version`, `popped`, the op ids of pops, each with its time and
-what it removed, `applied`, the op ids of the operations that described it, and `restored_from`, the
-hash of the key under which its messages were archived, if that was another. The last activity is in
-the store's `.activity`, and messages are counted in their file, so that an append writes one file.
-A sidecar without a messages file is ignored.
+`pinned`, `closed`, `meta` and `ttl_hours` that are set, `forked_from`, `forked_upto` and
+`continued_from`, `states`, each with its `value` and `version`, `popped`, the op ids of pops, each
+with its time and what it removed, `applied`, the op ids of the operations that described it, and
+`restored_from`, the hash of the key under which its messages were archived, if that was another.
+The last activity is in the store's `.activity`, and messages are counted in their file, so that an
+append writes one file. A sidecar without a messages file is ignored.
 
 `<name>.gone.json` has in `applied` the op ids of a session that does not exist. Beside a messages
 file it is ignored.
@@ -35,7 +35,7 @@ from backscroll.contract.messages import (
 )
 from backscroll.contract.meta import check_meta, has_meta
 from backscroll.contract.states import SessionState
-from backscroll.contract.validation import ATTRIBUTES, FLAGS, ORIGINS
+from backscroll.contract.validation import ATTRIBUTES, FLAGS, ORIGINS, check_number
 from backscroll_worker.contract.attributes import with_turn
 from backscroll_worker.contract.clock import TOLERANCE
 from backscroll_worker.contract.popped import kept
@@ -275,6 +275,11 @@ def _fits(name: str, value: object) -> bool:
     if name == "meta":
         with suppress(InvalidInputError):
             check_meta(value, may_clear=False)
+            return True
+        return False
+    if name == "ttl_hours":
+        with suppress(InvalidInputError):
+            check_number(name, value)
             return True
         return False
     return isinstance(value, bool if name in FLAGS else str)

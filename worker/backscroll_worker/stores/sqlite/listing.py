@@ -38,7 +38,7 @@ FEW: Final = 1_000
 _COLUMNS: Final = (
     "id, key, created_at, last_activity, message_count, name, agent, channel, room, sender, state,"
     " turn_id, turn_started_at, pinned, turn_expires_at, meta, closed, "
-    "forked_from, forked_upto, continued_from"
+    "forked_from, forked_upto, continued_from, ttl_hours"
 )
 _NEWEST_FIRST: Final = "ORDER BY last_activity DESC, id DESC LIMIT ?"
 _BY_ACTIVITY: Final = "sessions INDEXED BY sessionrow_last_activity"
@@ -210,7 +210,7 @@ def _info(
     key: str, created_at: int, last_activity: int, message_count: int, *attributes: Any
 ) -> SessionInfo:
     described = attributes[: len(TEXT_ATTRIBUTES) + 1]  # and the state
-    turn_started_at, pinned, turn_expires_at, meta, closed, *origins = attributes[len(described) :]
+    turn_started_at, pinned, turn_expires_at, meta, closed, *others = attributes[len(described) :]
     values: list[Any] = [
         key,
         from_micros(created_at),
@@ -222,6 +222,6 @@ def _info(
         None if turn_expires_at is None else from_micros(turn_expires_at),
         session_meta.loads(meta),
         bool(closed),
-        *origins,
+        *others,
     ]
     return SessionInfo(*values)

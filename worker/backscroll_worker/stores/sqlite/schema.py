@@ -33,7 +33,7 @@ MAGIC: Final = b"SQLite format 3\0"
 """The first bytes of any SQLite database (https://www.sqlite.org/fileformat.html)."""
 
 APPLICATION_ID: Final = int.from_bytes(b"BkSc", "big")
-VERSION: Final = 5
+VERSION: Final = 6
 FULL: Final = 2
 """The value of "synchronous" with which a commit waits for the disk."""
 
@@ -60,6 +60,12 @@ def _to_version_4(database: APSWDatabase) -> None:
     _create_others(database)
 
 
+def _to_version_6(database: APSWDatabase) -> None:
+    _add_columns(database)
+    with database.bind_ctx(MODELS):
+        database.create_tables(MODELS)
+
+
 def _create_others(database: APSWDatabase) -> None:
     """The tables that have no model."""
     create_meta_index(database)
@@ -82,6 +88,7 @@ _ADDED: Final[dict[str, dict[str, str]]] = {
         "meta": "TEXT",
         "closed": "INTEGER",
         **dict.fromkeys(ORIGINS, "TEXT"),
+        "ttl_hours": "REAL",
     },
 }
 
@@ -101,6 +108,7 @@ MIGRATIONS: Final[dict[int, Callable[[APSWDatabase], None]]] = {
     2: _to_version_3,
     3: _to_version_4,
     4: create_popped,
+    5: _to_version_6,
 }
 
 

@@ -32,6 +32,7 @@ class SessionRow(peewee.Model):
     forked_from = peewee.TextField(null=True)
     forked_upto = peewee.TextField(null=True)
     continued_from = peewee.TextField(null=True)
+    ttl_hours = peewee.FloatField(null=True)
 
     class Meta:
         table_name = "sessions"
@@ -210,3 +211,4 @@ MessageRow.add_index(  # most platforms' ids grow, so the index does at its end
 SessionRow.add_index(SessionRow.state, where=peewee.SQL("state <> 'idle'"))
 SessionRow.add_index(SessionRow.pinned, where=SessionRow.pinned == 1)
 SessionRow.add_index(SessionRow.forked_from, where=SessionRow.forked_from.is_null(False))
+SessionRow.add_index(SessionRow.ttl_hours, where=SessionRow.ttl_hours.is_null(False))

@@ -63,6 +63,7 @@ attributes = st.fixed_dictionaries(
         "pinned": st.booleans(),
         "meta": st.dictionaries(st.sampled_from("ab"), st.sampled_from([1, True, "x", None])),
         "closed": st.booleans(),
+        "ttl_hours": st.sampled_from([0, 0.5, 3, None]),
     },
 ).filter(bool)
 
@@ -306,7 +307,7 @@ class Beside(Operations):
     @precondition(lambda self: not self.group)
     @rule(hours=st.sampled_from([1, 2]))
     def cleanup(self, hours: int) -> None:
-        expected = self.model.cleanup(self.clock.now - hours * HOUR)
+        expected = self.model.cleanup(self.clock.now, hours)
         assert set(finish(self.store.cleanup(hours)).keys) == expected
         self.compare()
 

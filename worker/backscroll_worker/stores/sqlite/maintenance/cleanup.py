@@ -1,8 +1,8 @@
 """Cleanup: expired sessions, messages beyond the number that a session may keep, and authors' ones.
 
 1. Candidates are chosen, some hundred at a time. Idle ones are found by the index on the last
-   activity, those with too many messages by the counts in their rows; no message is read. What is
-   due by rules for authors is found by the authors' index.
+   activity, or by that on the sessions' own ttls, those with too many messages by the counts in
+   their rows; no message is read. What is due by rules for authors is found by the authors' index.
 2. With an archive, the candidates are written there and made durable.
 3. Candidates that have not changed are deleted. A session that was written to meanwhile is active:
    it is kept, and removed from the archive.
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Final
@@ -35,7 +35,7 @@ from backscroll_worker.contract.cleanup_tally import Tally
 from backscroll_worker.contract.clock import Cutoff, Passage
 from backscroll_worker.contract.interchange import message_line
 from backscroll_worker.contract.pacing import Pace, SliceClock, Slices, aside
-from backscroll_worker.contract.retention import Retention, Rule
+from backscroll_worker.contract.retention import MICROS_PER_HOUR, Retention, Rule
 from backscroll_worker.contract.states import States
 from backscroll_worker.stores.blobs import Blobs
 from backscroll_worker.stores.sqlite import session_states
@@ -52,7 +52,9 @@ MESSAGES_PER_READ: Final = 200
 SESSIONS_PER_SCAN: Final = 5_000
 
 _LAST_ROW: Final = 2**63 - 1
-_COLUMNS: Final = "id, key, last_activity, message_count, name, agent, channel, room, sender"
+_COLUMNS: Final = (
+    "id, key, last_activity, message_count, name, agent, channel, room, sender, ttl_hours"
+)
 _NAMES: Final = tuple(_COLUMNS.split(", "))
 _MAY_GO: Final = "key IS NOT NULL AND pinned = 0"
 
@@ -136,18 +138,30 @@ class Cleanup:
             yield from purge_detached(self._access.repeatable)
 
     def _choose_idle(self) -> Generator[None]:
-        shortest, pace = self._retention.shortest_ttl, Pace(100, 2_000)
-        place: tuple[int, int] = (-1, 0)
-        while shortest is not None:
+        """By the rules; of what no rule can take yet, by the sessions' own ttls."""
+        shortest = self._retention.shortest_ttl
+        before = 0 if shortest is None else self._passage.cutoff(shortest).before
+        hours = 1e9 if shortest is None else shortest / MICROS_PER_HOUR
+        by_rule = "last_activity < ?"
+        by_own = "last_activity >= ? AND ttl_hours > 0 AND ttl_hours < ?"
+        yield from self._choose_from("last_activity", (-1, 0), by_rule, before)
+        yield from self._choose_from("ttl_hours", (0, _LAST_ROW), by_own, before, hours)
+
+    def _choose_from(
+        self, column: str, place: tuple[float, int], condition: str, *values: float
+    ) -> Generator[None]:
+        """Those that meet a condition and are idle, by the index on that column."""
+        pace = Pace(100, 2_000)
+        while True:
             with pace.slice() as count, self._access.outside() as connection:
                 rows: list[Any] = connection.execute(
-                    f"SELECT {_COLUMNS} FROM sessions INDEXED BY sessionrow_last_activity"  # noqa: S608
-                    f" WHERE {_MAY_GO} AND (last_activity, id) > (?, ?) AND last_activity < ?"
-                    " ORDER BY last_activity, id LIMIT ?",
-                    (*place, self._passage.cutoff(shortest).before, count),
+                    f"SELECT {column}, {_COLUMNS} FROM sessions"  # noqa: S608
+                    f" INDEXED BY sessionrow_{column} WHERE {_MAY_GO} AND ({column}, id) > (?, ?)"
+                    f" AND {condition} ORDER BY {column}, id LIMIT ?",
+                    (*place, *values, count),
                 ).fetchall()
-                for found in rows:
-                    place = found[2], found[0]
+                for at, *found in rows:
+                    place = at, found[0]
                     rule = self._rule(found)
                     if self._is_idle(rule, found[2]):
                         self._choose(connection, found, rule)
@@ -176,7 +190,7 @@ class Cleanup:
                     yield
                     clock.begin()
 
-    def _cap(self, found: tuple[Any, ...]) -> Generator[None]:
+    def _cap(self, found: Sequence[Any]) -> Generator[None]:
         rule = self._rule(found)
         if rule.keep_messages is None or self._is_idle(rule, found[2]):
             return
@@ -203,7 +217,7 @@ class Cleanup:
     def _rule_of(self, info: SessionInfo) -> Rule:
         return self._retention.rule_for(info.to_dict())
 
-    def _rule(self, found: tuple[Any, ...]) -> Rule:
+    def _rule(self, found: Sequence[Any]) -> Rule:
         return self._retention.rule_for(dict(zip(_NAMES, found, strict=True)))
 
     def _is_idle(self, rule: Rule, last_activity: int) -> bool:
@@ -213,7 +227,7 @@ class Cleanup:
             self._cutoffs[rule.ttl_micros] = self._passage.cutoff(rule.ttl_micros)
         return self._cutoffs[rule.ttl_micros].is_past(last_activity)
 
-    def _choose(self, connection: apsw.Connection, found: tuple[Any, ...], rule: Rule) -> None:
+    def _choose(self, connection: apsw.Connection, found: Sequence[Any], rule: Rule) -> None:
         info = get_session(connection, found[1])
         if info is not None:
             states = session_states.stored(connection, found[0])
@@ -256,7 +270,8 @@ class Cleanup:
     def _write(
         self, writer: RemovalWriter, removal: _Removal, clock: SliceClock
     ) -> Generator[None]:
-        rule, is_whole = removal.rule.name, removal.is_whole
+        is_whole = removal.is_whole
+        rule = removal.rule.name_of(is_whole=is_whole)
         states = removal.states if isinstance(removal, _Idle) else {}
         is_of_author = isinstance(removal, AuthorMessages)
         now = self._passage.now
@@ -303,7 +318,7 @@ class Cleanup:
         if not removal.is_whole and is_source(connection, removal.row):
             return None
         now = get_session(connection, removal.info.key)
-        if now is None or self._rule_now(removal, now) is not removal.rule:
+        if now is None or self._rule_now(removal, now) != removal.rule:
             return None
         return removal.remove(connection, now, self._passage.now)
 
