@@ -121,7 +121,10 @@ def test_other_compression_is_said(tmp_path: Path) -> None:
 def test_each_chat_of_a_zip_file_is_taken(tmp_path: Path) -> None:
     line = "31.12.25, 23:59 - Ada: x\n"
     chats = [(f"WhatsApp Chat with {name}.txt", line.encode()) for name in ("Bo", "Cy")]
-    assert looked(zipped(tmp_path / "x.zip", *chats)).sessions == 2
+    unclear = ("WhatsApp Chat with Al.txt", b"1.2.25, 23:59 - Ada: x\n")
+    report = looked(zipped(tmp_path / "x.zip", unclear, *chats))
+    assert (report.sessions, len(report.refused)) == (2, 1)
+    assert "--dates" in report.refused[0]
 
 
 def test_a_damaged_zip_file_never_fails_unexpectedly(tmp_path: Path) -> None:

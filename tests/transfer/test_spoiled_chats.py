@@ -105,6 +105,10 @@ def test_a_spoiled_file_is_taken_over_as_far_as_it_goes(form: str, tmp_path: Pat
             continue  # no JSON that orjson writes
         report = look_through([raw], OPTIONS, lambda _: None)
         assert report.sessions or report.refused or report.left_out or report.not_kept
+        if number % 10 == 0:
+            assert taken(raw, folder)[0] == report
+            again, _ = taken(raw, folder)
+            assert (again.sessions, again.messages) == (0, 0)
 
 
 def test_halves_of_characters_do_not_cost_a_file(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO, Final
 
 from backscroll.contract.errors import InvalidInputError
@@ -16,6 +16,8 @@ from backscroll_worker.transfer.source import Damage, Found, NotKept
 
 MAX_LINE_BYTES: Final = 64 * 1024 * 1024
 _FIRST_LINES: Final = 20
+
+Read = Callable[[str, BinaryIO, Options], Iterator[Found]]
 _TEXTS: Final = (".json", ".txt")
 
 
@@ -45,23 +47,18 @@ def read_folder(folder: Folder, options: Options) -> Iterator[Found]:
             yield Damage(f"{folder.name}/{name}", why)
     if slack.is_slack(files):
         yield from found(folder.name, slack.slack(folder, options), options)
-    elif documents:
-        for each in documents:
-            yield from _read_file(folder, each, options)
-    elif chats:
-        for each in chats:
-            with folder.opened(each) as raw:
-                _, file = as_utf8(raw)
-                yield from read_chat(f"{folder.name}/{each}", file, options)
+    elif documents or chats:
+        for each in documents or chats:
+            yield from _read_file(folder, each, options, read_document if documents else read_chat)
     else:
         raise InvalidInputError("file", f"{folder.name} {_lacks(files)}")
 
 
-def _read_file(folder: Folder, document: str, options: Options) -> Iterator[Found]:
+def _read_file(folder: Folder, name: str, options: Options, read: Read) -> Iterator[Found]:
     try:
-        with folder.opened(document) as raw:
+        with folder.opened(name) as raw:
             _, file = as_utf8(raw)
-            yield from read_document(f"{folder.name}/{document}", file, options)
+            yield from read(f"{folder.name}/{name}", file, options)
     except InvalidInputError as error:
         yield Damage("file", str(error).removeprefix("file: "))
 
