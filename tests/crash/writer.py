@@ -219,14 +219,14 @@ class Writer:
         return self._requests.rollback(key, self._some_message(key))
 
     def _rewind(self, key: str) -> Write:
-        known = self._message_ids.get(key, ["no-such-message"])
+        known = self._message_ids.get(key) or ["no-such-message"]
         return self._requests.rewind(key, self._random.choice(known[-3:]))
 
     def _pop(self, key: str) -> Write:
         return self._requests.pop(key, self._random.choice((1, 1, 3)))
 
     def _splice(self, key: str) -> Write:
-        known = self._message_ids.get(key, ["no-such-message"])[-4:]
+        known = (self._message_ids.get(key) or ["no-such-message"])[-4:]
         remove = self._random.choice((1, 2, "all", known, known[:1]))
         expect = self._random.choice((None, None, known[-1], known[-2:]))
         messages = self._batch(key) if self._random.random() < 0.7 else ()
@@ -335,7 +335,7 @@ class Writer:
 
     def _some_message(self, key: str, *, must_be_one: bool = False) -> str | None:
         """None is the last one; in a shared session that may be anybody's."""
-        known = self._message_ids.get(key, ["no-such-message"])[-6:]
+        known = (self._message_ids.get(key) or ["no-such-message"])[-6:]
         return self._random.choice(known if must_be_one else [*known, None, None])
 
     def _agent(self) -> str:
