@@ -267,7 +267,7 @@ class Laboratory:
 
 
 def _old_session(key: str, pinned: bool) -> ImportSession:
-    texts = [ChatMessage.user(f"they said {number} " + "z" * 300) for number in range(40)]
+    texts = [ChatMessage.user(f"they said {number} " + "z" * 300) for number in range(15)]
     said: Append = _requests.append(key, tuple(texts), None)
     return ImportSession(
         said.op_id, said.at, key, said.stamped(), {"pinned": pinned}, _LONG_AGO, _LONG_AGO
