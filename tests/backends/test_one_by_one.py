@@ -71,7 +71,7 @@ def _content(store: StoreUnderTest) -> dict[str, Any]:
     } | {"": (store.totals().waiting_changes, store.usage())}
 
 
-@pytest.mark.parametrize("seed", range(tries(6, 600)))
+@pytest.mark.parametrize("seed", range(tries(4, 600)))
 def test_one_by_one_and_in_groups_both_stores_come_to_the_same(seed: int, tmp_path: Path) -> None:
     clock, known, is_erased = Clock(), set[str](), False
     with ExitStack() as opened:

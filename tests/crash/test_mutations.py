@@ -1,4 +1,7 @@
-"""The worker broken on purpose: a laboratory that noticed nothing would prove nothing."""
+"""The worker broken on purpose: a laboratory that noticed nothing would prove nothing.
+
+That it finds nothing in a worker that is whole, `test_worker_kills.py` shows.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from tests.crash.hostile import (
 )
 from tests.crash.laboratory import Laboratory, Tally
 from tests.crash.mixed import kill_in_mixed_work
-from tests.crash.points import POINTS, WORKER_POINTS
+from tests.crash.points import POINTS
 from tests.crash.server import CrashableServer
 from tests.crash.writer import Writer, WriterPlan
 
@@ -159,14 +162,3 @@ def test_each_kind_of_round_notices_a_worker_that_is_broken(
             return found in {violation.kind for violation in broken.check()}
 
     assert any(map(is_noticed, range(3)))  # where a kill strikes is the machine's choice
-
-
-@pytest.mark.parametrize("scheme", ["sqlite", "jsonl"])
-def test_the_laboratory_has_nothing_to_say_of_a_worker_that_is_whole(
-    laboratory: Laboratory,
-) -> None:
-    for point in WORKER_POINTS[:8]:
-        laboratory.write(40)
-        laboratory.live(laboratory.life(point))
-    laboratory.drain()
-    assert laboratory.check() == []
