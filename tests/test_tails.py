@@ -7,6 +7,7 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -354,3 +355,20 @@ def test_what_erases_late_under_an_earlier_key_leaves_no_text(
     producer.send(late, "stored")
     assert "secret" not in str(client.hgetall(TAILS))
     assert producer.load("new", 50) == []
+
+
+def test_a_read_whose_job_was_deleted_by_hand_may_find_a_tail(
+    working: Any, producer: Producer, client: redis.Redis, hits: Hits
+) -> None:
+    producer.append("s", HI, ack="stored")
+    warm(producer, hits, "s")
+    working.send_signal(signal.SIGSTOP)
+    producer.append("other", HI)  # which the server gives to the worker that waits
+    client.hset(PENDING, "s", "until the job is deleted")
+    with Producer(producer.url, timeout_seconds=9) as other, ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(other.load, "s", 50)
+        job_id: Any = wait_for(lambda: client.lindex("rq:queue:backscroll", -1), "the read")
+        client.hdel(PENDING, "s")
+        client.delete("rq:queue:backscroll", b"rq:job:" + job_id)
+        assert texts(reading.result()) == ["hi"]
+    working.send_signal(signal.SIGCONT)

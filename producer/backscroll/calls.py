@@ -230,7 +230,9 @@ class QueueCalls(Calls):
         deadline = time.monotonic() + self._timeout_seconds
         while (result := await self._result(operation, after, deadline)) is GONE:
             # Done before anybody wanted its result; the store knows what came of it.
-            await self._enqueue(operation, ack, is_known=True)
+            enqueued = await self._enqueue(operation, ack, is_known=True)
+            if isinstance(enqueued, Enqueued) and enqueued.answer is not None:
+                return kept_answer(operation, enqueued.answer)
         return result_of(operation, result)
 
     async def _result(self, operation: Operation, after: str, deadline: float) -> Any:
