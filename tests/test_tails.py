@@ -357,6 +357,34 @@ def test_what_erases_late_under_an_earlier_key_leaves_no_text(
     assert producer.load("new", 50) == []
 
 
+def test_a_worker_removes_the_tails_of_one_that_was_killed(
+    settings: Settings, client: redis.Redis, producer: Producer, hits: Hits, log: Path
+) -> None:
+    with running_worker(settings, client, log) as worker:
+        producer.append("s", HI, ack="stored")
+        warm(producer, hits, "s")
+        worker.kill()
+    assert client.exists(TAILS)
+    producer.append("s", HI)
+    with running_worker(settings, client, log, BACKSCROLL_TAILS_MIB="0"):
+        wait_for(lambda: not client.exists(TAILS, PENDING), "both to go")
+
+
+@pytest.mark.usefixtures("working")
+def test_keys_of_a_wrong_type_stop_no_worker(
+    producer: Producer, client: redis.Redis, hits: Hits, log: Path
+) -> None:
+    producer.append("s", HI, ack="stored")
+    for key in (PENDING, TAILS):
+        warm(producer, hits, "s")
+        client.delete(key)
+        client.set(key, "mine")
+        producer.append("s", HI, ack="stored")
+    wait_for(lambda: "no tails are kept" in log.read_text(), "the worker to give up")
+    producer.append("s", HI, ack="stored")
+    assert len(producer.load("s", 50)) == 4
+
+
 def test_a_read_whose_job_was_deleted_by_hand_may_find_a_tail(
     working: Any, producer: Producer, client: redis.Redis, hits: Hits
 ) -> None:

@@ -12,7 +12,8 @@ import logging
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -24,7 +25,7 @@ from backscroll.contract.errors import StoreUnavailableError, StoreUnusableError
 from backscroll.contract.operations import Operation, Write
 from backscroll.contract.reads import GetSession, Load
 from backscroll.contract.results import Outcome
-from backscroll.transport.connection import is_forbidden
+from backscroll.transport.connection import is_refused_for_now
 from backscroll.transport.pinned_connection import Command, PinnedConnection, Script
 from backscroll.transport.rq_protocol import in_flight_key, own_key, queue_key
 from backscroll.transport.tails import LEASE_SECONDS, About, tail_of
@@ -47,7 +48,8 @@ _MOST_MISSES: Final = 2
 _LEFT_OUT_SECONDS: Final = 5.0
 _REFRESH_SECONDS: Final = LEASE_SECONDS / 6
 
-# Jobs that wait when tails begin are not marked; the last of them stands for all.
+# Jobs that wait when tails begin are not marked; the last of them stands for all. If that is queued
+# twice, nobody can tell which of the two was done: the mark then stays until nothing waits.
 _BEGIN: Final = Script("""
 local pending, tails, queue, in_flight = unpack(KEYS)
 local mark, lease = ARGV[1], ARGV[2]
@@ -55,6 +57,8 @@ local last = redis.call('LINDEX', queue, -1) or redis.call('LINDEX', in_flight, 
 local known = redis.call('HGET', tails, '')
 if known ~= mark or not last then redis.call('UNLINK', pending) end
 if known ~= mark then
+  local function copies(list) return last and #redis.call('LPOS', list, last, 'COUNT', 2) or 0 end
+  if copies(queue) + copies(in_flight) > 1 then last = last .. ' again' end
   redis.call('UNLINK', tails)
   redis.call('HSET', tails, '', mark)
   if last then redis.call('HSET', pending, '', last) end
@@ -66,7 +70,7 @@ return {known == mark and 1 or 0, last or ''}
 # A tail is dropped before anything that could fail, and only then is its session not pending.
 _UPDATE: Final = """
 local pending, tails = unpack(KEYS)
-local mark, lease, barrier, any = unpack(ARGV, 1, 4)
+local mark, lease, is_any, count = unpack(ARGV, 1, 4)
 if redis.call('HGET', tails, '') ~= mark then return end
 local function is_quiet(key, id)
   local last = redis.call('HGET', pending, key)
@@ -76,14 +80,13 @@ local function is_quiet(key, id)
   end
   return not last
 end
-if any ~= '' then
+if is_any == '1' then
   redis.call('UNLINK', tails)
   redis.call('HSET', tails, '', mark)
   redis.call('PEXPIRE', tails, lease)
 end
-is_quiet('', barrier)
-is_quiet('', any)
-for i = 5, #ARGV, 3 do
+for i = 5, 4 + count do is_quiet('', ARGV[i]) end
+for i = 5 + count, #ARGV, 3 do
   local key, id, tail = unpack(ARGV, i, i + 2)
   redis.call('HDEL', tails, key)
   if is_quiet(key, id) and tail ~= '' then redis.pcall('HSET', tails, key, tail) end
@@ -95,20 +98,21 @@ end
 class _Wanted:
     """A session that is read: for how many messages, until when, and how much it takes.
 
-    `has_tail` says that there was a tail since the last read that came to the worker, `misses` how
-    often one came although there was.
+    `is_unfit`: its tail would be too large, or cannot be read. `has_tail` says that there was a
+    tail since the last read that came to the worker, `misses` how often one came although there
+    was.
     """
 
     messages: int = 0
     until: float = 0.0
     size_bytes: int = 0
-    is_too_large: bool = False
+    is_unfit: bool = False
     has_tail: bool = False
     misses: int = 0
     left_out_until: float = 0.0
 
     def may_have_tail(self, now: float) -> bool:
-        return not self.is_too_large and now >= self.left_out_until
+        return not self.is_unfit and now >= self.left_out_until
 
     def note_read(self, messages: int, now: float) -> None:
         """A read for so many messages came to the worker."""
@@ -123,83 +127,125 @@ class _Wanted:
 
 
 class Tails:
-    """The tails on the server, at most `most_bytes`; with 0 there are never any."""
+    """The tails on the server, at most `most_bytes`; with 0 there are never any.
 
-    def __init__(self, connection: redis.Redis, queue: str, store: Store, most_bytes: int) -> None:
+    `confirm` waits until the server has executed the last acknowledgement: a job that it releases
+    must not be taken for one that waits.
+    """
+
+    def __init__(
+        self,
+        connection: redis.Redis,
+        queue: str,
+        store: Store,
+        most_bytes: int,
+        confirm: Callable[[], None],
+    ) -> None:
         self._channel = PinnedConnection(connection)
         self._keys = [own_key(queue, "pending"), own_key(queue, "tails")]
         self._lists = [queue_key(queue), in_flight_key(queue)]
         self._store = store
         self._most_bytes = most_bytes
+        self._confirm = confirm
         self._budget = AnswerBudget(_TOGETHER_BYTES)
         self._wanted: OrderedDict[str, _Wanted] = OrderedDict()
         self._unwanted: list[str] = []
         self._bytes = 0
         self._mark = ""
         self._barrier = b""
+        self._is_barrier_released = False
+        self._may_be_there = True  # those of a worker before this one
         self._due = 0.0
 
     def refresh(self) -> None:
         """Begin to keep tails where some are wanted, or go on; call it every few seconds.
 
-        Raises the server's errors. A server that forbids it has no tails.
+        Raises what a server answers that refuses everything. One that refuses only this has no
+        tails from then on.
         """
         now = time.monotonic()
         if self._mark and now < self._due:
             return
         self._forget_old(now)
-        self._make_room()
         if not self._wanted:
             self.close()
             return
+        if not self._mark:
+            self._confirm()
         mark = self._mark or uuid.uuid4().hex
         lease = int(1000 * LEASE_SECONDS)
-        try:
+        with self._giving_up():
+            self._may_be_there = True
             went_on, last = self._channel.run(_BEGIN, 4, *self._keys, *self._lists, mark, lease)
-        except redis.ResponseError as error:
-            if not is_forbidden(error):
-                raise
-            log.info("no tails are kept, reads take longer: see deploy/redis/README.md: %s", error)
-            self._most_bytes = 0
-            self._wanted.clear()
-            return
-        if not went_on:
-            self._barrier = last
-        if self._unwanted:
-            self._channel.call(("HDEL", self._keys[1], *self._unwanted))
+            if not went_on:
+                self._barrier, self._is_barrier_released = last, False
+            elif self._unwanted:
+                self._channel.call(("HDEL", self._keys[1], *self._unwanted))
             self._unwanted.clear()
-        self._mark, self._due = mark, now + _REFRESH_SECONDS
+            self._mark, self._due = mark, now + _REFRESH_SECONDS
 
     def close(self) -> None:
-        """Have none on the server until the next `refresh`. Raises the server's errors."""
-        if self._mark:
-            self._mark = ""
-            self._channel.call(("UNLINK", self._keys[1]))
+        """Have none on the server until the next `refresh`; raises as that."""
+        self._mark = ""
+        if self._may_be_there:
+            with self._giving_up():
+                self._channel.call(("UNLINK", *self._keys))
+            self._may_be_there = False
+
+    @contextmanager
+    def _giving_up(self) -> Iterator[None]:
+        """Keep no tails any more where the server refuses what that takes, and only that."""
+        try:
+            yield
+        except redis.ResponseError as error:
+            if is_refused_for_now(error):
+                raise
+            log.warning(
+                "no tails are kept, reads take longer: see deploy/redis/README.md: %s", error
+            )
+            self._mark, self._most_bytes = "", 0
+            self._make_room()
 
     def renew(self) -> None:
         """Begin anew: the connection was lost, or jobs were put back."""
-        self._mark = ""
+        self._mark, self._may_be_there = "", True
         self._channel.reset()
 
     def update(
         self,
         done: Sequence[tuple[Operation, object]],
         released: Collection[bytes],
+        *,
+        is_whole: bool,
     ) -> list[Command]:
         """What puts the tails right after these operations and their answers, for the same
         transaction as the acknowledgement, which releases jobs.
+
+        `is_whole`: no job that was taken before these is still to be done. One that is dropped is
+        released before those that are not.
         """
         changed = self._changed(done)
+        self._make_room()
         if not self._mark:
             return []
-        barrier = self._barrier if self._barrier in released else b""
-        any_session = changed.pop("", "")
-        if not (changed or barrier or any_session):
+        marks = [each[0].op_id.encode() for each in done if _is_any(*each)]
+        self._is_barrier_released |= bool(self._barrier) and self._barrier in released
+        if self._is_barrier_released and is_whole:
+            marks.append(self._barrier)
+            self._barrier, self._is_barrier_released = b"", False
+        is_any = changed.pop("", None) is not None
+        if not (changed or marks):
             return []
-        tails = self._tails_of([key for key in changed if key in self._wanted])
         changed = dict.fromkeys(self._unwanted, "") | changed
         self._unwanted.clear()
-        arguments: list[Any] = [self._mark, int(1000 * LEASE_SECONDS), barrier, any_session]
+        names_bytes = sum(len(key.encode()) + len(op_id) for key, op_id in changed.items())
+        left = _TOGETHER_BYTES - names_bytes - sum(map(len, marks))
+        if left < 0:  # begin anew: no acknowledgement may be too large for the server
+            self._mark = ""
+            return [("UNLINK", *self._keys)]
+        tails = self._tails_of([key for key in changed if key in self._wanted], left)
+        lease = int(1000 * LEASE_SECONDS)
+        arguments: list[Any] = [self._mark, lease, int(is_any), len(marks), *marks]
         for key, op_id in changed.items():
             arguments += key, op_id, tails.get(key, b"")
         return [("EVAL", _UPDATE, 2, *self._keys, *arguments)]
@@ -225,12 +271,15 @@ class Tails:
     def _want(self, key: str, need: int) -> None:
         if key not in self._wanted:
             self._wanted[key] = _Wanted()
-            self._resize(self._wanted[key], 0)
+            self._resize(key, 0)
         self._wanted[key].note_read(min(need, _MOST_MESSAGES), time.monotonic())
         self._wanted.move_to_end(key)
 
-    def _tails_of(self, keys: Sequence[str]) -> dict[str, bytes]:
-        """The tails of the sessions, as far as they are small enough; read from the store."""
+    def _tails_of(self, keys: Sequence[str], left: int) -> dict[str, bytes]:
+        """The tails of the sessions, as far as they are small enough; read from the store.
+
+        `left` is how many bytes all of them may have.
+        """
         now = time.monotonic()
         keys = [key for key in keys if self._wanted[key].may_have_tail(now)]
         reads: list[Operation] = []
@@ -242,31 +291,24 @@ class Tails:
         except (StoreUnavailableError, StoreUnusableError):
             return {}
         tails: dict[str, bytes] = {}
-        left = _TOGETHER_BYTES
         for key, info, messages in zip(keys, answers[::2], answers[1::2], strict=False):
-            if not (isinstance(info, EncodedAnswer) and isinstance(messages, EncodedAnswer)):
-                continue
-            tail = self._tail(self._wanted[key], info.json, messages.json)
+            wanted, tail = self._wanted[key], b""
+            if isinstance(info, EncodedAnswer) and isinstance(messages, EncodedAnswer):
+                tail = _tail(wanted.messages, info.json, messages.json)
+            wanted.is_unfit = not 0 < len(tail) <= _MOST_BYTES
+            if wanted.is_unfit:
+                tail = b""
+            wanted.has_tail = bool(tail)
+            self._resize(key, len(tail))
             if tail and (left := left - len(tail)) >= 0:
                 tails[key] = tail
         self._make_room()
         return {key: tail for key, tail in tails.items() if key in self._wanted}
 
-    def _tail(self, wanted: _Wanted, info: bytes, messages: bytes) -> bytes:
-        """The tail of these answers; b"" if it is too large."""
-        known = orjson.loads(info)
-        count = known["message_count"] if known else 0
-        tail = tail_of(info, messages if wanted.messages else b"[]", count, wanted.messages)
-        wanted.is_too_large = len(tail) > _MOST_BYTES
-        wanted.has_tail = not wanted.is_too_large
-        if wanted.is_too_large:
-            tail = b""
-        self._resize(wanted, len(tail))
-        return tail
-
-    def _resize(self, wanted: _Wanted, tail_bytes: int) -> None:
-        self._bytes += tail_bytes + _SESSION_BYTES - wanted.size_bytes
-        wanted.size_bytes = tail_bytes + _SESSION_BYTES
+    def _resize(self, key: str, tail_bytes: int) -> None:
+        wanted = self._wanted[key]
+        before, wanted.size_bytes = wanted.size_bytes, tail_bytes + _size_bytes(key)
+        self._bytes += wanted.size_bytes - before
 
     def _make_room(self) -> None:
         """Want no longer what was asked for longest ago, where all together have too much."""
@@ -280,4 +322,22 @@ class Tails:
     def _forget_oldest(self) -> None:
         key, wanted = self._wanted.popitem(last=False)
         self._bytes -= wanted.size_bytes
-        self._unwanted.append(key)
+        if self._mark:
+            self._unwanted.append(key)
+
+
+def _tail(most: int, info: bytes, messages: bytes) -> bytes:
+    known = orjson.loads(info)
+    return tail_of(info, messages if most else b"[]", known["message_count"] if known else 0, most)
+
+
+def _size_bytes(key: str) -> int:
+    """What a session that is kept takes, without its tail."""
+    return _SESSION_BYTES + len(key.encode())
+
+
+def _is_any(operation: Operation, answer: object) -> bool:
+    """Whether it is done, and may be marked as about any session, as all out of a spool are."""
+    if isinstance(answer, Unfinished) or not isinstance(operation, Write):
+        return False
+    return operation.was_spooled or "" in operation.changes

@@ -100,9 +100,8 @@ class GroupCommitWorker(ResilientWorker):
             self._maintenance = MaintenanceRunner(
                 store, settings, self._acknowledgement, self.connection
             )
-            self._tails = Tails(
-                self.connection, self._queue.name, store, 1024 * 1024 * settings.tails_mib
-            )
+            most_bytes = 1024 * 1024 * settings.tails_mib
+            self._tails = Tails(self.connection, self._queue.name, store, most_bytes, self._confirm)
             gc.freeze()  # objects that exist now are permanent: spare the collector
             try:
                 has_worked = super().work(*args, **options)
@@ -309,7 +308,8 @@ class GroupCommitWorker(ResilientWorker):
             for job, operation in group.maintenance:
                 self._maintenance.start(job, operation, group.acknowledgement)
         acknowledgement = group.acknowledgement
-        acknowledgement.also(self._tails.update(group.done, acknowledgement.released))
+        released = acknowledgement.released
+        acknowledgement.also(self._tails.update(group.done, released, is_whole=group.is_done))
         seconds = time.monotonic() - started
         self._send(acknowledgement, seconds)
         log.debug("committed %d jobs in %.1f ms", count - len(group.operations), 1e3 * seconds)

@@ -1,0 +1,131 @@
+"""What a worker keeps as tails, and marks as pending, where jobs come in an unusual order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+import redis
+
+from backscroll import ChatMessage
+from backscroll.contract.codec import decode
+from backscroll.contract.message_checks import Limits
+from backscroll.contract.operations import Operation
+from backscroll.contract.reads import GetSession
+from backscroll.contract.requests import Requests
+from backscroll.contract.results import Outcome
+from backscroll.transport.pinned_connection import PinnedConnection
+from backscroll.transport.rq_protocol import JobWriter, in_flight_key, own_key, queue_key
+from backscroll.transport.sender import JobConnection, marked
+from backscroll_worker.loop.tails import Tails
+from backscroll_worker.settings import Settings
+from backscroll_worker.stores import open_store
+
+QUEUE = queue_key("backscroll")
+TAILS, PENDING = own_key("backscroll", "tails"), own_key("backscroll", "pending")
+READ = GetSession("read", 0, "s")
+
+
+class Kept:
+    """The tails of a worker that has applied what `settle` is given."""
+
+    def __init__(self, tails: Tails, client: redis.Redis) -> None:
+        self.tails = tails
+        self._client = client
+
+    def settle(
+        self, *done: Operation, released: Sequence[bytes] = (), is_whole: bool = True
+    ) -> int:
+        """Returns the size of what puts the tails right, which is executed."""
+        answers = [(operation, Outcome(1)) for operation in done]
+        commands = self.tails.update(answers, released, is_whole=is_whole)
+        PinnedConnection(self._client).call(*commands)
+        return sum(len(str(part).encode()) for command in commands for part in command)
+
+
+def releasing(client: redis.Redis) -> Callable[[], None]:
+    """Has the server execute what was sent, which releases all that are in flight."""
+
+    def confirm() -> None:
+        client.delete(in_flight_key("backscroll"))
+
+    return confirm
+
+
+@pytest.fixture
+def kept(settings: Settings, client: redis.Redis) -> Iterator[Kept]:
+    with open_store(settings.store) as store:
+        kept = Kept(Tails(client, "backscroll", store, 1024 * 1024, releasing(client)), client)
+        kept.settle(READ)
+        yield kept
+
+
+def test_the_first_of_two_equal_jobs_does_not_stand_for_both(
+    kept: Kept, client: redis.Redis
+) -> None:
+    client.rpush(QUEUE, "twice", "between", "twice")
+    kept.tails.refresh()
+    kept.settle(READ, released=[b"twice"])
+    assert client.hexists(PENDING, "")
+    client.delete(QUEUE)
+    kept.tails.renew()
+    kept.tails.refresh()
+    assert not client.exists(PENDING)
+
+
+def test_a_dropped_job_does_not_stand_for_earlier_ones(kept: Kept, client: redis.Redis) -> None:
+    client.rpush(QUEUE, "write", "gone")
+    kept.tails.refresh()
+    kept.settle(READ, released=[b"gone"], is_whole=False)
+    assert client.hget(PENDING, "") == b"gone"
+    kept.settle(READ, released=[b"write"])
+    assert not client.exists(PENDING)
+
+
+def test_what_a_spool_sent_is_pending_only_until_it_is_done(
+    kept: Kept, client: redis.Redis
+) -> None:
+    kept.tails.refresh()
+    writer, requests = JobWriter("backscroll", 100), Requests(Limits(), "backscroll")
+    job = marked(writer.job(requests.append("s", (ChatMessage.user("hi"),)), "queued"))
+    JobConnection(client, writer).enqueue([job])
+    client.rpush(QUEUE, "later")  # so that the queue is never empty
+    assert client.hget(PENDING, "") == job[0].encode()
+    kept.settle(decode(job[0], job[-1]))
+    assert not client.exists(PENDING)
+
+
+def test_what_is_read_while_no_tails_are_kept_takes_no_more_memory(
+    kept: Kept, client: redis.Redis
+) -> None:
+    for number in range(5_000):
+        kept.settle(GetSession("read", 0, f"{number:0500}"))
+    assert len(kept.tails._wanted) < 1_100  # with their keys, a KiB each
+    kept.tails.refresh()
+    kept.settle(*(GetSession("read", 0, f"{number:0500}") for number in range(4_900, 5_000)))
+    assert client.hlen(TAILS) == 101
+    kept.tails.refresh()
+    for number in range(5_000, 7_000):
+        kept.settle(GetSession("read", 0, f"{number:0500}"))
+    assert client.hlen(TAILS) < 1_100
+
+
+def test_no_acknowledgement_has_more_than_the_least_a_server_accepts(
+    kept: Kept, client: redis.Redis
+) -> None:
+    kept.tails.refresh()
+    keys = [chr(0x4E00 + number) * 500 for number in range(700)]
+    assert kept.settle(*(GetSession("read", 0, key) for key in keys)) < 1024 * 1024
+    assert not client.exists(TAILS, PENDING)
+    kept.tails.refresh()
+    kept.settle(READ)
+    assert client.hexists(TAILS, "s")
+
+
+def test_jobs_of_an_acknowledgement_that_is_under_way_do_not_wait(
+    kept: Kept, client: redis.Redis
+) -> None:
+    client.rpush(in_flight_key("backscroll"), "done")
+    kept.tails.refresh()
+    assert client.exists(TAILS)
+    assert not client.exists(PENDING)
