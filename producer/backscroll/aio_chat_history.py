@@ -5,8 +5,9 @@ Messages, sessions and turns have modules of their own.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from backscroll.aio_lifecycle import AsyncLifecycle
 from backscroll.aio_messages import AsyncMessages
@@ -148,4 +149,9 @@ class AsyncChatHistory(AsyncMessages, AsyncLifecycle):
 
         Raises `InvalidInputError` for anything else; the rest as every call.
         """
-        return await self._write(self._requests.again(operation), ack)
+        sent: Any = self._requests.again(operation)
+        receipt = await self._write(sent, ack)
+        if not receipt.messages:
+            return receipt
+        said = [await self._as_given(sent.key, message) for message in receipt.messages]
+        return replace(receipt, messages=tuple(said))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Literal, Unpack
 
 from backscroll.aio_sessions import AsyncSessions
 from backscroll.contract.answers import answered_hits, answered_message, answered_messages
 from backscroll.contract.attachment_reading import answered_attachment
+from backscroll.contract.errors import BackscrollError, carrying
 from backscroll.contract.filters import (
     FoundMessage,
     SearchFields,
@@ -17,7 +19,9 @@ from backscroll.contract.filters import (
     Within,
 )
 from backscroll.contract.messages import ChatMessage, SessionAttributes
+from backscroll.contract.reads import Load
 from backscroll.contract.results import Receipt
+from backscroll.contract.splicing import Pop
 from backscroll.contract.tokens import CountedLoad, CountTokens
 from backscroll.contract.tool_calls import LoadedMessages
 from backscroll.transport.acks import Ack
@@ -120,8 +124,24 @@ class AsyncMessages(AsyncSessions):
         1 MiB in JSON; also where it is sent again and what it removed is not recorded any more; the
         rest as every call.
         """
-        receipt = await self._write(self._requests.pop(key, count), "stored")
-        return list(receipt.messages)
+        operation = self._requests.pop(key, count)
+        held = await self._bytes_before(operation) if self._is_lenient else {}
+        receipt = await self._write(operation, "stored")
+        return [await self._as_given(key, message, held) for message in receipt.messages]
+
+    async def _bytes_before(self, pop: Pop) -> dict[str, bytes]:
+        """What a lenient producer has moved out of the messages to pop; later it may be gone.
+
+        An error is the pop's, which has not been sent.
+        """
+        held = dict[str, bytes]()
+        try:
+            last = self._requests.load(pop.key, pop.count)
+            for message in answered_messages(await self._read(last)):
+                held |= await self._bytes_of(pop.key, message)
+        except BackscrollError as error:
+            raise carrying(pop, error) from None
+        return held
 
     async def backfill(
         self,
@@ -260,18 +280,27 @@ class AsyncMessages(AsyncSessions):
             max_tokens, active, before_platform_id, around_platform_id, oldest,
         )  # fmt: skip
         if count_tokens is None:
-            return answered_messages(await self._read(load))
+            return await self._loaded(load)
         counted = CountedLoad(load, count_tokens)
         while counted.loaded is None:
-            counted.take(answered_messages(await self._read(counted.operation)))
+            counted.take(await self._loaded(counted.operation))
         return counted.loaded
+
+    async def _loaded(self, load: Load) -> LoadedMessages:
+        messages = answered_messages(await self._read(load))
+        if self._is_lenient:
+            messages[:] = [await self._as_given(load.key, message) for message in messages]
+        return messages
 
     async def get(self, message_id: str) -> FoundMessage | None:
         """The message with that id and the key of its session, or None if no session has it.
 
         By an index in SQLite; with JSONL, files are read until it is found. Raises as every call.
         """
-        return answered_message(await self._read(self._requests.get(message_id)))
+        found = answered_message(await self._read(self._requests.get(message_id)))
+        if found is None:
+            return None
+        return replace(found, message=await self._as_given(found.key, found.message))
 
     async def attachment(self, key: str, sha256: str) -> bytes | None:
         """The bytes of an attachment by the `sha256` that a loaded message has of it.
@@ -310,4 +339,9 @@ class AsyncMessages(AsyncSessions):
         takes too long; the rest as every call.
         """
         operation = self._requests.search(query, where, limit, by_session, cursor, given, within)
-        return answered_hits(await self._read(operation))
+        page = answered_hits(await self._read(operation))
+        if not self._is_lenient:
+            return page
+        given_back = [await self._as_given(hit.key, hit.message) for hit in page.hits]
+        hits = zip(page.hits, given_back, strict=True)
+        return replace(page, hits=tuple([replace(hit, message=said) for hit, said in hits]))

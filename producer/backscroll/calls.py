@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from functools import partial
 from itertools import starmap
@@ -19,14 +19,17 @@ from typing import Any, ClassVar, Final, ParamSpec, TypeVar
 import redis
 
 from backscroll.batch_sender import BatchSender
+from backscroll.contract import lenient
 from backscroll.contract.answers import answered_receipt
+from backscroll.contract.attachment_reading import answered_attachment
 from backscroll.contract.errors import BackscrollError, ServerRefusedError, carrying
 from backscroll.contract.message_checks import Limits
+from backscroll.contract.messages import ChatMessage
 from backscroll.contract.operations import Operation, Read, Write
 from backscroll.contract.requests import Requests
 from backscroll.contract.results import Receipt
 from backscroll.redaction.hook import Policy, redacted
-from backscroll.settings import ProducerSettings
+from backscroll.settings import ProducerSettings, check_switch
 from backscroll.spool.forwarder import Forwarder
 from backscroll.spool.queue import Spool
 from backscroll.transport.acks import Ack, check_ack, no_response, not_yet_sent, still_spooled
@@ -41,6 +44,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _begin: Final = methodcaller("send", None)
+_NO_BYTES: Final[Mapping[str, bytes]] = {}
 
 
 def run(call: Callable[P, Coroutine[Any, Any, T]], *given: P.args, **named: P.kwargs) -> T:
@@ -66,12 +70,18 @@ class Calls(ABC):
     _box: ClassVar[type[Box | AsyncBox]]
 
     def __init__(
-        self, queue: str, limits: Limits, redact: Policy | None, timeout_seconds: float
+        self,
+        queue: str,
+        limits: Limits,
+        redact: Policy | None,
+        timeout_seconds: float,
+        lenient: bool,
     ) -> None:
+        self._is_lenient = check_switch("lenient", lenient)
         self.queue = queue
         self._limits = limits
         self._redact = redact
-        self._requests = Requests(limits, queue)
+        self._requests = Requests(limits, queue, lenient=lenient)
         self._timeout_seconds = timeout_seconds
 
     @property
@@ -97,6 +107,28 @@ class Calls(ABC):
         with suppress(TimeoutError):
             await self._box().outcome(seconds)
 
+    async def _as_given(
+        self, key: str, message: ChatMessage, held: Mapping[str, bytes] = _NO_BYTES
+    ) -> ChatMessage:
+        """A message of the session as it was given to a lenient producer, if this is one.
+
+        `held` are bytes that are known already, by their SHA-256.
+        """
+        if not (self._is_lenient and lenient.is_kept(message)):
+            return message
+        return lenient.restored(message, {**await self._bytes_of(key, message, held), **held})
+
+    async def _bytes_of(
+        self, key: str, message: ChatMessage, held: Mapping[str, bytes] = _NO_BYTES
+    ) -> dict[str, bytes]:
+        """What a lenient producer has moved to the message's attachments, if it is there still."""
+        found = dict[str, bytes]()
+        for sha256 in set(lenient.missing(message)) - held.keys():
+            wanted = self._requests.attachment(key, sha256)
+            data = answered_attachment(wanted, await self._read(wanted))
+            found |= {} if data is None else {sha256: data}
+        return found
+
     def _redacted(self, operation: Operation) -> Operation:
         """What may be kept of it: the one door of all that has texts."""
         if self._redact is None:
@@ -115,8 +147,9 @@ class QueueCalls(Calls):
         retries: int,
         spool: str | Path | None,
         spool_max_bytes: int,
+        lenient: bool = False,
     ) -> None:
-        super().__init__(settings.queue, settings.limits, settings.redact, timeout_seconds)
+        super().__init__(settings.queue, settings.limits, settings.redact, timeout_seconds, lenient)
         self.url = settings.url
         self._ack = check_ack(ack)
         writer = JobWriter(settings.queue, settings.max_queue_depth, timeout_seconds)

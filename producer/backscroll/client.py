@@ -30,6 +30,10 @@ class Producer(ChatHistory, QueueCalls):
     `redact` takes a text and returns what is sent and spooled instead, for each text in a message,
     also in its `extra`, and for a session's name: `Redact()`, or a function of yours. The default
     is `Redact()` where BACKSCROLL_REDACT is 1, else nothing.
+    `lenient` keeps what a model produced, also where neither Unicode nor JSON can hold it: lone
+    surrogates, integers beyond 64 bits, NaN and infinity, and base64 beyond `max_message_bytes`,
+    in messages and states. A lenient producer gives all of it back as it was; others see it in
+    plain JSON, as docs/conversations.md says. Without it, such a message is an `InvalidInputError`.
 
     Raises `InvalidSettingError` when an argument or a variable of the environment is not valid,
     `InvalidInputError` for an unknown `ack`, `SpoolUnusableError` or `SpoolDiskError` when the
@@ -70,9 +74,10 @@ class Producer(ChatHistory, QueueCalls):
         spool: str | Path | None = None,
         spool_max_bytes: int = DEFAULT_MAX_BYTES,
         redact: Callable[[str], str] | None = None,
+        lenient: bool = False,
     ) -> None:
         check_waiting(timeout_seconds, retries, spool, spool_max_bytes)
         settings = ProducerSettings.resolve(
             url, queue, max_queue_depth, max_message_bytes, redact, os.environ
         )
-        super().__init__(settings, ack, timeout_seconds, retries, spool, spool_max_bytes)
+        super().__init__(settings, ack, timeout_seconds, retries, spool, spool_max_bytes, lenient)

@@ -6,8 +6,9 @@ Messages, sessions and turns have modules of their own.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from backscroll.calls import run
 from backscroll.client_lifecycle import Lifecycle
@@ -148,4 +149,9 @@ class ChatHistory(Messages, Lifecycle):
 
         Raises `InvalidInputError` for anything else; the rest as every call.
         """
-        return run(self._write, self._requests.again(operation), ack)
+        sent: Any = self._requests.again(operation)
+        receipt = run(self._write, sent, ack)
+        if not receipt.messages:
+            return receipt
+        said = [run(self._as_given, sent.key, message) for message in receipt.messages]
+        return replace(receipt, messages=tuple(said))

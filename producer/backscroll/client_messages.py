@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Literal, Unpack
 
@@ -11,6 +12,7 @@ from backscroll.calls import run
 from backscroll.client_sessions import Sessions
 from backscroll.contract.answers import answered_hits, answered_message, answered_messages
 from backscroll.contract.attachment_reading import answered_attachment
+from backscroll.contract.errors import BackscrollError, carrying
 from backscroll.contract.filters import (
     FoundMessage,
     SearchFields,
@@ -19,7 +21,9 @@ from backscroll.contract.filters import (
     Within,
 )
 from backscroll.contract.messages import ChatMessage, SessionAttributes
+from backscroll.contract.reads import Load
 from backscroll.contract.results import Receipt
+from backscroll.contract.splicing import Pop
 from backscroll.contract.tokens import CountedLoad, CountTokens
 from backscroll.contract.tool_calls import LoadedMessages
 from backscroll.transport.acks import Ack
@@ -122,8 +126,24 @@ class Messages(Sessions):
         1 MiB in JSON; also where it is sent again and what it removed is not recorded any more; the
         rest as every call.
         """
-        receipt = run(self._write, self._requests.pop(key, count), "stored")
-        return list(receipt.messages)
+        operation = self._requests.pop(key, count)
+        held = self._bytes_before(operation) if self._is_lenient else {}
+        receipt = run(self._write, operation, "stored")
+        return [run(self._as_given, key, message, held) for message in receipt.messages]
+
+    def _bytes_before(self, pop: Pop) -> dict[str, bytes]:
+        """What a lenient producer has moved out of the messages to pop; later it may be gone.
+
+        An error is the pop's, which has not been sent.
+        """
+        held = dict[str, bytes]()
+        try:
+            last = self._requests.load(pop.key, pop.count)
+            for message in answered_messages(run(self._read, last)):
+                held |= run(self._bytes_of, pop.key, message)
+        except BackscrollError as error:
+            raise carrying(pop, error) from None
+        return held
 
     def backfill(
         self,
@@ -262,18 +282,27 @@ class Messages(Sessions):
             max_tokens, active, before_platform_id, around_platform_id, oldest,
         )  # fmt: skip
         if count_tokens is None:
-            return answered_messages(run(self._read, load))
+            return self._loaded(load)
         counted = CountedLoad(load, count_tokens)
         while counted.loaded is None:
-            counted.take(answered_messages(run(self._read, counted.operation)))
+            counted.take(self._loaded(counted.operation))
         return counted.loaded
+
+    def _loaded(self, load: Load) -> LoadedMessages:
+        messages = answered_messages(run(self._read, load))
+        if self._is_lenient:
+            messages[:] = [run(self._as_given, load.key, message) for message in messages]
+        return messages
 
     def get(self, message_id: str) -> FoundMessage | None:
         """The message with that id and the key of its session, or None if no session has it.
 
         By an index in SQLite; with JSONL, files are read until it is found. Raises as every call.
         """
-        return answered_message(run(self._read, self._requests.get(message_id)))
+        found = answered_message(run(self._read, self._requests.get(message_id)))
+        if found is None:
+            return None
+        return replace(found, message=run(self._as_given, found.key, found.message))
 
     def attachment(self, key: str, sha256: str) -> bytes | None:
         """The bytes of an attachment by the `sha256` that a loaded message has of it.
@@ -312,4 +341,9 @@ class Messages(Sessions):
         takes too long; the rest as every call.
         """
         operation = self._requests.search(query, where, limit, by_session, cursor, given, within)
-        return answered_hits(run(self._read, operation))
+        page = answered_hits(run(self._read, operation))
+        if not self._is_lenient:
+            return page
+        given_back = [run(self._as_given, hit.key, hit.message) for hit in page.hits]
+        hits = zip(page.hits, given_back, strict=True)
+        return replace(page, hits=tuple([replace(hit, message=said) for hit, said in hits]))

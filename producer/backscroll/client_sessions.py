@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Unpack
 
@@ -15,6 +16,7 @@ from backscroll.contract.answers import (
     answered_usage,
 )
 from backscroll.contract.filters import SearchFields, SearchFilter
+from backscroll.contract.lenient import restored_value
 from backscroll.contract.messages import (
     ChatMessage,
     Meta,
@@ -224,4 +226,10 @@ class Sessions(Calls):
         return answered_usage(run(self._read, self._requests.usage(where, given)))
 
     def _states(self, key: str, name: str | None) -> dict[str, SessionState]:
-        return answered_states(run(self._read, self._requests.states(key, name)))
+        states = answered_states(run(self._read, self._requests.states(key, name)))
+        if not self._is_lenient:
+            return states
+        return {
+            name: replace(state, value=restored_value(state.value))
+            for name, state in states.items()
+        }

@@ -215,6 +215,13 @@ def check_option(name: str, value: object, *, least: int, most: int | None = Non
         Whole(least, most).check(name, value)
 
 
+def check_switch(name: str, value: object) -> bool:
+    """`value` if it is true or false; raises `InvalidSettingError`."""
+    if isinstance(value, bool):
+        return value
+    raise InvalidSettingError(f"{name}: must be True or False, not {_shown(value)}")
+
+
 def check_waiting(
     timeout_seconds: object, retries: object, spool: object, spool_max_bytes: object
 ) -> None:

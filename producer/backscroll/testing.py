@@ -33,6 +33,7 @@ class _InMemory(EmbeddedCalls):
         timeout_seconds: float = 30.0,
         max_message_bytes: int | None = None,
         redact: Callable[[str], str] | None = None,
+        lenient: bool = False,
         keep_edits: bool | None = None,
         **_of_a_queue: Any,
     ) -> None:
@@ -46,6 +47,7 @@ class _InMemory(EmbeddedCalls):
             timeout_seconds=timeout_seconds,
             max_message_bytes=max_message_bytes,
             redact=redact,
+            lenient=lenient,
             keep_edits=keep_edits,
             archive=directory / "archive",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from backscroll.contract import (
     attachment_reading,
     forks,
     forms,
+    lenient,
     lifecycle,
     operations,
     reads,
@@ -72,9 +74,13 @@ class Requests:
     Each method raises `InvalidInputError` for what does not fit, before anything is enqueued.
     """
 
-    def __init__(self, limits: Limits, queue: str = DEFAULT_QUEUE) -> None:
+    def __init__(
+        self, limits: Limits, queue: str = DEFAULT_QUEUE, *, lenient: bool = False
+    ) -> None:
+        """`lenient`: what does not fit is made to fit where `contract.lenient` can do that."""
         self._limits = limits
         self._queue = queue
+        self._lenient = lenient
 
     def new(
         self, kind: Callable[Concatenate[str, int, P], Op], /, *given: P.args, **named: P.kwargs
@@ -238,9 +244,30 @@ class Requests:
 
     def _checked(self, operation: Op) -> Op:
         """`operation`, which is only being made, if its fields fit."""
+        if self._lenient:
+            _keep(operation, self._limits)
         forms.check(operation, self._limits)
         operation.check_together()
         return operation
+
+
+def _keep(operation: Any, limits: Limits) -> None:
+    """Have `operation`, which is only being made, hold what a model produced as it is kept."""
+    # What replaces a message with attachments leaves them there, unless it has some itself.
+    most_bytes = math.inf if isinstance(operation, operations.Replace) else limits.message_bytes
+    for name in ("message", "messages", "value"):
+        held = given = getattr(operation, name, None)
+        if isinstance(given, ChatMessage):
+            held = lenient.kept(given, most_bytes)
+        elif isinstance(given, tuple):
+            held = tuple(
+                lenient.kept(each, most_bytes) if isinstance(each, ChatMessage) else each
+                for each in given
+            )
+        elif given is not None:
+            held = lenient.kept_value(given)
+        if held is not given:
+            object.__setattr__(operation, name, held)
 
 
 def _now() -> int:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, Final, TypeVar
 
-from backscroll.contract import forms
+from backscroll.contract import forms, lenient
 from backscroll.contract.errors import STUMBLES, InvalidInputError, InvalidSettingError
 from backscroll.contract.message_checks import Limits
 from backscroll.contract.operations import Operation
@@ -91,6 +91,9 @@ def _object(values: dict[str, Any], policy: Policy) -> dict[str, Any]:
     made: dict[str, Any] = {}
     counts: dict[str, int] = {}
     for key, value in values.items():
+        if key in lenient.OURS:  # which stand for what a lenient producer was given
+            made[key] = _redacted(value, policy) if key == lenient.NUMBER else value
+            continue
         name = first = _asked(policy, key)
         while name in made or (name != key and name in values):
             counts[first] = counts.get(first, 1) + 1

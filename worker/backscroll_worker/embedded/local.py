@@ -39,6 +39,7 @@ class EmbeddedCalls(Calls):
         timeout_seconds: float = 30.0,
         max_message_bytes: int | None = None,
         redact: Callable[[str], str] | None = None,
+        lenient: bool = False,
         keep_edits: bool | None = None,
         ttl_hours: float | None = None,
         retention: str | Path | None = None,
@@ -59,7 +60,7 @@ class EmbeddedCalls(Calls):
         )
         policy = ready_policy(settings.redact) if redact is None else check_policy(redact)
         limits = Limits(settings.max_message_bytes)
-        super().__init__(settings.queue, limits, policy, timeout_seconds)
+        super().__init__(settings.queue, limits, policy, timeout_seconds, lenient)
         settings.load_retention()  # fails now rather than in the first cleanup
         self._settings = settings
         self._thread = open_thread(url, keep_edits=settings.keep_edits)
@@ -108,10 +109,10 @@ class Local(ChatHistory, EmbeddedCalls):
 
     `url` is sqlite:///PATH or jsonl:///DIRECTORY, as of a worker, which may take the store over
     later. `queue` is the name of the queue that it would then be for: it counts in `dedup_key`s.
-    `timeout_seconds` bounds how long a turn waits for another one. `max_message_bytes` and `redact`
-    are as those of a `Producer`; `keep_edits`, `ttl_hours`, `retention` (a file), `archive` (a
-    directory) and `op_ids_hours` are what a worker has in its settings, and come from the
-    environment where they are not given. Nothing is cleaned up or compacted by itself.
+    `timeout_seconds` bounds how long a turn waits for another one. `max_message_bytes`, `redact`
+    and `lenient` are as those of a `Producer`; `keep_edits`, `ttl_hours`, `retention` (a file),
+    `archive` (a directory) and `op_ids_hours` are what a worker has in its settings, and come from
+    the environment where they are not given. Nothing is cleaned up or compacted by itself.
 
     Raises `InvalidSettingError` for what is not valid, also for a store that this process has open
     with other `keep_edits`; `StoreUnavailableError` while another process has the store, or when it

@@ -225,8 +225,9 @@ class Model:
             replace(message, message_id=f"{operation.op_id}-{place}")
             for place, message in enumerate(source.messages[:count], 1)
         ]
-        for name in ("name", "agent", "channel", "room", "sender", "meta"):
-            fork.attributes[name] = fork.attributes.get(name) or source.attributes.get(name)
+        for name in ("name", "agent", "channel", "room", "sender", "meta", "ttl_hours"):
+            if fork.attributes.get(name) in (None, {}):
+                fork.attributes[name] = source.attributes.get(name)
         fork.attributes["meta"] = dict(fork.attributes["meta"] or {})
         fork.attributes["forked_from"] = operation.key
         fork.attributes["forked_upto"] = ids[count - 1] if count else None
