@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import redis
 
-from backscroll import AsyncProducer, ChatMessage, ServerUnavailableError
+from backscroll import AsyncProducer, ChatMessage, ServerUnavailableError, record_writes
 from backscroll.contract.codec import decode
 from backscroll.contract.operations import Append
+from backscroll_worker.embedded import AsyncLocal
 from backscroll_worker.settings import Settings
 from tests.processes import running_worker
 from tests.proxy import LossyProxy
@@ -161,3 +162,95 @@ def test_a_producer_is_closed_from_another_loop_than_the_one_that_used_it(
     used.close()
     closed.close()
     assert waiting(client) == ids
+
+
+def test_a_producer_goes_to_and_fro_between_loops_that_stay_open(
+    settings: Settings, client: redis.Redis, log: Path
+) -> None:
+    producer = AsyncProducer(settings.redis_url, timeout_seconds=60)
+    with (
+        running_worker(settings, client, log),
+        asyncio.Runner() as first,
+        asyncio.Runner() as second,
+    ):
+        for number in range(5):
+            first.run(producer.append("k", HI, ack="stored"))
+            assert len(second.run(producer.load("k"))) == 2 * number + 1
+            second.run(producer.append("k", HI))
+            assert len(first.run(producer.load("k"))) == 2 * number + 2
+        first.run(producer.close())
+
+
+@pytest.mark.parametrize("way", ["queue", "embedded"])
+def test_a_notebooks_loop_and_others_beside_it_share_a_history(
+    way: str, settings: Settings, client: redis.Redis, log: Path, tmp_path: Path
+) -> None:
+    """Cells run on a loop that never ends, and a library of theirs on loops in threads."""
+
+    async def cell(history: Any) -> None:
+        await history.append("k", HI, ack="stored")
+        await asyncio.to_thread(asyncio.run, history.append("k", HI, ack="stored"))
+        with pytest.raises(RuntimeError, match="cannot be called from a running event loop"):
+            asyncio.run(call := history.append("k", HI))
+        call.close()
+        assert len(await history.load("k")) % 2 == 0
+        async with history.turn("k", HI) as turn:
+            turn_ended = asyncio.to_thread(asyncio.run, turn.reply("ho"))
+            await turn_ended
+
+    notebook = asyncio.new_event_loop()
+    thread = threading.Thread(target=notebook.run_forever)
+    thread.start()
+    try:
+        with running_worker(settings, client, log):
+            history: Any = (
+                AsyncProducer(settings.redis_url, timeout_seconds=60)
+                if way == "queue"
+                else AsyncLocal(f"sqlite://{tmp_path / 'own.db'}")
+            )
+            for count in (4, 8):
+                asyncio.run_coroutine_threadsafe(cell(history), notebook).result(60)
+                assert len(asyncio.run(history.load("k"))) == count
+            asyncio.run(history.close())
+    finally:
+        notebook.call_soon_threadsafe(notebook.stop)
+        thread.join(60)
+        notebook.close()
+
+
+@pytest.mark.parametrize("way", ["queue", "spool", "embedded"])
+def test_without_a_loop_of_asyncio_a_call_says_so_and_sends_nothing(
+    way: str, server_url: str, client: redis.Redis, tmp_path: Path
+) -> None:
+    if way == "embedded":
+        history: Any = AsyncLocal(f"jsonl://{tmp_path / 'own'}")
+    else:
+        history = AsyncProducer(server_url, spool=tmp_path / "spool" if way == "spool" else None)
+    with record_writes() as writes:
+        for call in (history.append("k", HI), history.load("k"), history.pop("k")):
+            with pytest.raises(RuntimeError, match="no event loop of asyncio runs here"):
+                call.send(None)
+    assert [write.is_settled for write in writes] == [False, False]
+    ids = asyncio.run(say(history, "a"))
+    if way == "embedded":
+        assert len(asyncio.run(history.load("k"))) == 1
+    asyncio.run(history.close())
+    assert waiting(client) == ([] if way == "embedded" else ids)
+
+
+def test_many_loops_in_threads_read_and_write_one_store_in_this_process(tmp_path: Path) -> None:
+    local = AsyncLocal(f"sqlite://{tmp_path / 'own.db'}")
+    found: list[int] = []
+
+    async def use(key: str) -> None:
+        for number in range(20):
+            await local.append(key, ChatMessage.user(str(number)))
+        found.append(len(await local.load(key)))
+
+    threads = [threading.Thread(target=lambda k=f"k{n}": asyncio.run(use(k))) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    asyncio.run(local.close())
+    assert found == [20] * 4

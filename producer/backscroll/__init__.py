@@ -65,6 +65,7 @@ from backscroll.contract.results import (
 from backscroll.contract.states import SessionState
 from backscroll.contract.tokens import CountTokens
 from backscroll.contract.tool_calls import LoadedMessages
+from backscroll.recording import RecordedWrite, record_writes
 from backscroll.redaction.ready import Redact
 from backscroll.transport.acks import Ack
 
@@ -98,6 +99,7 @@ __all__ = [
     "Producer",
     "QueueFullError",
     "Receipt",
+    "RecordedWrite",
     "Redact",
     "RestoreReport",
     "RuleTotals",
@@ -125,4 +127,5 @@ __all__ = [
     "Within",
     "connect",
     "connect_async",
+    "record_writes",
 ]

@@ -47,7 +47,8 @@ class AsyncProducer(AsyncChatHistory, QueueCalls):
     spool cannot be opened or is in use. No server is needed yet.
 
     A call that fails raises a `BackscrollError`. Its `retryable` says whether the same call may
-    succeed later; its `operation`, if it has one, is for `send`, which cannot apply it twice.
+    succeed later; its `operation`, if it has one, is for `send`, which cannot apply it twice. What
+    is cancelled or interrupted raises the caller's own error: `record_writes` has its operation.
     "As every call" in the calls' descriptions means any of these:
 
     - `InvalidInputError`: an argument is not valid, or `redact` failed; nothing was enqueued.

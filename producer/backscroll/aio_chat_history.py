@@ -22,7 +22,7 @@ from backscroll.contract.messages import (
     ChatMessage,
     SessionAttributes,
 )
-from backscroll.contract.operations import Operation
+from backscroll.contract.operations import Append, Operation
 from backscroll.contract.results import (
     CleanupReport,
     CompactReport,
@@ -147,10 +147,14 @@ class AsyncChatHistory(AsyncMessages, AsyncLifecycle):
     async def send(self, operation: Operation, ack: Ack | None = None) -> Receipt:
         """Send an operation that an error carried, again and as it was: it is applied once.
 
+        Or one of `record_writes`. The receipt is that of the call, as far as the store knows what
+        came of it the first time.
+
         Raises `InvalidInputError` for anything else; the rest as every call.
         """
         sent: Any = self._requests.again(operation)
-        receipt = await self._write(sent, ack)
+        ids = sent.message_ids if isinstance(sent, Append) else ()
+        receipt = await self._write(sent, ack, ids)
         if not receipt.messages:
             return receipt
         said = [await self._as_given(sent.key, message) for message in receipt.messages]

@@ -28,6 +28,7 @@ from backscroll.contract.messages import ChatMessage
 from backscroll.contract.operations import Operation, Read, Write
 from backscroll.contract.requests import Requests
 from backscroll.contract.results import Receipt
+from backscroll.recording import is_recording, recorded
 from backscroll.redaction.hook import Policy, redacted
 from backscroll.settings import ProducerSettings, check_switch
 from backscroll.spool.forwarder import Forwarder
@@ -89,11 +90,22 @@ class Calls(ABC):
         """How many operations wait in the spool; 0 without one."""
         return 0
 
-    @abstractmethod
     async def _write(
         self, operation: Operation, ack: Ack | None, message_ids: tuple[str, ...] = ()
     ) -> Receipt:
         """Carry out a write; `message_ids` are those of the receipt unless its outcome has some."""
+        operation = self._redacted(operation)  # before anything keeps it
+        if not is_recording():
+            return await self._settle(operation, ack, message_ids)
+        with recorded(operation) as write:
+            write.receipt = await self._settle(operation, ack, message_ids)
+        return write.receipt
+
+    @abstractmethod
+    async def _settle(
+        self, operation: Operation, ack: Ack | None, message_ids: tuple[str, ...]
+    ) -> Receipt:
+        """As `_write`, of what may be kept as it is."""
 
     @abstractmethod
     async def _read(self, operation: Operation) -> Any:
@@ -186,14 +198,10 @@ class QueueCalls(Calls):
         if self._sender is not None:
             self._sender.close()
 
-    async def _write(
-        self,
-        operation: Operation,
-        ack: Ack | None,
-        message_ids: tuple[str, ...] = (),
+    async def _settle(
+        self, operation: Operation, ack: Ack | None, message_ids: tuple[str, ...]
     ) -> Receipt:
         ack = self._ack if ack is None else check_ack(ack)
-        operation = self._redacted(operation)  # before anything keeps it
         enqueued = await self._enqueue(operation, ack)
         if isinstance(enqueued, Spooled):
             if ack == "queued":

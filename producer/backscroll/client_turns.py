@@ -21,6 +21,7 @@ from backscroll.contract.results import Receipt
 from backscroll.contract.tool_calls import LoadedMessages
 from backscroll.contract.turns import BeginTurn
 from backscroll.contract.validation import check_number, shown
+from backscroll.recording import forget
 
 WhileRunning = Literal["wait", "refuse", "supersede"]
 """What a turn does while another one runs in its session."""
@@ -98,6 +99,8 @@ class Turn:
             except BaseException:  # it may have begun, whether anybody heard of that or not
                 self._give_up(begun)
                 raise
+            finally:
+                forget(begun)
         return self
 
     def append(self, *messages: ChatMessage) -> None:

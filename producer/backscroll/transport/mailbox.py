@@ -56,7 +56,14 @@ class AsyncBox:
     """A task's, on the event loop that runs it."""
 
     def __init__(self) -> None:
-        self.loop = asyncio.get_running_loop()
+        """Raises `RuntimeError` where no event loop runs; nothing was sent by then."""
+        try:
+            self.loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise RuntimeError(
+                "no event loop of asyncio runs here, so this call cannot wait; nothing was sent. "
+                "Without asyncio use Producer or Local"
+            ) from None
         self._future: asyncio.Future[Any] = self.loop.create_future()
 
     @property

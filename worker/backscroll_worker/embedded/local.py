@@ -74,12 +74,11 @@ class EmbeddedCalls(Calls):
                 f"keep_edits={not settings.keep_edits}"
             )
 
-    async def _write(
-        self, operation: Operation, ack: Ack | None, message_ids: tuple[str, ...] = ()
+    async def _settle(
+        self, operation: Operation, ack: Ack | None, message_ids: tuple[str, ...]
     ) -> Receipt:
         if ack is not None:
             check_ack(ack)
-        operation = self._redacted(operation)
         return receipt_of(await self._carry_out(operation), operation, message_ids)
 
     async def _read(self, operation: Operation) -> Unencoded:

@@ -51,11 +51,11 @@ class LocalReadCalls(QueueCalls):
         self._readers: dict[int, tuple[StoreThread, Any]] = {}
         self._unsettled: dict[str, Operation] = {}
 
-    async def _write(
-        self, operation: Operation, ack: Ack | None, message_ids: tuple[str, ...] = ()
+    async def _settle(
+        self, operation: Operation, ack: Ack | None, message_ids: tuple[str, ...]
     ) -> Receipt:
         earlier = list(self._unsettled)
-        receipt = await super()._write(operation, ack, message_ids)
+        receipt = await super()._settle(operation, ack, message_ids)
         if (self._ack if ack is None else ack) != "stored":
             self._unsettled[operation.op_id] = operation
         for op_id in earlier:  # which are stored before this one: the queue keeps its order
