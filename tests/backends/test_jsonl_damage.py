@@ -240,6 +240,28 @@ def test_cleanup_skips_a_session_with_an_unreadable_sidecar(
     assert "skipped 1 sessions" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("hours", "is_obeyed"),
+    [("1", True), ("0.5", True), ("0", False), ("-1", False), ("true", False), ('"1"', False),
+     ("1e400", False), ("null", False)],
+)  # fmt: skip
+def test_a_ttl_that_another_program_wrote_into_a_sidecar_counts_if_it_is_one(
+    directory: Path, store: StoreUnderTest, clock: Clock, hours: str, is_obeyed: bool
+) -> None:
+    say(store, "s", "a")
+    store.describe("s", name="n")
+    finish(store.cleanup(1_000))
+    sidecar = directory / "s.meta.json"
+    content = sidecar.read_text()
+    sidecar.write_text(content.replace("{", f'{{"ttl_hours":{hours},', 1))
+    clock.advance(hours=2)
+    assert finish(store.cleanup(1_000)).keys == (("s",) if is_obeyed else ())
+    if not is_obeyed:
+        info = store.session("s")
+        assert info is not None
+        assert info.ttl_hours == (0 if hours == "0" else None)
+
+
 def test_an_erasure_counts_sessions_with_an_unreadable_sidecar(
     directory: Path, store: StoreUnderTest
 ) -> None:
