@@ -316,6 +316,6 @@ def test_every_type_in_a_public_signature_is_exported() -> None:
             named |= {word for text in spelled for word in re.findall(r"[A-Z]\w+", str(text))}
     known = {"Any", "Self", "None", "Mapping", "Iterable", "Sequence", "Literal", "ClassVar",
              "Callable", "Path", "TracebackType", "BaseException", "Exception", "Unpack",
-             "Final", "Enum", "ForwardRef", "NoneType", "Annotated", "MICROS",
+             "Final", "Enum", "ForwardRef", "NoneType", "Annotated", "MICROS", "Iterator",
              "Arguments", "OfRole", "Messages", "AsyncMessages"}  # fmt: skip
     assert named - known - set(package.__all__) == set()

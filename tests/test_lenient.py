@@ -96,6 +96,25 @@ def test_what_is_kept_is_plain_and_gives_back_what_it_was_made_of(message: ChatM
         assert lenient.is_kept(kept)
 
 
+marks = st.lists(st.sampled_from(["content", "extra", "x", 1, 2, 99, -1, None, True]), max_size=4)
+foreign = st.dictionaries(st.sampled_from(sorted(lenient.OURS)) | keys, values, max_size=4)
+
+
+@settings(max_examples=tries(300, 20_000))
+@given(
+    extra=st.builds(lambda extra, mark: {**extra, lenient.MARK: mark}, foreign, marks | values),
+    count=st.integers(0, 3),
+)
+def test_a_mark_that_others_made_up_breaks_nothing(extra: dict[str, Any], count: int) -> None:
+    attached = [Attachment("file", sha256=f"{number:064x}") for number in range(count)]
+    message = ChatMessage("user", "\\ud83d", extra, attachments=attached)
+    blobs = dict.fromkeys(lenient.missing(message), b"x")
+    made = lenient.restored(message, blobs) if lenient.is_kept(message) else message
+    assert isinstance(made.content, str)
+    assert made.extra is None or isinstance(made.extra, dict)
+    assert made.attachments == tuple(attached[: len(made.attachments)])
+
+
 @pytest.mark.parametrize("digits", [20, 3_999, 4_000, 4_001, 5_000])
 def test_an_integer_of_any_length_is_kept(digits: int) -> None:
     value = {"x": [10**digits - 1, -(10**digits)]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,26 @@ def test_an_item_says_what_it_says(item: dict[str, Any], role: str, content: str
 def test_what_is_no_item_is_refused_before_it_is_sent() -> None:
     with pytest.raises(InvalidInputError, match="items"):
         message_of("hello")
+
+
+def test_over_a_lenient_history_what_is_no_json_comes_back_equal(tmp_path: Path) -> None:
+    url = f"data:image/png;base64,{base64.b64encode(bytes(1_500_000)).decode()}"
+    look = {"type": "input_text", "text": "look \ud83d"}
+    image = {"type": "input_image", "image_url": url}
+    items: list[Any] = [
+        {"role": "user", "content": [look, image]},
+        {"role": "assistant", "content": "cut \ud83d"},
+        {**CALL, "arguments": "\ude00", "number": 10**40, "mean": float("inf")},
+    ]
+
+    async def converse() -> None:
+        async with connect_async(f"sqlite://{tmp_path}/chat.db", lenient=True) as history:
+            session: Session = BackscrollSession("7", history)
+            await session.add_items(items)
+            assert await session.get_items() == items
+            assert [await session.pop_item() for _ in items] == items[::-1]
+
+    asyncio.run(converse())
 
 
 def test_a_session_is_read_as_any_other(tmp_path: Path) -> None:

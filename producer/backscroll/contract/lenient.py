@@ -98,7 +98,7 @@ def is_kept(message: ChatMessage) -> bool:
 
 def missing(message: ChatMessage) -> tuple[str, ...]:
     """The SHA-256 of each attachment whose bytes `restored` needs."""
-    moved = message.attachments[len(message.attachments) - _moved(message.extra) :]
+    moved = message.attachments[_first_moved(message) :]
     return tuple([each.sha256 for each in moved if each.sha256])
 
 
@@ -108,8 +108,7 @@ def restored(message: ChatMessage, blobs: Mapping[str, bytes]) -> ChatMessage:
     What stands for bytes that are not among them stays as it is.
     """
     content, extra = _restored(message.content, message.extra, blobs)
-    count = _moved(message.extra)
-    attachments = message.attachments[: len(message.attachments) - count]
+    attachments = message.attachments[: _first_moved(message)]
     edits = tuple([_restored_edit(edit) for edit in message.edits])
     return replace(message, content=content, extra=extra, attachments=attachments, edits=edits)
 
@@ -177,10 +176,11 @@ def _has_mark(extra: Any) -> bool:
     return isinstance(extra, dict) and isinstance(extra.get(MARK), list)
 
 
-def _moved(extra: Any) -> int:
-    """How many attachments were none before."""
-    last = extra[MARK][-1] if _has_mark(extra) and extra[MARK] else 0
-    return last if type(last) is int and 0 < last <= MAX_ATTACHMENTS else 0
+def _first_moved(message: ChatMessage) -> int:
+    """The place of the first attachment that was none before."""
+    marks: Any = message.extra[MARK] if message.extra and _has_mark(message.extra) else ()
+    count = marks[-1] if marks and type(marks[-1]) is int else 0
+    return max(0, len(message.attachments) - max(0, count))
 
 
 def _written(value: Any, text: Callable[[str], Any] = escape) -> Any:
