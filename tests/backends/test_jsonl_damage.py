@@ -262,6 +262,20 @@ def test_a_ttl_that_another_program_wrote_into_a_sidecar_counts_if_it_is_one(
         assert info.ttl_hours == (0 if hours == "0" else None)
 
 
+def test_a_sidecar_that_cannot_be_read_keeps_no_other_session_from_going(
+    directory: Path, store: StoreUnderTest, clock: Clock
+) -> None:
+    for key in ("unreadable", "own"):
+        say(store, key, "a")
+        store.describe(key, ttl_hours=1)
+    assert finish(store.compact(1)).corrupt_lines == 0  # nothing is in the journal any more
+    sidecar = directory / "unreadable.meta.json"
+    sidecar.unlink()
+    sidecar.mkdir()
+    clock.advance(hours=2)
+    assert finish(store.cleanup(1_000)).keys == ("own",)
+
+
 def test_an_erasure_counts_sessions_with_an_unreadable_sidecar(
     directory: Path, store: StoreUnderTest
 ) -> None:

@@ -145,6 +145,7 @@ class Cleanup:
         waiting = deque[str]()
         with self._open() as group:
             waiting.extend(group.directory.names(MESSAGES_SUFFIX))
+            self._own_ttls.keep_only(waiting)
             if not self._dry_run:
                 group.activity.keep_only(waiting)
         yield
