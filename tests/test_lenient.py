@@ -38,6 +38,8 @@ from tests.budget import tries
 from tests.processes import running_worker
 from tests.transfer.sessions import export, take
 
+pytestmark = pytest.mark.slow
+
 LONE = "a\ud83db"
 NAN = float("nan")
 HARD = ["a", "\\", "\\u", "u", "ud83d", "\\ud83d", "\\\\uDE00", "\ud83d", "\ude00", "🙂", "$", "\0"]
@@ -81,7 +83,7 @@ def data_url(size_bytes: int, mime: str = "image/png") -> str:
     return f"data:{mime};base64,{base64.b64encode(os.urandom(size_bytes)).decode()}"
 
 
-@settings(max_examples=tries(400, 20_000))
+@settings(max_examples=tries(400, 20_000), deadline=None)
 @given(message=messages)
 @example(message=ChatMessage("user", "\\\ud83d\\\\ud83d\\", {}))
 @example(message=ChatMessage("user", LONE, None))
@@ -100,7 +102,7 @@ marks = st.lists(st.sampled_from(["content", "extra", "x", 1, 2, 99, -1, None, T
 foreign = st.dictionaries(st.sampled_from(sorted(lenient.OURS)) | keys, values, max_size=4)
 
 
-@settings(max_examples=tries(300, 20_000))
+@settings(max_examples=tries(300, 20_000), deadline=None)
 @given(
     extra=st.builds(lambda extra, mark: {**extra, lenient.MARK: mark}, foreign, marks | values),
     count=st.integers(0, 3),
@@ -121,7 +123,7 @@ def test_an_integer_of_any_length_is_kept(digits: int) -> None:
     assert lenient.restored_value(orjson.loads(orjson.dumps(lenient.kept_value(value)))) == value
 
 
-@settings(max_examples=tries(200, 10_000))
+@settings(max_examples=tries(200, 10_000), deadline=None)
 @given(value=values)
 def test_a_value_is_kept_likewise(value: Any) -> None:
     kept = lenient.kept_value(value)

@@ -120,12 +120,14 @@ def restored_value(value: Any) -> Any:
 
 def escape(text: str) -> str:
     """`text` without lone surrogates."""
+    if text.isascii() and "\\u" not in text:  # such as a picture, which is long
+        return text
     return _TO_ESCAPE.sub(_escaped, text)
 
 
 def unescape(text: str) -> str:
     """The inverse of `escape`."""
-    return _ESCAPED.sub(_unescaped, text)
+    return _ESCAPED.sub(_unescaped, text) if "\\u" in text else text
 
 
 def _escaped(found: re.Match[str]) -> str:
