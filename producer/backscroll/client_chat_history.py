@@ -97,8 +97,9 @@ class ChatHistory(Messages, Lifecycle):
     def cleanup(self, ttl_hours: float | None = None, *, dry_run: bool = False) -> CleanupReport:
         """Have the worker delete sessions idle for longer than `ttl_hours`, and wait for it.
 
-        Without it, the worker's retention rules decide. Raises `NotConfirmedError` when it takes
-        longer than `timeout_seconds`, and goes on; the rest as every call.
+        Without it, the worker's retention rules decide; a session's own `ttl_hours` holds in any
+        case. Raises `NotConfirmedError` when it takes longer than `timeout_seconds`, and goes on;
+        the rest as every call.
         """
         return answered_cleanup(run(self._read, self._requests.cleanup(ttl_hours, dry_run)))
 

@@ -32,7 +32,7 @@ FINISHED: Final = "rq:finished:backscroll"
 
 _ATTRIBUTES: Final = (
     "name", "agent", "channel", "room", "sender", "state", "turn_id", "pinned",
-    "meta", "closed", "forked_from", "forked_upto", "continued_from",
+    "meta", "closed", "forked_from", "forked_upto", "continued_from", "ttl_hours",
 )  # fmt: skip
 _A_GROUP: Final = 1_000
 

@@ -348,6 +348,7 @@ class Writer:
                 {"agent": self._agent(), "channel": "web", "meta": {"count": self._count}},
                 {"state": "running", "turn_id": f"turn {self._count}"},
                 {"state": "idle", "pinned": self._random.random() < 0.5},
+                {"ttl_hours": self._random.choice((0, 1e6, None))},
             )
         )
 

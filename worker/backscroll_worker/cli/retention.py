@@ -49,8 +49,8 @@ def cleanup(
 ) -> None:
     """Delete expired sessions and messages.
 
-    The worker deletes them by its retention rules. Pinned sessions are kept. With
-    --ttl-hours it asks first.
+    The worker deletes them by its retention rules and the sessions' own TTLs. Pinned sessions are
+    kept. With --ttl-hours it asks first.
 
     \b
     Example:
@@ -132,7 +132,7 @@ def _cleanup_question(settings: Settings, ttl_hours: float) -> str:
         after = "set here: if the worker has it set too, deleted sessions can be restored"
     return (
         f"BACKSCROLL_ARCHIVE is {after}. Delete every session idle for over {ttl_hours:g} hours "
-        "that is not pinned and that no rule keeps?"
+        "that is not pinned and that neither a rule nor a TTL of its own keeps?"
     )
 
 
