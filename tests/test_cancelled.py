@@ -28,6 +28,7 @@ from backscroll import (
 from backscroll_worker.embedded import AsyncLocal, Local
 from backscroll_worker.settings import Settings
 from tests.processes import running_worker
+from tests.proxy import LossyProxy
 from tests.test_interruptions import InterruptionError, interrupted_at
 
 HI = ChatMessage.user("hi")
@@ -230,6 +231,30 @@ def test_a_timeout_of_the_callers_can_be_settled_when_there_is_a_worker_again(
                     assert again == replace(receipt, duplicate=again.duplicate)
 
     asyncio.run(use())
+
+
+@pytest.mark.parametrize("lost", [1, 2, 3])
+def test_a_call_that_was_cancelled_while_replies_got_lost_is_done_once(
+    server_url: str, client: redis.Redis, lost: int
+) -> None:
+    async def use() -> str:
+        with LossyProxy(server_url.removeprefix("unix://")) as proxy:
+            async with AsyncProducer(proxy.url) as producer:
+                proxy.lose_replies(b"EVALSHA", lost)
+                with record_writes() as writes:
+                    task = asyncio.ensure_future(producer.append("k", HI))
+                    while not proxy.lost:
+                        await asyncio.sleep(0)
+                    task.cancel()
+                    with suppress(asyncio.CancelledError):
+                        await task
+                (write,) = writes
+                assert write.is_settled is not task.cancelled()
+                return (await producer.send(write.operation)).op_id
+
+    op_id = asyncio.run(use())
+    waiting: Any = client.lrange("rq:queue:backscroll", 0, -1)
+    assert [each.decode() for each in waiting] == [op_id]
 
 
 def test_a_turn_that_is_cancelled_wherever_it_waits_leaves_nothing_of_it(

@@ -34,6 +34,8 @@ from backscroll.contract import lenient
 from backscroll.testing import AsyncInMemoryProducer, InMemoryProducer
 from backscroll_worker.embedded import AsyncLocal, Local
 from backscroll_worker.settings import Settings
+from backscroll_worker.transfer.chats.conversation import Options
+from backscroll_worker.transfer.queue_import import import_through_queue
 from tests.budget import tries
 from tests.processes import running_worker
 from tests.transfer.sessions import export, take
@@ -260,6 +262,25 @@ def test_what_was_sent_again_is_the_same(
         assert receipt.duplicate or receipt.affected == 1
         (popped,) = producer.send(late_pop.value.operation, "stored").messages
         assert said(popped) == said(one)
+
+
+def test_imported_beside_a_running_worker_it_comes_back_with_the_sessions_ttl(
+    url: str, tmp_path: Path
+) -> None:
+    image = ChatMessage.user("x", url=data_url(1_500_000))
+    said_before = [ChatMessage.user(LONE), image, ChatMessage.assistant("", x=[NAN, 2**70])]
+    with Local(f"sqlite://{tmp_path / 'a'}", lenient=True) as first:
+        first.append("k", *said_before, session={"ttl_hours": 7})
+    path = tmp_path / "export.jsonl"
+    path.write_bytes(export(f"sqlite://{tmp_path / 'a'}", "jsonl"))
+    with Producer(url, timeout_seconds=60) as plain:
+        report = import_through_queue([path], plain, Options(None), lambda _: None)
+        assert (report.sessions, report.refused, report.not_kept) == (1, [], {})
+    with connect(url, lenient=True, timeout_seconds=60) as producer:
+        assert [*map(said, producer.load("k"))] == [*map(said, said_before)]
+        info = producer.session("k")
+        assert info is not None
+        assert info.ttl_hours == 7
 
 
 def test_on_asyncio_it_is_the_same(url: str, tmp_path: Path) -> None:
