@@ -116,20 +116,25 @@ def test_what_is_written_while_the_clock_is_back_is_not_old_afterwards(
     assert clean(store) == 3
 
 
-def test_ahead_back_and_ahead_again_deletes_nothing_and_keeps_nothing(url: str) -> None:
-    time = Time()
+@pytest.mark.parametrize("is_own", [False, True])
+def test_ahead_back_and_ahead_again_deletes_nothing_and_keeps_nothing(
+    url: str, is_own: bool
+) -> None:
+    """Whether the ttl is that of a rule or each session's own."""
+    time, hours = Time(), 1e8 if is_own else TTL_HOURS
     for number, wrong in enumerate((0, YEAR, 0, YEAR, -YEAR, YEAR, 0)):
         time.wrong = wrong
         with measured(url, time) as store:
             say(store, f"s{number}", "x")
-            assert clean(store) == 0
+            store.describe(f"s{number}", ttl_hours=TTL_HOURS if is_own else None)
+            assert clean(store, hours) == 0
         time.real += HOUR
     with measured(url, time) as store:
         assert len(keys(store)) == 7
         time.real += TTL
-        clean(store)
+        clean(store, hours)
         time.real += TTL
-        clean(store)
+        clean(store, hours)
         assert keys(store) == set()
 
 
