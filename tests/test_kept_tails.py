@@ -129,3 +129,19 @@ def test_jobs_of_an_acknowledgement_that_is_under_way_do_not_wait(
     kept.tails.refresh()
     assert client.exists(TAILS)
     assert not client.exists(PENDING)
+
+
+def test_tails_begin_anew_where_pending_was_of_another_type(
+    kept: Kept, client: redis.Redis
+) -> None:
+    kept.tails.refresh()
+    kept.settle(READ, GetSession("read", 0, "t"))
+    client.set(PENDING, "mine")
+    requests = Requests(Limits(), "backscroll")
+    with pytest.raises(redis.ResponseError):
+        kept.settle(*(requests.append(key, (ChatMessage.user("hi"),)) for key in ("s", "t")))
+    assert client.hexists(TAILS, "t")  # and it may be stale, but is not served
+    kept.tails._due = 0.0
+    kept.tails.refresh()
+    assert client.hkeys(TAILS) == [b""]
+    assert not client.exists(PENDING)

@@ -49,12 +49,14 @@ _LEFT_OUT_SECONDS: Final = 5.0
 _REFRESH_SECONDS: Final = LEASE_SECONDS / 6
 
 # Jobs that wait when tails begin are not marked; the last of them stands for all. If that is queued
-# twice, nobody can tell which of the two was done: the mark then stays until nothing waits.
+# twice, nobody can tell which of the two was done: the mark then stays until nothing waits. Where
+# `pending` was of another type, nothing was marked, and updates failed.
 _BEGIN: Final = Script("""
 local pending, tails, queue, in_flight = unpack(KEYS)
 local mark, lease = ARGV[1], ARGV[2]
 local last = redis.call('LINDEX', queue, -1) or redis.call('LINDEX', in_flight, -1)
 local known = redis.call('HGET', tails, '')
+if type(redis.pcall('HGET', pending, '')) == 'table' then known = false end
 if known ~= mark or not last then redis.call('UNLINK', pending) end
 if known ~= mark then
   local function copies(list) return last and #redis.call('LPOS', list, last, 'COUNT', 2) or 0 end
@@ -72,7 +74,7 @@ _UPDATE: Final = """
 local pending, tails = unpack(KEYS)
 local mark, lease, is_any, count = unpack(ARGV, 1, 4)
 if redis.call('HGET', tails, '') ~= mark then return end
-local function is_quiet(key, id)
+local function settle(key, id)
   local last = redis.call('HGET', pending, key)
   if last and last == id then
     redis.call('HDEL', pending, key)
@@ -85,11 +87,11 @@ if is_any == '1' then
   redis.call('HSET', tails, '', mark)
   redis.call('PEXPIRE', tails, lease)
 end
-for i = 5, 4 + count do is_quiet('', ARGV[i]) end
+for i = 5, 4 + count do settle('', ARGV[i]) end
 for i = 5 + count, #ARGV, 3 do
   local key, id, tail = unpack(ARGV, i, i + 2)
   redis.call('HDEL', tails, key)
-  if is_quiet(key, id) and tail ~= '' then redis.pcall('HSET', tails, key, tail) end
+  if settle(key, id) and tail ~= '' then redis.pcall('HSET', tails, key, tail) end
 end
 """
 
