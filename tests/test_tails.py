@@ -332,7 +332,7 @@ def test_there_are_none_where_they_are_switched_off(
     assert (hits.count, client.exists(TAILS, PENDING)) == (0, 0)
 
 
-@pytest.mark.usefixtures("working")
+@pytest.mark.usefixtures("working_on_each")
 def test_a_late_pop_shows_under_the_new_key(producer: Producer, hits: Hits) -> None:
     producer.append("old", HI, ChatMessage.user("last"))
     late = Requests(Limits(), "backscroll").pop("old")
@@ -342,7 +342,7 @@ def test_a_late_pop_shows_under_the_new_key(producer: Producer, hits: Hits) -> N
     assert texts(producer.load("new", 50)) == ["hi"]
 
 
-@pytest.mark.usefixtures("working")
+@pytest.mark.usefixtures("working_on_each")
 def test_what_erases_late_under_an_earlier_key_leaves_no_text(
     producer: Producer, hits: Hits, client: redis.Redis
 ) -> None:
