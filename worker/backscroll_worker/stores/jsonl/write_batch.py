@@ -16,31 +16,26 @@ from operator import itemgetter
 from typing import Any, Final
 
 from backscroll.contract.forks import Fork
-from backscroll.contract.lifecycle import DeleteSessions, Rewind
+from backscroll.contract.lifecycle import DeleteSessions
 from backscroll.contract.operations import (
     Append,
-    Clear,
     Delete,
     Describe,
     Erase,
     Operation,
     RenameAgent,
-    Replace,
-    Rollback,
     Write,
 )
 from backscroll.contract.results import Outcome
 from backscroll.contract.splicing import Pop
-from backscroll.contract.states import SetState
-from backscroll.contract.turns import BeginTurn, EndTurn
 from backscroll_worker.contract.clock import StoreClock
 from backscroll_worker.contract.session_renames import earlier_tombstone
-from backscroll_worker.contract.takeover import ImportSession, RestoreSession
+from backscroll_worker.contract.takeover import RestoreSession
 from backscroll_worker.contract.tombstones import keys_of
 from backscroll_worker.contract.turns import CONFLICT, outcome
 from backscroll_worker.contract.waiting import arrived, may_wait
 from backscroll_worker.stores.blobs import references
-from backscroll_worker.stores.jsonl import backfilling, lifecycle, restored, splicing
+from backscroll_worker.stores.jsonl import lifecycle, restored, splicing
 from backscroll_worker.stores.jsonl.changes import Changes
 from backscroll_worker.stores.jsonl.deleting import delete_sessions
 from backscroll_worker.stores.jsonl.detached import Detached
@@ -56,6 +51,7 @@ from backscroll_worker.stores.jsonl.forks import fork, give_way, pending_fork
 from backscroll_worker.stores.jsonl.renames import Renames
 from backscroll_worker.stores.jsonl.session import Session
 from backscroll_worker.stores.jsonl.session_cache import CachedSession, SessionCache
+from backscroll_worker.stores.jsonl.session_writes import HANDLERS
 from backscroll_worker.stores.jsonl.waiting import WaitingChanges
 from backscroll_worker.stores.jsonl.writer import Writer
 
@@ -156,15 +152,13 @@ class Group:
             return handle(self, operation)
         asked, since = operation, -1
         if self.renames.sessions:
-            self._erase_renamed(operation)
-            has_turn = partial(self._has_turn, operation.op_id)
-            operation, since = self.renames.sessions.followed(operation, has_turn)
+            self._erase_renamed(asked)
+            has_turn = partial(self._has_turn, asked.op_id)
+            operation, since = self.renames.sessions.followed(asked, has_turn)
         if self.forks.pending:
             give_way(self, operation)
         key: str = keys_of(operation)[-1]  # a fork's op id is with the fork
-        session = self._sessions.get(key) or self.find(key)
-        affected = self.applied(session, operation)
-        affected = 0 if affected is None and self.is_copying(operation) else affected
+        session, affected = self._known(key, operation, asked)
         if affected is not None:
             return self._outcome(session, operation, affected, duplicate=True)
         if self.erasures.tombstones.may_concern(operation):
@@ -177,12 +171,23 @@ class Group:
         done = self._outcome(session, operation, self._carry_out(session, operation))
         return done if since < 0 else replace(done, key=key)
 
+    def _known(self, key: str, operation: Any, asked: Any) -> tuple[Session, int | None]:
+        """The session, and how much the operation affected if it was applied before."""
+        session = self.find(key)
+        affected = self.applied(session, operation)
+        if (
+            affected is None and operation is not asked
+        ):  # or it came earlier, and not out of a spool
+            before = self.find(asked.key)
+            if (affected := before.applied(operation.op_id)) is not None:
+                return before, affected
+        return session, 0 if affected is None and self.is_copying(operation) else affected
+
     def applied(self, session: Session, operation: Operation) -> int | None:
         """How much the operation affected; None if it was not applied before."""
+        record = self.erasures.applied.get(operation.op_id)
         affected = session.applied(operation.op_id)
-        if affected is None and (record := self.erasures.applied.get(operation.op_id)):
-            return record.affected
-        return affected
+        return record.affected if affected is None and record else affected
 
     def _carry_out(self, session: Session, operation: Write) -> int:
         if isinstance(operation, RestoreSession):
@@ -192,8 +197,7 @@ class Group:
             return self._fork(session, operation)
         if (handle := lifecycle.HANDLERS.get(type(operation))) is not None:
             return handle(self, operation)  # type: ignore[no-any-return]
-        affected = _HANDLERS[type(operation)](session, operation)
-        return self._wait(session, operation, affected)
+        return self._wait(session, operation, HANDLERS[type(operation)](session, operation))
 
     def _outcome(
         self, session: Session, operation: Write, affected: int, *, duplicate: bool = False
@@ -382,19 +386,4 @@ _OF_MANY: Final[dict[type[Operation], Callable[[Group, Any], Outcome]]] = {
     RenameAgent: Group._rename_agent,
     Erase: Group._erase,
     DeleteSessions: delete_sessions,
-}
-_HANDLERS: Final[dict[type[Operation], Callable[[Session, Any], int]]] = {
-    Append: Session.append,
-    **backfilling.HANDLERS,
-    **splicing.HANDLERS,
-    BeginTurn: Session.begin_turn,
-    EndTurn: Session.end_turn,
-    Rollback: Session.rollback,
-    Rewind: Session.rewind,
-    Replace: Session.replace,
-    Clear: Session.clear,
-    Delete: Session.delete,
-    Describe: Session.describe,
-    SetState: Session.set_state,
-    ImportSession: Session.take_over,
 }

@@ -134,6 +134,8 @@ def test_what_was_spooled_before_a_reset_is_for_the_past(todays: Open) -> None:
     with todays() as store:
         apply_all(store, [spooled(early[0]), name, early[1]])
         assert (contents(store, past), contents(store, "s")) == (["1", "late"], ["2", "slow"])
+        assert apply_all(store, [spooled(early[1])]) == [Outcome(1, duplicate=True)]
+        assert (contents(store, past), contents(store, "s")) == (["1", "late"], ["2", "slow"])
         (info,) = store.sessions(name="old")
         assert info.key == past
         apply_all(store, [old_reset])
