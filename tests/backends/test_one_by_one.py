@@ -32,6 +32,7 @@ def _groups(seed: int, path: Path) -> Iterator[list[Write]]:
     """
     rng = random.Random(seed)
     writer = Writer(WriterPlan("w", seed, "redis://127.0.0.1:1", path, is_mixed=True))
+    times = dict[str, int]()
     for _ in range(_GROUPS):
         group: list[Write] = []
         for _ in range(rng.choice((1, 3, 8, 20))):
@@ -39,15 +40,16 @@ def _groups(seed: int, path: Path) -> Iterator[list[Write]]:
             if isinstance(operation, Write):
                 writer._model.apply([operation], now=1)
                 writer._sent.append(operation)
-                group.append(_late(operation, rng))
+                group.append(_late(operation, rng, times))
             if isinstance(operation, Erase) and operation.author is not None:
                 break
         yield group
 
 
-def _late(operation: Write, rng: random.Random) -> Write:
-    """The operation, of an adapter whose clock is slow, or out of a spool."""
-    changed = operation.changed(at=operation.at - rng.choice(_EARLIER))
+def _late(operation: Write, rng: random.Random, times: dict[str, int]) -> Write:
+    """The operation, of an adapter whose clock is slow, or out of a spool; always of one time."""
+    at = times.setdefault(operation.op_id, operation.at - rng.choice(_EARLIER))
+    changed = operation.changed(at=at)
     payload = encode(changed)
     found = decode(changed.op_id, mark_spooled(payload) if rng.random() < 0.1 else payload)
     assert isinstance(found, Write)

@@ -17,6 +17,9 @@ import apsw
 _FILE_CALLS: Final = ("write", "pwrite", "writev", "ftruncate", "fsync", "fdatasync")
 _NAME_CALLS: Final = ("open", "utime", "replace", "rename", "unlink", "link", "truncate", "fchmod")
 
+SPARES: Final = ".spares"
+"""The end of the name of a directory with what a power cut would bring back."""
+
 
 class Disk:
     """Called around each change; does nothing by itself.
@@ -143,7 +146,7 @@ def _remove(disk: Disk, path: Any) -> None:
 def _spare(path: Any) -> str | None:
     """Another name for the file, out of the store's sight; None when there is no file."""
     directory, name = os.path.split(os.fspath(path))
-    spares = f"{directory}.spares"
+    spares = f"{directory}{SPARES}"
     os.makedirs(spares, exist_ok=True)  # noqa: PTH103 - pathlib would come here again
     spare = f"{spares}/{len(os.listdir(spares))}-{os.getpid()}-{name[:100]}"  # noqa: PTH208
     try:
