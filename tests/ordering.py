@@ -27,6 +27,7 @@ _STARTING: Final = (
 _STARTERS: Final = {"in_terminal", "work_off"}
 LONG: Final = frozenset(
     {
+        "test_a_bad_conversation_costs_only_itself",
         "test_a_cap_counts_each_of_many_sessions_once",
         "test_a_cleanup_that_is_abandoned_leaves_a_sound_store",
         "test_a_filled_store_holds_what_is_told_of_it",
@@ -36,6 +37,7 @@ LONG: Final = frozenset(
         "test_a_search_by_session_is_not_quadratic_in_one_chats_hits",
         "test_a_session_longer_than_a_page_comes_whole_and_in_order",
         "test_a_session_written_to_between_slices_stays_whole_or_begins_anew",
+        "test_a_zip_bomb_is_refused_before_it_is_unpacked",
         "test_after_half_the_messages_went_the_file_is_nearly_as_small_as_new",
         "test_all_is_said_once_in_the_order_of_its_times",
         "test_an_edited_message_keeps_its_versions_when_its_page_is_packed",
@@ -45,6 +47,7 @@ LONG: Final = frozenset(
         "test_no_file_has_a_word_of_it_whatever_became_of_the_messages",
         "test_no_slice_of_a_cleanup_waits_for_the_disk_and_every_append_does",
         "test_nothing_is_found_of_a_session_that_is_being_deleted",
+        "test_of_messages_that_are_too_large",
         "test_pages_hold_every_session_once_and_in_one_order",
         "test_pages_neither_repeat_nor_omit_a_hit",
         "test_pages_of_any_size_come_in_the_same_order",

@@ -336,6 +336,7 @@ def test_a_circle_beside_a_conversation_is_kept(tmp_path: Path) -> None:
     assert sorted(kept) == ["38 EUR.", "How much?", "round", "round", "round"]
 
 
+@pytest.mark.slow
 def test_a_tree_that_branches_everywhere_is_not_squared(tmp_path: Path) -> None:
     nodes: dict[str, Any] = {}
     for number in range(2_000):
@@ -349,6 +350,7 @@ def test_a_tree_that_branches_everywhere_is_not_squared(tmp_path: Path) -> None:
     assert report.not_kept["messages that a branch shares with others"] > 1_000_000
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_messages_are_one_conversation(tmp_path: Path) -> None:
     nodes = {
         str(n): {

@@ -152,10 +152,10 @@ class Conversation:
                 self.not_kept[_REPEATED] += 1
                 continue
             ids.add(platform_id)
-            message = replace(given, platform_id=platform_id, created_at=at)
             own = derived_op_id(self.key, platform_id)
+            message = replace(given, platform_id=platform_id, created_at=at, message_id=own)
             try:
-                said.append(check_message(replace(message, message_id=own)))
+                said.append(check_message(message))
             except InvalidInputError as error:
                 yield Damage(f"{where}: message {number}", str(error), is_session=False)
         for what, count in self.not_kept.items():
