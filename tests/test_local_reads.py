@@ -20,6 +20,7 @@ from backscroll_worker.settings import Settings
 from backscroll_worker.stores import open_store
 from backscroll_worker.testing.fixtures import url_at
 from tests.processes import running_worker, wait_for, workers
+from tests.test_cancelled import CancelledAt, coroutine
 
 __all__ = ["url_at"]
 
@@ -93,3 +94,24 @@ def test_a_read_waits_for_own_writes_as_long_as_it_may(settings: Settings) -> No
         with pytest.raises(NotConfirmedError) as error:
             history.load("s")
     assert error.value.operation.op_id == written.op_id
+
+
+def test_a_read_waits_for_an_own_write_whose_call_was_cancelled(
+    settings: Settings, client: redis.Redis, log: Path
+) -> None:
+    async def use() -> None:
+        async with connect_async(
+            settings.redis_url, local_reads=True, timeout_seconds=1
+        ) as history:
+            with running_worker(settings, client, log):
+                await history.append("s", HI)
+                assert len(await history.load("s")) == 1
+            call = history.append("s", HI)
+            with pytest.raises(asyncio.CancelledError):
+                await CancelledAt(coroutine(call), 0, is_late=True)
+            with pytest.raises(NotConfirmedError):
+                await history.load("s")
+            with running_worker(settings, client, log):
+                assert len(await history.load("s")) == 2
+
+    asyncio.run(use())

@@ -22,6 +22,7 @@ from backscroll.client import Producer
 from backscroll.contract.answers import Unencoded
 from backscroll.contract.errors import (
     InvalidSettingError,
+    NotConfirmedError,
     StoreUnavailableError,
     StoreUnusableError,
 )
@@ -55,7 +56,12 @@ class LocalReadCalls(QueueCalls):
         self, operation: Operation, ack: Ack | None, message_ids: tuple[str, ...]
     ) -> Receipt:
         earlier = list(self._unsettled)
-        receipt = await super()._settle(operation, ack, message_ids)
+        try:
+            receipt = await super()._settle(operation, ack, message_ids)
+        except BaseException as error:
+            if isinstance(error, NotConfirmedError) or not isinstance(error, Exception):
+                self._unsettled[operation.op_id] = operation  # it may be on its way
+            raise
         if (self._ack if ack is None else ack) != "stored":
             self._unsettled[operation.op_id] = operation
         for op_id in earlier:  # which are stored before this one: the queue keeps its order
