@@ -97,9 +97,7 @@ def test_a_session_that_is_read_needs_no_worker(
         with Producer(producer.url, timeout_seconds=0.2) as hasty:
             for limit in (1, 7, 50):
                 assert texts(hasty.load("s", limit)) == list(map(str, range(80 - limit, 80)))
-            info = hasty.session("s")
-            assert info is not None
-            assert info.message_count == 80
+            assert getattr(hasty.session("s"), "message_count", 0) == 80
             assert texts(hasty.load("short")) == ["hi"]  # all of it, as it is all there
 
             async def use() -> list[str]:
@@ -199,9 +197,7 @@ def test_a_large_fork_is_read_when_it_is_complete(producer: Producer, hits: Hits
         warm(producer, hits, "s")
         producer.fork("s", f"f{number}")
         assert texts(producer.load(f"f{number}", 3)) == ["1497", "1498", "1499"]
-        info = producer.session(f"f{number}")
-        assert info is not None
-        assert info.message_count == 1_500
+        assert getattr(producer.session(f"f{number}"), "message_count", 0) == 1_500
 
 
 def test_jobs_that_waited_before_there_were_tails_come_first(
