@@ -7,6 +7,7 @@ operation sees the effects of all earlier ones.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -102,7 +103,7 @@ class Group(WriteGroup):
         also, self._also = self._also, {}
         if since >= 0:
             also["key"] = operation.key
-        return Outcome(affected, **also)
+        return replace(outcome(affected), **also)
 
     def _append(self, operation: Append) -> int:
         return self._added(operation) if self._takes(operation) else CONFLICT

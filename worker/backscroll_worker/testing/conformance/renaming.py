@@ -52,6 +52,18 @@ def test_a_renamed_session_knows_the_platform_ids_it_had(todays: Open) -> None:
         assert (keys(store), store.totals().messages) == ({"b"}, 4)
 
 
+def test_a_conflict_under_the_key_before_a_rename_is_one_under_the_new_key(todays: Open) -> None:
+    with todays() as store:
+        say(store, "a", "one")
+        under_condition = requests.append("a", (ChatMessage.user("two"),), expect_tail="another")
+        store.rename("a", "b")
+        (answer,) = apply_all(store, [under_condition])
+        assert (answer.affected, answer.conflict, answer.key) == (0, True, "b")
+        (again,) = apply_all(store, [under_condition])
+        assert (again.conflict, again.duplicate) == (True, True)
+        assert contents(store, "b") == ["one"]
+
+
 def test_early_changes_follow_a_renamed_session(todays: Open) -> None:
     with todays() as store:
         early = [edit("a", "1", "a"), edit("a", "2", "a"), undo("a", "3"), edit("b", "9", "b")]
