@@ -17,6 +17,7 @@ import redis
 from backscroll import ChatMessage, InvalidInputError, Producer
 from backscroll.contract.errors import BackscrollError, InvalidSettingError
 from backscroll.transport.connection import hide_password
+from backscroll.transport.rq_protocol import own_key
 from backscroll_worker.ops.server import running_server
 from backscroll_worker.settings import Settings
 from backscroll_worker.testing.stores import open_tested
@@ -219,9 +220,9 @@ def errors_of(producer: Producer) -> str:
 
 
 def everything_in(client: redis.Redis, *but: bytes) -> bytes:
-    """All that the server holds, unpacked, but for the fields named."""
+    """All that the server holds, unpacked, but for the fields named, and for tails."""
     held: list[bytes] = []
-    for key in client.scan_iter():
+    for key in {*client.scan_iter()} - {own_key("backscroll", "tails").encode()}:
         kind: Any = client.type(key)
         if kind == b"hash":
             fields: Any = client.hgetall(key)

@@ -7,7 +7,7 @@ acknowledgement was lost.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -82,11 +82,12 @@ def check_store(url: str, ledger: Ledger, *, prefix: bool = False) -> list[Viola
     """
     with open_tested(url) as store:
         loaded = _load_all(store)
+        states = {key: store.states(key) for key in loaded}
         found = [Violation("damaged", finding.where, finding.problem) for finding in store.verify()]
         found += _check_search(store, loaded)
-        applied = _applied_of(store, ledger.unsure)
-        found += _check_sessions(store, loaded, ledger, applied)
         found += _check_attachments(store, loaded)
+        applied = _applied_of(store, ledger.unsure)  # which changes the store
+        found += _check_sessions(loaded, states, ledger, applied)
         if prefix:
             found += _check_prefix(ledger, applied, by_session=url.startswith("jsonl"))
         for writer in ledger.writers:
@@ -167,7 +168,7 @@ def _check_attachments(store: StoreUnderTest, loaded: Loaded) -> Iterator[Violat
 
 
 def _check_sessions(
-    store: StoreUnderTest, loaded: Loaded, ledger: Ledger, applied: set[str]
+    loaded: Loaded, states: Mapping[str, Any], ledger: Ledger, applied: set[str]
 ) -> Iterator[Violation]:
     writer_of = ledger.writer_of()
     expected: dict[str, Model] = {"": _given(ledger)}
@@ -182,8 +183,8 @@ def _check_sessions(
             yield from _compare(key, session.messages, own)
             if not key.startswith("shared/"):
                 yield from _compare_attributes(key, session.attributes, info)
-                if (states := store.states(key)) != session.states:
-                    yield Violation("altered", key, f"{states} instead of {session.states}")
+                if states[key] != session.states:
+                    yield Violation("altered", key, f"{states[key]} instead of {session.states}")
     keys = {key for model in expected.values() for key in model.sessions}
     for key, (info, messages) in loaded.items():
         if key not in keys:

@@ -70,6 +70,8 @@ def check_copy(laboratory: Laboratory, number: int) -> list[Violation]:
         for suffix in ("", "-wal"):  # -shm is no file but memory
             with suppress(FileNotFoundError):
                 shutil.copy(f"{source}{suffix}", f"{copy}{suffix}")
+        if (blobs := Path(f"{source}-blobs")).is_dir():
+            shutil.copytree(blobs, f"{copy}-blobs")
     scheme = laboratory.settings.store.partition("://")[0]
     ledger = laboratory.ledger().without_acknowledgements()
     found = check_store(f"{scheme}://{copy}", ledger, prefix=True)
