@@ -20,7 +20,7 @@ from backscroll_worker.settings import Settings
 from bench.data import appends
 
 _WRITTEN: Final = 2_000
-_MOST_AT_ONCE: Final = 100
+_MOST_AT_ONCE: Final = 500
 _PAUSE_SECONDS: Final = 0.001
 
 

@@ -28,7 +28,7 @@ from tests.transfer.sessions import everything
 
 AT = 1767225600
 TEXT = "how much is it to go there? " * 40
-KILLS = tries(8, 60)
+KILLS = tries(4, 60)
 
 
 def account(folder: Path, counts: list[int]) -> Path:

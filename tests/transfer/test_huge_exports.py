@@ -22,7 +22,7 @@ from tests.transfer import chat_samples as samples
 
 AT = 1767225600
 TEXT = 'He said "how much?"\n' * 150
-SMALL, LARGE = 2, 20
+SMALL, LARGE = 1, 10
 """Files of so many times 40 conversations with 50 messages of 3 KB."""
 MOST_GROWTH = 1.25
 
