@@ -100,12 +100,14 @@ end
 class _Wanted:
     """A session that is read: for how many messages, until when, and how much it takes.
 
-    `is_unfit`: its tail would be too large, or cannot be read. `has_tail` says that there was a
+    `most` is for how many messages its tail would not be too large, as far as that is known.
+    `is_unfit`: it cannot be read, or is too large without any. `has_tail` says that there was a
     tail since the last read that came to the worker, `misses` how often one came although there
     was.
     """
 
     messages: int = 0
+    most: int = _MOST_MESSAGES
     until: float = 0.0
     size_bytes: int = 0
     is_unfit: bool = False
@@ -124,8 +126,13 @@ class _Wanted:
         if self.misses >= _MOST_MISSES:
             self.left_out_until = now + _LEFT_OUT_SECONDS
             self.misses -= 1
-        self.messages = max(self.messages, messages)
+        self.messages = max(self.messages, min(messages, self.most))
         self.until = now + _WANTED_SECONDS
+
+    def note_too_large(self) -> None:
+        """Half as many messages next time; who wants more is answered by the worker."""
+        self.is_unfit = self.messages == 0
+        self.most = self.messages = self.messages // 2
 
 
 class Tails:
@@ -274,7 +281,7 @@ class Tails:
         if key not in self._wanted:
             self._wanted[key] = _Wanted()
             self._resize(key, 0)
-        self._wanted[key].note_read(min(need, _MOST_MESSAGES), time.monotonic())
+        self._wanted[key].note_read(need, time.monotonic())
         self._wanted.move_to_end(key)
 
     def _tails_of(self, keys: Sequence[str], left: int) -> dict[str, bytes]:
@@ -297,13 +304,15 @@ class Tails:
             wanted, tail = self._wanted[key], b""
             if isinstance(info, EncodedAnswer) and isinstance(messages, EncodedAnswer):
                 tail = _tail(wanted.messages, info.json, messages.json)
-            wanted.is_unfit = not 0 < len(tail) <= _MOST_BYTES
-            if wanted.is_unfit:
+            wanted.is_unfit = not tail
+            if len(tail) > _MOST_BYTES:
+                wanted.note_too_large()
                 tail = b""
-            wanted.has_tail = bool(tail)
-            self._resize(key, len(tail))
-            if tail and (left := left - len(tail)) >= 0:
+            wanted.has_tail = 0 < len(tail) <= left
+            if wanted.has_tail:
+                left -= len(tail)
                 tails[key] = tail
+            self._resize(key, len(tail) if wanted.has_tail else 0)
         self._make_room()
         return {key: tail for key, tail in tails.items() if key in self._wanted}
 
