@@ -19,7 +19,7 @@ class EchoModel(agents.Model):
         return agents.ModelResponse([assistant_message(said)], agents.Usage(), None)
 
     def stream_response(self, *given: Any, **named: Any) -> AsyncIterator[Any]:
-        raise NotImplementedError
+        raise AssertionError("no test has an answer streamed")
 
 
 class StrandsEcho(StrandsModel):
@@ -32,7 +32,7 @@ class StrandsEcho(StrandsModel):
         return {}
 
     def structured_output(self, *_given: Any, **_named: Any) -> AsyncGenerator[Any, None]:
-        raise NotImplementedError
+        raise AssertionError("no test asks for structured output")
 
     async def stream(self, messages: Any, *_given: Any, **_named: Any) -> AsyncGenerator[Any, None]:
         yield {"messageStart": {"role": "assistant"}}
