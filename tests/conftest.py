@@ -6,15 +6,19 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from subprocess import Popen
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 import redis
 
-from backscroll import Producer
+from backscroll import Producer, calls
+from backscroll.transport.tails import kept_answer
 from backscroll_worker.ops.server import running_server
 from backscroll_worker.settings import Settings
 from tests.ordering import begin_with_slow, has_fast, mark
+from tests.processes import running_worker
+from tests.tails import Hits
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
@@ -152,3 +156,26 @@ def producer(settings: Settings) -> Iterator[Producer]:
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
     return tmp_path / "worker.log"
+
+
+@pytest.fixture
+def hits(monkeypatch: pytest.MonkeyPatch) -> Hits:
+    """How many calls of this process were answered out of a tail."""
+    hits, real = Hits(), kept_answer
+
+    def counting(*given: Any) -> Any:
+        hits.count += 1
+        return real(*given)
+
+    monkeypatch.setattr(calls, "kept_answer", counting)
+    return hits
+
+
+@pytest.fixture(params=["sqlite", "jsonl"])
+def working_on_each(
+    request: pytest.FixtureRequest, settings: Settings, client: redis.Redis, tmp_path: Path
+) -> Iterator[Popen[bytes]]:
+    """A worker, for a store of each kind."""
+    settings = settings.with_options(store=f"{request.param}://{tmp_path / 'store'}")
+    with running_worker(settings, client, tmp_path / "worker.log") as worker:
+        yield worker

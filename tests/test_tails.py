@@ -23,67 +23,23 @@ from backscroll import (
     OperationRefusedError,
     Producer,
     SessionFilter,
-    calls,
 )
 from backscroll.contract.message_checks import Limits
 from backscroll.contract.requests import Requests
 from backscroll.transport.rq_protocol import own_key
-from backscroll.transport.tails import kept_answer
 from backscroll_worker.settings import Settings
 from tests.changes import random_change
 from tests.processes import running_worker, stop, wait_for, work_here
+from tests.tails import Hits, texts, warm
 
 TAILS, PENDING = own_key("backscroll", "tails"), own_key("backscroll", "pending")
 HI = ChatMessage.user("hi")
-
-
-class Hits:
-    """How many reads were answered out of a tail."""
-
-    count = 0
-
-
-@pytest.fixture
-def hits(monkeypatch: pytest.MonkeyPatch) -> Hits:
-    hits, real = Hits(), kept_answer
-
-    def counting(*given: Any) -> Any:
-        hits.count += 1
-        return real(*given)
-
-    monkeypatch.setattr(calls, "kept_answer", counting)
-    return hits
-
-
-@pytest.fixture(params=["sqlite", "jsonl"])
-def working_on_each(
-    request: pytest.FixtureRequest, settings: Settings, client: redis.Redis, tmp_path: Path
-) -> Iterator[None]:
-    settings = settings.with_options(store=f"{request.param}://{tmp_path / 'store'}")
-    with running_worker(settings, client, tmp_path / "worker.log"):
-        yield
 
 
 @pytest.fixture
 def working(settings: Settings, client: redis.Redis, log: Path) -> Iterator[Any]:
     with running_worker(settings, client, log) as worker:
         yield worker
-
-
-def warm(producer: Producer, hits: Hits, *keys: str, limit: int | None = 50) -> None:
-    """Read each session until a tail answers."""
-    for key in keys:
-        before = hits.count
-
-        def is_kept(key: str = key, before: int = before) -> bool:
-            producer.load(key, limit)
-            return hits.count > before
-
-        wait_for(is_kept, f"a tail of {key}")
-
-
-def texts(messages: list[ChatMessage]) -> list[str]:
-    return [message.content for message in messages]
 
 
 def test_a_session_that_is_read_needs_no_worker(

@@ -184,7 +184,8 @@ class _Batches:
         forwarder = None if batch[0].is_known else self._forwarder
         if forwarder is not None and forwarder.count:
             return self._spooled(forwarder, batch, None)
-        jobs, sessions = [item.job for item in batch], [About.of(item.operation) for item in batch]
+        jobs = [item.job for item in batch]
+        sessions = [About.of(item.operation, item.ack) for item in batch]
         try:
             replies, failures = with_retries(
                 self._retry,

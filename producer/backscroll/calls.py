@@ -28,6 +28,7 @@ from backscroll.contract.messages import ChatMessage
 from backscroll.contract.operations import Operation, Read, Write
 from backscroll.contract.requests import Requests
 from backscroll.contract.results import Receipt
+from backscroll.contract.splicing import Pop
 from backscroll.recording import is_recording, recorded
 from backscroll.redaction.hook import Policy, redacted
 from backscroll.settings import ProducerSettings, check_switch
@@ -203,14 +204,15 @@ class QueueCalls(Calls):
     ) -> Receipt:
         ack = self._ack if ack is None else check_ack(ack)
         enqueued = await self._enqueue(operation, ack)
+        returns = isinstance(operation, Pop) and not operation.was_spooled
         if isinstance(enqueued, Spooled):
-            if ack == "queued":
+            if ack == "queued" and not returns:
                 return Receipt(operation.op_id, message_ids, spooled=True)
             enqueued = await self._once_sent(enqueued, operation, ack)
         if operation.was_spooled:  # and may have its result already
             enqueued = SENT_AGAIN
-        if ack == "stored" and isinstance(operation, Write):
-            value = await self._await_result(operation, ack, enqueued.last_result)
+        if returns or (ack == "stored" and isinstance(operation, Write)):
+            value = await self._answer(operation, ack, enqueued)
             return answered_receipt(value, operation, message_ids, enqueued.was_known)
         return Receipt(operation.op_id, message_ids)
 
@@ -227,9 +229,7 @@ class QueueCalls(Calls):
             raise
         if isinstance(enqueued, Spooled):  # an erasure is a write as well
             enqueued = await self._once_sent(enqueued, operation, "queued")
-        if enqueued.answer is not None:
-            return kept_answer(operation, enqueued.answer)
-        return await self._await_result(operation, "queued", enqueued.last_result)
+        return await self._answer(operation, "queued", enqueued)
 
     async def _enqueue(
         self, operation: Operation, ack: Ack, *, is_known: bool = False
@@ -267,14 +267,16 @@ class QueueCalls(Calls):
         if not await box.outcome():
             raise not_yet_sent(self.spooled)
 
-    async def _await_result(self, operation: Operation, ack: Ack, after: str) -> Any:
-        deadline = time.monotonic() + self._timeout_seconds
-        while (result := await self._result(operation, after, deadline)) is GONE:
+    async def _answer(self, operation: Operation, ack: Ack, enqueued: Enqueued) -> Any:
+        """Out of a tail, or what the worker says after the last result that there was."""
+        deadline, after = time.monotonic() + self._timeout_seconds, enqueued.last_result
+        while enqueued.answer is None:
+            if (result := await self._result(operation, after, deadline)) is not GONE:
+                return result_of(operation, result)
             # Done before anybody wanted its result; the store knows what came of it.
-            enqueued = await self._enqueue(operation, ack, is_known=True)
-            if isinstance(enqueued, Enqueued) and enqueued.answer is not None:
-                return kept_answer(operation, enqueued.answer)
-        return result_of(operation, result)
+            again = await self._enqueue(operation, ack, is_known=True)
+            enqueued = again if isinstance(again, Enqueued) else enqueued
+        return kept_answer(operation, enqueued.answer)
 
     async def _result(self, operation: Operation, after: str, deadline: float) -> Any:
         """The fields of the first result after `after`, or `GONE`."""

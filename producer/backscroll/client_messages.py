@@ -114,13 +114,17 @@ class Messages(Sessions):
             ack = "stored"
         return run(self._write, operation, ack, operation.message_ids)
 
-    def pop(self, key: str, count: int = 1) -> list[ChatMessage]:
+    def pop(self, key: str, count: int = 1, *, ack: Ack | None = None) -> list[ChatMessage]:
         """Remove the session's last `count` messages, at most 100, and return them, oldest first.
 
-        They go as by `rollback`; [] where there are none. It waits for the worker, which records
-        what it returns, up to 1 MiB for a session: where the caller is not told, the error's
-        `operation`, sent again with `send(error.operation, "stored")`, returns the same in the
-        receipt's `messages`, for about a day.
+        They go as by `rollback`; [] where there are none. With "queued" or "fsynced" it returns
+        when the server has it, if the server knows which messages these are, as of a session that
+        was read lately and has no other write waiting; otherwise, and with "stored", when the
+        worker has removed them.
+
+        The worker records what it removed, up to 1 MiB for a session: where the caller is not told,
+        the error's `operation`, sent again with `send(error.operation, "stored")`, returns the same
+        in the receipt's `messages`, for about a day.
 
         Raises `OperationRefusedError`, and removes nothing, where several messages have more than
         1 MiB in JSON; also where it is sent again and what it removed is not recorded any more; the
@@ -128,7 +132,7 @@ class Messages(Sessions):
         """
         operation = self._requests.pop(key, count)
         held = self._bytes_before(operation) if self._is_lenient else {}
-        receipt = run(self._write, operation, "stored")
+        receipt = run(self._write, operation, ack)
         return [run(self._as_given, key, message, held) for message in receipt.messages]
 
     def _bytes_before(self, pop: Pop) -> dict[str, bytes]:

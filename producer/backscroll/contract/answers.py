@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 import orjson
 
@@ -33,6 +33,9 @@ from backscroll.contract.results import (
 from backscroll.contract.splicing import popped
 from backscroll.contract.states import SessionState
 from backscroll.contract.tool_calls import LoadedMessages
+
+SEPARATOR: Final = b",\n"
+"""Between the messages of a history in JSON. None of them has a line's end in it."""
 
 
 @dataclass(frozen=True, slots=True)

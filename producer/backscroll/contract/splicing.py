@@ -104,12 +104,20 @@ class Splice(Append):
 class Pop(Write):
     """Remove a session's last messages, as by rollback, and return them, oldest first.
 
+    With `message_ids` exactly these, oldest first, as far as the session with that key has them: a
+    caller was told of them already.
+
     The outcome's `messages` are recorded with the op id, and returned again when it is sent again.
     """
 
     kind = "pop"
     key: str
     count: Annotated[int, _COUNT] = 1
+    message_ids: Annotated[tuple[str, ...], _EXPECTED] | None = None
+
+    def check_together(self) -> None:
+        if self.message_ids is not None and len(self.message_ids) != self.count:
+            raise InvalidInputError("message_ids", "must be as many as the count")
 
 
 def popped(operation: Operation, outcome: Outcome) -> tuple[ChatMessage, ...]:

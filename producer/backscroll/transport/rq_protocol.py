@@ -22,7 +22,7 @@ from backscroll.contract.operations import Maintenance, Operation, Read
 from backscroll.contract.splicing import Pop
 from backscroll.transport.acks import Ack
 from backscroll.transport.pinned_connection import Command, Script
-from backscroll.transport.tails import ANY_SESSION, LUA_TAILS, About
+from backscroll.transport.tails import ANSWERED, ANY_SESSION, LUA_TAILS, About
 
 DEFAULT_TIMEOUT_SECONDS: Final = 30.0
 CONFIRMATION_TTL_SECONDS: Final = 600
@@ -118,11 +118,13 @@ end
 # it is.
 #
 # A ttl below zero is that of a read, whose job expires when its answer would. A read that a tail
-# answers is not queued: its reply has -3 and the answer. See `transport.tails`.
+# answers is not queued, and of a pop the job then says what to remove, so that nobody waits for its
+# result. See `transport.tails`.
 ENQUEUE: Final = Script(
     LUA_KEYS
     + LUA_WRITE_JOB
     + LUA_TAILS
+    + f"local ANSWERED = {ANSWERED}"
     + """
 local queue, most, name = KEYS[1], tonumber(ARGV[1]), ARGV[2]
 local tails = open_tails(name, ARGV[3] == '1')
@@ -155,10 +157,18 @@ local function push(id, mark, changes)
   return depth
 end
 
-local function add(id, changes, ttl, ...)
+local function add(id, changes, ttl, taken, time, description, data)
+  local key, ids, answer = changes[1]
+  local is_fresh = taken > 0 and tails.is_fresh(key)
   local reply = push(id, id, changes)
-  if reply > 0 then write_job(id, name, ttl, ...) end
-  return reply
+  if reply == 0 then return 0 end
+  if is_fresh and tails.is_last(key, id) then ids, answer = tails.newest(key, taken) end
+  if answer then
+    ttl = 0
+    data = string.sub(data, 1, -3) .. ',"message_ids":["' .. table.concat(ids, '","') .. '"]}]'
+  end
+  write_job(id, name, ttl, time, description, data)
+  return reply, answer
 end
 
 -- Of an id that is queued twice nobody can tell which of the two a worker has done: such a mark
@@ -166,7 +176,7 @@ end
 local function add_again(id, changes, key, status, ttl, ...)
   local is_moving = status == 'queued' or status == 'started'
   if not is_moving and status ~= 'finished' then
-    if depth >= most or is_withdrawn(id, key, status) then return add(id, changes, ttl, ...) end
+    if depth >= most or is_withdrawn(id, key, status) then return add(id, changes, ttl, 0, ...) end
   elseif is_moving and not is_waiting(id) and push(id, id .. ' again', changes) == 0 then
     return 0
   end
@@ -185,27 +195,26 @@ local i = 4
 while i <= #ARGV do
   local id, ttl = ARGV[i], tonumber(ARGV[i + 1])
   local time, description, data = ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
-  local need, count = tonumber(ARGV[i + 5]), tonumber(ARGV[i + 6])
-  local changes, read = {unpack(ARGV, i + 7, i + 6 + count)}, ARGV[i + 7]
+  local need, taken, count = tonumber(ARGV[i + 5]), tonumber(ARGV[i + 6]), tonumber(ARGV[i + 7])
+  local changes, read = {unpack(ARGV, i + 8, i + 7 + count)}, ARGV[i + 8]
   if need >= 0 then changes = {} end
-  i = i + 7 + count
+  i = i + 8 + count
   local key, keep, reply, last = job_key(id), math.abs(ttl), 0, ''
   local status = redis.call('HGET', key, 'status')
   local origin = status and redis.call('HGET', key, 'origin') or name
   local answer = need >= 0 and not status and tails.answer(read, need)
   if origin ~= name then
     reply, last = -2, origin
-  elseif answer then
-    reply, last, ttl = -3, answer, 0
-  else
+  elseif not answer then
     if status then
       reply = add_again(id, changes, key, status, keep, time, description, data)
     else
-      reply = add(id, changes, keep, time, description, data)
+      reply, answer = add(id, changes, keep, taken, time, description, data)
     end
     if ttl < 0 and reply ~= 0 then redis.pcall('EXPIRE', key, keep) end
     if ttl ~= 0 then last = last_result(id, status) end
   end
+  if answer then reply, last = ANSWERED, answer end
   replies[#replies + 1] = {reply, last}
 end
 redis.call('SADD', KEYS[2], queue)
@@ -220,7 +229,7 @@ Job = tuple[str, int, str, str, bytes]
 class Enqueued(NamedTuple):
     """What the server says of a job: whether it had it already, and the last result it has.
 
-    Or the `answer` to a read, out of a tail.
+    Or the `answer` to a read or a pop, out of a tail.
     """
 
     was_known: bool
@@ -269,15 +278,15 @@ class JobWriter:
         """
         about = [ANY_SESSION] * len(jobs) if about is None else about
         arguments = [*self._head, int(may_answer)]
-        for job, (need, keys) in zip(jobs, about, strict=True):
+        for job, (need, keys, taken) in zip(jobs, about, strict=True):
             arguments += job
-            arguments += need, len(keys), *keys
+            arguments += need, taken, len(keys), *keys
         return arguments
 
     def parse_reply(self, reply: tuple[int, bytes]) -> Enqueued:
         """The script's reply for one job; raises `QueueFullError` or `OperationRefusedError`."""
         depth, last_result = reply
-        if depth == -3:
+        if depth == ANSWERED:
             return Enqueued(was_known=False, last_result="", answer=last_result)
         if depth == 0:
             raise QueueFullError(self.queue, self.max_depth)
@@ -293,7 +302,7 @@ class JobWriter:
 def _result_ttl(operation: Operation, ack: Ack) -> int:
     if isinstance(operation, Maintenance):
         return MAINTENANCE_TTL_SECONDS
-    return CONFIRMATION_TTL_SECONDS if ack == "stored" else 0
+    return CONFIRMATION_TTL_SECONDS if ack == "stored" or isinstance(operation, Pop) else 0
 
 
 # An entry of the stream: kind, and then either a return value or the text of a traceback.

@@ -64,7 +64,9 @@ class JobConnection:
         if self._was_connected and self._connection.socket is None:
             self._trust.lose()
         self._was_connected = True
-        jobs = [marked(job) for job in jobs] if again else jobs
+        if again:
+            jobs = [marked(job) for job in jobs]
+            about = None if about is None else [each.again() for each in about]
         call = self._writer.script_call(jobs, about, may_answer=self._trust.holds)
         try:
             replies = self._connection.run(ENQUEUE, *call)
@@ -150,9 +152,9 @@ class Sender:
     def send(self, operation: Operation, ack: Ack, *, again: bool = False) -> Enqueued:
         """Enqueue `operation`, and with "fsynced" wait for the server's disk.
 
-        `again`: the server had it already. A read may be answered at once.
+        `again`: the server had it already. A read or a pop may be answered at once.
         """
-        job, sessions = self._writer.job(operation, ack), [About.of(operation)]
+        job, sessions = self._writer.job(operation, ack), [About.of(operation, ack)]
 
         def attempt(failures: int) -> Enqueued:
             with self._connection() as connection:

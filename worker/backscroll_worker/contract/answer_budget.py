@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 import orjson
 
-from backscroll.contract.answers import Answer, EncodedAnswer, encode_answer, hit_to_json
+from backscroll.contract.answers import SEPARATOR, Answer, EncodedAnswer, encode_answer, hit_to_json
 from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.filters import FoundMessage, SearchHit, SearchPage
 from backscroll.contract.messages import ChatMessage
@@ -83,12 +83,12 @@ class AnswerBudget:
         size_bytes = 0
         for message in as_read:
             part = orjson.dumps(message.to_dict())
-            size_bytes += len(part) + 1
+            size_bytes += len(part) + len(SEPARATOR)
             if size_bytes > (MAX_ANSWER_BYTES if parts else _ONE_MESSAGE_BYTES):
                 raise _too_large()
             parts.append(part)
         self._left_bytes -= size_bytes
-        return EncodedAnswer(b"[" + b",".join(arrange(parts)) + b"]")
+        return EncodedAnswer(b"[" + SEPARATOR.join(arrange(parts)) + b"]")
 
 
 class TimeBudget(AnswerBudget):

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from backscroll.contract.lifecycle import Merge, Rename, Reset
 from backscroll.contract.operations import Operation, Write
+from backscroll.contract.splicing import Pop
 from backscroll_worker.contract.takeover import ImportSession, RestoreSession
 from backscroll_worker.contract.tombstones import Tombstone, Tombstones
 
@@ -71,7 +72,7 @@ class SessionRenames:
         `has_turn` says whether the session with a key runs a turn, or has run it.
         """
         key: Any = getattr(operation, "key", None)
-        if key not in self._places or isinstance(operation, _FOR_THE_KEY_AS_IT_IS):
+        if key not in self._places or _is_for_the_key_as_it_is(operation):
             return operation, -1
         turn_id = _turn_of(operation)
         if turn_id is not None:
@@ -136,6 +137,12 @@ def _past(
             for at, each in came
         ]
     return [rename for _, rename in sorted(found, key=itemgetter(0))]
+
+
+def _is_for_the_key_as_it_is(operation: Operation) -> bool:
+    if isinstance(operation, Pop):
+        return operation.message_ids is not None  # of the session that had the key
+    return isinstance(operation, _FOR_THE_KEY_AS_IT_IS)
 
 
 def _turn_of(operation: Operation) -> str | None:

@@ -271,9 +271,9 @@ class Tails:
                 if isinstance(answer, Outcome | EncodedAnswer) and answer.key is not None:
                     changed.setdefault(answer.key, "")
             elif self._most_bytes:
-                need, keys = About.of(operation)
-                for key in keys:
-                    self._want(key, need)
+                about = About.of(operation)
+                for key in about.keys:
+                    self._want(key, about.need)
                     changed.setdefault(key, "")
         return changed
 

@@ -270,12 +270,16 @@ class Model:
         return affected
 
     def _pop(self, operation: Pop, now: int) -> int:
-        messages = self.popped[operation.op_id] = self._load(operation.key)[-operation.count :]
-        if messages:
+        messages, ids = self._load(operation.key), operation.message_ids
+        gone = messages[-operation.count :]
+        if ids is not None:
+            gone = [each for each in messages if each.message_id in ids]
+        self.popped[operation.op_id] = gone
+        if gone:
             session = self.sessions[operation.key]
-            del session.messages[-len(messages) :]
+            session.messages = [each for each in session.messages if each not in gone]
             session.last_activity = now
-        return len(messages)
+        return len(gone)
 
     def _splice(self, operation: Splice, now: int) -> int:
         key, expect, remove = operation.key, operation.expect, operation.remove

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from backscroll.contract.messages import ChatMessage
 from backscroll.contract.operations import Operation
-from backscroll.contract.splicing import Pop, Splice
+from backscroll.contract.splicing import Pop, Removed, Splice
 from backscroll_worker.contract.popped import in_json
 from backscroll_worker.contract.turns import CONFLICT
 from backscroll_worker.stores.jsonl.lines import Line, note_platform_ids
@@ -18,7 +18,7 @@ def splice(session: Session, operation: Splice) -> int:
     """Apply the operation."""
     if not session.takes(operation):
         return session.note(operation.op_id, CONFLICT)
-    removed = _named(session, operation)
+    removed = _chosen(session, operation.remove)
     if removed:
         back = {each.platform_id for each in operation.messages}
         remove(session, removed, back)
@@ -29,7 +29,8 @@ def splice(session: Session, operation: Splice) -> int:
 
 def pop(session: Session, operation: Pop) -> int:
     """Apply the operation; what it returns is in the sidecar then."""
-    gone = session.lines[-operation.count :] if session.exists else []
+    wanted = operation.count if operation.message_ids is None else operation.message_ids
+    gone = _chosen(session, wanted)
     if not gone:
         return session.note(operation.op_id, 0)
     encoded = in_json(line.message for line in gone)
@@ -56,9 +57,8 @@ def remove(session: Session, gone: Sequence[Line], back: Collection[str | None] 
     cached.count, cached.platform_ids = len(lines), note_platform_ids(lines, {})
 
 
-def _named(session: Session, operation: Splice) -> list[Line]:
-    """The lines that it is to remove."""
-    wanted = operation.remove
+def _chosen(session: Session, wanted: Removed) -> list[Line]:
+    """The lines that are to be removed, of those there are."""
     if not wanted or not session.exists or not session.count:
         return []
     if isinstance(wanted, tuple):

@@ -68,11 +68,18 @@ def rows_of(group: WriteGroup, operation: Splice | Pop) -> list[int]:
     if session is None:
         return []
     if isinstance(operation, Pop):
-        return newest(group, session, operation.count)
+        if operation.message_ids is None:
+            return newest(group, session, operation.count)
+        return _named(group, operation.key, operation.message_ids)[::-1]
     if isinstance(operation.remove, tuple):
-        found = (group._locate(operation.key, id_)[1] for id_ in dict.fromkeys(operation.remove))
-        return [row for row in found if row is not None]
+        return _named(group, operation.key, operation.remove)
     return newest(group, session, _most(session, operation))
+
+
+def _named(group: WriteGroup, key: str, ids: Iterable[str]) -> list[int]:
+    """The rows of those messages that the session has."""
+    found = (group._locate(key, id_)[1] for id_ in dict.fromkeys(ids))
+    return [row for row in found if row is not None]
 
 
 def newest(group: WriteGroup, session: KnownSession, count: int) -> list[int]:

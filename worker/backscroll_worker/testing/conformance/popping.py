@@ -84,6 +84,40 @@ def test_a_pop_beside_appends_returns_the_newest(store: StoreUnderTest) -> None:
     assert contents(store, "s") == []
 
 
+def test_a_pop_of_named_messages_removes_exactly_these(open_store: Open) -> None:
+    """As where a caller was told of them before; whatever has come between."""
+    with open_store() as store:
+        say(store, "s", *"abcd")
+        say(store, "other", "x")
+        ids = [str(each.message_id) for each in store.load("s")]
+        foreign = str(store.load("other")[0].message_id)
+        named = [("s", ids[1:3]), ("s", [ids[3], "gone"]), ("s", [foreign]), ("none", ids[:1])]
+        pops = [requests.pop(key, len(each), tuple(each)) for key, each in named]
+        texts = [["b", "c"], ["d"], [], []]
+        assert [_texts(each) for each in apply_all(store, [*pops, *pops])] == [*texts, *texts]
+        assert (contents(store, "s"), contents(store, "other")) == (["a"], ["x"])
+        assert not store.exists("none")
+    with open_store() as store:
+        assert [_texts(each) for each in apply_all(store, pops)] == texts
+        assert store.verify(deep=True) == []
+        with pytest.raises(InvalidInputError, match=r"^message_ids: must be as many"):
+            requests.pop("s", 2, ("a",))
+
+
+def test_a_pop_of_named_messages_is_for_the_session_with_that_key(todays: Open) -> None:
+    """However late the requester's clock says that it is."""
+    with todays() as store:
+        say(store, "s", "a", "b")
+        past = requests.pop("s", 1, (str(store.load("s")[1].message_id),))
+        early, named = requests.pop("s"), requests.pop("s")
+        store.rename("s", "t")
+        say(store, "s", "c")
+        named = named.changed(message_ids=(str(store.load("s")[0].message_id),))
+        answers = apply_all(store, [named, past, early])
+        assert [_texts(each) for each in answers] == [["c"], [], ["b"]]
+        assert (contents(store, "s"), contents(store, "t")) == ([], ["a"])
+
+
 def test_what_was_popped_is_gone_as_by_rollback(open_store: Open, clock: Clock) -> None:
     with open_store() as store:
         store.append("s", message("a"), ChatMessage.user("b", attachments=[picture()]))
