@@ -104,8 +104,8 @@ class Splice(Append):
 class Pop(Write):
     """Remove a session's last messages, as by rollback, and return them, oldest first.
 
-    With `message_ids` exactly these, oldest first, as far as the session with that key has them: a
-    caller was told of them already.
+    With `message_ids` exactly these, oldest first, as far as the session with that key has them:
+    they were returned already.
 
     The outcome's `messages` are recorded with the op id, and returned again when it is sent again.
     """

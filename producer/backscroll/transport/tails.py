@@ -7,9 +7,9 @@ are what the worker removes, whatever comes between.
 
 - `pending` is a hash: for each session with writes that wait, the op id of the last one. Under ""
   is that of the last operation that may change any session; while there is one, no tail is served.
-- `tails` is a hash, too: a tail for a session, and under "" the mark of the worker that keeps them.
-  It changes a tail, or drops it, together with the acknowledgement of what changed the session, and
-  only then removes the op id from `pending`. It expires soon after the worker's death.
+- `tails` is a hash, too: a tail for a session, and under "" the token of the worker that keeps
+  them. It changes a tail, or drops it, together with the acknowledgement of what changed the
+  session, and only then removes the op id from `pending`. It expires soon after the worker's death.
 
 Only while there are tails are writes marked as pending. What a worker finds waiting when it begins
 to keep some is marked by the last job of the queue, under "".

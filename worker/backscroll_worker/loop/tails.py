@@ -9,6 +9,7 @@ maintenance is under way, which may change any session, none is kept.
 from __future__ import annotations
 
 import logging
+import math
 import time
 import uuid
 from collections import OrderedDict
@@ -53,27 +54,27 @@ _REFRESH_SECONDS: Final = LEASE_SECONDS / 6
 # `pending` was of another type, nothing was marked, and updates failed.
 _BEGIN: Final = Script("""
 local pending, tails, queue, in_flight = unpack(KEYS)
-local mark, lease = ARGV[1], ARGV[2]
+local token, lease = ARGV[1], ARGV[2]
 local last = redis.call('LINDEX', queue, -1) or redis.call('LINDEX', in_flight, -1)
 local known = redis.call('HGET', tails, '')
 if type(redis.pcall('HGET', pending, '')) == 'table' then known = false end
-if known ~= mark or not last then redis.call('UNLINK', pending) end
-if known ~= mark then
+if known ~= token or not last then redis.call('UNLINK', pending) end
+if known ~= token then
   local function copies(list) return last and #redis.call('LPOS', list, last, 'COUNT', 2) or 0 end
   if copies(queue) + copies(in_flight) > 1 then last = last .. ' again' end
   redis.call('UNLINK', tails)
-  redis.call('HSET', tails, '', mark)
+  redis.call('HSET', tails, '', token)
   if last then redis.call('HSET', pending, '', last) end
 end
 redis.call('PEXPIRE', tails, lease)
-return {known == mark and 1 or 0, last or ''}
+return {known == token and 1 or 0, last or ''}
 """)
 
 # A tail is dropped before anything that could fail, and only then is its session not pending.
 _UPDATE: Final = """
 local pending, tails = unpack(KEYS)
-local mark, lease, is_any, count = unpack(ARGV, 1, 4)
-if redis.call('HGET', tails, '') ~= mark then return end
+local token, lease, is_any, count = unpack(ARGV, 1, 4)
+if redis.call('HGET', tails, '') ~= token then return end
 local function settle(key, id)
   local last = redis.call('HGET', pending, key)
   if last and last == id then
@@ -84,7 +85,7 @@ local function settle(key, id)
 end
 if is_any == '1' then
   redis.call('UNLINK', tails)
-  redis.call('HSET', tails, '', mark)
+  redis.call('HSET', tails, '', token)
   redis.call('PEXPIRE', tails, lease)
 end
 for i = 5, 4 + count do settle('', ARGV[i]) end
@@ -100,23 +101,22 @@ end
 class _Wanted:
     """A session that is read: for how many messages, until when, and how much it takes.
 
-    `most` is for how many messages its tail would not be too large, as far as that is known.
-    `is_unfit`: it cannot be read, or is too large without any. `has_tail` says that there was a
-    tail since the last read that came to the worker, `misses` how often one came although there
-    was.
+    `most` is for how many messages its tail would not be too large, as far as that is known. It is
+    left out for good if it cannot be read, or is too large without any message. `has_tail` says
+    that there was a tail since the last read that came to the worker, `misses` how often one came
+    although there was.
     """
 
     messages: int = 0
     most: int = _MOST_MESSAGES
     until: float = 0.0
     size_bytes: int = 0
-    is_unfit: bool = False
     has_tail: bool = False
     misses: int = 0
     left_out_until: float = 0.0
 
     def may_have_tail(self, now: float) -> bool:
-        return not self.is_unfit and now >= self.left_out_until
+        return now >= self.left_out_until
 
     def note_read(self, messages: int, now: float) -> None:
         """A read for so many messages came to the worker."""
@@ -129,10 +129,13 @@ class _Wanted:
         self.messages = max(self.messages, min(messages, self.most))
         self.until = now + _WANTED_SECONDS
 
-    def note_too_large(self) -> None:
-        """Half as many messages next time; who wants more is answered by the worker."""
-        self.is_unfit = self.messages == 0
-        self.most = self.messages = self.messages // 2
+    def note_tail(self, size_bytes: int) -> None:
+        """So large is its tail; if it is too large, the next one has half as many messages."""
+        is_too_large = size_bytes > _MOST_BYTES
+        if not size_bytes or (is_too_large and not self.messages):
+            self.left_out_until = math.inf
+        if is_too_large:
+            self.most = self.messages = self.messages // 2
 
 
 class Tails:
@@ -160,7 +163,7 @@ class Tails:
         self._wanted: OrderedDict[str, _Wanted] = OrderedDict()
         self._unwanted: list[str] = []
         self._bytes = 0
-        self._mark = ""
+        self._token = ""
         self._barrier = b""
         self._is_barrier_released = False
         self._may_be_there = True  # those of a worker before this one
@@ -173,29 +176,29 @@ class Tails:
         tails from then on.
         """
         now = time.monotonic()
-        if self._mark and now < self._due:
+        if self._token and now < self._due:
             return
         self._forget_old(now)
         if not self._wanted:
             self.close()
             return
-        if not self._mark:
+        if not self._token:
             self._confirm()
-        mark = self._mark or uuid.uuid4().hex
+        token = self._token or uuid.uuid4().hex
         lease = int(1000 * LEASE_SECONDS)
         with self._giving_up():
             self._may_be_there = True
-            went_on, last = self._channel.run(_BEGIN, 4, *self._keys, *self._lists, mark, lease)
+            went_on, last = self._channel.run(_BEGIN, 4, *self._keys, *self._lists, token, lease)
             if not went_on:
                 self._barrier, self._is_barrier_released = last, False
             elif self._unwanted:
                 self._channel.call(("HDEL", self._keys[1], *self._unwanted))
             self._unwanted.clear()
-            self._mark, self._due = mark, now + _REFRESH_SECONDS
+            self._token, self._due = token, now + _REFRESH_SECONDS
 
     def close(self) -> None:
         """Have none on the server until the next `refresh`; raises as that."""
-        self._mark = ""
+        self._token = ""
         if self._may_be_there:
             with self._giving_up():
                 self._channel.call(("UNLINK", *self._keys))
@@ -212,12 +215,12 @@ class Tails:
             log.warning(
                 "no tails are kept, reads take longer: see deploy/redis/README.md: %s", error
             )
-            self._mark, self._most_bytes = "", 0
+            self._token, self._most_bytes = "", 0
             self._make_room()
 
     def renew(self) -> None:
         """Begin anew: the connection was lost, or jobs were put back."""
-        self._mark, self._may_be_there = "", True
+        self._token, self._may_be_there = "", True
         self._channel.reset()
 
     def update(
@@ -235,7 +238,7 @@ class Tails:
         """
         changed = self._changed(done)
         self._make_room()
-        if not self._mark:
+        if not self._token:
             return []
         marks = [each[0].op_id.encode() for each in done if _is_any(*each)]
         self._is_barrier_released |= bool(self._barrier) and self._barrier in released
@@ -250,11 +253,11 @@ class Tails:
         names_bytes = sum(len(key.encode()) + len(op_id) for key, op_id in changed.items())
         left = _TOGETHER_BYTES - names_bytes - sum(map(len, marks))
         if left < 0:  # begin anew: no acknowledgement may be too large for the server
-            self._mark = ""
+            self._token = ""
             return [("UNLINK", *self._keys)]
         tails = self._tails_of([key for key in changed if key in self._wanted], left)
         lease = int(1000 * LEASE_SECONDS)
-        arguments: list[Any] = [self._mark, lease, int(is_any), len(marks), *marks]
+        arguments: list[Any] = [self._token, lease, int(is_any), len(marks), *marks]
         for key, op_id in changed.items():
             arguments += key, op_id, tails.get(key, b"")
         return [("EVAL", _UPDATE, 2, *self._keys, *arguments)]
@@ -304,11 +307,8 @@ class Tails:
             wanted, tail = self._wanted[key], b""
             if isinstance(info, EncodedAnswer) and isinstance(messages, EncodedAnswer):
                 tail = _tail(wanted.messages, info.json, messages.json)
-            wanted.is_unfit = not tail
-            if len(tail) > _MOST_BYTES:
-                wanted.note_too_large()
-                tail = b""
-            wanted.has_tail = 0 < len(tail) <= left
+            wanted.note_tail(len(tail))
+            wanted.has_tail = 0 < len(tail) <= min(left, _MOST_BYTES)
             if wanted.has_tail:
                 left -= len(tail)
                 tails[key] = tail
@@ -333,7 +333,7 @@ class Tails:
     def _forget_oldest(self) -> None:
         key, wanted = self._wanted.popitem(last=False)
         self._bytes -= wanted.size_bytes
-        if self._mark:
+        if self._token:
             self._unwanted.append(key)
 
 

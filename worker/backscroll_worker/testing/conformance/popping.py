@@ -85,7 +85,7 @@ def test_a_pop_beside_appends_returns_the_newest(store: StoreUnderTest) -> None:
 
 
 def test_a_pop_of_named_messages_removes_exactly_these(open_store: Open) -> None:
-    """As where a caller was told of them before; whatever has come between."""
+    """As where they were returned before; whatever has come between."""
     with open_store() as store:
         say(store, "s", *"abcd")
         say(store, "other", "x")
