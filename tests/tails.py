@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import signal
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from subprocess import Popen
 
 from backscroll import ChatMessage, Producer
 from tests.processes import wait_for
@@ -29,3 +32,14 @@ def warm(producer: Producer, hits: Hits, *keys: str, limit: int | None = 50) -> 
 def texts(messages: Iterable[ChatMessage]) -> list[str]:
     """What the messages say."""
     return [message.content for message in messages]
+
+
+@contextmanager
+def stopped(worker: Popen[bytes], producer: Producer) -> Iterator[None]:
+    """The worker does nothing meanwhile, and what is asked for waits in the queue."""
+    worker.send_signal(signal.SIGSTOP)
+    producer.append("other", ChatMessage.user("hi"))  # which the server gives to who waits
+    try:
+        yield
+    finally:
+        worker.send_signal(signal.SIGCONT)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -31,27 +30,16 @@ from backscroll import (
 )
 from backscroll.contract.answers import SEPARATOR
 from backscroll.transport.rq_protocol import job_key, own_key, queue_key
-from backscroll.transport.tails import ALL_MESSAGES, tail_of
+from backscroll.transport.tails import names_of
 from tests.changes import random_change
 from tests.processes import wait_for
 from tests.proxy import LossyProxy
-from tests.tails import Hits, texts, warm
+from tests.tails import Hits, stopped, texts, warm
 
 TAILS, PENDING = own_key("backscroll", "tails"), own_key("backscroll", "pending")
 QUEUE = queue_key("backscroll")
 HI = ChatMessage.user("hi")
 NAMES = ["a", "b", "c", "d"]
-
-
-@contextmanager
-def stopped(worker: Any, producer: Producer) -> Iterator[None]:
-    """The worker does nothing meanwhile, and what is asked for waits in the queue."""
-    worker.send_signal(signal.SIGSTOP)
-    producer.append("other", HI)  # which the server gives to the worker that waits
-    try:
-        yield
-    finally:
-        worker.send_signal(signal.SIGCONT)
 
 
 @pytest.fixture
@@ -214,9 +202,9 @@ def test_an_id_that_is_not_plain_stands_in_no_line() -> None:
     odd = [{"message_id": 'x"],"key":"other'}, {"message_id": "a:1"}, {"message_id": "a\nb"}]
     for message in [*odd, {"message_id": ""}, {"message_id": "a b"}]:
         known = {"message_id": "known", "content": "\\\n"}
-        tail = tail_of(b"{}", b"[%b]" % SEPARATOR.join(map(orjson.dumps, [message, known])), 2, 50)
-        names, _, _ = tail.split(b"\n", 2)
-        assert names == b"%d known:%d" % (ALL_MESSAGES, len(orjson.dumps(known)))
+        messages = b"[%b]" % SEPARATOR.join(map(orjson.dumps, [message, known]))
+        names = names_of(messages)
+        assert names == b" known:%d" % len(orjson.dumps(known))
 
 
 @pytest.mark.usefixtures("working_on_each")

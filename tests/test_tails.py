@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ from tests.tails import Hits, texts, warm
 
 TAILS, PENDING = own_key("backscroll", "tails"), own_key("backscroll", "pending")
 HI = ChatMessage.user("hi")
+UNSURE = ChatMessage.user("hi", platform_id="7")
+"""The session may have it already."""
 
 
 @pytest.fixture
@@ -72,8 +75,8 @@ def test_a_session_that_is_read_needs_no_worker(
             for other in others:
                 with pytest.raises(NotConfirmedError):
                     other()
-            hasty.append("s", HI)
-            with pytest.raises(NotConfirmedError):  # it would lack an own write
+            hasty.append("s", UNSURE)
+            with pytest.raises(NotConfirmedError):  # it may lack an own write
                 hasty.load("s", 5)
             assert texts(hasty.load("short", 5)) == ["hi"]
     finally:
@@ -265,7 +268,7 @@ def test_a_session_whose_tails_nobody_reads_is_left_out_for_a_while(
     warm(producer, hits, "s")
 
     def is_left_out() -> bool:
-        producer.append("s", HI)
+        producer.append("s", replace(UNSURE, platform_id=str(time.time())))
         assert producer.load("s", 1)
         producer.append("s", HI, ack="stored")
         return not client.hexists(TAILS, "s")

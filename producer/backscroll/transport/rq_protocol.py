@@ -17,17 +17,19 @@ import orjson
 
 from backscroll.contract.codec import encode
 from backscroll.contract.errors import OperationRefusedError, QueueFullError, carrying
-from backscroll.contract.messages import from_micros
 from backscroll.contract.operations import Maintenance, Operation, Read
 from backscroll.contract.splicing import Pop
 from backscroll.transport.acks import Ack
 from backscroll.transport.pinned_connection import Command, Script
-from backscroll.transport.tails import ANSWERED, ANY_SESSION, LUA_TAILS, About
+from backscroll.transport.tails import ANSWERED, ANY_SESSION, LUA_TAILS, About, time_text
 
 DEFAULT_TIMEOUT_SECONDS: Final = 30.0
 CONFIRMATION_TTL_SECONDS: Final = 600
 MAINTENANCE_TTL_SECONDS: Final = 86_400
 _GRACE_SECONDS: Final = 2.0
+
+_PLAIN_BYTES: Final = 16 * 1024
+"""Of an append that reads may see while it waits; each of them would get all of it."""
 
 QUEUES_KEY: Final = "rq:queues"
 WORKERS_KEY: Final = "rq:workers"
@@ -124,7 +126,7 @@ ENQUEUE: Final = Script(
     LUA_KEYS
     + LUA_WRITE_JOB
     + LUA_TAILS
-    + f"local ANSWERED = {ANSWERED}"
+    + f"local ANSWERED, PLAIN_BYTES = {ANSWERED}, {_PLAIN_BYTES}"
     + """
 local queue, most, name = KEYS[1], tonumber(ARGV[1]), ARGV[2]
 local tails = open_tails(name, ARGV[3] == '1')
@@ -150,19 +152,19 @@ local function is_withdrawn(id, key, status)
   return true
 end
 
-local function push(id, mark, changes)
+local function push(id, mark, changes, is_plain)
   if depth >= most then return 0 end
-  tails.mark(changes, mark)
+  tails.mark(changes, mark, is_plain)
   depth = redis.call('RPUSH', queue, id)
   return depth
 end
 
-local function add(id, changes, ttl, taken, time, description, data)
+local function add(id, changes, ttl, kind, wanted, time, description, data)
   local key, ids, answer = changes[1]
-  local is_fresh = taken > 0 and tails.is_fresh(key)
-  local reply = push(id, id, changes)
+  local is_settled = kind == 'pop' and tails.is_settled(key)
+  local reply = push(id, id, changes, kind == 'append' and #data <= PLAIN_BYTES)
   if reply == 0 then return 0 end
-  if is_fresh and tails.is_last(key, id) then ids, answer = tails.newest(key, taken) end
+  if is_settled and tails.is_marked(key, id) then ids, answer = tails.newest(key, wanted) end
   if answer then
     ttl = 0
     data = string.sub(data, 1, -3) .. ',"message_ids":["' .. table.concat(ids, '","') .. '"]}]'
@@ -176,7 +178,9 @@ end
 local function add_again(id, changes, key, status, ttl, ...)
   local is_moving = status == 'queued' or status == 'started'
   if not is_moving and status ~= 'finished' then
-    if depth >= most or is_withdrawn(id, key, status) then return add(id, changes, ttl, 0, ...) end
+    if depth >= most or is_withdrawn(id, key, status) then
+      return add(id, changes, ttl, '', 0, ...)
+    end
   elseif is_moving and not is_waiting(id) and push(id, id .. ' again', changes) == 0 then
     return 0
   end
@@ -195,27 +199,26 @@ local i = 4
 while i <= #ARGV do
   local id, ttl = ARGV[i], tonumber(ARGV[i + 1])
   local time, description, data = ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
-  local need, taken, count = tonumber(ARGV[i + 5]), tonumber(ARGV[i + 6]), tonumber(ARGV[i + 7])
-  local changes, read = {unpack(ARGV, i + 8, i + 7 + count)}, ARGV[i + 8]
-  if need >= 0 then changes = {} end
+  local kind, wanted, count = ARGV[i + 5], tonumber(ARGV[i + 6]), tonumber(ARGV[i + 7])
+  local is_read, read = kind == 'read', ARGV[i + 8]
+  local changes = is_read and {} or {unpack(ARGV, i + 8, i + 7 + count)}
   i = i + 8 + count
   local key, keep, reply, last = job_key(id), math.abs(ttl), 0, ''
   local status = redis.call('HGET', key, 'status')
   local origin = status and redis.call('HGET', key, 'origin') or name
-  local answer = need >= 0 and not status and tails.answer(read, need)
+  local answer = is_read and not status and tails.answer(read, wanted)
   if origin ~= name then
     reply, last = -2, origin
   elseif not answer then
     if status then
       reply = add_again(id, changes, key, status, keep, time, description, data)
     else
-      reply, answer = add(id, changes, keep, taken, time, description, data)
+      reply, answer = add(id, changes, keep, kind, wanted, time, description, data)
     end
     if ttl < 0 and reply ~= 0 then redis.pcall('EXPIRE', key, keep) end
     if ttl ~= 0 then last = last_result(id, status) end
   end
-  if answer then reply, last = ANSWERED, answer end
-  replies[#replies + 1] = {reply, last}
+  replies[#replies + 1] = answer and {ANSWERED, unpack(answer)} or {reply, last}
 end
 redis.call('SADD', KEYS[2], queue)
 return replies
@@ -229,12 +232,12 @@ Job = tuple[str, int, str, str, bytes]
 class Enqueued(NamedTuple):
     """What the server says of a job: whether it had it already, and the last result it has.
 
-    Or the `answer` to a read or a pop, out of a tail.
+    Or the parts of the `answer` to a read or a pop, for `tails.kept_answer`.
     """
 
     was_known: bool
     last_result: str
-    answer: bytes | None = None
+    answer: Sequence[bytes] | None = None
 
 
 class Spooled(NamedTuple):
@@ -263,7 +266,7 @@ class JobWriter:
 
     def job(self, operation: Operation, ack: Ack) -> Job:
         """`operation` as a job."""
-        time = from_micros(operation.at).isoformat(timespec="microseconds")[:-6] + "Z"
+        time = time_text(operation.at)
         ttl = self._read_ttl if isinstance(operation, Read) else _result_ttl(operation, ack)
         if isinstance(operation, Pop):  # no text stays on the server for longer than for a read
             ttl = min(ttl, -self._read_ttl)
@@ -278,16 +281,16 @@ class JobWriter:
         """
         about = [ANY_SESSION] * len(jobs) if about is None else about
         arguments = [*self._head, int(may_answer)]
-        for job, (need, keys, taken) in zip(jobs, about, strict=True):
+        for job, (kind, wanted, keys) in zip(jobs, about, strict=True):
             arguments += job
-            arguments += need, taken, len(keys), *keys
+            arguments += kind, wanted, len(keys), *keys
         return arguments
 
-    def parse_reply(self, reply: tuple[int, bytes]) -> Enqueued:
+    def parse_reply(self, reply: Sequence[Any]) -> Enqueued:
         """The script's reply for one job; raises `QueueFullError` or `OperationRefusedError`."""
-        depth, last_result = reply
+        depth, last_result, *_ = reply
         if depth == ANSWERED:
-            return Enqueued(was_known=False, last_result="", answer=last_result)
+            return Enqueued(was_known=False, last_result="", answer=reply[1:])
         if depth == 0:
             raise QueueFullError(self.queue, self.max_depth)
         last = last_result.decode(errors="replace")

@@ -40,7 +40,8 @@ LEAST_LIMIT_BYTES: Final = 1024 * 1024
 _MAX_IDLE: Final = 16
 _NOT_BY_A_JOB: Final = (redis.exceptions.InvalidResponse, redis.AuthenticationError)
 
-Reply = tuple[int, bytes]
+Reply = Sequence[Any]
+"""A number and bytes, and more bytes where it is an answer."""
 
 
 class JobConnection:

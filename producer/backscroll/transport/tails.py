@@ -22,13 +22,17 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Final, Literal, NamedTuple
 
 import orjson
 
 from backscroll.contract.answers import SEPARATOR
-from backscroll.contract.operations import Operation, Write
+from backscroll.contract.codec import decode
+from backscroll.contract.errors import MalformedJobError, OperationRefusedError
+from backscroll.contract.ids import made_at
+from backscroll.contract.messages import ChatMessage, from_micros
+from backscroll.contract.operations import Append, Operation, Write
 from backscroll.contract.reads import GetSession, Load
 from backscroll.contract.splicing import Pop
 from backscroll.transport.acks import Ack
@@ -42,37 +46,77 @@ ALL_MESSAGES: Final = 10**9
 ANSWERED: Final = -3
 """In the place of the queue's depth: the other half of the reply is the answer, out of a tail."""
 
+_MOST_WAITING: Final = 16
+_NEW_MICROS: Final = 1_000_000
+_UNSURE: Final = "~"
+"""After all times."""
+
 _MOST_NAMED: Final = 10
 _PLAIN_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 LUA_TAILS: Final = (
-    f"local BETWEEN_MESSAGES = {len(SEPARATOR)}"
+    f"local BETWEEN_MESSAGES, MOST_WAITING = {len(SEPARATOR)}, {_MOST_WAITING}"
     + """
 local function open_tails(queue, may_answer)
   local pending, tails = 'backscroll:' .. queue .. ':pending', 'backscroll:' .. queue .. ':tails'
   local is_kept = type(redis.pcall('HGET', tails, '')) == 'string'
-  local function mark(keys, id)
+
+  local function waiting(key)
+    local found = redis.pcall('HMGET', pending, '', key)
+    if found.err or found[1] then return false end
+    local ids = {}
+    if found[2] then
+      if string.sub(found[2], 1, 1) ~= '+' then return false end
+      for id in string.gmatch(found[2], '[^+ ]+') do ids[#ids + 1] = id end
+    end
+    return ids
+  end
+
+  local function mark(keys, id, is_plain)
     if not is_kept then return end
-    for _, key in ipairs(keys) do redis.pcall('HSET', pending, key, id) end
+    for _, key in ipairs(keys) do
+      local ids, value = is_plain and waiting(key), id
+      if ids and #ids < MOST_WAITING then
+        ids[#ids + 1] = id
+        value = '+' .. table.concat(ids, ' ')
+      end
+      redis.pcall('HSET', pending, key, value)
+    end
   end
-  local function is_last(key, id)
-    local waits = redis.pcall('HMGET', pending, '', key)
-    return not waits.err and not waits[1] and waits[2] == id
+
+  local function is_marked(key, id)
+    local found = redis.pcall('HMGET', pending, '', key)
+    return not found.err and not found[1] and found[2] == id
   end
+
+  local function is_settled(key) return is_kept and may_answer and is_marked(key, false) end
+
   local function parts(key)
     local tail = redis.pcall('HGET', tails, key)
     if type(tail) ~= 'string' then return false end
-    return string.match(tail, '^(%d+)([^\\n]*)\\n([^\\n]*)\\n(.*)$')
+    return string.match(tail, '^(%d+) (%S+)([^\\n]*)\\n([^\\n]*)\\n(.*)$')
   end
-  local function is_fresh(key) return is_kept and may_answer and is_last(key, false) end
-  local function answer(key, need)
-    if not is_fresh(key) then return false end
-    local count, _, info, messages = parts(key)
-    if not count or tonumber(count) < need then return false end
-    return need == 0 and info or messages
+
+  local function answer(key, wanted)
+    local ids = is_kept and may_answer and waiting(key)
+    if not ids then return false end
+    local count, since, _, info, messages = parts(key)
+    if not count or tonumber(count) < wanted then return false end
+    if wanted == 0 then return #ids == 0 and info ~= '-' and {info} end
+    local answer = {messages}
+    for _, id in ipairs(ids) do
+      local function field(name) return redis.pcall('HGET', job_key(id), name) end
+      local status, at, data = field('status'), field('created_at'), field('data')
+      if status ~= 'queued' or type(at) ~= 'string' or type(data) ~= 'string' then return false end
+      if at <= since then return false end
+      answer[#answer + 1] = id
+      answer[#answer + 1] = data
+    end
+    return answer
   end
+
   local function newest(key, wanted)
-    local count, names, _, messages = parts(key)
+    local _, _, names, _, messages = parts(key)
     local ids, bytes = {}, -BETWEEN_MESSAGES
     for id, size in string.gmatch(names or '', ' ([^:]+):(%d+)') do
       if #ids == wanted then break end
@@ -80,69 +124,117 @@ local function open_tails(queue, may_answer)
       bytes = bytes + BETWEEN_MESSAGES + size
     end
     if #ids < wanted then return false end
-    return ids, '[' .. string.sub(messages, -1 - bytes)
+    return ids, {'[' .. string.sub(messages, -1 - bytes)}
   end
-  return {mark = mark, is_last = is_last, is_fresh = is_fresh, answer = answer, newest = newest}
+
+  return {mark = mark, is_marked = is_marked, is_settled = is_settled, answer = answer,
+    newest = newest}
 end
 """
 )
 
 
 class About(NamedTuple):
-    """Which sessions an operation changes, or reads if a tail can answer it; "" for any there are.
+    """What the script has to know of an operation: `keys` are of the sessions that it changes, or
+    reads; "" is for any there are.
 
-    `need` is how many of the newest messages a read wants, 0 for the session's info alone; -1 is
-    for what no tail can answer. `taken` is how many of them a pop removes, if a tail may say what
-    they are.
+    `kind` is "read" for one of the `wanted` newest messages, or of the session's info if that is 0;
+    "pop" for one that removes so many, and may say at once which they are; "append" for one that
+    reads may see while it waits, as the worker will carry it out as it is; "" for all others.
     """
 
-    need: int
+    kind: Literal["read", "pop", "append", ""]
+    wanted: int
     keys: tuple[str, ...]
-    taken: int = 0
 
     @classmethod
     def of(cls, operation: Operation, ack: Ack = "queued") -> About:
-        """What an operation is about that is sent with this `ack`."""
+        """What there is to know of an operation that is sent with this `ack`."""
         if isinstance(operation, GetSession):
-            return cls(0, (operation.key,))
+            return cls("read", 0, (operation.key,))
         if isinstance(operation, Load) and operation.is_plain:
-            return cls(operation.limit or ALL_MESSAGES, (operation.key,))
+            return cls("read", operation.limit or ALL_MESSAGES, (operation.key,))
+        if not isinstance(operation, Write):
+            return cls("", 0, ())
         if isinstance(operation, Pop) and ack != "stored" and not operation.was_spooled:
-            return cls(-1, operation.changes, operation.count)
-        return cls(-1, operation.changes if isinstance(operation, Write) else ())
+            return cls("pop", operation.count, operation.changes)
+        if type(operation) is Append and _is_plain(operation):
+            return cls("append", 0, operation.changes)
+        return cls("", 0, operation.changes)
 
     def again(self) -> About:
-        """Of what is sent again: a pop may have removed what it removes, and not be in a tail."""
-        return self._replace(taken=0)
+        """Of what is sent again, and may have been carried out before."""
+        return self if self.kind == "read" else self._replace(kind="", wanted=0)
 
 
-def kept_answer(operation: Operation, answer: bytes) -> Any:
-    """What a worker would answer; of a history, `answer` may have more messages than wanted."""
-    value = orjson.loads(answer)
+ANY_SESSION: Final = About("", 0, ("",))
+"""Of what nobody knows which sessions it changes."""
+
+
+def _is_plain(append: Append) -> bool:
+    """Whether it depends on nothing but the session's key and the time: no condition, no message
+    that the session may have already, and an op id that is new.
+    """
+    if append.expect_tail is not None or append.turn_id is not None or append.was_spooled:
+        return False
+    for message in append.messages:
+        if message.platform_id is not None or message.upto is not None or message.attachments:
+            return False
+    made = made_at(append.op_id)
+    return made is not None and abs(made - append.at) < _NEW_MICROS
+
+
+def kept_answer(operation: Operation, parts: Sequence[bytes]) -> Any:
+    """What a worker would answer: `parts` are what a tail has, and id and payload of each append
+    that waits. Of a history these may be more messages than wanted.
+
+    Raises `OperationRefusedError` for an append of a newer producer.
+    """
+    value = orjson.loads(parts[0])
     if isinstance(operation, Pop):
         return {"affected": len(value), "messages": value}
+    for id_, payload in zip(parts[1::2], parts[2::2], strict=True):
+        value += [message.to_dict() for message in _appended(id_.decode(), payload)]
     limit = operation.limit if isinstance(operation, Load) else None
     return value if limit is None else value[-limit:]
 
 
-def tail_of(info: bytes, messages: bytes, count: int, most: int) -> bytes:
-    """A tail with the newest messages of a session of `count`, at most `most`, in JSON."""
-    names = "".join(_names(messages)).encode()
-    return b"%d%b\n%b\n%b" % (most if count > most else ALL_MESSAGES, names, info, messages)
+def _appended(op_id: str, payload: bytes) -> tuple[ChatMessage, ...]:
+    try:
+        append = decode(op_id, payload)
+    except MalformedJobError as error:
+        raise OperationRefusedError(
+            f"a message that waits for the worker cannot be read: {error}"
+        ) from None
+    return append.stamped() if isinstance(append, Append) else ()
 
 
-def _names(messages: bytes) -> Iterator[str]:
+def time_text(micros: int) -> str:
+    """A time as jobs have it: texts of two sort as these do."""
+    return from_micros(micros).isoformat(timespec="microseconds")[:-6] + "Z"
+
+
+def tail_of(info: bytes, messages: bytes, count: int, most: int, since: int | None) -> bytes:
+    """A tail with the newest messages of a session of `count`, at most `most`, in JSON.
+
+    Appends that are requested after `since`, in microseconds, will be carried out as they are; None
+    if that is not sure.
+    """
+    most = most if count > most else ALL_MESSAGES
+    text = _UNSURE if since is None else time_text(since)
+    return b"%d %b%b\n%b\n%b" % (most, text.encode(), names_of(messages), info, messages)
+
+
+def names_of(messages: bytes) -> bytes:
     """Id and size of the newest messages, as far as an id can stand in a line of a script's."""
     parts = messages[1:-1].rsplit(SEPARATOR, _MOST_NAMED)[-_MOST_NAMED:]
+    names = list[str]()
     for part in reversed(parts if parts != [b""] else []):
         id_ = orjson.loads(part)["message_id"]
         if not _PLAIN_ID.fullmatch(id_):
-            return
-        yield f" {id_}:{len(part)}"
-
-
-ANY_SESSION: Final = About(-1, ("",))
-"""Of what nobody knows which sessions it changes."""
+            break
+        names.append(f" {id_}:{len(part)}")
+    return "".join(names).encode()
 
 
 class Trust:

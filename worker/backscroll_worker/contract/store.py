@@ -12,7 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from backscroll.contract.answers import Answer
 from backscroll.contract.errors import OperationRefusedError
@@ -28,6 +28,9 @@ from backscroll_worker.contract.takeover import ImportSession
 from backscroll_worker.contract.tombstones import Tombstones
 
 Answers = list[Answer | OperationRefusedError | Unfinished]
+
+UNSURE: Final = 2**62
+"""After all times."""
 
 OnWait = Callable[[str], None]  # called with the other writer's name before a wait for it
 
@@ -119,6 +122,12 @@ class Store(ABC):
     def exists(self) -> bool:
         """Whether there is something to read, as far as can be told without opening it."""
         return self.path is None or self.path.exists()
+
+    def late_until(self) -> int:
+        """When the latest erasure or rename that it knows was requested, -1 for none: a later
+        append without a condition is carried out as it is. `UNSURE` where that is not sure.
+        """
+        return UNSURE
 
     def size_bytes(self) -> int:
         """About how much space it takes."""

@@ -1,52 +1,42 @@
 """Keeps tails of the sessions that are read, for `transport.tails`, which says what they are.
 
-A session is kept from a read that came to the worker until some minutes later, when the next read
-comes to the worker again. It is left out for a while where reads come to the worker although there
-was a tail: they follow a write that is still pending, and a tail costs the time of a read. While
-maintenance is under way, which may change any session, none is kept.
+A tail is read from the store, and then extended by what appends say that the worker has carried
+out, until that was often enough. While maintenance is under way, which may change any session, none
+is kept.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import time
 import uuid
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 import redis
 
-from backscroll.contract.answers import EncodedAnswer
+from backscroll.contract.answers import SEPARATOR, EncodedAnswer
 from backscroll.contract.errors import StoreUnavailableError, StoreUnusableError
-from backscroll.contract.operations import Operation, Write
+from backscroll.contract.messages import ChatMessage
+from backscroll.contract.operations import Append, Operation, Write
 from backscroll.contract.reads import GetSession, Load
 from backscroll.contract.results import Outcome
 from backscroll.transport.connection import is_refused_for_now
 from backscroll.transport.pinned_connection import Command, PinnedConnection, Script
 from backscroll.transport.rq_protocol import in_flight_key, own_key, queue_key
-from backscroll.transport.tails import LEASE_SECONDS, About, tail_of
+from backscroll.transport.tails import LEASE_SECONDS, About, names_of, tail_of
 from backscroll_worker.contract.answer_budget import AnswerBudget
 from backscroll_worker.contract.pacing import Unfinished
-from backscroll_worker.contract.store import Store
+from backscroll_worker.contract.store import UNSURE, Store
+from backscroll_worker.loop.wanted_sessions import MOST_BYTES, WantedSessions
 
 log = logging.getLogger("backscroll.worker")
 
-_MOST_MESSAGES: Final = 100
-_MOST_BYTES: Final = 64 * 1024
 _TOGETHER_BYTES: Final = 512 * 1024
 """Of the tails in one acknowledgement. Every server accepts a megabyte, whatever its limits."""
 
-_SESSION_BYTES: Final = 512
-"""Of a session that is kept, besides its tail; also in this process."""
-
-_WANTED_SECONDS: Final = 300.0
-_MOST_MISSES: Final = 2
-_LEFT_OUT_SECONDS: Final = 5.0
 _REFRESH_SECONDS: Final = LEASE_SECONDS / 6
 
 # Jobs that wait when tails begin are not marked; the last of them stands for all. If that is queued
@@ -76,12 +66,24 @@ local pending, tails = unpack(KEYS)
 local token, lease, is_any, count = unpack(ARGV, 1, 4)
 if redis.call('HGET', tails, '') ~= token then return end
 local function settle(key, id)
-  local last = redis.call('HGET', pending, key)
-  if last and last == id then
-    redis.call('HDEL', pending, key)
-    last = false
+  local waits = redis.call('HGET', pending, key)
+  local is_plain = waits and string.sub(waits, 1, 1) == '+'
+  if not waits or (is_plain and id == '') then return true end
+  local left = waits == id and '' or nil
+  if is_plain then
+    local ids = string.sub(waits, 2) .. ' '
+    local _, done = string.find(' ' .. ids, ' ' .. id .. ' ', 1, true)
+    left = done and string.sub(ids, done)
   end
-  return not last
+  if left == '' then redis.call('HDEL', pending, key)
+  elseif left then redis.call('HSET', pending, key, '+' .. string.sub(left, 1, -2)) end
+  return left
+end
+local function extended(tail, names, text)
+  local count, known, messages = string.match(tail or '', '^(%d+ %S+)([^\\n]*)\\n[^\\n]*\\n(.*)%]$')
+  if not count then return '' end
+  if messages ~= '[' then messages = messages .. ',\\n' end
+  return count .. names .. known .. '\\n-\\n' .. messages .. text .. ']'
 end
 if is_any == '1' then
   redis.call('UNLINK', tails)
@@ -89,53 +91,38 @@ if is_any == '1' then
   redis.call('PEXPIRE', tails, lease)
 end
 for i = 5, 4 + count do settle('', ARGV[i]) end
-for i = 5 + count, #ARGV, 3 do
-  local key, id, tail = unpack(ARGV, i, i + 2)
+for i = 5 + count, #ARGV, 4 do
+  local key, id, names, tail = unpack(ARGV, i, i + 3)
+  if names ~= '' then tail = extended(redis.call('HGET', tails, key), names, tail) end
   redis.call('HDEL', tails, key)
   if settle(key, id) and tail ~= '' then redis.pcall('HSET', tails, key, tail) end
 end
 """
 
 
-@dataclass(slots=True)
-class _Wanted:
-    """A session that is read: for how many messages, until when, and how much it takes.
+class _Change:
+    """What changed a session: its writes, with what came of each, and whether that is all."""
 
-    `most` is for how many messages its tail would not be too large, as far as that is known. It is
-    left out for good if it cannot be read, or is too large without any message. `has_tail` says
-    that there was a tail since the last read that came to the worker, `misses` how often one came
-    although there was.
-    """
+    def __init__(self) -> None:
+        self.writes: list[tuple[Write, object]] = []
+        self.is_known = True
 
-    messages: int = 0
-    most: int = _MOST_MESSAGES
-    until: float = 0.0
-    size_bytes: int = 0
-    has_tail: bool = False
-    misses: int = 0
-    left_out_until: float = 0.0
+    @property
+    def op_id(self) -> str:
+        """Of the last write; empty without one."""
+        return self.writes[-1][0].op_id if self.writes else ""
 
-    def may_have_tail(self, now: float) -> bool:
-        return now >= self.left_out_until
-
-    def note_read(self, messages: int, now: float) -> None:
-        """A read for so many messages came to the worker."""
-        if self.has_tail and messages <= self.messages:
-            self.misses += 1
-        self.has_tail = False
-        if self.misses >= _MOST_MISSES:
-            self.left_out_until = now + _LEFT_OUT_SECONDS
-            self.misses -= 1
-        self.messages = max(self.messages, min(messages, self.most))
-        self.until = now + _WANTED_SECONDS
-
-    def note_tail(self, size_bytes: int) -> None:
-        """So large is its tail; if it is too large, the next one has half as many messages."""
-        is_too_large = size_bytes > _MOST_BYTES
-        if not size_bytes or (is_too_large and not self.messages):
-            self.left_out_until = math.inf
-        if is_too_large:
-            self.most = self.messages = self.messages // 2
+    def said(self) -> bytes:
+        """The messages that were added at the end, in JSON, if nothing else was done."""
+        if not self.is_known:
+            return b""
+        said = [_said(operation, answer) for operation, answer in self.writes]
+        messages = [message for each in said for message in each]
+        return (
+            SEPARATOR.join([orjson.dumps(each.to_dict()) for each in messages])
+            if all(said)
+            else b""
+        )
 
 
 class Tails:
@@ -157,12 +144,9 @@ class Tails:
         self._keys = [own_key(queue, "pending"), own_key(queue, "tails")]
         self._lists = [queue_key(queue), in_flight_key(queue)]
         self._store = store
-        self._most_bytes = most_bytes
         self._confirm = confirm
         self._budget = AnswerBudget(_TOGETHER_BYTES)
-        self._wanted: OrderedDict[str, _Wanted] = OrderedDict()
-        self._unwanted: list[str] = []
-        self._bytes = 0
+        self._wanted = WantedSessions(most_bytes)
         self._token = ""
         self._barrier = b""
         self._is_barrier_released = False
@@ -178,7 +162,7 @@ class Tails:
         now = time.monotonic()
         if self._token and now < self._due:
             return
-        self._forget_old(now)
+        self._wanted.forget_old(now)
         if not self._wanted:
             self.close()
             return
@@ -191,9 +175,9 @@ class Tails:
             went_on, last = self._channel.run(_BEGIN, 4, *self._keys, *self._lists, token, lease)
             if not went_on:
                 self._barrier, self._is_barrier_released = last, False
-            elif self._unwanted:
-                self._channel.call(("HDEL", self._keys[1], *self._unwanted))
-            self._unwanted.clear()
+                self._wanted.lose_tails()
+            elif unwanted := self._wanted.take_unwanted():
+                self._channel.call(("HDEL", self._keys[1], *unwanted))
             self._token, self._due = token, now + _REFRESH_SECONDS
 
     def close(self) -> None:
@@ -215,8 +199,8 @@ class Tails:
             log.warning(
                 "no tails are kept, reads take longer: see deploy/redis/README.md: %s", error
             )
-            self._token, self._most_bytes = "", 0
-            self._make_room()
+            self._token = ""
+            self._wanted.forget_all()
 
     def renew(self) -> None:
         """Begin anew: the connection was lost, or jobs were put back."""
@@ -237,7 +221,7 @@ class Tails:
         released before those that are not.
         """
         changed = self._changed(done)
-        self._make_room()
+        self._wanted.make_room()
         if not self._token:
             return []
         marks = [each[0].op_id.encode() for each in done if _is_any(*each)]
@@ -245,106 +229,103 @@ class Tails:
         if self._is_barrier_released and is_whole:
             marks.append(self._barrier)
             self._barrier, self._is_barrier_released = b"", False
-        is_any = changed.pop("", None) is not None
+        if is_any := changed.pop("", None) is not None:
+            self._wanted.lose_tails()
         if not (changed or marks):
             return []
-        changed = dict.fromkeys(self._unwanted, "") | changed
-        self._unwanted.clear()
-        names_bytes = sum(len(key.encode()) + len(op_id) for key, op_id in changed.items())
+        changed = {key: _Change() for key in self._wanted.take_unwanted()} | changed
+        names_bytes = sum(len(key.encode()) + len(each.op_id) for key, each in changed.items())
         left = _TOGETHER_BYTES - names_bytes - sum(map(len, marks))
         if left < 0:  # begin anew: no acknowledgement may be too large for the server
             self._token = ""
             return [("UNLINK", *self._keys)]
-        tails = self._tails_of([key for key in changed if key in self._wanted], left)
+        updates = self._updates({k: each for k, each in changed.items() if k in self._wanted}, left)
         lease = int(1000 * LEASE_SECONDS)
         arguments: list[Any] = [self._token, lease, int(is_any), len(marks), *marks]
-        for key, op_id in changed.items():
-            arguments += key, op_id, tails.get(key, b"")
+        for key, change in changed.items():
+            arguments += key, change.op_id, *updates.get(key, (b"", b""))
         return [("EVAL", _UPDATE, 2, *self._keys, *arguments)]
 
-    def _changed(self, done: Sequence[tuple[Operation, object]]) -> dict[str, str]:
-        """The keys whose tails are to be written or dropped, each with the last write's op id."""
-        changed: dict[str, str] = {}
+    def _changed(self, done: Sequence[tuple[Operation, object]]) -> dict[str, _Change]:
+        """The keys whose tails are to be written or dropped, each with what was done."""
+        changed: dict[str, _Change] = {}
         for operation, answer in done:
             if isinstance(answer, Unfinished):
                 continue  # its sessions are pending until it is done, in slices
             if isinstance(operation, Write):
                 for key in operation.changes:
-                    changed[key] = operation.op_id
+                    changed.setdefault(key, _Change()).writes.append((operation, answer))
                 if isinstance(answer, Outcome | EncodedAnswer) and answer.key is not None:
-                    changed.setdefault(answer.key, "")
-            elif self._most_bytes:
-                about = About.of(operation)
-                for key in about.keys:
-                    self._want(key, about.need)
-                    changed.setdefault(key, "")
+                    changed.setdefault(answer.key, _Change()).is_known = False
+            elif (about := About.of(operation)).kind == "read":
+                (key,) = about.keys
+                self._wanted.want(key, about.wanted, time.monotonic())
+                changed.setdefault(key, _Change()).is_known = False
         return changed
 
-    def _want(self, key: str, need: int) -> None:
-        if key not in self._wanted:
-            self._wanted[key] = _Wanted()
-            self._resize(key, 0)
-        self._wanted[key].note_read(need, time.monotonic())
-        self._wanted.move_to_end(key)
-
-    def _tails_of(self, keys: Sequence[str], left: int) -> dict[str, bytes]:
-        """The tails of the sessions, as far as they are small enough; read from the store.
-
-        `left` is how many bytes all of them may have.
+    def _updates(self, changed: dict[str, _Change], left: int) -> dict[str, tuple[bytes, bytes]]:
+        """For each session that is to have a tail, what is behind it now, or all of it anew: names
+        and messages, or nothing and the tail. `left` is how many bytes all of them may have.
         """
         now = time.monotonic()
-        keys = [key for key in keys if self._wanted[key].may_have_tail(now)]
+        updates: dict[str, tuple[bytes, bytes]] = {}
+        to_read = list[str]()
+        for key, change in changed.items():
+            wanted = self._wanted[key]
+            more = change.said() if wanted.may_grow else b""
+            if more and wanted.tail_bytes + len(more) <= MOST_BYTES and len(more) <= left:
+                updates[key] = names_of(b"[%b]" % more), more
+                left -= len(more)
+                self._wanted.resize(key, wanted.tail_bytes + len(more))
+                wanted.grown += 1
+                continue
+            wanted.has_tail = False
+            self._wanted.resize(key, 0)
+            if wanted.may_have_tail(now):
+                to_read.append(key)
+        updates |= {key: (b"", tail) for key, tail in self._read(to_read, left).items()}
+        self._wanted.make_room()
+        return {key: update for key, update in updates.items() if key in self._wanted}
+
+    def _read(self, keys: Sequence[str], left: int) -> dict[str, bytes]:
+        """The tails of the sessions, as far as they are small enough; read from the store."""
         reads: list[Operation] = []
         for key in keys:
             reads.append(GetSession("tail", 0, key))
             reads.append(Load("tail", 0, key, max(1, self._wanted[key].messages)))
         try:
             answers = self._store.apply(reads, budget=self._budget) if reads else []
+            since = self._store.late_until()
         except (StoreUnavailableError, StoreUnusableError):
             return {}
         tails: dict[str, bytes] = {}
         for key, info, messages in zip(keys, answers[::2], answers[1::2], strict=False):
             wanted, tail = self._wanted[key], b""
             if isinstance(info, EncodedAnswer) and isinstance(messages, EncodedAnswer):
-                tail = _tail(wanted.messages, info.json, messages.json)
+                tail = _tail(wanted.messages, info.json, messages.json, since)
             wanted.note_tail(len(tail))
-            wanted.has_tail = 0 < len(tail) <= min(left, _MOST_BYTES)
+            wanted.has_tail = 0 < len(tail) <= min(left, MOST_BYTES)
             if wanted.has_tail:
                 left -= len(tail)
                 tails[key] = tail
-            self._resize(key, len(tail) if wanted.has_tail else 0)
-        self._make_room()
-        return {key: tail for key, tail in tails.items() if key in self._wanted}
-
-    def _resize(self, key: str, tail_bytes: int) -> None:
-        wanted = self._wanted[key]
-        before, wanted.size_bytes = wanted.size_bytes, tail_bytes + _size_bytes(key)
-        self._bytes += wanted.size_bytes - before
-
-    def _make_room(self) -> None:
-        """Want no longer what was asked for longest ago, where all together have too much."""
-        while self._bytes > self._most_bytes:
-            self._forget_oldest()
-
-    def _forget_old(self, now: float) -> None:
-        while self._wanted and next(iter(self._wanted.values())).until < now:
-            self._forget_oldest()
-
-    def _forget_oldest(self) -> None:
-        key, wanted = self._wanted.popitem(last=False)
-        self._bytes -= wanted.size_bytes
-        if self._token:
-            self._unwanted.append(key)
+            self._wanted.resize(key, len(tail) if wanted.has_tail else 0)
+        return tails
 
 
-def _tail(most: int, info: bytes, messages: bytes) -> bytes:
-    known = orjson.loads(info)
-    return tail_of(info, messages if most else b"[]", known["message_count"] if known else 0, most)
+def _tail(most: int, info: bytes, messages: bytes, since: int) -> bytes:
+    known = orjson.loads(info) or {"message_count": 0, "closed": False}
+    sure = None if known["closed"] or since >= UNSURE else since
+    return tail_of(info, messages if most else b"[]", known["message_count"], most, sure)
 
 
-def _size_bytes(key: str) -> int:
-    """What a session that is kept takes, without its tail."""
-    return _SESSION_BYTES + len(key.encode())
+def _said(operation: Write, answer: object) -> tuple[ChatMessage, ...]:
+    """The messages that it added at the end of its session, if that is all and as they are."""
+    if type(operation) is not Append or not isinstance(answer, Outcome) or answer.key is not None:
+        return ()
+    if answer != Outcome(len(operation.messages)):
+        return ()
+    is_plain = all(each.upto is None and not each.attachments for each in operation.messages)
+    return operation.stamped() if is_plain else ()
 
 
 def _is_any(operation: Operation, answer: object) -> bool:

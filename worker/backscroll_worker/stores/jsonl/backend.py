@@ -182,6 +182,12 @@ class JsonlBackend(LocalStore):
         with self._group() as group:
             return group.erasures.tombstones
 
+    def late_until(self) -> int:
+        with self._lock:
+            if self._must_recover:
+                return super().late_until()
+            return max(self._erasures.tombstones.latest, self._renames.sessions.latest)
+
     def verify(self, *, deep: bool = False, progress: Progress = unobserved) -> list[Finding]:
         with self._group() as group:
             return verify(group, deep=deep, progress=progress)

@@ -174,6 +174,13 @@ class SqliteBackend(TransactionalStore):
         with self._outside() as connection:
             return erasure.load_tombstones(connection)
 
+    def late_until(self) -> int:
+        with self._lock:
+            memory = self._memory
+            if memory is None:
+                return super().late_until()
+            return max(memory.tombstones.latest, memory.renames.latest)
+
     def verify(self, *, deep: bool = False, progress: Progress = unobserved) -> list[Finding]:
         with self._lock, store_errors(self.path):
             return verify(self._connection, self.blobs, deep=deep, progress=progress)
