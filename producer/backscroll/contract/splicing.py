@@ -104,8 +104,9 @@ class Splice(Append):
 class Pop(Write):
     """Remove a session's last messages, as by rollback, and return them, oldest first.
 
-    With `message_ids` exactly these, oldest first, as far as the session with that key has them:
-    they were returned already.
+    With `message_ids` exactly these, oldest first, as far as they are there: they were returned
+    already. They are looked for in the session with that key, then in what that session became
+    by renames, whenever it was requested.
 
     The outcome's `messages` are recorded with the op id, and returned again when it is sent again.
     """
@@ -114,6 +115,11 @@ class Pop(Write):
     key: str
     count: Annotated[int, _COUNT] = 1
     message_ids: Annotated[tuple[str, ...], _EXPECTED] | None = None
+
+    @property
+    def is_named(self) -> bool:
+        """Whether it says itself what it removes."""
+        return self.message_ids is not None
 
     def check_together(self) -> None:
         if self.message_ids is not None and len(self.message_ids) != self.count:

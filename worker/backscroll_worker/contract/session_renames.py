@@ -2,7 +2,8 @@
 
 A spool, a resend or a slow adapter may bring operations under the key that the session had when
 they were requested. What was requested before the rename is for the session, by its new key; what
-was requested after it begins a new session. What belongs to a turn goes where that turn runs.
+was requested after it begins a new session. What belongs to a turn goes where that turn runs, and
+a pop that names its messages where these are.
 
 A reset gives what a session has another key, too. But as the old key goes on to be used, an adapter
 whose clock is slow means the new session, so only what comes out of a spool is for the past one.
@@ -65,22 +66,25 @@ class SessionRenames:
         self.latest = max(self.latest, rename.asked_at)
 
     def followed(
-        self, operation: W, has_turn: Callable[[str, str], bool] = lambda key, turn_id: False
+        self, operation: W, is_for: Callable[[str, W], bool] = lambda key, operation: False
     ) -> tuple[W, int]:
         """The operation under its session's present key, and when it got that: -1 for never.
 
-        `has_turn` says whether the session with a key runs a turn, or has run it.
+        `is_for` says of an operation with a turn or with named messages whether the session with a
+        key runs that turn, or has run it, or has one of the messages.
         """
         key: Any = getattr(operation, "key", None)
-        if key not in self._places or _is_for_the_key_as_it_is(operation):
+        if key not in self._places or isinstance(operation, _FOR_THE_KEY_AS_IT_IS):
             return operation, -1
-        turn_id = _turn_of(operation)
-        if turn_id is not None:
-            if has_turn(key, turn_id):
+        is_pop = isinstance(operation, Pop) and operation.is_named
+        if is_pop or _turn_of(operation) is not None:
+            if is_for(key, operation):
                 return operation, -1
             for new, asked_at in self.reached(key):
-                if has_turn(new, turn_id):
+                if is_for(new, operation):
                     return operation.changed(key=new), asked_at
+        if is_pop:
+            return operation, -1
         found, since, place = key, -1, -1
         is_late = operation.was_spooled and not isinstance(operation, Reset)
         while (at := self._next(found, place, operation.at, is_late)) is not None:
@@ -137,12 +141,6 @@ def _past(
             for at, each in came
         ]
     return [rename for _, rename in sorted(found, key=itemgetter(0))]
-
-
-def _is_for_the_key_as_it_is(operation: Operation) -> bool:
-    if isinstance(operation, Pop):
-        return operation.message_ids is not None  # of the session that had the key
-    return isinstance(operation, _FOR_THE_KEY_AS_IT_IS)
 
 
 def _turn_of(operation: Operation) -> str | None:

@@ -31,7 +31,7 @@ from backscroll.contract.operations import (
     described_attributes,
 )
 from backscroll.contract.results import ErasureReceipt
-from backscroll.contract.splicing import Splice
+from backscroll.contract.splicing import Pop, Splice
 from backscroll.contract.states import SetState
 from backscroll.contract.validation import SUBJECTS
 from backscroll_worker.contract.clock import Cutoff
@@ -50,11 +50,16 @@ def undone_by(operation: Operation) -> tuple[str, ...]:
     """Which of these, done after the operation was requested, make it obsolete.
 
     Clearing a session keeps its attributes and states. An erasure never becomes so: what it is to
-    remove may be in the archive, too.
+    remove may be in the archive, too. Nor does what `is_timeless`.
     """
-    if isinstance(operation, Erase):
+    if isinstance(operation, Erase) or is_timeless(operation):
         return ()
     return ("deleted",) if isinstance(operation, Describe | SetState) else ("deleted", "cleared")
+
+
+def is_timeless(operation: Operation) -> bool:
+    """Whether it is carried out whenever it was requested: a caller was told what it removes."""
+    return isinstance(operation, Pop) and operation.is_named
 
 
 BY_PREFIX: Final = "prefix"
@@ -165,7 +170,7 @@ class Tombstones:
 
         Not for erasures: one from a slow clock must not be dropped.
         """
-        if isinstance(operation, Erase):
+        if isinstance(operation, Erase) or is_timeless(operation):
             return False
         keys = keys_of(operation)
         return any(self.is_before(operation.at, self.moment("key", key)) for key in keys)

@@ -102,13 +102,15 @@ class Model:
         return outcome(self.applied[operation.op_id], duplicate=is_known)
 
     def _followed(self, operation: Any) -> Any:
-        """What belongs to a turn under the key of the session where that turn runs by now."""
+        """What is of a turn, or names messages, under the key of the session that has these."""
         turn_id, reached = getattr(operation, "turn_id", None), [getattr(operation, "key", "")]
-        for old, new in self.renames if turn_id is not None else ():
+        ids = set(getattr(operation, "message_ids", None) or () if operation.kind == "pop" else ())
+        for old, new in self.renames if ids or turn_id is not None else ():
             if old in reached:
                 reached.append(new)
-        running = [key for key in reached if self._runs(key, turn_id)]
-        return replace(operation, key=running[0]) if running else operation
+        has = {key: ids & {each.message_id for each in self._load(key)} for key in reached}
+        found = [key for key in reached if self._runs(key, turn_id) or has[key]]
+        return replace(operation, key=found[0]) if found else operation
 
     def _runs(self, key: str, turn_id: str | None) -> bool:
         session = self.sessions.get(key)
@@ -270,10 +272,9 @@ class Model:
         return affected
 
     def _pop(self, operation: Pop, now: int) -> int:
-        messages, ids = self._load(operation.key), operation.message_ids
-        gone = messages[-operation.count :]
+        gone, ids = self._load(operation.key)[-operation.count :], operation.message_ids
         if ids is not None:
-            gone = [each for each in messages if each.message_id in ids]
+            gone = [each for each in self._load(operation.key) if each.message_id in ids]
         self.popped[operation.op_id] = gone
         if gone:
             session = self.sessions[operation.key]

@@ -57,6 +57,11 @@ def remove(session: Session, gone: Sequence[Line], back: Collection[str | None] 
     cached.count, cached.platform_ids = len(lines), note_platform_ids(lines, {})
 
 
+def has_any(session: Session, ids: tuple[str, ...]) -> bool:
+    """Whether the session has one of these messages."""
+    return bool(_chosen(session, ids))
+
+
 def _chosen(session: Session, wanted: Removed) -> list[Line]:
     """The lines that are to be removed, of those there are."""
     if not wanted or not session.exists or not session.count:

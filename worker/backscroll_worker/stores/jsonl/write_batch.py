@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import chain, groupby
 from operator import itemgetter
 from typing import Any, Final
@@ -153,8 +152,7 @@ class Group:
         asked, since = operation, -1
         if self.renames.sessions:
             self._erase_renamed(asked)
-            has_turn = partial(self._has_turn, asked.op_id)
-            operation, since = self.renames.sessions.followed(asked, has_turn)
+            operation, since = self.renames.sessions.followed(asked, self._is_for)
         if self.forks.pending:
             give_way(self, operation)
         key: str = keys_of(operation)[-1]  # a fork's op id is with the fork
@@ -247,11 +245,17 @@ class Group:
             self.waiting.hold(operation, self.now)
         return affected
 
-    def _has_turn(self, op_id: str, key: str, turn_id: str) -> bool:
-        """Whether the session runs that turn; it did when it applied the operation."""
+    def _is_for(self, key: str, operation: Any) -> bool:
+        """Whether the session runs the operation's turn, or has messages that a pop names.
+
+        It did when it applied the operation.
+        """
         session = self.find(key)
-        is_known = session.applied(op_id) is not None
-        return is_known or (session.exists and session.sidecar.turn.is_that_of(turn_id))
+        if session.applied(operation.op_id) is not None:
+            return True
+        if isinstance(operation, Pop):
+            return splicing.has_any(session, operation.message_ids or ())
+        return session.exists and session.sidecar.turn.is_that_of(operation.turn_id)
 
     def _is_late(self, operation: Write, asked: Write, since: int) -> bool:
         """Also where it was `asked` for under a key that its session had until `since`."""

@@ -73,7 +73,7 @@ class Group(WriteGroup):
         affected = self._applied.get(op_id)
         asked, since, renames = operation, -1, self._memory.renames
         if renames.latest >= 0:
-            operation, since = renames.followed(operation, self._has_turn)
+            operation, since = renames.followed(operation, self._is_for)
         if affected is not None:
             if isinstance(operation, Pop):
                 return popped.outcome_again(self._connection, op_id, affected)

@@ -18,6 +18,7 @@ from backscroll.contract.operations import (
     Replace,
     Write,
 )
+from backscroll.contract.splicing import Pop
 from backscroll_worker.contract.clock import StoreClock
 from backscroll_worker.contract.tombstones import keys_of
 from backscroll_worker.contract.turns import Turn, is_conditional, tail_of
@@ -208,9 +209,13 @@ class WriteGroup:
         )
         return Turn(*row)
 
-    def _has_turn(self, key: str, turn_id: str) -> bool:
+    def _is_for(self, key: str, operation: Any) -> bool:
+        """Whether the session runs the operation's turn, or has messages that a pop names."""
         session = self._find(key)
-        return session is not None and self._turn(session).is_that_of(turn_id)
+        if session is None or not isinstance(operation, Pop):
+            return session is not None and self._turn(session).is_that_of(operation.turn_id)
+        ids = operation.message_ids or ()
+        return any(self._locate(key, each)[1] is not None for each in ids)
 
     def _takes(self, operation: Append) -> bool:
         """Whether the session takes the messages, if there is one; otherwise it is a conflict."""

@@ -104,8 +104,8 @@ def test_a_pop_of_named_messages_removes_exactly_these(open_store: Open) -> None
             requests.pop("s", 2, ("a",))
 
 
-def test_a_pop_of_named_messages_is_for_the_session_with_that_key(todays: Open) -> None:
-    """However late the requester's clock says that it is."""
+def test_a_pop_of_named_messages_finds_them_whatever_the_key_is(todays: Open) -> None:
+    """However late the requester's clock says that it is, and again the same."""
     with todays() as store:
         say(store, "s", "a", "b")
         past = requests.pop("s", 1, (str(store.load("s")[1].message_id),))
@@ -113,9 +113,34 @@ def test_a_pop_of_named_messages_is_for_the_session_with_that_key(todays: Open) 
         store.rename("s", "t")
         say(store, "s", "c")
         named = named.changed(message_ids=(str(store.load("s")[0].message_id),))
-        answers = apply_all(store, [named, past, early])
-        assert [_texts(each) for each in answers] == [["c"], [], ["b"]]
-        assert (contents(store, "s"), contents(store, "t")) == ([], ["a"])
+        for _ in range(2):
+            answers = apply_all(store, [named, past, early])
+            assert [_texts(each) for each in answers] == [["c"], ["b"], ["a"]]
+        assert (contents(store, "s"), contents(store, "t")) == ([], [])
+        say(store, "s", "d")
+        gone = requests.pop("s", 1, past.message_ids)
+        store.reset("s")
+        say(store, "s", "e")
+        assert [_texts(each) for each in apply_all(store, [gone, gone])] == [[], []]
+
+
+@pytest.mark.parametrize("late", [spooled, lambda operation: operation])
+@pytest.mark.parametrize("kind", ["clear", "delete", "erase"])
+def test_a_pop_of_named_messages_is_never_too_late(
+    todays: Open, late: Callable[[Any], Any], kind: str
+) -> None:
+    """As the requester's clock may be slow, and a caller was told of them."""
+    with todays() as store:
+        early = requests.pop("s")
+        say(store, "s", "a")
+        if kind == "erase":
+            apply_all(store, [requests.erase(key="s")])
+        else:
+            getattr(store, kind)("s")
+        say(store, "s", "b", "c")
+        named = early.changed(message_ids=(str(store.load("s")[1].message_id),))
+        assert _texts(_outcome(store, late(named))) == ["c"]
+        assert contents(store, "s") == ["b"]
 
 
 def test_what_was_popped_is_gone_as_by_rollback(open_store: Open, clock: Clock) -> None:
