@@ -180,7 +180,8 @@ class _Batches:
             log.exception("a batch of %d operations failed unexpectedly", len(batch))
             return [(item.box, error) for item in batch]
 
-    def _outcomes(self, batch: list[_Pending]) -> Sequence[Outcome]:
+    def _outcomes(self, batch: list[_Pending], *, again: bool = False) -> Sequence[Outcome]:
+        """What the server says of each; `again`: of a batch that may have been carried out."""
         forwarder = None if batch[0].is_known else self._forwarder
         if forwarder is not None and forwarder.count:
             return self._spooled(forwarder, batch, None)
@@ -190,7 +191,7 @@ class _Batches:
             replies, failures = with_retries(
                 self._retry,
                 lambda failures: self._connection.enqueue(
-                    jobs, sessions, again=batch[0].is_known or failures > 0
+                    jobs, sessions, again=again or batch[0].is_known or failures > 0
                 ),
             )
         except redis.RedisError as error:
@@ -199,11 +200,8 @@ class _Batches:
             # The forwarder finds out which of the batch the server refuses.
             return self._spooled(forwarder, batch, error)
         outcomes = [self._outcome(*pair) for pair in zip(batch, replies, strict=True)]
-        if failures:
-            outcomes = [
-                SENT_AGAIN if isinstance(it, Enqueued) and it.answer is None else it
-                for it in outcomes
-            ]
+        if again or failures:
+            outcomes = [_sent_again(it) for it in outcomes]
         if forwarder is not None and any(depth == 0 for depth, *_ in replies):
             return self._keep_refused(forwarder, batch, outcomes, replies)
         return outcomes
@@ -251,8 +249,8 @@ class _Batches:
             return connection.wait_fsynced()
 
         try:
-            fsynced, _ = with_retries(self._retry, attempt)
-            return [_checked(item, enqueued, fsynced) for item, enqueued in sent]
+            fsynced, failures = with_retries(self._retry, attempt)
+            return [_checked(it, SENT_AGAIN if failures else sent_, fsynced) for it, sent_ in sent]
         except redis.RedisError as error:
             return [explain(error, self._url, item.operation) for item, _ in sent]
         except Exception as error:
@@ -265,7 +263,8 @@ class _Batches:
         if is_own_fault(error, jobs) and self._connection.is_serving():
             if len(batch) > 1:
                 half = len(batch) // 2
-                return [*self._outcomes(batch[:half]), *self._outcomes(batch[half:])]
+                halves = batch[:half], batch[half:]
+                return [one for part in halves for one in self._outcomes(part, again=True)]
             if is_retryable(error):
                 return [too_large(error, batch[0].operation, jobs[0])]
         return [explain(error, self._url, item.operation) for item in batch]
@@ -310,6 +309,11 @@ class _Batches:
             if len(writes) == 1:
                 return [carrying(writes[0].operation, error)]
         return [outcome for item in writes for outcome in self._keep(forwarder, [item])]
+
+
+def _sent_again(outcome: Outcome) -> Outcome:
+    is_answer = not isinstance(outcome, Enqueued) or outcome.answer is not None
+    return outcome if is_answer else SENT_AGAIN
 
 
 def _checked(item: _Pending, enqueued: Enqueued, fsynced: Any) -> Outcome:

@@ -117,7 +117,7 @@ end
 # the job is far ahead) it is pushed once more; the worker drops the second of an id as gone. A job
 # that failed or was stopped never comes to a worker by itself: what is delivered now takes its
 # place. An older users.acl forbids what only this needs, hence the pcall; the job is then left as
-# it is.
+# it is. A pop whose caller was told what it removes goes on to remove that.
 #
 # A ttl below zero is that of a read, whose job expires when its answer would. A read that a tail
 # answers is not queued, and of a pop the job then says what to remove, so that nobody waits for its
@@ -173,13 +173,19 @@ local function add(id, changes, ttl, kind, wanted, time, description, data)
   return reply, answer
 end
 
+local function is_told(data)
+  return data and string.find(data, '"message_ids":["', 1, true)
+end
+
 -- Of an id that is queued twice nobody can tell which of the two a worker has done: such a mark
 -- stays until a later write of the session, or until nothing waits.
-local function add_again(id, changes, key, status, ttl, ...)
+local function add_again(id, changes, key, status, ttl, time, description, data)
   local is_moving = status == 'queued' or status == 'started'
   if not is_moving and status ~= 'finished' then
-    if depth >= most or is_withdrawn(id, key, status) then
-      return add(id, changes, ttl, '', 0, ...)
+    if depth >= most then return 0 end
+    if is_withdrawn(id, key, status) then
+      local before = redis.call('HGET', key, 'data')
+      return add(id, changes, ttl, '', 0, time, description, is_told(before) and before or data)
     end
   elseif is_moving and not is_waiting(id) and push(id, id .. ' again', changes) == 0 then
     return 0
