@@ -31,8 +31,10 @@ from backscroll.contract.message_checks import (
 from backscroll.contract.messages import (
     CIRCUMSTANCES,
     MAX_ATTRIBUTE_CHARS,
+    NO_CIRCUMSTANCES,
     STATES,
     ChatMessage,
+    DraftMessage,
     Meta,
     SessionAttributes,
     SessionFilter,
@@ -41,6 +43,7 @@ from backscroll.contract.messages import (
     check_text,
     from_micros,
     known_circumstances,
+    stored_message,
     to_micros,
 )
 from backscroll.contract.meta import check_meta
@@ -71,22 +74,15 @@ def setters(kind: type, *names: str) -> tuple[Callable[[Any, Any], None], ...]:
     return tuple([getattr(kind, name).__set__ for name in names])
 
 
-_NAMES: Final = [each.name for each in fields(ChatMessage)]
-_PUTTERS: Final = dict(zip(_NAMES, setters(ChatMessage, *_NAMES), strict=True))
-_MESSAGE_DEFAULTS: Final = tuple(
-    [(_PUTTERS[each.name], each.default) for each in fields(ChatMessage)[2:]]
-)
-_put_role, _put_content = _PUTTERS["role"], _PUTTERS["content"]
 # What travels of a message: these as they are, for `check_messages` to check, and those read first.
-_PLAIN_FIELDS: Final = {name: _PUTTERS[name] for name in ("role", "content", *CIRCUMSTANCES)}
-_READ_FIELDS: Final[dict[str, tuple[Callable[[Any, Any], None], Any]]] = {
-    "extra": (_PUTTERS["extra"], partial(of_type, dict)),
-    "created_at": (
-        _PUTTERS["created_at"],
-        lambda name, value: from_micros(check_micros(name, value)),
-    ),
-    "attachments": (_PUTTERS["attachments"], read_attachments),
+_PLAIN_FIELDS: Final = frozenset(("role", "content", *CIRCUMSTANCES))
+_READ_FIELDS: Final[dict[str, Callable[[str, Any], Any]]] = {
+    "extra": partial(of_type, dict),
+    "created_at": lambda name, value: from_micros(check_micros(name, value)),
+    "attachments": read_attachments,
 }
+_NOT_READ: Final[tuple[Any, ...]] = (None, None, None, ())  # extra, message_id, created_at, edits
+_NO_MORE: Final = (*_NOT_READ, *NO_CIRCUMSTANCES, ())
 
 
 class Form(NamedTuple):
@@ -247,26 +243,26 @@ def _read_messages(name: str, values: Any) -> tuple[ChatMessage, ...]:
 def _message(values: Any) -> ChatMessage:
     if not isinstance(values, dict):
         raise InvalidInputError("messages", "each must be an object with role and content")
-    message = ChatMessage.__new__(ChatMessage)
-    for put, default in _MESSAGE_DEFAULTS:
-        put(message, default)
-    role, content = values.get("role"), values.get("content")
+    get = values.get
+    role, content = get("role"), get("content")
     if role is None or content is None:
         raise InvalidInputError("role" if role is None else "content", "is missing")
-    _put_role(message, role)
-    _put_content(message, content)
     if len(values) == 2:  # nearly all of them
-        return message
-    for name, value in values.items():
-        if (put_plain := _PLAIN_FIELDS.get(name)) is not None:
-            put_plain(message, value)
-            continue
-        if name not in _READ_FIELDS:
-            raise InvalidInputError("messages", f"unknown field {str(name)[:40]!r}")
-        if value is not None:
-            put, read_value = _READ_FIELDS[name]
-            put(message, read_value(name, value))
-    return message
+        return stored_message(role, content, *_NO_MORE)
+    said = (*map(get, CIRCUMSTANCES),)
+    draft = DraftMessage(role, content, *_NOT_READ, *said, ())
+    if len(values) != 2 + len(said) - said.count(None):  # there are more than these
+        for name in values.keys() - _PLAIN_FIELDS:
+            _read_field(draft, name, values[name])
+    draft.__class__ = ChatMessage
+    return draft  # type: ignore[no-any-return]
+
+
+def _read_field(draft: Any, name: str, value: Any) -> None:
+    if name not in _READ_FIELDS:
+        raise InvalidInputError("messages", f"unknown field {str(name)[:40]!r}")
+    if value is not None:
+        setattr(draft, name, _READ_FIELDS[name](name, value))
 
 
 def _read_places(name: str, value: Any) -> tuple[int, ...]:

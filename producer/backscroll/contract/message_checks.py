@@ -92,14 +92,14 @@ def _message_size(message: ChatMessage, limit: int, was_json: bool) -> int:
 
 
 def _check_circumstances(said: tuple[Any, ...]) -> None:
-    try:  # nearly always they are few short texts, which together are within the limit of each
-        together = "".join(filter(None, said))
-    except TypeError:
-        together = ""
-    if "" in said or not (0 < len(together) <= MAX_ATTRIBUTE_CHARS and together.isprintable()):
-        for name, value in zip(CIRCUMSTANCES, said, strict=True):
-            if value is not None:
-                check_circumstance(name, value)
+    for value in said:  # nearly always they are short texts, and not to be named
+        if value is not None and not (
+            type(value) is str and 0 < len(value) <= MAX_ATTRIBUTE_CHARS and value.isprintable()
+        ):
+            for name, each in zip(CIRCUMSTANCES, said, strict=True):
+                if each is not None:
+                    check_circumstance(name, each)
+            break
     author, author_name, *_ = said
     if author_name is not None and author is None:
         raise InvalidInputError("author_name", "needs an author, the platform's id of that person")
