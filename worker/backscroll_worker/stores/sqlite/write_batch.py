@@ -130,7 +130,7 @@ class Group(WriteGroup):
             ids += [pack_id(nth_message_id(op_id, index)) for index in range(1, len(messages))]
         if (
             messages
-            and self._has_platform_ids
+            and self._platform_ids.may_repeat
             and (selected := self._platform_ids.take(session.id, ids, messages))
         ):
             ids, messages, named = selected
@@ -223,8 +223,7 @@ class Group(WriteGroup):
         is_append, gone = isinstance(operation, Append), 0
         if is_append and not self._has_platform_ids:
             return 0
-        messages = arrived(operation, affected)
-        if messages and self._waiting.has_some():
+        if self._waiting.has_some() and (messages := arrived(operation, affected)):
             for change in self._waiting.take(operation.key, messages):  # type: ignore[attr-defined]
                 _, row = self._locate(change.key, None, change.platform_id)
                 gone += self._catch_up(change) * (is_append and (row or 0) > last_row)

@@ -70,7 +70,10 @@ class WriteGroup:
         self._applied = memory.applied(connection, self._packed.values())
         self._platform_ids = PlatformIds(connection, self._flush_rows)
         self._waiting = WaitingChanges(connection, now)
-        self._has_platform_ids = self._platform_ids.expect(operations, self._find)
+        are_keys_final = memory.renames.latest < 0 and not memory.is_forking
+        self._has_platform_ids = self._platform_ids.expect(
+            operations, self._find, are_keys_final=are_keys_final
+        )
         self._also: dict[str, Any] = {}
         """What the outcome of the present operation says besides how much it affected."""
 

@@ -162,6 +162,15 @@ def test_what_the_source_had_may_be_said_in_the_fork(store: StoreUnderTest) -> N
     assert contents(store, "f") == ["w1", "w0", "w2"]
 
 
+def test_a_fork_that_is_being_copied_has_its_messages_once(store: StoreUnderTest) -> None:
+    store.append("s", *numbered(LARGE))
+    finish_it = begun(store, fork())
+    store.append("f", *numbered(2, LARGE - 1))
+    assert finish_it() == Outcome(LARGE)
+    assert contents(store, "f")[-2:] == [f"w{LARGE - 1}", f"w{LARGE}"]
+    assert len(store.load("f")) == LARGE + 1
+
+
 @pytest.mark.needs("search")
 def test_a_large_fork_is_there_when_all_of_it_is_copied(open_store: Open) -> None:
     with open_store() as store:

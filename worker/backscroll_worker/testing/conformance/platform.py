@@ -94,6 +94,41 @@ def test_another_session_does_not_know_the_id(store: StoreUnderTest) -> None:
     assert apply_all(store, [batch("s", "A"), batch("s", "a ")]) == [Outcome(1), Outcome(1)]
 
 
+def test_ids_that_look_alike_are_others(open_store: Open) -> None:
+    names = (
+        "1",
+        "1 1",
+        " 1",
+        "1 ",
+        "01",
+        "1e0",
+        "-1",
+        "1.0",
+        "\u00e9",
+        "e\u0301",
+        "\U0001f600",
+        "'",
+    )
+    with open_store() as store:
+        first, second = batch("s", *names), batch("t", *names)
+        assert apply_all(store, [first]) == [Outcome(len(names))]
+        assert apply_all(store, [second]) == [Outcome(len(names))]
+    with open_store() as store:
+        (again,) = apply_all(store, [batch("t", *reversed(names))])
+        assert again == Outcome(0, message_ids=second.message_ids[::-1])
+        assert (said(store, "s"), said(store, "t")) == ([*names], [*names])
+
+
+def test_a_gone_id_is_gone_in_its_session_only(open_store: Open) -> None:
+    with open_store() as store:
+        apply_all(store, [batch("s", "a", "b"), batch("t", "b"), batch("u", "c")])
+        store.remove_last("s")
+    with open_store() as store:
+        outcomes = apply_all(store, [batch("u", "b"), batch("s", "b"), batch("t", "b", "a")])
+        assert [each.affected for each in outcomes] == [1, 0, 1]
+        assert [said(store, key) for key in "stu"] == [["a"], ["b", "a"], ["c", "b"]]
+
+
 def test_nothing_new_is_no_activity(store: StoreUnderTest, clock: Clock) -> None:
     apply_all(store, [batch("s", "a")])
     before = store.session("s")

@@ -52,6 +52,16 @@ def test_a_renamed_session_knows_the_platform_ids_it_had(todays: Open) -> None:
         assert (keys(store), store.totals().messages) == ({"b"}, 4)
 
 
+def test_a_message_sent_under_both_keys_of_a_session_is_stored_once(todays: Open) -> None:
+    with todays() as store:
+        apply_all(store, [batch("a", "1")])
+        late = batch("a", "2")
+        store.rename("a", "b")
+        now = batch("b", "2", "3")
+        assert [each.affected for each in apply_all(store, [now, late])] == [2, 0]
+    assert said(todays(), "b") == ["1", "2", "3"]
+
+
 def test_a_conflict_under_the_key_before_a_rename_is_one_under_the_new_key(todays: Open) -> None:
     with todays() as store:
         say(store, "a", "one")
