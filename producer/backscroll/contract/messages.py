@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import Any, ClassVar, Final, Literal, Protocol, Self, overload
@@ -43,7 +43,7 @@ def to_micros(moment: datetime) -> int:
 
 def from_micros(micros: int) -> datetime:
     """The UTC time `micros` microseconds after 1970, exact to the microsecond."""
-    return EPOCH + timedelta(0, 0, micros)  # by place: by name it takes a third longer
+    return EPOCH + micros * _MICROSECOND  # faster than to make a timedelta of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,29 +167,32 @@ class ChatMessage:
         """The inverse of `to_dict`, for data the worker has checked already."""
         micros = fields.get("created_at")
         edits = fields.get("edits")
-        others: list[Any] = [*map(fields.get, CIRCUMSTANCES)]
-        others.append(attachments_of(fields.get("attachments")))
-        return stored_message(
-            fields["role"],
-            fields["content"],
-            fields.get("extra"),
-            fields.get("message_id"),
-            None if micros is None else from_micros(micros),
-            tuple([EarlierVersion.from_dict(edit) for edit in edits]) if edits else (),
-            *others,
-        )
+        made: Any = DraftMessage()
+        made.role = fields["role"]
+        made.content = fields["content"]
+        made.extra = fields.get("extra")
+        made.message_id = fields.get("message_id")
+        made.created_at = None if micros is None else from_micros(micros)
+        made.edits = tuple([EarlierVersion.from_dict(edit) for edit in edits]) if edits else ()
+        made.author = fields.get("author")
+        made.author_name = fields.get("author_name")
+        made.platform_id = fields.get("platform_id")
+        made.reply_to = fields.get("reply_to")
+        made.tokens = fields.get("tokens")
+        made.upto = fields.get("upto")
+        made.attachments = attachments_of(fields.get("attachments"))
+        made.__class__ = ChatMessage
+        return made  # type: ignore[no-any-return]
 
 
-# To make a frozen one costs a call for each field: three times as much as to fill a class with the
-# same slots and to make that one. Whoever loads a history makes hundreds.
-DraftMessage: Any = make_dataclass("DraftMessage", ChatMessage.__slots__, eq=False, slots=True)
+class DraftMessage:
+    """A message that is being made of what was checked before; its class is then set.
 
+    A frozen one calls a function for each field, which takes six times as long, and whoever loads a
+    history makes hundreds.
+    """
 
-def stored_message(*values: Any) -> ChatMessage:
-    """A message of its fields' values in their order, `attachments` as a tuple; none is checked."""
-    made = DraftMessage(*values)
-    made.__class__ = ChatMessage
-    return made  # type: ignore[no-any-return]
+    __slots__ = ChatMessage.__slots__
 
 
 CIRCUMSTANCES: Final = ("author", "author_name", "platform_id", "reply_to", "tokens", "upto")

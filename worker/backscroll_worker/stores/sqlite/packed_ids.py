@@ -26,5 +26,6 @@ def unpack_id(stored: bytes | str) -> str:
     """The inverse of `pack_id`."""
     if isinstance(stored, str):
         return stored
-    index = int.from_bytes(stored[16:], "big")
-    return stored[:16].hex() + (f"-{index}" if index else "")
+    if len(stored) == 16:
+        return stored.hex()
+    return f"{stored[:16].hex()}-{int.from_bytes(stored[16:])}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import islice
+from itertools import islice, starmap
 from typing import Any, Final
 
 import apsw
@@ -31,7 +31,7 @@ from backscroll_worker.stores.sqlite.extra_search import search_extra
 from backscroll_worker.stores.sqlite.listing import get_session, list_sessions
 from backscroll_worker.stores.sqlite.message_listing import list_messages
 from backscroll_worker.stores.sqlite.packed_ids import pack_id, unpack_id
-from backscroll_worker.stores.sqlite.rows import MESSAGE_COLUMNS, message_of, messages_of
+from backscroll_worker.stores.sqlite.rows import MESSAGE_COLUMNS, message_of
 from backscroll_worker.stores.sqlite.search import search
 from backscroll_worker.stores.sqlite.session_states import get_states
 from backscroll_worker.stores.sqlite.usage import usage
@@ -182,9 +182,10 @@ def _without_edits(
     values: tuple[Any, ...],
     _budget: AnswerBudget | None,
 ) -> Iterator[ChatMessage]:
-    """The messages that `sql` selects, read lazily."""
+    """The messages that `sql` selects, read little by little."""
     rows = connection.execute(sql.format(columns=MESSAGE_COLUMNS), values)
-    return messages_of(rows)
+    while some := list(islice(rows, _AT_ONCE)):
+        yield from starmap(message_of, some)
 
 
 def _row(connection: apsw.Connection, session: int, argument: str, message_id: str) -> int:

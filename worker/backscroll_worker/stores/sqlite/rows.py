@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from datetime import timedelta
 from typing import Any, Final
 
-from backscroll.contract.messages import EPOCH, ChatMessage, DraftMessage, EarlierVersion
+from backscroll.contract.messages import (
+    ChatMessage,
+    DraftMessage,
+    EarlierVersion,
+    from_micros,
+)
 from backscroll_worker.stores.sqlite.attachments import loads
 from backscroll_worker.stores.sqlite.edits import unpack_extra
 from backscroll_worker.stores.sqlite.packed_ids import unpack_id
@@ -17,39 +20,36 @@ MESSAGE_COLUMNS: Final = (
 )
 
 
-def message_of(*columns: Any, edits: tuple[EarlierVersion, ...] = ()) -> ChatMessage:
+def message_of(
+    role: str,
+    content: str,
+    extra: str | None,
+    id_: bytes | str,
+    created_at: int,
+    author: str | None,
+    author_name: str | None,
+    platform_id: str | None,
+    reply_to: str | None,
+    tokens: int | None,
+    upto: str | None,
+    attachments: str | None,
+    *,
+    edits: tuple[EarlierVersion, ...] = (),
+) -> ChatMessage:
     """The message in a row of `MESSAGE_COLUMNS`."""
-    return next(messages_of([columns], edits))
-
-
-def messages_of(
-    rows: Iterable[tuple[Any, ...]], edits: tuple[EarlierVersion, ...] = ()
-) -> Iterator[ChatMessage]:
-    """The messages in rows of `MESSAGE_COLUMNS`.
-
-    Adapters wait for many of them at once, so the two conversions that each of them needs are
-    written out.
-    """
-    draft, epoch, hexadecimal = DraftMessage, EPOCH, bytes.hex
-    for (
-        role, content, extra, id_, created_at,
-        author, author_name, platform_id, reply_to, tokens, upto, attachments,
-    ) in rows:  # fmt: skip
-        is_uuid = type(id_) is bytes and len(id_) == 16
-        made = draft(
-            role,
-            content,
-            None if extra is None else unpack_extra(extra),
-            hexadecimal(id_) if is_uuid else unpack_id(id_),
-            epoch + timedelta(0, 0, created_at),
-            edits,
-            author,
-            author_name,
-            platform_id,
-            reply_to,
-            tokens,
-            upto,
-            () if attachments is None else loads(attachments),
-        )
-        made.__class__ = ChatMessage
-        yield made
+    made: Any = DraftMessage()
+    made.role = role
+    made.content = content
+    made.extra = None if extra is None else unpack_extra(extra)
+    made.message_id = unpack_id(id_)
+    made.created_at = from_micros(created_at)
+    made.edits = edits
+    made.author = author
+    made.author_name = author_name
+    made.platform_id = platform_id
+    made.reply_to = reply_to
+    made.tokens = tokens
+    made.upto = upto
+    made.attachments = () if attachments is None else loads(attachments)
+    made.__class__ = ChatMessage
+    return made  # type: ignore[no-any-return]
