@@ -154,6 +154,21 @@ def test_what_has_an_order_by_its_index_is_not_sorted(store: StoreUnderTest, rea
     assert not any("TEMP B-TREE" in plan for plan in plans(store, READS[read]))
 
 
+def test_a_read_of_another_session_compiles_no_statement_again(store: StoreUnderTest) -> None:
+    compiled: list[object] = []
+
+    def note(*action: object) -> int:
+        compiled.append(action)
+        return apsw.SQLITE_OK
+
+    store._connection.authorizer = note  # SQLite asks it while it compiles, for each column
+    store.load("busy", limit=50)
+    assert compiled
+    compiled.clear()
+    store.load("other", limit=49)
+    assert not compiled
+
+
 def test_dropping_any_index_of_a_read_is_noticed(store: StoreUnderTest) -> None:
     connection = store._connection
     rows: list[Any] = connection.execute(

@@ -140,6 +140,9 @@ def _prepare(database: APSWDatabase, path: Path, read_only: bool) -> None:
     connection: apsw.Connection = database.connection()
     version = _check_identity(connection, path)
     connection.pragma("foreign_keys", True)
+    # Else SQLite compiles a statement anew, which takes longer than to find a row, whenever it is
+    # given other values for what it compares with an index (https://www.sqlite.org/qpsg.html).
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
     # In KiB. 500 messages to as many sessions change some 1,000 pages of a large store. Pages of a
     # larger group that do not fit are written twice; a larger cache would occupy memory
     # permanently.
