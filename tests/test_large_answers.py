@@ -184,7 +184,7 @@ def test_a_group_of_many_large_answers_needs_the_memory_of_few(
 
 
 def test_an_answer_refused_for_its_size_is_not_read_to_its_end(tmp_path: Path) -> None:
-    from backscroll_worker.contract.answer_budget import MAX_ANSWER_BYTES, AnswerBudget  # noqa: PLC0415
+    from backscroll_worker.contract.answer_budget import MAX_ANSWER_BYTES, AnswerBudget, history  # noqa: PLC0415
 
     read = 0
 
@@ -195,7 +195,7 @@ def test_an_answer_refused_for_its_size_is_not_read_to_its_end(tmp_path: Path) -
             yield ChatMessage.user("x" * MIB)
 
     with pytest.raises(OperationRefusedError, match="ask for less with limit="):
-        AnswerBudget().messages(messages())
+        history(messages(), AnswerBudget())
     assert read == MAX_ANSWER_BYTES // MIB
 
 

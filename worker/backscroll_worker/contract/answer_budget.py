@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import orjson
 
@@ -36,6 +36,18 @@ _TOGETHER_BYTES: Final = 8 * 1024 * 1024
 _SECONDS: Final = 0.1
 _LEAST_MESSAGE_BYTES: Final = 57
 """No stored message is shorter: {"role":"a","content":"","message_id":"a","created_at":0}."""
+
+
+class Form(NamedTuple, Generic[T]):
+    """What is made of a message as a store reads it: the message, or at once its JSON form."""
+
+    message: Callable[[T], ChatMessage]
+    json: Callable[[T], dict[str, Any]]
+
+
+_MESSAGES: Final[Form[Any]] = Form(lambda message: message, ChatMessage.to_dict)
+
+Arrange = Callable[[list[Any]], list[Any]]
 
 
 class AnswerBudget:
@@ -74,15 +86,13 @@ class AnswerBudget:
         self._left_bytes -= len(encoded.json)
         return encoded
 
-    def messages(
-        self, as_read: Iterable[ChatMessage], arrange: Callable[[list[Any]], list[Any]] = list
-    ) -> Answer:
+    def messages(self, as_read: Iterable[T], arrange: Arrange, form: Form[T]) -> Answer:
         """A history; stops reading where it becomes too large, and raises."""
         self._has_read = True
         parts: list[bytes] = []
         size_bytes = 0
-        for message in as_read:
-            part = orjson.dumps(message.to_dict())
+        for fields in map(form.json, as_read):
+            part = orjson.dumps(fields)
             size_bytes += len(part) + len(SEPARATOR)
             if size_bytes > (MAX_ANSWER_BYTES if parts else _ONE_MESSAGE_BYTES):
                 raise _too_large()
@@ -102,11 +112,9 @@ class TimeBudget(AnswerBudget):
         self._has_read |= outcome.messages is not None
         return outcome
 
-    def messages(
-        self, as_read: Iterable[ChatMessage], arrange: Callable[[list[Any]], list[Any]] = list
-    ) -> Answer:
+    def messages(self, as_read: Iterable[T], arrange: Arrange, form: Form[T]) -> Answer:
         self._has_read = True
-        return LoadedMessages(arrange(list(as_read)))
+        return LoadedMessages(arrange([*map(form.message, as_read)]))
 
 
 def oldest_first(as_read: list[T]) -> list[T]:
@@ -116,17 +124,18 @@ def oldest_first(as_read: list[T]) -> list[T]:
 
 
 def history(
-    as_read: Iterable[ChatMessage],
+    as_read: Iterable[T],
     budget: AnswerBudget | None,
-    arrange: Callable[[list[Any]], list[Any]] = oldest_first,
+    arrange: Arrange = oldest_first,
+    form: Form[T] = _MESSAGES,
 ) -> Answer:
-    """The messages as an answer, encoded within the budget, if there is one.
+    """Messages as an answer, encoded within the budget, if there is one.
 
-    `arrange` puts them, or what was made of each, in order when all are read; it may drop some.
+    They are read in the form that a store has them in. `arrange` puts them, or what was made of
+    each, in order when all are read; it may drop some.
     """
-    if budget is not None:
-        return budget.messages(as_read, arrange)
-    return LoadedMessages(arrange(list(as_read)))
+    budget = TimeBudget() if budget is None else budget
+    return budget.messages(as_read, arrange, form)
 
 
 def until_used_up(budget: AnswerBudget | None, answers: Iterable[T]) -> list[T]:

@@ -48,4 +48,4 @@ def _looked_up(connection: apsw.Connection, row: int) -> Iterator[tuple[int, Sea
         (row,),
     )
     for key, *columns in found:
-        yield row, SearchHit(key, message_of(*columns), "")
+        yield row, SearchHit(key, message_of(columns), "")

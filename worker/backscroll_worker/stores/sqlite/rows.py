@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from backscroll.contract.messages import (
@@ -9,7 +10,9 @@ from backscroll.contract.messages import (
     DraftMessage,
     EarlierVersion,
     from_micros,
+    named_circumstances,
 )
+from backscroll_worker.contract.answer_budget import Form
 from backscroll_worker.stores.sqlite.attachments import loads
 from backscroll_worker.stores.sqlite.edits import unpack_extra
 from backscroll_worker.stores.sqlite.packed_ids import unpack_id
@@ -18,38 +21,37 @@ MESSAGE_COLUMNS: Final = (
     "role, content, extra, message_id, messages.created_at,"
     " author, author_name, platform_id, reply_to, tokens, upto, attachments"
 )
+_SAID: Final = 5
+"""How many columns there are before those of the circumstances."""
 
 
-def message_of(
-    role: str,
-    content: str,
-    extra: str | None,
-    id_: bytes | str,
-    created_at: int,
-    author: str | None,
-    author_name: str | None,
-    platform_id: str | None,
-    reply_to: str | None,
-    tokens: int | None,
-    upto: str | None,
-    attachments: str | None,
-    *,
-    edits: tuple[EarlierVersion, ...] = (),
-) -> ChatMessage:
+def message_of(columns: Sequence[Any], edits: tuple[EarlierVersion, ...] = ()) -> ChatMessage:
     """The message in a row of `MESSAGE_COLUMNS`."""
     made: Any = DraftMessage()
-    made.role = role
-    made.content = content
+    (
+        made.role, made.content, extra, id_, created_at, made.author, made.author_name,
+        made.platform_id, made.reply_to, made.tokens, made.upto, attachments,
+    ) = columns  # fmt: skip
     made.extra = None if extra is None else unpack_extra(extra)
     made.message_id = unpack_id(id_)
     made.created_at = from_micros(created_at)
     made.edits = edits
-    made.author = author
-    made.author_name = author_name
-    made.platform_id = platform_id
-    made.reply_to = reply_to
-    made.tokens = tokens
-    made.upto = upto
     made.attachments = () if attachments is None else loads(attachments)
     made.__class__ = ChatMessage
     return made  # type: ignore[no-any-return]
+
+
+def json_of(columns: tuple[Any, ...]) -> dict[str, Any]:
+    """The JSON form of the message in a row, which need not be made for it."""
+    role, content, extra, id_, created_at = columns[:_SAID]
+    fields: dict[str, Any] = {"role": role, "content": content}
+    if extra is not None:
+        fields["extra"] = unpack_extra(extra)
+    fields["message_id"] = unpack_id(id_)
+    fields["created_at"] = created_at
+    if columns[-1] is not None:
+        fields["attachments"] = [each.to_dict() for each in loads(columns[-1])]
+    return fields | named_circumstances(columns[_SAID:-1])
+
+
+ROWS: Final = Form(message_of, json_of)

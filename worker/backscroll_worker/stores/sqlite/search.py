@@ -374,7 +374,7 @@ def looked_up(
             (place.row,),
         )
         for session, key, *columns in rows:
-            yield place, session, SearchHit(key, message_of(*columns), "", (), place.score)
+            yield place, session, SearchHit(key, message_of(columns), "", (), place.score)
 
 
 def _hit_score(api: apsw.FTS5ExtensionApi, /, *sizes: Any) -> float:

@@ -59,7 +59,7 @@ def _message(group: WriteGroup, row: int) -> ChatMessage:
         f"SELECT {MESSAGE_COLUMNS} FROM messages WHERE id = ?",  # noqa: S608
         (row,),
     )
-    return message_of(*found)
+    return message_of(found)
 
 
 def rows_of(group: WriteGroup, operation: Splice | Pop) -> list[int]:

@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
+from backscroll.contract.answers import EncodedAnswer, encode_answer
+from backscroll.contract.attachments import Attachment
 from backscroll.contract.errors import InvalidInputError
 from backscroll.contract.messages import CIRCUMSTANCES, ChatMessage, circumstances
+from backscroll_worker.contract.answer_budget import AnswerBudget
 from backscroll_worker.contract.takeover import ImportSession
 from backscroll_worker.testing.conformance.listing import all_keys
 from backscroll_worker.testing.fixtures import Open
@@ -44,6 +47,20 @@ def test_who_said_it_comes_back_from_every_read(open_store: Open) -> None:
     assert store.load("s", limit=3, include_edits=True) == [first, plain, short]
     assert store.search("hi")[0].message == first
     assert store.load("s", around=first.message_id, limit=1) == [first]
+
+
+def test_an_encoded_history_has_all_that_its_messages_have(open_store: Open) -> None:
+    picture = Attachment("image", name="cat.png", data=b"\x89PNG")
+    summary = ChatMessage.summary("in short", upto="0" * 32)
+    store = open_store()
+    store.append("s", FULL, ChatMessage.assistant("hello"), summary)
+    store.append(
+        "s", ChatMessage.user("", attachments=[picture], tool_calls=[{"id": "ü", "n": 1.5}])
+    )
+    for load in requests.load("s"), requests.load("s", 2), requests.load("s", legal=True):
+        plain, encoded = store.apply([load]), store.apply([load], budget=AnswerBudget())
+        assert isinstance(encoded[0], EncodedAnswer)
+        assert encoded[0].json == encode_answer(plain[0])
 
 
 def test_a_replacement_keeps_whose_message_it_is(open_keeping: Open) -> None:
