@@ -16,6 +16,7 @@ import pytest
 import redis
 
 from backscroll import AsyncProducer, ChatMessage, NotConfirmedError, Producer
+from backscroll.transport import result_stream
 from backscroll_worker.settings import Settings
 from tests.prepared import run_prepared
 from tests.processes import burst, running_worker, wait_for, work_here
@@ -103,6 +104,23 @@ def test_each_of_many_waiting_callers_gets_its_own_answer(
             asyncio.run(use())
     finally:
         client.acl_deluser("mute")
+
+
+def test_a_caller_that_got_its_result_does_not_wake_the_thread_again(
+    settings: Settings, client: redis.Redis, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    put = result_stream._Inbox.put
+
+    def note(inbox: result_stream._Inbox, what: str, about: object) -> None:
+        said.append(what)
+        put(inbox, what, about)
+
+    monkeypatch.setattr(result_stream._Inbox, "put", note)
+    with running_worker(settings, client, log), Producer(settings.redis_url) as producer:
+        for _ in range(5):
+            producer.append("k", HI, ack="stored")
+        assert said == ["watch"] * 5
 
 
 @pytest.mark.parametrize("how", ["timeout", "cancelled"])
@@ -240,6 +258,27 @@ def test_a_child_forked_beside_busy_threads_can_do_all_calls(
     ended = run_prepared("-c", textwrap.dedent(FORKED), server_url)
     assert ended.stdout == "done\n", ended.stderr
     assert client.llen("rq:queue:backscroll") == 6 * 3 + 2
+
+
+RANDOM = """
+    import os
+    from backscroll.contract.ids import new_op_id
+
+    def tail():
+        return new_op_id()[-15:].encode()
+    tail()
+    reading, writing = os.pipe()
+    if not os.fork():
+        os.write(writing, tail())
+        os._exit(0)
+    assert os.read(reading, 15) != tail()
+    print("done")
+"""
+
+
+def test_the_ids_of_a_forked_child_have_other_random_bits() -> None:
+    ended = run_prepared("-c", textwrap.dedent(RANDOM))
+    assert ended.stdout == "done\n", ended.stderr
 
 
 @pytest.mark.parametrize("kind", ["Producer", "AsyncProducer"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import struct
 import threading
 import time
 from typing import Final
@@ -21,6 +22,11 @@ _TIMED: Final = re.compile(r"[0-9a-f]{12}7[0-9a-f]{3}[89ab][0-9a-f]{15}(-[0-9]+)
 _lock = threading.RLock()
 _last_stamp = 0
 
+_AT_ONCE: Final = 256
+_random = list[int]()
+"""Numbers of 64 random bits. They are drawn together, as Python lets other threads run whenever it
+asks the system for some, and these may keep the caller waiting."""
+
 
 def new_op_id() -> str:
     """A fresh id, larger than every id this process made before, whatever the clock does."""
@@ -29,9 +35,17 @@ def new_op_id() -> str:
     stamp = time.time_ns() * 4096 // 1_000_000
     with _lock:
         stamp = _last_stamp = max(stamp, _last_stamp + 1)
-    tail = int.from_bytes(os.urandom(8), "big") >> 2
+    tail = _random_bits() >> 2
     value = (stamp >> 12) << 80 | 0x7 << 76 | (stamp & 0xFFF) << 64 | 0b10 << 62 | tail
     return f"{value:032x}"
+
+
+def _random_bits() -> int:
+    while True:
+        try:
+            return _random.pop()
+        except IndexError:  # also where another thread has taken the last one
+            _random.extend(struct.unpack(f"{_AT_ONCE}Q", os.urandom(8 * _AT_ONCE)))
 
 
 def derived_op_id(session_key: str, dedup_key: str, queue: str = DEFAULT_QUEUE) -> str:
@@ -61,9 +75,12 @@ def made_at(id_: str) -> int | None:
 
 
 def _after_fork_in_child() -> None:
-    """Another thread of the parent's may have held the lock; it does not exist here."""
+    """Another thread of the parent's may have held the lock; it does not exist here. And the parent
+    will use its random numbers.
+    """
     global _lock  # noqa: PLW0603
     _lock = threading.RLock()
+    _random.clear()
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)

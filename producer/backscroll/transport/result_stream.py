@@ -41,13 +41,17 @@ log = logging.getLogger("backscroll.producer")
 
 @dataclass(eq=False, slots=True)
 class Watch:
-    """One caller's wait for the result of `operation` after the stream's entry `after`."""
+    """One caller's wait for the result of `operation` after the stream's entry `after`.
+
+    `is_over`: something was put into the box.
+    """
 
     operation: Operation
     after: str
     box: Mailbox
     due: float = 0.0
     pause: float = 0.0
+    is_over: bool = False
 
     @property
     def stream(self) -> str:
@@ -69,7 +73,8 @@ class Results:
 
     def forget(self, watch: Watch) -> None:
         """Nobody waits any more. A read that is not done yet is taken back."""
-        self._threads.get().put("forget", watch)
+        if not watch.is_over:
+            self._threads.get().put("forget", watch)
 
     def take_back(self, operation: Operation) -> None:
         """Nobody wants the answer to this read: the worker need not carry it out."""
@@ -264,6 +269,7 @@ class _Watcher:
 
     def _deliver(self, watch: Watch, outcome: Any) -> None:
         self._finish(watch)
+        watch.is_over = True
         watch.box.put(outcome)
 
     def _finish(self, watch: Watch) -> bool:
