@@ -43,7 +43,6 @@ from backscroll.contract.messages import (
     check_text,
     from_micros,
     known_circumstances,
-    stored_message,
     to_micros,
 )
 from backscroll.contract.meta import check_meta
@@ -81,8 +80,6 @@ _READ_FIELDS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "created_at": lambda name, value: from_micros(check_micros(name, value)),
     "attachments": read_attachments,
 }
-_NOT_READ: Final[tuple[Any, ...]] = (None, None, None, ())  # extra, message_id, created_at, edits
-_NO_MORE: Final = (*_NOT_READ, *NO_CIRCUMSTANCES, ())
 
 
 class Form(NamedTuple):
@@ -247,10 +244,14 @@ def _message(values: Any) -> ChatMessage:
     role, content = get("role"), get("content")
     if role is None or content is None:
         raise InvalidInputError("role" if role is None else "content", "is missing")
-    if len(values) == 2:  # nearly all of them
-        return stored_message(role, content, *_NO_MORE)
-    said = (*map(get, CIRCUMSTANCES),)
-    draft = DraftMessage(role, content, *_NOT_READ, *said, ())
+    draft: Any = DraftMessage()
+    draft.role, draft.content = role, content
+    draft.extra = draft.message_id = draft.created_at = None
+    draft.edits = draft.attachments = ()
+    said = NO_CIRCUMSTANCES if len(values) == 2 else (*map(get, CIRCUMSTANCES),)
+    (
+        draft.author, draft.author_name, draft.platform_id, draft.reply_to, draft.tokens, draft.upto
+    ) = said  # fmt: skip
     if len(values) != 2 + len(said) - said.count(None):  # there are more than these
         for name in values.keys() - _PLAIN_FIELDS:
             _read_field(draft, name, values[name])
