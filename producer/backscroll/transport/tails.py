@@ -23,6 +23,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Sequence
+from math import inf
 from typing import Any, Final, Literal, NamedTuple
 
 import orjson
@@ -48,8 +49,7 @@ ANSWERED: Final = -3
 
 _MOST_WAITING: Final = 16
 _NEW_MICROS: Final = 1_000_000
-_UNSURE: Final = "~"
-"""After all times."""
+_NEVER: Final = "~"  # sorts behind all times
 
 _MOST_NAMED: Final = 10
 _PLAIN_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
@@ -214,14 +214,13 @@ def time_text(micros: int) -> str:
     return from_micros(micros).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
-def tail_of(info: bytes, messages: bytes, count: int, most: int, since: int | None) -> bytes:
+def tail_of(info: bytes, messages: bytes, count: int, most: int, since: float) -> bytes:
     """A tail with the newest messages of a session of `count`, at most `most`, in JSON.
 
-    Appends that are requested after `since`, in microseconds, will be carried out as they are; None
-    if that is not sure.
+    Appends that are requested after `since`, in microseconds, will be carried out as they are.
     """
     most = most if count > most else ALL_MESSAGES
-    text = _UNSURE if since is None else time_text(since)
+    text = _NEVER if since == inf else time_text(int(since))
     return b"%d %b%b\n%b\n%b" % (most, text.encode(), names_of(messages), info, messages)
 
 

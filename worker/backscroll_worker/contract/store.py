@@ -12,7 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Final, Self
+from typing import Self
 
 from backscroll.contract.answers import Answer
 from backscroll.contract.errors import OperationRefusedError
@@ -28,10 +28,6 @@ from backscroll_worker.contract.takeover import ImportSession
 from backscroll_worker.contract.tombstones import Tombstones
 
 Answers = list[Answer | OperationRefusedError | Unfinished]
-
-UNSURE: Final = 2**62
-"""After all times."""
-
 OnWait = Callable[[str], None]  # called with the other writer's name before a wait for it
 
 
@@ -48,8 +44,7 @@ class Store(ABC):
     def acquire(self, on_wait: OnWait | None = None) -> None:
         """Become the one writer and open the store, created when missing; a reader only opens it.
 
-        Another writer is waited for with `on_wait`, until it closes or dies; without,
-        `StoreUnavailableError` is raised.
+        Another writer is waited for with `on_wait`; without, raises `StoreUnavailableError`.
         """
 
     @abstractmethod
@@ -67,9 +62,8 @@ class Store(ABC):
         """Carry out `operations` in order; what came of each, in the same order.
 
         Idempotent: a write whose op id was applied before changes nothing and returns its first
-        outcome, as `duplicate`. Durable, with its op id, when this returns: all of the group, or
-        after an error or a kill nothing. After an error, a commit of unknown outcome included, the
-        group can be applied again. A read sees the writes before it.
+        outcome, as `duplicate`. Durable when this returns: all of the group and its op ids; after
+        an error or a kill all or nothing, and it can be applied again. Reads see earlier writes.
 
         What cannot be carried out comes back as `OperationRefusedError` and harms no neighbour, a
         write that takes long as `Unfinished`. With a `budget` answers to reads come encoded by it;
@@ -79,10 +73,9 @@ class Store(ABC):
 
     @abstractmethod
     def stream(self, key: str) -> Iterator[ChatMessage]:
-        """All messages of a session in order, with their edits; read little by little.
+        """All messages of a session, if it is there, in order, with edits; read little by little.
 
-        Of what other calls change meanwhile, either state may be seen. Nothing without a session.
-        Raises the store's errors, also while it is read.
+        Of what other calls change meanwhile, either state may be seen. Raises the store's errors.
         """
 
     @abstractmethod
@@ -123,11 +116,9 @@ class Store(ABC):
         """Whether there is something to read, as far as can be told without opening it."""
         return self.path is None or self.path.exists()
 
-    def late_until(self) -> int:
-        """When the latest erasure or rename that it knows was requested, -1 for none: a later
-        append without a condition is carried out as it is. `UNSURE` where that is not sure.
-        """
-        return UNSURE
+    def late_until(self) -> float:
+        """When the latest erasure or rename it knows was requested: until then others are late."""
+        return float("inf")
 
     def size_bytes(self) -> int:
         """About how much space it takes."""

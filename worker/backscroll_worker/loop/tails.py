@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from math import inf
 from typing import Any, Final
 
 import orjson
@@ -29,7 +30,7 @@ from backscroll.transport.rq_protocol import in_flight_key, own_key, queue_key
 from backscroll.transport.tails import LEASE_SECONDS, About, names_of, tail_of
 from backscroll_worker.contract.answer_budget import AnswerBudget
 from backscroll_worker.contract.pacing import Unfinished
-from backscroll_worker.contract.store import UNSURE, Store
+from backscroll_worker.contract.store import Store
 from backscroll_worker.loop.wanted_sessions import MOST_BYTES, WantedSessions
 
 log = logging.getLogger("backscroll.worker")
@@ -312,10 +313,10 @@ class Tails:
         return tails
 
 
-def _tail(most: int, info: bytes, messages: bytes, since: int) -> bytes:
+def _tail(most: int, info: bytes, messages: bytes, since: float) -> bytes:
     known = orjson.loads(info) or {"message_count": 0, "closed": False}
-    sure = None if known["closed"] or since >= UNSURE else since
-    return tail_of(info, messages if most else b"[]", known["message_count"], most, sure)
+    since = inf if known["closed"] else since
+    return tail_of(info, messages if most else b"[]", known["message_count"], most, since)
 
 
 def _said(operation: Write, answer: object) -> tuple[ChatMessage, ...]:

@@ -182,7 +182,7 @@ class JsonlBackend(LocalStore):
         with self._group() as group:
             return group.erasures.tombstones
 
-    def late_until(self) -> int:
+    def late_until(self) -> float:
         with self._lock:
             if self._must_recover:
                 return super().late_until()

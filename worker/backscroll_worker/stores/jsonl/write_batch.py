@@ -162,7 +162,7 @@ class Group:
         if self.erasures.tombstones.may_concern(operation):
             spared = self.erasures.tombstones.spared(operation)
             if self._is_erased(operation) or spared is None:
-                return Outcome(0, key=key)
+                return Outcome(0, key=None if since < 0 else key)
             operation = spared
         if operation.was_spooled and self._is_late(operation, asked, since):
             return Outcome(session.drop_late(operation))

@@ -174,7 +174,7 @@ class SqliteBackend(TransactionalStore):
         with self._outside() as connection:
             return erasure.load_tombstones(connection)
 
-    def late_until(self) -> int:
+    def late_until(self) -> float:
         with self._lock:
             memory = self._memory
             if memory is None:
