@@ -204,12 +204,8 @@ NO_CIRCUMSTANCES: Final = (None,) * len(CIRCUMSTANCES)
 
 
 def known_circumstances(message: ChatMessage) -> dict[str, Any]:
-    """Those that are set, by name."""
-    return named_circumstances(circumstances(message))
-
-
-def named_circumstances(values: tuple[Any, ...]) -> dict[str, Any]:
-    """The same, of all the values."""
+    """Those of the fields that are set, by name."""
+    values = circumstances(message)
     if values == NO_CIRCUMSTANCES:
         return {}
     return {

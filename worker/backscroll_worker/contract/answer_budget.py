@@ -91,8 +91,7 @@ class AnswerBudget:
         self._has_read = True
         parts: list[bytes] = []
         size_bytes = 0
-        for fields in map(form.json, as_read):
-            part = orjson.dumps(fields)
+        for part in map(orjson.dumps, map(form.json, as_read)):
             size_bytes += len(part) + len(SEPARATOR)
             if size_bytes > (MAX_ANSWER_BYTES if parts else _ONE_MESSAGE_BYTES):
                 raise _too_large()

@@ -49,6 +49,8 @@ _BY_ID_ALONE: Final = (
     " WHERE message_id = ? AND key IS NOT NULL"
 )
 _AT_ONCE: Final = 64
+_ROWS_AT_ONCE: Final = 16
+"""Read together, which is faster than one by one; no more of them, as each may have a megabyte."""
 _LOAD_LESS: Final = "ask for less with limit=, max_tokens= or before="
 
 
@@ -183,7 +185,7 @@ def _rows(
 ) -> Iterator[tuple[Any, ...]]:
     """The rows of messages that `sql` selects, read little by little."""
     rows = connection.execute(sql.format(columns=MESSAGE_COLUMNS), values)
-    while some := list(islice(rows, _AT_ONCE)):  # faster than one by one
+    while some := list(islice(rows, _ROWS_AT_ONCE)):
         yield from some
 
 

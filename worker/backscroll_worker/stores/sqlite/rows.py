@@ -10,7 +10,6 @@ from backscroll.contract.messages import (
     DraftMessage,
     EarlierVersion,
     from_micros,
-    named_circumstances,
 )
 from backscroll_worker.contract.answer_budget import Form
 from backscroll_worker.stores.sqlite.attachments import loads
@@ -21,8 +20,6 @@ MESSAGE_COLUMNS: Final = (
     "role, content, extra, message_id, messages.created_at,"
     " author, author_name, platform_id, reply_to, tokens, upto, attachments"
 )
-_SAID: Final = 5
-"""How many columns there are before those of the circumstances."""
 
 
 def message_of(columns: Sequence[Any], edits: tuple[EarlierVersion, ...] = ()) -> ChatMessage:
@@ -41,17 +38,32 @@ def message_of(columns: Sequence[Any], edits: tuple[EarlierVersion, ...] = ()) -
     return made  # type: ignore[no-any-return]
 
 
-def json_of(columns: tuple[Any, ...]) -> dict[str, Any]:
+def json_of(columns: Sequence[Any]) -> dict[str, Any]:
     """The JSON form of the message in a row, which need not be made for it."""
-    role, content, extra, id_, created_at = columns[:_SAID]
+    (
+        role, content, extra, id_, created_at, author, author_name,
+        platform_id, reply_to, tokens, upto, attachments,
+    ) = columns  # fmt: skip
     fields: dict[str, Any] = {"role": role, "content": content}
     if extra is not None:
         fields["extra"] = unpack_extra(extra)
     fields["message_id"] = unpack_id(id_)
     fields["created_at"] = created_at
-    if columns[-1] is not None:
-        fields["attachments"] = [each.to_dict() for each in loads(columns[-1])]
-    return fields | named_circumstances(columns[_SAID:-1])
+    if attachments is not None:
+        fields["attachments"] = [each.to_dict() for each in loads(attachments)]
+    if author is not None:
+        fields["author"] = author
+    if author_name is not None:
+        fields["author_name"] = author_name
+    if platform_id is not None:
+        fields["platform_id"] = platform_id
+    if reply_to is not None:
+        fields["reply_to"] = reply_to
+    if tokens is not None:
+        fields["tokens"] = tokens
+    if upto is not None:
+        fields["upto"] = upto
+    return fields
 
 
-ROWS: Final = Form(message_of, json_of)
+ROWS: Final[Form[tuple[Any, ...]]] = Form(message_of, json_of)
