@@ -18,8 +18,10 @@ import redis
 from backscroll import (
     AsyncProducer,
     ChatMessage,
+    NotConfirmedError,
     Producer,
     ServerRefusedError,
+    connect,
     record_writes,
 )
 from backscroll.contract.ids import derived_op_id
@@ -194,6 +196,26 @@ def test_one_that_the_disk_has_not_got_returns_what_goes_in_the_end(
                 popped = own.pop("s", ack="fsynced")
         assert proxy.has_forgotten
     assert sorted([*texts(popped), *texts(producer.load("s", 50))]) == [*NAMES, "e"]
+
+
+def test_a_local_read_waits_for_what_was_written_before_a_resend(
+    said: Popen[bytes], settings: Settings, producer: Producer, hits: Hits, tmp_path: Path
+) -> None:
+    """The result of what is sent again may have been there before what was written since."""
+    store = Path(tmp_path / "store")
+    url = f"{'jsonl' if store.is_dir() else 'sqlite'}://{store}"
+    with connect(producer.url, local_reads=url, timeout_seconds=0.3) as local:
+        with record_writes() as writes:
+            local.pop("s", ack="stored")
+        assert texts(local.load("s")) == ["a", "b", "c"]
+        warm(producer, hits, "s")
+        with stopped(said, producer):
+            assert texts(local.pop("s")) == ["c"]
+            assert texts(local.send(writes[0].operation, "stored").messages) == ["d"]
+            with pytest.raises(NotConfirmedError):
+                local.load("s")
+        wait_for(lambda: texts(producer.load("s")) == ["a", "b"], "the pop")
+        assert texts(local.load("s")) == ["a", "b"]
 
 
 def test_one_of_a_batch_that_was_refused_half_way_returns_what_went(

@@ -64,8 +64,9 @@ class LocalReadCalls(QueueCalls):
             raise
         if (self._ack if ack is None else ack) != "stored":
             self._unsettled[operation.op_id] = operation
-        for op_id in earlier:  # which are stored before this one: the queue keeps its order
-            self._unsettled.pop(op_id, None)
+        if not operation.was_spooled:  # or its result may have been there long before these
+            for op_id in earlier:  # which are stored before this one: the queue keeps its order
+                self._unsettled.pop(op_id, None)
         return receipt
 
     async def _read(self, operation: Operation) -> Any:
