@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
@@ -12,6 +13,7 @@ from backscroll.contract.messages import ChatMessage
 from backscroll.contract.operations import Restore
 from backscroll_worker.archive.directory import Archive
 from backscroll_worker.archive.disk import ArchiveError
+from backscroll_worker.archive.file import ArchivedLine, ArchiveFile
 from backscroll_worker.contract.pacing import SliceClock, finish
 from backscroll_worker.maintenance.restore import restore
 from backscroll_worker.testing.fixtures import Open, Rules
@@ -316,16 +318,20 @@ def test_what_is_erased_while_a_restoration_reads_it_does_not_come_back(
     store.append("s", *said, session={"sender": "S"})
     clock.advance(hours=2)
     finish(store.cleanup(1, archive=archive))
-    erase, number, at = requests.erase(**subject), 0, clock.now
+    erase, lines = requests.erase(**subject), ArchiveFile.lines
+    read, erased = list[ArchiveFile](), 0
+
+    def noted_lines(file: ArchiveFile) -> Iterator[ArchivedLine]:
+        yield from lines(file)
+        read.append(file)
+
     with monkeypatch.context() as patched, suppress(OperationRefusedError):  # nothing may be left
         patched.setattr(SliceClock, "is_over", True)
-        first = restore(store.store, archive, Restore(new_op_id(), at, "s", into="t"))
-        slices = sum(1 for _ in first)
-        store.delete("t")
-        for _ in restore(store.store, archive, Restore(new_op_id(), at, "s")):
-            number += 1
-            if number == slices:
+        patched.setattr(ArchiveFile, "lines", noted_lines)
+        for _ in restore(store.store, archive, Restore(new_op_id(), clock.now, "s")):
+            if read:
                 apply_all(store, [erase])
-    assert number == slices
+                erased += 1
+    assert (len(read), erased) == (1, 1)
     finish(store.store.erase(erase))
     assert contents(store, "s") == left
