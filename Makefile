@@ -18,10 +18,10 @@ demo: $(VENV)/.installed-demo ## Replay real conversations through the whole sys
 test test-fast: export PYTHONDONTWRITEBYTECODE =
 
 test: $(VENV)/.installed-dev ## Run the test suite.
-	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+	@$(BIN)/python -m pytest -n auto --maxprocesses 6 --dist worksteal
 
 test-fast: $(VENV)/.installed-dev ## Run the tests that need no process, server or browser.
-	@$(BIN)/python -m pytest -m fast -n auto --maxprocesses 4 --dist worksteal
+	@$(BIN)/python -m pytest -m fast -n auto --maxprocesses 6 --dist worksteal
 
 servers: $(SERVERS:%=build/servers/%) ## Get older servers, for the tests that run what deploy/ recommends.
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from subprocess import Popen
 from typing import TYPE_CHECKING, Any, Final
@@ -42,9 +43,9 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Two more than there are processors: many a test waits for what others do, but no fast one."""
+    """Four more than there are processors: most tests wait for what others do, but no fast one."""
     processors = os.cpu_count() or 1
-    return processors if _wants_fast_only(config) else processors + 2
+    return processors if _wants_fast_only(config) else processors + 4
 
 
 def _wants_fast_only(config: pytest.Config) -> bool:
@@ -58,6 +59,17 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
         and not has_fast(collection_path)
     )
     return True if is_needless else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Spare Python's collector all that the tests' modules import, now and in each test."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)

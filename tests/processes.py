@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import subprocess
 import sys
@@ -97,6 +98,12 @@ def contents(settings: Settings, key: str) -> list[str]:
 
 def work_here(settings: Settings) -> None:
     """Empty the queue with a worker in this process, which is quicker than one to be started."""
+    work_and_thaw(settings)
+    gc.freeze()
+
+
+def work_and_thaw(settings: Settings) -> None:
+    """The same, and leave all that was imported to Python's collector, as a worker does."""
     assert settings.redis_url is not None
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -34,7 +34,7 @@ from tests.processes import (
     spawn,
     stop,
     wait_for,
-    work_here,
+    work_and_thaw,
     workers,
 )
 
@@ -67,14 +67,16 @@ def test_a_worker_within_a_process_that_goes_on_leaves_nothing_behind(
     settings: Settings, producer: Producer, client: redis.Redis
 ) -> None:
     producer.append("k", ChatMessage.user("a"))
+    gc.unfreeze()
     connected, frozen = len(client.client_list()), gc.get_freeze_count()
     gc.disable()  # it would hang up for what is no longer used, sooner or later
     try:
-        work_here(settings)
+        work_and_thaw(settings)
         wait_for(lambda: len(client.client_list()) == connected, "the worker to hang up")
+        assert gc.get_freeze_count() == frozen
     finally:
+        gc.freeze()
         gc.enable()
-    assert gc.get_freeze_count() == frozen
     assert contents(settings, "k") == ["a"]
 
 
