@@ -46,11 +46,15 @@ class Reading:
 
     def pop_p50(self, name: str, count: int) -> float:
         """Milliseconds to pop the newest message of a session drawn at random."""
-        return statistics.median(self.runner.run(self._timed(name, _pop, count)))
+        p50 = statistics.median(self.runner.run(self._timed(name, _pop, count)))
+        self._finish_jobs()
+        return p50
 
     def turns(self, name: str, count: int) -> float:
         """Turns per second of all sessions at once, each with `count` of them, one by one."""
-        return self.runner.run(_turns(self.histories[name], count))
+        turns_per_second = self.runner.run(_turns(self.histories[name], count))
+        self._finish_jobs()
+        return turns_per_second
 
     def load_p99(self, count: int) -> float:
         """Milliseconds to load over Redis while nothing else is asked of the worker, the p99."""
@@ -66,26 +70,32 @@ class Reading:
         not that many jobs.
         """
         self._calm_down()
-        with connect(self.arena.url) as server:
+        with self._waiting() as waiting, self.arena.running("bench.refill", str(jobs)):
+            wait_until(lambda: waiting() >= jobs, f"{jobs:,} waiting jobs")
+            depths: list[int] = []
+            until = time.monotonic() + seconds
 
-            def waiting() -> int:
-                lists = queue_key(DEFAULT_QUEUE), in_flight_key(DEFAULT_QUEUE)
-                return sum(int(server.llen(name)) for name in lists)
+            def is_over() -> bool:
+                depths.append(waiting())
+                return time.monotonic() > until and len(depths) > _FEWEST
 
-            with self.arena.running("bench.refill", str(jobs)):
-                wait_until(lambda: waiting() >= jobs, f"{jobs:,} waiting jobs")
-                depths: list[int] = []
-                until = time.monotonic() + seconds
-
-                def is_over() -> bool:
-                    depths.append(waiting())
-                    return time.monotonic() > until and len(depths) > _FEWEST
-
-                waited = self.runner.run(self._timed(OVER_REDIS, _load, count, is_over))
-            wait_until(lambda: waiting() == 0, "the end of the other producer's jobs")
+            waited = self.runner.run(self._timed(OVER_REDIS, _load, count, is_over))
+        self._finish_jobs()
         if (usual := statistics.median(depths)) < _NEARLY * jobs:
             raise BenchmarkFailedError(f"{usual:,.0f} jobs waited, and not {jobs:,}")
         return p99(waited)
+
+    def _finish_jobs(self) -> None:
+        """Wait for the worker, so that nothing is left for who is next."""
+        with self._waiting() as waiting:
+            wait_until(lambda: waiting() == 0, "the end of the jobs that wait")
+
+    @contextmanager
+    def _waiting(self) -> Iterator[Callable[[], int]]:
+        """How many jobs wait or are in the worker's hands."""
+        lists = queue_key(DEFAULT_QUEUE), in_flight_key(DEFAULT_QUEUE)
+        with connect(self.arena.url) as server:
+            yield lambda: sum(int(server.llen(name)) for name in lists)
 
     def _calm_down(self) -> None:
         """Have the sessions be some that are read, and not in the middle of a turn."""
@@ -150,5 +160,4 @@ async def _turns(conversations: Sequence[Conversation], count: int) -> float:
     began = time.perf_counter()
     await asyncio.gather(*map(talk, conversations))
     seconds = time.perf_counter() - began
-    await asyncio.gather(*map(_load, conversations))  # so that nothing is left for who is next
     return len(conversations) * count / seconds
