@@ -129,7 +129,7 @@ ENQUEUE: Final = Script(
     + f"local ANSWERED, PLAIN_BYTES = {ANSWERED}, {_PLAIN_BYTES}"
     + """
 local queue, most, name = KEYS[1], tonumber(ARGV[1]), ARGV[2]
-local tails = open_tails(name, ARGV[3] == '1')
+local tails = open_tails(name, ARGV[3] == '1', ARGV[4])
 local replies, depth = {}, redis.call('LLEN', queue)
 local registries = {failed = 'failed', stopped = 'failed', canceled = 'canceled',
   scheduled = 'scheduled', deferred = 'deferred'}
@@ -201,7 +201,7 @@ local function last_result(id, status)
   return results[1] and results[1][1] or '0-0'
 end
 
-local i = 4
+local i = 5
 while i <= #ARGV do
   local id, ttl = ARGV[i], tonumber(ARGV[i + 1])
   local time, description, data = ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
@@ -279,14 +279,15 @@ class JobWriter:
         return operation.op_id, ttl, time, operation.describe(), encode(operation)
 
     def script_call(
-        self, jobs: Sequence[Job], about: Sequence[About] | None, *, may_answer: bool
+        self, jobs: Sequence[Job], about: Sequence[About] | None, *, may_answer: bool, server: str
     ) -> list[Any]:
         """What the script takes: number of keys, keys, arguments.
 
+        `may_answer` is whether tails are believed where `server`, its id, says nothing of them.
         `about` says for each job which sessions it is about; without, each may be about any.
         """
         about = [ANY_SESSION] * len(jobs) if about is None else about
-        arguments = [*self._head, int(may_answer)]
+        arguments = [*self._head, int(may_answer), server]
         for job, (kind, wanted, keys) in zip(jobs, about, strict=True):
             arguments += job
             arguments += kind, wanted, len(keys), *keys

@@ -32,7 +32,7 @@ from backscroll.transport.rq_protocol import (
     Job,
     JobWriter,
 )
-from backscroll.transport.tails import About, Trust
+from backscroll.transport.tails import SERVER_COMMAND, About, Trust, server_id
 
 # No limit of a server (proto-max-bulk-len, client-query-buffer-limit) can be set lower.
 LEAST_LIMIT_BYTES: Final = 1024 * 1024
@@ -51,7 +51,7 @@ class JobConnection:
         self._connection = PinnedConnection(client)
         self._writer = writer
         self._trust = trust or Trust()
-        self._was_connected = False
+        self._server = ""
 
     def enqueue(
         self, jobs: Sequence[Job], about: Sequence[About] | None = None, *, again: bool = False
@@ -62,13 +62,15 @@ class JobConnection:
         is sent `again` may arrive after what others have asked for since.
         """
         self._connection.refresh()
-        if self._was_connected and self._connection.socket is None:
+        if self._connection.socket is None:
             self._trust.lose()
-        self._was_connected = True
+            self._server = self._server_id()
         if again:
             jobs = [marked(job) for job in jobs]
             about = None if about is None else [each.again() for each in about]
-        call = self._writer.script_call(jobs, about, may_answer=self._trust.holds)
+        call = self._writer.script_call(
+            jobs, about, may_answer=self._trust.holds, server=self._server
+        )
         try:
             replies = self._connection.run(ENQUEUE, *call)
         except redis.ResponseError as error:
@@ -79,6 +81,13 @@ class JobConnection:
             self._connection.reset()
             raise redis.exceptions.InvalidResponse(f"unexpected reply: {str(replies)[:100]!r}")
         return replies  # type: ignore[no-any-return]
+
+    def _server_id(self) -> str:
+        """The id of the server that is now connected; "" where this user may not ask."""
+        try:
+            return server_id(self._connection.call(SERVER_COMMAND)[0])
+        except redis.ResponseError:
+            return ""
 
     def wait_fsynced(self) -> Any:
         """WAITAOF's reply for what this connection wrote, or the server's error."""

@@ -8,8 +8,10 @@ are what the worker removes, whatever comes between.
 - `pending` is a hash: for each session with writes that wait, the op id of the last one. Under ""
   is that of the last operation that may change any session; while there is one, no tail is served.
 - `tails` is a hash, too: a tail for a session, and under "" the token of the worker that keeps
-  them. It changes a tail, or drops it, together with the acknowledgement of what changed the
-  session, and only then removes the op id from `pending`. It expires soon after the worker's death.
+  them, with the id of the server for which it does: what a restart or a replica brings back of
+  earlier tails is nobody's. The worker changes a tail, or drops it, together with the
+  acknowledgement of what changed the session, and only then removes the op id from `pending`. Tails
+  expire soon after the worker's death.
 
 Only while there are tails are writes marked as pending. What a worker finds waiting when it begins
 to keep some is marked by the last job of the queue, under "".
@@ -22,6 +24,7 @@ from __future__ import annotations
 
 import re
 import time
+import uuid
 from collections.abc import Sequence
 from math import inf
 from typing import Any, Final, Literal, NamedTuple
@@ -57,9 +60,12 @@ _PLAIN_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
 LUA_TAILS: Final = (
     f"local BETWEEN_MESSAGES, MOST_WAITING = {len(SEPARATOR)}, {_MOST_WAITING}"
     + """
-local function open_tails(queue, may_answer)
+local function open_tails(queue, may_answer, server)
   local pending, tails = 'backscroll:' .. queue .. ':pending', 'backscroll:' .. queue .. ':tails'
-  local is_kept = type(redis.pcall('HGET', tails, '')) == 'string'
+  local keeper = redis.pcall('HGET', tails, '')
+  local is_kept = type(keeper) == 'string'
+  local kept_on = is_kept and string.match(keeper, ' (%w+)$')
+  if kept_on and server ~= '' then may_answer = kept_on == server end
 
   local function waiting(key)
     local found = redis.pcall('HMGET', pending, '', key)
@@ -236,10 +242,25 @@ def names_of(messages: bytes) -> bytes:
     return "".join(names).encode()
 
 
-class Trust:
-    """Whether a producer may believe in tails.
+SERVER_COMMAND: Final = ("INFO", "server")
+"""What says which server it is; its reply is for `server_id`."""
 
-    After a lost connection the server may be another one, or have lost what it acknowledged last;
+
+def server_id(info: Any) -> str:
+    """The id that a server's process has until it ends; "" if it is not said."""
+    found = re.search(rb"^run_id:(\w+)", info, re.MULTILINE) if isinstance(info, bytes) else None
+    return found[1].decode() if found else ""
+
+
+def new_token(server: str) -> str:
+    """The token of a worker that begins to keep tails on the server with this id."""
+    return f"{uuid.uuid4().hex} {server}".rstrip()
+
+
+class Trust:
+    """Whether a producer may believe in tails where it does not know the server's id.
+
+    The server may be another one than that of the worker, or have lost what it acknowledged last;
     the worker then begins anew, or its tails expire.
     """
 

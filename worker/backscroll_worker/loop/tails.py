@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import time
-import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from math import inf
@@ -27,7 +26,15 @@ from backscroll.contract.results import Outcome
 from backscroll.transport.connection import is_refused_for_now
 from backscroll.transport.pinned_connection import Command, PinnedConnection, Script
 from backscroll.transport.rq_protocol import in_flight_key, own_key, queue_key
-from backscroll.transport.tails import LEASE_SECONDS, About, names_of, tail_of
+from backscroll.transport.tails import (
+    LEASE_SECONDS,
+    SERVER_COMMAND,
+    About,
+    names_of,
+    new_token,
+    server_id,
+    tail_of,
+)
 from backscroll_worker.contract.answer_budget import AnswerBudget
 from backscroll_worker.contract.pacing import Unfinished
 from backscroll_worker.contract.store import Store
@@ -169,10 +176,10 @@ class Tails:
             return
         if not self._token:
             self._confirm()
-        token = self._token or uuid.uuid4().hex
         lease = int(1000 * LEASE_SECONDS)
         with self._giving_up():
             self._may_be_there = True
+            token = self._token or self._new_token()
             went_on, last = self._channel.run(_BEGIN, 4, *self._keys, *self._lists, token, lease)
             if not went_on:
                 self._barrier, self._is_barrier_released = last, False
@@ -180,6 +187,12 @@ class Tails:
             elif unwanted := self._wanted.take_unwanted():
                 self._channel.call(("HDEL", self._keys[1], *unwanted))
             self._token, self._due = token, now + _REFRESH_SECONDS
+
+    def _new_token(self) -> str:
+        try:
+            return new_token(server_id(self._channel.call(SERVER_COMMAND)[0]))
+        except redis.exceptions.NoPermissionError:
+            return new_token("")
 
     def close(self) -> None:
         """Have none on the server until the next `refresh`; raises as that."""
