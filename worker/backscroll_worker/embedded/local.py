@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,8 @@ class EmbeddedCalls(Calls):
         limits = Limits(settings.max_message_bytes)
         super().__init__(settings.queue, limits, policy, timeout_seconds, lenient)
         settings.load_retention()  # fails now rather than in the first cleanup
-        self._settings = settings
+        # The thread may have a call for a moment longer than its caller: it must not hold this.
+        self._slices = partial(_slices, settings)
         self._thread = open_thread(url, keep_edits=settings.keep_edits)
         self.url = self._thread.url
         self._leave = weakref.finalize(self, self._thread.leave)
@@ -94,9 +96,6 @@ class EmbeddedCalls(Calls):
         if self._leave.detach() is not None:
             self._thread.leave(box := self._box())
             await box.outcome()
-
-    def _slices(self, store: Store, operation: Operation) -> Slices[Any]:
-        return maintenance_slices(store, self._settings, operation, None)
 
 
 class Local(ChatHistory, EmbeddedCalls):
@@ -134,6 +133,10 @@ class AsyncLocal(AsyncChatHistory, EmbeddedCalls):
     """
 
     _box = AsyncBox
+
+
+def _slices(settings: Settings, store: Store, operation: Operation) -> Slices[Any]:
+    return maintenance_slices(store, settings, operation, None)
 
 
 def _as_text(value: object) -> str | None:

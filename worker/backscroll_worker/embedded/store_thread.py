@@ -153,11 +153,14 @@ class StoreThread:
                 self._let_leave()
 
     def _take(self) -> None:
-        """Take in all that was put; wait for something, when there is nothing to do."""
+        """Take in all that was put; wait for something, when there is nothing to do.
+
+        Who comes after the last one has left opens the store anew.
+        """
         try:
             if not (self._waiting or self._under_way or self._leaving):
                 self._note(self._next())
-            while True:
+            while self._under_way or not self._leaving:
                 self._note(self._inbox.get(timeout=0))
         except Empty:
             return
