@@ -62,6 +62,18 @@ def test_the_bytes_read_for_the_newest_do_not_grow_with_the_session(
     assert taken[1] < taken[0] * 1.5
 
 
+def test_the_bytes_read_for_the_newest_follow_from_their_number(
+    open_store: Open, tmp_path: Path
+) -> None:
+    with open_store() as store:
+        say(store, "s", *["x" * 500] * 300)
+    _, for_50 = loading(tmp_path / "store")
+    with open_tested(f"jsonl://{tmp_path / 'store'}", read_only=True) as reader:
+        before = read_bytes()
+        assert len(reader.load("s", 1)) == 1
+        assert read_bytes() - before < for_50 / 4
+
+
 def test_a_page_before_or_around_a_message_reads_no_further_than_to_it(
     open_store: Open, tmp_path: Path
 ) -> None:

@@ -19,6 +19,9 @@ from backscroll_worker.stores.jsonl.lines import Line
 from backscroll_worker.stores.jsonl.transcript import is_self_contained, offset_in_id, parse_part
 
 _PART_BYTES: Final = 64 * 1024
+_LEAST_BYTES: Final = 4 * 1024
+_USUAL_BYTES: Final = 512
+"""What a message is taken to have, before one was read."""
 _BYTES_PER_SEARCH: Final = 1024 * 1024
 _ID_PATTERN: Final = rb'"message_id"[ \t]{0,9}:[ \t]{0,9}"%b"'
 _PATTERN_BYTES: Final = 40
@@ -50,7 +53,8 @@ class PartReader:
 
     def newest(self, count: int) -> Window | None:
         """The last `count` messages, or more; None if the whole file has to be read."""
-        return self._grow(self._size, None, count, 0) if self._is_in_utf8 else None
+        usual = min(max(count * _USUAL_BYTES, _LEAST_BYTES), _PART_BYTES)
+        return self._grow(self._size, None, count, 0, usual) if self._is_in_utf8 else None
 
     def beside(self, message_id: str, preceding: int, following: int) -> Window | None:
         """`preceding` messages before the one with this id, and `following` from it on.
@@ -121,9 +125,14 @@ class PartReader:
             start, size = start + len(content), _PART_BYTES
 
     def _grow(
-        self, place: int, message_id: str | None, preceding: int, following: int
+        self,
+        place: int,
+        message_id: str | None,
+        preceding: int,
+        following: int,
+        back: int = _PART_BYTES,
     ) -> Window | None:
-        back, on = _PART_BYTES, _PART_BYTES if place < self._size else 0
+        on = _PART_BYTES if place < self._size else 0
         while True:
             start, end = max(0, place - back), min(self._size, place + on)
             lines = self._parse(start, end)
