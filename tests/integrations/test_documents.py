@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, Iterator
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -77,6 +78,19 @@ def test_a_page_can_be_followed(producer: Producer, history: AsyncProducer, page
     assert blocks
     for code in blocks:
         exec(code, names)  # noqa: S102 - it is our page
+
+
+@pytest.mark.parametrize("page", ["langchain", "langgraph", "mcp", "tools"])
+def test_a_page_can_be_tried_without_a_server(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    (above,) = python_blocks("docs/integrations/README.md")
+    for code in (above, *python_blocks(f"docs/integrations/{page}.md")):
+        exec(code, names)  # noqa: S102 - it is our page
+    names["producer"].close()
+    assert list(tmp_path.glob("chat.db*"))
 
 
 def test_what_a_client_is_configured_with_is_a_command() -> None:
