@@ -26,7 +26,8 @@ SESSIONS, ITEMS = 2, 60
 
 
 @pytest.fixture
-def opened(server_url: str, tmp_path: Path) -> Iterator[Reading]:
+def opened(server_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reading]:
+    monkeypatch.setenv("BACKSCROLL_GROUP_SIZE", "250")  # a small part of what is to wait
     with arena(server_url, tmp_path) as fresh, reading(fresh, SESSIONS, ITEMS) as found:
         yield found
 
