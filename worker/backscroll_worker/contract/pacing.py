@@ -30,7 +30,7 @@ class Unfinished:
 Progress = Callable[[int, int], None]
 """Called now and then with how much of how much is done."""
 
-SLICE_SECONDS: Final = 0.005
+SLICE_SECONDS: Final = 0.0025
 _PATIENCE_SECONDS: Final = 0.002
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,8 @@ class Access:
 
     A `repeatable` transaction does not wait for the disk: a power cut may undo it, and it is done
     again. `removing` is one that may take sessions or messages away. With `path` a thread can open
-    a connection of its own and leave this one free.
+    a connection of its own and leave this one free; while it reads for long, the log may grow, and
+    with `unbounded_log` no commit waits for that reader.
     """
 
     transaction: Door
@@ -26,3 +27,4 @@ class Access:
     outside: Door
     path: Path
     removing: Door
+    unbounded_log: Callable[[], AbstractContextManager[None]] = nullcontext

@@ -208,7 +208,12 @@ class SqliteBackend(TransactionalStore):
         with store_errors(self.path):
             self._clock = open_clock(self._connection, self._given_clock)
         self._access = Access(
-            self._transaction, self._repeatable, self._outside, self.path, self._removing
+            self._transaction,
+            self._repeatable,
+            self._outside,
+            self.path,
+            self._removing,
+            self._unbounded_log,
         )
         self._copier = forks.Copier(self._fold, self._clock.now)
         self._times = Times(self._clock, self._repeatable)

@@ -85,6 +85,12 @@ class TransactionalStore(LocalStore):
                 self._connection.pragma("synchronous", FULL)
 
     @contextmanager
+    def _unbounded_log(self) -> Iterator[None]:
+        """See `Access`; of the present log, also after the files were opened anew."""
+        with self._log.unbounded():
+            yield
+
+    @contextmanager
     def _outside(self) -> Iterator[apsw.Connection]:
         """The connection outside of any transaction, with others kept from it."""
         with self._lock, store_errors(self.path):

@@ -9,7 +9,8 @@ https://www.sqlite.org/wal.html#avoiding_excessively_large_wal_files
 from __future__ import annotations
 
 import os
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -35,6 +36,16 @@ class WriteAheadLog:
         self._path = f"{path}-wal"
         self._connection = connection
         self._try_at = _LONGEST_BYTES
+        self._readers = 0
+
+    @contextmanager
+    def unbounded(self) -> Iterator[None]:
+        """Let the log grow while one of our own threads reads: a commit would wait in vain."""
+        self._readers += 1
+        try:
+            yield
+        finally:
+            self._readers -= 1
 
     def bound(self) -> None:
         """Reset the log when it has become too long; to be called between transactions.
@@ -42,7 +53,7 @@ class WriteAheadLog:
         If a reader takes longer than the patience, the next try is when the log has grown further.
         Nothing is raised, as commits are safe.
         """
-        if self._size() < self._try_at:
+        if self._readers or self._size() < self._try_at:
             return
         self._connection.set_busy_timeout(_PATIENCE_MS)
         try:
@@ -61,6 +72,15 @@ class WriteAheadLog:
             return os.stat(self._path).st_size  # noqa: PTH116 - hot path
         except OSError:
             return 0
+
+
+def waiting_frames(connection: apsw.Connection) -> int:
+    """How many pages the log has that a checkpoint has not written yet."""
+    try:
+        frames, written = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
+    except apsw.LockedError:  # an interrupted read has not ended yet
+        return 0
+    return frames - written
 
 
 def sync(path: Path) -> None:

@@ -100,7 +100,7 @@ def move_messages(access: Access, sessions: Iterable[int]) -> Generator[None]:
 
 
 def _move(access: Access, erasing: ErasingAuthor) -> Generator[None]:
-    pace, start, is_left = Pace(100, most=2_000), 0, True
+    pace, start, is_left = Pace(25, most=2_000), 0, True
     while is_left:
         with pace.slice() as count, access.removing() as connection:
             wanted = erasing.author, start, erasing.session - 1, erasing.last_row, count + 1

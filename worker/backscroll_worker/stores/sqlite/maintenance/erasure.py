@@ -127,6 +127,12 @@ def delete_late(connection: apsw.Connection, session: int, erased_at: int) -> li
 
 def erase(access: Access, operation: Erase, clock: Callable[[], int]) -> Slices[ErasureReceipt]:
     """Delete what `begin` hid, and all remains of it in the file."""
+    receipt = yield from with_checkpoints(access, _count_and_delete(access, operation))
+    is_empty = yield from scrub(access, PATIENCE_SECONDS)
+    return replace(receipt, finished_at=clock(), log_is_held=not is_empty)
+
+
+def _count_and_delete(access: Access, operation: Erase) -> Slices[ErasureReceipt]:
     op_id = pack_id(operation.op_id)
     with access.outside() as connection:
         written: Any = connection.execute(
@@ -136,14 +142,13 @@ def erase(access: Access, operation: Erase, clock: Callable[[], int]) -> Slices[
         receipt = yield from _write_receipt(access, operation)
     else:  # an earlier run was killed after it had counted
         receipt = ErasureReceipt(**orjson.loads(written))
-    yield from with_checkpoints(access, _delete(access, operation))
-    is_empty = yield from scrub(access, PATIENCE_SECONDS)
-    return replace(receipt, finished_at=clock(), log_is_held=not is_empty)
+    yield from _delete(access, operation)
+    return receipt
 
 
 def _write_receipt(access: Access, operation: Erase) -> Slices[ErasureReceipt]:
     op_id = pack_id(operation.op_id)
-    with access.transaction() as connection:
+    with access.repeatable() as connection:
         _take_over(connection, op_id)
         sessions: list[Any] = connection.execute(
             "SELECT session_id FROM erasing WHERE op_id = ?", (op_id,)
@@ -178,7 +183,7 @@ def _write_receipt(access: Access, operation: Erase) -> Slices[ErasureReceipt]:
         messages_sha256=messages_sha256,
         op_ids=op_ids,
     )
-    with access.transaction() as connection:
+    with access.repeatable() as connection:
         connection.execute(
             "UPDATE erasures SET receipt = ? WHERE op_id = ?", (orjson.dumps(receipt), op_id)
         )
@@ -249,10 +254,10 @@ def _delete(access: Access, operation: Erase) -> Generator[None]:
         of_authors = author_erasure.sessions(connection)
     yield from _delete_messages(access, op_id, erased_at, of_authors)
     yield from _delete_sessions(access, op_id)
-    yield from purge_detached(access.transaction)
-    yield from merge_indexes(access.transaction)
-    yield from give_pages_back(access.transaction)
-    with access.transaction() as connection:
+    yield from purge_detached(access.repeatable)
+    yield from merge_indexes(access.repeatable)
+    yield from give_pages_back(access.repeatable)
+    with access.repeatable() as connection:
         if connection.table_exists("main", "sqlite_stat4"):  # samples of what is in the indexes
             connection.execute("DELETE FROM sqlite_stat4")
 
@@ -260,10 +265,10 @@ def _delete(access: Access, operation: Erase) -> Generator[None]:
 def _delete_messages(
     access: Access, op_id: Any, erased_at: int, of_authors: Container[int]
 ) -> Generator[None]:
-    pace = Pace(200, most=2_000)
+    pace = Pace(50, most=2_000)
     rows: list[Any] = [()]
     while rows:
-        with pace.slice() as count, access.transaction() as connection:
+        with pace.slice() as count, access.repeatable() as connection:
             rows = connection.execute(
                 "DELETE FROM messages WHERE id IN (SELECT m.id FROM erasing e"
                 " CROSS JOIN messages m ON m.session_id = e.session_id WHERE e.op_id = ? LIMIT ?)"
@@ -277,10 +282,10 @@ def _delete_messages(
 
 
 def _delete_sessions(access: Access, op_id: Any) -> Generator[None]:
-    pace = Pace(50, most=500)
+    pace = Pace(25, most=500)
     rows: list[Any] = [()]
     while rows:
-        with pace.slice() as count, access.transaction() as connection:
+        with pace.slice() as count, access.repeatable() as connection:
             rows = connection.execute(
                 "DELETE FROM erasing WHERE session_id IN"
                 " (SELECT session_id FROM erasing WHERE op_id = ? LIMIT ?) RETURNING session_id",

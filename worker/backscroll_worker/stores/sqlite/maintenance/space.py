@@ -22,12 +22,12 @@ from backscroll_worker.stores.sqlite.fts_merge import (
     merge,
     merge_pace,
 )
-from backscroll_worker.stores.sqlite.wal import checkpoint, sync
+from backscroll_worker.stores.sqlite.wal import checkpoint, sync, waiting_frames
 
 _REPACKED: Final = (("messages", "id"), ("edits", "id"), ("applied", "op_id"))
 _MOST_SLACK: Final = 0.15
 _FEWEST_PAGES: Final = 250  # not worthwhile below a megabyte
-_SLICES_PER_CHECKPOINT: Final = 4
+_FRAMES_PER_CHECKPOINT: Final = 500  # two megabytes
 
 
 def merge_indexes(door: Door) -> Generator[None]:
@@ -55,14 +55,15 @@ def repack(access: Access) -> Generator[None]:
     all of the pages. Rows that are deleted and inserted again in order fill the pages.
     """
     for table, key in _REPACKED:
-        slack = yield from aside(partial(_slack, access.path, table))
+        with access.unbounded_log():
+            slack = yield from aside(partial(_slack, access.path, table))
         if slack > _MOST_SLACK:
             yield from _repack_table(access, table, key)
 
 
 def give_pages_back(door: Door) -> Generator[None]:
     """Move the pages at the file's end into free ones, and truncate the file."""
-    pace, before = Pace(100, most=5_000), -1
+    pace, before = Pace(25, most=5_000), -1
     while True:
         with pace.slice() as pages, door() as connection:
             free: Any = connection.pragma("freelist_count")
@@ -76,13 +77,12 @@ def give_pages_back(door: Door) -> Generator[None]:
 
 
 def with_checkpoints(access: Access, slices: Slices[T]) -> Slices[T]:
-    """`slices`, with a checkpoint after every few of them.
+    """`slices`, with a checkpoint whenever they have written so much.
 
     Otherwise one commit would have to write all of it. At the end everything is synced.
     """
     put_in_place = partial(aside, partial(checkpoint, access.path))
     yield from put_in_place()
-    number = 0
     while True:
         try:
             next(slices)
@@ -91,8 +91,9 @@ def with_checkpoints(access: Access, slices: Slices[T]) -> Slices[T]:
             yield from aside(partial(sync, access.path))
             return cast(T, stop.value)
         yield
-        number += 1
-        if number % _SLICES_PER_CHECKPOINT == 0:
+        with access.outside() as connection:
+            is_due = waiting_frames(connection) >= _FRAMES_PER_CHECKPOINT
+        if is_due:
             yield from put_in_place()
 
 
