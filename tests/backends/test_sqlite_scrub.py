@@ -6,6 +6,7 @@ import random
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backscroll.contract.errors import StoreUnusableError
-from backscroll_worker.contract.pacing import finish
+from backscroll_worker.contract.pacing import SliceClock, finish
+from backscroll_worker.stores.sqlite import scrub as scrubbing
 from backscroll_worker.stores.sqlite.access import Access
 from backscroll_worker.stores.sqlite.scrub import scrub
 from backscroll_worker.testing.stores import open_tested, say
@@ -130,11 +132,7 @@ def _scribble_and_scrub(
         scribble = Scribble(path, page_size, reserved, mode, schema)
         with closing(scribble.connection):
             for _ in range(steps):
-                row = choice.randrange(40)
-                if choice.random() < 0.3:
-                    scribble.delete(row)
-                else:
-                    scribble.write(row, choice.choice(some_sizes))
+                _write_or_delete(scribble, choice, some_sizes)
             if choice.random() < 0.3:
                 for row in list(scribble.words):
                     scribble.delete(row)
@@ -151,6 +149,44 @@ def _scribble_and_scrub(
             assert sorted(text[:10] for text in texts) == sorted(scribble.words.values())
         held = path.read_bytes()
         assert [word for word in sorted(scribble.gone) if word.encode() in held] == []
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_what_is_written_meanwhile_stays_and_what_was_deleted_goes(data: st.DataObject) -> None:
+    page_size = data.draw(st.sampled_from((512, 1024, 4096)), "page size")
+    schema = data.draw(st.sampled_from(sorted(SCHEMAS)), "schema")
+    some_sizes = data.draw(st.lists(sizes(page_size), min_size=1, max_size=8), "sizes")
+    steps = data.draw(st.integers(1, 80), "steps")
+    pace = data.draw(st.sampled_from((0.02, 0.3, 1.0)), "writes per slice")
+    choice = random.Random(data.draw(st.integers(0, 2**32), "seed"))
+    with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scrubbing, "SliceClock", partial(SliceClock, 0.0))  # a page per slice
+        path = Path(directory, "scribble.db")
+        scribble = Scribble(path, page_size, 0, 2, schema)
+        with closing(scribble.connection):
+            for _ in range(steps):
+                _write_or_delete(scribble, choice, some_sizes)
+            scribble.settle()
+            gone = set(scribble.gone)
+            for _ in scrub(scribble.access(path), 5.0):
+                if choice.random() < pace:
+                    _write_or_delete(scribble, choice, some_sizes)
+            found = scribble.connection.execute("PRAGMA integrity_check").fetchall()
+            assert found == [("ok",)]
+        with closing(apsw.Connection(str(path))) as anew:
+            texts = [text for (text,) in anew.execute("SELECT word FROM t")]
+            assert sorted(text[:10] for text in texts) == sorted(scribble.words.values())
+        held = path.read_bytes()
+        assert [word for word in sorted(gone) if word.encode() in held] == []
+
+
+def _write_or_delete(scribble: Scribble, choice: random.Random, some_sizes: list[int]) -> None:
+    row = choice.randrange(40)
+    if choice.random() < 0.3:
+        scribble.delete(row)
+    else:
+        scribble.write(row, choice.choice(some_sizes))
 
 
 def test_a_file_without_a_pointer_map_is_left_as_it_is(tmp_path: Path) -> None:

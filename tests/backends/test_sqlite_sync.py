@@ -15,6 +15,8 @@ import pytest
 from backscroll.contract.messages import ChatMessage
 from backscroll.contract.results import CleanupReport, CompactReport
 from backscroll_worker.contract.pacing import Slices, finish
+from backscroll_worker.stores.sqlite import scrub as scrubbing
+from backscroll_worker.stores.sqlite import wal
 from backscroll_worker.testing.stores import (
     Clock,
     StoreUnderTest,
@@ -88,6 +90,23 @@ def test_no_slice_of_a_cleanup_waits_for_the_disk_and_every_append_does(
         events.clear()
 
 
+def test_the_slices_of_an_erasure_wait_for_the_disk_only_at_its_end(
+    store: StoreUnderTest, events: list[Event]
+) -> None:
+    ours, waits = threading.get_ident(), list[bool]()
+    by_ann = ChatMessage.user("some words", author="ann")
+    apply_all(store, [requests.append(f"s{n}", (by_ann,) * 5, None) for n in range(400)])
+    slices = store.erase(author="ann")
+    events.clear()
+    for _ in slices:
+        waits.append(("sync", ours) in [event[::2] for event in events])
+        say(store, "meanwhile", "hay")
+        events.clear()
+    assert len(waits) > 20
+    assert sum(waits) <= 3
+    assert not any(waits[1:-3])  # the first is that of the request itself
+
+
 @pytest.mark.parametrize(
     "maintenance",
     [lambda store: store.cleanup(1), lambda store: store.compact(0)],
@@ -108,3 +127,41 @@ def test_what_maintenance_reports_is_on_the_disk(
             reader.execute("BEGIN; SELECT count(*) FROM messages").fetchall()
         finish(maintenance(store))
     assert [what for what, kind, _ in events if kind == "log"][-1] == "sync"
+
+
+@pytest.mark.parametrize("key", ["s1", "s499"])
+def test_what_an_erasure_has_wiped_is_on_the_disk(
+    store: StoreUnderTest, events: list[Event], key: str
+) -> None:
+    finish(store.erase(key=key))
+    for kind in ("database", "log"):
+        assert [what for what, of, _ in events if of == kind][-1] == "sync"
+
+
+def test_no_commit_waits_for_a_reader_of_our_own(
+    store: StoreUnderTest, events: list[Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even where the log is too long: while it is read, a commit cannot shorten it."""
+    ours, waits = threading.get_ident(), list[bool]()
+    monkeypatch.setattr(wal, "_LONGEST_BYTES", 0)
+
+    def append() -> bool:
+        store._log._try_at = 0
+        events.clear()
+        say(store, "meanwhile", "hay")
+        return ("sync", "database", ours) in events
+
+    begun, seen = threading.Event(), threading.Event()
+
+    def look(_path: Path) -> None:
+        begun.set()
+        assert seen.wait(30)
+
+    monkeypatch.setattr(scrubbing, "_refuse_damaged", look)
+    assert append()
+    for _ in store.compact(168):
+        if begun.is_set() and not waits:
+            waits.append(append())
+            seen.set()
+    assert waits == [False]
+    assert append()

@@ -5,16 +5,20 @@ a row's last overflow page lies what was there before, and its `secure_delete` m
 page split leaves. Only VACUUM gets rid of these, in one go. Here the unused bytes are set to zero
 in the file itself; `pages` knows which they are.
 
-That is safe since it happens with the log empty, inside of a write transaction that has written
-nothing, and with no page in this connection's cache; nobody else writes to a store. No byte that
-means anything is touched, so neither a reader nor a crash can see a page half done. A file that
-SQLite finds damaged is not touched at all, as nobody can tell what means something there.
+That is safe inside of a write transaction that has written nothing, for a page of which the log has
+nothing, nor of any page that says what it is: then the file has all of them as they are, and nobody
+else writes to a store. No byte that means anything is touched, so neither a reader nor a crash can
+see a page half done. What this connection has cached is dropped, or it would bring back what was
+wiped. Nearly all pages are done like this. The few that are left wait for an empty log, and so for
+the disk. A file that SQLite finds damaged is not touched at all, as nobody can tell what means
+something there.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections import deque
+from collections.abc import Generator, Set
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -25,34 +29,117 @@ import apsw
 from backscroll.contract.errors import StoreUnusableError
 from backscroll_worker.contract.pacing import SliceClock, aside
 from backscroll_worker.stores.sqlite.access import Access
-from backscroll_worker.stores.sqlite.scrub.pages import Pages
+from backscroll_worker.stores.sqlite.scrub.logged import LoggedPages
+from backscroll_worker.stores.sqlite.scrub.pages import Pages, sync_pages
 from backscroll_worker.stores.sqlite.wal import BUSY_MS, checkpoint
 
 _PAUSE_SECONDS: Final = 0.01
+_SLICES_PER_CHECKPOINT: Final = 16
+_TURNS: Final = 5
+_FEW: Final = 50
+"""Pages that one slice does without noticeably more time than the checkpoint before it."""
 
 
 def scrub(access: Access, patience_seconds: float) -> Generator[None, None, bool]:
-    """Empty the log and go through the file; False when a reader has kept the log for so long.
+    """Go through the file and empty the log; False when a reader has kept the log for so long.
 
     A file that somebody rebuilt without auto-vacuum has no pointer map, and is left as it is.
     Raises `StoreUnusableError` for a damaged one.
     """
-    yield from aside(partial(_refuse_damaged, access.path))
-    yield from aside(partial(checkpoint, access.path))  # of what came in the meantime
-    page, deadline = 1, time.monotonic() + patience_seconds
+    with access.unbounded_log():
+        yield from aside(partial(_refuse_damaged, access.path))
+        yield from aside(partial(checkpoint, access.path))  # of what came in the meantime
     with access.outside() as connection:
         is_mapped: Any = connection.pragma("auto_vacuum")
+    sweep = _Sweep(access.path)
+    if is_mapped:
+        yield from _scrub_beside_log(access, sweep)
+    is_empty = yield from _scrub_without_log(access, sweep if is_mapped else None, patience_seconds)
+    yield from aside(partial(sync_pages, access.path))
+    return is_empty
+
+
+class _Sweep:
+    """Which pages are done: those before `page`, without those that `left` has."""
+
+    def __init__(self, path: Path) -> None:
+        self.left = deque[int]()
+        self._path = path
+        self._page = 1
+        self._due = 0
+
+    def begin_turn(self) -> None:
+        """Have another look at the pages that are left."""
+        self._due = len(self.left)
+
+    def go_on(self, connection: apsw.Connection, logged: Set[int], clock: SliceClock) -> bool:
+        """Scrub pages for as long as a slice lasts; returns whether this turn is over.
+
+        Those are left that depend on a page that is `logged`.
+        """
+        has_wiped = False
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            with closing(Pages(connection, self._path, logged)) as pages:
+                while (page := self._next(pages.count)) is not None:
+                    unused = pages.unused(page)
+                    if unused is None:
+                        self.left.append(page)
+                    for start, end in unused or ():
+                        pages.wipe(start, end)
+                        has_wiped = True
+                    if clock.is_over:
+                        return False
+        finally:
+            connection.execute("ROLLBACK")
+            if has_wiped:
+                connection.execute("PRAGMA shrink_memory")
+        return True
+
+    def _next(self, count: int) -> int | None:
+        if self._page <= count:
+            self._page += 1
+            return self._page - 1
+        while self._due:
+            self._due -= 1
+            if (page := self.left.popleft()) <= count:
+                return page
+        return None
+
+
+def _scrub_beside_log(access: Access, sweep: _Sweep) -> Generator[None]:
+    """Scrub the pages that have nothing to do with what is in the log, without waiting for it."""
+    logged, number = LoggedPages(access.path), 0
+    for _ in range(_TURNS):
+        sweep.begin_turn()
+        is_over = False
+        while not is_over:
+            clock = SliceClock()
+            with access.outside() as connection:
+                if (numbers := logged.read(connection)) is not None:
+                    is_over = sweep.go_on(connection, numbers, clock)
+            yield
+            number += 1
+            if is_over or number % _SLICES_PER_CHECKPOINT == 0:
+                yield from aside(partial(checkpoint, access.path))
+        if len(sweep.left) <= _FEW:
+            return
+
+
+def _scrub_without_log(
+    access: Access, sweep: _Sweep | None, patience_seconds: float
+) -> Generator[None, None, bool]:
+    """Empty the log, and scrub the pages that are left while it is empty."""
+    deadline = time.monotonic() + patience_seconds
     while True:
-        clock = SliceClock()
         with access.outside() as connection:
             if _empty_log(connection):
-                if not is_mapped:
+                if sweep is None:
                     return True
                 deadline = time.monotonic() + patience_seconds
-                next_page = _scrub_some(connection, access.path, page, clock)
-                if next_page is None:
+                sweep.begin_turn()
+                if sweep.go_on(connection, frozenset(), SliceClock()):
                     return _empty_log(connection)
-                page = next_page
             elif time.monotonic() > deadline:
                 return False
             else:
@@ -81,22 +168,3 @@ def _empty_log(connection: apsw.Connection) -> bool:
     finally:
         connection.set_busy_timeout(BUSY_MS)
     return not rows[0][0]
-
-
-def _scrub_some(
-    connection: apsw.Connection, path: Path, page: int, clock: SliceClock
-) -> int | None:
-    """Scrub pages for as long as a slice lasts; the first of the next, None after the last."""
-    connection.execute("PRAGMA shrink_memory")
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        with closing(Pages(connection, path)) as pages:
-            while page <= pages.count:
-                for start, end in pages.unused(page):
-                    pages.wipe(start, end)
-                page += 1
-                if clock.is_over:
-                    return page
-    finally:
-        connection.execute("ROLLBACK")
-    return None

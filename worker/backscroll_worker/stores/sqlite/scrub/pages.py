@@ -6,7 +6,7 @@ It knows the file format only; that nobody writes meanwhile is the caller's busi
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -30,6 +30,10 @@ class Stretch(NamedTuple):
     end: int
 
 
+class _LoggedError(Exception):
+    """What a page is depends on one that the log has."""
+
+
 class _DamagedError(Exception):
     """A page is not as the file format has it."""
 
@@ -41,34 +45,35 @@ class Pages:
     process's locks on it.
     """
 
-    def __init__(self, connection: apsw.Connection, path: Path) -> None:
-        flags = [apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_READWRITE, 0]
-        self._file = apsw.VFSFile("", str(path.resolve()), flags)
+    def __init__(self, connection: apsw.Connection, path: Path, logged: Set[int]) -> None:
+        self._file = _opened(path)
+        self._logged = logged
         self._size: int = _number(connection.pragma("page_size"))
         self.count: int = self._file.xFileSize() // self._size
         header = self._file.xRead(_FILE_HEADER_BYTES, 0)
         self._usable = self._size - header[20]
         self._map: tuple[int, bytes] = (0, b"")
-        self._trunks = self._free_trunks(*struct.unpack_from(">I", header, 32))
-        self._is_changed = False
+        self._first_trunk: int = struct.unpack_from(">I", header, 32)[0]
+        self._trunks: dict[int, int] | None = None
 
     def close(self) -> None:
-        if self._is_changed:
-            self._file.xSync(apsw.SQLITE_SYNC_NORMAL)
         self._file.xClose()
 
     def wipe(self, start: int, end: int) -> None:
+        """Set the bytes to zero; only `sync_pages` takes that to the disk."""
         self._file.xWrite(bytes(end - start), start)
-        self._is_changed = True
 
-    def unused(self, number: int) -> list[Stretch]:
+    def unused(self, number: int) -> list[Stretch] | None:
         """The stretches of the file that belong to this page, mean nothing, and are not zero.
 
         The overflow pages of a row belong to the page it is on. A damaged page has none: what is
-        wrong with it is for `verify` to find.
+        wrong with it is for `verify` to find. None where the log has a later version of one of the
+        pages that tell.
         """
         try:
             return list(self._unused(number))
+        except _LoggedError:
+            return None
         except (_DamagedError, struct.error, IndexError, KeyError):
             return []
 
@@ -78,6 +83,8 @@ class Pages:
             return
         page = self._read(number)
         if kind == _FREE:
+            if self._trunks is None:
+                self._trunks = self._free_trunks()
             found = [Stretch(self._trunks.get(number, 0), self._usable)]
         else:
             found = list(self._in_btree(number, page))
@@ -87,11 +94,13 @@ class Pages:
         if kind in _BTREE:
             yield from self._behind_rows(number, page)
 
-    def _free_trunks(self, number: int) -> dict[int, int]:
+    def _free_trunks(self) -> dict[int, int]:
         """The free pages that list the others, and where on each its list ends."""
         trunks: dict[int, int] = {}
+        self._refuse_logged(1)  # which says where the list begins
+        number = self._first_trunk
         while 0 < number <= self.count and number not in trunks:
-            following, count = struct.unpack(">II", self._file.xRead(8, self._start(number)))
+            following, count = struct.unpack(">II", self._read(number, 8))
             trunks[number] = min(8 + 4 * count, self._usable)
             number = following
         return trunks
@@ -158,21 +167,40 @@ class Pages:
         """What is behind the end of the last of a chain of overflow pages."""
         while left > self._usable - 4:
             _check(0 < number <= self.count)
-            (number,) = struct.unpack(">I", self._file.xRead(4, self._start(number)))
+            (number,) = struct.unpack(">I", self._read(number, 4))
             left -= self._usable - 4
         _check(0 < number <= self.count and self._kind(number) in _OVERFLOW)
         page = self._read(number)
         if any(page[4 + left : self._usable]):
             yield self._placed(number, 4 + left, self._usable)
 
-    def _read(self, number: int) -> bytes:
-        return self._file.xRead(self._size, self._start(number))
+    def _read(self, number: int, size: int | None = None) -> bytes:
+        self._refuse_logged(number)
+        return self._file.xRead(size or self._size, self._start(number))
+
+    def _refuse_logged(self, number: int) -> None:
+        if number in self._logged:
+            raise _LoggedError
 
     def _start(self, number: int) -> int:
         return (number - 1) * self._size
 
     def _placed(self, number: int, start: int, end: int) -> Stretch:
         return Stretch(self._start(number) + start, self._start(number) + end)
+
+
+def sync_pages(path: Path) -> None:
+    """Take what was wiped to the disk; for a thread, as that may take long."""
+    file = _opened(path)
+    try:
+        file.xSync(apsw.SQLITE_SYNC_NORMAL)
+    finally:
+        file.xClose()
+
+
+def _opened(path: Path) -> apsw.VFSFile:
+    flags = [apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_READWRITE, 0]
+    return apsw.VFSFile("", str(path.resolve()), flags)
 
 
 def _check(is_sound: bool) -> None:
