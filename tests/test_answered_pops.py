@@ -29,6 +29,8 @@ from backscroll import (
     record_writes,
 )
 from backscroll.contract.answers import SEPARATOR
+from backscroll.contract.message_checks import Limits
+from backscroll.contract.requests import Requests
 from backscroll.transport.rq_protocol import job_key, own_key, queue_key
 from backscroll.transport.tails import names_of
 from tests.changes import random_change
@@ -39,6 +41,7 @@ from tests.tails import Hits, stopped, texts, warm
 TAILS, PENDING = own_key("backscroll", "tails"), own_key("backscroll", "pending")
 QUEUE = queue_key("backscroll")
 HI = ChatMessage.user("hi")
+requests = Requests(Limits(), "backscroll")
 NAMES = ["a", "b", "c", "d"]
 
 
@@ -93,6 +96,22 @@ def test_what_a_tail_does_not_say_comes_from_the_worker(said: Any, producer: Pro
             with pytest.raises(NotConfirmedError):
                 hasty.pop(key, count)
     assert producer.pop("s", 3) == []
+
+
+@pytest.mark.parametrize("count", [1, 2, 11])
+@pytest.mark.parametrize("op_id", [None, "x" * 99], ids=["many", "unnamed"])
+def test_a_pop_after_a_tail_has_grown_returns_what_was_said_last(
+    said: Any, producer: Producer, client: redis.Redis, count: int, op_id: str | None
+) -> None:
+    """Also if more was said at once than a tail has names of, or under ids that it cannot name."""
+    many = requests.append("s", tuple(ChatMessage.user(str(number)) for number in range(15)))
+    with stopped(said, producer):
+        producer.send(many.changed(op_id=op_id or many.op_id))
+        producer.append("s", ChatMessage.user("last"))
+    wait_for(lambda: not client.exists(PENDING), "all to be done")
+    expected = [*NAMES, *map(str, range(15)), "last"]
+    assert texts(producer.pop("s", count)) == expected[-count:]
+    assert texts(producer.load("s", 50, include_edits=True)) == expected[:-count]
 
 
 @pytest.mark.usefixtures("said")

@@ -120,17 +120,17 @@ class _Change:
         """Of the last write; empty without one."""
         return self.writes[-1][0].op_id if self.writes else ""
 
-    def said(self) -> bytes:
-        """The messages that were added at the end, in JSON, if nothing else was done."""
-        if not self.is_known:
-            return b""
+    def said(self) -> tuple[bytes, bytes]:
+        """Names and JSON of the messages that were added at the end; empty if anything else was
+        done, or if not all of them can be named, so that what is behind them could not be, either.
+        """
         said = [_said(operation, answer) for operation, answer in self.writes]
-        messages = [message for each in said for message in each]
-        return (
-            SEPARATOR.join([orjson.dumps(each.to_dict()) for each in messages])
-            if all(said)
-            else b""
-        )
+        if not (self.is_known and said and all(said)):
+            return b"", b""
+        messages = [orjson.dumps(message.to_dict()) for each in said for message in each]
+        more = SEPARATOR.join(messages)
+        names = names_of(b"[%b]" % more)
+        return (names, more) if names.count(b" ") == len(messages) else (b"", b"")
 
 
 class Tails:
@@ -286,9 +286,9 @@ class Tails:
         to_read = list[str]()
         for key, change in changed.items():
             wanted = self._wanted[key]
-            more = change.said() if wanted.may_grow else b""
+            names, more = change.said() if wanted.may_grow else (b"", b"")
             if more and wanted.tail_bytes + len(more) <= MOST_BYTES and len(more) <= left:
-                updates[key] = names_of(b"[%b]" % more), more
+                updates[key] = names, more
                 left -= len(more)
                 self._wanted.resize(key, wanted.tail_bytes + len(more))
                 wanted.grown += 1
