@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import redis
+from rq.registry import FailedJobRegistry
 
 from backscroll import (
     Attachment,
@@ -20,7 +21,13 @@ from backscroll import (
 )
 from backscroll.contract.message_checks import Limits
 from backscroll.contract.requests import Requests
-from backscroll.transport.rq_protocol import job_key, own_key, queue_key
+from backscroll.transport.rq_protocol import (
+    OrjsonSerializer,
+    job_key,
+    own_key,
+    queue_key,
+    registry_key,
+)
 from tests.processes import wait_for
 from tests.tails import Hits, stopped, texts, warm
 
@@ -153,6 +160,33 @@ def test_a_job_that_failed_or_is_gone_is_not_in_it(
         with pytest.raises(NotConfirmedError):
             hasty.load("s", 50)
     assert texts(producer.load("s", 50)) == ["first", "b"]
+
+
+def test_what_was_on_a_queue_emptied_by_hand_is_not_in_it(
+    said: Any, producer: Producer, client: redis.Redis
+) -> None:
+    with stopped(said, producer), Producer(producer.url, timeout_seconds=0.2) as hasty:
+        hasty.append("s", HI)
+        client.delete(QUEUE)
+        hasty.append("s", ChatMessage.user("later"))
+        with pytest.raises(NotConfirmedError):
+            hasty.load("s", 50)
+    assert texts(producer.load("s", 50)) == ["first", "later"]
+
+
+def test_a_job_that_was_requeued_is_not_in_its_former_place(
+    said: Any, producer: Producer, client: redis.Redis
+) -> None:
+    with stopped(said, producer), Producer(producer.url, timeout_seconds=0.2) as hasty:
+        op_id = hasty.append("s", ChatMessage.user("a")).op_id
+        client.lrem(QUEUE, 1, op_id)  # it fails
+        client.hset(job_key(op_id), "status", "failed")
+        client.zadd(registry_key("failed", "backscroll"), {op_id: time.time() + 60})
+        hasty.append("s", ChatMessage.user("b"))
+        FailedJobRegistry("backscroll", client, serializer=OrjsonSerializer).requeue(op_id)
+        with pytest.raises(NotConfirmedError):
+            hasty.load("s", 50)
+    assert texts(producer.load("s", 50)) == ["first", "b", "a"]
 
 
 def test_what_waits_of_a_newer_producer_is_an_error_that_says_so(

@@ -129,7 +129,6 @@ ENQUEUE: Final = Script(
     + f"local ANSWERED, PLAIN_BYTES = {ANSWERED}, {_PLAIN_BYTES}"
     + """
 local queue, most, name = KEYS[1], tonumber(ARGV[1]), ARGV[2]
-local tails = open_tails(name, ARGV[3] == '1', ARGV[4])
 local replies, depth = {}, redis.call('LLEN', queue)
 local registries = {failed = 'failed', stopped = 'failed', canceled = 'canceled',
   scheduled = 'scheduled', deferred = 'deferred'}
@@ -140,6 +139,8 @@ local function is_waiting(id)
   end
   return false
 end
+
+local tails = open_tails(name, ARGV[3] == '1', ARGV[4], is_waiting)
 
 local function is_withdrawn(id, key, status)
   local registry = registries[status]

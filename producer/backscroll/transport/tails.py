@@ -60,7 +60,7 @@ _PLAIN_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
 LUA_TAILS: Final = (
     f"local BETWEEN_MESSAGES, MOST_WAITING = {len(SEPARATOR)}, {_MOST_WAITING}"
     + """
-local function open_tails(queue, may_answer, server)
+local function open_tails(queue, may_answer, server, is_in_queue)
   local pending, tails = 'backscroll:' .. queue .. ':pending', 'backscroll:' .. queue .. ':tails'
   local keeper = redis.pcall('HGET', tails, '')
   local is_kept = type(keeper) == 'string'
@@ -103,18 +103,20 @@ local function open_tails(queue, may_answer, server)
     return string.match(tail, '^(%d+) (%S+)([^\\n]*)\\n([^\\n]*)\\n(.*)$')
   end
 
+  -- What was requeued has another place than it had, and after a queue was emptied by hand none.
   local function answer(key, wanted)
     local ids = is_kept and may_answer and waiting(key)
     if not ids then return false end
     local count, since, _, info, messages = parts(key)
     if not count or tonumber(count) < wanted then return false end
     if wanted == 0 then return #ids == 0 and info ~= '-' and {info} end
+    if ids[1] and not is_in_queue(ids[1]) then return false end
     local answer = {messages}
     for _, id in ipairs(ids) do
       local function field(name) return redis.pcall('HGET', job_key(id), name) end
       local status, at, data = field('status'), field('created_at'), field('data')
       if status ~= 'queued' or type(at) ~= 'string' or type(data) ~= 'string' then return false end
-      if at <= since then return false end
+      if at <= since or field('enqueued_at') ~= at then return false end
       answer[#answer + 1] = id
       answer[#answer + 1] = data
     end
