@@ -223,10 +223,9 @@ class Writer:
         return self._requests.rewind(key, self._random.choice(known[-3:]))
 
     def _pop(self, key: str) -> Write:
-        known = self._message_ids.get(key, [])[-3:]
-        if known and self._random.random() < 0.3:  # as where a tail has said what goes
-            return self._requests.pop(key, len(known), tuple(known))
-        return self._requests.pop(key, self._random.choice((1, 1, 3)))
+        known = tuple(self._message_ids.get(key, [])[-3:]) if self._random.random() < 0.3 else ()
+        count = len(known) or self._random.choice((1, 1, 3))
+        return self._requests.pop(key, count, known or None)
 
     def _splice(self, key: str) -> Write:
         known = (self._message_ids.get(key) or ["no-such-message"])[-4:]
