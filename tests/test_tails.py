@@ -192,7 +192,12 @@ def test_a_killed_worker_leaves_tails_for_a_short_while_and_the_next_one_begins_
     producer.append("s", ChatMessage.user("more"))
     with running_worker(settings, client, log) as worker:
         assert texts(producer.load("s", 50)) == ["hi", "more"]
-        wait_for(lambda: client.hget(TAILS, "") not in (None, token), "tails of the next one")
+
+        def are_new() -> bool:
+            assert texts(producer.load("s", 50)) == ["hi", "more"]
+            return client.hget(TAILS, "") not in (None, token)
+
+        wait_for(are_new, "tails of the next one")
         warm(producer, hits, "s")
         assert stop(worker) == 0
     assert client.exists(TAILS) == 0
