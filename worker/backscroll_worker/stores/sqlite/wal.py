@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import apsw
 
@@ -25,6 +25,8 @@ CHECKPOINT_PAGES: Final = 4_000
 _LONGEST_BYTES: Final = 24 * 1024 * 1024
 _TRY_AGAIN_BYTES: Final = 4 * 1024 * 1024
 _PATIENCE_MS: Final = 50  # longer than reads take, too short to be noticed
+_LONG_FRAMES: Final = 1_000
+_TRIES_TO_RESTART: Final = 3
 BUSY_MS: Final = 5_000
 """How long a statement waits for another program's lock."""
 
@@ -40,12 +42,18 @@ class WriteAheadLog:
 
     @contextmanager
     def unbounded(self) -> Iterator[None]:
-        """Let the log grow while one of our own threads reads: a commit would wait in vain."""
+        """Let the log grow while one of our own threads reads: a commit would wait in vain.
+
+        Nor does the first commit after it write all that came meanwhile; that is for the thread.
+        """
         self._readers += 1
+        self._connection.wal_autocheckpoint(0)
         try:
             yield
         finally:
             self._readers -= 1
+            with suppress(apsw.Error):  # the files may have been opened anew
+                self._connection.wal_autocheckpoint(CHECKPOINT_PAGES)
 
     def bound(self) -> None:
         """Reset the log when it has become too long; to be called between transactions.
@@ -101,11 +109,17 @@ def checkpoint(path: Path) -> None:
     """Checkpoint the log as far as readers allow.
 
     With a connection of its own, for a thread: the disk may take long, and commits continue
-    meanwhile. Nothing is raised, as commits are safe.
+    meanwhile. A long log only begins anew when nothing was committed meanwhile, so there the little
+    that was is checkpointed, too: otherwise some commit would do it. Nothing is raised, as commits
+    are safe.
     """
     with (
         suppress(apsw.Error),
         closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)) as connection,
     ):
-        # Not `wal_checkpoint()`, which does nothing before the connection has read the schema.
-        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        for _ in range(_TRIES_TO_RESTART):
+            # Not `wal_checkpoint()`, which does nothing before the connection has read the schema.
+            rows: Any = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            _, frames, written = rows[0]
+            if frames == written or frames < _LONG_FRAMES:
+                return
