@@ -93,15 +93,18 @@ def _message_size(message: ChatMessage, limit: int, was_json: bool) -> int:
 
 def _check_circumstances(said: tuple[Any, ...]) -> None:
     for value in said:  # nearly always they are short texts, and not to be named
-        if value is not None and not (
-            type(value) is str and 0 < len(value) <= MAX_ATTRIBUTE_CHARS and value.isprintable()
+        if value is None:
+            continue
+        if (
+            type(value) is not str
+            or not 0 < len(value) <= MAX_ATTRIBUTE_CHARS
+            or not value.isprintable()
         ):
             for name, each in zip(CIRCUMSTANCES, said, strict=True):
                 if each is not None:
                     check_circumstance(name, each)
             break
-    author, author_name, *_ = said
-    if author_name is not None and author is None:
+    if said[0] is None and said[1] is not None:  # the first two
         raise InvalidInputError("author_name", "needs an author, the platform's id of that person")
 
 
