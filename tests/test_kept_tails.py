@@ -17,6 +17,7 @@ from backscroll.contract.results import Outcome
 from backscroll.transport.pinned_connection import PinnedConnection
 from backscroll.transport.rq_protocol import JobWriter, in_flight_key, own_key, queue_key
 from backscroll.transport.sender import JobConnection, marked
+from backscroll_worker.contract.pacing import Unfinished
 from backscroll_worker.loop.tails import Tails
 from backscroll_worker.settings import Settings
 from backscroll_worker.stores import open_store
@@ -34,10 +35,14 @@ class Kept:
         self._client = client
 
     def settle(
-        self, *done: Operation, released: Sequence[bytes] = (), is_whole: bool = True
+        self,
+        *done: Operation,
+        answer: object = Outcome(1),
+        released: Sequence[bytes] = (),
+        is_whole: bool = True,
     ) -> int:
         """Returns the size of what puts the tails right, which is executed."""
-        answers = [(operation, Outcome(1)) for operation in done]
+        answers = [(operation, answer) for operation in done]
         commands = self.tails.update(answers, released, is_whole=is_whole)
         PinnedConnection(self._client).call(*commands)
         return sum(len(str(part).encode()) for command in commands for part in command)
@@ -120,6 +125,21 @@ def test_no_acknowledgement_has_more_than_the_least_a_server_accepts(
     kept.tails.refresh()
     kept.settle(READ)
     assert client.hexists(TAILS, "s")
+
+
+def test_there_is_none_from_where_an_operation_has_begun_that_is_done_in_slices(
+    kept: Kept, client: redis.Redis
+) -> None:
+    kept.tails.refresh()
+    kept.settle(READ)
+    client.rpush(QUEUE, "later")
+    fork = Requests(Limits(), "backscroll").fork("f", "s", None)
+    kept.settle(fork, answer=Unfinished(iter(())))  # type: ignore[arg-type]
+    assert not client.exists(TAILS, PENDING)
+    kept.settle(READ)  # in the same group, before the first slice
+    assert not client.exists(TAILS)
+    kept.tails.refresh()
+    assert client.hget(PENDING, "") == b"later"
 
 
 def test_jobs_of_an_acknowledgement_that_is_under_way_do_not_wait(

@@ -223,6 +223,17 @@ def test_a_tail_grows_with_what_is_said(
     assert texts(producer.load("s", include_edits=True)) == expected
 
 
+@pytest.mark.usefixtures("said")
+def test_a_message_that_was_edited_before_it_came_is_read_as_edited(
+    producer: Producer, hits: Hits
+) -> None:
+    producer.replace("s", ChatMessage.user("edited"), platform_id="7", ack="stored")
+    warm(producer, hits, "s")
+    producer.append("s", ChatMessage.user("a", platform_id="7"), ack="stored")
+    warm(producer, hits, "s")
+    assert texts(producer.load("s", 50)) == ["first", "edited"]
+
+
 def test_nothing_is_left_marked(said: Any, producer: Producer, client: redis.Redis) -> None:
     for number in range(100):
         producer.append("s" if number % 3 else "t", HI)

@@ -185,11 +185,15 @@ def _is_plain(append: Append) -> bool:
     """
     if append.expect_tail is not None or append.turn_id is not None or append.was_spooled:
         return False
-    for message in append.messages:
-        if message.platform_id is not None or message.upto is not None or message.attachments:
-            return False
+    if not all(map(is_kept_as_sent, append.messages)):
+        return False
     made = made_at(append.op_id)
     return made is not None and abs(made - append.at) < _NEW_MICROS
+
+
+def is_kept_as_sent(message: ChatMessage) -> bool:
+    """Whether nothing that the session has, or that waits for the message, makes it another."""
+    return message.platform_id is None and message.upto is None and not message.attachments
 
 
 def kept_answer(operation: Operation, parts: Sequence[bytes]) -> Any:

@@ -30,6 +30,7 @@ from backscroll.transport.tails import (
     LEASE_SECONDS,
     SERVER_COMMAND,
     About,
+    is_kept_as_sent,
     names_of,
     new_token,
     server_id,
@@ -238,7 +239,9 @@ class Tails:
         self._wanted.make_room()
         if not self._token:
             return []
-        marks = [each[0].op_id.encode() for each in done if _is_any(*each)]
+        if any(isinstance(answer, Unfinished) for _, answer in done):
+            return self._drop()  # its sessions are not complete until it is done, in slices
+        marks = [operation.op_id.encode() for operation, _ in done if _is_any(operation)]
         self._is_barrier_released |= bool(self._barrier) and self._barrier in released
         if self._is_barrier_released and is_whole:
             marks.append(self._barrier)
@@ -251,8 +254,7 @@ class Tails:
         names_bytes = sum(len(key.encode()) + len(each.op_id) for key, each in changed.items())
         left = _TOGETHER_BYTES - names_bytes - sum(map(len, marks))
         if left < 0:  # begin anew: no acknowledgement may be too large for the server
-            self._token = ""
-            return [("UNLINK", *self._keys)]
+            return self._drop()
         updates = self._updates({k: each for k, each in changed.items() if k in self._wanted}, left)
         lease = int(1000 * LEASE_SECONDS)
         arguments: list[Any] = [self._token, lease, int(is_any), len(marks), *marks]
@@ -260,12 +262,15 @@ class Tails:
             arguments += key, change.op_id, *updates.get(key, (b"", b""))
         return [("EVAL", _UPDATE, 2, *self._keys, *arguments)]
 
+    def _drop(self) -> list[Command]:
+        """What leaves none until the next `refresh`."""
+        self._token = ""
+        return [("UNLINK", *self._keys)]
+
     def _changed(self, done: Sequence[tuple[Operation, object]]) -> dict[str, _Change]:
         """The keys whose tails are to be written or dropped, each with what was done."""
         changed: dict[str, _Change] = {}
         for operation, answer in done:
-            if isinstance(answer, Unfinished):
-                continue  # its sessions are pending until it is done, in slices
             if isinstance(operation, Write):
                 for key in operation.changes:
                     changed.setdefault(key, _Change()).writes.append((operation, answer))
@@ -333,17 +338,17 @@ def _tail(most: int, info: bytes, messages: bytes, since: float) -> bytes:
 
 
 def _said(operation: Write, answer: object) -> tuple[ChatMessage, ...]:
-    """The messages that it added at the end of its session, if that is all and as they are."""
+    """The messages that it added at the end of its session, if that is all and as they are.
+
+    One with a platform id may have been edited at once, by what has waited for it.
+    """
     if type(operation) is not Append or not isinstance(answer, Outcome) or answer.key is not None:
         return ()
     if answer != Outcome(len(operation.messages)):
         return ()
-    is_plain = all(each.upto is None and not each.attachments for each in operation.messages)
-    return operation.stamped() if is_plain else ()
+    return operation.stamped() if all(map(is_kept_as_sent, operation.messages)) else ()
 
 
-def _is_any(operation: Operation, answer: object) -> bool:
-    """Whether it is done, and may be marked as about any session, as all out of a spool are."""
-    if isinstance(answer, Unfinished) or not isinstance(operation, Write):
-        return False
-    return operation.was_spooled or "" in operation.changes
+def _is_any(operation: Operation) -> bool:
+    """Whether it may be marked as about any session, as all out of a spool are."""
+    return isinstance(operation, Write) and (operation.was_spooled or "" in operation.changes)
