@@ -133,9 +133,9 @@ local replies, depth = {}, redis.call('LLEN', queue)
 local registries = {failed = 'failed', stopped = 'failed', canceled = 'canceled',
   scheduled = 'scheduled', deferred = 'deferred'}
 
-local function is_waiting(id)
+local function is_waiting(id, among)
   for _, list in ipairs({queue, queue .. ':intermediate'}) do
-    if redis.pcall('LPOS', list, id, 'RANK', -1, 'MAXLEN', 1000) then return true end
+    if redis.pcall('LPOS', list, id, 'RANK', -1, 'MAXLEN', among) then return true end
   end
   return false
 end
@@ -188,7 +188,7 @@ local function add_again(id, changes, key, status, ttl, time, description, data)
       local before = redis.call('HGET', key, 'data')
       return add(id, changes, ttl, '', 0, time, description, is_told(before) and before or data)
     end
-  elseif is_moving and not is_waiting(id) and push(id, id .. ' again', changes) == 0 then
+  elseif is_moving and not is_waiting(id, 1000) and push(id, id .. ' again', changes) == 0 then
     return 0
   end
   local known = tonumber(redis.call('HGET', key, 'result_ttl')) or 0
