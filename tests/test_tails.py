@@ -351,7 +351,7 @@ def test_keys_of_a_wrong_type_stop_no_worker(
     assert len(producer.load("s", 50)) == 4
 
 
-def test_a_read_whose_job_was_deleted_by_hand_may_find_a_tail(
+def test_a_read_whose_job_was_deleted_by_hand_is_sent_again(
     working: Any, producer: Producer, client: redis.Redis, hits: Hits
 ) -> None:
     producer.append("s", HI, ack="stored")
@@ -364,5 +364,5 @@ def test_a_read_whose_job_was_deleted_by_hand_may_find_a_tail(
         job_id: Any = wait_for(lambda: client.lindex("rq:queue:backscroll", -1), "the read")
         client.hdel(PENDING, "s")
         client.delete("rq:queue:backscroll", b"rq:job:" + job_id)
+        working.send_signal(signal.SIGCONT)
         assert texts(reading.result()) == ["hi"]
-    working.send_signal(signal.SIGCONT)

@@ -312,8 +312,7 @@ class _Batches:
 
 
 def _sent_again(outcome: Outcome) -> Outcome:
-    is_answer = not isinstance(outcome, Enqueued) or outcome.answer is not None
-    return outcome if is_answer else SENT_AGAIN
+    return SENT_AGAIN if isinstance(outcome, Enqueued) else outcome
 
 
 def _checked(item: _Pending, enqueued: Enqueued, fsynced: Any) -> Outcome:

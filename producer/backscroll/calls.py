@@ -22,7 +22,12 @@ from backscroll.batch_sender import BatchSender
 from backscroll.contract import lenient
 from backscroll.contract.answers import answered_receipt
 from backscroll.contract.attachment_reading import answered_attachment
-from backscroll.contract.errors import BackscrollError, ServerRefusedError, carrying
+from backscroll.contract.errors import (
+    BackscrollError,
+    MalformedJobError,
+    ServerRefusedError,
+    carrying,
+)
 from backscroll.contract.message_checks import Limits
 from backscroll.contract.messages import ChatMessage
 from backscroll.contract.operations import Operation, Read, Write
@@ -270,13 +275,16 @@ class QueueCalls(Calls):
     async def _answer(self, operation: Operation, ack: Ack, enqueued: Enqueued) -> Any:
         """Out of a tail, or what the worker says after the last result that there was."""
         deadline, after = time.monotonic() + self._timeout_seconds, enqueued.last_result
-        while enqueued.answer is None:
-            if (result := await self._result(operation, after, deadline)) is not GONE:
-                return result_of(operation, result)
+        if enqueued.answer is not None:
+            try:
+                return kept_answer(operation, enqueued.answer)
+            except MalformedJobError:  # the worker may know what waits there
+                after = SENT_AGAIN.last_result
+                await self._enqueue(operation, ack, is_known=True)
+        while (result := await self._result(operation, after, deadline)) is GONE:
             # Done before anybody wanted its result; the store knows what came of it.
-            again = await self._enqueue(operation, ack, is_known=True)
-            enqueued = again if isinstance(again, Enqueued) else enqueued
-        return kept_answer(operation, enqueued.answer)
+            await self._enqueue(operation, ack, is_known=True)
+        return result_of(operation, result)
 
     async def _result(self, operation: Operation, after: str, deadline: float) -> Any:
         """The fields of the first result after `after`, or `GONE`."""

@@ -162,7 +162,7 @@ class Sender:
     def send(self, operation: Operation, ack: Ack, *, again: bool = False) -> Enqueued:
         """Enqueue `operation`, and with "fsynced" wait for the server's disk.
 
-        `again`: the server had it already. A read or a pop may be answered at once.
+        `again`: the server had it already.
         """
         job, sessions = self._writer.job(operation, ack), [About.of(operation, ack)]
 
@@ -180,7 +180,7 @@ class Sender:
             raise self._explained(error, operation, job) from error
         except BackscrollError as error:
             raise carrying(operation, error) from None
-        return SENT_AGAIN if failures and enqueued.answer is None else enqueued
+        return SENT_AGAIN if failures else enqueued
 
     def _explained(self, error: Exception, operation: Operation, job: Job) -> BackscrollError:
         if is_retryable(error) and is_own_fault(error, [job]):

@@ -33,7 +33,7 @@ import orjson
 
 from backscroll.contract.answers import SEPARATOR
 from backscroll.contract.codec import decode
-from backscroll.contract.errors import MalformedJobError, OperationRefusedError
+from backscroll.contract.errors import MalformedJobError
 from backscroll.contract.ids import made_at
 from backscroll.contract.messages import ChatMessage, from_micros
 from backscroll.contract.operations import Append, Operation, Write
@@ -175,8 +175,8 @@ class About(NamedTuple):
         return cls("", 0, operation.changes)
 
     def again(self) -> About:
-        """Of what is sent again, and may have been carried out before."""
-        return self if self.kind == "read" else self._replace(kind="", wanted=0)
+        """Of what is sent again: it may have been carried out before, and no tail answers it."""
+        return About("", 0, () if self.kind == "read" else self.keys)
 
 
 ANY_SESSION: Final = About("", 0, ("",))
@@ -204,25 +204,18 @@ def kept_answer(operation: Operation, parts: Sequence[bytes]) -> Any:
     """What a worker would answer: `parts` are what a tail has, and id and payload of each append
     that waits. Of a history these may be more messages than wanted.
 
-    Raises `OperationRefusedError` for an append of a newer producer.
+    Raises `MalformedJobError` for an append of a newer producer, which only a worker may know.
     """
     value = orjson.loads(parts[0])
     if isinstance(operation, Pop):
         return {"affected": len(value), "messages": value}
     for id_, payload in zip(parts[1::2], parts[2::2], strict=True):
-        value += [message.to_dict() for message in _appended(id_.decode(), payload)]
+        append = decode(id_.decode(), payload)
+        if not isinstance(append, Append):
+            raise MalformedJobError(f"{append.kind} waits as an append")
+        value += [message.to_dict() for message in append.stamped()]
     limit = operation.limit if isinstance(operation, Load) else None
     return value if limit is None else value[-limit:]
-
-
-def _appended(op_id: str, payload: bytes) -> tuple[ChatMessage, ...]:
-    try:
-        append = decode(op_id, payload)
-    except MalformedJobError as error:
-        raise OperationRefusedError(
-            f"a message that waits for the worker cannot be read: {error}"
-        ) from None
-    return append.stamped() if isinstance(append, Append) else ()
 
 
 def time_text(micros: int) -> str:
