@@ -100,7 +100,7 @@ def test_a_producer_can_do_all_its_calls(guarded: Guarded) -> None:
         assert len(producer.load("k")) == 2
         with guarded.client("admin") as admin:
             tails, pending = (f"backscroll:backscroll:{name}" for name in ("tails", "pending"))
-            wait_for(lambda: producer.load("k") and admin.hexists(tails, "k"), "a tail")
+            wait_for(lambda: producer.load("k") and admin.hexists(tails, "hk"), "a tail")
             producer.append("k", HI)
             producer.rollback("k", ack="stored")
             assert len(producer.load("k")) == 2

@@ -200,7 +200,7 @@ def test_a_tail_of_another_version_answers_no_pop(
     said: Any, producer: Producer, client: redis.Redis, tail: str
 ) -> None:
     with stopped(said, producer), Producer(producer.url, timeout_seconds=0.2) as hasty:
-        client.hset(TAILS, "s", tail)
+        client.hset(TAILS, "hs", tail)
         with pytest.raises(NotConfirmedError):
             hasty.pop("s")
     assert texts(producer.load("s", 50)) == ["a", "b", "c"]

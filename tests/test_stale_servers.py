@@ -52,7 +52,7 @@ def test_a_new_producer_believes_no_tail_of_before(
             server: Any = client.info("server")
         os.kill(server["process_id"], signal.SIGKILL)
         with running(program(OWN), place, *_NO_DISK, ends_by=ends_by) as restarted:
-            assert restarted.hexists("backscroll:backscroll:tails", "s")
+            assert restarted.hexists("backscroll:backscroll:tails", "hs")
             with Producer(url, timeout_seconds=0.3) as new, pytest.raises(NotConfirmedError):
                 call(new)
             worker.send_signal(signal.SIGCONT)

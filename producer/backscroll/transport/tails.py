@@ -16,8 +16,10 @@ are what the worker removes, whatever comes between.
 Only while there are tails are writes marked as pending. What a worker finds waiting when it begins
 to keep some is marked by the last job of the queue, under "".
 
-A tail has three parts, each up to a line's end: for how many messages it can answer, and id and
-size of the newest few, the newest first; the session's info; and the messages, to the end.
+A tail has three fields of the hash, each named by a letter and the session's key, so that nothing
+large is copied to change it. "h": for how many messages it can answer, since when appends are
+certain, and id and size of the newest few, the newest first; and, in a second line, the session's
+info, or "-". "m": the messages. "x": those that came since, without brackets.
 """
 
 from __future__ import annotations
@@ -60,9 +62,11 @@ _NEVER: Final = "~"  # sorts behind all times
 _MOST_NAMED: Final = 10
 _PLAIN_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
+LUA_SEPARATOR: Final = f"local SEPARATOR = {SEPARATOR.decode()!r}\n"
+
 LUA_TAILS: Final = (
-    f"local BETWEEN_MESSAGES, MOST_WAITING = {len(SEPARATOR)}, {_MOST_WAITING}"
-    f" local LOOKED_AMONG = {_LOOKED_AMONG}"
+    LUA_SEPARATOR
+    + f"local MOST_WAITING, LOOKED_AMONG = {_MOST_WAITING}, {_LOOKED_AMONG}"
     + """
 local function open_tails(queue, may_answer, server, is_in_queue)
   local pending, tails = 'backscroll:' .. queue .. ':pending', 'backscroll:' .. queue .. ':tails'
@@ -101,21 +105,21 @@ local function open_tails(queue, may_answer, server, is_in_queue)
 
   local function is_settled(key) return is_kept and may_answer and is_marked(key, false) end
 
-  local function parts(key)
-    local tail = redis.pcall('HGET', tails, key)
-    if type(tail) ~= 'string' then return false end
-    return string.match(tail, '^(%d+) (%S+)([^\\n]*)\\n([^\\n]*)\\n(.*)$')
+  local function read(name, key)
+    local value = redis.pcall('HGET', tails, name .. key)
+    return type(value) == 'string' and value or ''
   end
 
   -- What was requeued has another place than it had, and after a queue was emptied by hand none.
   local function answer(key, wanted)
     local ids = is_kept and may_answer and waiting(key)
     if not ids then return false end
-    local count, since, _, info, messages = parts(key)
+    local count, since, info = string.match(read('h', key), '^(%d+) (%S+)[^\\n]*\\n(.*)$')
     if not count or tonumber(count) < wanted then return false end
     if wanted == 0 then return #ids == 0 and info ~= '-' and {info} end
     if ids[1] and not is_in_queue(ids[1], LOOKED_AMONG) then return false end
-    local answer = {messages}
+    local answer = {read('m', key), read('x', key)}
+    if answer[1] == '' then return false end
     for _, id in ipairs(ids) do
       local function field(name) return redis.pcall('HGET', job_key(id), name) end
       local status, at, data = field('status'), field('created_at'), field('data')
@@ -128,15 +132,17 @@ local function open_tails(queue, may_answer, server, is_in_queue)
   end
 
   local function newest(key, wanted)
-    local _, _, names, _, messages = parts(key)
-    local ids, bytes = {}, -BETWEEN_MESSAGES
+    local names = string.match(read('h', key), '^%d+ %S+([^\\n]*)\\n')
+    local ids, bytes = {}, -#SEPARATOR
     for id, size in string.gmatch(names or '', ' ([^:]+):(%d+)') do
       if #ids == wanted then break end
       table.insert(ids, 1, id)
-      bytes = bytes + BETWEEN_MESSAGES + size
+      bytes = bytes + #SEPARATOR + size
     end
     if #ids < wanted then return false end
-    return ids, {'[' .. string.sub(messages, -1 - bytes)}
+    local said, more = string.sub(read('m', key), 2, -2), read('x', key)
+    if said ~= '' and more ~= '' then said = said .. SEPARATOR end
+    return ids, {'[' .. string.sub(said .. more, -bytes) .. ']'}
   end
 
   return {mark = mark, is_marked = is_marked, is_settled = is_settled, answer = answer,
@@ -201,21 +207,23 @@ def is_kept_as_sent(message: ChatMessage) -> bool:
 
 
 def kept_answer(operation: Operation, parts: Sequence[bytes]) -> Any:
-    """What a worker would answer: `parts` are what a tail has, and id and payload of each append
-    that waits. Of a history these may be more messages than wanted.
+    """What a worker would answer: `parts` are what a tail has, and of a history what came since,
+    and id and payload of each append that waits. These may be more messages than wanted.
 
     Raises `MalformedJobError` for an append of a newer producer, which only a worker may know.
     """
     value = orjson.loads(parts[0])
     if isinstance(operation, Pop):
         return {"affected": len(value), "messages": value}
-    for id_, payload in zip(parts[1::2], parts[2::2], strict=True):
+    if not isinstance(operation, Load):
+        return value
+    value += orjson.loads(b"[%b]" % parts[1])
+    for id_, payload in zip(parts[2::2], parts[3::2], strict=True):
         append = decode(id_.decode(), payload)
         if not isinstance(append, Append):
             raise MalformedJobError(f"{append.kind} waits as an append")
         value += [message.to_dict() for message in append.stamped()]
-    limit = operation.limit if isinstance(operation, Load) else None
-    return value if limit is None else value[-limit:]
+    return value if operation.limit is None else value[-operation.limit :]
 
 
 def time_text(micros: int) -> str:
@@ -223,14 +231,19 @@ def time_text(micros: int) -> str:
     return from_micros(micros).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
-def tail_of(info: bytes, messages: bytes, count: int, most: int, since: float) -> bytes:
-    """A tail with the newest messages of a session of `count`, at most `most`, in JSON.
+def head_of(info: bytes, messages: bytes, count: int, most: int, since: float) -> bytes:
+    """The head of a tail with the newest messages of a session of `count`, at most `most`, in JSON.
 
     Appends that are requested after `since`, in microseconds, will be carried out as they are.
     """
     most = most if count > most else ALL_MESSAGES
     text = _NEVER if since == inf else time_text(int(since))
-    return b"%d %b%b\n%b\n%b" % (most, text.encode(), names_of(messages), info, messages)
+    return b"%d %b%b\n%b" % (most, text.encode(), names_of(messages), info)
+
+
+def fields_of(key: str) -> tuple[str, ...]:
+    """The fields of a session's tail."""
+    return "h" + key, "m" + key, "x" + key
 
 
 def names_of(messages: bytes) -> bytes:

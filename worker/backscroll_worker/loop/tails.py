@@ -28,13 +28,15 @@ from backscroll.transport.pinned_connection import Command, PinnedConnection, Sc
 from backscroll.transport.rq_protocol import in_flight_key, own_key, queue_key
 from backscroll.transport.tails import (
     LEASE_SECONDS,
+    LUA_SEPARATOR,
     SERVER_COMMAND,
     About,
+    fields_of,
+    head_of,
     is_kept_as_sent,
     names_of,
     new_token,
     server_id,
-    tail_of,
 )
 from backscroll_worker.contract.answer_budget import AnswerBudget
 from backscroll_worker.contract.pacing import Unfinished
@@ -69,8 +71,10 @@ redis.call('PEXPIRE', tails, lease)
 return {known == token and 1 or 0, last or ''}
 """)
 
-# A tail is dropped before anything that could fail, and only then is its session not pending.
-_UPDATE: Final = """
+# A tail has no head before anything that could fail, and only then is its session not pending.
+_UPDATE: Final = (
+    LUA_SEPARATOR
+    + """
 local pending, tails = unpack(KEYS)
 local token, lease, is_any, count = unpack(ARGV, 1, 4)
 if redis.call('HGET', tails, '') ~= token then return end
@@ -88,11 +92,11 @@ local function settle(key, id)
   elseif left then redis.call('HSET', pending, key, '+' .. string.sub(left, 1, -2)) end
   return left
 end
-local function extended(tail, names, text)
-  local count, known, messages = string.match(tail or '', '^(%d+ %S+)([^\\n]*)\\n[^\\n]*\\n(.*)%]$')
-  if not count then return '' end
-  if messages ~= '[' then messages = messages .. ',\\n' end
-  return count .. names .. known .. '\\n-\\n' .. messages .. text .. ']'
+local function grown(key, names, said)
+  local head, more = redis.call('HGET', tails, 'h' .. key), redis.call('HGET', tails, 'x' .. key)
+  local count, known = string.match(head or '', '^(%d+ %S+)([^\\n]*)\\n')
+  if not count then return nil end
+  return count .. names .. known .. '\\n-', more and more .. SEPARATOR .. said or said
 end
 if is_any == '1' then
   redis.call('UNLINK', tails)
@@ -100,13 +104,22 @@ if is_any == '1' then
   redis.call('PEXPIRE', tails, lease)
 end
 for i = 5, 4 + count do settle('', ARGV[i]) end
-for i = 5 + count, #ARGV, 4 do
-  local key, id, names, tail = unpack(ARGV, i, i + 3)
-  if names ~= '' then tail = extended(redis.call('HGET', tails, key), names, tail) end
-  redis.call('HDEL', tails, key)
-  if settle(key, id) and tail ~= '' then redis.pcall('HSET', tails, key, tail) end
+for i = 5 + count, #ARGV, 5 do
+  local key, id, field, head, said = unpack(ARGV, i, i + 4)
+  if field == 'x' then head, said = grown(key, head, said) end
+  redis.call('HDEL', tails, 'h' .. key)
+  local is_kept = settle(key, id) and field ~= '' and head
+  if not (is_kept and field == 'x') then redis.call('HDEL', tails, 'm' .. key, 'x' .. key) end
+  if is_kept then redis.pcall('HSET', tails, field .. key, said, 'h' .. key, head) end
 end
 """
+)
+
+
+_Update = tuple[str, bytes, bytes]
+"""What changes a tail: "m", its head and its messages; or "x", and names and messages of more."""
+
+_NOTHING: Final[_Update] = ("", b"", b"")
 
 
 class _Change:
@@ -186,7 +199,8 @@ class Tails:
                 self._barrier, self._is_barrier_released = last, False
                 self._wanted.lose_tails()
             elif unwanted := self._wanted.take_unwanted():
-                self._channel.call(("HDEL", self._keys[1], *unwanted))
+                fields = [field for key in unwanted for field in fields_of(key)]
+                self._channel.call(("HDEL", self._keys[1], *fields))
             self._token, self._due = token, now + _REFRESH_SECONDS
 
     def _new_token(self) -> str:
@@ -259,7 +273,7 @@ class Tails:
         lease = int(1000 * LEASE_SECONDS)
         arguments: list[Any] = [self._token, lease, int(is_any), len(marks), *marks]
         for key, change in changed.items():
-            arguments += key, change.op_id, *updates.get(key, (b"", b""))
+            arguments += key, change.op_id, *updates.get(key, _NOTHING)
         return [("EVAL", _UPDATE, 2, *self._keys, *arguments)]
 
     def _drop(self) -> list[Command]:
@@ -282,18 +296,16 @@ class Tails:
                 changed.setdefault(key, _Change()).is_known = False
         return changed
 
-    def _updates(self, changed: dict[str, _Change], left: int) -> dict[str, tuple[bytes, bytes]]:
-        """For each session that is to have a tail, what is behind it now, or all of it anew: names
-        and messages, or nothing and the tail. `left` is how many bytes all of them may have.
-        """
+    def _updates(self, changed: dict[str, _Change], left: int) -> dict[str, _Update]:
+        """For each session that is to have a tail what changes it, `left` bytes in all."""
         now = time.monotonic()
-        updates: dict[str, tuple[bytes, bytes]] = {}
+        updates: dict[str, _Update] = {}
         to_read = list[str]()
         for key, change in changed.items():
             wanted = self._wanted[key]
             names, more = change.said() if wanted.may_grow else (b"", b"")
             if more and wanted.tail_bytes + len(more) <= MOST_BYTES and len(more) <= left:
-                updates[key] = names, more
+                updates[key] = "x", names, more
                 left -= len(more)
                 self._wanted.resize(key, wanted.tail_bytes + len(more))
                 wanted.grown += 1
@@ -302,11 +314,11 @@ class Tails:
             self._wanted.resize(key, 0)
             if wanted.may_have_tail(now):
                 to_read.append(key)
-        updates |= {key: (b"", tail) for key, tail in self._read(to_read, left).items()}
+        updates |= self._read(to_read, left)
         self._wanted.make_room()
         return {key: update for key, update in updates.items() if key in self._wanted}
 
-    def _read(self, keys: Sequence[str], left: int) -> dict[str, bytes]:
+    def _read(self, keys: Sequence[str], left: int) -> dict[str, _Update]:
         """The tails of the sessions, as far as they are small enough; read from the store."""
         reads: list[Operation] = []
         for key in keys:
@@ -317,24 +329,26 @@ class Tails:
             since = self._store.late_until()
         except (StoreUnavailableError, StoreUnusableError):
             return {}
-        tails: dict[str, bytes] = {}
+        tails: dict[str, _Update] = {}
         for key, info, messages in zip(keys, answers[::2], answers[1::2], strict=False):
-            wanted, tail = self._wanted[key], b""
+            wanted, head, said = self._wanted[key], b"", b""
             if isinstance(info, EncodedAnswer) and isinstance(messages, EncodedAnswer):
-                tail = _tail(wanted.messages, info.json, messages.json, since)
-            wanted.note_tail(len(tail))
-            wanted.has_tail = 0 < len(tail) <= min(left, MOST_BYTES)
+                said = messages.json if wanted.messages else b"[]"
+                head = _head(wanted.messages, info.json, said, since)
+            size_bytes = len(head) + len(said)
+            wanted.note_tail(size_bytes)
+            wanted.has_tail = 0 < size_bytes <= min(left, MOST_BYTES)
             if wanted.has_tail:
-                left -= len(tail)
-                tails[key] = tail
-            self._wanted.resize(key, len(tail) if wanted.has_tail else 0)
+                left -= size_bytes
+                tails[key] = "m", head, said
+            self._wanted.resize(key, size_bytes if wanted.has_tail else 0)
         return tails
 
 
-def _tail(most: int, info: bytes, messages: bytes, since: float) -> bytes:
+def _head(most: int, info: bytes, messages: bytes, since: float) -> bytes:
     known = orjson.loads(info) or {"message_count": 0, "closed": False}
     since = inf if known["closed"] else since
-    return tail_of(info, messages if most else b"[]", known["message_count"], most, since)
+    return head_of(info, messages, known["message_count"], most, since)
 
 
 def _said(operation: Write, answer: object) -> tuple[ChatMessage, ...]:
