@@ -37,6 +37,13 @@ class MaintainedSession(StoredSession):
                 platform_ids.pop(platform_id, None)
                 self._note(gone_mark(platform_id), 0)
 
+    def _bring_back(self, lines: Iterable[Line]) -> None:
+        """The opposite, also of what was recorded before a fork or a merge brought them here."""
+        for line in lines:
+            mark = gone_mark(line.message.platform_id or "")
+            self._cached_session().known.pop(mark, None)
+            self._notes.pop(mark, None)
+
     def used_blobs(self) -> set[str]:
         """The SHA-256 of all that is attached to its messages."""
         attached = (each for line in self.lines for each in line.message.attachments)

@@ -47,10 +47,11 @@ def popped(sessions: Iterable[Session], operation: Pop) -> tuple[ChatMessage, ..
 
 
 def remove(session: Session, gone: Sequence[Line], back: Collection[str | None] = ()) -> None:
-    """Remove these lines; the platform ids in `back` are not noted as gone."""
+    """Remove these lines; those with a platform id in `back` may be stored again."""
     places = set(map(id, gone))
     session._touch()
     session._note_gone([line for line in gone if line.message.platform_id not in back])
+    session._bring_back(line for line in gone if line.message.platform_id in back)
     lines = session._rewrite()
     lines[:] = [line for line in lines if id(line) not in places]
     cached = session._cached_session()

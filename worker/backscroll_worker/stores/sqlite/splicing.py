@@ -23,7 +23,7 @@ _NEWEST: Final = "SELECT id FROM messages INDEXED BY messagerow_session_id WHERE
 def remove(group: WriteGroup, operation: Splice) -> int:
     """Remove what a splice is to remove; returns how many messages that was.
 
-    The platform ids of those that it brings back are not noted as gone.
+    Those that it brings back by their platform ids may be stored again.
     """
     session = group._find(operation.key)
     if session is None or not operation.remove:
@@ -36,8 +36,9 @@ def remove(group: WriteGroup, operation: Splice) -> int:
     rows = rows_of(group, operation)
     gone = {group._remove(session, row) for row in rows}
     group._platform_ids.note_gone(session.id, gone - back, group._now)
-    if gone & back:
+    if returning := [id_ for id_ in gone & back if id_ is not None]:
         group._platform_ids.forget(session.id)
+        bring_back(group._connection, session.id, returning)  # as a fork or a merge may note them
     return len(rows)
 
 

@@ -226,3 +226,25 @@ def test_a_splice_beside_a_turn_leaves_it_running(store: StoreUnderTest) -> None
     assert info.turn_id == turn
     assert store.end_turn("s", turn, remove=[str(asked.message_id)]) == 0
     assert contents(store, "s") == ["new", "newer"]
+
+
+def test_a_splice_brings_back_what_a_fork_or_merge_brought(open_store: Open) -> None:
+    """Though the session had lost a message with that platform id before."""
+    with open_store() as store:
+        for key in ("s", "t", "u"):
+            store.append(key, message("p"))
+        store.fork(str(store.reset("s")), "s")
+        store.pop("u")
+        store.merge("t", "u")
+        for key in ("s", "u"):
+            assert said(store, key) == ["p"]
+            for _ in range(2):
+                store.splice(key, message("p"), message("p2"), remove="all")
+                assert said(store, key) == ["p", "p2"]
+    with open_store() as store:
+        for key in ("s", "u"):
+            assert apply_all(store, [batch(key, "p")])[0].affected == 0
+            store.pop(key, 2)
+            assert apply_all(store, [batch(key, "p")])[0].affected == 0
+            assert said(store, key) == []
+        assert store.verify(deep=True) == []
