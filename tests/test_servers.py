@@ -200,7 +200,7 @@ def test_the_server_quotes_nothing_of_what_was_erased(name: str, tmp_path: Path)
             Producer(guarded.url("producer"), timeout_seconds=60) as producer,
         ):
             tails = own_key("backscroll", "tails")
-            wait_for(lambda: producer.load("zebra", 1) and admin.hexists(tails, "zebra"), "a tail")
+            wait_for(lambda: producer.load("zebra", 1) and admin.hexists(tails, "hzebra"), "a tail")
             assert "quagga" in str(admin.hgetall(tails))
             assert producer.erase(key="zebra").messages == 2
             assert "quagga" not in str(admin.hgetall(tails))
