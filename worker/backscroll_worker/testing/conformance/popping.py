@@ -129,7 +129,7 @@ def test_a_pop_of_named_messages_finds_them_whatever_the_key_is(todays: Open) ->
 def test_a_pop_of_named_messages_is_never_too_late(
     todays: Open, late: Callable[[Any], Any], kind: str
 ) -> None:
-    """As the requester's clock may be slow, and a caller was told of them."""
+    """As the requester's clock may be slow, and they were returned already."""
     with todays() as store:
         early = requests.pop("s")
         say(store, "s", "a")
