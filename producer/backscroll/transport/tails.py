@@ -52,7 +52,8 @@ ALL_MESSAGES: Final = 10**9
 ANSWERED: Final = -3
 """In the place of the queue's depth: the other half of the reply is the answer, out of a tail."""
 
-_MOST_WAITING: Final = 16
+_MOST_WAITING_BYTES: Final = 512
+"""Of the ids of appends that a read may show: about 16 of ours."""
 _LOOKED_AMONG: Final = 10_000
 """Of the queue's newest jobs the oldest one that a read shows must be one: that takes 0.1 ms."""
 
@@ -66,7 +67,7 @@ LUA_SEPARATOR: Final = f"local SEPARATOR = {SEPARATOR.decode()!r}\n"
 
 LUA_TAILS: Final = (
     LUA_SEPARATOR
-    + f"local MOST_WAITING, LOOKED_AMONG = {_MOST_WAITING}, {_LOOKED_AMONG}"
+    + f"local MOST_WAITING_BYTES, LOOKED_AMONG = {_MOST_WAITING_BYTES}, {_LOOKED_AMONG}"
     + """
 local function open_tails(queue, may_answer, server, is_in_queue)
   local pending, tails = 'backscroll:' .. queue .. ':pending', 'backscroll:' .. queue .. ':tails'
@@ -89,11 +90,10 @@ local function open_tails(queue, may_answer, server, is_in_queue)
   local function mark(keys, id, is_plain)
     if not is_kept then return end
     for _, key in ipairs(keys) do
-      local ids, value = is_plain and waiting(key), id
-      if ids and #ids < MOST_WAITING then
-        ids[#ids + 1] = id
-        value = '+' .. table.concat(ids, ' ')
-      end
+      local value, waits = id, is_plain and redis.pcall('HMGET', pending, key)[1]
+      local is_list = type(waits) == 'string' and string.sub(waits, 1, 1) == '+'
+      if is_plain and waits == false then value = '+' .. id
+      elseif is_list and #waits < MOST_WAITING_BYTES then value = waits .. ' ' .. id end
       redis.pcall('HSET', pending, key, value)
     end
   end

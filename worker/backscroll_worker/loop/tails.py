@@ -107,10 +107,11 @@ for i = 5, 4 + count do settle('', ARGV[i]) end
 for i = 5 + count, #ARGV, 5 do
   local key, id, field, head, said = unpack(ARGV, i, i + 4)
   if field == 'x' then head, said = grown(key, head, said) end
-  redis.call('HDEL', tails, 'h' .. key)
+  if field == 'x' then redis.call('HDEL', tails, 'h' .. key)
+  else redis.call('HDEL', tails, 'h' .. key, 'm' .. key, 'x' .. key) end
   local is_kept = settle(key, id) and field ~= '' and head
-  if not (is_kept and field == 'x') then redis.call('HDEL', tails, 'm' .. key, 'x' .. key) end
-  if is_kept then redis.pcall('HSET', tails, field .. key, said, 'h' .. key, head) end
+  if is_kept then redis.pcall('HSET', tails, field .. key, said, 'h' .. key, head)
+  elseif field == 'x' then redis.call('HDEL', tails, 'm' .. key, 'x' .. key) end
 end
 """
 )
@@ -202,6 +203,11 @@ class Tails:
                 fields = [field for key in unwanted for field in fields_of(key)]
                 self._channel.call(("HDEL", self._keys[1], *fields))
             self._token, self._due = token, now + _REFRESH_SECONDS
+
+    @property
+    def are_kept(self) -> bool:
+        """Whether there are some on the server, and so somebody who reads them."""
+        return bool(self._token)
 
     def _new_token(self) -> str:
         try:
