@@ -14,13 +14,12 @@ from typing import Final
 from backscroll.contract.ids import DEFAULT_QUEUE, new_op_id
 from backscroll.transport.connection import connect
 from backscroll.transport.rq_protocol import JobWriter, queue_key
-from backscroll.transport.sender import JobConnection
+from backscroll.transport.sender import JOBS_PER_CALL, JobConnection
 from backscroll.transport.tails import About
 from backscroll_worker.settings import Settings
 from bench.data import appends
 
 _WRITTEN: Final = 2_000
-_MOST_AT_ONCE: Final = 500
 _PAUSE_SECONDS: Final = 0.001
 
 
@@ -34,7 +33,7 @@ def refill(url: str, count: int) -> None:
         connection = JobConnection(server, writer)
         while True:
             missing = count - int(server.llen(queue_key(DEFAULT_QUEUE)))
-            some = list(itertools.islice(written, max(0, min(missing, _MOST_AT_ONCE))))
+            some = list(itertools.islice(written, max(0, min(missing, JOBS_PER_CALL))))
             if some:
                 jobs = [(new_op_id(), *job[1:]) for job, _ in some]
                 connection.enqueue(jobs, [about for _, about in some])

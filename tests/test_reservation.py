@@ -53,7 +53,7 @@ def test_what_is_taken_is_in_flight_in_its_order(
     client: redis.Redis, reservations: Reservations
 ) -> None:
     push(client, *"abcde")
-    jobs = reservations.take(3)
+    jobs = list(reservations.take(3))
     assert [(job.id, job.payload, job.result_ttl) for job in jobs] == [
         (name, b"x", 0) for name in "abc"
     ]
@@ -65,8 +65,8 @@ def test_put_back_restores_the_queue_as_it_was(
     client: redis.Redis, reservations: Reservations
 ) -> None:
     push(client, *"abcde")
-    reservations.take(2)
-    reservations.take(2)
+    list(reservations.take(2))
+    list(reservations.take(2))
     assert reservations.put_back() == 4
     assert ids(client, QUEUE) == list("abcde")
     assert in_flight(client) == []
@@ -75,19 +75,18 @@ def test_put_back_restores_the_queue_as_it_was(
 def test_what_was_asked_for_comes_with_the_next_take(
     client: redis.Redis, reservations: Reservations
 ) -> None:
-    assert reservations.take(1) == []  # so that the server knows the script
+    assert list(reservations.take(1)) == []  # so that the server knows the script
     push(client, *"abcd")
     reservations.ask(3)
-    assert [job.id for job in reservations.take(10)] == list("abc")
-    assert [job.id for job in reservations.take(10)] == ["d"]
-    assert reservations.take(10) == []
+    assert [job.id for job in reservations.take(10)] == list("abcd")
+    assert list(reservations.take(10)) == []
 
 
 def test_what_was_asked_for_and_never_looked_at_goes_back_too(
     client: redis.Redis, reservations: Reservations
 ) -> None:
     push(client, *"abcd")
-    reservations.take(1)
+    list(reservations.take(1))
     reservations.ask(2)
     reservations.put_back()
     client.ping()
@@ -105,10 +104,10 @@ def test_a_take_that_arrives_after_a_put_back_is_refused(
     late.put_back()
     reservations.put_back()
     with pytest.raises(FencedError):
-        late.take(1)
+        list(late.take(1))
     late.ask(1)
     with pytest.raises(FencedError):
-        late.take(1)
+        list(late.take(1))
     assert in_flight(client) == []
     assert [job.id for job in reservations.take(1)] == ["a"]
 
@@ -119,7 +118,7 @@ def test_after_the_server_lost_its_data_a_take_is_refused_until_put_back(
     client.flushall()
     push(client, "a")
     with pytest.raises(FencedError):
-        reservations.take(1)
+        list(reservations.take(1))
     reservations.put_back()
     assert [job.id for job in reservations.take(1)] == ["a"]
 
@@ -130,7 +129,7 @@ def test_nothing_is_taken_while_the_workers_are_suspended(
     push(client, "a")
     suspend(client)
     with pytest.raises(SuspendedError):
-        reservations.take(1)
+        list(reservations.take(1))
     assert ids(client, QUEUE) == ["a"]
 
 
@@ -156,7 +155,7 @@ def test_ids_and_hashes_that_are_none_say_what_is_wrong(
 ) -> None:
     client.rpush(QUEUE, "gone", "a b", "text")
     client.set("rq:job:text", "no hash")
-    gone, strange, text = reservations.take(10)
+    gone, strange, text = list(reservations.take(10))
     assert gone.is_gone
     assert "characters" in strange.problem
     assert "does not hold an RQ job" in text.problem
@@ -174,7 +173,7 @@ def test_a_restarted_servers_empty_script_cache_goes_unnoticed(
 def test_a_wait_ends_with_the_first_job_and_takes_it(
     client: redis.Redis, server_url: str, reservations: Reservations
 ) -> None:
-    assert reservations.wait_and_take(1, 5) == []
+    assert list(reservations.wait_and_take(1, 5)) == []
     with redis.Redis.from_url(server_url) as other, ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(reservations.wait_and_take, 30, 5)
         while not _is_blocked(other):
@@ -196,19 +195,81 @@ def test_a_wait_is_over_at_once_when_jobs_are_there(
     assert ids(client, QUEUE) == ["c"]
 
 
-def test_a_wait_takes_nothing_without_scripts_or_while_suspended(
+def test_a_wait_goes_without_known_scripts_and_takes_nothing_while_suspended(
     client: redis.Redis, reservations: Reservations
 ) -> None:
     push(client, "a")
     client.script_flush()
-    assert reservations.wait_and_take(1, 1) == []
-    assert in_flight(client) == []
-    assert [job.id for job in reservations.take(1)] == ["a"]
+    assert [job.id for job in reservations.wait_and_take(1, 1)] == ["a"]
+    assert in_flight(client) == ["a"]
     push(client, "b")
     suspend(client)
     with pytest.raises(SuspendedError):
-        reservations.wait_and_take(1, 1)
+        list(reservations.wait_and_take(1, 1))
     assert ids(client, QUEUE) == ["b"]
+
+
+def test_many_jobs_are_taken_in_order_by_scripts_that_take_few(
+    client: redis.Redis, reservations: Reservations
+) -> None:
+    names = [f"job{number}" for number in range(1_000)]
+    push(client, *names)
+    reservations.takes_few = True
+    reservations.ask(1_000)
+    client.config_resetstat()
+    jobs = list(reservations.take(700))
+    assert [job.id for job in jobs] == names[:700] == in_flight(client)
+    assert ids(client, QUEUE) == names[700:]
+    stats: Any = client.info("commandstats")
+    assert stats["cmdstat_evalsha"]["calls"] >= 5
+    assert [job.id for job in reservations.take(1_000)] == names[700:]
+
+
+def test_the_steps_of_a_take_end_where_the_group_becomes_too_large(
+    client: redis.Redis, reservations: Reservations
+) -> None:
+    names = [f"job{number}" for number in range(400)]
+    push(client, *names, data=b"x" * (MAX_GROUP_BYTES // 200 + 1))
+    reservations.takes_few = True
+    groups = [list(reservations.take(1_000)) for _ in range(3)]
+    assert [len(jobs) for jobs in groups] == [200, 200, 0]
+    assert [job.id for jobs in groups for job in jobs] == names
+
+
+@pytest.mark.parametrize("is_suspended", [True, False])
+def test_what_was_taken_before_a_later_step_is_refused_is_not_lost(
+    client: redis.Redis,
+    reservations: Reservations,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    is_suspended: bool,
+) -> None:
+    names = [f"job{number}" for number in range(400)]
+    push(client, *names)
+    other = Reservations(client, "backscroll")
+    first_ask = reservations._ask
+
+    def interfere(*arguments: Any) -> None:
+        monkeypatch.undo()
+        if is_suspended:
+            suspend(client)
+        else:
+            other.put_back()
+        first_ask(*arguments)
+
+    reservations.takes_few = True
+    reservations.ask(1_000)
+    monkeypatch.setattr(reservations, "_ask", interfere)
+    if is_suspended:
+        taken = [job.id for job in reservations.take(1_000)]
+        assert taken == in_flight(client) == names[: len(taken)]
+        assert taken
+        with pytest.raises(SuspendedError):
+            list(reservations.take(1_000))
+    else:
+        with pytest.raises(FencedError):
+            list(reservations.take(1_000))
+    assert in_flight(client) + ids(client, QUEUE) == names
 
 
 def _is_blocked(client: redis.Redis) -> bool:

@@ -20,7 +20,7 @@ from redis.retry import Retry
 
 from backscroll.contract.errors import BackscrollError, carrying
 from backscroll.contract.operations import Operation, Read, Write
-from backscroll.spool.forwarder import MAX_BATCH_BYTES, MAX_BATCH_JOBS, Forwarder
+from backscroll.spool.forwarder import MAX_BATCH_BYTES, Forwarder
 from backscroll.transport.acks import Ack, check_fsynced, not_yet_sent
 from backscroll.transport.connection import connect, explain, is_retryable, with_retries
 from backscroll.transport.mailbox import Mailbox, PerProcess, deliver
@@ -31,7 +31,13 @@ from backscroll.transport.rq_protocol import (
     JobWriter,
     Spooled,
 )
-from backscroll.transport.sender import JobConnection, Reply, is_own_fault, too_large
+from backscroll.transport.sender import (
+    JOBS_PER_CALL,
+    JobConnection,
+    Reply,
+    is_own_fault,
+    too_large,
+)
 from backscroll.transport.tails import About, Trust
 
 log = logging.getLogger("backscroll.producer")
@@ -126,7 +132,7 @@ def _serve(items: SimpleQueue[Any], batches: _Batches) -> None:
             item.box.put(None)
             continue
         batch, size = [item], len(item.job[-1])
-        while len(batch) < MAX_BATCH_JOBS and size < MAX_BATCH_BYTES and items.qsize():
+        while len(batch) < JOBS_PER_CALL and size < MAX_BATCH_BYTES and items.qsize():
             next_item = items.get()
             if not isinstance(next_item, _Pending) or next_item.is_known != item.is_known:
                 break

@@ -31,7 +31,7 @@ from backscroll.transport.outage import Outage
 from backscroll.transport.rq_protocol import Job, JobWriter
 from backscroll.transport.sender import JobConnection, Reply, is_own_fault, marked
 
-MAX_BATCH_JOBS: Final = 500
+_MAX_BATCH_JOBS: Final = 500
 MAX_BATCH_BYTES: Final = 8 * 1024 * 1024
 
 # How often one job must fail, each time right after the server accepted a call without any, before
@@ -67,7 +67,7 @@ class Forwarder:
         self._waiters: list[_Waiter] = []
         self._has_left = False  # the file still holds jobs that the server has
         self._refused: dict[int, str] = {}
-        self._most = MAX_BATCH_JOBS
+        self._most = _MAX_BATCH_JOBS
         self._strikes = 0
         self._outage = Outage(log, f"sending what is in {spool.path}")
         self._is_closing = False
@@ -221,7 +221,7 @@ class Forwarder:
                 self._strike(entries[0], error, is_serving)
             raise
         self._strikes = 0
-        self._most = min(2 * self._most, MAX_BATCH_JOBS)
+        self._most = min(2 * self._most, _MAX_BATCH_JOBS)
         accepted = next((n for n, (depth, *_) in enumerate(replies) if depth == 0), len(entries))
         taken = [
             entry
@@ -259,7 +259,7 @@ class Forwarder:
         self._strikes += 1
         if self._strikes < (_BROKEN_CONNECTIONS if isinstance(error, RETRYABLE) else _REFUSALS):
             return
-        self._strikes, self._most = 0, MAX_BATCH_JOBS
+        self._strikes, self._most = 0, _MAX_BATCH_JOBS
         self._set_aside(entry, error)
 
     def _set_aside(self, entry: Entry, error: Exception) -> None:

@@ -37,6 +37,9 @@ from backscroll.transport.tails import SERVER_COMMAND, About, Trust, server_id
 # No limit of a server (proto-max-bulk-len, client-query-buffer-limit) can be set lower.
 LEAST_LIMIT_BYTES: Final = 1024 * 1024
 
+JOBS_PER_CALL: Final = 32
+"""That one call of the script enqueues: all other clients of the server wait for it."""
+
 _MAX_IDLE: Final = 16
 _NOT_BY_A_JOB: Final = (redis.exceptions.InvalidResponse, redis.AuthenticationError)
 
@@ -56,7 +59,7 @@ class JobConnection:
     def enqueue(
         self, jobs: Sequence[Job], about: Sequence[About] | None = None, *, again: bool = False
     ) -> list[Reply]:
-        """Run the script once, without retries; its reply for each job.
+        """Run the script on all jobs, without retries; its reply for each.
 
         `about` says for each job which sessions it is about, None that each may be about any. What
         is sent `again` may arrive after what others have asked for since.
@@ -68,6 +71,13 @@ class JobConnection:
         if again:
             jobs = [marked(job) for job in jobs]
             about = None if about is None else [each.again() for each in about]
+        replies: list[Reply] = []
+        for start in range(0, max(1, len(jobs)), JOBS_PER_CALL):
+            some = slice(start, start + JOBS_PER_CALL)
+            replies += self._enqueue(jobs[some], about and about[some])
+        return replies
+
+    def _enqueue(self, jobs: Sequence[Job], about: Sequence[About] | None) -> list[Reply]:
         call = self._writer.script_call(
             jobs, about, may_answer=self._trust.holds, server=self._server
         )

@@ -20,7 +20,6 @@ from backscroll.contract.answers import Answer, encode_answer
 from backscroll.contract.errors import OperationRefusedError
 from backscroll.transport.pinned_connection import Command
 from backscroll.transport.rq_protocol import (
-    LUA_KEYS,
     Result,
     failure,
     job_key,
@@ -36,33 +35,21 @@ log = logging.getLogger("backscroll.worker")
 _BATCH_BYTES: Final = 256 * 1024
 """Larger batches are split. Every server accepts a megabyte, whatever its limits."""
 
+_DELETED_AT_ONCE: Final = 100
+
 _OVERHEAD_BYTES: Final = 300  # field names and keys of a result
 
-# Removes the ids after the first ARGV[1] from the intermediate list, and deletes the hashes of
-# those not among the first ones. They are nearly always the head of the list, and removed by one
-# command; if other ids are between them (a stock worker beside this one adds its own), each is
-# removed by itself.
-_RELEASE: Final = (
-    LUA_KEYS
-    + """
-local kept_count, kept, keys = tonumber(ARGV[1]), {}, {}
-for i = 2, kept_count + 1 do kept[ARGV[i]] = true end
-local before = kept_count + 1
-local count = #ARGV - before
-local head, is_head = redis.call('LRANGE', KEYS[1], 0, count - 1), true
-for i = 1, count do
-  local id = ARGV[before + i]
-  is_head = is_head and head[i] == id
-  if not kept[id] then keys[#keys + 1] = job_key(id) end
-end
+# The jobs are nearly always the head of the list, and removed by one command; if others are between
+# them (a stock worker beside this one adds its own), each is removed by itself.
+_RELEASE: Final = """
+local head, is_head = redis.call('LRANGE', KEYS[1], 0, #ARGV - 1), true
+for i = 1, #ARGV do is_head = is_head and head[i] == ARGV[i] end
 if is_head then
-  redis.call('LTRIM', KEYS[1], count, -1)
+  redis.call('LTRIM', KEYS[1], #ARGV, -1)
 else
-  for i = 1, count do redis.call('LREM', KEYS[1], 1, ARGV[before + i]) end
+  for i = 1, #ARGV do redis.call('LREM', KEYS[1], 1, ARGV[i]) end
 end
-for i = 1, #keys, 1000 do redis.call('DEL', unpack(keys, i, math.min(i + 999, #keys))) end
 """
-)
 
 
 @dataclass(slots=True)
@@ -84,7 +71,8 @@ class Acknowledgement:
         self._failed_key = registry_key("failed", queue)
         self._finished_key = registry_key("finished", queue)
         self._released: list[bytes] = []
-        self._kept: list[bytes] = []
+        self._deleted: list[bytes] = []
+        self._deleted_ahead: list[bytes] = []
         self._ahead: list[Batch] = []
         self._batch = Batch()
         self._last: list[Command] = []
@@ -98,13 +86,14 @@ class Acknowledgement:
 
     def drop(self, job: ReservedJob) -> None:
         """Release a job whose hash is missing; there is nothing to publish."""
-        self._keep(job)
+        self._released.append(job.raw_id)
 
     def succeed(self, job: ReservedJob, answer: Answer) -> None:
         """The job is done; its result is published if a caller may be waiting for it."""
         self._released.append(job.raw_id)
         self.succeeded += 1
         ttl = DEFAULT_RESULT_TTL if job.result_ttl is None else job.result_ttl
+        (self._deleted if ttl else self._deleted_ahead).append(job.raw_id)
         if ttl:
             self._publish(job, ttl, success(encode_answer(answer)))
 
@@ -113,7 +102,7 @@ class Acknowledgement:
 
         For maintenance, which operators look for there.
         """
-        self._keep(job)
+        self._released.append(job.raw_id)
         self.succeeded += 1
         ttl = job.result_ttl or DEFAULT_RESULT_TTL
         self._publish(job, ttl, success(encode_answer(answer)))
@@ -124,12 +113,13 @@ class Acknowledgement:
     def decline(self, job: ReservedJob, error: Exception) -> None:
         """A read that cannot be answered: its caller gets the error, and no failed job is kept."""
         self._released.append(job.raw_id)
+        self._deleted.append(job.raw_id)
         self.succeeded += 1
         self._publish_error(job, job.result_ttl or DEFAULT_RESULT_TTL, error)
 
     def fail(self, job: ReservedJob, error: Exception) -> None:
         """Move the job to RQ's failed registry, with its payload, for the operator."""
-        self._keep(job)
+        self._released.append(job.raw_id)
         self.failed += 1
         self._end(job, "failed")
         self._add("PERSIST", job_key(job.id))  # a read's would expire
@@ -140,7 +130,7 @@ class Acknowledgement:
 
     def release_only(self, job: ReservedJob) -> None:
         """Release a job whose id or key is not that of an RQ job, and write nothing to it."""
-        self._keep(job)
+        self._released.append(job.raw_id)
         self.failed += 1
 
     def batches_ahead(self) -> Iterator[Batch]:
@@ -165,24 +155,21 @@ class Acknowledgement:
     def commands(self, seconds: float) -> list[Command]:
         """The remaining results, the worker's counters and the jobs' release, in one transaction.
 
-        `seconds` is how long the jobs took. The release comes first.
+        `seconds` is how long the jobs took. The release comes first. Ahead of the transaction the
+        jobs without a result are deleted, a few at a time, so that no other client waits for all of
+        them; if it is lost then, they are found to be gone when they are taken again.
         """
         commands = self._batch.commands
         if self._released:
-            kept, released = self._kept, self._released
-            release = ("EVAL", _RELEASE, 1, self._intermediate_key, len(kept), *kept, *released)
-            commands.insert(0, release)
+            release = ("EVAL", _RELEASE, 1, self._intermediate_key, *self._released)
+            commands[:0] = [release, *_deletions(self._deleted)]
         if self.succeeded:
             self._add("HINCRBY", self._worker.key, "successful_job_count", self.succeeded)
         if self.failed:
             self._add("HINCRBY", self._worker.key, "failed_job_count", self.failed)
         self._add("HINCRBYFLOAT", self._worker.key, "total_working_time", seconds)
-        return [("MULTI",), *commands, *self._last, ("EXEC",)]
-
-    def _keep(self, job: ReservedJob) -> None:
-        """Release the job, and keep its hash."""
-        self._released.append(job.raw_id)
-        self._kept.append(job.raw_id)
+        ahead = _deletions(self._deleted_ahead)
+        return [*ahead, ("MULTI",), *commands, *self._last, ("EXEC",)]
 
     def _publish_error(self, job: ReservedJob, ttl: int, error: Exception) -> None:
         self._publish(job, ttl, failure(_named(error)))
@@ -221,6 +208,13 @@ class Acknowledgement:
         self._batch.commands.append(command)
 
 
+def _deletions(raw_ids: Sequence[bytes]) -> Iterator[Command]:
+    """What deletes the hashes of these jobs."""
+    for start in range(0, len(raw_ids), _DELETED_AT_ONCE):
+        some = raw_ids[start : start + _DELETED_AT_ONCE]
+        yield "DEL", *(job_key("").encode() + raw_id for raw_id in some)
+
+
 def check_acknowledged(replies: list[Any]) -> None:
     """Raise redis-py's error unless the jobs of an acknowledgement were released.
 
@@ -232,7 +226,7 @@ def check_acknowledged(replies: list[Any]) -> None:
         raise next(reply for reply in (*queued, executed) if isinstance(reply, Exception))
     if isinstance(executed[0], Exception):
         raise executed[0]
-    _log_refusals(executed)
+    _log_refusals([*queued, *executed])
 
 
 def check_published(replies: list[Any]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from backscroll.contract.answers import Answer
@@ -36,21 +36,28 @@ class Group:
 
     def __init__(
         self,
-        jobs: Sequence[ReservedJob],
+        jobs: Iterable[ReservedJob],
         acknowledgement: Callable[[], Acknowledgement],
         is_deadly: Callable[[ReservedJob], bool] = lambda _job: False,
     ) -> None:
-        self.size = len(jobs)
+        self.size = 0
         self.operations: list[Operation] = []
         self.maintenance: list[tuple[ReservedJob, Maintenance]] = []
         self.unfinished: list[tuple[ReservedJob, Operation, Unfinished]] = []
         self.done: list[tuple[Operation, object]] = []
         self._jobs: list[ReservedJob] = []
-        self._waiting = deque(jobs)
+        self._waiting = deque[ReservedJob]()
         self._is_deadly = is_deadly
         self._new_acknowledgement = acknowledgement
-        self._looked_at = time.monotonic()
         self.begin_part()
+        size_bytes = 0
+        for job in jobs:
+            self.size += 1
+            if size_bytes < MAX_GROUP_BYTES:
+                size_bytes += self._take(job)
+            else:
+                self._waiting.append(job)
+        self._looked_at = time.monotonic()
 
     @property
     def is_done(self) -> bool:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import hashlib
 import re
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 import redis
 
-from backscroll.transport.pinned_connection import PinnedConnection, Script
+from backscroll.transport.pinned_connection import Command, PinnedConnection, Script
 from backscroll.transport.rq_protocol import (
     LUA_KEYS,
     SUSPENDED_KEY,
@@ -25,6 +25,9 @@ from backscroll.transport.rq_protocol import (
 )
 
 MAX_GROUP_BYTES: Final = 8 * 1024 * 1024
+
+_SMALL_STEP: Final = 32
+"""Jobs that one script takes while others read: they wait for it."""
 
 _TTL: Final = re.compile(rb"[0-9]{1,9}")
 _JOB_ID: Final = re.compile(r"[A-Za-z0-9_-]+")
@@ -127,6 +130,9 @@ class Reservations:
     Call `put_back` first; it also makes this worker the only one that may take. When jobs in flight
     may be the reason why a worker died, they are taken again in ever smaller groups, down to one
     job.
+
+    Whoever sets `takes_few` has jobs taken in small steps, so that the server has time for others
+    in between; that takes the worker a sixth longer.
     """
 
     def __init__(self, connection: redis.Redis, queue: str) -> None:
@@ -134,7 +140,10 @@ class Reservations:
         self._queue_key, self.intermediate_key = queue_key(queue), in_flight_key(queue)
         self._fence_key = own_key(queue, "fence")
         self._keys = [self._queue_key, self.intermediate_key, SUSPENDED_KEY, self._fence_key]
+        self.takes_few = False
         self._token = ""
+        self._asked = 0
+        self._arguments: list[Any] = []
         self._deaths = self._untaken = self._alone = 0
         self._alone_name = ""
         self._step = 1
@@ -163,31 +172,40 @@ class Reservations:
             and self._alone_name == _digest(job.raw_id)
         )
 
-    def wait_and_take(self, timeout_seconds: int, most: int) -> list[ReservedJob]:
+    def wait_and_take(self, timeout_seconds: int, most: int) -> Iterator[ReservedJob]:
         """Block until there is a job to take, or the time is up; then as `take`.
 
         The wait moves the head of the queue onto itself, which changes nothing. The server then
-        executes the take at once, without another round trip.
+        executes the first step at once, without another round trip.
         """
         queue = self._queue_key
         wait = ("BLMOVE", queue, queue, "LEFT", "LEFT", timeout_seconds)
-        try:
-            reply = self._channel.call(wait, _TAKE.evalsha(*self._take_arguments(most)))[1]
-            return self._taken(reply)
-        except redis.exceptions.NoScriptError:  # the caller's next take loads it
-            return []
+        self._ask(most, MAX_GROUP_BYTES, wait)
+        return self.take(most)
 
-    def take(self, most: int) -> list[ReservedJob]:
+    def take(self, most: int) -> Iterator[ReservedJob]:
         """Up to `most` jobs from the head of the queue, in order, with their payloads.
 
-        What was requested before comes first, whatever its number.
+        What was requested before comes first. The server prepares a step while the caller is busy
+        with the jobs of the one before. Raises `SuspendedError` only if nothing was taken.
         """
-        try:
-            if not self._channel.is_awaited:
-                self.ask(most)
-            return self._taken(self._channel.receive()[0])
-        except redis.exceptions.NoScriptError:  # then nothing was taken
-            return self._taken(self._channel.run(_TAKE, *self._take_arguments(most)))
+        if not self.has_asked:
+            self._ask(most)
+        left_bytes, has_taken = MAX_GROUP_BYTES, False
+        while self.has_asked:
+            asked = self._asked
+            try:
+                rows = self._rows()
+            except SuspendedError:
+                if has_taken:
+                    return
+                raise
+            most -= len(rows)
+            left_bytes -= sum(len(payload or b"") for _, payload, _, _ in rows)
+            if len(rows) == asked and most > 0 and left_bytes > 0 and not self.is_careful:
+                self._ask(most, left_bytes)
+            has_taken = True
+            yield from self._taken(rows)
 
     @property
     def has_asked(self) -> bool:
@@ -196,7 +214,7 @@ class Reservations:
 
     def ask(self, most: int) -> None:
         """Have the server prepare the next `take` while this process does something else."""
-        self._channel.send(_TAKE.evalsha(*self._take_arguments(most)))
+        self._ask(most)
 
     def put_back(self, *, after_death: bool = True) -> int:
         """Put all jobs in flight back at the head of the queue, in order; returns their number.
@@ -229,29 +247,35 @@ class Reservations:
         """Reconnect with the next command."""
         self._channel.reset()
 
-    def _taken(self, reply: Any) -> list[ReservedJob]:
-        """The jobs in the reply; suspects, if there are any, come first."""
-        jobs = _parse(reply)
+    def _ask(self, most: int, most_bytes: int = MAX_GROUP_BYTES, *before: Command) -> None:
+        self._asked = min(most, _SMALL_STEP) if self.takes_few else most
+        if self.is_careful and self._untaken:
+            self._asked = min(self._asked, self._step)
+        self._arguments = [len(self._keys), *self._keys, self._asked, most_bytes, self._token]
+        self._channel.send(*before, _TAKE.evalsha(*self._arguments))
+
+    def _rows(self) -> list[Any]:
+        """What was requested, a row for each job."""
+        try:
+            rows = self._channel.receive()[-1]
+        except redis.exceptions.NoScriptError:  # then nothing was taken
+            rows = self._channel.run(_TAKE, *self._arguments)
+        if rows == b"fenced":
+            raise FencedError(
+                "another process put the jobs in flight back; "
+                "does another worker serve this queue for another store?"
+            )
+        if rows == b"suspended":
+            raise SuspendedError
+        return rows  # type: ignore[no-any-return]
+
+    def _taken(self, rows: list[Any]) -> list[ReservedJob]:
+        """The jobs in the rows; suspects, if there are any, come first."""
+        jobs = [_reserved(*row) for row in rows]
         suspects = jobs[: self._untaken]
         self._untaken -= len(suspects)
         self._suspects.update(job.raw_id for job in suspects)
         return jobs
-
-    def _take_arguments(self, most: int) -> list[Any]:
-        if self.is_careful and self._untaken:
-            most = min(most, self._step)
-        return [len(self._keys), *self._keys, most, MAX_GROUP_BYTES, self._token]
-
-
-def _parse(reply: Any) -> list[ReservedJob]:
-    if reply == b"fenced":
-        raise FencedError(
-            "another process put the jobs in flight back; "
-            "does another worker serve this queue for another store?"
-        )
-    if reply == b"suspended":
-        raise SuspendedError
-    return [_reserved(*row) for row in reply]
 
 
 def _digest(raw_id: bytes) -> str:

@@ -138,6 +138,7 @@ class GroupCommitWorker(ResilientWorker):
                     self._put_back()
                 if not self._maintenance:
                     self._tails.refresh()
+                self._reservations.takes_few = self._tails.are_kept
                 group = self._next_group()
                 if (
                     group is None
@@ -248,22 +249,28 @@ class GroupCommitWorker(ResilientWorker):
 
     def _wait_for_group(self) -> Group | None:
         # A signal may interrupt the wait. Jobs taken at that moment are put back at the end.
-        jobs = self._reservations.wait_and_take(_IDLE_WAIT_SECONDS, self._most)
-        if jobs:
-            self._state = WorkerStatus.BUSY
-        return self._group(jobs)
+        return self._group(self._reservations.wait_and_take(_IDLE_WAIT_SECONDS, self._most))
 
-    def _group(self, jobs: list[ReservedJob]) -> Group | None:
-        """The group of the jobs taken, after the time that it may have to grow."""
-        if not jobs:
+    def _group(self, jobs: Iterator[ReservedJob]) -> Group | None:
+        """The group of the jobs taken; None if there are none."""
+        is_deadly = self._reservations.is_deadly
+        group = Group(self._with_late(jobs), self._acknowledgement, is_deadly)
+        if not group.size:
             return None
-        if self._jobs_left is None and self._settings.group_wait_ms and 1 < len(jobs) < self._most:
-            time.sleep(self._settings.group_wait_ms / 1e3)
-            with suppress(SuspendedError):  # jobs already taken are applied
-                jobs += self._reservations.take(self._most - len(jobs))
-        group = Group(jobs, self._acknowledgement, self._reservations.is_deadly)
         self._ask_after(group)
         return group
+
+    def _with_late(self, jobs: Iterator[ReservedJob]) -> Iterator[ReservedJob]:
+        """The jobs, and those that come in the time that a group has to grow."""
+        count = 0
+        for job in jobs:
+            self._state = WorkerStatus.BUSY
+            count += 1
+            yield job
+        if self._jobs_left is None and self._settings.group_wait_ms and 1 < count < self._most:
+            time.sleep(self._settings.group_wait_ms / 1e3)
+            with suppress(SuspendedError):  # jobs already taken are applied
+                yield from self._reservations.take(self._most - count)
 
     def _ask_after(self, group: Group) -> None:
         """When more is waiting, have the server prepare it while this group is applied."""
@@ -280,8 +287,8 @@ class GroupCommitWorker(ResilientWorker):
         if not self._reservations.has_asked:
             return
         try:
-            jobs = self._reservations.take(self._most)
-            self._next = Group(jobs, self._acknowledgement) if jobs else None
+            group = Group(self._reservations.take(self._most), self._acknowledgement)
+            self._next = group if group.size else None
         except SuspendedError:
             self.look_for_suspension = True
         except SERVER_TROUBLE as error:

@@ -1,0 +1,88 @@
+"""The release of jobs that are done, cut off at any place: what was promised is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from backscroll import ChatMessage, Producer
+from backscroll.transport.pinned_connection import Command, PinnedConnection
+from backscroll_worker.settings import Settings
+from tests.processes import contents, depth, work_here
+
+WORDS = [f"word {number}" for number in range(250)]
+
+
+class _PulledError(Exception):
+    """The plug was pulled."""
+
+
+@pytest.fixture(params=["with the first deletion", "before the transaction", "before the last"])
+def cut(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A worker that dies in the middle of its first acknowledgement, once."""
+    send = PinnedConnection.send
+
+    def send_some(channel: PinnedConnection, *commands: Command) -> None:
+        if commands[-1] != ("EXEC",):
+            send(channel, *commands)
+            return
+        monkeypatch.undo()
+        place = {
+            "with the first deletion": 1,
+            "before the transaction": commands.index(("MULTI",)),
+            "before the last": len(commands) - 1,
+        }[request.param]
+        assert commands[0][0] == "DEL"
+        send(channel, *commands[:place])
+        channel.replies()
+        channel.reset()
+        raise _PulledError
+
+    monkeypatch.setattr(PinnedConnection, "send", send_some)
+    yield
+    monkeypatch.undo()
+
+
+def test_a_release_that_is_cut_off_loses_no_job_and_no_result(
+    settings: Settings, producer: Producer, client: redis.Redis, cut: None
+) -> None:
+    del cut
+    for word in WORDS:
+        producer.append("k", ChatMessage.user(word))
+    confirmed = producer.append("k", ChatMessage.user("confirmed"), dedup_key="1")
+    client.hset(f"rq:job:{confirmed.op_id}", "result_ttl", 60)  # as with ack="stored"
+    with pytest.raises(_PulledError):
+        work_here(settings)
+    work_here(settings)
+    assert contents(settings, "k") == [*WORDS, "confirmed"]
+    assert depth(client) == 0
+    results: Any = client.xrange(f"rq:results:{confirmed.op_id}")
+    assert len(results) == 1
+    assert not client.zcard("rq:failed:backscroll")
+    assert not list(client.scan_iter("rq:job:*"))
+
+
+def test_only_jobs_without_a_result_are_deleted_before_the_others_are_released(
+    settings: Settings, producer: Producer, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = list[Command]()
+    send = PinnedConnection.send
+
+    def note(channel: PinnedConnection, *commands: Command) -> None:
+        if commands[-1] == ("EXEC",):
+            sent.extend(commands)
+        send(channel, *commands)
+
+    plain = [producer.append("k", ChatMessage.user(word)).op_id for word in WORDS]
+    awaited = producer.append("k", ChatMessage.user("confirmed")).op_id
+    client.hset(f"rq:job:{awaited}", "result_ttl", 60)
+    monkeypatch.setattr(PinnedConnection, "send", note)
+    work_here(settings)
+    place = sent.index(("MULTI",))
+    ahead = [key for command in sent[:place] for key in command[1:]]
+    assert ahead == [f"rq:job:{op_id}".encode() for op_id in plain]
+    assert max(map(len, sent[:place])) < len(WORDS)
+    assert ("DEL", f"rq:job:{awaited}".encode()) in sent[place:]
