@@ -20,6 +20,7 @@ from backscroll_worker.contract.pacing import SliceClock, finish
 from backscroll_worker.stores.sqlite import scrub as scrubbing
 from backscroll_worker.stores.sqlite.access import Access
 from backscroll_worker.stores.sqlite.scrub import scrub
+from backscroll_worker.stores.sqlite.wal import WriteAheadLog
 from backscroll_worker.testing.stores import open_tested, say
 
 PAGE_SIZES: Final = (512, 1024, 2048, 4096, 8192, 65536)
@@ -85,7 +86,8 @@ class Scribble:
         def outside() -> Iterator[apsw.Connection]:
             yield self.connection
 
-        return Access(outside, outside, outside, path, outside)
+        log = WriteAheadLog(path, self.connection)
+        return Access(outside, outside, outside, path, outside, log.watched, log.unbounded)
 
     def contents(self) -> list[Any]:
         """Every row of every table, those within indexes and shadow tables included."""

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import apsw
 
+from backscroll_worker.stores.sqlite.wal import OnCommit
+
 Door = Callable[[], AbstractContextManager[apsw.Connection]]
 
 
@@ -19,7 +21,8 @@ class Access:
     A `repeatable` transaction does not wait for the disk: a power cut may undo it, and it is done
     again. `removing` is one that may take sessions or messages away. With `path` a thread can open
     a connection of its own and leave this one free; while it reads for long, the log may grow, and
-    with `unbounded_log` no commit waits for that reader.
+    with `unbounded_log` no commit waits for that reader. With `watched_log` the given function is
+    called after each commit of the connection, with the log's length.
     """
 
     transaction: Door
@@ -27,4 +30,5 @@ class Access:
     outside: Door
     path: Path
     removing: Door
+    watched_log: Callable[[OnCommit], AbstractContextManager[None]]
     unbounded_log: Callable[[], AbstractContextManager[None]] = nullcontext

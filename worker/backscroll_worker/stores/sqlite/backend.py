@@ -213,6 +213,7 @@ class SqliteBackend(TransactionalStore):
             self._outside,
             self.path,
             self._removing,
+            self._watched_log,
             self._unbounded_log,
         )
         self._copier = forks.Copier(self._fold, self._clock.now)

@@ -18,7 +18,7 @@ from backscroll_worker.stores.sqlite.failures import store_errors
 from backscroll_worker.stores.sqlite.files import LogIsGoneError, StoreFiles
 from backscroll_worker.stores.sqlite.schema import FULL, open_database
 from backscroll_worker.stores.sqlite.search import register_score
-from backscroll_worker.stores.sqlite.wal import WriteAheadLog
+from backscroll_worker.stores.sqlite.wal import OnCommit, WriteAheadLog
 
 logger = logging.getLogger("backscroll.store")
 
@@ -88,6 +88,12 @@ class TransactionalStore(LocalStore):
     def _unbounded_log(self) -> Iterator[None]:
         """See `Access`; of the present log, also after the files were opened anew."""
         with self._log.unbounded():
+            yield
+
+    @contextmanager
+    def _watched_log(self, on_commit: OnCommit) -> Iterator[None]:
+        """See `Access`; of the present log, and no longer after the files were opened anew."""
+        with self._log.watched(on_commit):
             yield
 
     @contextmanager

@@ -9,7 +9,7 @@ https://www.sqlite.org/wal.html#avoiding_excessively_large_wal_files
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -31,6 +31,10 @@ BUSY_MS: Final = 5_000
 """How long a statement waits for another program's lock."""
 
 
+OnCommit = Callable[[int], None]
+"""Is given the number of frames that the log has now."""
+
+
 class WriteAheadLog:
     """The log of the database at `path`, for its writer."""
 
@@ -39,6 +43,7 @@ class WriteAheadLog:
         self._connection = connection
         self._try_at = _LONGEST_BYTES
         self._readers = 0
+        self._watchers = list[OnCommit]()
 
     @contextmanager
     def unbounded(self) -> Iterator[None]:
@@ -47,13 +52,27 @@ class WriteAheadLog:
         Nor does the first commit after it write all that came meanwhile; that is for the thread.
         """
         self._readers += 1
-        self._connection.wal_autocheckpoint(0)
+        self._set_hook()
         try:
             yield
         finally:
             self._readers -= 1
-            with suppress(apsw.Error):  # the files may have been opened anew
-                self._connection.wal_autocheckpoint(CHECKPOINT_PAGES)
+            self._set_hook()
+
+    @contextmanager
+    def watched(self, on_commit: OnCommit) -> Iterator[None]:
+        """Call `on_commit`, which raises nothing, after each commit, before anything else is done.
+
+        Until then nobody writes to the log, so that it has all that was committed. Meanwhile no
+        commit checkpoints the log, unless it is too long.
+        """
+        self._watchers.append(on_commit)
+        self._set_hook()
+        try:
+            yield
+        finally:
+            self._watchers.remove(on_commit)
+            self._set_hook()
 
     def bound(self) -> None:
         """Reset the log when it has become too long; to be called between transactions.
@@ -74,6 +93,18 @@ class WriteAheadLog:
     def empty(self) -> None:
         """Checkpoint the whole log; raises APSW's error when a reader prevents it."""
         self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+
+    def _set_hook(self) -> None:
+        """SQLite has one hook after commits, and its own checkpoints use it, too."""
+        with suppress(apsw.Error):  # the files may have been opened anew
+            self._connection.set_wal_hook(self._report if self._watchers else None)
+            if not self._watchers:
+                self._connection.wal_autocheckpoint(0 if self._readers else CHECKPOINT_PAGES)
+
+    def _report(self, _connection: apsw.Connection, name: str, frames: int) -> int:
+        for on_commit in self._watchers if name == "main" else ():
+            on_commit(frames)
+        return apsw.SQLITE_OK
 
     def _size(self) -> int:
         try:
