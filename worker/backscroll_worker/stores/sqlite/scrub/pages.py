@@ -54,7 +54,7 @@ class Pages:
         self._usable = self._size - header[20]
         self._map: tuple[int, bytes] = (0, b"")
         self._first_trunk: int = struct.unpack_from(">I", header, 32)[0]
-        self._trunks: dict[int, int] | None = None
+        self._trunks: frozenset[int] | None = None
 
     def close(self) -> None:
         self._file.xClose()
@@ -66,9 +66,10 @@ class Pages:
     def unused(self, number: int) -> list[Stretch] | None:
         """The stretches of the file that belong to this page, mean nothing, and are not zero.
 
-        The overflow pages of a row belong to the page it is on. A damaged page has none: what is
-        wrong with it is for `verify` to find. None where the log has a later version of one of the
-        pages that tell.
+        The overflow pages of a row belong to the page it is on, and free pages to the one that
+        lists them: SQLite may free a page without writing it, but not without writing that one. A
+        damaged page has none: what is wrong with it is for `verify` to find. None where the log has
+        a later version of one of the pages that tell.
         """
         try:
             return list(self._unused(number))
@@ -81,29 +82,39 @@ class Pages:
         kind = _BTREE[0] if number == 1 else self._kind(number)
         if kind not in (*_BTREE, _FREE):
             return
-        page = self._read(number)
         if kind == _FREE:
-            if self._trunks is None:
-                self._trunks = self._free_trunks()
-            found = [Stretch(self._trunks.get(number, 0), self._usable)]
-        else:
-            found = list(self._in_btree(number, page))
-        for start, end in found:
-            if page.count(0, start, end) < end - start:
+            yield from self._in_free_list(number)
+            return
+        page = self._read(number)
+        for start, end in self._in_btree(number, page):
+            if not _is_zero(page[start:end]):
                 yield self._placed(number, start, end)
-        if kind in _BTREE:
-            yield from self._behind_rows(number, page)
+        yield from self._behind_rows(number, page)
 
-    def _free_trunks(self) -> dict[int, int]:
-        """The free pages that list the others, and where on each its list ends."""
-        trunks: dict[int, int] = {}
+    def _in_free_list(self, number: int) -> Iterator[Stretch]:
+        """What is behind a part of the list of free pages, and all of the pages it lists."""
+        if self._trunks is None:
+            self._trunks = frozenset(self._free_trunks())
+        if number not in self._trunks:
+            return
+        trunk = self._read(number)
+        (count,) = struct.unpack_from(">I", trunk, 4)
+        end = 8 + 4 * count
+        _check(end <= self._usable)
+        if not _is_zero(trunk[end : self._usable]):
+            yield self._placed(number, end, self._usable)
+        for leaf in struct.unpack_from(f">{count}I", trunk, 8):
+            if not _is_zero(self._read(leaf, self._usable)):
+                yield self._placed(leaf, 0, self._usable)
+
+    def _free_trunks(self) -> Iterator[int]:
+        """The free pages that list the others."""
         self._refuse_logged(1)  # which says where the list begins
-        number = self._first_trunk
-        while 0 < number <= self.count and number not in trunks:
-            following, count = struct.unpack(">II", self._read(number, 8))
-            trunks[number] = min(8 + 4 * count, self._usable)
-            number = following
-        return trunks
+        number, seen = self._first_trunk, set[int]()
+        while 0 < number <= self.count and number not in seen:
+            yield number
+            seen.add(number)
+            (number,) = struct.unpack(">I", self._read(number, 4))
 
     def _kind(self, number: int) -> int:
         """What the pointer map says of a page; 0 for one of the map, or of SQLite's locks."""
@@ -171,11 +182,12 @@ class Pages:
             left -= self._usable - 4
         _check(0 < number <= self.count and self._kind(number) in _OVERFLOW)
         page = self._read(number)
-        if any(page[4 + left : self._usable]):
+        if not _is_zero(page[4 + left : self._usable]):
             yield self._placed(number, 4 + left, self._usable)
 
     def _read(self, number: int, size: int | None = None) -> bytes:
         self._refuse_logged(number)
+        _check(number > 0)
         return self._file.xRead(size or self._size, self._start(number))
 
     def _refuse_logged(self, number: int) -> None:
@@ -206,6 +218,10 @@ def _opened(path: Path) -> apsw.VFSFile:
 def _check(is_sound: bool) -> None:
     if not is_sound:
         raise _DamagedError
+
+
+def _is_zero(content: bytes) -> bool:
+    return content == bytes(len(content))
 
 
 def _head(number: int) -> int:
