@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import random
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import apsw
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from backscroll.contract.errors import StoreUnusableError
-from backscroll_worker.contract.pacing import SliceClock, finish
+from backscroll.contract.errors import StoreUnavailableError, StoreUnusableError
+from backscroll_worker.contract.pacing import SliceClock, T, finish
 from backscroll_worker.stores.sqlite import scrub as scrubbing
 from backscroll_worker.stores.sqlite.access import Access
 from backscroll_worker.stores.sqlite.scrub import scrub
 from backscroll_worker.stores.sqlite.wal import WriteAheadLog
 from backscroll_worker.testing.stores import open_tested, say
+from tests.budget import tries
 
 PAGE_SIZES: Final = (512, 1024, 2048, 4096, 8192, 65536)
 SCHEMAS: Final[dict[str, str]] = {
@@ -68,6 +70,17 @@ class Scribble:
         self.connection.execute("INSERT INTO t VALUES (?, ?, ?)", (row, text, size))
         if self.is_searchable:
             self.connection.execute("INSERT INTO found(rowid, word) VALUES (?, ?)", (row, word))
+
+    def rewrite(self, row: int) -> None:
+        """Replace a row by one of the same size, which SQLite may do in place."""
+        self.connection.execute("UPDATE t SET word = word || '' WHERE id = ?", (row,))
+        if not self.is_searchable:
+            self.gone.add(old := self.words[row])
+            self.count += 1
+            self.words[row] = f"word{self.count:05d}x"
+            self.connection.execute(
+                "UPDATE t SET word = replace(word, ?, ?) WHERE id = ?", (old, self.words[row], row)
+            )
 
     def delete(self, row: int) -> None:
         if row in self.words:
@@ -153,30 +166,68 @@ def _scribble_and_scrub(
         assert [word for word in sorted(scribble.gone) if word.encode() in held] == []
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
-@given(data=st.data())
-def test_what_is_written_meanwhile_stays_and_what_was_deleted_goes(data: st.DataObject) -> None:
-    """Always the same draws: in one of some hundred others, a write between two slices copies the
-    unused bytes of a page that is still to be wiped into one that was, until the next compaction.
+class Meanwhile(NamedTuple):
+    """What is written before a scrub and between its slices."""
+
+    page_size: int
+    schema: str
+    sizes: list[int]
+    steps: int
+    pace: float
+    """Writes per slice."""
+    seed: int
+    has_moves: bool
+    has_thread: bool
+    """Whether checkpoints run meanwhile; if not, the same is done each time."""
+    read_slices: int
+    """For so many of them, somebody reads what was there before half of the steps."""
+
+
+@st.composite
+def meanwhile(draw: st.DrawFn) -> Meanwhile:
+    page_size = draw(st.sampled_from((512, 1024, 4096)))
+    return Meanwhile(
+        page_size,
+        draw(st.sampled_from(sorted(SCHEMAS))),
+        draw(st.lists(sizes(page_size), min_size=1, max_size=8)),
+        draw(st.integers(1, 80)),
+        draw(st.sampled_from((0.02, 0.3, 1.0))),
+        draw(st.integers(0, 2**32)),
+        draw(st.booleans()),
+        draw(st.booleans()),
+        draw(st.sampled_from((0, 0, 1, 10, 40))),
+    )
+
+
+@settings(max_examples=tries(40, 4_000), deadline=None)
+@given(meanwhile())
+@example(Meanwhile(512, "rows", [211, 96, 26], 72, 1.0, 1735352453, True, False, 0))
+@example(Meanwhile(4096, "indexed", [8_162, 127], 34, 1.0, 1500619308, False, False, 0))
+@example(Meanwhile(1024, "indexed", [4_083], 46, 0.02, 3117950110, True, False, 0))
+def test_what_is_written_meanwhile_stays_and_what_was_deleted_goes(case: Meanwhile) -> None:
+    """In the first examples a write copies what is unused into a page that was wiped; in the last
+    one it frees an overflow page that the scrub has passed, and not yet its row.
     """
-    page_size = data.draw(st.sampled_from((512, 1024, 4096)), "page size")
-    schema = data.draw(st.sampled_from(sorted(SCHEMAS)), "schema")
-    some_sizes = data.draw(st.lists(sizes(page_size), min_size=1, max_size=8), "sizes")
-    steps = data.draw(st.integers(1, 80), "steps")
-    pace = data.draw(st.sampled_from((0.02, 0.3, 1.0)), "writes per slice")
-    choice = random.Random(data.draw(st.integers(0, 2**32), "seed"))
+    choice = random.Random(case.seed)
     with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
         patch.setattr(scrubbing, "SliceClock", partial(SliceClock, 0.0))  # a page per slice
+        if not case.has_thread:
+            patch.setattr(scrubbing, "aside", _at_once)
         path = Path(directory, "scribble.db")
-        scribble = Scribble(path, page_size, 0, 2, schema)
-        with closing(scribble.connection):
-            for _ in range(steps):
-                _write_or_delete(scribble, choice, some_sizes)
+        scribble = Scribble(path, case.page_size, 0, 2, case.schema)
+        with closing(apsw.Connection(str(path))) as reader, closing(scribble.connection):
+            for step in range(case.steps):
+                if case.read_slices and step == case.steps // 2:
+                    reader.execute("BEGIN; SELECT count(*) FROM t").fetchall()
+                _write_or_delete(scribble, choice, case.sizes)
             scribble.settle()
             gone = set(scribble.gone)
-            for _ in scrub(scribble.access(path), 5.0):
-                if choice.random() < pace:
-                    _write_or_delete(scribble, choice, some_sizes)
+            for slices, _ in enumerate(scrub(scribble.access(path), 5.0), 1):
+                if slices == case.read_slices:
+                    reader.execute("ROLLBACK")
+                if choice.random() < case.pace:
+                    moves = case.has_moves and choice.random() < 0.4
+                    (_move_pages if moves else _write_or_delete)(scribble, choice, case.sizes)
             found = scribble.connection.execute("PRAGMA integrity_check").fetchall()
             assert found == [("ok",)]
         with closing(apsw.Connection(str(path))) as anew:
@@ -184,6 +235,70 @@ def test_what_is_written_meanwhile_stays_and_what_was_deleted_goes(data: st.Data
             assert sorted(text[:10] for text in texts) == sorted(scribble.words.values())
         held = path.read_bytes()
         assert [word for word in sorted(gone) if word.encode() in held] == []
+
+
+def test_a_scrub_ends_although_pages_are_written_after_each_slice(tmp_path: Path) -> None:
+    choice, path = random.Random(1), tmp_path / "scribble.db"
+    scribble = Scribble(path, 512, 0, 2, "indexed")
+    some_sizes = [0, 20, 300, 700, 2_001]
+    with closing(scribble.connection), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scrubbing, "SliceClock", partial(SliceClock, 0.0))
+        for _ in range(80):
+            _write_or_delete(scribble, choice, some_sizes)
+        gone = set(scribble.gone)
+        for slices, _ in enumerate(scrub(scribble.access(path), 5.0)):
+            assert slices < 1_000
+            with scribble.connection:
+                for _ in range(10):
+                    _write_or_delete(scribble, choice, some_sizes)
+    held = path.read_bytes()
+    assert [word for word in sorted(gone) if word.encode() in held] == []
+
+
+def test_nothing_is_called_wiped_when_the_log_cannot_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "scribble.db"
+    scribble = Scribble(path, 4096, 0, 2, "rows")
+    with closing(scribble.connection), pytest.MonkeyPatch.context() as patch:
+        for row in range(40):
+            scribble.write(row, 3_000)
+        patch.setattr(os, "pread", lambda *_: b"")
+        slices = scrub(scribble.access(path), 5.0)
+        with pytest.raises(StoreUnavailableError, match="could not be read"):
+            _write_after_each(slices, scribble)
+        assert scribble.connection.execute("SELECT count(*) FROM t").get == 40
+
+
+def _write_after_each(slices: Iterator[None], scribble: Scribble) -> None:
+    for _ in slices:
+        scribble.write(7, 3_000)
+
+
+def _at_once(work: Callable[[], T]) -> Generator[None, None, T]:
+    yield
+    return work()
+
+
+def _move_pages(scribble: Scribble, choice: random.Random, some_sizes: list[int]) -> None:
+    """Free pages, use them again, and move others into them, in one transaction or several."""
+    scribble.connection.execute(choice.choice(("BEGIN", "SELECT 1")))
+    for _ in range(choice.randrange(1, 8)):
+        what = choice.random()
+        if what < 0.2:
+            vacuum = f"PRAGMA incremental_vacuum({choice.randrange(1, 6)})"
+            scribble.connection.execute(vacuum).fetchall()
+        elif what < 0.3:
+            for row in choice.sample(range(40), 12):
+                scribble.delete(row)
+        elif what < 0.35:  # the root of a new table takes the place of another page
+            scribble.connection.execute("CREATE TABLE IF NOT EXISTS another (it)")
+        elif what < 0.4:
+            scribble.connection.execute("DROP TABLE IF EXISTS another")
+        elif what < 0.5 and scribble.words:
+            scribble.rewrite(choice.choice(sorted(scribble.words)))
+        else:
+            _write_or_delete(scribble, choice, some_sizes)
+    if scribble.connection.in_transaction:
+        scribble.connection.execute("COMMIT")
 
 
 def _write_or_delete(scribble: Scribble, choice: random.Random, some_sizes: list[int]) -> None:
