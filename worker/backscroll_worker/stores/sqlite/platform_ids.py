@@ -5,6 +5,7 @@ Those of messages are found by an index, those of messages that are gone see `go
 
 from __future__ import annotations
 
+from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
@@ -28,9 +29,12 @@ GONE: Final = b""
 _PRESENT: Final = (  # of each "session id", in one statement: half the time of one for each
     "SELECT session_id, platform_id, message_id FROM carray(?) CROSS JOIN messages"
     " INDEXED BY messagerow_platform_id_session_id"
-    " ON session_id = CAST(value AS INTEGER) AND platform_id = substr(value, instr(value, ' ') + 1)"
+    " ON session_id = CAST(value AS INTEGER) AND platform_id = substr(value, 21)"
 )
-_HAS_GONE: Final = "SELECT session_id FROM gone_platform_ids WHERE session_id = ? LIMIT 1"
+_HAS_GONE: Final = (
+    "SELECT value FROM carray(?)"
+    " WHERE EXISTS (SELECT 1 FROM gone_platform_ids WHERE session_id = value)"
+)
 _GONE: Final = "SELECT session_id, ? FROM gone_platform_ids WHERE session_id = ? AND digest = ?"
 
 
@@ -87,17 +91,19 @@ class PlatformIds:
     def _look_up(self, wanted: Mapping[int, _Ids]) -> bool:
         """Find messages by session and platform id, all together; whether there are any."""
         connection = self._connection
-        has_gone: list[Any] = connection.executemany(
-            _HAS_GONE, [(session,) for session in wanted]
-        ).fetchall()
+        if not wanted:
+            return False
+        sessions = (apsw.carray(array("q", wanted)),)
+        has_gone: list[Any] = connection.execute(_HAS_GONE, sessions).fetchall()
         for (session,) in has_gone:
             digests = [(id_, session, platform_digest(id_)) for id_ in wanted[session]]
             gone: Iterable[Any] = connection.executemany(_GONE, digests)
             wanted[session].update((id_, GONE) for _, id_ in gone)
-        places = tuple([f"{session} {id_}" for session, ids in wanted.items() for id_ in ids])
-        if not places:
-            return False
-        present: list[Any] = connection.execute(_PRESENT, (apsw.carray(places),)).fetchall()
+        places: list[str] = []
+        for session, ids in wanted.items():
+            head = f"{session:019} "
+            places += [head + id_ for id_ in ids]
+        present: list[Any] = connection.execute(_PRESENT, (apsw.carray(tuple(places)),)).fetchall()
         for session, id_, message_id in present:
             # Imported messages may share one; then the first counts.
             wanted[session][id_] = wanted[session][id_] or message_id
