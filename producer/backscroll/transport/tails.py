@@ -9,9 +9,9 @@ are what the worker removes, whatever comes between.
   is that of the last operation that may change any session; while there is one, no tail is served.
 - `tails` is a hash, too: a tail for a session, and under "" the token of the worker that keeps
   them, with the id of the server for which it does: what a restart or a replica brings back of
-  earlier tails is nobody's. The worker changes a tail, or drops it, together with the
-  acknowledgement of what changed the session, and only then removes the op id from `pending`. Tails
-  expire soon after the worker's death.
+  earlier tails is nobody's. After the acknowledgement of what changed a session the worker changes
+  its tail, or drops it, and only then removes the op id from `pending`. Tails expire soon after the
+  worker's death.
 
 Only while there are tails are writes marked as pending. What a worker finds waiting when it begins
 to keep some is marked by the last job of the queue, under "".

@@ -1,8 +1,9 @@
 """The acknowledgement of a group of jobs: results, failures, counters, and the jobs' release.
 
-It is sent only after the store has committed. A small one is one MULTI/EXEC. Of a large one the
-results are sent first, each large result by itself, so that no transaction grows with the answers.
-If it is lost, the jobs are applied again, and their op ids make that a no-op.
+It is sent only after the store has committed. First the jobs that nobody waits for are released, a
+few at a time. The others are released together with their results, in one MULTI/EXEC; large results
+are sent before, each by itself, so that no transaction grows with the answers. What is lost of it
+is applied again, and the jobs' op ids make that a no-op.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from backscroll.contract.answers import Answer, encode_answer
 from backscroll.contract.errors import OperationRefusedError
 from backscroll.transport.pinned_connection import Command
 from backscroll.transport.rq_protocol import (
+    LUA_KEYS,
     Result,
     failure,
     job_key,
@@ -35,21 +37,30 @@ log = logging.getLogger("backscroll.worker")
 _BATCH_BYTES: Final = 256 * 1024
 """Larger batches are split. Every server accepts a megabyte, whatever its limits."""
 
-_DELETED_AT_ONCE: Final = 100
+_RELEASED_AT_ONCE: Final = 64
+"""By one script: all other clients of the server wait for it."""
 
 _OVERHEAD_BYTES: Final = 300  # field names and keys of a result
 
 # The jobs are nearly always the head of the list, and removed by one command; if others are between
 # them (a stock worker beside this one adds its own), each is removed by itself.
-_RELEASE: Final = """
-local head, is_head = redis.call('LRANGE', KEYS[1], 0, #ARGV - 1), true
-for i = 1, #ARGV do is_head = is_head and head[i] == ARGV[i] end
-if is_head then
-  redis.call('LTRIM', KEYS[1], #ARGV, -1)
-else
-  for i = 1, #ARGV do redis.call('LREM', KEYS[1], 1, ARGV[i]) end
+_RELEASE: Final = (
+    LUA_KEYS
+    + """
+local ids, keys, are_done = {unpack(ARGV, 2)}, {}, ARGV[1] == '1'
+local head, is_head = redis.call('LRANGE', KEYS[1], 0, #ids - 1), true
+for i, id in ipairs(ids) do
+  is_head = is_head and head[i] == id
+  keys[i] = job_key(id)
 end
+if is_head then
+  redis.call('LTRIM', KEYS[1], #ids, -1)
+else
+  for _, id in ipairs(ids) do redis.call('LREM', KEYS[1], 1, id) end
+end
+if are_done then redis.call('DEL', unpack(keys)) end
 """
+)
 
 
 @dataclass(slots=True)
@@ -70,9 +81,9 @@ class Acknowledgement:
         self._intermediate_key = intermediate_key
         self._failed_key = registry_key("failed", queue)
         self._finished_key = registry_key("finished", queue)
-        self._released: list[bytes] = []
-        self._deleted: list[bytes] = []
-        self._deleted_ahead: list[bytes] = []
+        self._unanswered: list[bytes] = []
+        self._answered: list[bytes] = []
+        self._kept: list[bytes] = []
         self._ahead: list[Batch] = []
         self._batch = Batch()
         self._last: list[Command] = []
@@ -82,18 +93,17 @@ class Acknowledgement:
     @property
     def released(self) -> Sequence[bytes]:
         """The jobs that it releases, as they are in the intermediate list."""
-        return self._released
+        return self._unanswered + self._answered + self._kept
 
     def drop(self, job: ReservedJob) -> None:
         """Release a job whose hash is missing; there is nothing to publish."""
-        self._released.append(job.raw_id)
+        self._kept.append(job.raw_id)
 
     def succeed(self, job: ReservedJob, answer: Answer) -> None:
         """The job is done; its result is published if a caller may be waiting for it."""
-        self._released.append(job.raw_id)
         self.succeeded += 1
         ttl = DEFAULT_RESULT_TTL if job.result_ttl is None else job.result_ttl
-        (self._deleted if ttl else self._deleted_ahead).append(job.raw_id)
+        (self._answered if ttl else self._unanswered).append(job.raw_id)
         if ttl:
             self._publish(job, ttl, success(encode_answer(answer)))
 
@@ -102,7 +112,7 @@ class Acknowledgement:
 
         For maintenance, which operators look for there.
         """
-        self._released.append(job.raw_id)
+        self._kept.append(job.raw_id)
         self.succeeded += 1
         ttl = job.result_ttl or DEFAULT_RESULT_TTL
         self._publish(job, ttl, success(encode_answer(answer)))
@@ -112,14 +122,13 @@ class Acknowledgement:
 
     def decline(self, job: ReservedJob, error: Exception) -> None:
         """A read that cannot be answered: its caller gets the error, and no failed job is kept."""
-        self._released.append(job.raw_id)
-        self._deleted.append(job.raw_id)
+        self._answered.append(job.raw_id)
         self.succeeded += 1
         self._publish_error(job, job.result_ttl or DEFAULT_RESULT_TTL, error)
 
     def fail(self, job: ReservedJob, error: Exception) -> None:
         """Move the job to RQ's failed registry, with its payload, for the operator."""
-        self._released.append(job.raw_id)
+        self._kept.append(job.raw_id)
         self.failed += 1
         self._end(job, "failed")
         self._add("PERSIST", job_key(job.id))  # a read's would expire
@@ -130,7 +139,7 @@ class Acknowledgement:
 
     def release_only(self, job: ReservedJob) -> None:
         """Release a job whose id or key is not that of an RQ job, and write nothing to it."""
-        self._released.append(job.raw_id)
+        self._kept.append(job.raw_id)
         self.failed += 1
 
     def batches_ahead(self) -> Iterator[Batch]:
@@ -149,27 +158,30 @@ class Acknowledgement:
             self._publish_error(job, job.result_ttl or DEFAULT_RESULT_TTL, error)
 
     def also(self, commands: Sequence[Command]) -> None:
-        """Have `commands` executed together with the jobs' release."""
+        """Have `commands` executed after the jobs' release."""
         self._last += commands
 
     def commands(self, seconds: float) -> list[Command]:
-        """The remaining results, the worker's counters and the jobs' release, in one transaction.
+        """The jobs' release, their remaining results, and the worker's counters.
 
-        `seconds` is how long the jobs took. The release comes first. Ahead of the transaction the
-        jobs without a result are deleted, a few at a time, so that no other client waits for all of
-        them; if it is lost then, they are found to be gone when they are taken again.
+        `seconds` is how long the jobs took. Ahead those without a result are released, a few at a
+        time; then the others, together with what is said of them, in one transaction.
         """
         commands = self._batch.commands
-        if self._released:
-            release = ("EVAL", _RELEASE, 1, self._intermediate_key, *self._released)
-            commands[:0] = [release, *_deletions(self._deleted)]
+        commands[:0] = [*self._releases(self._answered, True), *self._releases(self._kept, False)]
         if self.succeeded:
             self._add("HINCRBY", self._worker.key, "successful_job_count", self.succeeded)
         if self.failed:
             self._add("HINCRBY", self._worker.key, "failed_job_count", self.failed)
         self._add("HINCRBYFLOAT", self._worker.key, "total_working_time", seconds)
-        ahead = _deletions(self._deleted_ahead)
-        return [*ahead, ("MULTI",), *commands, *self._last, ("EXEC",)]
+        ahead = self._releases(self._unanswered, True)
+        return [*ahead, ("MULTI",), *commands, ("EXEC",), *self._last]
+
+    def _releases(self, raw_ids: Sequence[bytes], are_done: bool) -> Iterator[Command]:
+        """What removes the jobs from the intermediate list, and deletes those that are done."""
+        for start in range(0, len(raw_ids), _RELEASED_AT_ONCE):
+            some = raw_ids[start : start + _RELEASED_AT_ONCE]
+            yield "EVAL", _RELEASE, 1, self._intermediate_key, int(are_done), *some
 
     def _publish_error(self, job: ReservedJob, ttl: int, error: Exception) -> None:
         self._publish(job, ttl, failure(_named(error)))
@@ -208,25 +220,20 @@ class Acknowledgement:
         self._batch.commands.append(command)
 
 
-def _deletions(raw_ids: Sequence[bytes]) -> Iterator[Command]:
-    """What deletes the hashes of these jobs."""
-    for start in range(0, len(raw_ids), _DELETED_AT_ONCE):
-        some = raw_ids[start : start + _DELETED_AT_ONCE]
-        yield "DEL", *(job_key("").encode() + raw_id for raw_id in some)
-
-
 def check_acknowledged(replies: list[Any]) -> None:
     """Raise redis-py's error unless the jobs of an acknowledgement were released.
 
     If they were, all of it was executed, except commands on a key of the wrong type: these are only
     logged.
     """
-    *queued, executed = replies
-    if not isinstance(executed, list):
-        raise next(reply for reply in (*queued, executed) if isinstance(reply, Exception))
+    place = next((i for i, reply in enumerate(replies) if isinstance(reply, list)), len(replies))
+    for reply in replies[:place]:
+        if isinstance(reply, Exception):
+            raise reply
+    executed = replies[place]
     if isinstance(executed[0], Exception):
         raise executed[0]
-    _log_refusals([*queued, *executed])
+    _log_refusals([*executed, *replies[place + 1 :]])
 
 
 def check_published(replies: list[Any]) -> None:

@@ -48,6 +48,9 @@ log = logging.getLogger("backscroll.worker")
 _TOGETHER_BYTES: Final = 512 * 1024
 """Of the tails in one acknowledgement. Every server accepts a megabyte, whatever its limits."""
 
+_UPDATED_AT_ONCE: Final = 50
+"""Sessions, by one script: all other clients of the server wait for it."""
+
 _REFRESH_SECONDS: Final = LEASE_SECONDS / 6
 
 # Jobs that wait when tails begin are not marked; the last of them stands for all. If that is queued
@@ -249,8 +252,8 @@ class Tails:
         *,
         is_whole: bool,
     ) -> list[Command]:
-        """What puts the tails right after these operations and their answers, for the same
-        transaction as the acknowledgement, which releases jobs.
+        """What puts the tails right after these operations and their answers; to be executed after
+        the acknowledgement, which releases jobs.
 
         `is_whole`: no job that was taken before these is still to be done. One that is dropped is
         released before those that are not.
@@ -276,11 +279,23 @@ class Tails:
         if left < 0:  # begin anew: no acknowledgement may be too large for the server
             return self._drop()
         updates = self._updates({k: each for k, each in changed.items() if k in self._wanted}, left)
+        rows = [(key, each.op_id, *updates.get(key, _NOTHING)) for key, each in changed.items()]
+        return list(self._pieces(rows, marks, is_any))
+
+    def _pieces(
+        self, rows: Sequence[tuple[Any, ...]], marks: Sequence[bytes], is_any: bool
+    ) -> Iterator[Command]:
+        """The update, of a few sessions at a time. All tails are dropped with the first of them,
+        and what stands for any session is settled when all sessions are.
+        """
         lease = int(1000 * LEASE_SECONDS)
-        arguments: list[Any] = [self._token, lease, int(is_any), len(marks), *marks]
-        for key, change in changed.items():
-            arguments += key, change.op_id, *updates.get(key, _NOTHING)
-        return [("EVAL", _UPDATE, 2, *self._keys, *arguments)]
+        for start in range(0, max(1, len(rows)), _UPDATED_AT_ONCE):
+            some = rows[start : start + _UPDATED_AT_ONCE]
+            settled = marks if start + _UPDATED_AT_ONCE >= len(rows) else ()
+            fields = [field for row in some for field in row]
+            drops = int(is_any and start == 0)
+            head = (self._token, lease, drops, len(settled), *settled)
+            yield "EVAL", _UPDATE, 2, *self._keys, *head, *fields
 
     def _drop(self) -> list[Command]:
         """What leaves none until the next `refresh`."""
