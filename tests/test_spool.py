@@ -24,6 +24,7 @@ from backscroll.contract.errors import (
     SpoolUnusableError,
 )
 from backscroll.spool.queue import read_spool
+from backscroll.transport.pinned_connection import PinnedConnection
 from backscroll_worker.settings import Settings
 from tests.prepared import run_prepared
 from tests.processes import running_worker, wait_for
@@ -168,6 +169,26 @@ def test_a_full_queue_keeps_the_rest_in_the_spool(road: Road, spool: Path) -> No
             assert client.lpop("rq:queue:backscroll", 2) == [job.encode() for job in ids[:2]]
         wait_until_sent(producer)
     assert road.queued() == ids[2:]
+
+
+def test_what_a_full_queue_refused_is_not_overtaken(
+    road: Road, spool: Path, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker takes jobs between two calls of one batch, and there is room again."""
+    taken, run = list[str](), PinnedConnection.run
+
+    def take_first(channel: PinnedConnection, *call: Any) -> Any:
+        jobs: Any = client.lpop("rq:queue:backscroll", 30) or []
+        taken.extend(job.decode() for job in jobs)
+        return run(channel, *call)
+
+    with Producer(road.url, spool=spool, max_queue_depth=40) as producer:
+        road.close()
+        ids = say(producer, *map(str, range(300)))
+        monkeypatch.setattr(PinnedConnection, "run", take_first)
+        road.open()
+        wait_until_sent(producer)
+    assert [*taken, *road.queued()] == ids
 
 
 def test_stored_waits_for_the_spool_and_the_worker(

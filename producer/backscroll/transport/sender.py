@@ -46,6 +46,8 @@ _NOT_BY_A_JOB: Final = (redis.exceptions.InvalidResponse, redis.AuthenticationEr
 Reply = Sequence[Any]
 """A number and bytes, and more bytes where it is an answer."""
 
+_FULL: Final[Reply] = (0, b"")
+
 
 class JobConnection:
     """One connection on which jobs are enqueued; whatever fails, the next call connects anew."""
@@ -62,7 +64,8 @@ class JobConnection:
         """Run the script on all jobs, without retries; its reply for each.
 
         `about` says for each job which sessions it is about, None that each may be about any. What
-        is sent `again` may arrive after what others have asked for since.
+        is sent `again` may arrive after what others have asked for since. Behind a job for which
+        the queue was full none is sent by a later call: meanwhile there may be room again.
         """
         self._connection.refresh()
         if self._connection.socket is None:
@@ -75,7 +78,9 @@ class JobConnection:
         for start in range(0, max(1, len(jobs)), JOBS_PER_CALL):
             some = slice(start, start + JOBS_PER_CALL)
             replies += self._enqueue(jobs[some], about and about[some])
-        return replies
+            if any(depth == 0 for depth, *_ in replies[start:]):
+                break
+        return [*replies, *[_FULL] * (len(jobs) - len(replies))]
 
     def _enqueue(self, jobs: Sequence[Job], about: Sequence[About] | None) -> list[Reply]:
         call = self._writer.script_call(
