@@ -19,6 +19,7 @@ from typing import Any, Final
 from backscroll_worker.contract import forks
 from backscroll_worker.loop import reservation
 from backscroll_worker.loop.running import run_worker
+from backscroll_worker.loop.tails import Tails
 from backscroll_worker.settings import Settings
 from backscroll_worker.stores.jsonl import JsonlBackend, deleting
 from backscroll_worker.stores.sqlite import SqliteBackend
@@ -95,10 +96,15 @@ def _live(life: Life) -> None:
 
 
 def _do_little_at_once() -> None:
-    """What a group leaves to slices where sessions are large, it leaves to them here, too."""
+    """What a group leaves to slices where sessions are large, it leaves to them here, too.
+
+    And what is taken in steps where many jobs wait.
+    """
     swap(forks, "MOST_AT_ONCE", 4)
     swap(purge, "MOST_AT_ONCE", 4)
     swap(deleting, "MOST_AT_ONCE", 1)
+    swap(Tails, "are_kept", True)  # so that a group is taken in steps, though nobody reads
+    swap(reservation, "_SMALL_STEP", 3)
 
 
 def _set_clock(seconds_ahead: int) -> None:
