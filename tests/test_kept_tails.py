@@ -15,8 +15,15 @@ from backscroll.contract.reads import GetSession
 from backscroll.contract.requests import Requests
 from backscroll.contract.results import Outcome
 from backscroll.transport.pinned_connection import PinnedConnection
-from backscroll.transport.rq_protocol import JobWriter, in_flight_key, own_key, queue_key
+from backscroll.transport.rq_protocol import (
+    JobWriter,
+    in_flight_key,
+    job_key,
+    own_key,
+    queue_key,
+)
 from backscroll.transport.sender import JobConnection, marked
+from backscroll.transport.tails import ANY_SESSION, About
 from backscroll_worker.contract.pacing import Unfinished
 from backscroll_worker.loop.tails import Tails
 from backscroll_worker.settings import Settings
@@ -96,7 +103,37 @@ def test_what_a_spool_sent_is_pending_only_until_it_is_done(
     JobConnection(client, writer).enqueue([job])
     client.rpush(QUEUE, "later")  # so that the queue is never empty
     assert client.hget(PENDING, "") == job[0].encode()
+    client.delete(job_key(job[0]))
     kept.settle(decode(job[0], job[-1]))
+    assert not client.exists(PENDING)
+
+
+@pytest.mark.parametrize("is_spooled", [False, True])
+def test_what_comes_again_before_its_release_does_not_stand_for_the_rest(
+    kept: Kept, client: redis.Redis, *, is_spooled: bool
+) -> None:
+    """Its first job is deleted by then, so that it is queued once more, behind others."""
+    kept.tails.refresh()
+    writer, requests = JobWriter("backscroll", 100), Requests(Limits(), "backscroll")
+    connection = JobConnection(client, writer)
+
+    def send(operation: Operation) -> Operation:
+        job, about = writer.job(operation, "queued"), [About.of(operation)]
+        if is_spooled:
+            job, about = marked(job), [ANY_SESSION]
+        connection.enqueue([job], about)
+        return decode(job[0], job[-1])
+
+    said = (ChatMessage.user("hi"),)
+    first, later = (requests.append("s", said, dedup_key=name) for name in "12")
+    send(first)
+    client.rename(QUEUE, in_flight_key("backscroll"))
+    client.delete(job_key(first.op_id))
+    last, done = send(later), send(first)
+    kept.settle(done)
+    assert client.exists(PENDING)
+    client.delete(job_key(first.op_id), job_key(later.op_id))
+    kept.settle(last, done)
     assert not client.exists(PENDING)
 
 

@@ -25,7 +25,7 @@ from backscroll.contract.reads import GetSession, Load
 from backscroll.contract.results import Outcome
 from backscroll.transport.connection import is_refused_for_now
 from backscroll.transport.pinned_connection import Command, PinnedConnection, Script
-from backscroll.transport.rq_protocol import in_flight_key, own_key, queue_key
+from backscroll.transport.rq_protocol import LUA_KEYS, in_flight_key, own_key, queue_key
 from backscroll.transport.tails import (
     LEASE_SECONDS,
     LUA_SEPARATOR,
@@ -75,8 +75,11 @@ return {known == token and 1 or 0, last or ''}
 """)
 
 # A tail has no head before anything that could fail, and only then is its session not pending.
+# What was done has been deleted. If it is queued all the same, somebody has sent it again between
+# its deletion and this, behind writes that its mark now stands for, too.
 _UPDATE: Final = (
-    LUA_SEPARATOR
+    LUA_KEYS
+    + LUA_SEPARATOR
     + """
 local pending, tails = unpack(KEYS)
 local token, lease, is_any, count = unpack(ARGV, 1, 4)
@@ -85,7 +88,8 @@ local function settle(key, id)
   local waits = redis.call('HGET', pending, key)
   local is_plain = waits and string.sub(waits, 1, 1) == '+'
   if not waits or (is_plain and id == '') then return true end
-  local left = waits == id and '' or nil
+  local is_last = waits == id and redis.pcall('HMGET', job_key(id), 'status')[1] ~= 'queued'
+  local left = is_last and '' or nil
   if is_plain then
     local ids = string.sub(waits, 2) .. ' '
     local _, done = string.find(' ' .. ids, ' ' .. id .. ' ', 1, true)
