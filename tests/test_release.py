@@ -85,3 +85,18 @@ def test_only_jobs_without_a_result_are_released_before_the_transaction(
     assert [id_ for command in ahead for id_ in command[5:]] == [id_.encode() for id_ in plain]
     assert max(map(len, ahead)) < len(WORDS)
     assert any(awaited.encode() in command for command in sent[len(ahead) :])
+
+
+def test_a_failed_job_that_is_done_later_in_its_group_keeps_its_payload(
+    settings: Settings, producer: Producer, client: redis.Redis
+) -> None:
+    """It is on the queue twice, and what it needs comes in between."""
+    producer.append("k", ChatMessage.user("hi"))
+    op_id = producer.fork("k", "copy", ack="queued").op_id
+    client.lpush("rq:queue:backscroll", op_id)
+    job: Any = client.hgetall(f"rq:job:{op_id}")
+    work_here(settings)
+    assert contents(settings, "copy") == ["hi"]
+    assert client.zrange("rq:failed:backscroll", 0, -1) == [op_id.encode()]
+    left: Any = client.hgetall(f"rq:job:{op_id}")
+    assert left.items() >= {**job, b"status": b"failed"}.items()

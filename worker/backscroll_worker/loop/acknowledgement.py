@@ -47,7 +47,7 @@ _OVERHEAD_BYTES: Final = 300  # field names and keys of a result
 _RELEASE: Final = (
     LUA_KEYS
     + """
-local ids, keys, are_done = {unpack(ARGV, 2)}, {}, ARGV[1] == '1'
+local ids, keys, deletes = {unpack(ARGV, 2)}, {}, ARGV[1] == '1'
 local head, is_head = redis.call('LRANGE', KEYS[1], 0, #ids - 1), true
 for i, id in ipairs(ids) do
   is_head = is_head and head[i] == id
@@ -58,7 +58,7 @@ if is_head then
 else
   for _, id in ipairs(ids) do redis.call('LREM', KEYS[1], 1, id) end
 end
-if are_done then redis.call('DEL', unpack(keys)) end
+if deletes then redis.call('DEL', unpack(keys)) end
 """
 )
 
@@ -167,21 +167,24 @@ class Acknowledgement:
         `seconds` is how long the jobs took. Ahead those without a result are released, a few at a
         time; then the others, together with what is said of them, in one transaction.
         """
+        kept = set(self._kept)  # an id that came twice may be among the others, too
+        ahead = [raw_id for raw_id in self._unanswered if raw_id not in kept]
+        done = [raw_id for raw_id in self._answered if raw_id not in kept]
+        undeleted = [raw_id for raw_id in self.released if raw_id in kept]
         commands = self._batch.commands
-        commands[:0] = [*self._releases(self._answered, True), *self._releases(self._kept, False)]
+        commands[:0] = [*self._releases(done), *self._releases(undeleted, deletes=False)]
         if self.succeeded:
             self._add("HINCRBY", self._worker.key, "successful_job_count", self.succeeded)
         if self.failed:
             self._add("HINCRBY", self._worker.key, "failed_job_count", self.failed)
         self._add("HINCRBYFLOAT", self._worker.key, "total_working_time", seconds)
-        ahead = self._releases(self._unanswered, True)
-        return [*ahead, ("MULTI",), *commands, ("EXEC",), *self._last]
+        return [*self._releases(ahead), ("MULTI",), *commands, ("EXEC",), *self._last]
 
-    def _releases(self, raw_ids: Sequence[bytes], are_done: bool) -> Iterator[Command]:
-        """What removes the jobs from the intermediate list, and deletes those that are done."""
+    def _releases(self, raw_ids: Sequence[bytes], *, deletes: bool = True) -> Iterator[Command]:
+        """What removes the jobs from the intermediate list, and also deletes them."""
         for start in range(0, len(raw_ids), _RELEASED_AT_ONCE):
             some = raw_ids[start : start + _RELEASED_AT_ONCE]
-            yield "EVAL", _RELEASE, 1, self._intermediate_key, int(are_done), *some
+            yield "EVAL", _RELEASE, 1, self._intermediate_key, int(deletes), *some
 
     def _publish_error(self, job: ReservedJob, ttl: int, error: Exception) -> None:
         self._publish(job, ttl, failure(_named(error)))
