@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
@@ -28,6 +29,9 @@ MAX_GROUP_BYTES: Final = 8 * 1024 * 1024
 
 _SMALL_STEP: Final = 32
 """Jobs that one script takes while others read: they wait for it."""
+
+_FAR_SECONDS: Final = 0.005
+"""A server that takes so long to reply gets twice as many in the next step: it may be far away."""
 
 _TTL: Final = re.compile(rb"[0-9]{1,9}")
 _JOB_ID: Final = re.compile(r"[A-Za-z0-9_-]+")
@@ -142,6 +146,7 @@ class Reservations:
         self._keys = [self._queue_key, self.intermediate_key, SUSPENDED_KEY, self._fence_key]
         self.takes_few = False
         self._token = ""
+        self._few = _SMALL_STEP
         self._asked = 0
         self._arguments: list[Any] = []
         self._deaths = self._untaken = self._alone = 0
@@ -189,11 +194,12 @@ class Reservations:
         What was requested before comes first. The server prepares a step while the caller is busy
         with the jobs of the one before. Raises `SuspendedError` only if nothing was taken.
         """
+        self._few = _SMALL_STEP
         if not self.has_asked:
             self._ask(most)
         left_bytes, has_taken = MAX_GROUP_BYTES, False
         while self.has_asked:
-            asked = self._asked
+            asked, began = self._asked, time.monotonic()
             try:
                 rows = self._rows()
             except SuspendedError:
@@ -202,6 +208,8 @@ class Reservations:
                 raise
             most -= len(rows)
             left_bytes -= sum(len(payload or b"") for _, payload, _, _ in rows)
+            if time.monotonic() - began > _FAR_SECONDS:
+                self._few *= 2
             if len(rows) == asked and most > 0 and left_bytes > 0 and not self.is_careful:
                 self._ask(most, left_bytes)
             has_taken = True
@@ -248,7 +256,7 @@ class Reservations:
         self._channel.reset()
 
     def _ask(self, most: int, most_bytes: int = MAX_GROUP_BYTES, *before: Command) -> None:
-        self._asked = min(most, _SMALL_STEP) if self.takes_few else most
+        self._asked = min(most, self._few) if self.takes_few else most
         if self.is_careful and self._untaken:
             self._asked = min(self._asked, self._step)
         self._arguments = [len(self._keys), *self._keys, self._asked, most_bytes, self._token]
