@@ -108,6 +108,29 @@ def test_what_a_spool_sent_is_pending_only_until_it_is_done(
     assert not client.exists(PENDING)
 
 
+def test_an_update_of_many_sessions_drops_all_tails_first_and_settles_any_session_last(
+    kept: Kept, client: redis.Redis
+) -> None:
+    """It is several commands, and others may read between them."""
+    client.rpush(QUEUE, "waits")
+    kept.tails.refresh()
+    kept.settle(READ)
+    requests = Requests(Limits(), "backscroll")
+    said = (ChatMessage.user("hi"),)
+    writes: list[Operation] = [requests.append(f"k{n}", said, None) for n in range(120)]
+    client.hset(PENDING, mapping={f"k{n}": each.op_id for n, each in enumerate(writes)})
+    writes.append(requests.rename_agent("a", "b"))
+    answers = [(each, Outcome(1)) for each in writes]
+    commands = kept.tails.update(answers, [b"waits"], is_whole=True)
+    assert len(commands) == 3
+    assert client.hexists(TAILS, "hs")
+    for command in commands:
+        assert client.hexists(PENDING, "")
+        PinnedConnection(client).call(command)
+        assert client.hkeys(TAILS) == [b""]
+    assert not client.exists(PENDING)
+
+
 @pytest.mark.parametrize("is_spooled", [False, True])
 def test_what_comes_again_before_its_release_does_not_stand_for_the_rest(
     kept: Kept, client: redis.Redis, *, is_spooled: bool
