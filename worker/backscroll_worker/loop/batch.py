@@ -50,13 +50,10 @@ class Group:
         self._is_deadly = is_deadly
         self._new_acknowledgement = acknowledgement
         self.begin_part()
-        size_bytes = 0
         for job in jobs:
             self.size += 1
-            if size_bytes < MAX_GROUP_BYTES:
-                size_bytes += self._take(job)
-            else:
-                self._waiting.append(job)
+            self._waiting.append(job)
+            self._decode()
         self._looked_at = time.monotonic()
 
     @property
@@ -68,10 +65,8 @@ class Group:
         """Prepare the next part, and an acknowledgement for it."""
         self.acknowledgement = self._new_acknowledgement()
         self.done.clear()
-        size_bytes = sum(len(job.payload or b"") for job in self._jobs)
-        while self._waiting and size_bytes < MAX_GROUP_BYTES:
-            job = self._waiting.popleft()
-            size_bytes += self._take(job)
+        self._size_bytes = sum(len(job.payload or b"") for job in self._jobs)
+        self._decode()
 
     def drop_stale(self, are_there: Callable[[Sequence[ReservedJob]], Sequence[bool]]) -> None:
         """Drop the reads that nobody waits for any more: the server no longer has their jobs.
@@ -121,6 +116,11 @@ class Group:
         else:
             log_failure(job, answer)
             self.acknowledgement.fail(job, answer)
+
+    def _decode(self) -> None:
+        """Decode the jobs that wait, as many as a part may have."""
+        while self._waiting and self._size_bytes < MAX_GROUP_BYTES:
+            self._size_bytes += self._take(self._waiting.popleft())
 
     def _take(self, job: ReservedJob) -> int:
         """Decode one job; returns the size of its payload in bytes."""
