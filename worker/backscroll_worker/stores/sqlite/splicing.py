@@ -64,23 +64,23 @@ def _message(group: WriteGroup, row: int) -> ChatMessage:
 
 
 def rows_of(group: WriteGroup, operation: Splice | Pop) -> list[int]:
-    """The rows of the messages that it is to remove."""
+    """The rows of the messages that it is to remove, the last one first."""
     session = group._find(operation.key)
     if session is None:
         return []
     if isinstance(operation, Pop):
         if operation.message_ids is None:
             return newest(group, session, operation.count)
-        return _named(group, operation.key, operation.message_ids)[::-1]
+        return _named(group, operation.key, operation.message_ids)
     if isinstance(operation.remove, tuple):
         return _named(group, operation.key, operation.remove)
     return newest(group, session, _most(session, operation))
 
 
 def _named(group: WriteGroup, key: str, ids: Iterable[str]) -> list[int]:
-    """The rows of those messages that the session has."""
-    found = (group._locate(key, id_)[1] for id_ in dict.fromkeys(ids))
-    return [row for row in found if row is not None]
+    """The rows of those messages that the session has, the last one first."""
+    found = {group._locate(key, id_)[1] for id_ in ids}
+    return sorted((row for row in found if row is not None), reverse=True)
 
 
 def newest(group: WriteGroup, session: KnownSession, count: int) -> list[int]:

@@ -91,7 +91,7 @@ def test_a_pop_of_named_messages_removes_exactly_these(open_store: Open) -> None
         say(store, "other", "x")
         ids = [str(each.message_id) for each in store.load("s")]
         foreign = str(store.load("other")[0].message_id)
-        named = [("s", ids[1:3]), ("s", [ids[3], "gone"]), ("s", [foreign]), ("none", ids[:1])]
+        named = [("s", ids[2:0:-1]), ("s", [ids[3], "gone"]), ("s", [foreign]), ("none", ids[:1])]
         pops = [requests.pop(key, len(each), tuple(each)) for key, each in named]
         texts = [["b", "c"], ["d"], [], []]
         assert [_texts(each) for each in apply_all(store, [*pops, *pops])] == [*texts, *texts]
