@@ -118,9 +118,8 @@ def besides_messages(target: Session, source: Session) -> Besides:
 
 def describe(target: Session, besides: Besides, upto: str | None) -> None:
     """Give the fork all that it has besides messages."""
-    attributes = {**besides.attributes, "forked_upto": upto}
     sidecar = target.sidecar
-    sidecar.attributes.update({k: value for k, value in attributes.items() if value is not None})
+    sidecar.attributes |= {**besides.attributes, "forked_upto": upto}
     sidecar.states = dict(besides.states)
     target._is_described = True
 

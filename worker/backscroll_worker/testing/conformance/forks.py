@@ -127,6 +127,21 @@ def test_each_of_a_group_sees_the_fork_before_it(store: StoreUnderTest) -> None:
     assert store.verify(deep=True) == []
 
 
+def test_a_session_that_was_emptied_may_be_a_fork_again(open_store: Open) -> None:
+    with open_store() as store:
+        say(store, "s", "hello")
+        for operation in (fork(), requests.clear("f"), requests.clear("s"), fork()):
+            assert isinstance(done(store, operation), Outcome)
+        say(store, "t", "elsewhere")
+        first = [fork("t", "g"), requests.clear("g"), requests.clear("t")]
+        apply_all(store, [*first, fork("t", "g")])
+    with open_store() as store:
+        for key, origin in (("f", "s"), ("g", "t")):
+            info = store.session(key)
+            assert info is not None
+            assert (info.forked_from, info.forked_upto, info.message_count) == (origin, None, 0)
+
+
 def test_what_cannot_be_forked_is_refused(open_store: Open) -> None:
     with open_store() as store:
         ids = say(store, "s", "one", "two")
