@@ -145,8 +145,8 @@ class Model:
                 self.waiting = {
                     place: c for place, c in self.waiting.items() if not place[0].startswith(prefix)
                 }
-                gone = [key for key in self.sessions if key.startswith(prefix)]
-                return len([self.sessions.pop(key) for key in gone])
+                keys = [*self.sessions]
+                return len([self.sessions.pop(key) for key in keys if key.startswith(prefix)])
             case Describe(key=key, attributes=attributes):
                 self.sessions.setdefault(key, ModelSession(now, now)).describe(attributes, now)
                 return 1
@@ -245,18 +245,18 @@ class Model:
             return CONFLICT
         session = self.sessions.setdefault(operation.key, ModelSession(now, now))
         session.describe_beside(operation.session or {}, now)
-        before = len(session.messages)
+        new = set[str | None]()
         for message in map(as_stored, operation.stamped()):
-            if message.platform_id is None or message.platform_id not in session.platform_ids:
+            if message.platform_id not in session.platform_ids:
+                new.add(message.message_id)
                 session.messages.append(message)
                 session.last_activity = now
-            if message.platform_id is not None:
-                session.platform_ids.add(message.platform_id)
+                session.platform_ids |= {id_ for id_ in [message.platform_id] if id_}
         for message in operation.messages:
             change = self.waiting.pop((operation.key, message.platform_id), None)
             if change is not None:
                 self._change(change, now)
-        return len(session.messages) - before
+        return sum(message.message_id in new for message in session.messages)
 
     def _backfill(self, operation: Backfill, now: int) -> int:
         before, known = self._load(operation.key), set[str]()
