@@ -11,6 +11,7 @@ import pytest
 import redis
 
 from backscroll import ChatMessage, Producer, Receipt
+from backscroll.contract.ids import new_op_id
 from backscroll_worker.ops.exit_codes import ExitCode
 from backscroll_worker.settings import Settings
 from backscroll_worker.transfer import joining
@@ -238,3 +239,25 @@ def test_what_is_too_large_for_the_queue_is_said_before_anything_is_sent(
     assert "the limit is 1,048,576" in report.refused[0]
     result = run(settings, "import", "--through-queue", "--dry-run", str(other))
     assert "the limit is 1,048,576" in result.stderr
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_summary_goes_up_to_the_same_message_through_the_queue(
+    settings: Settings, server_url: str, tmp_path: Path
+) -> None:
+    at = 1767225600000000
+    ids = [new_op_id() for _ in range(600)]
+    said: list[Any] = [
+        {"role": "user", "content": f"{number}", "message_id": id_, "created_at": at}
+        for number, id_ in enumerate(ids)
+    ]
+    said[-2] |= {"content": "in short", "upto": ids[-4]}
+    begun = {"created_at": at, "last_activity": at}
+    lines = [{"backscroll_export": 1}, {"session": {"key": "long", **begun}}, *said, {"end": 600}]
+    path = samples.log(lines)(tmp_path)
+    with Producer(server_url, settings.queue) as producer:
+        import_through_queue([path], producer, Options(), watch)
+        active = producer.load("long", active=True)
+        stored = producer.load("long")
+    assert [each.content for each in active] == ["in short", "597", "599"]
+    assert active[0].upto == stored[-4].message_id

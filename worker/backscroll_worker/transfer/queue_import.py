@@ -12,12 +12,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
 from backscroll import ChatMessage, Producer
 from backscroll.contract.errors import ConflictError, InvalidInputError
+from backscroll.contract.ids import message_id
 from backscroll.contract.message_checks import Limits, check_messages
+from backscroll.contract.splicing import with_summaries
 from backscroll.contract.validation import ATTRIBUTES, ORIGINS
 from backscroll_worker.contract.takeover import ImportSession, has_another_history
 from backscroll_worker.transfer.chats.conversation import Options
@@ -114,12 +117,12 @@ def _append(where: str, taken: ImportSession, producer: Producer, report: Import
         return
     attributes = {name: taken.attributes[name] for name in _GIVEN if name in taken.attributes}
     stored = 0
-    for number, batch in enumerate(_batches(taken.messages)):
+    for number, batch in enumerate(_to_be_sent(taken, producer)):
         try:
             receipt = producer.append(
                 taken.key,
                 *(replace(message, message_id=None, edits=()) for message in batch),
-                dedup_key=f"{taken.op_id} {number}",
+                dedup_key=_dedup_key(taken, number),
                 session=attributes or None,
                 expect_tail=None if number else "",
                 ack="stored",
@@ -136,6 +139,23 @@ def _append(where: str, taken: ImportSession, producer: Producer, report: Import
         _note_not_kept(taken, report)
     else:
         report.known += 1
+
+
+def _to_be_sent(taken: ImportSession, producer: Producer) -> Iterator[tuple[ChatMessage, ...]]:
+    """The batches of a session, with summaries that go up to the messages as they will be."""
+    batches = list(_batches(taken.messages))
+    ids = [
+        message_id(producer.message_id(taken.key, _dedup_key(taken, number)), index)
+        for number, batch in enumerate(batches)
+        for index in range(len(batch))
+    ]
+    messages = iter(with_summaries(taken.messages, ids))
+    for batch in batches:
+        yield tuple(islice(messages, len(batch)))
+
+
+def _dedup_key(taken: ImportSession, number: int) -> str:
+    return f"{taken.op_id} {number}"
 
 
 def _note_not_kept(taken: ImportSession, report: ImportReport) -> None:
