@@ -97,8 +97,9 @@ class Lifecycle(Calls):
         between other operations, and the session is there when all are. Then `affected` counts the
         messages, and `message_ids` has the id of the last one, if there is one.
 
-        Raises `ConflictError` where `new_key` has messages already, and `OperationRefusedError`
-        where there is no session `key` or it does not have that message; the rest as every call.
+        Raises `ConflictError` where `new_key` has messages already or is closed, and
+        `OperationRefusedError` where there is no session `key` or it does not have that message;
+        the rest as every call.
         """
         operation = self._requests.fork(key, new_key, upto, upto_platform_id)
         receipt = run(self._write, operation, ack)

@@ -35,7 +35,7 @@ def conflict(operation: Operation, *, was_known: bool = False) -> ConflictError:
         there = f"there is a session {operation.new_key!r} already"
         problems.append(f"{there}, so {operation.key!r} keeps its key")
     if isinstance(operation, Fork):
-        there = f"there is a session {operation.new_key!r} with messages already"
+        there = f"there is a session {operation.new_key!r} that has messages already or is closed"
         problems.append(f"{there}; fork to another key")
     if isinstance(operation, Merge):
         problems.append(

@@ -219,7 +219,7 @@ class Model:
     def _fork(self, operation: Fork, now: int) -> int:
         source = self.sessions[operation.key]
         fork = self.sessions.get(operation.new_key) or ModelSession(now, now)
-        if fork.messages:
+        if fork.messages or self.is_closed(operation.new_key):
             return CONFLICT
         ids = [message.message_id for message in source.messages]
         count = len(ids) if operation.upto is None else ids.index(operation.upto) + 1

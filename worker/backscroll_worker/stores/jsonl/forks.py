@@ -151,7 +151,7 @@ class Copier:
 def _is_conflict(target: Session, source: Session, operation: Fork) -> bool:
     if not source.exists:
         raise unknown_session(operation)
-    return target.exists and target.count > 0
+    return target.exists and (target.count > 0 or target.is_closed)
 
 
 def _upto(source: Session, operation: Fork) -> str | None:

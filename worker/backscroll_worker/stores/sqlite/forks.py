@@ -78,7 +78,7 @@ def fork(group: WriteGroup, operation: Fork) -> int:
     if source is None:
         raise unknown_session(operation)
     target = group._find(operation.new_key)
-    if target is not None and target.message_count:
+    if target is not None and (target.message_count or target.closed):
         return CONFLICT
     _, row = group._locate(operation.key, operation.upto, operation.upto_platform_id)
     if row is None and (operation.upto or operation.upto_platform_id):

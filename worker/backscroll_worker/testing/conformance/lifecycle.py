@@ -305,4 +305,7 @@ def test_a_session_without_messages_can_be_closed(store: StoreUnderTest) -> None
     store.close_session("s")
     with pytest.raises(ConflictError):
         say(store, "s", "no")
+    say(store, "other", "no")
+    with pytest.raises(ConflictError, match="'s' that has messages already or is closed"):
+        store.fork("other", "s")
     assert contents(store, "s") == []
