@@ -36,6 +36,42 @@ def test_what_is_appended_is_loaded_back_in_order(settings: Settings, tmp_path: 
     assert run(settings, "get", "unknown").exit_code == ExitCode.FAILED
 
 
+def test_an_append_gives_all_that_a_message_can_have(settings: Settings, tmp_path: Path) -> None:
+    picture, unknown = tmp_path / "Füße.png", tmp_path / "-notes"
+    picture.write_bytes(b"png")
+    unknown.write_bytes(b"")
+    attached = ("--attach", str(picture), "--attach", str(unknown))
+    done(settings, "append", "k", "user", "hello", "--tokens", "5", *attached)
+    work_off(settings, tmp_path)
+    (first,) = document(settings, "load", "k")
+    assert first["tokens"] == 5
+    image, file = first["attachments"]
+    assert (image["kind"], image["name"], image["mime_type"]) == ("image", "Füße.png", "image/png")
+    assert (file["kind"], file["name"], file["size"]) == ("file", "-notes", 0)
+    done(settings, "append", "k", "system", "in short", "--upto", first["message_id"])
+    edit = ("replace", "k", "user", "hi", "--message-id", first["message_id"], "--tokens", "2")
+    done(settings, *edit, "--dedup-key", "edit 1")
+    done(settings, *edit[:3], "hello", *edit[4:6])
+    done(settings, *edit, "--dedup-key", "edit 1")
+    work_off(settings, tmp_path)
+    assert [each["content"] for each in document(settings, "load", "k", "--active")] == ["in short"]
+    edited, _ = document(settings, "load", "k")
+    assert (edited["content"], edited["tokens"]) == ("hello", 2)
+    for wrong in (("--tokens", "-1"), ("--attach", str(tmp_path)), ("--upto", "")):
+        refused = run(settings, "append", "k", "user", "hello", *wrong)
+        assert (refused.exit_code, wrong[0][2:] in refused.stderr) == (ExitCode.USAGE, True)
+
+
+def test_an_append_under_a_condition_says_that_it_did_not_hold(
+    settings: Settings, client: redis.Redis, tmp_path: Path
+) -> None:
+    with running_worker(settings, client, tmp_path / "worker.log"):
+        begun = ("append", "k", "user", "first", "--expect-tail", "")
+        assert "stored, 1 message" in done(settings, *begun)
+        refused = run(settings, *begun)
+    assert (refused.exit_code, "last message" in refused.stderr) == (ExitCode.FAILED, True)
+
+
 def test_a_history_for_a_model_is_shown_as_it_would_get_it(
     settings: Settings, tmp_path: Path
 ) -> None:

@@ -1,18 +1,38 @@
-"""The command for the bytes of an attachment: attachment."""
+"""Attachments on the command line: the command for their bytes, and files to be attached."""
 
 from __future__ import annotations
 
+import mimetypes
 import sys
 from pathlib import Path
+from typing import Final
 
 import click
 
+from backscroll import Attachment
+from backscroll.contract.errors import InvalidInputError
 from backscroll_worker.cli.access import open_reader
 from backscroll_worker.cli.arguments import TextCommand
 from backscroll_worker.cli.output import note
 from backscroll_worker.ops.exit_codes import ExitCode
 from backscroll_worker.settings import Settings
 from backscroll_worker.transfer.output import write_file, write_out
+
+_KINDS: Final = ("image", "audio", "video")
+
+
+def attachment_of(path: Path) -> Attachment:
+    """The file as an attachment, of the kind that its name says.
+
+    Raises `InvalidInputError` where it cannot be read.
+    """
+    mime_type, _ = mimetypes.guess_type(path.name)
+    kind = (mime_type or "").partition("/")[0]
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InvalidInputError("attach", f"cannot read {path}: {error.strerror}") from None
+    return Attachment(kind if kind in _KINDS else "file", path.name, mime_type, data=data)
 
 
 @click.command(cls=TextCommand)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
 from backscroll import ChatMessage
 from backscroll_worker.cli.arguments import TextCommand
+from backscroll_worker.cli.attachment import attachment_of
 from backscroll_worker.cli.output import json_option
 from backscroll_worker.cli.sending import (
     confirm,
@@ -22,6 +24,7 @@ from backscroll_worker.settings import Settings
 platform_id_option = click.option(
     "--platform-id", metavar="ID", help="The same, by the platform's own id of the message."
 )
+tokens_option = click.option("--tokens", type=int, help="What a model counts for it.")
 
 
 @click.command(cls=TextCommand)
@@ -36,6 +39,13 @@ platform_id_option = click.option(
 @click.option("--author-name", metavar="NAME", help="The author's name, to be shown.")
 @click.option("--platform-id", metavar="ID", help="The platform's id of the message.")
 @click.option("--reply-to", metavar="ID", help="The platform's id of the message it answers.")
+@tokens_option
+@click.option("--upto", metavar="MESSAGE-ID", help="It is a summary of all up to that message.")
+@click.option(
+    "--attach", "paths", multiple=True, metavar="FILE", type=click.Path(path_type=Path),
+    help="A file to attach; may be given several times.",
+)  # fmt: skip
+@click.option("--expect-tail", metavar="ID", help="Only behind this message; '' if there is none.")
 @wait_option
 @json_option
 @click.pass_obj
@@ -47,6 +57,8 @@ def append(
     content: str,
     extra: str | None,
     dedup_key: str | None,
+    paths: tuple[Path, ...],
+    expect_tail: str | None,
     wait: bool,
     as_json: bool,
     **circumstances: Any,
@@ -54,20 +66,26 @@ def append(
     """Add a message at the end of session KEY.
 
     ROLE is user, assistant, system, tool or any other; CONTENT - reads standard input. The printed
-    id is that of the operation and of the message.
+    id is that of the operation and of the message. With --expect-tail it waits as with --wait.
 
     \b
     Example:
       backscroll append telegram_user123 user "hello there"
       backscroll append slack_C07 user hello --author U0422 --author-name Ada
+      backscroll append slack_C07 user "as agreed" --attach offer.pdf
       echo hello | backscroll append --wait telegram_user123 user -
     """
-    message = ChatMessage(role, content_of(content), json_object(extra), **circumstances)
+    attachments = [attachment_of(path) for path in paths]
+    message = ChatMessage(
+        role, content_of(content), json_object(extra), attachments=attachments, **circumstances
+    )
     send(
         settings,
         "append",
-        lambda producer, ack: producer.append(key, message, dedup_key=dedup_key, ack=ack),
-        wait,
+        lambda producer, ack: producer.append(
+            key, message, dedup_key=dedup_key, expect_tail=expect_tail, ack=ack
+        ),
+        wait or expect_tail is not None,
         as_json,
     )
 
@@ -109,6 +127,8 @@ def rollback(
 @click.option("--message-id", metavar="ID", help="Replace this message instead of the last one.")
 @platform_id_option
 @click.option("--extra", metavar="JSON", help="A JSON object, given back unchanged.")
+@tokens_option
+@click.option("--dedup-key", metavar="ID", help="The platform's id of the edit: done once.")
 @wait_option
 @json_option
 @click.pass_obj
@@ -120,6 +140,8 @@ def replace(
     message_id: str | None,
     platform_id: str | None,
     extra: str | None,
+    tokens: int | None,
+    dedup_key: str | None,
     wait: bool,
     as_json: bool,
 ) -> None:
@@ -129,12 +151,12 @@ def replace(
     Example:
       backscroll replace telegram_user123 assistant "hello, and welcome"
     """
-    message = ChatMessage(role, content_of(content), json_object(extra))
+    message = ChatMessage(role, content_of(content), json_object(extra), tokens=tokens)
     send(
         settings,
         "replace",
         lambda producer, ack: producer.replace(
-            key, message, message_id, platform_id=platform_id, ack=ack
+            key, message, message_id, platform_id=platform_id, dedup_key=dedup_key, ack=ack
         ),
         wait,
         as_json,
