@@ -60,6 +60,33 @@ def test_telegram_by_asyncio_as_its_updates_come(producer: Producer) -> None:
     assert info.name == "Lunch"
 
 
+def test_an_edit_that_is_delivered_again_undoes_no_later_one(producer: Producer) -> None:
+    edits = [
+        update("edited_message", chat=GROUP, id_=1, text=text, edit_date=1)
+        for text in ("At noon", "At one")
+    ]
+    updates = [update(chat=GROUP, id_=1, text="At non"), *edits, edits[0]]
+    _deliver(producer, *(telegram.read(telegram_update(given)) for given in updates))
+    assert window(producer, "telegram_-5") == ["Ada Lovelace: At one"]
+
+    def changed(text: str, at: str) -> tuple[Change, ...]:
+        now, before = on_slack.inner(ts="1.2", text=text), on_slack.inner(ts="1.2")
+        return slack.read(on_slack.changed(now, before, ts=at), names=on_slack.NAMES)
+
+    first, second = changed("Dinner?", "1.3"), changed("Lunch, then?", "1.4")
+    seen = slack.read(on_slack.event("Lunch?", ts="1.2"), names=on_slack.NAMES)
+    _deliver(producer, seen, first, second, first)
+    assert window(producer, "slack_C1") == ["Ada: Lunch, then?"]
+
+    gateway, later = Discord(), {"edited_timestamp": "2026-03-01T10:06:00.000000+00:00"}
+    first, second = (
+        discord.read(gateway.edit(id="2", content=text, **more))
+        for text, more in (("First", {}), ("Second", later))
+    )
+    _deliver(producer, discord.read(gateway.message(id="2", content="Frst")), first, second, first)
+    assert window(producer, "discord_100") == ["Ada: Second"]
+
+
 def test_a_group_that_becomes_a_supergroup_keeps_its_history(producer: Producer) -> None:
     supergroup = {**GROUP, "id": -1005, "type": "supergroup"}
     _deliver(

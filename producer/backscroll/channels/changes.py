@@ -6,6 +6,7 @@ returns what that returns: a receipt, or what is to be awaited for one. It raise
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -23,7 +24,12 @@ class Writes(Protocol[Answer_co]):
     ) -> Answer_co: ...
 
     def replace(
-        self, key: str, message: ChatMessage, *, platform_id: str | None = None
+        self,
+        key: str,
+        message: ChatMessage,
+        *,
+        platform_id: str | None = None,
+        dedup_key: str | None = None,
     ) -> Answer_co: ...
 
     def rollback(self, key: str, *, platform_id: str | None = None) -> Answer_co: ...
@@ -46,15 +52,30 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Edited:
-    """What a message says from now on."""
+    """What a message says from now on; `edit_id` is the platform's id or time of the edit."""
 
     key: str
     message: ChatMessage
     platform_id: str
+    edit_id: str | None = field(default=None, compare=False)
 
     def to(self, producer: Writes[Answer]) -> Answer:
-        """Replace the message; if it is not there yet, the edit waits for it."""
-        return producer.replace(self.key, self.message, platform_id=self.platform_id)
+        """Replace the message; if it is not there yet, the edit waits for it.
+
+        With an `edit_id` it is done once, so that to be delivered again undoes no later edit.
+        """
+        return producer.replace(
+            self.key, self.message, platform_id=self.platform_id, dedup_key=self._dedup_key
+        )
+
+    @property
+    def _dedup_key(self) -> str | None:
+        """Of what it says, too: a platform's time may be that of two edits."""
+        if self.edit_id is None:
+            return None
+        said = self.message.content, self.message.extra, self.message.attachments
+        edit = repr((self.platform_id, self.edit_id, *said)).encode()
+        return f"edit {hashlib.blake2b(edit, digest_size=16).hexdigest()}"
 
 
 @dataclass(frozen=True, slots=True)

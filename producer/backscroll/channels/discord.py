@@ -67,9 +67,10 @@ def _edited(event: Any, me: Me) -> tuple[Change, ...]:
     if before is not None and _message(before, me) is None:  # a bot was still thinking
         return (Said(key(channel), what, _session(one)),)
     is_same = before is not None and _message(before, me) == what
-    if is_same or not mapping(event.data).get("edited_timestamp"):
+    edited_at = mapping(event.data).get("edited_timestamp")
+    if is_same or not edited_at:
         return ()
-    return (Edited(key(channel), what, id_),)
+    return (Edited(key(channel), what, id_, identifier(edited_at)),)
 
 
 def _deleted(event: Any, ids: Iterable[object]) -> tuple[Change, ...]:

@@ -68,7 +68,7 @@ def read(
         if not _may_edit(source, edited, _source(original)):
             return ()
         what = _message(source, mapping(content.get("m.new_content")), _source(original), by, me)
-        return (Edited(here, what, edited),) if what else ()
+        return (Edited(here, what, edited, id_),) if what else ()
     what = _message(source, content, source, by, me)
     return (Said(here, what, _session(room, room_id)),) if what else ()
 

@@ -58,7 +58,7 @@ def read(
     changed, before = mapping(inner.get("message")), mapping(inner.get("previous_message"))
     match inner.get("subtype"):
         case "message_changed":
-            return place.changed(changed, before)
+            return place.changed(changed, before, identifier(inner.get("ts")))
         case "message_deleted":
             return place.deleted(inner.get("deleted_ts"), before)
         case subtype if subtype in _SAID:
@@ -89,7 +89,7 @@ class _Place:
             session["sender"] = what.author
         return tuple(Said(each, what, session) for each in self._keys(event))
 
-    def changed(self, event: _Event, before: _Event) -> tuple[Change, ...]:
+    def changed(self, event: _Event, before: _Event, edit_id: str | None) -> tuple[Change, ...]:
         if event.get("subtype") == "tombstone":  # the first message of a thread, deleted
             return self.deleted(event.get("ts"), before)
         what, was = self._message(event), self._message(before)
@@ -97,7 +97,7 @@ class _Place:
             return ()  # the preview of a link came, or a reply was counted
         if before and was is None:  # there was nothing to show yet
             return self.said(event)
-        return tuple(Edited(each, what, what.platform_id) for each in self._keys(event))
+        return tuple(Edited(each, what, what.platform_id, edit_id) for each in self._keys(event))
 
     def deleted(self, ts: object, before: _Event) -> tuple[Change, ...]:
         if not _is_time_stamp(ts):

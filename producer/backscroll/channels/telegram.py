@@ -87,7 +87,10 @@ def _of_message(one: Any, me: Me, is_edit: bool) -> tuple[Change, ...]:
         created_at=moment(attribute(one, "date")),
         extra={"media_group_id": album} if album else None,
     )
-    return (Edited(here, what, id_) if is_edit else Said(here, what, _session(one)),)
+    if is_edit:
+        edited_at = attribute(one, "edit_date")
+        return (Edited(here, what, id_, None if edited_at is None else str(edited_at)),)
+    return (Said(here, what, _session(one)),)
 
 
 def _id(one: Any, *path: str) -> str | None:
