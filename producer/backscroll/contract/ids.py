@@ -74,6 +74,12 @@ def made_at(id_: str) -> int | None:
     return int(id_[:12], 16) * 1_000 + int(id_[13:16], 16) * 1_000 // 4096
 
 
+def sent_as(id_: str) -> tuple[int, int] | None:
+    """When a message was sent, and as which of those that were sent together, if its id says so."""
+    made = made_at(id_)
+    return None if made is None else (made, int(id_.partition("-")[2] or 0))
+
+
 def _after_fork_in_child() -> None:
     """Another thread of the parent's may have held the lock; it does not exist here. And the parent
     will use its random numbers.

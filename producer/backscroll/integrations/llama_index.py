@@ -17,7 +17,7 @@ from llama_index.core.storage.chat_store.base_db import AsyncDBChatStore, Messag
 from backscroll import connect_async
 from backscroll.aio_chat_history import AsyncChatHistory
 from backscroll.contract.errors import ConflictError, InvalidInputError, OperationRefusedError
-from backscroll.contract.ids import made_at
+from backscroll.contract.ids import sent_as
 from backscroll.contract.messages import LATEST_MICROS, ChatMessage, SessionAttributes
 from backscroll.integrations.llama_index_messages import from_message, to_message, was_archived
 from backscroll.integrations.opened import history_of
@@ -260,12 +260,6 @@ def _archived(messages: Sequence[ChatMessage], mark: str | None) -> int:
         return 0
     for number, message in reversed(list(enumerate(messages, 1))):
         id_ = message.message_id or ""
-        if id_ == mark or _sent(id_, _NEVER) < _sent(mark, _FIRST):
+        if id_ == mark or (sent_as(id_) or _NEVER) < (sent_as(mark) or _FIRST):
             return number
     return 0
-
-
-def _sent(id_: str, otherwise: tuple[int, int]) -> tuple[int, int]:
-    """When a message was sent, and as which of those that were sent together, if its id says so."""
-    made = made_at(id_)
-    return otherwise if made is None else (made, int(id_.partition("-")[2] or 0))

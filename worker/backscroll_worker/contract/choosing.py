@@ -15,7 +15,7 @@ from typing import Any
 from backscroll.contract.answers import Answer
 from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.filters import SearchFilter
-from backscroll.contract.ids import made_at
+from backscroll.contract.ids import sent_as
 from backscroll.contract.messages import ChatMessage, to_micros
 from backscroll.contract.reads import Load
 from backscroll.contract.tokens import tokens_of, within
@@ -114,14 +114,14 @@ def _after_summary(
     later counts. If it does not, what comes after the summary.
     """
     upto: str | None = summary.upto
-    moment = made_at(upto or "")
-    if moment is None and not messages.has(upto or ""):
+    sent = sent_as(upto or "")
+    if sent is None and not messages.has(upto or ""):
         upto = summary.message_id
-    is_there = moment is None
+    is_there = sent is None
     for message in messages.back(before):
         if message.message_id == upto:
             return
-        if not is_there and _sent_at(message) <= (moment or 0):
+        if not is_there and sent is not None and _sent(message) <= sent:
             is_there = messages.has(upto or "")  # or else a clock was behind
             if not is_there:
                 return
@@ -129,12 +129,10 @@ def _after_summary(
             yield message
 
 
-def _sent_at(message: ChatMessage) -> int:
-    """By its id, or else its own time; in microseconds."""
-    moment = made_at(message.message_id or "")
-    if moment is None and message.created_at is not None:
-        moment = to_micros(message.created_at)
-    return moment or 0
+def _sent(message: ChatMessage) -> tuple[int, int]:
+    """When, in microseconds, by its id or else its own time; and as which of several."""
+    created_at = 0 if message.created_at is None else to_micros(message.created_at)
+    return sent_as(message.message_id or "") or (created_at, 0)
 
 
 class _Tools:

@@ -286,6 +286,19 @@ def test_a_summary_holds_though_the_message_where_it_ends_is_gone(store: StoreUn
     assert texts(store.load("s", active=True)) == "Tf"
 
 
+@pytest.mark.parametrize("forked", [False, True])
+def test_a_summary_holds_for_what_was_sent_together(store: StoreUnderTest, forked: bool) -> None:
+    ids = say(store, "s", *"ab") if forked else store.append("s", *map(ChatMessage.user, "ab"))
+    store.append("s", ChatMessage.summary("S", upto=ids[0]))
+    key = "fork" if forked else "s"
+    if forked:
+        store.fork("s", key)
+    first, *_ = store.load(key)
+    assert first.message_id
+    store.remove(key, first.message_id)
+    assert texts(store.load(key, active=True)) == "Sb"
+
+
 @pytest.mark.needs("edits")
 def test_earlier_versions_come_with_what_was_chosen(open_keeping: Open) -> None:
     store = open_keeping()
