@@ -129,6 +129,15 @@ def test_a_message_is_named_by_the_platforms_id(settings: Settings, tmp_path: Pa
     assert at["content"] == "said c"
 
 
+def test_a_change_of_what_is_not_there_yet_says_that_it_waits(
+    settings: Settings, client: redis.Redis, tmp_path: Path
+) -> None:
+    with running_worker(settings, client, tmp_path / "worker.log"):
+        for change in (("replace", "k", "user", "edited"), ("rollback", "k")):
+            assert "nothing to do" in done(settings, *change, "--wait")
+            assert "this waits for it" in done(settings, *change, "--platform-id", "m", "--wait")
+
+
 def test_times_in_json_are_iso_8601_in_utc(settings: Settings, tmp_path: Path) -> None:
     before = datetime.now(UTC)
     done(settings, "append", "k", "user", "hello")

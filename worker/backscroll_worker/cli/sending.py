@@ -50,6 +50,7 @@ def send(
     wait: bool,
     as_json: bool,
     touched: str = "message",
+    untouched: str = "nothing to do",
 ) -> None:
     """Make the call and report the result: enqueued, or with `wait` what the worker did."""
     with open_producer(settings, needs_worker=wait) as producer:
@@ -62,7 +63,7 @@ def send(
     elif receipt.duplicate:
         result = "was already stored"
     elif receipt.affected == 0:
-        result = "nothing to do"
+        result = untouched
     else:
         result = f"stored, {counted(receipt.affected, touched)}"
     click.echo(f"{name} {receipt.op_id}: {result}")

@@ -27,6 +27,13 @@ platform_id_option = click.option(
 tokens_option = click.option("--tokens", type=int, help="What a model counts for it.")
 
 
+def _untouched(platform_id: str | None) -> str:
+    """What a change has done that has found no message."""
+    if platform_id is None:
+        return "nothing to do"
+    return "no such message; if it is still to come, this waits for it"
+
+
 @click.command(cls=TextCommand)
 @click.argument("key")
 @click.argument("role")
@@ -117,6 +124,7 @@ def rollback(
         lambda producer, ack: producer.rollback(key, message_id, platform_id=platform_id, ack=ack),
         wait,
         as_json,
+        untouched=_untouched(platform_id),
     )
 
 
@@ -160,6 +168,7 @@ def replace(
         ),
         wait,
         as_json,
+        untouched=_untouched(platform_id),
     )
 
 
