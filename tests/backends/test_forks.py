@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ def _ten_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forks, "MOST_AT_ONCE", 10)
 
 
+EARLY = ChatMessage.user("early", platform_id="early", created_at=datetime(2020, 1, 1, tzinfo=UTC))
+
 CHANGES: dict[str, Callable[[StoreUnderTest, list[str]], Any]] = {
     "append": lambda store, _: say(store, "f", "after"),
     "delete": lambda store, _: store.delete("s"),
@@ -40,6 +43,13 @@ CHANGES: dict[str, Callable[[StoreUnderTest, list[str]], Any]] = {
     "pop": lambda store, _: store.pop("s", 3),
     "empty": lambda store, _: store.splice("s", remove="all"),
     "remove": lambda store, ids: store.remove("s", ids[2]),
+    "backfill": lambda store, _: store.backfill("s", EARLY),
+    "more": lambda store, _: say(store, "s", "more"),
+    "rename": lambda store, _: store.rename("s", "renamed"),
+    "reset": lambda store, _: store.reset("s"),
+    "merge": lambda store, _: [say(store, "t", "other"), store.merge("s", "t")],
+    "merge into": lambda store, _: [store.backfill("t", EARLY), store.merge("t", "s")],
+    "platform's deletion": lambda store, _: store.remove("s", platform_id="p2"),
     "replace": lambda store, ids: store.replace("s", ChatMessage.user("edited"), ids[2]),
     "erase": lambda store, _: finish(store.erase(key="s")),
     "compact": lambda store, _: finish(store.compact(1_000)),
@@ -47,10 +57,13 @@ CHANGES: dict[str, Callable[[StoreUnderTest, list[str]], Any]] = {
 }
 
 
+@pytest.mark.parametrize("slices", [0, 3])
 @pytest.mark.parametrize("change", CHANGES)
-def test_what_happens_while_it_is_copied_is_after_it(store: StoreUnderTest, change: str) -> None:
+def test_what_happens_while_it_is_copied_is_after_it(
+    store: StoreUnderTest, change: str, slices: int
+) -> None:
     ids = store.append("s", *numbered(LARGE))
-    finish_it = begun(store, fork())
+    finish_it = begun(store, fork(), slices)
     CHANGES[change](store, ids)
     assert finish_it() == Outcome(LARGE)
     copied = contents(store, "f")

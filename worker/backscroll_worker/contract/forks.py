@@ -7,7 +7,14 @@ from typing import Any, Final
 from backscroll.contract.errors import OperationRefusedError
 from backscroll.contract.forks import Fork
 from backscroll.contract.messages import SessionInfo
-from backscroll.contract.operations import Append, Describe, Erase, Operation, RenameAgent
+from backscroll.contract.operations import (
+    Append,
+    Backfill,
+    Describe,
+    Erase,
+    Operation,
+    RenameAgent,
+)
 from backscroll.contract.splicing import Splice
 from backscroll.contract.states import SetState
 from backscroll.contract.turns import EndTurn
@@ -46,10 +53,10 @@ def sessions_of(operation: Operation) -> set[str]:
 
 
 def spares_messages(operation: Operation) -> bool:
-    """Whether it changes no message that a session has; an erasure does, but not at once."""
+    """Whether it leaves what a session has as it is; an erasure does not, but not at once."""
     if isinstance(operation, EndTurn | Splice):
         return not operation.remove
-    return isinstance(operation, _SPARING)
+    return isinstance(operation, _SPARING) and not isinstance(operation, Backfill)
 
 
 def unknown_session(operation: Fork) -> OperationRefusedError:
