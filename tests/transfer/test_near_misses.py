@@ -274,6 +274,42 @@ def test_lines_before_a_chat_do_not_hide_it(tmp_path: Path) -> None:
     assert looked(path).messages == 1
 
 
+def test_a_chat_whose_times_are_in_an_unknown_form_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "_chat.txt"
+    path.write_text("[31/12/2568 BE 18:05:09] Ada: x\n")
+    (refused,) = looked(path).refused
+    assert "looks like a chat of WhatsApp" in refused
+
+
+@pytest.mark.parametrize(
+    ("said", "content", "name"),
+    [
+        ("IMG-20251231-WA0001.jpg (file attached)\nLook", "Look", "IMG-20251231-WA0001.jpg"),
+        ("My bill.pdf (Datei angehängt)", "", "My bill.pdf"),
+        ("See it \u200e<attached: 13-PHOTO.jpg>", "See it", "13-PHOTO.jpg"),
+        ("My bill.pdf (the old one)", "My bill.pdf (the old one)", None),
+        ("\u200ePOLL:\nWhere?\n\u200eOPTION: Rome", "POLL:\nWhere?\n\u200eOPTION: Rome", None),
+        ("\u200eLocation: https://example.org", "Location: https://example.org", None),
+    ],
+)
+def test_what_a_whatsapp_message_has_beside_text_is_kept(
+    tmp_path: Path, said: str, content: str, name: str | None
+) -> None:
+    path = tmp_path / "_chat.txt"
+    path.write_text(f"31.12.2025, 18:05 - Ada: {said}\n")
+    store = f"sqlite://{tmp_path / 'store.db'}"
+    import_files([path], store, OPTIONS, lambda _: None)
+    ((_, (message,)),) = everything(store).values()
+    assert message.content == content
+    assert [each.name for each in message.attachments] == ([name] if name else [])
+
+
+def test_a_colon_in_a_groups_name_makes_no_author(tmp_path: Path) -> None:
+    path = tmp_path / "_chat.txt"
+    path.write_text('31.12.2025, 18:05 - Ada created group "Trip: to Rome"\n')
+    assert looked(path).messages == 0
+
+
 def test_a_conversation_without_messages_is_counted(tmp_path: Path) -> None:
     value = [{**samples.CLAUDE[0], "chat_messages": []}]
     report = looked(samples.document(value)(tmp_path))

@@ -30,7 +30,7 @@ from backscroll_worker.transfer.chats.documents import (
     read_document,
 )
 from backscroll_worker.transfer.chats.reading import log_form, read_chat, read_folder, read_log
-from backscroll_worker.transfer.chats.whatsapp import is_whatsapp
+from backscroll_worker.transfer.chats.whatsapp import is_nearly_whatsapp, is_whatsapp
 from backscroll_worker.transfer.folders import ZIP_MAGICS, DiskFolder, ZipFolder
 from backscroll_worker.transfer.joining import Joined, Rehearsal, into_store, join, platform_ids
 from backscroll_worker.transfer.jsonl import MAX_LINE_BYTES, read_jsonl
@@ -286,6 +286,9 @@ def _read_file(
         yield from _read_objects(name, head, file, options)
     elif is_whatsapp(start):
         yield from read_chat(name, file, options)
+    elif is_nearly_whatsapp(start):
+        problem = "looks like a chat of WhatsApp, but its times are not in a form that is known"
+        raise InvalidInputError("file", f"{name} {problem}")
     elif start.startswith(b"["):
         yield from read_document(name, file, options)
     elif not start:

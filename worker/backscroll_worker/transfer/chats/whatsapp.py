@@ -4,6 +4,7 @@
     [31.12.2023 klo 18.05.09] Ada: Happy new year   iOS, Finnish
     31/12/2023, 18:05 - Ada: Happy new year         Android, British
     12/31/23, 6:05 PM - Ada: Happy new year         Android, American
+    [2023. 12. 31. 오후 6:05:09] Ada: Happy new year   iOS, Korean
 
 Further lines of a message have no time. Which number is the day follows from the whole file: one of
 them is larger than 12 somewhere, or the days would not be in order.
@@ -27,17 +28,52 @@ from backscroll_worker.transfer.source import STANDARD_INPUT_NAME
 
 _MARKS: Final = dict.fromkeys(map(ord, "\u200e\u200f\u202a\u202b\u202c\ufeff"))
 _MARK: Final = "\u200e"
+_MORNING: Final = (
+    "am",
+    "上午",
+    "凌晨",
+    "清晨",
+    "早上",
+    "오전",
+    "午前",
+    "ص",
+    "πμ",
+    "öö",
+    "de",
+    "pg",
+)
+_AFTERNOON: Final = ("pm", "下午", "中午", "晚上", "오후", "午後", "م", "μμ", "ös", "du", "ptg")
+_HALVES: Final = "|".join(r"\.?\s?".join(half) + r"\.?" for half in (*_MORNING, *_AFTERNOON))
+_BETWEEN: Final = r"[\u200e\u200f]?[./-][\u200e\u200f]? ?"
 _LINE: Final = re.compile(
-    r"[\u200e\u200f\ufeff]*\[?(?P<a>\d{1,4})[./-] ?(?P<b>\d{1,2})[./-] ?(?P<c>\d{1,4})\.?,?\s+"
-    r"(?:(?:klo|kl\.|um|at|à)\s)?"
-    r"(?P<hour>\d{1,2})[:.](?P<minute>\d\d)(?:[:.](?P<second>\d\d))?"
-    r"\s*(?P<half>[AaPp]\.?\s?[Mm]\.?)?(?:\]| -)\s(?P<rest>.*)",
-    re.DOTALL,
+    rf"[\u200e\u200f\ufeff]*\[?(?P<a>\d{{1,4}}){_BETWEEN}(?P<b>\d{{1,2}}){_BETWEEN}(?P<c>\d{{1,4}})"
+    r"\.?(?:\sг\.)?[,،]?[\u200e\u200f]?\s+(?:(?:klo|kl\.|um|at|à)\s)?"
+    rf"(?:(?P<before>{_HALVES})\s*)?"
+    r"(?P<hour>\d{1,2})(?:[:.]|\sh\s)(?P<minute>\d\d)(?:[:.](?P<second>\d\d))?"
+    rf"\s*(?P<after>{_HALVES})?(?:\]| -)\s(?P<rest>.*)",
+    re.DOTALL | re.IGNORECASE,
+)
+_NEARLY: Final = re.compile(
+    r"\W*\d{1,4}\D{1,4}\d{1,2}\D{1,4}\d{1,4}\D.{0,20}\d.{0,20}(?:\]| - )[^:]{1,120}: "
+    r"|\W*\d{1,2}[:.]\d\d\D.{0,20}\d.{0,20}(?:\]| - )[^:]{1,120}: "
 )
 _AUTHOR: Final = re.compile(r"(?P<name>[^:\n]{1,120}?): (?P<text>.*)", re.DOTALL)
-_ATTACHED: Final = re.compile(r"<[^<>:]{2,30}: (?P<name>[^<>]+)>|(?P<file>\S+\.\w{2,4}) \([^()]+\)")
+_FILE_ATTACHED: Final = (
+    "file attached|Datei angehängt|archivo adjunto|fichier joint|file allegato|arquivo anexado"
+    "|ficheiro anexado|bestand bijgevoegd|bifogad fil|файл добавлен|dosya ekli|文件附件|الملف مرفق"
+)
+_ATTACHED: Final = re.compile(  # with what is said of it before it on iOS, below it on Android
+    r"(?:(?P<above>.*)\u200e)?<[^<>:]{2,30}: (?P<name>[^<>]+)>"
+    rf"|(?P<file>[^\n]+\.\w{{2,4}}(?= \((?:{_FILE_ATTACHED})\))|\w{{3}}-\d{{8}}-WA\d+\.\w{{2,4}})"
+    r" \([^()\n]+\)(?:\n(?P<below>.*))?"
+    r"|(?P<other>\S+\.\w{2,4}) \([^()]+\)",
+    re.DOTALL,
+)
 _ORDERS: Final = ("dmy", "mdy", "ymd")
 _FIRST_LINES: Final = 20
+_BUDDHIST: Final = 543
+"""By how much the years of Thai phones are larger."""
+_EVENTS: Final = "events, such as who joined, and files that the export does not have"
 
 
 class _Line(NamedTuple):
@@ -52,6 +88,11 @@ def is_whatsapp(head: bytes) -> bool:
     """Whether a text begins as a chat of WhatsApp does; something else may be before it."""
     lines = head.decode("utf-8", "replace").split("\n")[:_FIRST_LINES]
     return any(_LINE.match(line) for line in (lines[:1] if head.startswith(b"[") else lines))
+
+
+def is_nearly_whatsapp(head: bytes) -> bool:
+    """Whether a text begins with a time and a name, though not in a form that is known."""
+    return _NEARLY.match(head.decode("utf-8", "replace").split("\n")[0]) is not None
 
 
 def whatsapp(lines: Iterable[str], name: str, options: Options) -> Iterator[Conversation]:
@@ -69,20 +110,33 @@ def whatsapp(lines: Iterable[str], name: str, options: Options) -> Iterator[Conv
         spoken = _AUTHOR.fullmatch(entry.rest)
         said = "" if spoken is None else spoken["text"].lstrip(_MARK)
         found = _ATTACHED.fullmatch(said)
-        # What the program itself says has a mark before it on iOS, and no author on Android.
-        if spoken is None or (spoken["text"].startswith(_MARK) and found is None):
-            made.not_kept["events, such as who joined"] += 1
+        if spoken is None or (found is None and _is_event(spoken["name"], spoken["text"])):
+            made.not_kept[_EVENTS] += 1
             continue
         who = spoken["name"].translate(_MARKS)
+        caption = (found["above"] or found["below"] or "") if found else said
         made.add(
             options.role_of(who),
-            "" if found else said,
+            caption.replace(_MARK, "").strip() if found else caption,
             at,
             author=who,
             author_name=who,
-            attachments=[file(name_=found["name"] or found["file"])] if found else (),
+            attachments=[file(name_=found["name"] or found["file"] or found["other"])]
+            if found
+            else (),
         )
     yield made
+
+
+def _is_event(name: str, said: str) -> bool:
+    """Whether the program itself says this, or has it in the place of a file.
+
+    It has a mark before it on iOS, as have polls, which have several lines, and places, which have
+    an address. On Android it has no author; a colon may be in the name of a group, in quotes.
+    """
+    if name.count('"') % 2 or name.count("“") > name.count("”"):
+        return True
+    return said.startswith(_MARK) and "\n" not in said and "://" not in said
 
 
 def _entries(lines: Iterable[str]) -> Iterator[_Line]:
@@ -106,9 +160,8 @@ def _entries(lines: Iterable[str]) -> Iterator[_Line]:
 
 def _begun(found: re.Match[str]) -> _Line:
     hour = int(found["hour"])
-    half = (found["half"] or "")[:1].lower()
-    if half:
-        hour = hour % 12 + (12 if half == "p" else 0)
+    if half := re.sub(r"[.\s]", "", found["before"] or found["after"] or "").lower():
+        hour = hour % 12 + (12 if half in _AFTERNOON else 0)
     numbers = int(found["a"]), int(found["b"]), int(found["c"])
     return _Line(numbers, hour, int(found["minute"]), int(found["second"] or 0), found["rest"])
 
@@ -135,6 +188,7 @@ def _date(numbers: tuple[int, int, int], order: str) -> datetime | None:
     if (numbers[0] > 31) != (order == "ymd"):
         return None  # a year that comes first has four digits
     year = named["y"] + (2000 if named["y"] < 100 else 0)
+    year -= _BUDDHIST if year > _BUDDHIST + 2000 else 0
     try:
         return datetime(year, named["m"], named["d"]) if 2009 <= year < 2200 else None
     except ValueError:
