@@ -51,6 +51,27 @@ _FILE = {
     "size": 9,
     "url_private": "https://f/a",
 }
+_RICH: Any = [
+    {
+        "type": "rich_text_section",
+        "elements": [
+            {"type": "user", "user_id": "UADA"},
+            {"type": "text", "text": ": 1 < 2, "},
+            {"type": "link", "url": "https://example.org", "text": "Docs"},
+        ],
+    },
+    {
+        "type": "rich_text_list",
+        "elements": [
+            {"type": "rich_text_section", "elements": [{"type": "text", "text": "one"}]},
+            {"type": "rich_text_section", "elements": [{"type": "text", "text": "two"}]},
+        ],
+    },
+]
+_FIELDS: Any = [
+    {"type": "section", "fields": [{"text": "Disk"}, {"text": "full"}]},
+    {"type": "context", "elements": [{"type": "mrkdwn", "text": "5 min ago"}]},
+]
 _BOT: dict[str, Any] = {"subtype": "bot_message", "user": None, "bot_id": "B1", "username": "Build"}
 _BY_BUILD = {"author": "B1", "author_name": "Build"}
 _IN_THREAD = "slack_C1_" + ROOT
@@ -84,6 +105,22 @@ CASES: list[tuple[str, dict[str, Any], list[Change]]] = [
         "bot that only has blocks",
         event("", **_BOT, blocks=[{"type": "section", "text": {"type": "mrkdwn", "text": "Up"}}]),
         [Said("slack_C1", said("Up", **_BY_BUILD), ROOM)],
+    ),
+    (
+        "bot that only has a rich text",
+        event("", **_BOT, blocks=[{"type": "rich_text", "elements": _RICH}]),
+        [
+            Said(
+                "slack_C1",
+                said("@UADA: 1 < 2, Docs (https://example.org)\none\ntwo", **_BY_BUILD),
+                ROOM,
+            )
+        ],
+    ),
+    (
+        "bot whose attachments have blocks",
+        event("", **_BOT, attachments=[{"blocks": _FIELDS, "fallback": "[no preview available]"}]),
+        [Said("slack_C1", said("Disk\nfull\n5 min ago", **_BY_BUILD), ROOM)],
     ),
     (
         "own",

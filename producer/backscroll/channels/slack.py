@@ -173,10 +173,62 @@ def _text(event: _Event) -> str:
     """The text; of a message that has none, what its attachments or blocks say."""
     if said := text(event.get("text")):
         return said
-    lines = [each.get("text") or each.get("fallback") for each in objects(event.get("attachments"))]
-    if not lines:
-        lines = [mapping(block.get("text")).get("text") for block in objects(event.get("blocks"))]
-    return "\n".join(filter(None, map(text, lines)))
+    attached = objects(event.get("attachments"))
+    lines = [
+        text(each.get("text")) or _said_in(each.get("blocks")) or text(each.get("fallback"))
+        for each in attached
+    ]
+    return "\n".join(filter(None, lines or [_said_in(event.get("blocks"))]))
+
+
+def _said_in(blocks: object) -> str:
+    """What blocks say, a line each; people and channels as in the markup of a text."""
+    return "\n".join(filter(None, map(_block_text, objects(blocks))))
+
+
+def _block_text(block: _Event) -> str:
+    lines = [text(mapping(block.get("text")).get("text"))]
+    lines += [text(each.get("text")) for each in objects(block.get("fields"))]
+    parts = objects(block.get("elements"))
+    if block.get("type") == "rich_text":
+        lines += [_rich_text(part) for part in parts]
+    elif block.get("type") == "context":
+        lines += [text(part.get("text")) for part in parts]
+    return "\n".join(filter(None, lines))
+
+
+def _rich_text(part: _Event) -> str:
+    """A paragraph, a quotation or code; a list has a line for each of its items."""
+    if part.get("type") == "rich_text_list":
+        return "\n".join(map(_rich_line, objects(part.get("elements"))))
+    return _rich_line(part)
+
+
+def _rich_line(part: _Event) -> str:
+    return "".join(map(_rich_element, objects(part.get("elements"))))
+
+
+def _rich_element(each: _Event) -> str:
+    """Text as markup has it, in which `<`, `>` and `&` are escaped."""
+    match each.get("type"):
+        case "user":
+            return f"<@{text(each.get('user_id'))}>"
+        case "channel":
+            return f"<#{text(each.get('channel_id'))}>"
+        case "usergroup":
+            return f"<!subteam^{text(each.get('usergroup_id'))}>"
+        case "broadcast":
+            return f"<!{text(each.get('range'))}>"
+        case "emoji":
+            return f":{text(each.get('name'))}:"
+        case "link":
+            label = _escaped(text(each.get("text")))
+            return f"<{text(each.get('url'))}{'|' + label if label else ''}>"
+    return _escaped(text(each.get("text")))
+
+
+def _escaped(said: str) -> str:
+    return said.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _files(event: _Event) -> list[Attachment]:
