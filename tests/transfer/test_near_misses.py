@@ -246,6 +246,31 @@ def test_what_was_said_aloud_is_text(tmp_path: Path) -> None:
     assert [(each.content, len(each.attachments)) for each in said] == [("Aloud", 1), ("A page", 0)]
 
 
+def test_chatgpts_documents_are_kept_as_attachments(tmp_path: Path) -> None:
+    said = {
+        "content_type": "multimodal_text",
+        "parts": [{"asset_pointer": "sediment://f1"}, "Read"],
+    }
+    attached = [
+        {"id": "f1", "name": "a.png", "mime_type": "image/png", "size": 1},
+        {"id": "f2", "name": "b.pdf", "mimeType": "application/pdf", "size": 2},
+    ]
+    message = {"author": {"role": "user"}, "content": said, "metadata": {"attachments": attached}}
+    path = samples.document([{"mapping": {"a": {"message": message}}, "id": "c"}])(tmp_path)
+    store = f"sqlite://{tmp_path / 'store.db'}"
+    import_files([path], store, OPTIONS, lambda _: None)
+    (_, (message_,)) = everything(store)["chatgpt_c"]
+    files = [(each.platform_id, each.name, each.size) for each in message_.attachments]
+    assert files == [("sediment://f1", None, None), ("f2", "b.pdf", 2)]
+
+
+def test_what_discord_says_itself_is_not_a_message(tmp_path: Path) -> None:
+    first = samples.DISCORD["messages"][0]
+    joined = {**first, "id": "9", "type": "GuildMemberJoin", "content": "Joined the server."}
+    report = looked(samples.document({**samples.DISCORD, "messages": [first, joined]})(tmp_path))
+    assert (report.messages, report.not_kept["events, such as who joined"]) == (1, 1)
+
+
 def test_discords_stickers_and_forwarded_messages_are_kept(tmp_path: Path) -> None:
     first, second = samples.DISCORD["messages"]
     sticker = {**first, "content": "", "attachments": [], "stickers": [{"name": "Wave"}]}

@@ -14,6 +14,7 @@ from typing import Any, Final
 from backscroll.channels.message import file
 from backscroll.channels.values import mapping, name, objects
 from backscroll.contract.attachment_checks import MAX_KIND_CHARS
+from backscroll.contract.attachments import Attachment
 from backscroll_worker.stores.jsonl.fields import text_of
 from backscroll_worker.transfer.chats.conversation import (
     ASSISTANT,
@@ -62,7 +63,8 @@ def _add_chatgpt(made: Conversation, id_: str, message: Mapping[str, Any]) -> No
     if about.get("is_visually_hidden_from_conversation") or (role == "system" and not said):
         made.not_kept[_HIDDEN] += bool(said)
         return
-    if not said and not parts:
+    attached = objects(about.get("attachments"))
+    if not said and not parts and not attached:
         made.not_kept["content of other kinds"] += kind not in (None, *_TEXTS)
         return
     known = {
@@ -76,16 +78,35 @@ def _add_chatgpt(made: Conversation, id_: str, message: Mapping[str, Any]) -> No
         said,
         moment(message.get("create_time")),
         platform_id=id_,
-        attachments=[
-            file(
-                name(text(each.get("content_type")).removesuffix("_asset_pointer"), MAX_KIND_CHARS),
-                size=each.get("size_bytes"),
-                platform_id=each.get("asset_pointer"),
-            )
-            for each in files
-        ],
+        attachments=_chatgpt_files(files, attached),
         extra={name: value for name, value in known.items() if value is not None},
     )
+
+
+def _chatgpt_files(
+    shown: list[Mapping[str, Any]], attached: list[Mapping[str, Any]]
+) -> list[Attachment]:
+    """What is among the parts, and what was attached besides; pictures may be in both."""
+    pointers = [text(each.get("asset_pointer")) for each in shown]
+    among_parts = [
+        file(
+            name(text(each.get("content_type")).removesuffix("_asset_pointer"), MAX_KIND_CHARS),
+            size=each.get("size_bytes"),
+            platform_id=each.get("asset_pointer"),
+        )
+        for each in shown
+    ]
+    beside = [
+        file(
+            name_=each.get("name"),
+            mime_type=each.get("mime_type") or each.get("mimeType"),
+            size=each.get("size"),
+            platform_id=each.get("id"),
+        )
+        for each in attached
+        if not any(pointer.endswith(text(each.get("id")) or "/") for pointer in pointers)
+    ]
+    return among_parts + beside
 
 
 def claude(conversation: Mapping[str, Any], options: Options) -> Iterator[Conversation]:

@@ -27,6 +27,12 @@ from backscroll_worker.transfer.chats.conversation import (
 
 _SUPERGROUPS: Final = ("supergroup", "channel")
 _OTHERS: Final = ("location_information", "contact_information", "poll")
+_DISCORD_SAID: Final = ("Default", "Reply", "0", "19", None)
+_DISCORD_EVENTS: Final = (
+    "RecipientAdd", "RecipientRemove", "Call", "ChannelNameChange", "ChannelIconChange",
+    "ChannelPinnedMessage", "GuildMemberJoin", "ThreadCreated", *map(str, range(1, 19)),
+)  # fmt: skip
+"""Which have a text in the export that nobody said, such as "Joined the server."."""
 _NOT_THERE: Final = "(File"  # of an export without files, in the place of a path
 
 
@@ -134,7 +140,8 @@ def _add_discord(made: Conversation, options: Options, message: Mapping[str, Any
     made.not_kept["embeds"] += len(items(message.get("embeds")))
     made.not_kept["what an edited message said before"] += bool(message.get("timestampEdited"))
     said = text(message.get("content")) or text(forwarded.get("content"))
-    if message.get("type") not in ("Default", "Reply", "0", "19", None) and not said:
+    kind = message.get("type")
+    if kind in _DISCORD_EVENTS or (kind not in _DISCORD_SAID and not said):
         made.not_kept["events, such as who joined"] += 1
         return
     if not (said or attached or stickers):
