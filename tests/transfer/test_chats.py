@@ -160,7 +160,7 @@ def test_an_item_with_only_an_image_keeps_it(tmp_path: Path) -> None:
     path = samples.database("agent_messages", "message_data", [item], samples.TIME)(tmp_path)
     _, sessions = taken(path, tmp_path)
     (message,) = sessions["s1"]
-    assert (message.role, message.extra) == ("user", item)
+    assert (message.role, message.extra) == ("user", {"openai_agents": item})
 
 
 def test_slack_is_read_as_a_bot_reads_it(tmp_path: Path) -> None:

@@ -7,8 +7,7 @@ LangChain has deprecated that class, and keeps it until version 2: this is for p
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
 
 from langchain_core.chat_history import BaseChatMessageHistory
 from langchain_core.messages import BaseMessage, messages_from_dict
@@ -17,14 +16,8 @@ from backscroll import connect
 from backscroll.client_chat_history import ChatHistory
 from backscroll.contract.errors import InvalidInputError
 from backscroll.contract.messages import ChatMessage, SessionAttributes
+from backscroll.integrations.langchain_messages import message_of, raw_of, said_in
 from backscroll.integrations.opened import history_of
-from backscroll.integrations.raw import Place, kept, restored, role_of
-
-_RAW: Final = "langchain"
-_TOOLS: Final = "langchain_tools"
-_ROLES: Final = {"human": "user", "ai": "assistant", "function": "tool"}
-_TYPES: Final = {"user": "human", "assistant": "ai", "system": "system"}
-_CONTENT: Final = ("data", "content")
 
 
 class BackscrollChatMessageHistory(BaseChatMessageHistory):
@@ -91,58 +84,18 @@ def to_message(
 
     Raises `InvalidInputError` for what LangChain could not load again.
     """
-    data = message.model_dump(mode="json")
-    raw = {"type": message.type, "data": data}
+    raw = {"type": message.type, "data": message.model_dump(mode="json")}
     try:
         messages_from_dict([raw])
     except ValueError as error:
         raise InvalidInputError("messages", str(error)) from None
-    role = role_of(_ROLES.get(message.type, getattr(message, "role", message.type)), "assistant")
-    said = list(_texts(message.content))
-    extra = kept(_RAW, raw, said[0][0] if len(said) == 1 else None)
-    if tools := list(_tools(data)):
-        extra[_TOOLS] = tools
-    if role != "user":
-        author = author_name = None
-    return ChatMessage(
-        role,
-        "\n".join(text for _, text in said),
-        extra,
-        author=author,
-        author_name=author_name,
-        platform_id=message.id if once else None,
-    )
+    return message_of(raw, author, author_name, message.id if once else None)
 
 
 def from_message(message: ChatMessage) -> BaseMessage:
     """LangChain's message that it stands for; of one that was edited since, what it says now."""
-    raw = restored(_RAW, message.extra, message.content)
-    if raw is None:
-        kind = _TYPES.get(message.role, "chat")
-        data = {"content": message.content, "role": message.role, "type": kind}
-        raw = {"type": kind, "data": data}
-        if kind != "chat":
-            del data["role"]
-    (made,) = messages_from_dict([raw])
+    try:
+        (made,) = messages_from_dict([raw_of(message)])
+    except (ValueError, KeyError, TypeError):  # as one that LangChain has never loaded may be
+        (made,) = messages_from_dict([said_in(message)])
     return made
-
-
-def _texts(content: str | list[Any]) -> Iterator[tuple[Place, str]]:
-    """What is said, and where each text stands."""
-    if isinstance(content, str):
-        yield _CONTENT, content
-        return
-    for number, block in enumerate(content):
-        if isinstance(block, str):
-            yield (*_CONTENT, number), block
-        elif isinstance(text := block.get("text"), str) and block.get("type") == "text":
-            yield (*_CONTENT, number, "text"), text
-
-
-def _tools(data: Mapping[str, Any]) -> Iterator[dict[str, str]]:
-    """The calls and results, in the form in which a history looks for them."""
-    for call in data.get("tool_calls") or ():
-        if isinstance(call.get("id"), str):
-            yield {"type": "tool_use", "id": call["id"]}
-    if isinstance(data.get("tool_call_id"), str):
-        yield {"type": "tool_result", "tool_use_id": data["tool_call_id"]}

@@ -3,13 +3,16 @@
     agent_messages(id, session_id, message_data, created_at)    SQLiteSession of openai-agents
     message_store(id, session_id, message)                      SQLChatMessageHistory of LangChain
 
-Both keep a message as JSON. They are read in one transaction, so that the program may be running.
+Both keep a message as JSON, and it is taken over as the integration for that library would store
+it: a program that changes to that one goes on where it was. They are read in one transaction, so
+that the program may be running.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -17,37 +20,25 @@ from typing import Any, Final
 
 import apsw
 
-from backscroll.channels.values import mapping, objects
+from backscroll.channels.values import identifier, mapping
 from backscroll.contract.errors import InvalidInputError
 from backscroll.contract.message_checks import MAX_OPERATION_BYTES
-from backscroll_worker.stores.jsonl.fields import text_of
+from backscroll.contract.messages import ChatMessage
+from backscroll.integrations import langchain_messages, openai_items
 from backscroll_worker.transfer.chats.conversation import (
-    ASSISTANT,
     NOT_UNICODE,
-    USER,
     Conversation,
     Options,
     moment,
     text,
     value_in,
 )
-from backscroll_worker.transfer.chats.responses import add_item, call
 from backscroll_worker.transfer.original_database import open_database, read_original
 from backscroll_worker.transfer.source import Advance, Found, Total
 
 _TABLES: Final = {
     "agent_messages": ("id", "session_id", "message_data", "created_at"),
     "message_store": ("id", "session_id", "message"),
-}
-_ROLES: Final = {
-    "human": USER,
-    "HumanMessageChunk": USER,
-    "ai": ASSISTANT,
-    "AIMessageChunk": ASSISTANT,
-    "system": "system",
-    "SystemMessageChunk": "system",
-    "tool": "tool",
-    "ToolMessageChunk": "tool",
 }
 
 
@@ -114,26 +105,24 @@ def _conversations(
             elif not fields:
                 made.not_kept["rows that are not JSON"] += 1
             elif table == "message_store":
-                _add_langchain(made, fields)
-            elif not add_item(made, fields, when):
-                made.add(fields.get("role") or ASSISTANT, "", when, extra=dict(fields))
+                _add(made, _of_langchain(fields), when)
+            else:
+                _add(made, openai_items.message_of(fields), when)
         yield made
 
 
-def _add_langchain(made: Conversation, message: Mapping[str, Any]) -> None:
-    data = mapping(message.get("data"))
-    kind, content = text(message.get("type")), data.get("content")
-    extra = dict(mapping(data.get("additional_kwargs")))
-    calls = [
-        call(each.get("id"), each.get("name"), each.get("args"))
-        for each in objects(data.get("tool_calls"))
-    ]
-    if calls:
-        extra["tool_calls"] = calls
-    if data.get("tool_call_id"):
-        extra["tool_call_id"] = data["tool_call_id"]
-    if not isinstance(content, str):
-        extra["content"] = content
-    said = content if isinstance(content, str) else text_of(content)
-    role = _ROLES.get(kind) or text(data.get("role")) or kind or USER
-    made.add(role, said, None, platform_id=text(data.get("id")), extra=extra)
+def _of_langchain(fields: Mapping[str, Any]) -> ChatMessage:
+    data = mapping(fields.get("data"))
+    raw = {"type": text(fields.get("type")) or "human", "data": data}
+    return langchain_messages.message_of(raw, platform_id=identifier(data.get("id")))
+
+
+def _add(made: Conversation, message: ChatMessage, when: datetime | None) -> None:
+    """Add the message as the integration for that library keeps it, so that it reads it, too."""
+    made.add(
+        message.role,
+        message.content,
+        when,
+        platform_id=message.platform_id,
+        extra=dict(message.extra or {}),
+    )

@@ -1,4 +1,4 @@
-"""Items of OpenAI's Responses API, which Codex and the Agents SDK keep, as messages.
+"""Items of OpenAI's Responses API, which Codex keeps, as messages.
 
 Calls of tools and their results get the form of chat completions, which `load(legal=True)` knows.
 """
