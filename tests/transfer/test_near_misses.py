@@ -329,6 +329,22 @@ def test_what_a_whatsapp_message_has_beside_text_is_kept(
     assert [each.name for each in message.attachments] == ([name] if name else [])
 
 
+def test_what_is_exported_in_another_form_is_told_apart(tmp_path: Path) -> None:
+    page, folder, several = tmp_path / "a.html", tmp_path / "html", tmp_path / "several"
+    page.write_text("<!DOCTYPE html><html></html>")
+    folder.mkdir()
+    (folder / "messages.html").write_text("<html></html>")
+    several.mkdir()
+    samples.document(samples.DISCORD)(several)
+    said = [looked(path).refused[0] for path in (page, folder, several)]
+    assert [each.partition(": ")[2].partition(" ")[2] for each in said] == [
+        "is HTML: export it as JSON, and import that",
+        "is an export as HTML: export it as JSON, and import that",
+        "is not an export by itself: give the files in it, as *.json; 'backscroll migrate' takes "
+        "over a folder of the original's sessions",
+    ]
+
+
 def test_a_colon_in_a_groups_name_makes_no_author(tmp_path: Path) -> None:
     path = tmp_path / "_chat.txt"
     path.write_text('31.12.2025, 18:05 - Ada created group "Trip: to Rome"\n')

@@ -293,6 +293,8 @@ def _read_file(
         yield from read_document(name, file, options)
     elif not start:
         raise InvalidInputError("file", f"{name} is empty")
+    elif start[:15].lower().startswith((b"<!doctype html", b"<html")):
+        raise InvalidInputError("file", f"{name} is HTML: export it as JSON, and import that")
     else:
         raise InvalidInputError("file", f"{name} is neither an export nor a known database")
 

@@ -80,6 +80,14 @@ def _lacks(files: list[str]) -> str:
         return f"looks like a Slack export, but has no {slack.lacks(files)}"
     if any(each.endswith(".zip") for each in files):
         return "has only other ZIP files: unpack it, and import these"
+    if any(each.endswith(".html") for each in files):
+        return "is an export as HTML: export it as JSON, and import that"
+    for ending in (".json", ".jsonl"):
+        if any(each.endswith(ending) for each in files):
+            return (
+                f"is not an export by itself: give the files in it, as *{ending}; "
+                "'backscroll migrate' takes over a folder of the original's sessions"
+            )
     return (
         "has neither conversations.json nor result.json, users.json with channels.json, "
         "or a chat of WhatsApp; 'backscroll migrate' takes over a folder of sessions"
