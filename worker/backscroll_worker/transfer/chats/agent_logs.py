@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import PurePath
 from typing import Any, Final, NamedTuple
 
+from backscroll.channels.message import file
 from backscroll.channels.values import mapping, objects
+from backscroll.contract.attachments import Attachment
 from backscroll_worker.stores.jsonl.fields import text_of
 from backscroll_worker.transfer.chats.conversation import (
     NOT_UNICODE,
@@ -31,7 +34,13 @@ from backscroll_worker.transfer.source import STANDARD_INPUT_NAME
 _OTHER: Final = "lines that are no messages"
 _BAD: Final = "lines that are not JSON"
 _CALLS: Final = ("tool_use", "tool_result")
-_NOT_SAID: Final = ("<environment_context>", "<user_instructions>")  # by the user of Codex
+_NOT_SAID: Final = (  # by the user of Codex
+    "<environment_context>",
+    "<user_instructions>",
+    "# AGENTS.md instructions for ",
+    "<turn_aborted>",
+)
+_FILES: Final = {"image": "image", "document": "file"}
 
 
 def form_of(first: Mapping[str, Any]) -> str | None:
@@ -144,16 +153,28 @@ def _claude_code(made: Conversation, entry: Mapping[str, Any], options: Options)
     blocks = objects(content)
     called = [block for block in blocks if block.get("type") in _CALLS]
     said = content if isinstance(content, str) else _spoken(made, blocks)
-    if said or called:
+    files = _files(blocks)
+    if said or called or files:
+        _count_once(made, text(message.get("id")))
         made.add(
             message.get("role") or kind,
             said,
             moment(entry.get("timestamp")),
             platform_id=text(entry.get("uuid")),
             tokens=_tokens(mapping(message.get("usage")), "output_tokens"),
+            attachments=files,
             extra=_known(content=called, model=message.get("model")),
         )
     return True
+
+
+def _count_once(made: Conversation, answer: str) -> None:
+    """An answer is in several lines, each with the tokens of all so far: the last ones count."""
+    if not answer:
+        return
+    if (before := made.answers.get(answer)) is not None:
+        made.messages[before] = replace(made.messages[before], tokens=None)
+    made.answers[answer] = len(made.messages)
 
 
 def _openclaw(made: Conversation, entry: Mapping[str, Any], options: Options) -> bool:
@@ -170,14 +191,15 @@ def _openclaw(made: Conversation, entry: Mapping[str, Any], options: Options) ->
         if block.get("type") == "toolCall"
     ]
     said = content if isinstance(content, str) else _spoken(made, blocks)
-    result, role = message.get("toolCallId"), message.get("role")
-    if said or calls or result is not None:
+    result, role, files = message.get("toolCallId"), message.get("role"), _files(blocks)
+    if said or calls or files or result is not None:
         made.add(
             "tool" if role == "toolResult" else role or "user",
             said,
             moment(entry.get("timestamp")) or moment(message.get("timestamp")),
             platform_id=text(entry.get("id")),
             tokens=_tokens(mapping(message.get("usage")), "output"),
+            attachments=files,
             extra=_known(
                 tool_calls=calls,
                 tool_call_id=result,
@@ -254,6 +276,19 @@ def _spoken(made: Conversation, blocks: list[Mapping[str, Any]]) -> str:
     """The text of these blocks; those of reasoning are counted."""
     made.not_kept[REASONING] += sum(block.get("type") == "thinking" for block in blocks)
     return text_of([block for block in blocks if block.get("type") == "text"])
+
+
+def _files(blocks: list[Mapping[str, Any]]) -> list[Attachment]:
+    """The pictures and documents among these blocks."""
+    return [
+        file(
+            _FILES[kind],
+            name_=block.get("title"),
+            mime_type=mapping(block.get("source")).get("media_type") or block.get("mimeType"),
+        )
+        for block in blocks
+        if isinstance(kind := block.get("type"), str) and kind in _FILES
+    ]
 
 
 def _known(**fields: object) -> dict[str, Any]:

@@ -113,6 +113,8 @@ class Conversation:
     channel: str | None = None
     room: str | None = None
     not_kept: Counter[str] = field(default_factory=Counter)
+    answers: dict[str, int] = field(default_factory=dict)
+    """Which message has the tokens of an answer that is in several of them, by the answer's id."""
 
     def add(self, role: object, content: str, at: datetime | None, **fields: Any) -> None:
         """One message; what it does not have is None. Its files' bytes are not there."""
