@@ -289,8 +289,10 @@ def test_one_call_connects_to_a_queue_and_to_a_store(
     for place, option in ((url, {"spool": "x"}), (server_url, {"archive": "x"})):
         with pytest.raises(InvalidSettingError, match=f"{next(iter(option))}: has no meaning here"):
             connect(place, **option)
-    with pytest.raises(InvalidSettingError, match=r"use redis://.* sqlite://.* or jsonl://"):
+    with pytest.raises(InvalidSettingError, match="cannot be used"):
         connect("http://localhost")
+    with pytest.raises(InvalidSettingError, match=r"use redis://.* sqlite://.* or jsonl://"):
+        connect("localhost:6379")
     monkeypatch.setitem(sys.modules, "backscroll_worker.embedded", None)
     with pytest.raises(InvalidSettingError, match=r"pip install 'backscroll\[worker\]'"):
         connect(url)

@@ -13,7 +13,6 @@ from backscroll.contract.errors import InvalidSettingError
 from backscroll.settings import SCHEMES
 
 _EMBEDDED: Final = "backscroll_worker.embedded"
-_STORES: Final = ("sqlite://", "jsonl://")
 _OF_QUEUES: Final = (
     "retries", "max_queue_depth", "max_connections", "spool", "spool_max_bytes", "local_reads",
 )  # fmt: skip
@@ -62,9 +61,9 @@ def connect_async(
 def _is_queue(url: str | None, options: dict[str, Any]) -> bool:
     """Whether `url` is a server's; raises for an option that means nothing there."""
     is_queue = not url or not isinstance(url, str) or url.startswith(SCHEMES)
-    if not is_queue and not str(url).startswith(_STORES):
+    if not is_queue and "://" not in str(url):
         raise InvalidSettingError(
-            f"url: {url!r} leads nowhere: use redis://localhost:6379/0 for a queue's server, "
+            f"url: {url!r} is not a URL: use redis://localhost:6379/0 for a queue's server, "
             "sqlite:///path/to/chat.db or jsonl:///path/to/directory for a store in this process"
         )
     for name in _OF_STORES if is_queue else _OF_QUEUES:
