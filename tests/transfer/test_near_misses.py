@@ -345,6 +345,18 @@ def test_what_is_exported_in_another_form_is_told_apart(tmp_path: Path) -> None:
     ]
 
 
+def test_chats_of_one_name_in_several_folders_are_several_sessions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = f"sqlite://{tmp_path / 'store.db'}"
+    for name in ("Ada", "Bo"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        Path("_chat.txt").write_text(f"31.12.2025, 18:05 - {name}: x\n")
+        import_files([Path("_chat.txt")], store, OPTIONS, lambda _: None)
+    assert everything(store).keys() == {"whatsapp_Ada", "whatsapp_Bo"}
+
+
 def test_a_colon_in_a_groups_name_makes_no_author(tmp_path: Path) -> None:
     path = tmp_path / "_chat.txt"
     path.write_text('31.12.2025, 18:05 - Ada created group "Trip: to Rome"\n')

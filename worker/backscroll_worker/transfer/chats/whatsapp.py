@@ -16,7 +16,7 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime
-from pathlib import PurePath
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from backscroll.channels.message import file
@@ -209,8 +209,11 @@ def _moment(entry: _Line, order: str, options: Options, after: datetime | None) 
 
 
 def _chat_name(name: str) -> str:
-    """Whom a chat is with, as the names of exports have it."""
-    path = PurePath(name)
+    """Whom a chat is with, as the names of exports have it.
+
+    All exports of iOS have the same name: those from several folders are not one session.
+    """
+    path = Path(name).absolute()
     own = path.parent.name if path.stem == "_chat" else path.stem
     own = own.removesuffix(".zip")
     return re.sub(r"(?i)^whatsapp chat( with| -)? ", "", own).strip()
