@@ -123,6 +123,21 @@ CASES: list[tuple[str, dict[str, Any], list[Change]]] = [
         [Said("slack_C1", said("Disk\nfull\n5 min ago", **_BY_BUILD), ROOM)],
     ),
     (
+        "bot that has blocks, an attachment and a preview",
+        event(
+            "",
+            **_BOT,
+            blocks=_FIELDS,
+            attachments=[{"text": "main"}, {"text": "A page", "from_url": "https://example.org"}],
+        ),
+        [Said("slack_C1", said("Disk\nfull\n5 min ago\nmain", **_BY_BUILD), ROOM)],
+    ),
+    (
+        "shared message",
+        event("", attachments=[{"text": "As said", "from_url": "https://x.slack.com/p1"}]),
+        [Said("slack_C1", said("As said"), ROOM)],
+    ),
+    (
         "own",
         event(user="UBOT", bot_id="BBOT", bot_profile={"name": "Helper"}),
         [

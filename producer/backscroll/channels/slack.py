@@ -170,15 +170,18 @@ def _is_time_stamp(value: object) -> TypeGuard[str]:
 
 
 def _text(event: _Event) -> str:
-    """The text; of a message that has none, what its attachments or blocks say."""
+    """The text; of a message that has none, what its blocks and attachments say."""
     if said := text(event.get("text")):
         return said
     attached = objects(event.get("attachments"))
-    lines = [
-        text(each.get("text")) or _said_in(each.get("blocks")) or text(each.get("fallback"))
-        for each in attached
-    ]
-    return "\n".join(filter(None, lines or [_said_in(event.get("blocks"))]))
+    own = [each for each in attached if not each.get("from_url")]  # or the preview of a link
+    lines = [_said_in(event.get("blocks")), *map(_attached_text, own)]
+    return "\n".join(filter(None, lines)) or "\n".join(filter(None, map(_attached_text, attached)))
+
+
+def _attached_text(attached: _Event) -> str:
+    fallback = text(attached.get("fallback"))
+    return text(attached.get("text")) or _said_in(attached.get("blocks")) or fallback
 
 
 def _said_in(blocks: object) -> str:
