@@ -264,11 +264,13 @@ def test_chatgpts_documents_are_kept_as_attachments(tmp_path: Path) -> None:
     assert files == [("sediment://f1", None, None), ("f2", "b.pdf", 2)]
 
 
-def test_what_discord_says_itself_is_not_a_message(tmp_path: Path) -> None:
+def test_discords_embeds_are_messages_and_its_own_texts_are_not(tmp_path: Path) -> None:
     first = samples.DISCORD["messages"][0]
     joined = {**first, "id": "9", "type": "GuildMemberJoin", "content": "Joined the server."}
-    report = looked(samples.document({**samples.DISCORD, "messages": [first, joined]})(tmp_path))
-    assert (report.messages, report.not_kept["events, such as who joined"]) == (1, 1)
+    build = {**first, "id": "8", "content": "", "embeds": [{"title": "Build", "description": "x"}]}
+    said = [first, joined, build]
+    report = looked(samples.document({**samples.DISCORD, "messages": said})(tmp_path))
+    assert (report.messages, report.not_kept["events, such as who joined"]) == (2, 1)
 
 
 def test_discords_stickers_and_forwarded_messages_are_kept(tmp_path: Path) -> None:

@@ -131,6 +131,13 @@ def discord(document: Mapping[str, Any], options: Options) -> Begun:
     return Begun(made, partial(_add_discord, made, options))
 
 
+def _embedded(message: Mapping[str, Any]) -> str:
+    """What the embeds of a message without text say, as a bot reads them."""
+    embeds = objects(message.get("embeds"))
+    lines = [text(each.get(name_)) for each in embeds for name_ in ("title", "description")]
+    return "\n".join(filter(None, lines))
+
+
 def _add_discord(made: Conversation, options: Options, message: Mapping[str, Any]) -> None:
     author = mapping(message.get("author"))
     forwarded = mapping(message.get("forwardedMessage"))
@@ -139,7 +146,7 @@ def _add_discord(made: Conversation, options: Options, message: Mapping[str, Any
     made.not_kept["reactions"] += bool(message.get("reactions"))
     made.not_kept["embeds"] += len(items(message.get("embeds")))
     made.not_kept["what an edited message said before"] += bool(message.get("timestampEdited"))
-    said = text(message.get("content")) or text(forwarded.get("content"))
+    said = text(message.get("content")) or text(forwarded.get("content")) or _embedded(message)
     kind = message.get("type")
     if kind in _DISCORD_EVENTS or (kind not in _DISCORD_SAID and not said):
         made.not_kept["events, such as who joined"] += 1
