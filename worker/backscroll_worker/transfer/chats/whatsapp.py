@@ -43,7 +43,8 @@ _MORNING: Final = (
     "pg",
 )
 _AFTERNOON: Final = ("pm", "下午", "中午", "晚上", "오후", "午後", "م", "μμ", "ös", "du", "ptg")
-_HALVES: Final = "|".join(r"\.?\s?".join(half) + r"\.?" for half in (*_MORNING, *_AFTERNOON))
+_SPELLED: Final = "|".join(r"\.?\s?".join(half) + r"\.?" for half in (*_MORNING, *_AFTERNOON))
+_HALVES: Final = f"(?i:{_SPELLED})"
 _BETWEEN: Final = r"[\u200e\u200f]?[./-][\u200e\u200f]? ?"
 _LINE: Final = re.compile(
     rf"[\u200e\u200f\ufeff]*\[?(?P<a>\d{{1,4}}){_BETWEEN}(?P<b>\d{{1,2}}){_BETWEEN}(?P<c>\d{{1,4}})"
@@ -51,7 +52,7 @@ _LINE: Final = re.compile(
     rf"(?:(?P<before>{_HALVES})\s*)?"
     r"(?P<hour>\d{1,2})(?:[:.]|\sh\s)(?P<minute>\d\d)(?:[:.](?P<second>\d\d))?"
     rf"\s*(?P<after>{_HALVES})?(?:\]| -)\s(?P<rest>.*)",
-    re.DOTALL | re.IGNORECASE,
+    re.DOTALL,
 )
 _NEARLY: Final = re.compile(
     r"\W*\d{1,4}\D{1,4}\d{1,2}\D{1,4}\d{1,4}\D.{0,20}\d.{0,20}(?:\]| - )[^:]{1,120}: "
@@ -109,7 +110,7 @@ def whatsapp(lines: Iterable[str], name: str, options: Options) -> Iterator[Conv
         at = _moment(entry, order, options, at) or at
         spoken = _AUTHOR.fullmatch(entry.rest)
         said = "" if spoken is None else spoken["text"].lstrip(_MARK)
-        found = _ATTACHED.fullmatch(said)
+        found = _ATTACHED.fullmatch(said) if "(" in said or "<" in said else None
         if spoken is None or (found is None and _is_event(spoken["name"], spoken["text"])):
             made.not_kept[_EVENTS] += 1
             continue
