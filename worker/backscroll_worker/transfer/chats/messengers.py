@@ -60,11 +60,14 @@ def telegram(chat: Mapping[str, Any], options: Options) -> Begun:
     made = Conversation(options.key("telegram", id_), channel="telegram", room=id_)
     made.name = text(chat.get("name")) or None
     bot = str(chat.get("id")) if kind == "bot_chat" else None
-    return Begun(made, partial(_add_telegram, made, options, bot))
+    # Of a group, each account counts the messages for itself, and its supergroup counts anew.
+    is_group = "group" in kind and not kind.endswith(_SUPERGROUPS)
+    ids_in = f"export:{id_}:" if is_group else ""
+    return Begun(made, partial(_add_telegram, made, options, bot, ids_in))
 
 
 def _add_telegram(
-    made: Conversation, options: Options, bot: str | None, message: Mapping[str, Any]
+    made: Conversation, options: Options, bot: str | None, ids_in: str, message: Mapping[str, Any]
 ) -> None:
     if message.get("type") != "message":
         made.not_kept["events, such as who joined"] += 1
@@ -79,6 +82,9 @@ def _add_telegram(
     made.not_kept["reactions"] += bool(message.get("reactions"))
     made.not_kept["what an edited message said before"] += "edited" in message
     said = _telegram_text(message.get("text"))
+    id_ = identifier(message.get("id"))
+    is_here = not message.get("reply_to_peer_id")  # or what is answered is in another chat
+    answered = identifier(message.get("reply_to_message_id")) if is_here else None
     known = {"forwarded_from": message.get("forwarded_from"), **others}
     if not said and not files and not others:
         made.not_kept["messages without text or files"] += 1
@@ -89,8 +95,8 @@ def _add_telegram(
         moment(message.get("date_unixtime")) or options.moment(message.get("date")),
         author=number,
         author_name=shown,
-        platform_id=identifier(message.get("id")),
-        reply_to=identifier(message.get("reply_to_message_id")),
+        platform_id=id_ and ids_in + id_,
+        reply_to=answered and ids_in + answered,
         attachments=files,
         extra={field: value for field, value in known.items() if value},
     )

@@ -1,0 +1,48 @@
+"""A bot goes on with a chat that was imported before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from backscroll.channels import telegram
+from backscroll_worker.embedded import Local
+from backscroll_worker.transfer.import_files import import_files
+from tests.channels.libraries import telegram_update
+from tests.transfer import chat_samples as samples
+from tests.transfer.taking import OPTIONS, taken
+
+GROUP: Any = {**samples.TELEGRAM, "type": "private_group", "id": 5}
+"""In a group each account numbers the messages for itself, and its supergroup numbers anew."""
+
+
+def bots(number: int, chat: int, kind: str, **fields: Any) -> Any:
+    place = {"id": chat, "type": kind, "title": "Travellers"}
+    sender = {"id": 42, "is_bot": False, "first_name": "Ada"}
+    message = {"message_id": number, "date": 1767225700, "chat": place, "from": sender, **fields}
+    return telegram_update({"update_id": number, "message": message})
+
+
+def test_messages_of_an_imported_group_do_not_hide_those_of_a_bot(tmp_path: Path) -> None:
+    store = f"sqlite://{tmp_path / 'store.db'}"
+    import_files([samples.document(GROUP)(tmp_path)], store, OPTIONS, lambda _: None)
+    updates = (
+        bots(2, -5, "group", text="In the group"),
+        bots(3, -5, "group", migrate_to_chat_id=-1005),
+        bots(2, -1005, "supergroup", text="Number 2 again"),
+    )
+    with Local(store) as history:
+        for update in updates:
+            for change in telegram.read(update):
+                change.to(history)
+        said = history.load("telegram_-1005")
+    assert [each.content for each in said[2:]] == ["In the group", "Number 2 again"]
+    assert said[1].reply_to == said[0].platform_id
+
+
+def test_an_answer_to_another_chat_is_none_to_a_message_here(tmp_path: Path) -> None:
+    first, second = samples.TELEGRAM["messages"][1:]
+    chat = {**samples.TELEGRAM, "messages": [first, {**second, "reply_to_peer_id": "channel9"}]}
+    _, sessions = taken(samples.document(chat)(tmp_path), tmp_path)
+    ((_, answer),) = sessions.values()
+    assert answer.reply_to is None
