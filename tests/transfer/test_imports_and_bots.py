@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from backscroll.channels import telegram
+from backscroll.channels import Said, telegram
 from backscroll_worker.embedded import Local
 from backscroll_worker.transfer.import_files import import_files
 from tests.channels.libraries import telegram_update
@@ -46,3 +46,22 @@ def test_an_answer_to_another_chat_is_none_to_a_message_here(tmp_path: Path) -> 
     _, sessions = taken(samples.document(chat)(tmp_path), tmp_path)
     ((_, answer),) = sessions.values()
     assert answer.reply_to is None
+
+
+def test_a_channel_has_the_id_as_an_author_that_a_bot_gets(tmp_path: Path) -> None:
+    post = {**samples.TELEGRAM["messages"][1], "from": "Travellers", "from_id": "channel77"}
+    channel = {**samples.TELEGRAM, "type": "public_channel", "messages": [post]}
+    _, sessions = taken(samples.document(channel)(tmp_path), tmp_path)
+    ((message,),) = sessions.values()
+    chat = {"id": -10077, "type": "channel", "title": "Travellers"}
+    update = telegram_update(
+        {
+            "update_id": 1,
+            "channel_post": {
+                "message_id": 3, "date": 1767225700, "chat": chat, "sender_chat": chat, "text": "x",
+            },
+        }
+    )  # fmt: skip
+    (said,) = telegram.read(update)
+    assert isinstance(said, Said)
+    assert (message.author, message.author_name) == (said.message.author, said.message.author_name)

@@ -73,7 +73,7 @@ def _add_telegram(
         made.not_kept["events, such as who joined"] += 1
         return
     author, shown = text(message.get("from_id")), text(message.get("from"))
-    number = author.removeprefix("user").removeprefix("channel").removeprefix("chat")
+    number = _as_in_bot_api(author)
     role = options.role_of(author, number, shown)
     if bot is not None and number == bot:
         role = ASSISTANT
@@ -100,6 +100,14 @@ def _add_telegram(
         attachments=files,
         extra={field: value for field, value in known.items() if value},
     )
+
+
+def _as_in_bot_api(sender: str) -> str:
+    """The id of a person, a channel or a group, as a bot gets it."""
+    for kind, before in (("user", ""), ("channel", "-100"), ("chat", "-")):
+        if (id_ := sender.removeprefix(kind)) != sender:
+            return before + id_
+    return sender
 
 
 def _telegram_files(message: Mapping[str, Any]) -> list[Attachment]:
