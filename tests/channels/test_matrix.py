@@ -60,11 +60,30 @@ _IMAGE: dict[str, Any] = {
     "info": {"mimetype": "image/png", "size": 9},
 }
 _PICTURE = Attachment("image", "a.png", "image/png", 9, "mxc://a/b")
+_ASKED = "[poll: When?, Six, Seven]"
+_POLL: dict[str, Any] = {
+    "m.poll": {
+        "question": {"m.text": [{"body": "When?"}]},
+        "answers": [{"m.id": "1", "m.text": [{"body": "Six"}]}, {"m.text": [{"body": "Seven"}]}],
+    }
+}
+_POLL_BEFORE: dict[str, Any] = {
+    "org.matrix.msc3381.poll.start": {
+        "question": {"org.matrix.msc1767.text": "When?"},
+        "answers": [{"org.matrix.msc1767.text": each} for each in ("Six", "Seven")],
+    }
+}
 
 CASES: list[tuple[str, dict[str, Any], list[Change]]] = [
     ("message", event(), [Said(KEY, said(), SESSION)]),
     ("notice", event(msgtype="m.notice"), [Said(KEY, said(), SESSION)]),
     ("emote", event("waves", msgtype="m.emote"), [Said(KEY, said("* Ada waves"), SESSION)]),
+    ("poll", event("", type_="m.poll.start", **_POLL), [Said(KEY, said(_ASKED), SESSION)]),
+    (
+        "poll of before it was specified",
+        event("", type_="org.matrix.msc3381.poll.start", **_POLL_BEFORE),
+        [Said(KEY, said(_ASKED), SESSION)],
+    ),
     ("reply", answering("Six!"), [Said(KEY, said("Six!", reply_to="$0"), SESSION)]),
     (
         "reply with a quotation for old clients",

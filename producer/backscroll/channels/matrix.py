@@ -19,6 +19,7 @@ from backscroll.channels.values import (
     mapping,
     moment_of_seconds,
     name,
+    objects,
     session_key,
     text,
 )
@@ -31,6 +32,8 @@ _Event = Mapping[str, Any]
 _Message = ChatMessage | None
 
 _FILES: Final = {"m.image": "image", "m.audio": "audio", "m.video": "video", "m.file": None}
+_SAID: Final = ("m.room.message", "m.sticker", "m.poll.start", "org.matrix.msc3381.poll.start")
+_POLLS: Final = ("m.poll", "m.poll.start", "org.matrix.msc3381.poll.start")
 _QUOTED: Final = re.compile(r"> (?:\* )?<@[^\n>]+>[^\n]*\n(?:>[^\n]*\n)*\n?")
 """What a client puts in front of an answer, for clients that do not show what is answered."""
 
@@ -119,7 +122,7 @@ def _author(event: _Event, room: Any, names: Names) -> Author:
 
 def _message(event: _Event, content: _Event, first: _Event, by: Author, me: Me) -> _Message:
     """What `event` says in `content`; `first` is the message itself, also where that is an edit."""
-    if event.get("type") not in ("m.room.message", "m.sticker") or "state_key" in event:
+    if event.get("type") not in _SAID or "state_key" in event:
         return None
     id_, relation = identifier(first.get("event_id")), _relation(mapping(first.get("content")))
     is_answer = "m.in_reply_to" in _relation(content)
@@ -148,6 +151,9 @@ def _answered(relation: _Event) -> Any:
 
 def _text(content: _Event, by: Author, is_answer: bool) -> str:
     """The body without the quotation of what is answered; of a file, its caption."""
+    if poll := next((mapping(content[name]) for name in _POLLS if name in content), None):
+        asked = [mapping(poll.get("question")), *objects(poll.get("answers"))]
+        return f"[poll: {', '.join(filter(None, map(_extensible_text, asked)))}]"
     kind, body = text(content.get("msgtype")), text(content.get("body"))
     if not kind or (kind in _FILES and content.get("filename") in (None, body)):
         return ""
@@ -156,6 +162,12 @@ def _text(content: _Event, by: Author, is_answer: bool) -> str:
     if kind == "m.emote":
         return f"* {by.name or ''.join(by.ids)} {body}"
     return body
+
+
+def _extensible_text(part: _Event) -> str:
+    """A text as polls have it: in the specification a list of representations."""
+    plain = [text(each.get("body")) for each in objects(part.get("m.text"))]
+    return next(iter(plain), "") or text(part.get("org.matrix.msc1767.text"))
 
 
 def _files(event: _Event, content: _Event) -> list[Attachment]:
