@@ -38,6 +38,9 @@ def test_a_dry_run_needs_no_store_and_says_what_is_lost(settings: Settings, tmp_
     assert "not kept: events, such as who joined (1)" in result.stderr
     assert "not kept: what an edited message said before (1)" in result.stderr
     assert not list(tmp_path.glob("*.db"))
+    assert "nobody" not in result.stderr
+    result = run(settings, "import", "--dry-run", "--me", "fares", str(path))
+    assert "nobody wrote as 'fares'" in result.stderr
 
 
 def test_a_zone_that_is_none_is_refused(settings: Settings, tmp_path: Path) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from backscroll.channels import Said, telegram
 from backscroll_worker.embedded import Local
 from backscroll_worker.transfer.import_files import import_files
 from tests.channels.libraries import telegram_update
 from tests.transfer import chat_samples as samples
+from tests.transfer.sessions import everything
 from tests.transfer.taking import OPTIONS, taken
 
 GROUP: Any = {**samples.TELEGRAM, "type": "private_group", "id": 5}
@@ -65,3 +69,25 @@ def test_a_channel_has_the_id_as_an_author_that_a_bot_gets(tmp_path: Path) -> No
     (said,) = telegram.read(update)
     assert isinstance(said, Said)
     assert (message.author, message.author_name) == (said.message.author, said.message.author_name)
+
+
+def test_the_assistant_on_slack_has_any_of_its_names(tmp_path: Path) -> None:
+    users = [{"id": "U1", "name": "ada", "profile": {"display_name": "Ada"}}]
+    events = [
+        {"type": "message", "user": "U1", "text": "a", "ts": "1767225601.000100"},
+        {
+            "type": "message", "subtype": "bot_message", "bot_id": "B1", "username": "Robo",
+            "text": "b", "ts": "1767225602.000100",
+        },
+    ]  # fmt: skip
+    for names, roles in (("ada", "AU"), ("Ada", "AU"), ("Robo", "UA"), ("Eve", "UU")):
+        place = tmp_path / names
+        (place / "fares").mkdir(parents=True)
+        channels = [{"id": "C5", "name": "fares"}]
+        for name, content in (("users", users), ("channels", channels), ("fares/1", events)):
+            (place / f"{name}.json").write_bytes(orjson.dumps(content))
+        options = replace(OPTIONS, me=frozenset({names}))
+        store = f"sqlite://{tmp_path / names}.db"
+        import_files([place], store, options, lambda _: None)
+        ((_, said),) = everything(store).values()
+        assert "".join(each.role[0].upper() for each in said) == roles

@@ -115,6 +115,8 @@ def import_(
         print_json(report)
     else:
         _say(report, len(files), "would be imported" if dry_run else "imported")
+    if me and not report.assistants:
+        note(f"nobody wrote as {' or '.join(map(repr, me))}: all messages are those of users")
     if report.refused:
         raise click.exceptions.Exit(ExitCode.FAILED)
 

@@ -23,7 +23,7 @@ from backscroll_worker.stores import Store
 from backscroll_worker.stores.local import keeping
 from backscroll_worker.stores.sqlite.schema import MAGIC
 from backscroll_worker.transfer.chats import databases
-from backscroll_worker.transfer.chats.conversation import Options, object_in
+from backscroll_worker.transfer.chats.conversation import ASSISTANT, Options, object_in
 from backscroll_worker.transfer.chats.documents import (
     begins_document,
     is_document,
@@ -64,6 +64,7 @@ class ImportReport:
     `refused` are the sessions and files that were not taken over, `left_out` what was skipped of
     others: lines of `where: why`, the first thousand of each; `unlisted` says how many more of both
     there are. `not_kept` counts what messages of another program have and ours do not, by its name.
+    `assistants` are the messages in the files that are the assistant's.
     """
 
     sessions: int = 0
@@ -74,6 +75,7 @@ class ImportReport:
     left_out: list[str] = field(default_factory=list)
     not_kept: dict[str, int] = field(default_factory=dict)
     unlisted: dict[str, int] = field(default_factory=dict)
+    assistants: int = field(default=0, compare=False)
 
     def refuse(self, line: str) -> None:
         """Note a session or file that is not taken over, and why."""
@@ -214,6 +216,7 @@ def incoming_of(
     """
     for each in _read(path, options, keep):
         if isinstance(each, Incoming):
+            report.assistants += sum(said.role == ASSISTANT for said in each.operation.messages)
             yield each
         elif isinstance(each, Damage):
             note = report.refuse if each.is_session else report.leave_out

@@ -42,7 +42,7 @@ def slack(folder: Folder, options: Options) -> Iterator[Conversation]:
     """The channels, private channels, groups and direct messages in an export."""
     users = objects(_read(folder, "users.json"))
     names = {user["id"]: _shown(user) for user in users if isinstance(user.get("id"), str)}
-    me = options.me | {id_ for id_, name in names.items() if name in options.me}
+    me = options.me.union(*(_ids(user) for user in users if options.me & {*_called(user)}))
     for listing in sorted({*LISTS} & {*folder.files()}, key=LISTS.index):
         for listed in objects(_read(folder, listing)):
             id_ = text(listed.get("id"))
@@ -72,7 +72,9 @@ def _channel(
             here.not_kept[_UNREADABLE] += 1
             continue
         for event in objects(events):
-            changes = channel.read({**event, "channel": here.room}, me=me, names=names)
+            is_mine = not options.me.isdisjoint(_called_here(event))
+            own = me | {text(event.get("bot_id"))} if is_mine else me
+            changes = channel.read({**event, "channel": here.room}, me=own, names=names)
             here.not_kept["reactions"] += bool(event.get("reactions"))
             here.not_kept["what an edited message said before"] += bool(event.get("edited"))
             here.not_kept[_EVENTS] += not changes
@@ -90,13 +92,24 @@ def _channel(
 
 
 def _shown(user: Mapping[str, Any]) -> str:
+    return next(iter(_called(user)), "")
+
+
+def _called(user: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names that a user has, the one that is shown first."""
     profile = mapping(user.get("profile"))
-    return (
-        text(profile.get("display_name"))
-        or text(user.get("real_name"))
-        or text(profile.get("real_name"))
-        or text(user.get("name"))
-    )
+    names = profile.get("display_name"), user.get("real_name"), profile.get("real_name")
+    return tuple(filter(None, map(text, (*names, user.get("name")))))
+
+
+def _called_here(event: Mapping[str, Any]) -> set[str]:
+    """The names that a bot has in what it said, as not each is among the users."""
+    return {text(event.get("username")), text(mapping(event.get("bot_profile")).get("name"))} - {""}
+
+
+def _ids(user: Mapping[str, Any]) -> set[str]:
+    """A user's id, and of a bot its other one."""
+    return {text(user.get("id")), text(mapping(user.get("profile")).get("bot_id"))} - {""}
 
 
 def _read(folder: Folder, *place: str) -> list[Any]:
