@@ -359,6 +359,17 @@ def test_chats_of_one_name_in_several_folders_are_several_sessions(
     assert everything(store).keys() == {"whatsapp_Ada", "whatsapp_Bo"}
 
 
+@pytest.mark.parametrize(
+    "title",
+    ["WhatsApp Chat with", "WhatsApp-Chat mit", "Chat de WhatsApp con", "Discussion WhatsApp avec"],
+)
+def test_a_chat_has_the_name_in_its_files_title(tmp_path: Path, title: str) -> None:
+    path, store = tmp_path / f"{title} Ada.txt", f"sqlite://{tmp_path / 'store.db'}"
+    path.write_text("31.12.2025, 18:05 - Ada: x\n")
+    import_files([path], store, OPTIONS, lambda _: None)
+    assert everything(store).keys() == {"whatsapp_Ada"}
+
+
 def test_a_colon_in_a_groups_name_makes_no_author(tmp_path: Path) -> None:
     path = tmp_path / "_chat.txt"
     path.write_text('31.12.2025, 18:05 - Ada created group "Trip: to Rome"\n')

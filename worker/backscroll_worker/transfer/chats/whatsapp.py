@@ -70,6 +70,10 @@ _ATTACHED: Final = re.compile(  # with what is said of it before it on iOS, belo
     r"|(?P<other>\S+\.\w{2,4}) \([^()]+\)",
     re.DOTALL,
 )
+_TITLE: Final = re.compile(
+    r"(?i)^(?:whatsapp[ -]chat(?: with| mit| met| -)?|chat (?:de )?whatsapp con"
+    r"|conversa do whatsapp com|discussion whatsapp avec) "
+)
 _ORDERS: Final = ("dmy", "mdy", "ymd")
 _FIRST_LINES: Final = 20
 _BUDDHIST: Final = 543
@@ -217,4 +221,4 @@ def _chat_name(name: str) -> str:
     path = Path(name).absolute()
     own = path.parent.name if path.stem == "_chat" else path.stem
     own = own.removesuffix(".zip")
-    return re.sub(r"(?i)^whatsapp chat( with| -)? ", "", own).strip()
+    return _TITLE.sub("", own).strip()
