@@ -264,3 +264,17 @@ def test_a_summary_goes_up_to_the_same_message_through_the_queue(
         stored = producer.load("long")
     assert [each.content for each in active] == ["in short", "597", "599"]
     assert active[0].upto == stored[-4].message_id
+
+
+def test_a_text_goes_through_the_queue_without_the_picture_that_is_too_large(
+    tmp_path: Path,
+) -> None:
+    picture = {"type": "input_image", "image_url": f"data:{'x' * 2_000_000}"}
+    items = [
+        {"role": "user", "content": [{"type": "input_text", "text": "Look"}, picture]},
+        {"role": "user", "content": [picture]},
+    ]
+    path = samples.database("agent_messages", "message_data", items, samples.TIME)(tmp_path)
+    report = look_through_queue([path], Options(), watch)
+    assert (report.messages, len(report.left_out)) == (1, 1)
+    assert report.not_kept == {"what messages of more than 1 MiB have beside their text": 1}

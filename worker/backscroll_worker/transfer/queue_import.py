@@ -34,6 +34,7 @@ _GIVEN: Final = tuple(name for name in ATTRIBUTES if name not in ("state", "turn
 """What the first batch says of its session: no turn is running that would end."""
 _EDITS: Final = "earlier versions of messages"
 _ORIGINS: Final = "from which session another one comes"
+_TOO_LARGE: Final = "what messages of more than 1 MiB have beside their text"
 _STATES: Final = "states of sessions"
 
 
@@ -101,15 +102,29 @@ def _may_be_sent(where: str, taken: ImportSession, report: ImportReport) -> bool
 
 
 def _that_fits(incoming: Incoming, report: ImportReport) -> ImportSession:
-    """Without the messages that are larger than a job may have, which are named."""
+    """Without what is larger than a job may have: `extra` beside a text, or the message."""
     said = list[ChatMessage]()
     for message in incoming.operation.messages:
-        try:
-            check_messages([message], Limits())
+        problem = _problem(message)
+        if problem is not None and message.content:
+            message = replace(message, extra=None)  # noqa: PLW2901
+            if _problem(message) is None:
+                report.not_kept[_TOO_LARGE] = report.not_kept.get(_TOO_LARGE, 0) + 1
+                problem = None
+        if problem is None:
             said.append(message)
-        except InvalidInputError as error:
-            report.leave_out(f"{incoming.where}: {message.platform_id}: {error}")
+        else:
+            report.leave_out(f"{incoming.where}: {message.platform_id}: {problem}")
     return replace(incoming.operation, messages=tuple(said))
+
+
+def _problem(message: ChatMessage) -> InvalidInputError | None:
+    """Why an adapter may not send the message, if so."""
+    try:
+        check_messages([message], Limits())
+    except InvalidInputError as error:
+        return error
+    return None
 
 
 def _append(where: str, taken: ImportSession, producer: Producer, report: ImportReport) -> None:
