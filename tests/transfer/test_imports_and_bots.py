@@ -91,3 +91,12 @@ def test_the_assistant_on_slack_has_any_of_its_names(tmp_path: Path) -> None:
         import_files([place], store, options, lambda _: None)
         ((_, said),) = everything(store).values()
         assert "".join(each.role[0].upper() for each in said) == roles
+
+
+def test_a_thread_on_discord_is_in_the_room_of_its_channel(tmp_path: Path) -> None:
+    thread = {"id": "6", "name": "boats", "type": "GuildPublicThread", "categoryId": "5"}
+    store = f"sqlite://{tmp_path / 'store.db'}"
+    path = samples.document({**samples.DISCORD, "channel": thread})(tmp_path)
+    import_files([path], store, OPTIONS, lambda _: None)
+    with Local(store) as history:
+        assert [info.key for info in history.sessions(room="5")] == ["discord_6"]

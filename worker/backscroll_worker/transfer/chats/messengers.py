@@ -138,7 +138,9 @@ def discord(document: Mapping[str, Any], options: Options) -> Begun:
     """DiscordChatExporter's JSON: one channel."""
     guild, channel = mapping(document["guild"]), mapping(document["channel"])
     made = Conversation(options.key("discord", channel.get("id")), channel="discord")
-    made.room = text(channel.get("id")) or None
+    is_thread = text(channel.get("type")).endswith("Thread")
+    above = text(channel.get("categoryId")) if is_thread else ""  # which is the thread's channel
+    made.room = above or text(channel.get("id")) or None
     made.name = (
         " / ".join(filter(None, (text(guild.get("name")), text(channel.get("name"))))) or None
     )
