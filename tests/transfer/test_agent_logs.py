@@ -54,3 +54,39 @@ def test_instructions_in_a_file_are_not_what_the_user_of_codex_said(tmp_path: Pa
     report, sessions = taken(samples.log(entries)(tmp_path), tmp_path)
     assert report.not_kept["what the program told the model by itself"] == 1
     assert len(sessions["codex_x1"]) == 4
+
+
+def turns(*entries: tuple[str, str | None, str]) -> list[dict[str, Any]]:
+    """Entries of Claude Code: each by its id, the one before, and what was said, or a tool's."""
+    said = []
+    for own, above, text in entries:
+        block: Any = {"type": "text", "text": text}
+        if text.startswith("call"):
+            block = {"type": "tool_use", "id": text[4:], "name": "f", "input": {}}
+        elif text.startswith("result"):
+            block = {"type": "tool_result", "tool_use_id": text[6:], "content": "x"}
+        role = "user" if own[0] in "qr" else "assistant"
+        said.append({**claude_code(role=role, content=[block]), "uuid": own, "parentUuid": above})
+    return said
+
+
+def test_a_prompt_that_goes_back_begins_another_branch(tmp_path: Path) -> None:
+    entries = turns(
+        ("q1", None, "One?"), ("a1", "q1", "1"), ("q2", "a1", "Two?"), ("a2", "q2", "2"),
+        ("q3", "a1", "Three?"), ("a3", "q3", "3"),
+    )  # fmt: skip
+    _, sessions = taken(samples.log(entries)(tmp_path), tmp_path)
+    contents = {key: [each.content for each in said] for key, said in sessions.items()}
+    assert contents == {
+        "claude-code_log": ["One?", "1", "Three?", "3"],
+        "claude-code_log~q2": ["One?", "1", "Two?", "2"],
+    }
+
+
+def test_several_calls_at_once_are_no_branches(tmp_path: Path) -> None:
+    entries = turns(
+        ("q1", None, "One?"), ("a1", "q1", "call1"), ("a2", "a1", "call2"), ("r1", "a1", "result1"),
+        ("r2", "a2", "result2"), ("a3", "r2", "1"), ("q2", "a3", "Two?"), ("a4", "q2", "2"),
+    )  # fmt: skip
+    _, sessions = taken(samples.log(entries)(tmp_path), tmp_path)
+    assert [len(said) for said in sessions.values()] == [8]

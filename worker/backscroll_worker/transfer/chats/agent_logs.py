@@ -8,7 +8,7 @@ not part of the conversation (a snapshot, a change of the model), are counted.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import PurePath
 from typing import Any, Final, NamedTuple
@@ -20,6 +20,7 @@ from backscroll_worker.stores.jsonl.fields import text_of
 from backscroll_worker.transfer.chats.conversation import (
     NOT_UNICODE,
     REASONING,
+    REPEATED,
     USER,
     Conversation,
     Options,
@@ -40,6 +41,7 @@ _NOT_SAID: Final = (  # by the user of Codex
     "# AGENTS.md instructions for ",
     "<turn_aborted>",
 )
+_NEEDED: Final = ("type", "uuid", "timestamp", "message")  # of Claude Code's messages
 _FILES: Final = {"image": "image", "document": "file"}
 
 
@@ -67,10 +69,13 @@ def read(
     if form == "openclaw":
         yield from _tree(log, lines, name, options)
         return
+    if form == "claude_code":
+        yield from _rewound(log, lines, name, options)
+        return
     is_named = name != STANDARD_INPUT_NAME  # or all that come from there would be one session
     made = Conversation(options.key(log.program, PurePath(name).stem if is_named else None))
     made.channel = log.channel
-    has_own_key = is_named and form == "claude_code"
+    has_own_key = False
     for entry in _entries(lines, made.not_kept):
         # The first one counts: what a session goes on from may stand behind it.
         if not has_own_key and (key := options.key(log.program, log.id_of(entry))):
@@ -126,6 +131,67 @@ def _tree(
         made.not_kept.update(beside)
         beside.clear()
         yield made
+
+
+def _rewound(
+    log: _Log, lines: Iterable[tuple[int, bytes]], name: str, options: Options
+) -> Iterator[Conversation]:
+    """Claude Code's: entries are in order, but that a prompt may go back behind earlier ones.
+
+    Other entries have the one before them as the parent, or one of several calls at once.
+    """
+    id_: object = None if name == STANDARD_INPUT_NAME else PurePath(name).stem
+    nodes, beside = dict[str, Mapping[str, Any]](), Counter[str]()
+    places, prompts = dict[str, str | None](), set[str | None]()
+    title, last = None, None
+    for number, entry in enumerate(_entries(lines, beside), 1):
+        id_ = log.id_of(entry) if id_ is None else id_
+        alone = Conversation("", name=title)
+        if not log.add(alone, entry, options):
+            beside[_OTHER] += 1
+        title, own = alone.name, text(entry.get("uuid"))
+        if alone.messages and own in nodes:
+            beside[REPEATED] += 1
+        elif alone.messages:
+            before, node = last, own or f"entry {number}"
+            if _is_prompt(entry):
+                above = text(entry.get("parentUuid"))
+                if above in places and _leaves(nodes, last, places[above], prompts):
+                    before = places[above]
+                prompts.add(node)
+            kept = {each: entry[each] for each in _NEEDED if each in entry}
+            nodes[node], last = {**kept, "before": before}, node
+        else:  # what is beside the messages, such as reasoning, is counted once
+            beside.update(alone.not_kept)
+        if own:
+            places.setdefault(own, last)
+    for made, way in trees(log.program, id_, nodes, "before", last, options):
+        made.channel, made.name = log.channel, title
+        for node in way:
+            log.add(made, nodes[node], options)
+        made.not_kept.update(beside)
+        beside.clear()
+        yield made
+
+
+def _is_prompt(entry: Mapping[str, Any]) -> bool:
+    content = mapping(entry.get("message")).get("content")
+    results = [block for block in objects(content) if block.get("type") in _CALLS]
+    return entry.get("type") == "user" and not results
+
+
+def _leaves(
+    nodes: Mapping[str, Mapping[str, Any]],
+    last: str | None,
+    above: str | None,
+    prompts: Container[str | None],
+) -> bool:
+    """Whether what goes on behind `above` leaves a prompt that came after it."""
+    while last is not None and last != above:
+        if last in prompts:
+            return True
+        last = nodes[last]["before"]
+    return False
 
 
 def _message_above(above: Mapping[str, str | None], node: object) -> str | None:

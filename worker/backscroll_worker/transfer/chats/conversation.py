@@ -40,7 +40,7 @@ _ID_CHARS: Final = 36
 _OUT_OF_ORDER: Final = timedelta(minutes=2)
 _MAX_SHARED: Final = 200_000
 """How many messages the branches of a conversation repeat: some trees would be squared by that."""
-_REPEATED: Final = "messages that were there already"
+REPEATED: Final = "messages that were there already"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,7 @@ class Conversation:
             at = given.created_at or at
             platform_id = given.platform_id or _made_id(given, alike)
             if platform_id in ids:
-                self.not_kept[_REPEATED] += 1
+                self.not_kept[REPEATED] += 1
                 continue
             ids.add(platform_id)
             own = derived_op_id(self.key, platform_id)
