@@ -100,3 +100,19 @@ def test_a_thread_on_discord_is_in_the_room_of_its_channel(tmp_path: Path) -> No
     import_files([path], store, OPTIONS, lambda _: None)
     with Local(store) as history:
         assert [info.key for info in history.sessions(room="5")] == ["discord_6"]
+
+
+def test_a_poll_a_place_and_a_contact_say_on_telegram_what_a_bot_reads(tmp_path: Path) -> None:
+    first = {**samples.TELEGRAM["messages"][1], "text": ""}
+    others: Any = {
+        "[location: 1.5, 2.5]": {"location_information": {"latitude": 1.5, "longitude": 2.5}},
+        "[contact: Ada L, 1]": {
+            "contact_information": {"first_name": "Ada", "last_name": "L", "phone_number": "1"}
+        },
+        "[poll: When?, Six]": {"poll": {"question": "When?", "answers": [{"text": "Six"}]}},
+    }
+    messages = [{**first, "id": n, **other} for n, other in enumerate(others.values(), 1)]
+    chat = {**samples.TELEGRAM, "messages": messages}
+    _, sessions = taken(samples.document(chat)(tmp_path), tmp_path)
+    ((said),) = sessions.values()
+    assert [each.content for each in said] == list(others)

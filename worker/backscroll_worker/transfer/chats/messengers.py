@@ -27,6 +27,7 @@ from backscroll_worker.transfer.chats.conversation import (
 
 _SUPERGROUPS: Final = ("supergroup", "channel")
 _OTHERS: Final = ("location_information", "contact_information", "poll")
+_NAMES: Final = ("first", "last")
 _DISCORD_SAID: Final = ("Default", "Reply", "0", "19", None)
 _DISCORD_EVENTS: Final = (
     "RecipientAdd", "RecipientRemove", "Call", "ChannelNameChange", "ChannelIconChange",
@@ -91,7 +92,7 @@ def _add_telegram(
         return
     made.add(
         role,
-        said,
+        said or ("" if files else _telegram_other(others)),
         moment(message.get("date_unixtime")) or options.moment(message.get("date")),
         author=number,
         author_name=shown,
@@ -100,6 +101,18 @@ def _add_telegram(
         attachments=files,
         extra={field: value for field, value in known.items() if value},
     )
+
+
+def _telegram_other(others: Mapping[str, Any]) -> str:
+    """What a message is that is neither text nor a file, as a bot reads it."""
+    place, person, poll = (mapping(others.get(kind)) for kind in _OTHERS)
+    if place:
+        return f"[location: {place.get('latitude')}, {place.get('longitude')}]"
+    if person:
+        names = " ".join(filter(None, (text(person.get(f"{each}_name")) for each in _NAMES)))
+        return f"[contact: {', '.join(filter(None, (names, text(person.get('phone_number')))))}]"
+    answers = [text(each.get("text")) for each in objects(poll.get("answers"))]
+    return f"[poll: {', '.join(filter(None, (text(poll.get('question')), *answers)))}]"
 
 
 def _as_in_bot_api(sender: str) -> str:
