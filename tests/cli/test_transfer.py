@@ -47,7 +47,7 @@ def test_an_export_is_imported_once(filled: Settings, empty: Settings, tmp_path:
     assert [line.split()[-1] for line in shown.splitlines()] == ["count", "2", "2", "0", "0", "0"]
     assert document(empty, "import", str(path)) == {
         "sessions": 0, "messages": 0, "extended": 0, "known": 2, "refused": [], "left_out": [],
-        "not_kept": {}, "unlisted": {},
+        "not_kept": {}, "unlisted": {}, "assistants": 0,
     }  # fmt: skip
     assert done(empty, "export") == path.read_text()
 
