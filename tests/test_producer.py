@@ -18,6 +18,7 @@ from backscroll import (
     ChatMessage,
     InvalidInputError,
     InvalidSettingError,
+    NotConfirmedError,
     Producer,
     QueueFullError,
     SearchFilter,
@@ -323,12 +324,12 @@ def test_fsynced_without_an_append_only_file_is_an_error_not_a_lie(
         client.config_set("appendonly", "yes")
 
 
-def test_a_read_without_a_worker_says_so(server_url: str) -> None:
-    with (
-        Producer(server_url, timeout_seconds=0.2) as producer,
-        pytest.raises(BackscrollError, match="no response from the worker"),
-    ):
-        producer.load("k")
+def test_without_a_worker_a_call_says_so_and_what_may_come_of_it(server_url: str) -> None:
+    with Producer(server_url, timeout_seconds=0.2) as producer:
+        with pytest.raises(NotConfirmedError, match=r"no response from the worker.* the load can"):
+            producer.load("k")
+        with pytest.raises(NotConfirmedError, match="the append may still be applied"):
+            producer.append("k", HI, ack="stored")
 
 
 def test_any_operation_survives_its_payload(server_url: str, client: redis.Redis) -> None:

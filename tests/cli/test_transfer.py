@@ -82,7 +82,9 @@ def test_sessions_are_chosen_by_name_and_filter(filled: Settings) -> None:
     assert '"key"' not in done(filled, "export", "--until", "2020-01-01")
     result = run(filled, "export", "b", "nobody")
     assert result.exit_code == ExitCode.FAILED
-    assert "no session 'nobody' matches the filters" in result.stderr
+    assert "no session 'nobody'\n" in result.stderr
+    filtered = run(filled, "export", "nobody", "--until", "2020-01-01")
+    assert "no session 'nobody' matches the filters" in filtered.stderr
 
 
 _NEARLY_FULL: Final = """

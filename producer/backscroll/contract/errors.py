@@ -102,7 +102,7 @@ class SpoolDiskError(SpoolUnusableError):
 class NotConfirmedError(BackscrollError):
     """The operation was enqueued, but its confirmation did not come in time.
 
-    It may still be applied. Sending `operation` again is safe.
+    A write may still be applied. Sending `operation` again is safe.
     """
 
     retryable = True

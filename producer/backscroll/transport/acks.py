@@ -9,7 +9,7 @@ from backscroll.contract.errors import (
     NotConfirmedError,
     ServerUnavailableError,
 )
-from backscroll.contract.operations import Operation
+from backscroll.contract.operations import Operation, Read
 from backscroll.contract.validation import shown
 
 Ack = Literal["queued", "fsynced", "stored"]
@@ -40,9 +40,10 @@ def check_fsynced(reply: Any, operation: Operation) -> None:
 
 def no_response(operation: Operation, timeout_seconds: float, queue: str) -> NotConfirmedError:
     """The error for an operation whose result did not come in time."""
+    left = "can be repeated" if isinstance(operation, Read) else "may still be applied"
     return NotConfirmedError(
-        f"no response from the worker within {timeout_seconds:g} s; the {operation.kind} may still "
-        f"be applied. Does a worker run on queue {queue!r}? `backscroll check` shows it.",
+        f"no response from the worker within {timeout_seconds:g} s; the {operation.kind} {left}. "
+        f"Does a worker run on queue {queue!r}? `backscroll check` shows it.",
         operation,
     )
 

@@ -74,8 +74,9 @@ def export(
     with open_exported(settings) as reader:
         infos = find(reader, wanted)
         missing = sorted(set(keys) - {info.key for info in infos})
+        is_filtered = wanted != Wanted(keys)
         for key in missing:
-            note(f"no session {key!r} matches the filters")
+            note(f"no session {key!r}{' matches the filters' if is_filtered else ''}")
         total = sum(info.message_count for info in infos)
         with progress_bar("exporting", total, is_shown=total >= _LONG_MESSAGES) as bar:
             fills = form == "jsonl" and not no_attachments
