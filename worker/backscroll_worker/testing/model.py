@@ -82,8 +82,7 @@ class Model:
         return [] if session is None else list(session.messages)
 
     def _info(self, key: str) -> SessionInfo | None:
-        session = self.sessions.get(key)
-        if session is None:
+        if (session := self.sessions.get(key)) is None:
             return None
         return SessionInfo.from_dict(
             {
@@ -231,12 +230,13 @@ class Model:
             if fork.attributes.get(name) in (None, {}):
                 fork.attributes[name] = source.attributes.get(name)
         fork.attributes["meta"] = dict(fork.attributes["meta"] or {})
-        fork.attributes["forked_from"] = operation.key
-        fork.attributes["forked_upto"] = ids[count - 1] if count else None
+        upto = ids[count - 1] if count else None
+        fork.attributes |= {"forked_from": operation.key, "forked_upto": upto}
         fork.states = {**source.states, **fork.states}
         fork.platform_ids |= {each.platform_id for each in fork.messages if each.platform_id}
         fork.last_activity = now
         self.sessions[operation.new_key] = fork
+        self._move_waiting(operation.new_key, operation.new_key, now)
         return count
 
     def _append(self, operation: Append, now: int) -> int:

@@ -83,7 +83,12 @@ def _redirect(group: Group, operation: Rename | Merge, session: Session, to: Ses
     """Have the session leave, and what is for it be for the other one."""
     session.leave()
     _note_rename(group, operation, session.key, to.key)
-    for change in group.waiting.moved(session.key, to.key):
+    catch_up(group, session.key, to)
+
+
+def catch_up(group: Group, key: str, to: Session) -> None:
+    """Carry out what has waited under the key or the session's, if its messages are there now."""
+    for change in group.waiting.moved(key, to.key):
         if to.may_come(change):
             group.waiting.hold(change, group.now)
         else:

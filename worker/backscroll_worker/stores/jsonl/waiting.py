@@ -44,6 +44,10 @@ class WaitingChanges:
         self._by_key = _loads(self._directory.read(_NAME))
         self._is_changed = False
 
+    def has_for(self, key: str) -> bool:
+        """Whether any change waits for a message of this session."""
+        return bool(self._by_key.get(key))
+
     def hold(self, change: Change, now: int) -> None:
         """Have a change wait for its message."""
         waiting, id_ = self._by_key.setdefault(change.key, {}), change.platform_id or ""

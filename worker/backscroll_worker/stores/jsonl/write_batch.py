@@ -212,9 +212,13 @@ class Group:
     def _fork(self, target: Session, operation: Fork) -> int:
         """Copy now or, as `is_copying` says, later."""
         source = self.find(operation.key)
-        pending = pending_fork(target, source, operation)
+        pending = None
+        if not self.waiting.has_for(target.key):
+            pending = pending_fork(target, source, operation)
         if pending is None:
-            return fork(target, source, operation)
+            if (copied := fork(target, source, operation)) > 0:
+                lifecycle.catch_up(self, target.key, target)
+            return copied
         self.forks.hold(pending)
         return 0
 

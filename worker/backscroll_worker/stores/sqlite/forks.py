@@ -21,7 +21,6 @@ from backscroll.contract.ids import message_id as nth_message_id
 from backscroll.contract.lifecycle import DeleteSessions, Rewind
 from backscroll.contract.messages import CIRCUMSTANCES
 from backscroll.contract.operations import (
-    Operation,
     Replace,
     Rollback,
     Write,
@@ -72,8 +71,11 @@ class Copier(NamedTuple):
     clock: Callable[[], int]
 
 
-def fork(group: WriteGroup, operation: Fork) -> int:
-    """Apply the operation, or reserve what it needs; returns how many messages the fork has."""
+def fork(group: WriteGroup, operation: Fork, *, at_once: bool) -> int:
+    """Apply the operation, or reserve what it needs; returns how many messages the fork has.
+
+    With `at_once` all are copied now, however many there are.
+    """
     source = group._find(operation.key)
     if source is None:
         raise unknown_session(operation)
@@ -94,7 +96,7 @@ def fork(group: WriteGroup, operation: Fork) -> int:
         target.id, source.id, op_id, operation.new_key, (row or 0) + 1, count, memory.last_row
     )
     memory.last_row += count
-    if count <= limits.MOST_AT_ONCE:
+    if at_once or count <= limits.MOST_AT_ONCE:
         _, index = _copy(connection, copying, count, group._fold)
         group._pending.index.update(index)
         target.message_count = count
@@ -281,6 +283,3 @@ def _hurry(group: WriteGroup, copying: Copying, first: int) -> None:
         pass
     if first == 0:
         _show(connection, copying, group._now)
-
-
-HANDLERS: Final[dict[type[Operation], Callable[[WriteGroup, Any], int]]] = {Fork: fork}

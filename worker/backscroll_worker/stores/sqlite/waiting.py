@@ -37,6 +37,11 @@ class WaitingChanges:
             self._has_some = some is not None
         return self._has_some
 
+    def has_for(self, key: str) -> bool:
+        """Whether any change waits for a message of this session."""
+        wanted = "SELECT 1 FROM waiting_changes WHERE key = ? LIMIT 1"
+        return self.has_some() and self._connection.execute(wanted, (key,)).get is not None
+
     def hold(self, change: Change) -> None:
         """Have a change wait for its message."""
         message = message_of(change)

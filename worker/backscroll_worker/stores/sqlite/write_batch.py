@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Final
 
 from backscroll.contract.errors import OperationRefusedError
+from backscroll.contract.forks import Fork
 from backscroll.contract.ids import message_id as nth_message_id
 from backscroll.contract.lifecycle import DeleteSessions, Merge, Rename
 from backscroll.contract.messages import ChatMessage
@@ -254,8 +255,7 @@ class Group(WriteGroup):
         return count
 
     def _rename(self, operation: Rename) -> int:
-        renamed = lifecycle.rename(self, operation)
-        if renamed > 0:
+        if (renamed := lifecycle.rename(self, operation)) > 0:
             self._catch_up_moved(operation.key, operation.new_key)
         return renamed
 
@@ -265,6 +265,12 @@ class Group(WriteGroup):
         if is_there and self._find(operation.key) is None:
             self._catch_up_moved(operation.key, operation.into)
         return merged
+
+    def _fork(self, operation: Fork) -> int:
+        is_awaited = self._waiting.has_for(operation.new_key)
+        if (copied := forks.fork(self, operation, at_once=is_awaited)) > 0 and is_awaited:
+            self._catch_up_moved(operation.new_key, operation.new_key)
+        return copied
 
     def _catch_up_moved(self, key: str, new_key: str) -> None:
         """Carry out what has waited under either key, as far as its messages are there now."""
@@ -382,12 +388,12 @@ _HANDLERS: Final[dict[type[Operation], Callable[[Group, Any], int]]] = {
     Describe: Group._describe,
     Rename: Group._rename,
     Merge: Group._merge,
+    Fork: Group._fork,
     RenameAgent: Group._rename_agent,
     ImportSession: Group._import_session,
     RestoreSession: Group._restore_session,
     Erase: Group._erase,
     **backfilling.HANDLERS,
     **lifecycle.HANDLERS,
-    **forks.HANDLERS,
     **splicing.HANDLERS,
 }

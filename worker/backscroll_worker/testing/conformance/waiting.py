@@ -109,6 +109,24 @@ def test_an_early_edit_keeps_the_original_if_edits_are_kept(open_keeping: Open) 
     assert (edited.content, [each.content for each in edited.edits]) == ("edited", ["said a"])
 
 
+@pytest.mark.parametrize("count", [3, 1_200])
+def test_what_waits_for_a_message_finds_it_in_a_fork(open_store: Open, count: int) -> None:
+    ids = [f"p{number}" for number in range(count)]
+    early = [edit("f", "p0", "edited"), undo("f", "p1"), edit("f", "other", "later")]
+    with open_store() as store:
+        apply_all(store, [*early, batch("s", *ids)])
+        assert store.fork("s", "f")
+        assert contents(store, "f")[:2] == ["edited", "said p2"]
+        assert said(store, "f") == [each for each in ids if each != "p1"]
+        assert store.totals().waiting_changes == 1
+        assert said(store, "s") == ids
+    with open_store() as store:
+        assert found(store, "edited") == {"edited"}
+        assert apply_all(store, [batch("f", "p0", "p1", "other")])[0].affected == 1
+        assert contents(store, "f")[-1] == "later"
+        assert store.verify(deep=True) == []
+
+
 def test_a_change_waits_for_no_message_that_is_gone(store: StoreUnderTest) -> None:
     apply_all(store, [batch("s", "a", "b"), undo("s", "a"), edit("s", "a", "x"), undo("s", "a")])
     assert store.totals().waiting_changes == 0
