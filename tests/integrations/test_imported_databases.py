@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from agents import SQLiteSession
+from agents.extensions.memory import AdvancedSQLiteSession
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 from langchain_core.messages import messages_to_dict as as_dicts
 
@@ -50,6 +51,37 @@ def test_items_of_the_agents_sdk_come_back_equal(tmp_path: Path) -> None:
     report = import_files([path], store, OPTIONS, lambda _: None)
     assert not report.not_kept
     assert asyncio.run(read()) == ITEMS
+
+
+def test_branches_of_the_agents_sdk_are_sessions_of_their_own(tmp_path: Path) -> None:
+    path, store = tmp_path / "chat.db", f"sqlite://{tmp_path / 'store.db'}"
+    turns = [
+        [{"role": "user", "content": f"ask {n}"}, {"role": "assistant", "content": f"answer {n}"}]
+        for n in range(4)
+    ]
+
+    async def written() -> None:
+        session = AdvancedSQLiteSession(session_id="trip", db_path=path, create_tables=True)
+        for turn in turns[:3]:
+            await session.add_items(cast(Any, turn))
+        await session.create_branch_from_turn(2, "dearer")
+        await session.add_items(cast(Any, turns[3]))
+        session.close()
+        plain = SQLiteSession("plain", path)
+        await plain.add_items(cast(Any, turns[0]))
+        plain.close()
+
+    async def read(key: str) -> list[Any]:
+        async with AsyncLocal(store) as history:
+            return list(await BackscrollSession(key, history).get_items())
+
+    asyncio.run(written())
+    for again in (False, True):
+        report = import_files([path], store, OPTIONS, lambda _: None)
+        assert (report.sessions, report.known) == ((0, 3) if again else (3, 0))
+    assert asyncio.run(read("trip")) == [*turns[0], *turns[1], *turns[2]]
+    assert asyncio.run(read("trip~dearer")) == [*turns[0], *turns[3]]
+    assert asyncio.run(read("plain")) == turns[0]
 
 
 def test_messages_of_langchain_come_back_equal(tmp_path: Path) -> None:

@@ -6,6 +6,9 @@
 Both keep a message as JSON, and it is taken over as the integration for that library would store
 it: a program that changes to that one goes on where it was. They are read in one transaction, so
 that the program may be running.
+
+The SDK's AdvancedSQLiteSession has the messages of each branch in a table `message_structure`
+besides. Each branch but "main" becomes a session of its own, with the key `<key>~<branch>`.
 """
 
 from __future__ import annotations
@@ -40,6 +43,14 @@ _TABLES: Final = {
     "agent_messages": ("id", "session_id", "message_data", "created_at"),
     "message_store": ("id", "session_id", "message"),
 }
+_STRUCTURE: Final = {"session_id", "message_id", "branch_id", "sequence_number"}
+_BRANCHES: Final = """(
+    SELECT sequence_number AS id, message_data, m.created_at,
+    m.session_id || CASE branch_id WHEN 'main' THEN '' ELSE '~' || branch_id END AS session_id
+    FROM message_structure s JOIN agent_messages m ON m.id = message_id
+    UNION ALL SELECT id, message_data, created_at, session_id FROM agent_messages m
+    WHERE NOT EXISTS (SELECT 1 FROM message_structure s WHERE s.session_id = m.session_id)
+)"""
 
 
 def read(name: str, path: Path, options: Options) -> Iterator[Found]:
@@ -60,8 +71,13 @@ def read(name: str, path: Path, options: Options) -> Iterator[Found]:
                 raise InvalidInputError(
                     "file", f"{path} has a table {table}, but it has no column {lacking}"
                 )
-            yield Total(int(connection.execute(f"SELECT count(*) FROM {table}").get))  # noqa: S608
-            for made in _conversations(connection, table, columns, options):
+            has_branches = (
+                table == "agent_messages"
+                and _columns(connection, "message_structure") >= _STRUCTURE
+            )
+            source = _BRANCHES if has_branches else table
+            yield Total(int(connection.execute(f"SELECT count(*) FROM {source}").get))  # noqa: S608
+            for made in _conversations(connection, source, columns, options):
                 yield from made.found(f"{name}: {made.key}", options)
                 yield Advance(len(made.messages))
         except apsw.Error as error:
@@ -80,7 +96,7 @@ def _columns(connection: apsw.Connection, table: str) -> set[str]:
 
 
 def _conversations(
-    connection: apsw.Connection, table: str, columns: tuple[str, ...], options: Options
+    connection: apsw.Connection, source: str, columns: tuple[str, ...], options: Options
 ) -> Iterator[Conversation]:
     _, session, said, *at = columns
     # As blobs: text that is not UTF-8 is then one bad row, and not the end of reading.
@@ -89,7 +105,7 @@ def _conversations(
         f"SELECT CAST({session} AS BLOB), length(CAST({said} AS BLOB)),"  # noqa: S608
         f" CASE WHEN length(CAST({said} AS BLOB)) <= {MAX_OPERATION_BYTES}"
         f" THEN CAST({said} AS BLOB) END{''.join(f', CAST({each} AS BLOB)' for each in at)}"
-        f" FROM {table} ORDER BY {session}, id"
+        f" FROM {source} ORDER BY {session}, id"
     )
     for key, its_rows in groupby(rows, itemgetter(0)):
         made = Conversation("")
@@ -104,7 +120,7 @@ def _conversations(
                 made.not_kept["rows that are too large"] += 1
             elif not fields:
                 made.not_kept["rows that are not JSON"] += 1
-            elif table == "message_store":
+            elif source == "message_store":
                 _add(made, _of_langchain(fields), when)
             else:
                 _add(made, openai_items.message_of(fields), when)
