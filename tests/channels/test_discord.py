@@ -103,8 +103,14 @@ def test_content_is_what_the_window_shows(platform: Discord) -> None:
     sticker = {"id": "5", "name": "Wave", "format_type": 1}
     (waving,) = _attached(platform, sticker_items=[sticker])
     assert (waving.kind, waving.name, waving.platform_id) == ("sticker", "Wave", "5")
-    embed = {"type": "rich", "title": "Build", "description": "failed"}
-    assert content(platform, content="", embeds=[embed]) == "Build\nfailed"
+    field = {"name": "Build", "value": "failed", "inline": True}
+    for said in ({"title": "Build", "description": "failed"}, {"fields": [field]}):
+        assert content(platform, content="", embeds=[{"type": "rich", **said}]) == "Build\nfailed"
+    button = {"type": 2, "style": 5, "label": "Log", "url": "https://a.example"}
+    section = {"type": 9, "components": [{"type": 10, "content": "failed"}], "accessory": button}
+    container = {"type": 17, "components": [{"type": 10, "content": "Build"}, section]}
+    laid_out = content(platform, content="", components=[container], flags=1 << 15)
+    assert laid_out == "Build\nfailed"
 
 
 def test_what_the_server_says_of_a_channel_is_not_a_message(platform: Discord) -> None:

@@ -267,10 +267,14 @@ def test_chatgpts_documents_are_kept_as_attachments(tmp_path: Path) -> None:
 def test_discords_embeds_are_messages_and_its_own_texts_are_not(tmp_path: Path) -> None:
     first = samples.DISCORD["messages"][0]
     joined = {**first, "id": "9", "type": "GuildMemberJoin", "content": "Joined the server."}
-    build = {**first, "id": "8", "content": "", "embeds": [{"title": "Build", "description": "x"}]}
-    said = [first, joined, build]
-    report = looked(samples.document({**samples.DISCORD, "messages": said})(tmp_path))
+    embed = {"title": "Build", "fields": [{"name": "tests", "value": "failed"}]}
+    build = {**first, "id": "8", "content": "", "embeds": [embed]}
+    path = samples.document({**samples.DISCORD, "messages": [first, joined, build]})(tmp_path)
+    store = f"sqlite://{tmp_path / 'store.db'}"
+    report = import_files([path], store, OPTIONS, lambda _: None)
     assert (report.messages, report.not_kept["events, such as who joined"]) == (2, 1)
+    (_, said) = everything(store)["discord_5"]
+    assert said[-1].content == "Build\ntests\nfailed"
 
 
 def test_discords_stickers_and_forwarded_messages_are_kept(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ of their own for Discord; a thread's first message stays in the channel above.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from backscroll.channels.changes import Change, Deleted, Edited, Said
@@ -130,7 +130,17 @@ def _text(one: Any) -> str:
     parts = [attribute(each, "content") for each in items(one, "message_snapshots")]
     for embed in items(one, "embeds"):
         parts += [attribute(embed, "title"), attribute(embed, "description")]
+        for field in items(embed, "fields"):
+            parts += [attribute(field, "name"), attribute(field, "value")]
+    parts += _displayed(items(one, "components"))
     return "\n".join(filter(None, map(text, parts)))
+
+
+def _displayed(components: Iterable[Any]) -> Iterator[object]:
+    """The texts that are laid out in containers and sections."""
+    for each in components:
+        yield attribute(each, "content")
+        yield from _displayed(items(each, "children"))
 
 
 def _files(one: Any) -> list[Attachment]:

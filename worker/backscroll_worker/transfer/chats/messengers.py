@@ -162,9 +162,12 @@ def discord(document: Mapping[str, Any], options: Options) -> Begun:
 
 def _embedded(message: Mapping[str, Any]) -> str:
     """What the embeds of a message without text say, as a bot reads them."""
-    embeds = objects(message.get("embeds"))
-    lines = [text(each.get(name_)) for each in embeds for name_ in ("title", "description")]
-    return "\n".join(filter(None, lines))
+    lines: list[object] = []
+    for embed in objects(message.get("embeds")):
+        lines += [embed.get("title"), embed.get("description")]
+        for field in objects(embed.get("fields")):
+            lines += [field.get("name"), field.get("value")]
+    return "\n".join(filter(None, map(text, lines)))
 
 
 def _add_discord(made: Conversation, options: Options, message: Mapping[str, Any]) -> None:
