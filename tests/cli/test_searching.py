@@ -168,6 +168,7 @@ def test_a_query_is_required(settings: Settings) -> None:
         (("-lime",), ("no message contains this word", "--name lime"), ("exclusions",)),
         (("",), ("the query contains no words",), ("try",)),
         (("*",), ("the query contains no words",), ("try",)),
+        (("", "--by-session"), ("no words", "'backscroll sessions' lists them"), ("try",)),
         (("ten", "--key", "nobody"), ("session 'nobody' does not exist",), ("try",)),
         (("ten", "--sender", "bob"), ("no session has the sender 'bob'",), ("try",)),
         (("ten", "--room", "attic"), ("no session has the room 'attic'",), ("try",)),

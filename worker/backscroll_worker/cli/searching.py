@@ -160,7 +160,8 @@ def _advice(
     if not (typed.strip() or by_session) and any(value is not None for value in where.values()):
         return "no message passes the filter"
     if not query.wanted:
-        return "the query contains no words: search for a word or a prefix (flight*)"
+        also = "; 'backscroll sessions' lists them without words" if by_session else ""
+        return f"the query contains no words: search for a word or a prefix (flight*){also}"
     if where["key"] is not None and reader.session(where["key"]) is None:
         return f"session {where['key']!r} does not exist: 'backscroll sessions' lists them"
     for name in _OF_SESSIONS:
