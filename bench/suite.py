@@ -225,7 +225,7 @@ def _turns(plan: Plan, opened: Reading) -> Iterable[Comparison]:
 
 
 def _loads_while_jobs_wait(plan: Plan, opened: Reading) -> Iterable[Comparison]:
-    count, seconds = plan.count(400, 50), 4 if plan.is_quick else 15
+    count, seconds = plan.count(4_000, 50), 4 if plan.is_quick else 15
     idle, busy = f"load 50 {OVER_REDIS}, at idle", f"load 50 while {WAITING_JOBS:,} jobs wait"
     measured = plan.in_turns(
         **{
