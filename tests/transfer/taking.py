@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from backscroll import ChatMessage
 from backscroll_worker.transfer.chats.conversation import Options
-from backscroll_worker.transfer.import_files import ImportReport, import_files
+from backscroll_worker.transfer.import_files import ImportReport, import_files, look_through
 from tests.transfer.sessions import everything
 
 ME = frozenset({"Fares", "U9"})
@@ -19,6 +19,11 @@ def taken(path: Path, folder: Path) -> tuple[ImportReport, dict[str, list[ChatMe
     store = f"sqlite://{folder / 'store.db'}"
     report = import_files([path], store, OPTIONS, lambda _: None)
     return report, {key: said for key, (_, said) in everything(store).items()}
+
+
+def looked(path: Path) -> ImportReport:
+    """What an import of the file would say."""
+    return look_through([path], OPTIONS, lambda _: None)
 
 
 def changed(sample: Any, **fields: Any) -> list[Any]:
