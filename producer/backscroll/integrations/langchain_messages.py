@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from backscroll.contract.messages import ChatMessage
-from backscroll.integrations.raw import Place, kept, restored, role_of
+from backscroll.integrations.raw import Place, kept, message_for, restored, role_of
 
 _RAW: Final = "langchain"
 _TOOLS: Final = "langchain_tools"
@@ -40,15 +40,8 @@ def message_of(
     extra = kept(_RAW, raw, said[0][0] if len(said) == 1 else None)
     if tools := list(_tools(data)):
         extra[_TOOLS] = tools
-    if role != "user":
-        author = author_name = None
-    return ChatMessage(
-        role,
-        "\n".join(text for _, text in said),
-        extra,
-        author=author,
-        author_name=author_name,
-        platform_id=platform_id,
+    return message_for(
+        role, said, extra, author=author, author_name=author_name, platform_id=platform_id
     )
 
 

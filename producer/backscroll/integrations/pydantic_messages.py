@@ -15,7 +15,7 @@ from pydantic_ai.conversation_store import ConversationEntry
 from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter, ModelResponse
 
 from backscroll.contract.messages import ChatMessage
-from backscroll.integrations.raw import Place, kept, restored
+from backscroll.integrations.raw import Place, kept, message_for, restored
 
 _RAW: Final = "pydantic_ai"
 _ENTRY: Final = "pydantic_ai_entry"
@@ -107,11 +107,9 @@ def _message_of(
         role = "user"
     else:
         role = "system" if kinds == {"system-prompt"} else "tool"
-    if role != "user":
-        author = author_name = None
-    return ChatMessage(
+    return message_for(
         role,
-        "\n".join(text for _, text in said),
+        said,
         extra,
         created_at=_created_at(entry.message.timestamp),
         author=author,

@@ -6,10 +6,11 @@ content and is kept once: `extra` then says where it belongs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from backscroll.contract.message_checks import MAX_ROLE_CHARS
+from backscroll.contract.messages import ChatMessage
 
 Place = Sequence[str | int]
 """Keys and numbers that lead from an object to a text inside it."""
@@ -47,6 +48,24 @@ def _with(value: Any, place: Place, text: str | None) -> Any:
     else:
         copy[key] = text
     return copy
+
+
+def message_for(
+    role: str,
+    said: Iterable[tuple[Place | None, str]],
+    extra: dict[str, Any],
+    *,
+    author: str | None,
+    author_name: str | None,
+    **fields: Any,
+) -> ChatMessage:
+    """The message that stands for an entry: the texts in it, a line each.
+
+    The author is whoever speaks as "user".
+    """
+    if role == "user":
+        fields |= {"author": author, "author_name": author_name}
+    return ChatMessage(role, "\n".join(text for _, text in said), extra, **fields)
 
 
 def role_of(value: object, otherwise: str) -> str:

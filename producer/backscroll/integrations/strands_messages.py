@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from backscroll.contract.messages import ChatMessage
-from backscroll.integrations.raw import Place, kept, restored, role_of
+from backscroll.integrations.raw import Place, kept, message_for, restored, role_of
 
 _RAW: Final = "strands"
 _TOOLS: Final = "strands_tools"
@@ -34,14 +34,12 @@ def message_of(
     role = role_of(record[name].get("role"), "assistant")
     if blocks and all("toolResult" in block for block in blocks):
         role = "tool"
-    if role != "user":
-        author = author_name = None
     extra = kept(_RAW, record, said[0][0] if len(said) == 1 else None)
     if tools := list(_tools(blocks)):
         extra[_TOOLS] = tools
-    return ChatMessage(
+    return message_for(
         role,
-        "\n".join(text for _, text in said),
+        said,
         extra,
         author=author,
         author_name=author_name,
