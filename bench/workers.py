@@ -21,7 +21,7 @@ from rq import SimpleWorker, Worker
 
 from backscroll.contract.operations import Append, Operation
 from backscroll.transport.rq_protocol import OrjsonSerializer
-from backscroll_worker.loop.running import run_worker
+from backscroll_worker.loop.running import give_way, run_worker
 from backscroll_worker.settings import Settings
 from backscroll_worker.stores.jsonl.backend import JsonlBackend
 from backscroll_worker.stores.sqlite.backend import SqliteBackend
@@ -45,6 +45,7 @@ def _work(name: str) -> None:
     settings = Settings.from_environment()
     url = settings.redis_url or ""
     if name == "Backscroll":
+        give_way(settings)
         run_worker(settings, url)
         return
     with redis.Redis.from_url(url) as connection:

@@ -99,10 +99,11 @@ def worker(settings: Settings, burst: bool, max_jobs: int | None, accept_store: 
       backscroll worker
       backscroll worker --burst
     """
-    from backscroll_worker.loop.running import run_worker
+    from backscroll_worker.loop.running import give_way, run_worker
 
     settings = settings.with_options(accept_store=accept_store)
     with _server(settings) as url:
+        give_way(settings)  # but not the embedded server, for which adapters wait
         run_worker(settings, url, burst=burst, max_jobs=max_jobs)
 
 

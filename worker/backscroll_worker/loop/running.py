@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable
 
 from backscroll.transport.connection import connect, server_errors
 from backscroll_worker.loop.worker import GroupCommitWorker
 from backscroll_worker.settings import Settings
+
+log = logging.getLogger("backscroll.worker")
+
+
+def give_way(settings: Settings) -> None:
+    """Have the host run others first while its processors are busy; for the rest of this process.
+
+    An adapter waits for a read and for the queue, and seldom for the worker: what it has sent is
+    safe. So a backlog must not make it slow.
+    """
+    nice = max(settings.nice, os.getpriority(os.PRIO_PROCESS, 0))
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, nice)
+    except OSError as error:  # a sandbox may forbid the call
+        log.warning("cannot set the niceness to %d: %s", nice, error.strerror)
 
 
 def run_worker(
