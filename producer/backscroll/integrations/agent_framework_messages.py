@@ -12,7 +12,7 @@ from typing import Any, Final
 from agent_framework import Message
 
 from backscroll.contract.messages import ChatMessage
-from backscroll.integrations.raw import Place, kept, restored, role_of
+from backscroll.integrations.raw import Place, kept, message_for, restored, role_of
 
 _RAW: Final = "agent_framework"
 _CALLS: Final = "agent_framework_calls"
@@ -30,13 +30,10 @@ def to_message(
     record["contents"] = contents
     said = list(_texts(contents))
     role = role_of(message.role, "assistant")
-    if role != "user":
-        author = author_name = None
     extra = kept(_RAW, record, said[0][0] if len(said) == 1 else None)
     if calls := list(_calls(contents)):
         extra[_CALLS] = calls
-    content = "\n".join(text for _, text in said)
-    return ChatMessage(role, content, extra, author=author, author_name=author_name)
+    return message_for(role, said, extra, author=author, author_name=author_name)
 
 
 def from_message(message: ChatMessage) -> Message:

@@ -15,7 +15,7 @@ from llama_index.core.base.llms.types import MessageRole
 
 from backscroll.contract.errors import InvalidInputError
 from backscroll.contract.messages import ChatMessage
-from backscroll.integrations.raw import Place, kept, restored
+from backscroll.integrations.raw import Place, kept, message_for, restored
 
 _RAW: Final = "llama_index"
 _TOOLS: Final = "llama_index_tools"
@@ -39,16 +39,13 @@ def to_message(
     except ValueError as error:
         raise InvalidInputError("messages", str(error)) from None
     role = _ROLES.get(message.role.value, message.role.value)
-    if role != "user":
-        author = author_name = None
     said = list(_texts(record["blocks"], ("blocks",)))
     extra = kept(_RAW, record, said[0][0] if len(said) == 1 else None)
     if tools := list(_tools(record)):
         extra[_TOOLS] = tools
     if archived:
         extra[_ARCHIVED] = True
-    content = "\n".join(text for _, text in said)
-    return ChatMessage(role, content, extra, author=author, author_name=author_name)
+    return message_for(role, said, extra, author=author, author_name=author_name)
 
 
 def from_message(message: ChatMessage) -> LlamaMessage:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from backscroll.contract.errors import InvalidInputError
 from backscroll.contract.messages import ChatMessage
-from backscroll.integrations.raw import Place, kept, restored, role_of
+from backscroll.integrations.raw import Place, kept, message_for, restored, role_of
 
 _RAW: Final = "openai_agents"
 _PLAIN: Final = {"role", "content"}
@@ -33,9 +33,8 @@ def message_of(
     extra: dict[str, Any] | None = None
     if item.keys() != _PLAIN or role != item["role"] or text_at != ("content",):
         extra = kept(_RAW, item, text_at) | _exchange(item)
-    if role != "user":
-        author = author_name = None
-    return ChatMessage(role, content, extra, author=author, author_name=author_name)
+    said = ((text_at, content),)
+    return message_for(role, said, extra, author=author, author_name=author_name)
 
 
 def item_of(message: ChatMessage) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def _with(value: Any, place: Place, text: str | None) -> Any:
 def message_for(
     role: str,
     said: Iterable[tuple[Place | None, str]],
-    extra: dict[str, Any],
+    extra: dict[str, Any] | None,
     *,
     author: str | None,
     author_name: str | None,
