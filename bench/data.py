@@ -59,7 +59,7 @@ def messages(count: int) -> Iterator[tuple[str, ChatMessage]]:
 
 
 def messages_of_people(count: int) -> Iterator[tuple[str, ChatMessage]]:
-    """The same, each with an author, as in a group of 20, and the platform's id."""
+    """The same, each with an author, as in a group of 20, and an id that grows, as Telegram's."""
     for index, (key, message) in enumerate(messages(count)):
         person = index // SESSIONS % 20
         yield (
@@ -68,7 +68,7 @@ def messages_of_people(count: int) -> Iterator[tuple[str, ChatMessage]]:
                 message,
                 author=f"{1_000_000_000 + person}",
                 author_name=f"Person {person}",
-                platform_id=f"{index}",
+                platform_id=f"{1_000_000 + index}",
             ),
         )
 

@@ -34,10 +34,11 @@ _HAN: Final = re.compile("[\u4e00-\u9fff]{2}")
 _WORD: Final = re.compile("[a-z]{4,}")
 _OPEN: Final = """
 import sys, time
-from backscroll_worker.stores import open_store
+from backscroll_worker.stores import open_store, store_at
 
+store_at(sys.argv[1])  # which imports the store
 began = time.perf_counter()
-with open_store(sys.argv[1]) as store:
+with open_store(sys.argv[1]):
     print(time.perf_counter() - began)
 """
 _OPEN_RAW: Final = """
