@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -67,6 +68,29 @@ def test_overlapping_batches_add_only_what_is_new(open_store: Open) -> None:
 
 def _named(append: Append, others: dict[int, str]) -> tuple[str, ...]:
     return tuple(others.get(index, id_) for index, id_ in enumerate(append.message_ids))
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        ("0001", "0002", "0003", "0004"),
+        ("10", "9", "100", "11"),
+        ("z", "ä", "\uffee", "\U0001d11e"),  # of which UTF-16 has the last before the third
+        ("$b/x", "$b", "$B", "$b "),
+    ],
+)
+def test_each_is_known_in_whatever_order_ids_come(open_store: Open, ids: tuple[str, ...]) -> None:
+    orders = list(permutations(ids))
+    with open_store() as store:
+        for number, order in enumerate(orders):  # each message in a group of its own
+            for id_ in order:
+                apply_all(store, [batch(f"{number}", id_), batch("all", id_)])
+    with open_store() as store:
+        again = [batch(f"{number}", *reversed(order)) for number, order in enumerate(orders)]
+        assert {outcome.affected for outcome in apply_all(store, again)} == {0}
+        for number, order in enumerate(orders):
+            assert said(store, f"{number}") == list(order)
+        assert said(store, "all") == list(orders[0])
 
 
 def test_the_first_of_the_same_id_in_a_batch_counts(open_store: Open) -> None:
