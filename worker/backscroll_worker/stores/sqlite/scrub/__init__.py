@@ -65,6 +65,7 @@ def scrub(access: Access, patience_seconds: float) -> Generator[None, None, bool
         sweep = _Sweep(access.path, written) if is_mapped else None
         if sweep is not None:
             yield from _scrub_beside_log(access, sweep)
+            yield from _take_to_disk(access)
         is_empty = yield from _scrub_without_log(access, written, sweep, patience_seconds)
     yield from aside(partial(sync_pages, access.path))
     return is_empty
@@ -151,6 +152,16 @@ def _scrub_beside_log(access: Access, sweep: _Sweep) -> Generator[None]:
                 yield from aside(partial(checkpoint, access.path))
         if sweep.left <= _FEW:
             return
+
+
+def _take_to_disk(access: Access) -> Generator[None]:
+    """Sync what was wiped so far, by a checkpoint of something: SQLite lets other threads run
+    meanwhile, and `sync_pages` does not.
+    """
+    with access.repeatable() as connection:
+        version: Any = connection.pragma("user_version")
+        connection.pragma("user_version", version)
+    yield from aside(partial(checkpoint, access.path))
 
 
 def _scrub_without_log(
