@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,7 +23,10 @@ _NICE: Final = 19 - 3
 
 def niceness(process: int) -> set[int]:
     """That of each of the process's threads."""
-    stats = [task.read_text() for task in Path(f"/proc/{process}/task").glob("*/stat")]
+    stats = list[str]()
+    for task in Path(f"/proc/{process}/task").glob("*/stat"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread has ended meanwhile
+            stats.append(task.read_text())
     return {int(stat.rpartition(")")[2].split()[_NICE]) for stat in stats}
 
 

@@ -30,7 +30,8 @@ def options(settings: Settings) -> list[str]:
 
 def run(settings: Settings, *arguments: str, given: str | bytes | None = None) -> Result:
     """`backscroll ARGUMENTS` with `given` on its standard input."""
-    return CliRunner().invoke(main, [*options(settings), *arguments], input=given)
+    runner = CliRunner(env={"BACKSCROLL_NICE": "0"})  # this process has to stay as it is
+    return runner.invoke(main, [*options(settings), *arguments], input=given)
 
 
 def done(settings: Settings, *arguments: str, given: str | bytes | None = None) -> str:

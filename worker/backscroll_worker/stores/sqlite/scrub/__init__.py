@@ -37,7 +37,7 @@ from backscroll_worker.contract.pacing import SliceClock, aside
 from backscroll_worker.stores.sqlite.access import Access
 from backscroll_worker.stores.sqlite.scrub.pages import Pages, sync_pages
 from backscroll_worker.stores.sqlite.scrub.written import WrittenPages
-from backscroll_worker.stores.sqlite.wal import checkpoint
+from backscroll_worker.stores.sqlite.wal import checkpoint, sync
 
 _PAUSE_SECONDS: Final = 0.01
 _SLICES_PER_CHECKPOINT: Final = 16
@@ -162,6 +162,7 @@ def _take_to_disk(access: Access) -> Generator[None]:
         version: Any = connection.pragma("user_version")
         connection.pragma("user_version", version)
     yield from aside(partial(checkpoint, access.path))
+    yield from aside(partial(sync, access.path))  # where a reader has kept it from that
 
 
 def _scrub_without_log(
