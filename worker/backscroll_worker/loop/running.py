@@ -17,13 +17,14 @@ def give_way(settings: Settings) -> None:
     """Have the host run others first while its processors are busy; for the rest of this process.
 
     An adapter waits for a read and for the queue, and seldom for the worker: what it has sent is
-    safe. So a backlog must not make it slow.
+    safe. So a backlog must not make it slow. Whoever started it with a niceness has decided.
     """
-    nice = max(settings.nice, os.getpriority(os.PRIO_PROCESS, 0))
+    if os.getpriority(os.PRIO_PROCESS, 0) != 0:
+        return
     try:
-        os.setpriority(os.PRIO_PROCESS, 0, nice)
+        os.setpriority(os.PRIO_PROCESS, 0, settings.nice)
     except OSError as error:  # a sandbox may forbid the call
-        log.warning("cannot set the niceness to %d: %s", nice, error.strerror)
+        log.warning("cannot set the niceness to %d: %s", settings.nice, error.strerror)
 
 
 def run_worker(
