@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,18 +9,26 @@ import redis
 
 from backscroll import ChatMessage, Producer
 from backscroll.transport.pinned_connection import Command, PinnedConnection
+from backscroll_worker.loop.tails import Tails
 from backscroll_worker.settings import Settings
 from tests.processes import contents, depth, work_here
 
-WORDS = [f"word {number}" for number in range(250)]
+WORDS = [f"word {number}" for number in range(1_100)]
 
 
 class _PulledError(Exception):
     """The plug was pulled."""
 
 
+@pytest.fixture(params=[True, False], ids=["others read", "nobody reads"], autouse=True)
+def others_read(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether the worker takes it that others read, and releases in smaller steps."""
+    monkeypatch.setattr(Tails, "are_kept", property(lambda _tails: request.param))
+    return bool(request.param)
+
+
 @pytest.fixture(params=["after the first step", "before the transaction", "in the transaction"])
-def cut(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def cut(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that dies in the middle of its first acknowledgement, once."""
     send = PinnedConnection.send
 
@@ -29,7 +36,7 @@ def cut(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
         if commands[-1] != ("EXEC",):
             send(channel, *commands)
             return
-        monkeypatch.undo()
+        monkeypatch.setattr(PinnedConnection, "send", send)
         place = {
             "after the first step": 1,
             "before the transaction": commands.index(("MULTI",)),
@@ -41,8 +48,6 @@ def cut(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
         raise _PulledError
 
     monkeypatch.setattr(PinnedConnection, "send", send_some)
-    yield
-    monkeypatch.undo()
 
 
 def test_a_release_that_is_cut_off_loses_no_job_and_no_result(
@@ -65,7 +70,12 @@ def test_a_release_that_is_cut_off_loses_no_job_and_no_result(
 
 
 def test_only_jobs_without_a_result_are_released_before_the_transaction(
-    settings: Settings, producer: Producer, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+    settings: Settings,
+    producer: Producer,
+    client: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    others_read: bool,
 ) -> None:
     sent = list[Command]()
     send = PinnedConnection.send
@@ -83,6 +93,7 @@ def test_only_jobs_without_a_result_are_released_before_the_transaction(
     ahead = sent[: sent.index(("MULTI",))]
     # Each a script, its number of keys, the list, and whether the jobs are done.
     assert [id_ for command in ahead for id_ in command[5:]] == [id_.encode() for id_ in plain]
+    assert (len(ahead) > 2) == others_read
     assert max(map(len, ahead)) < len(WORDS)
     assert any(awaited.encode() in command for command in sent[len(ahead) :])
 

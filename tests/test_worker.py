@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -69,11 +70,13 @@ def test_a_worker_within_a_process_that_goes_on_leaves_nothing_behind(
     producer.append("k", ChatMessage.user("a"))
     gc.unfreeze()
     connected, frozen = len(client.client_list()), gc.get_freeze_count()
+    python = gc.get_threshold(), sys.getswitchinterval()
     gc.disable()  # it would hang up for what is no longer used, sooner or later
     try:
         work_and_thaw(settings)
         wait_for(lambda: len(client.client_list()) == connected, "the worker to hang up")
         assert gc.get_freeze_count() == frozen
+        assert (gc.get_threshold(), sys.getswitchinterval()) == python
     finally:
         gc.freeze()
         gc.enable()

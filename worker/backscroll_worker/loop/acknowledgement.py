@@ -1,7 +1,7 @@
 """The acknowledgement of a group of jobs: results, failures, counters, and the jobs' release.
 
-It is sent only after the store has committed. First the jobs that nobody waits for are released, a
-few at a time. The others are released together with their results, in one MULTI/EXEC; large results
+It is sent only after the store has committed. First the jobs that nobody waits for are released, in
+steps. The others are released together with their results, in one MULTI/EXEC; large results
 are sent before, each by itself, so that no transaction grows with the answers. What is lost of it
 is applied again, and the jobs' op ids make that a no-op.
 """
@@ -37,8 +37,11 @@ log = logging.getLogger("backscroll.worker")
 _BATCH_BYTES: Final = 256 * 1024
 """Larger batches are split. Every server accepts a megabyte, whatever its limits."""
 
-_RELEASED_AT_ONCE: Final = 64
-"""By one script: all other clients of the server wait for it."""
+_FEW: Final = 64
+"""Released by one script while others read: they wait for it."""
+
+_MANY: Final = 1_000
+"""Released by one script otherwise; Lua's unpack has a limit."""
 
 _OVERHEAD_BYTES: Final = 300  # field names and keys of a result
 
@@ -161,29 +164,36 @@ class Acknowledgement:
         """Have `commands` executed after the jobs' release."""
         self._last += commands
 
-    def commands(self, seconds: float) -> list[Command]:
+    def commands(self, seconds: float, *, releases_few: bool) -> list[Command]:
         """The jobs' release, their remaining results, and the worker's counters.
 
-        `seconds` is how long the jobs took. Ahead those without a result are released, a few at a
-        time; then the others, together with what is said of them, in one transaction.
+        `seconds` is how long the jobs took. Ahead those without a result are released, a few by
+        each script where `releases_few` says so; then the others, together with what is said of
+        them, in one transaction.
         """
+        most = _FEW if releases_few else _MANY
         kept = set(self._kept)  # an id that came twice may be among the others, too
         ahead = [raw_id for raw_id in self._unanswered if raw_id not in kept]
         done = [raw_id for raw_id in self._answered if raw_id not in kept]
         undeleted = [raw_id for raw_id in self.released if raw_id in kept]
         commands = self._batch.commands
-        commands[:0] = [*self._releases(done), *self._releases(undeleted, deletes=False)]
+        commands[:0] = [
+            *self._releases(done, most),
+            *self._releases(undeleted, most, deletes=False),
+        ]
         if self.succeeded:
             self._add("HINCRBY", self._worker.key, "successful_job_count", self.succeeded)
         if self.failed:
             self._add("HINCRBY", self._worker.key, "failed_job_count", self.failed)
         self._add("HINCRBYFLOAT", self._worker.key, "total_working_time", seconds)
-        return [*self._releases(ahead), ("MULTI",), *commands, ("EXEC",), *self._last]
+        return [*self._releases(ahead, most), ("MULTI",), *commands, ("EXEC",), *self._last]
 
-    def _releases(self, raw_ids: Sequence[bytes], *, deletes: bool = True) -> Iterator[Command]:
+    def _releases(
+        self, raw_ids: Sequence[bytes], most: int, *, deletes: bool = True
+    ) -> Iterator[Command]:
         """What removes the jobs from the intermediate list, and also deletes them."""
-        for start in range(0, len(raw_ids), _RELEASED_AT_ONCE):
-            some = raw_ids[start : start + _RELEASED_AT_ONCE]
+        for start in range(0, len(raw_ids), most):
+            some = raw_ids[start : start + most]
             yield "EVAL", _RELEASE, 1, self._intermediate_key, int(deletes), *some
 
     def _publish_error(self, job: ReservedJob, ttl: int, error: Exception) -> None:

@@ -136,7 +136,7 @@ class Reservations:
     job.
 
     Whoever sets `takes_few` has jobs taken in small steps, so that the server has time for others
-    in between; that takes the worker a sixth longer.
+    in between; that takes the worker a sixth longer. They are released in small steps then, too.
     """
 
     def __init__(self, connection: redis.Redis, queue: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from math import inf
 from typing import Any, Final
@@ -262,12 +262,12 @@ class Tails:
         `is_whole`: no job that was taken before these is still to be done. One that is dropped is
         released before those that are not.
         """
-        changed = self._changed(done)
-        self._wanted.make_room()
+        self._wanted.note_reads(done, time.monotonic())
         if not self._token:
             return []
         if any(isinstance(answer, Unfinished) for _, answer in done):
             return self._drop()  # its sessions are not complete until it is done, in slices
+        changed = _changed(done)
         marks = [operation.op_id.encode() for operation, _ in done if _is_any(operation)]
         self._is_barrier_released |= bool(self._barrier) and self._barrier in released
         if self._is_barrier_released and is_whole:
@@ -305,21 +305,6 @@ class Tails:
         """What leaves none until the next `refresh`."""
         self._token = ""
         return [("UNLINK", *self._keys)]
-
-    def _changed(self, done: Sequence[tuple[Operation, object]]) -> dict[str, _Change]:
-        """The keys whose tails are to be written or dropped, each with what was done."""
-        changed: dict[str, _Change] = {}
-        for operation, answer in done:
-            if isinstance(operation, Write):
-                for key in operation.changes:
-                    changed.setdefault(key, _Change()).writes.append((operation, answer))
-                if isinstance(answer, Outcome | EncodedAnswer) and answer.key is not None:
-                    changed.setdefault(answer.key, _Change()).is_known = False
-            elif (about := About.of(operation)).kind == "read":
-                (key,) = about.keys
-                self._wanted.want(key, about.wanted, time.monotonic())
-                changed.setdefault(key, _Change()).is_known = False
-        return changed
 
     def _updates(self, changed: dict[str, _Change], left: int) -> dict[str, _Update]:
         """For each session that is to have a tail what changes it, `left` bytes in all."""
@@ -368,6 +353,21 @@ class Tails:
                 tails[key] = "m", head, said
             self._wanted.resize(key, size_bytes if wanted.has_tail else 0)
         return tails
+
+
+def _changed(done: Iterable[tuple[Operation, object]]) -> dict[str, _Change]:
+    """The keys whose tails are to be written or dropped, each with what was done."""
+    changed: dict[str, _Change] = {}
+    for operation, answer in done:
+        if isinstance(operation, Write):
+            for key in operation.changes:
+                changed.setdefault(key, _Change()).writes.append((operation, answer))
+            if isinstance(answer, Outcome | EncodedAnswer) and answer.key is not None:
+                changed.setdefault(answer.key, _Change()).is_known = False
+        elif (about := About.of(operation)).kind == "read":
+            (key,) = about.keys
+            changed.setdefault(key, _Change()).is_known = False
+    return changed
 
 
 def _head(most: int, info: bytes, messages: bytes, since: float) -> bytes:

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
+
+from backscroll.contract.operations import Operation, Read
+from backscroll.transport.tails import About
 
 MOST_BYTES: Final = 64 * 1024
 """Of one tail."""
@@ -100,7 +103,15 @@ class WantedSessions:
     def __getitem__(self, key: str) -> Wanted:
         return self._sessions[key]
 
-    def want(self, key: str, messages: int, now: float) -> None:
+    def note_reads(self, done: Iterable[tuple[Operation, object]], now: float) -> None:
+        """Note which of these operations, each with its answer, are reads that a tail is for."""
+        for operation, _ in done:
+            if isinstance(operation, Read) and (about := About.of(operation)).kind == "read":
+                (key,) = about.keys
+                self._want(key, about.wanted, now)
+        self.make_room()
+
+    def _want(self, key: str, messages: int, now: float) -> None:
         """A read for so many messages of a session came to the worker; 0 is for its info."""
         if not self._most_bytes:
             return

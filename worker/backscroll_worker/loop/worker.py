@@ -16,7 +16,6 @@ It works from RQ's command line too, with its settings from the environment:
 
 from __future__ import annotations
 
-import gc
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -36,6 +35,7 @@ from backscroll.contract.errors import (
 from backscroll.transport.pinned_connection import PinnedConnection
 from backscroll.transport.rq_protocol import job_key
 from backscroll_worker.contract.answer_budget import AnswerBudget
+from backscroll_worker.interpreter import applying_groups
 from backscroll_worker.loop.acknowledgement import Acknowledgement, check_acknowledged
 from backscroll_worker.loop.batch import Group
 from backscroll_worker.loop.maintenance_runner import MaintenanceRunner
@@ -102,9 +102,9 @@ class GroupCommitWorker(ResilientWorker):
             )
             most_bytes = 1024 * 1024 * settings.tails_mib
             self._tails = Tails(self.connection, self._queue.name, store, most_bytes, self._confirm)
-            gc.freeze()  # objects that exist now are permanent: spare the collector
             try:
-                has_worked = super().work(*args, **options)
+                with applying_groups():
+                    has_worked = super().work(*args, **options)
             finally:
                 with suppress(*SERVER_TROUBLE):
                     self._tails.close()
@@ -202,8 +202,7 @@ class GroupCommitWorker(ResilientWorker):
         return max_idle_seconds is not None and time.monotonic() - self._busy_at > max_idle_seconds
 
     def _leave(self) -> None:
-        """Restore the process's state, for callers that continue in the same process."""
-        gc.unfreeze()
+        """Hang up, for callers that continue in the same process."""
         self._acknowledgements.reset()
         self._reservations.hang_up()
         self.hang_up()
@@ -369,7 +368,9 @@ class GroupCommitWorker(ResilientWorker):
         self._acknowledgements.refresh()
         with self._blaming_jobs():
             self._publisher.publish(acknowledgement)
-            self._acknowledgements.send(*acknowledgement.commands(seconds))
+            releases_few = self._reservations.takes_few
+            commands = acknowledgement.commands(seconds, releases_few=releases_few)
+            self._acknowledgements.send(*commands)
         self.has_worked = True
         if self._jobs_left is not None:
             self._jobs_left -= acknowledgement.succeeded + acknowledgement.failed

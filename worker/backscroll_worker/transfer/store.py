@@ -7,7 +7,6 @@ when it comes again; where the op id is forgotten, its messages are compared.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from backscroll.contract.validation import OF_SESSIONS
 from backscroll_worker.contract.history import HistoryReader
 from backscroll_worker.contract.takeover import ImportSession
 from backscroll_worker.contract.tombstones import Tombstones
+from backscroll_worker.interpreter import collecting_rarely
 from backscroll_worker.stores import Store, store_at
 from backscroll_worker.stores.jsonl.fields import OURS
 from backscroll_worker.transfer.source import Incoming
@@ -43,7 +43,7 @@ class Taken:
 @contextmanager
 def writing(url: str, doing: str) -> Iterator[Store]:
     """The store, as its one writer; raises `StoreUnavailableError` when a worker has it."""
-    with store_at(url) as store, _collecting_rarely():
+    with store_at(url) as store, collecting_rarely(_OBJECTS_PER_COLLECTION):
         with stopped_worker(doing):
             store.acquire()
         yield store
@@ -56,19 +56,6 @@ def stopped_worker(doing: str) -> Iterator[None]:
         yield
     except StoreUnavailableError as error:
         raise StoreUnavailableError(f"{error}: stop the worker, then {doing}") from None
-
-
-@contextmanager
-def _collecting_rarely() -> Iterator[None]:
-    """Python looks for cyclic garbage after every 700 objects. A group of messages has none, and
-    the search takes as long as reading them.
-    """
-    before = gc.get_threshold()
-    gc.set_threshold(_OBJECTS_PER_COLLECTION)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
 
 
 T = TypeVar("T", bound=Incoming)
