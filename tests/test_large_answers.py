@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import resource
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -197,6 +199,35 @@ def test_an_answer_refused_for_its_size_is_not_read_to_its_end(tmp_path: Path) -
     with pytest.raises(OperationRefusedError, match="ask for less with limit="):
         history(messages(), AnswerBudget())
     assert read == MAX_ANSWER_BYTES // MIB
+
+
+def test_nothing_of_a_group_waits_for_pythons_collector(store: Settings) -> None:
+    """It comes seldom to a worker, and what a refused answer has read is large."""
+    from backscroll_worker.contract.answer_budget import AnswerBudget  # noqa: PLC0415
+
+    fill(store, 34, MIB)
+    hi = ChatMessage.user("hi", platform_id="1")
+    with open_tested(store.store) as backend:
+        operations = [
+            requests.append("new", (hi,), None),
+            requests.append("new", (hi, replace(hi, platform_id="2")), None),
+            requests.append("new", (hi,), None, expect_tail="another"),
+            requests.replace("new", hi, platform_id="3"),
+            requests.fork("missing", "copy"),
+            requests.clear("new"),
+            Load(new_op_id(), 1, "k"),
+        ]
+        backend.apply(operations, budget=AnswerBudget())
+        gc.collect()
+        gc.disable()
+        try:
+            again = [replace(each, op_id=new_op_id()) for each in operations]
+            refusals = backend.apply(again, budget=AnswerBudget())
+            assert isinstance(refusals[-1], OperationRefusedError)
+            del refusals, again
+            assert gc.collect() == 0
+        finally:
+            gc.enable()
 
 
 def test_a_page_of_large_hits_ends_early_and_its_cursor_leads_on(store: Settings) -> None:

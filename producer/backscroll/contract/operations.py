@@ -244,6 +244,7 @@ class Replace(Write):
     message_id: str | None = None
     turn_id: str | None = None
     platform_id: str | None = None
+    tail: ClassVar[None] = None
 
     def check_together(self) -> None:
         check_one(self, _MESSAGE_IDS)

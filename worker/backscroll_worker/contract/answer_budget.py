@@ -193,6 +193,12 @@ def out_of_memory() -> OperationRefusedError:
     return OperationRefusedError("the worker has too little memory for this; ask for less")
 
 
+def forgetful(refusal: OperationRefusedError) -> OperationRefusedError:
+    """The refusal without its traceback, whose frames hold all that was read until then."""
+    refusal.__cause__ = refusal.__context__ = None
+    return refusal.with_traceback(None)
+
+
 def _too_large() -> OperationRefusedError:
     return OperationRefusedError(
         f"the answer would have more than {MAX_ANSWER_BYTES:,} bytes; ask for less with limit="

@@ -62,12 +62,7 @@ def lease_of(operation: BeginTurn) -> int:
 
 def is_conditional(operation: Append | Replace) -> bool:
     """Whether it is applied only under a condition."""
-    return operation.turn_id is not None or tail_of(operation) is not None
-
-
-def tail_of(operation: Append | Replace) -> tuple[str, ...] | None:
-    """The ids that the session's last messages must have: () for no message, None for any."""
-    return operation.tail if isinstance(operation, Append) else None
+    return operation.turn_id is not None or operation.tail is not None
 
 
 @functools.lru_cache(maxsize=256)

@@ -28,7 +28,12 @@ from backscroll.contract.operations import Erase, Operation, Read, Write
 from backscroll.contract.reads import GetSession
 from backscroll.contract.results import CleanupReport, CompactReport, ErasureReceipt
 from backscroll.private_files import make_private_directory
-from backscroll_worker.contract.answer_budget import AnswerBudget, out_of_memory, until_used_up
+from backscroll_worker.contract.answer_budget import (
+    AnswerBudget,
+    forgetful,
+    out_of_memory,
+    until_used_up,
+)
 from backscroll_worker.contract.archiving import RemovalArchive
 from backscroll_worker.contract.clock import StoreClock
 from backscroll_worker.contract.findings import Finding, Totals
@@ -250,7 +255,7 @@ class JsonlBackend(LocalStore):
             if isinstance(operation, Read):
                 return read(group, operation, budget)
         except OperationRefusedError as refusal:  # raised before anything was changed
-            return refusal
+            return forgetful(refusal)
         except (StoreUnavailableError, StoreUnusableError, OSError):
             raise  # the fault of the store, not of the operation
         except MemoryError:

@@ -24,7 +24,7 @@ from backscroll_worker.contract.takeover import (
     has_another_history,
 )
 from backscroll_worker.contract.tombstones import Tombstones, digest, emptied_by, undone_by
-from backscroll_worker.contract.turns import CONFLICT, is_conditional, lease_of, tail_of
+from backscroll_worker.contract.turns import CONFLICT, is_conditional, lease_of
 from backscroll_worker.stores.jsonl.lines import (
     Line,
     Record,
@@ -82,9 +82,9 @@ class Session(MaintainedSession):
 
     def _holds(self, operation: Append | Replace) -> bool:
         """Whether the condition of a write holds; one under a turn id renews the lease."""
-        if (tail := tail_of(operation)) is not None:
-            lines = self.lines[-max(1, len(tail)) :] if self.exists else []
-            if [line.message.message_id for line in lines] != list(tail):
+        if operation.tail is not None:
+            lines = self.lines[-max(1, len(operation.tail)) :] if self.exists else []
+            if [line.message.message_id for line in lines] != list(operation.tail):
                 return False
         if operation.turn_id is not None:
             if not self.exists or not self.sidecar.turn.is_that_of(operation.turn_id):

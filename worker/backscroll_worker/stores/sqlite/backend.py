@@ -21,7 +21,7 @@ from backscroll.contract.forks import Fork
 from backscroll.contract.messages import ChatMessage, check_key
 from backscroll.contract.operations import Erase, Operation, Read, Write
 from backscroll.contract.results import CleanupReport, CompactReport, ErasureReceipt
-from backscroll_worker.contract.answer_budget import AnswerBudget
+from backscroll_worker.contract.answer_budget import AnswerBudget, forgetful
 from backscroll_worker.contract.archiving import RemovalArchive
 from backscroll_worker.contract.findings import Finding, Totals
 from backscroll_worker.contract.pacing import Progress, Slices, unobserved
@@ -330,7 +330,7 @@ class SqliteBackend(TransactionalStore):
                 if is_encoded and budget is not None and budget.is_used_up:
                     break
             except OperationRefusedError as refusal:  # raised before anything was changed
-                answers.append(refusal)
+                answers.append(forgetful(refusal))
         return answers
 
     @contextmanager

@@ -19,6 +19,7 @@ from backscroll_worker.contract.platform_ids import platform_digest
 from backscroll_worker.contract.turns import outcome
 from backscroll_worker.stores.sqlite.gone_ids import note_gone
 from backscroll_worker.stores.sqlite.packed_ids import unpack_id
+from backscroll_worker.stores.sqlite.pending import Pending
 from backscroll_worker.stores.sqlite.writer_cache import KnownSession
 
 PackedId = bytes | str
@@ -54,9 +55,9 @@ class Selection(NamedTuple):
 class PlatformIds:
     """What is known of platform ids while a group is applied: by session's row, and then by id."""
 
-    def __init__(self, connection: apsw.Connection, flush_rows: Callable[[], None]) -> None:
+    def __init__(self, connection: apsw.Connection, pending: Pending) -> None:
         self._connection = connection
-        self._flush_rows = flush_rows
+        self._pending = pending
         self._known: dict[int, _Ids] = {}
         self.new_sessions = set[int]()
         """Sessions that this group began: what is not noted of them is not there."""
@@ -123,7 +124,7 @@ class PlatformIds:
         if platform_id not in known:
             if session in self.new_sessions:
                 return None
-            self._flush_rows()
+            self._pending.flush_rows(self._connection)
             found: _Ids = {platform_id: None}
             self._look_up({session: found})
             known.update(found)

@@ -107,17 +107,18 @@ class Group(WriteGroup):
         return replace(outcome(affected), **also)
 
     def _append(self, operation: Append) -> int:
-        return self._added(operation) if self._takes(operation) else CONFLICT
+        session = self._find(operation.key)
+        return self._added(operation, session) if self._takes(operation, session) else CONFLICT
 
     def _splice(self, operation: Splice) -> int:
-        if not self._takes(operation):
+        if not self._takes(operation, self._find(operation.key)):
             return CONFLICT
         removed = splicing.remove(self, operation)
         is_more = operation.messages or operation.session is not None
         return removed + (self._added(operation) if is_more else 0)
 
-    def _added(self, operation: Append) -> int:
-        session = self._find_or_create(operation.key)
+    def _added(self, operation: Append, session: KnownSession | None = None) -> int:
+        session = session or self._find_or_create(operation.key)
         if operation.session is not None:
             lacking = attributes.lacking(self._connection, session.id, operation.session)
             if lacking:
@@ -180,7 +181,7 @@ class Group(WriteGroup):
         return 1
 
     def _replace(self, operation: Replace) -> int:
-        if is_conditional(operation) and not self._holds(operation):
+        if is_conditional(operation) and not self._holds(operation, self._find(operation.key)):
             return CONFLICT
         session, row = self._locate(operation.key, operation.message_id, operation.platform_id)
         if session is None or row is None:

@@ -21,7 +21,7 @@ from backscroll.contract.operations import (
 from backscroll.contract.splicing import Pop
 from backscroll_worker.contract.clock import StoreClock
 from backscroll_worker.contract.tombstones import keys_of
-from backscroll_worker.contract.turns import Turn, is_conditional, tail_of
+from backscroll_worker.contract.turns import Turn, is_conditional
 from backscroll_worker.stores.blobs import Blobs
 from backscroll_worker.stores.sqlite import (
     attributes,
@@ -68,7 +68,7 @@ class WriteGroup:
         self._pending = Pending(now, memory)
         self._packed = {op.op_id: pack_id(op.op_id) for op in operations if isinstance(op, Write)}
         self._applied = memory.applied(connection, self._packed.values())
-        self._platform_ids = PlatformIds(connection, self._flush_rows)
+        self._platform_ids = PlatformIds(connection, self._pending)
         self._waiting = WaitingChanges(connection, now)
         are_keys_final = memory.renames.latest < 0 and not memory.is_forking
         self._has_platform_ids = self._platform_ids.expect(
@@ -220,19 +220,17 @@ class WriteGroup:
         ids = operation.message_ids or ()
         return any(self._locate(key, each)[1] is not None for each in ids)
 
-    def _takes(self, operation: Append) -> bool:
+    def _takes(self, operation: Append, known: KnownSession | None) -> bool:
         """Whether the session takes the messages, if there is one; otherwise it is a conflict."""
-        known = self._find(operation.key)
         if known is not None and known.closed and operation.needs_open:
             return False
         if known is not None and operation.session is not None:
             session_meta.described(self._connection, known.id, operation.session)  # or refused now
-        return not is_conditional(operation) or self._holds(operation)
+        return not is_conditional(operation) or self._holds(operation, known)
 
-    def _holds(self, operation: Append | Replace) -> bool:
+    def _holds(self, operation: Append | Replace, session: KnownSession | None) -> bool:
         """Whether the condition of a write holds; one under a turn id renews the lease."""
-        session = self._find(operation.key)
-        if (tail := tail_of(operation)) is not None and not self._ends_with(session, tail):
+        if operation.tail is not None and not self._ends_with(session, operation.tail):
             return False
         if operation.turn_id is not None:
             turn = None if session is None else self._turn(session)
