@@ -26,6 +26,7 @@ from backscroll.contract.message_checks import (
     MAX_OPERATION_BYTES,
     MAX_TOKENS,
     Limits,
+    check_circumstances,
     check_messages,
 )
 from backscroll.contract.messages import (
@@ -123,8 +124,7 @@ def read(record: Any, values: Arguments) -> None:
     Raises `InvalidInputError` for one that is missing or does not fit.
     """
     for name, put, default, read_value in _fields(record.__class__).reads:
-        value = values.pop(name, None)
-        if value is not None:
+        if name in values and (value := values.pop(name)) is not None:
             put(record, read_value(name, value))
         elif default is MISSING:
             raise InvalidInputError(name, "is missing")
@@ -248,13 +248,20 @@ def _message(values: Any) -> ChatMessage:
     draft.role, draft.content = role, content
     draft.extra = draft.message_id = draft.created_at = None
     draft.edits = draft.attachments = ()
-    said = NO_CIRCUMSTANCES if len(values) == 2 else (*map(get, CIRCUMSTANCES),)
+    said = NO_CIRCUMSTANCES
+    if len(values) != 2:
+        said = (
+            get("author"), get("author_name"), get("platform_id"), get("reply_to"), get("tokens"),
+            get("upto"),
+        )  # fmt: skip
     (
         draft.author, draft.author_name, draft.platform_id, draft.reply_to, draft.tokens, draft.upto
     ) = said  # fmt: skip
-    if len(values) != 2 + len(said) - said.count(None):  # there are more than these
-        for name in values.keys() - _PLAIN_FIELDS:
-            _read_field(draft, name, values[name])
+    if said is not NO_CIRCUMSTANCES:
+        check_circumstances(said)
+        if len(values) != 2 + len(said) - said.count(None):  # there are more than these
+            for name in values.keys() - _PLAIN_FIELDS:
+                _read_field(draft, name, values[name])
     draft.__class__ = ChatMessage
     return draft  # type: ignore[no-any-return]
 

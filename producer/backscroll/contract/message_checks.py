@@ -47,7 +47,8 @@ class Limits:
 def check_messages(messages: Iterable[object], limits: Limits, *, were_json: bool = False) -> None:
     """Raise `InvalidInputError` unless every item is a message that can be stored unchanged.
 
-    With `were_json` they came out of JSON, so that they will come out of it again.
+    With `were_json` they came out of JSON, so that they will come out of it again, and their
+    circumstances were checked then.
     """
     total, count = 0, 0
     for count, message in enumerate(messages, start=1):  # noqa: B007 - counted for the check below
@@ -84,14 +85,15 @@ def _message_size(message: ChatMessage, limit: int, was_json: bool) -> int:
         )
     if message.created_at is not None:
         check_moment("created_at", message.created_at)
-    if (said := circumstances(message)) != NO_CIRCUMSTANCES:
-        _check_circumstances(said)
+    if not was_json and (said := circumstances(message)) != NO_CIRCUMSTANCES:
+        check_circumstances(said)
     if message.attachments != ():
         size += check_attachments(message.attachments)
     return size
 
 
-def _check_circumstances(said: tuple[Any, ...]) -> None:
+def check_circumstances(said: tuple[Any, ...]) -> None:
+    """Raise `InvalidInputError` unless a message may have these, which are in their order."""
     for value in said:  # nearly always they are short texts, and not to be named
         if value is None:
             continue

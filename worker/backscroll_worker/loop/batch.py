@@ -52,8 +52,10 @@ class Group:
         self.begin_part()
         for job in jobs:
             self.size += 1
-            self._waiting.append(job)
-            self._decode()
+            if self._waiting or self._size_bytes >= MAX_GROUP_BYTES:
+                self._waiting.append(job)
+            else:
+                self._size_bytes += self._take(job)
         self._looked_at = time.monotonic()
 
     @property

@@ -10,7 +10,6 @@ from typing import Final, Unpack
 
 import apsw
 
-from backscroll.contract.answers import EncodedAnswer
 from backscroll.contract.errors import (
     BackscrollError,
     OperationRefusedError,
@@ -298,7 +297,7 @@ class SqliteBackend(TransactionalStore):
             now,
             operations,
             memory,
-            self._fold,
+            self._fold.function,
             clock=self._clock,
             keep_edits=self._keep_edits,
             blobs=self.blobs,
@@ -315,19 +314,22 @@ class SqliteBackend(TransactionalStore):
         for operation in operations:
             try:
                 if isinstance(operation, Write) and group is not None:
-                    self._refuse_if_read_only()
+                    if self._read_only:
+                        self._refuse_if_read_only()
                     outcome = group.write(operation)
-                    answers.append(outcome if budget is None else budget.outcome(outcome))
+                    answers.append(outcome)
                     if isinstance(operation, Fork):
                         answers[-1] = forks.rest(self._access, self._copier, operation, outcome)
+                    if outcome.messages is None or budget is None:
+                        continue
+                    answers[-1] = budget.outcome(outcome)
                 elif isinstance(operation, Read):
                     if group is not None:
                         group.flush()
                     answers.append(read(self._database, self.blobs, now, operation, budget))
                 else:
                     raise TypeError(f"{operation.kind} does not go through apply")
-                is_encoded = isinstance(answers[-1], EncodedAnswer)
-                if is_encoded and budget is not None and budget.is_used_up:
+                if budget is not None and budget.is_used_up:
                     break
             except OperationRefusedError as refusal:  # raised before anything was changed
                 answers.append(forgetful(refusal))

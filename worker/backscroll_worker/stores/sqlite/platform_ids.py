@@ -76,47 +76,65 @@ class PlatformIds:
         `are_keys_final` says that no operation is for a session with another key than it names, and
         that none of the sessions is still being copied.
         """
-        wanted, count = defaultdict[str, _Ids](dict), 0
-        for operation in operations:
-            if isinstance(operation, Append):
-                for message in operation.messages:
-                    if (id_ := message.platform_id) is not None:
-                        wanted[operation.key][id_] = None
-                        count += 1
-        if not wanted:
+        named = [
+            (id_, each.key)
+            for each in operations
+            if isinstance(each, Append)
+            for message in each.messages
+            if (id_ := message.platform_id) is not None
+        ]
+        if not named:
             return False
-        known = {each.id: ids for key, ids in wanted.items() if (each := find(key))}
-        is_any_known = self._look_up(known)
+        sessions = {key: each for key in {key for _, key in named} if (each := find(key))}
+        gone = self._sessions_with_gone([each.id for each in sessions.values()])
         # Nearly always all are new, and nothing but appends: then nobody has to look at each.
-        are_distinct = count == sum(map(len, wanted.values()))
+        are_distinct = len(named) == len(set(named))
         are_appends = set(map(type, operations)) == {Append}
-        if is_any_known or not (are_distinct and are_appends and are_keys_final):
-            self.may_repeat, self._known = True, known
+        are_plain = are_distinct and are_appends and are_keys_final and not gone
+        if are_plain and not self._is_any_between(min(named)[0], max(named)[0]):
+            return True
+        wanted = defaultdict[int, _Ids](dict)
+        for id_, key in named:
+            if key in sessions:
+                wanted[sessions[key].id][id_] = None
+        if self._look_up(wanted, gone) or not are_plain:
+            self.may_repeat, self._known = True, wanted
         return True
 
-    def _look_up(self, wanted: Mapping[int, _Ids]) -> bool:
-        """Find messages by session and platform id, all together; whether there are any."""
-        connection = self._connection
-        if not wanted:
-            return False
-        sessions = (apsw.carray(array("q", wanted)),)
-        has_gone: list[Any] = connection.execute(_HAS_GONE, sessions).fetchall()
-        for (session,) in has_gone:
+    def _sessions_with_gone(self, sessions: Sequence[int]) -> list[int]:
+        """Those of the sessions of which messages are gone."""
+        if not sessions:
+            return []
+        found: Iterable[Any] = self._connection.execute(
+            _HAS_GONE, (apsw.carray(array("q", sessions)),)
+        )
+        return [session for (session,) in found]
+
+    def _is_any_between(self, first: str, last: str) -> bool:
+        """Whether any session has a message with such an id."""
+        return self._connection.execute(_ANY_BETWEEN, (first, last)).get is not None
+
+    def _look_up(self, wanted: Mapping[int, _Ids], gone: Iterable[int]) -> bool:
+        """Find messages by session and platform id, all together; whether there are any.
+
+        `gone` are the sessions of which messages are gone.
+        """
+        for session in gone:
             digests = [(id_, session, platform_digest(id_)) for id_ in wanted[session]]
-            gone: Iterable[Any] = connection.executemany(_GONE, digests)
-            wanted[session].update((id_, GONE) for _, id_ in gone)
-        bounds = min(map(min, wanted.values())), max(map(max, wanted.values()))
-        if connection.execute(_ANY_BETWEEN, bounds).get is None:
-            return bool(has_gone)
+            found: Iterable[Any] = self._connection.executemany(_GONE, digests)
+            wanted[session].update((id_, GONE) for _, id_ in found)
         places: list[str] = []
         for session, ids in wanted.items():
             head = f"{session:019} "
             places += [head + id_ for id_ in ids]
-        present: list[Any] = connection.execute(_PRESENT, (apsw.carray(tuple(places)),)).fetchall()
+        if not places:
+            return False
+        asked = (apsw.carray(tuple(places)),)
+        present: list[Any] = self._connection.execute(_PRESENT, asked).fetchall()
         for session, id_, message_id in present:
             # Imported messages may share one; then the first counts.
             wanted[session][id_] = wanted[session][id_] or message_id
-        return bool(has_gone or present)
+        return bool(gone or present)
 
     def find(self, session: int, platform_id: str) -> PackedId | None:
         """The id of that message, `GONE` if it is gone, None if there never was one."""
@@ -126,7 +144,7 @@ class PlatformIds:
                 return None
             self._pending.flush_rows(self._connection)
             found: _Ids = {platform_id: None}
-            self._look_up({session: found})
+            self._look_up({session: found}, self._sessions_with_gone([session]))
             known.update(found)
         return known[platform_id]
 

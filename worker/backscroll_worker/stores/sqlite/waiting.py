@@ -6,6 +6,7 @@ They belong to a key: there may be no such session yet.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 from operator import itemgetter
 from typing import Any
 
@@ -28,19 +29,16 @@ class WaitingChanges:
     def __init__(self, connection: apsw.Connection, now: int) -> None:
         self._connection = connection
         self._now = now
-        self._has_some: bool | None = None
 
+    @cached_property
     def has_some(self) -> bool:
         """Whether any change waits, in any session."""
-        if self._has_some is None:
-            some = self._connection.execute("SELECT 1 FROM waiting_changes LIMIT 1").get
-            self._has_some = some is not None
-        return self._has_some
+        return self._connection.execute("SELECT 1 FROM waiting_changes LIMIT 1").get is not None
 
     def has_for(self, key: str) -> bool:
         """Whether any change waits for a message of this session."""
         wanted = "SELECT 1 FROM waiting_changes WHERE key = ? LIMIT 1"
-        return self.has_some() and self._connection.execute(wanted, (key,)).get is not None
+        return self.has_some and self._connection.execute(wanted, (key,)).get is not None
 
     def hold(self, change: Change) -> None:
         """Have a change wait for its message."""
@@ -61,7 +59,7 @@ class WaitingChanges:
             " LIMIT -1 OFFSET ?2)",
             (change.key, MOST_PER_SESSION),
         )
-        self._has_some = True
+        self.has_some = True
 
     def take(self, key: str, messages: Iterable[ChatMessage]) -> list[Change]:
         """Take out what waits for these messages of a session."""

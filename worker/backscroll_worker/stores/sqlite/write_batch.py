@@ -81,26 +81,28 @@ class Group(WriteGroup):
             return self._platform_ids.outcome_again(operation, self._find, affected)
         if self._memory.is_forking:
             forks.give_way(self, operation)
-        if self._memory.tombstones.may_concern(operation):
-            spared = self._memory.tombstones.spared(operation)
+        tombstones = self._memory.tombstones
+        if tombstones.latest >= 0 and tombstones.may_concern(operation):
+            spared = tombstones.spared(operation)
             if self._is_erased(operation) or spared is None:
                 return self._outcome(operation, 0, since)
             operation = spared
         is_late = operation.was_spooled and self._is_late(operation, asked, since)
         last_row = self._memory.last_row
         affected = 0 if is_late else _HANDLERS[type(operation)](self, operation)
-        if affected != CONFLICT and not is_late:
+        may_arrive = self._has_platform_ids or not isinstance(operation, Append)
+        if may_arrive and self._waiting.has_some and affected != CONFLICT and not is_late:
             affected -= self._end_waits(operation, affected, last_row)
         self._applied[op_id] = affected
         self._pending.op_ids.append((op_id, self._now, affected))
         if not is_late and (how := emptied_by(operation)) is not None:
             self._note_emptied(operation, how)
-        return self._outcome(operation, affected, since)
+        if self._also or since >= 0:
+            return self._outcome(operation, affected, since)
+        return outcome(affected)
 
     def _outcome(self, operation: Any, affected: int, since: int) -> Outcome:
         """With what else there is to say of the present operation."""
-        if not self._also and since < 0:
-            return outcome(affected)
         also, self._also = self._also, {}
         if since >= 0:
             also["key"] = operation.key
@@ -223,9 +225,7 @@ class Group(WriteGroup):
         Returns how many are gone by it of those that an append added, which are after `last_row`.
         """
         is_append, gone = isinstance(operation, Append), 0
-        if is_append and not self._has_platform_ids:
-            return 0
-        if self._waiting.has_some() and (messages := arrived(operation, affected)):
+        if messages := arrived(operation, affected):
             for change in self._waiting.take(operation.key, messages):  # type: ignore[attr-defined]
                 _, row = self._locate(change.key, None, change.platform_id)
                 gone += self._catch_up(change) * (is_append and (row or 0) > last_row)
