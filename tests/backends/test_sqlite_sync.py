@@ -138,13 +138,25 @@ def test_what_an_erasure_has_wiped_is_on_the_disk(
         assert [what for what, of, _ in events if of == kind][-1] == "sync"
 
 
+def test_no_commit_waits_for_a_checkpoint(
+    store: StoreUnderTest, events: list[Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wal, "CHECKPOINT_PAGES", 1)
+    ours = threading.get_ident()
+    for _ in range(3):
+        say(store, "meanwhile", "hay")
+    store._log._beside.wait()
+    synced = [thread for what, kind, thread in events if (what, kind) == ("sync", "database")]
+    assert synced
+    assert ours not in synced
+
+
 def test_no_commit_waits_for_a_reader_of_our_own(
     store: StoreUnderTest, events: list[Event], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even where the log is too long: while it is read, a commit cannot shorten it."""
     ours, waits = threading.get_ident(), list[bool]()
     monkeypatch.setattr(wal, "_LONGEST_BYTES", 0)
-    store._connection.wal_autocheckpoint(1)
 
     def append() -> bool:
         store._log._try_at = 0

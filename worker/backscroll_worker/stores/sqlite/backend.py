@@ -80,6 +80,7 @@ class SqliteBackend(TransactionalStore):
                 self._committer.close()
                 if self._claim is not None:
                     self._save_log()
+                self._log.close()
                 self._database.close()
                 self._is_open = False
             self._release()

@@ -27,7 +27,7 @@ from backscroll_worker.stores.sqlite.session_meta import create_meta_index
 from backscroll_worker.stores.sqlite.session_renames import create_renames
 from backscroll_worker.stores.sqlite.session_states import create_states
 from backscroll_worker.stores.sqlite.tables import MODELS, ClockRow
-from backscroll_worker.stores.sqlite.wal import BUSY_MS, CHECKPOINT_PAGES
+from backscroll_worker.stores.sqlite.wal import BUSY_MS
 
 MAGIC: Final = b"SQLite format 3\0"
 """The first bytes of any SQLite database (https://www.sqlite.org/fileformat.html)."""
@@ -160,7 +160,6 @@ def _prepare(database: APSWDatabase, path: Path, read_only: bool) -> None:
     connection.pragma("journal_mode", "wal")
     connection.pragma("synchronous", FULL)  # commits survive a power cut
     connection.pragma("journal_size_limit", 64 * 1024 * 1024)
-    connection.wal_autocheckpoint(CHECKPOINT_PAGES)
     while version < VERSION:
         with database.atomic("IMMEDIATE"):
             version = _step(database, version)

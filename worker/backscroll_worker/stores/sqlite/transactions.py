@@ -63,6 +63,7 @@ class TransactionalStore(LocalStore):
         except LogIsGoneError as error:
             logger.warning("%s; putting what it had into the database", error)
             self._log.empty()
+            self._log.close()
             self._database.close()
             self._open_files()
         except StoreUnavailableError:
