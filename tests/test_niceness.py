@@ -35,7 +35,7 @@ def niceness(process: int) -> set[int]:
 @pytest.mark.parametrize(
     ("asked", "more", "worker_has"),
     [
-        ({}, 0, OWN or 5),
+        ({}, 0, OWN or 10),
         ({"BACKSCROLL_NICE": "0"}, 0, OWN),
         ({"BACKSCROLL_NICE": "12"}, 0, OWN or 12),
         ({}, 3, OWN + 3),  # whoever started it has decided

@@ -135,7 +135,7 @@ class Settings:
         "sessions that are read may take, so that a read needs no worker; `0` keeps none there.",
     )  # fmt: skip
     nice: int = _setting(
-        "BACKSCROLL_NICE", 5, Whole(0, 19), "The worker's niceness, unless it was started with "
+        "BACKSCROLL_NICE", 10, Whole(0, 19), "The worker's niceness, unless it was started with "
         "another than 0: how far it gives way to adapters, the server and others while the "
         "processors of its host are busy. `0` changes nothing.",
     )  # fmt: skip
